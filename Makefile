@@ -1,0 +1,54 @@
+# make alone prints the targets. Every key=value goes to the program as it stands: make run task=detect input=~/photos
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+VENV   := .venv
+PY     := $(VENV)/bin/python
+# the first Python 3.11-3.13 with venv on this machine; say PYTHON=/path/to/python to choose another
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+
+# One shell word that holds make's own list of key=value; the program splits it (pipeline/overrides.py).
+ARGS = --make '$(subst ','\'',$(MAKEOVERRIDES))'
+
+.PHONY: help run sweep test check format clean
+
+help: ## print this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+run: $(VENV)/.run ## annotate images: make run task=detect input=DIR (no input: the samples)
+	@$(PY) -m pipeline run $(ARGS)
+
+sweep: $(VENV)/.run ## one run per combination: make sweep task=detect model=a,b min_score=0.3,0.5
+	@$(PY) -m pipeline sweep $(ARGS)
+
+test: $(VENV)/.dev ## run the tests
+	@$(PY) -m pytest
+
+check: $(VENV)/.dev ## lint, format check and types
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: $(VENV)/.dev ## rewrite the code in the project's format
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+clean: ## remove .venv and caches (outputs/ stays: it is yours)
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PY):
+	@test -n '$(PYTHON)' || { echo 'No Python 3.11, 3.12 or 3.13 with venv found. Install one, or say PYTHON=/path/to/python.' >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+
+# A stamp is newer than what it was made from, or pip runs again.
+$(VENV)/.run: pyproject.toml constraints.txt | $(PY)
+	@echo 'Setting up $(VENV): PyTorch and its libraries, about 6 GB, once ...'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo 'Adding the tools of make test and make check ...'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,36 @@
+"""Box geometry. Boxes are `xyxy`, pixels of the upright original, arrays of shape (N, 4)."""
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torchvision.ops import batched_nms
+
+
+def boxes_of(rows: pa.Table) -> np.ndarray:
+    """The four box columns of a table as (N, 4) float32."""
+    return np.stack([rows[name].to_numpy() for name in ("x_min", "y_min", "x_max", "y_max")], axis=1)
+
+
+def area_xyxy(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """(N, 4) -> (N,) square pixels; 0 for a box without extent."""
+    return np.prod(np.clip(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0, None), axis=1)
+
+
+def keep_by_nms(boxes_xyxy: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou: float) -> np.ndarray:
+    """(N,) bool: greedy non-maximum suppression within each group; a box goes when a kept one overlaps it by > `iou`."""
+    keep = np.zeros(len(scores), dtype=bool)
+    if len(scores):
+        # np.array copies: Arrow's buffers are read-only and torch warns about those
+        boxes, values = torch.from_numpy(np.array(boxes_xyxy)), torch.from_numpy(np.array(scores))
+        keep[batched_nms(boxes, values, torch.from_numpy(np.array(groups)), iou).numpy()] = True
+    return keep
+
+
+def rank_within(groups: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(N,) int: 0 for the best score of its group, 1 for the next ...; ties in the order given."""
+    order = np.lexsort((np.arange(len(scores)), -scores, groups))
+    first = np.r_[True, np.diff(groups[order]) != 0] if len(scores) else np.zeros(0, dtype=bool)
+    starts = np.flatnonzero(first)
+    ranks = np.empty(len(scores), dtype=np.int64)
+    ranks[order] = np.arange(len(scores)) - np.repeat(starts, np.diff(np.r_[starts, len(scores)]))
+    return ranks

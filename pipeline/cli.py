@@ -1,0 +1,126 @@
+"""Verbs -> functions. Errors become one message and an exit code here, and nowhere else."""
+
+import errno
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from pipeline.errors import ConfigError, OutOfSpace, PipelineError, nearest
+from pipeline.resources import resource
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+USAGE = """usage: visionbatch VERB key=value ...
+
+  run     annotate images, or go on where an interrupted run stopped
+  sweep   one run per combination of comma-separated values
+
+visionbatch run --help lists the settings. Example: visionbatch run task=detect input=~/photos
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 complete, 1 failed, 2 refused, 3 locked, 4 out of space, 130/143 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr, level=logging.INFO)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _dispatch(given)
+    except PipelineError as error:
+        return _fail(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        full = OutOfSpace(
+            f"The disk or quota is full ({error}). Committed shards are intact; free space and run again."
+        )
+        return _fail(str(full), full.exit_code)
+    except _Terminated:
+        return _fail("Terminated. Committed shards are kept; the same command goes on from there.", 143)
+    except KeyboardInterrupt:
+        return _fail("Interrupted. Committed shards are kept; the same command goes on from there.", 130)
+
+
+def _dispatch(given: list[str]) -> int:
+    verbs: dict[str, Callable[[list[str]], None]] = {"run": _run, "sweep": _sweep}
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if given else 2
+    if given[0] not in verbs:
+        raise ConfigError(f"unknown verb {given[0]!r}.{nearest(given[0], verbs)}\n\n{USAGE}")
+    if any(argument in ("-h", "--help") for argument in given[1:]):
+        print((resource("conf") / "config.yaml").read_text())
+        return 0
+    verbs[given[0]](given[1:])
+    return 0
+
+
+def _run(arguments: list[str]) -> None:
+    _hydra(arguments, sweep=False)
+
+
+def _sweep(arguments: list[str]) -> None:
+    _hydra(arguments, sweep=True)
+
+
+def _hydra(arguments: list[str], sweep: bool) -> None:
+    from pipeline.overrides import prepare
+
+    overrides = prepare(arguments, sweep)
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    def job(cfg: "DictConfig") -> None:
+        try:
+            _run_one(cfg, HydraConfig.get().runtime.choices["task"])
+        except Exception as error:
+            raise _Carried(error) from error
+
+    program, sys.argv = sys.argv, ["visionbatch", *(["--multirun"] if sweep else []), *overrides]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors then, and the messages are ours
+    try:
+        hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name="config")(job)()
+    except _Carried as carried:
+        raise carried.error from None
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"The settings cannot be read: {error}") from None
+    finally:
+        sys.argv = program
+
+
+def _run_one(cfg: "DictConfig", task: str) -> None:
+    from pipeline.run import run  # late: torch is not imported for a typo
+    from pipeline.settings import Settings
+
+    settings = Settings.from_config(cfg, task)
+    logging.getLogger().setLevel(settings.log_level.upper())
+    print(run(settings), flush=True)
+
+
+class _Carried(BaseException):
+    """Takes an error of ours through Hydra, which would print a traceback for an Exception and exit."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class _Terminated(BaseException):
+    """SIGTERM, raised in the main thread so that everything is left in order."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"visionbatch: {message}", file=sys.stderr)
+    sys.stderr.flush()
+    return code

@@ -1,0 +1,142 @@
+"""The only code that publishes files in a run folder.
+
+A shard is written below `.tmp/` as a miniature run folder. Committing it means: every staged file is closed, the Parquet
+parts are reopened and counted, everything is flushed to the disk, renamed into place, and last of all the marker
+`_committed/NNNNN.json` is published the same way. Readers trust markers only; what has none is removed at the next start.
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline.errors import PipelineError, RunLocked
+from pipeline.weights import sha256_of
+
+_PART = re.compile(r"part-(\d+)\..+")
+
+
+class RunFolder:
+    """One run's folder. Only the process that holds its lock may write."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.staging = path / ".tmp"
+        self.markers = path / "_committed"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder, clean up after an interrupted run. Raises RunLocked when another process holds it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise RunLocked(
+                    f"{self.path} is being written by another run ({lock.read().strip() or 'unknown'}). Wait for it, or stop it."
+                ) from None
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            lock.flush()
+            self._remove_leftovers()
+            yield
+
+    def committed(self) -> set[int]:
+        """The ids of the shards that have a marker."""
+        return {int(path.stem) for path in self.markers.glob("*.json")}
+
+    def stage(self, shard_id: int) -> Path:
+        """A new, empty folder to write a shard's files in."""
+        stage = self.staging / f"shard-{shard_id:05d}"
+        shutil.rmtree(stage, ignore_errors=True)
+        stage.mkdir(parents=True)
+        return stage
+
+    def commit(self, shard_id: int, n_images: int, stage: Path) -> None:
+        """Publish everything below `stage`, then the marker. Raises PipelineError when a part does not hold what it must."""
+        files = sorted(path for path in stage.rglob("*") if path.is_file())
+        parts = {str(path.relative_to(stage)): _describe(path) for path in files if path.suffix == ".parquet"}
+        counted = parts.get(f"images/part-{shard_id:05d}.parquet", {"rows": n_images})["rows"]
+        if counted != n_images:
+            raise PipelineError(
+                f"shard {shard_id} has {counted} image rows for {n_images} inputs; nothing was committed."
+            )
+        self._publish(files, stage)
+        marker = {"shard": shard_id, "images": n_images, "parts": parts, "other_files": len(files) - len(parts)}
+        self.publish_json(f"_committed/{shard_id:05d}.json", marker)
+        shutil.rmtree(stage)
+
+    def publish_json(self, name: str, content: Any) -> None:
+        """Write a JSON file whole or not at all."""
+        staged = self.staging / name
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        staged.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        self._publish([staged], self.staging)
+
+    def publish_file(self, staged: Path, name: str) -> None:
+        """Move a file that was written below `staging` to its place."""
+        target = self.staging / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged.replace(target)
+        self._publish([target], self.staging)
+
+    def append_line(self, name: str, content: Any) -> None:
+        """Add a line to a log that is no part of the promise (timing.jsonl)."""
+        with (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(content) + "\n")
+
+    def _publish(self, files: list[Path], base: Path) -> None:
+        for path in files:
+            _flush(path)
+        folders = set()
+        for path in files:
+            target = self.path / path.relative_to(base)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+            folders.update(p for p in target.parents if p == self.path or self.path in p.parents)
+        for folder in folders:
+            _flush(folder)
+
+    def _remove_leftovers(self) -> None:
+        shutil.rmtree(self.staging, ignore_errors=True)
+        done = self.committed()
+        for folder in self.path.iterdir():
+            if not folder.is_dir() or folder.name in ("plan", "overlays", "_committed"):
+                continue
+            for path in folder.iterdir():
+                part = _PART.fullmatch(path.name)
+                if part and int(part[1]) not in done:
+                    path.unlink()
+
+
+def _describe(part: Path) -> dict[str, Any]:
+    """Reopened, so that a part that cannot be read is found before it is published."""
+    with pq.ParquetFile(part) as file:
+        rows = sum(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
+    return {"rows": rows, "bytes": part.stat().st_size, "sha256": sha256_of(part)}
+
+
+def _flush(path: Path) -> None:
+    """Make a file's contents, or a folder's names, survive a power cut. A failed fsync raises and is not tried again."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def point_latest(run: Path) -> None:
+    """Make `latest` beside the run folder a link to it, replaced in one step."""
+    temporary = run.parent / f".latest-{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(run.name)
+    temporary.replace(run.parent / "latest")

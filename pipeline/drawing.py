@@ -1,0 +1,110 @@
+"""Predictions drawn on an image with `torchvision.utils`: legible at any size, one stable colour per class name."""
+
+import colorsys
+import io
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import ImageFont
+from torch import Tensor
+from torchvision.transforms.functional import InterpolationMode, resize
+from torchvision.utils import draw_bounding_boxes
+
+Colour = tuple[int, int, int]
+_SMALLEST, _LARGEST = 256, 2560  # long side of an overlay in pixels: labels need room, viewers need no more
+
+
+class Canvas:
+    """An image to draw on. Coordinates are pixels of the image as it was given; tiny images are enlarged by a whole
+    factor and huge ones reduced, lines and letters grow with the result."""
+
+    def __init__(self, image: Tensor) -> None:
+        """`image`: (3, H, W) uint8 RGB."""
+        height, width = image.shape[1:]
+        long_side = max(height, width)
+        self.scale = float(-(-_SMALLEST // long_side)) if long_side < _SMALLEST else min(1.0, _LARGEST / long_side)
+        if self.scale != 1.0:
+            size = [max(1, round(height * self.scale)), max(1, round(width * self.scale))]
+            mode = InterpolationMode.NEAREST if self.scale > 1 else InterpolationMode.BILINEAR
+            image = resize(image, size, interpolation=mode, antialias=True)
+        self.image = image
+        self.line = max(2, round(max(image.shape[1:]) / 400))
+        self.letter = max(12, round(max(image.shape[1:]) / 50))  # points
+
+    def boxes(self, boxes_xyxy: np.ndarray, names: Sequence[str], labels: Sequence[str]) -> None:
+        """Draw (N, 4) boxes; each label stands above its box, inside it where there is no room above."""
+        if len(boxes_xyxy) == 0:
+            return
+        scaled = torch.from_numpy(boxes_xyxy * self.scale).round()
+        colours: Any = [colour_of(name) for name in names]
+        # the worst score first: where boxes overlap, the best one's lines lie on top
+        self.image = draw_bounding_boxes(self.image, scaled.flip(0), colors=colours[::-1], width=self.line)
+        anchors = [(float(left), float(top) - self._label_height(), float(top)) for left, top, _, _ in scaled]
+        self._labels([(x, above if above >= 0 else inside) for x, above, inside in anchors], names, labels)
+
+    def list_of(self, names: Sequence[str], labels: Sequence[str]) -> None:
+        """Labels under one another in the upper left corner."""
+        self._labels([(0.0, i * self._label_height()) for i in range(len(labels))], names, labels)
+
+    def _label_height(self) -> float:
+        return self.letter * 1.3 + 4
+
+    def _labels(self, corners: Sequence[tuple[float, float]], names: Sequence[str], labels: Sequence[str]) -> None:
+        if not labels:
+            return
+        height, width = self.image.shape[1:]
+        font = ImageFont.truetype(_font(), self.letter)
+        anchors = []
+        for (x, y), label in zip(corners, labels, strict=True):
+            x = max(0.0, min(x, width - font.getlength(label) - 6))  # pushed back in from the right edge
+            y = max(0.0, min(y, height - self._label_height()))
+            anchors.append([x, y, x, y])
+        background = [colour_of(name) for name in names]
+        options: Any = {
+            "label_colors": [text_colour_on(colour) for colour in background][::-1],
+            "label_background_colors": background[::-1],
+            "font": _font(),
+        }
+        # width=0 draws no outline: torchvision places and paints the text alone, at an anchor that keeps it in view
+        self.image = draw_bounding_boxes(
+            self.image,
+            torch.tensor(anchors).flip(0),
+            labels=list(labels)[::-1],
+            colors=background[::-1],
+            width=0,
+            font_size=self.letter,
+            fill_labels=True,
+            **options,
+        )
+
+
+@lru_cache(maxsize=4096)
+def colour_of(name: str) -> Colour:
+    """The same class has the same colour in every run and every model."""
+    number = zlib.crc32(name.encode())
+    hue, light = (number & 0xFFFF) / 0xFFFF, (0.45, 0.55, 0.65)[(number >> 16) % 3]
+    red, green, blue = colorsys.hls_to_rgb(hue, light, 0.9)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def text_colour_on(background: Colour) -> Colour:
+    """Black or white, whichever stands out (relative luminance by ITU-R BT.601)."""
+    red, green, blue = background
+    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
+
+
+def _font() -> io.BytesIO:
+    return io.BytesIO(_font_bytes())
+
+
+@lru_cache(maxsize=1)
+def _font_bytes() -> bytes:
+    """Pillow's own outline font: the same letters on every machine, no font file to find."""
+    font = ImageFont.load_default(12)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise RuntimeError("Pillow was built without FreeType, which overlays need. Install Pillow's wheel from PyPI.")
+    return font.font_bytes

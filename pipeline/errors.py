@@ -1,0 +1,48 @@
+"""What can go wrong before or outside a single image, each with its exit code. A bad image is a row, not one of these."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PipelineError(Exception):
+    """A failure with a message for the user: what was expected, what came, what to do."""
+
+    exit_code = 1
+
+
+class ConfigError(PipelineError):
+    """The settings, the model or the input were refused before anything was computed."""
+
+    exit_code = 2
+
+
+class InputChanged(ConfigError):
+    """The input is not the one that the run's frozen plan names."""
+
+
+class RunLocked(PipelineError):
+    """Another process writes to the same run folder."""
+
+    exit_code = 3
+
+
+class OutOfSpace(PipelineError):
+    """The disk or the quota is full. Committed shards are intact; the same command resumes."""
+
+    exit_code = 4
+
+
+def nearest(name: str, choices: Iterable[str], most: int = 3) -> str:
+    """` Did you mean 'a' or 'b'?`, or an empty string when nothing is near."""
+    known = {choice.casefold(): choice for choice in choices}
+    close = get_close_matches(name.casefold(), known, n=most, cutoff=0.5)
+    if not close:
+        return ""
+    return " Did you mean " + " or ".join(repr(known[match]) for match in close) + "?"
+
+
+def shorten(names: Iterable[str], most: int = 12) -> str:
+    """`a, b, c ... and 80 more`: a list that fits in a message."""
+    every = list(names)
+    rest = len(every) - most
+    return ", ".join(every[:most]) + (f" ... and {rest} more" if rest > 0 else "")

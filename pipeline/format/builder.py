@@ -1,0 +1,170 @@
+"""A torchvision builder by name, with torchvision's weights, random ones, or the user's file."""
+
+import inspect
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum, get_model_weights
+
+from pipeline.categories import load_categories, with_background
+from pipeline.errors import ConfigError
+from pipeline.models import EMBEDDED, builder_of, tasks_of, weights_member
+from pipeline.networks import Classifier, Detector
+from pipeline.resources import resource
+from pipeline.settings import Settings
+from pipeline.types import Model, ModelSpec
+from pipeline.weights import (
+    cache_path,
+    existing,
+    metadata_categories,
+    official_file,
+    read_metadata,
+    read_state_dict,
+    sha256_of,
+)
+
+log = logging.getLogger(__name__)
+RANDOM = "random"
+_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")  # heads for training only
+
+
+class Builder:
+    """`weights` is DEFAULT or another member of the builder's enum, `random`, or a file."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.name, weights = settings.model, settings.weights
+        if self.name == EMBEDDED:
+            path = resource("data") / f"{EMBEDDED}.safetensors"
+            if weights != "DEFAULT":
+                raise ConfigError(f"model={EMBEDDED} is one architecture with one file; leave weights= out.")
+            self.name, weights = read_metadata(path)["architecture"], str(path)
+        self.detector = "detect" in tasks_of(self.name)
+        self.file: Path | None = None
+        self.member: WeightsEnum | None = None
+        if Path(weights).suffix.casefold() in (".safetensors", ".pth", ".pt"):
+            self.file = existing(weights, (".safetensors", ".pth", ".pt"))
+        elif weights != RANDOM:
+            self.member = weights_member(self.name, weights)
+        # Whose preprocessing and class names: the weights' own; for random weights and files the member `preprocess=`.
+        self.like = self.member or weights_member(self.name, settings.preprocess, key="preprocess")
+        self.transform = self.like.transforms()
+        self._check_arguments()
+
+    def describe(self) -> ModelSpec:
+        if self.file:
+            weights, weights_id = str(self.file), f"sha256:{sha256_of(self.file)}"
+        elif self.member:
+            weights, weights_id = (
+                self.member.name,
+                Path(self.member.url).name,
+            )  # the name carries the SHA-256's beginning
+        else:
+            weights, weights_id = RANDOM, f"{RANDOM}:{self.settings.seed}"
+        return ModelSpec(
+            name=self.settings.model,
+            tasks=tasks_of(self.name),
+            categories=self._categories(),
+            weights=weights,
+            weights_id=weights_id,
+            preprocessing=f"{self.name} {self.transform!r} channels={self.settings.channels}",
+        )
+
+    def load(self) -> Model:
+        sha256 = None
+        if self.member:
+            sha256 = sha256_of(official_file(self.member))
+            network = self._build(weights=self.member)
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.settings.seed)
+                network = self._build(**self._without_weights())
+            if self.file:
+                sha256 = sha256_of(self.file)
+                self._load_file(network)
+        network.eval().requires_grad_(False)
+        if not self.detector:
+            return Model(Classifier(network), self._preprocess(lambda image: image), lambda size_hw: None, sha256)
+        _warn_of_own_threshold(network, self.settings.lowest_min_score)
+        detector = Detector(network)
+        return Model(detector, self._preprocess(detector.preprocess), detector.bucket, sha256)
+
+    def _preprocess(self, then: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        bgr = self.settings.channels == "bgr"
+
+        def preprocess(image: Tensor) -> Tensor:
+            return then(self.transform(image.flip(0) if bgr else image))
+
+        return preprocess
+
+    def _categories(self) -> tuple[str, ...]:
+        if self.settings.categories:
+            names = load_categories(self.settings.categories)
+            return with_background(names) if self.detector else names
+        if self.file is None:
+            return tuple(self.like.meta["categories"])
+        names_in_file = metadata_categories(read_metadata(self.file))
+        if names_in_file is None:
+            raise ConfigError(
+                f"weights={self.file} carries no class names. Add categories=coco, categories=imagenet, or "
+                "categories=FILE with one name a line (or JSON) in the order of the model's outputs."
+            )
+        return names_in_file
+
+    def _build(self, **arguments: Any) -> nn.Module:
+        try:
+            return builder_of(self.name)(**arguments, **self.settings.model_args)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{self.name} does not take model_args={dict(self.settings.model_args)}: {error}"
+            ) from None
+
+    def _without_weights(self) -> dict[str, Any]:
+        """What the builder is called with for random weights and files: its own defaults, and no download."""
+        arguments: dict[str, Any] = {"weights": None}
+        if self.file or self.settings.categories:
+            arguments["num_classes"] = len(self._categories())
+        if "weights_backbone" in inspect.signature(builder_of(self.name)).parameters:
+            arguments["weights_backbone"] = None
+        if self.name in _WITH_AUXILIARY_HEADS:
+            arguments["init_weights"] = self.file is None  # slow, and a file replaces it
+            if self.file:
+                arguments["aux_logits"] = False
+        return arguments
+
+    def _load_file(self, network: nn.Module) -> None:
+        assert self.file
+        state = read_state_dict(self.file)
+        if self.name in _WITH_AUXILIARY_HEADS:
+            state = {k: v for k, v in state.items() if not k.casefold().startswith("aux")}
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"weights={self.file} do not fit {self.name} with {len(self._categories())} classes "
+                f"(categories={self.settings.categories or 'from the file'}):\n"
+                + "\n".join(str(error).splitlines()[1:4])
+            ) from None
+
+    def _check_arguments(self) -> None:
+        ours = {"weights", "weights_backbone", "num_classes", "progress"} & set(self.settings.model_args)
+        if ours:
+            raise ConfigError(f"model_args: {sorted(ours)} are set by weights= and categories=.")
+        for member in get_model_weights(self.name):
+            if self.file and self.file.name == Path(member.url).name:
+                raise ConfigError(
+                    f"weights={self.file} is torchvision's own file, which its builder sets up in a way of its own. "
+                    f"Move it to {cache_path(member)} and say weights={member.name}."
+                )
+
+
+def _warn_of_own_threshold(network: nn.Module, lowest: float) -> None:
+    """Detectors drop low scores themselves; a min_score below that would silently change nothing."""
+    own = getattr(getattr(network, "roi_heads", network), "score_thresh", None)
+    if own is not None and lowest < own:
+        key = "box_score_thresh" if hasattr(network, "roi_heads") else "score_thresh"
+        log.warning("This model itself reports nothing below %g; model_args={%s: %g} lowers that.", own, key, lowest)

@@ -1,0 +1,158 @@
+"""A shard's images as batches of one padded shape, decoded in threads ahead of the forward pass."""
+
+import os
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import TypeVar
+
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.decoding import decode, read_header
+from pipeline.timing import StageTimer
+from pipeline.types import Batch, InputError, Item, Model, Shard, Source, Status
+
+T = TypeVar("T")
+_AHEAD = 2  # decoded batches waiting for the forward pass
+
+
+class Loader:
+    """Reads each header first, groups the images by the shape they will have in a batch, then decodes group by group.
+
+    A shard's batches depend on its images alone, not on threads or timing. An input that cannot be used stays in its batch
+    as a failed item, so what goes in comes out.
+    """
+
+    def __init__(self, source: Source, model: Model, batch_size: int, workers: int | None, max_pixels: int) -> None:
+        self.source, self.model = source, model
+        self.batch_size, self.max_pixels = batch_size, max_pixels
+        self.workers = workers or default_workers()
+        self.timer = StageTimer()
+
+    def batches(self, shards: Iterable[Shard]) -> Iterator[Batch]:
+        """All batches of the first shard, then of the next: reading ahead does not stop at a shard's end."""
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="decode") as pool:
+            yield from read_ahead((batch for shard in shards for batch in self._batches_of(shard, pool)), _AHEAD)
+
+    def _batches_of(self, shard: Shard, pool: ThreadPoolExecutor) -> Iterator[Batch]:
+        items = [Item(shard.first_image_id + i, entry.key) for i, entry in enumerate(shard.entries)]
+        list(pool.map(self._read_header, items))
+        readable = [item for item in items if item.size_hw and item.status is Status.OK]
+        failed = [item for item in items if item.status is not Status.OK]
+        sampler = bucket_batches(
+            [self.model.bucket(item.size_hw) for item in readable if item.size_hw], self.batch_size
+        )
+        # torch's DataLoader draws the batches; the threads are ours because worker processes cost more than they decode
+        for batch in DataLoader(_Images(readable, self, pool), batch_sampler=sampler, collate_fn=list):
+            yield Batch(shard, batch)
+        if failed:
+            yield Batch(shard, failed)
+
+    def _read_header(self, item: Item) -> None:
+        with self.timer.stage("read"):
+            try:
+                with self.source.open(item.key) as file:
+                    item.size_hw = read_header(file, self.max_pixels).size_hw
+            except (InputError, OSError) as error:
+                _fail(item, error)
+
+    def load(self, item: Item) -> Item:
+        """Read, decode and transform one image whose header is known."""
+        try:
+            with self.timer.stage("read"), self.source.open(item.key) as file:
+                data = file.read()
+            with self.timer.stage("decode"):
+                pixels = decode(data, self.max_pixels)
+        except (InputError, OSError) as error:
+            _fail(item, error)
+            return item
+        if pixels.shape[1:] != item.size_hw:
+            item.fail(Status.CORRUPT, f"the header says {item.size_hw}, the image is {tuple(pixels.shape[1:])} (h, w)")
+            return item
+        with self.timer.stage("transform"):
+            try:
+                item.pixels = self.model.preprocess(pixels)
+            except Exception as error:  # noqa: BLE001 - the model's own code, e.g. 1 x 5000 pixels resized to 0 rows
+                item.fail(Status.MODEL_ERROR, f"preprocessing {tuple(item.size_hw)} (h, w): {error}")
+        return item
+
+
+def _fail(item: Item, error: InputError | OSError) -> None:
+    if isinstance(error, InputError):
+        item.size_hw = item.size_hw or error.size_hw
+        item.fail(error.status, str(error))
+    else:
+        item.fail(Status.UNREADABLE, error.strerror or str(error))
+
+
+class _Images(Dataset[Item]):
+    """Readable images of one shard. `__getitems__` is DataLoader's call for a whole batch."""
+
+    def __init__(self, items: Sequence[Item], loader: Loader, pool: ThreadPoolExecutor) -> None:
+        self.items, self.loader, self.pool = items, loader, pool
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Item:
+        return self.loader.load(self.items[index])
+
+    def __getitems__(self, indices: list[int]) -> list[Item]:
+        return list(self.pool.map(self.__getitem__, indices))
+
+
+def bucket_batches(buckets: Sequence[Hashable], batch_size: int) -> list[list[int]]:
+    """Indices grouped so that a batch holds one bucket only; a batch is due when it is full, the rest at the end."""
+    batches: list[list[int]] = []
+    open_batches: dict[Hashable, list[int]] = {}
+    for index, bucket in enumerate(buckets):
+        batch = open_batches.setdefault(bucket, [])
+        batch.append(index)
+        if len(batch) == batch_size:
+            batches.append(open_batches.pop(bucket))
+    return batches + list(open_batches.values())
+
+
+def default_workers() -> int:
+    """Half of the cores this process may use: the other half is the forward pass's."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // 2))
+
+
+def read_ahead(values: Iterable[T], depth: int) -> Iterator[T]:
+    """Iterate in a thread, at most `depth` values ahead. What the thread raises is raised here; closing the iterator
+    stops the thread."""
+    queue: Queue[tuple[T | None, BaseException | None]] = Queue(depth)
+    stop = Event()
+
+    def put(value: T | None, error: BaseException | None = None) -> None:
+        while not stop.is_set():
+            try:
+                return queue.put((value, error), timeout=0.1)
+            except Full:
+                continue
+
+    def fill() -> None:
+        try:
+            for value in values:
+                put(value)
+                if stop.is_set():
+                    return
+            put(None, StopIteration())
+        except BaseException as error:  # noqa: BLE001 - carried over to the consumer
+            put(None, error)
+
+    thread = Thread(target=fill, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            value, error = queue.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield value  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,76 @@
+"""The catalogue: torchvision's builders by name, what each can do, and the model that the settings ask for."""
+
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import OmegaConf
+from torchvision.models import WeightsEnum, get_model_builder, get_model_weights, list_models
+
+from pipeline.errors import ConfigError, nearest
+from pipeline.parts import build
+from pipeline.resources import resource
+from pipeline.settings import Settings
+from pipeline.types import Format
+
+EMBEDDED = "codes"  # the detector in data/, for the samples and for codes in photographs
+
+
+def model_format(settings: Settings) -> Format:
+    """The part that knows how the chosen model is stored. `model` names a format (`torchscript`) or else a builder."""
+    conf = resource("conf") / "format"
+    formats = sorted(path.stem for path in conf.glob("*.yaml") if path.stem != "builder")
+    if settings.model in formats:
+        chosen = settings.model
+    else:
+        chosen = "builder"
+        if settings.model != EMBEDDED:
+            check_builder(settings.model, settings.task, also=[EMBEDDED, *formats])
+    node: Any = OmegaConf.to_container(OmegaConf.load(conf / f"{chosen}.yaml"))
+    if chosen != "builder":  # a builder gets model_args itself, further down
+        unknown = set(settings.model_args) - set(node)
+        if unknown:
+            raise ConfigError(f"model_args: {chosen} takes {sorted(set(node) - {'_target_'})}, not {sorted(unknown)}.")
+        node |= dict(settings.model_args)
+    return build(node, settings=settings)
+
+
+def check_builder(name: str, task: str, also: list[str]) -> None:
+    """Raise ConfigError unless torchvision has a builder of this name that can serve the task."""
+    serving = [n for n in list_models() if task in tasks_of(n)]
+    if name not in list_models():
+        raise ConfigError(
+            f"model={name}: torchvision has no builder of this name.{nearest(name, [*serving, *also])} "
+            f"For task={task} it has: {', '.join(serving)}."
+        )
+    if task not in tasks_of(name):
+        can = ", ".join(sorted(tasks_of(name))) or "none of this program's tasks"
+        raise ConfigError(f"model={name} cannot do task={task}; it does {can}. Choose one of: {', '.join(serving)}.")
+
+
+def tasks_of(name: str) -> frozenset[str]:
+    """The tasks a builder can serve, from the torchvision module it is defined in."""
+    module = get_model_builder(name).__module__.removeprefix("torchvision.models.")
+    if module.startswith("detection."):
+        return frozenset({"detect"})  # the ones with masks or keypoints find boxes too
+    if "." in module:  # segmentation, video, optical_flow, quantization
+        return frozenset()
+    return frozenset({"classify"})
+
+
+def builder_of(name: str) -> Callable[..., Any]:
+    return get_model_builder(name)
+
+
+def weights_member(name: str, member: str, key: str = "weights") -> WeightsEnum:
+    """One of a builder's published weights, `DEFAULT` or by name (the enum's own name before a dot is allowed)."""
+    members = get_model_weights(name)
+    short = member.rpartition(".")[2]
+    if short == "DEFAULT" and len(members):
+        return members.DEFAULT
+    if short in members.__members__:
+        return members[short]
+    known = ["DEFAULT", *members.__members__]
+    raise ConfigError(
+        f"{key}={member}: {name} has no weights of this name.{nearest(short, known)} "
+        f"Expected {', '.join(known)}, random, or a file (.safetensors, .pth)."
+    )

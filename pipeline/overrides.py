@@ -1,0 +1,81 @@
+"""The command line on its way to Hydra: make's list of variables, paths that need no quoting, typos with an answer."""
+
+import re
+from collections.abc import Sequence
+
+from omegaconf import OmegaConf
+
+from pipeline.errors import ConfigError, nearest
+from pipeline.resources import resource
+
+_TEXT_KEYS = frozenset({"input", "output", "weights", "categories", "model", "device"})
+_HYDRA_KEYS = frozenset({"hydra"})
+
+
+def prepare(arguments: Sequence[str], sweep: bool) -> list[str]:
+    """Arguments of `run` or `sweep` -> overrides that Hydra understands. Raises ConfigError for an unknown key or choice.
+
+    `--make WORDS` brings the variables of make's command line (make writes blanks and backslashes in a value with a
+    backslash before them, and doubles `$`); UPPERCASE ones are the Makefile's own and are left out.
+    """
+    given = list(arguments)
+    if "--make" in given:
+        at = given.index("--make")
+        given[at : at + 2] = split_make_variables(given[at + 1] if at + 1 < len(given) else "")
+    return [_prepare_one(argument, sweep) for argument in given]
+
+
+def split_make_variables(words: str) -> list[str]:
+    """`task=detect input=My\\ Photos` -> [`task=detect`, `input=My Photos`], in the order they were typed."""
+    found = re.findall(r"(?:\\.|[^\s\\])+", words.replace("$$", "$"), flags=re.DOTALL)
+    plain = [re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL) for word in found]
+    typed = [re.sub(r"^([^=:+?!]+)(?:::?:?|\+|\?|!)?=", r"\1=", word) for word in plain]
+    return [word for word in reversed(typed) if not word.partition("=")[0].isupper()]
+
+
+def _prepare_one(argument: str, sweep: bool) -> str:
+    if argument.startswith("-"):
+        return argument
+    key, equals, value = argument.partition("=")
+    name = key.lstrip("+~").partition(".")[0].partition("@")[0]
+    if not equals and not key.startswith("~"):
+        raise ConfigError(f"{argument!r}: expected key=value, for example task=detect or input=photos.")
+    _check_key(name)
+    if key == name and key in _TEXT_KEYS:
+        return f"{key}={_quote_all(value) if sweep else _quote(value)}"
+    if key == name and not sweep:
+        _check_choice(name, value)
+    return argument
+
+
+def _check_key(name: str) -> None:
+    config = OmegaConf.load(resource("conf") / "config.yaml")
+    groups = {path.name for path in resource("conf").iterdir() if path.is_dir()} - {"format"}
+    known = (set(map(str, config)) | groups | _HYDRA_KEYS) - {"defaults"}
+    if name not in known:
+        raise ConfigError(f"unknown setting {name!r}.{nearest(name, known)} Known: {', '.join(sorted(known))}.")
+
+
+def _check_choice(group: str, choice: str) -> None:
+    folder = resource("conf") / group
+    if not folder.is_dir() or choice.startswith("["):
+        return
+    choices = sorted(path.stem for path in folder.glob("*.yaml"))
+    if choice not in choices:
+        raise ConfigError(f"{group}={choice}: expected {', '.join(choices)}.{nearest(choice, choices)}")
+
+
+def _quote_all(values: str) -> str:
+    return ",".join(_quote(value) for value in values.split(","))
+
+
+def _quote(value: str) -> str:
+    """A Hydra string of exactly these characters, so that a path may hold blanks, commas, brackets or `=`.
+
+    What is already quoted, a list, `null` and OmegaConf's `${...}` keep their meaning.
+    """
+    if value in ("", "null") or value[0] in "'\"[{" or "${" in value:
+        return value
+    escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + r"\'", value)
+    trailing = len(escaped) - len(escaped.rstrip("\\"))
+    return f"'{escaped}{chr(92) * trailing}'"

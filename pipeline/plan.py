@@ -1,0 +1,187 @@
+"""The frozen list of inputs, cut into shards. On disk and streamed: never a list of paths in memory.
+
+`plan/part-NNNNN.parquet` holds key, size and modification time in the order of the keys; one row group is one shard.
+`plan/plan.json` names the parts and is replaced last, so a plan is whole or absent. Files that come later become further
+parts: what was cut is never cut anew.
+"""
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.commit import RunFolder
+from pipeline.errors import ConfigError, InputChanged, shorten
+from pipeline.types import Entry, Shard, Source
+
+_SCHEMA = pa.schema([("image_id", pa.int64()), ("key", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
+_SHARDS_PER_PART = 1000  # bounds what a part's footer takes in memory
+_NAMED = 1000  # changed inputs remembered for the message
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of the plan."""
+
+    file: str
+    first_shard: int
+    first_image_id: int
+    shards: int
+    images: int
+
+
+class Plan:
+    """Index arithmetic over the parts: which images a shard holds."""
+
+    def __init__(self, folder: RunFolder, parts: Iterable[Part]) -> None:
+        self.folder = folder
+        self.parts = tuple(parts)
+        self.n_images = sum(part.images for part in self.parts)
+        self.n_shards = sum(part.shards for part in self.parts)
+
+    def shard(self, shard_id: int) -> Shard:
+        part = self.parts[bisect_right(self.parts, shard_id, key=attrgetter("first_shard")) - 1]
+        with pq.ParquetFile(self.folder.path / part.file) as file:
+            table = file.read_row_group(shard_id - part.first_shard)
+        return Shard(shard_id, table["image_id"][0].as_py(), tuple(_entries(table)))
+
+    def shard_sizes(self) -> Iterator[tuple[int, int]]:
+        """(shard_id, number of images) of every shard, from the footers alone."""
+        for part in self.parts:
+            metadata = pq.read_metadata(self.folder.path / part.file)
+            for i in range(part.shards):
+                yield part.first_shard + i, metadata.row_group(i).num_rows
+
+    def entries(self) -> Iterator[Entry]:
+        """Every planned input in the order of the keys."""
+        return merge(*(self._entries_of(part) for part in self.parts), key=attrgetter("key"))
+
+    def _entries_of(self, part: Part) -> Iterator[Entry]:
+        with pq.ParquetFile(self.folder.path / part.file) as file:
+            for i in range(part.shards):
+                yield from _entries(file.read_row_group(i))
+
+
+@dataclass
+class Difference:
+    """How the source differs from the plan. `changed` and `removed` hold the first names only, `n_` all of them."""
+
+    new: int = 0
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    n_changed: int = 0
+    n_removed: int = 0
+
+
+def load_plan(folder: RunFolder) -> Plan:
+    """The plan on disk; an empty one when there is none yet."""
+    path = folder.path / "plan" / "plan.json"
+    return Plan(folder, (Part(**part) for part in json.loads(path.read_text())["parts"]) if path.is_file() else ())
+
+
+def freeze(folder: RunFolder, source: Source, shard_size: int, limit: int | None, accept_changes: bool) -> Plan:
+    """Write the plan, or add what the source has got since. Raises InputChanged, and ConfigError for an empty input."""
+    plan = load_plan(folder)
+    if not plan.parts:
+        plan = _append(plan, islice(source.entries(), limit), shard_size)
+        if not plan.parts:
+            raise ConfigError(
+                f"No images found in {source.identity.partition(':')[2]}. See the README for the file types."
+            )
+        return plan
+    difference = Difference()
+    new = additions(plan.entries(), source.entries(), difference)
+    if limit is not None:  # the first N were chosen when the run began; a later file is not one of them
+        for _ in new:
+            pass
+    else:
+        plan = _append(plan, new, shard_size)
+    if (difference.n_changed or difference.n_removed) and not accept_changes:
+        raise InputChanged(_describe(difference, folder))
+    return plan
+
+
+def additions(planned: Iterable[Entry], listed: Iterable[Entry], difference: Difference) -> Iterator[Entry]:
+    """Merge two streams sorted by key. Yields the entries that are not planned; fills in `difference` on the way."""
+    old = iter(planned)
+    expected = next(old, None)
+    for entry in listed:
+        while expected is not None and expected.key < entry.key:
+            _note_removed(difference, expected)
+            expected = next(old, None)
+        if expected is None or entry.key < expected.key:
+            difference.new += 1
+            yield entry
+            continue
+        if entry != expected:
+            difference.n_changed += 1
+            if len(difference.changed) < _NAMED:
+                difference.changed += (entry.key,)
+        expected = next(old, None)
+    while expected is not None:
+        _note_removed(difference, expected)
+        expected = next(old, None)
+
+
+def _note_removed(difference: Difference, entry: Entry) -> None:
+    difference.n_removed += 1
+    if len(difference.removed) < _NAMED:
+        difference.removed += (entry.key,)
+
+
+def _describe(difference: Difference, folder: RunFolder) -> str:
+    lines = [f"The input is not the one that {folder.path} was begun with."]
+    if difference.n_changed:
+        lines.append(f"  changed ({difference.n_changed}): {shorten(difference.changed)}")
+    if difference.n_removed:
+        lines.append(f"  removed ({difference.n_removed}): {shorten(difference.removed)}")
+    lines.append("Say changed=accept to keep the rows already written and go on, or output=ELSEWHERE to start afresh.")
+    return "\n".join(lines)
+
+
+def _append(plan: Plan, entries: Iterator[Entry], shard_size: int) -> Plan:
+    """Write `entries` as further parts; nothing is visible before plan.json is replaced."""
+    folder, parts, next_id = plan.folder, list(plan.parts), plan.n_images
+    first = next(entries, None)
+    while first is not None:
+        first_shard = sum(part.shards for part in parts)
+        name = f"plan/part-{len(parts):05d}.parquet"
+        staged = folder.staging / "plan-part.parquet"
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        part_entries = [first]
+        shards = images = 0
+        with pq.ParquetWriter(staged, _SCHEMA, compression="zstd") as writer:
+            while part_entries and shards < _SHARDS_PER_PART:
+                part_entries += islice(entries, shard_size - len(part_entries))
+                writer.write_table(_table(part_entries, next_id + images), row_group_size=shard_size)
+                images += len(part_entries)
+                shards += 1
+                part_entries = list(islice(entries, 1))
+        folder.publish_file(staged, name)
+        parts.append(Part(name, first_shard, next_id, shards, images))
+        next_id += images
+        first = part_entries[0] if part_entries else None
+    if len(parts) > len(plan.parts):
+        folder.publish_json("plan/plan.json", {"parts": [asdict(part) for part in parts]})
+    return Plan(folder, parts)
+
+
+def _table(entries: list[Entry], first_image_id: int) -> pa.Table:
+    columns = [
+        range(first_image_id, first_image_id + len(entries)),
+        [entry.key for entry in entries],
+        [entry.size for entry in entries],
+        [entry.mtime_ns for entry in entries],
+    ]
+    return pa.table([pa.array(c, field.type) for c, field in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA)
+
+
+def _entries(table: pa.Table) -> Iterator[Entry]:
+    columns = (table[name].to_pylist() for name in ("key", "size", "mtime_ns"))
+    return (Entry(*row) for row in zip(*columns, strict=True))

@@ -1,0 +1,32 @@
+"""What a person sees while a run goes on."""
+
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+
+from tqdm import tqdm
+
+from pipeline.types import Item, Status
+
+
+class Progress:
+    """A bar with images/s, errors so far and time left; silent when stderr is not a terminal or `quiet`."""
+
+    def __init__(self, done: int, total: int, quiet: bool) -> None:
+        self.images = self.errors = 0  # of this session
+        disable = quiet or not sys.stderr.isatty()
+        self._bar = tqdm(total=total, initial=done, unit=" images", disable=disable, dynamic_ncols=True, smoothing=0.1)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def advance(self, items: Sequence[Item]) -> None:
+        self.images += len(items)
+        self.errors += sum(item.status is not Status.OK for item in items)
+        self._bar.set_postfix_str(f"{self.errors} errors", refresh=False)
+        self._bar.update(len(items))

@@ -1,0 +1,114 @@
+"""READ THIS FIRST: a run from settings to committed files.
+
+settings -> model (names only) -> source -> run folder -> plan -> model (weights) -> shards -> summary
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from pipeline.commit import RunFolder, point_latest
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.filters import Filters, score_thresholds
+from pipeline.identity import determinants, record, run_name
+from pipeline.loading import Loader
+from pipeline.models import model_format
+from pipeline.parts import build
+from pipeline.plan import Plan, freeze, load_plan
+from pipeline.progress import Progress
+from pipeline.settings import Settings
+from pipeline.shard import ShardRunner
+from pipeline.summary import plan_text, summary_text
+from pipeline.types import Engine, Format, ModelSpec, Source, Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the settings ask for, built and checked, before a weight is loaded or an image opened."""
+
+    source: Source
+    format: Format
+    spec: ModelSpec
+    task: Task
+    filters: Filters
+    engine: Engine
+
+
+def run(settings: Settings) -> str:
+    """Annotate, or resume, or find it complete. Returns the text for the user."""
+    parts = assemble(settings)
+    determined_by = determinants(settings, parts.spec, parts.source)
+    folder = RunFolder(Path(settings.output).expanduser() / run_name(determined_by))
+    if settings.dry_run:
+        return plan_text(settings, parts.spec, parts.filters, parts.source, load_plan(folder), folder)
+    with folder.locked():
+        plan = freeze(folder, parts.source, settings.shard_size, settings.limit, settings.changed == "accept")
+        todo = remaining(plan, folder)
+        point_latest(folder.path)
+        start = perf_counter()
+        runner = None
+        if todo:
+            runner = prepare(settings, parts, determined_by, plan, folder)
+            with runner.progress:
+                build(settings.parts["executor"]).run(todo, runner.run)
+        seconds = perf_counter() - start
+    return summary_text(plan, folder, runner, seconds)
+
+
+def assemble(settings: Settings) -> Parts:
+    """Build and check everything cheap. Raises ConfigError."""
+    source = build(settings.parts["source"])
+    model = model_format(settings)
+    spec = model.describe()
+    if settings.task not in spec.tasks:
+        raise ConfigError(f"model={spec.name} does {', '.join(sorted(spec.tasks))}, not task={settings.task}.")
+    task = build(settings.parts["task"], categories=spec.categories)
+    filters = build_filters(settings, task, spec.categories)
+    return Parts(source, model, spec, task, filters, build(settings.parts["engine"]))
+
+
+def build_filters(settings: Settings, task: Task, categories: Sequence[str]) -> Filters:
+    """The filter that the settings ask for. Raises ConfigError for one that means nothing to the task."""
+    for name in ("min_area", "nms_iou", "max_detections", "top_k"):
+        if getattr(settings, name) is not None and name not in task.filters:
+            raise ConfigError(
+                f"{name} means nothing to task={task.name}, which has: {', '.join(sorted(task.filters))}."
+            )
+    thresholds = score_thresholds(categories, settings.classes, settings.exclude, settings.min_score)
+    return Filters(thresholds, settings.min_area, settings.nms_iou, settings.max_detections)
+
+
+def remaining(plan: Plan, folder: RunFolder) -> list[int]:
+    """The shards without a marker, in order."""
+    done = folder.committed()
+    return [shard_id for shard_id in range(plan.n_shards) if shard_id not in done]
+
+
+def prepare(
+    settings: Settings, parts: Parts, determined_by: dict[str, Any], plan: Plan, folder: RunFolder
+) -> ShardRunner:
+    """Load the weights, write run.json, and put the runner together."""
+    model = parts.format.load()
+    parts.engine.prepare(model)
+    folder.publish_json(
+        "run.json", record(settings, parts.spec, determined_by, model.weights_sha256, parts.engine.device)
+    )
+    sinks = [sink for node in settings.parts["sink"].values() if node.get("enabled", True) for sink in [build(node)]]
+    if not sinks:
+        raise PipelineError("No sink is configured: the run would leave nothing.")
+    done = sum(size for shard_id, size in plan.shard_sizes() if shard_id in folder.committed())
+    return ShardRunner(
+        plan=plan,
+        folder=folder,
+        loader=Loader(parts.source, model, settings.batch_size, settings.workers, settings.max_pixels),
+        engine=parts.engine,
+        task=parts.task,
+        keep=parts.filters.apply,
+        sinks=sinks,
+        progress=Progress(done, plan.n_images, quiet=settings.log_level in ("warning", "error")),
+    )

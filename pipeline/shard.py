@@ -1,0 +1,166 @@
+"""Shards of images -> committed files. The loop; who decodes, infers, writes and publishes is in the parts it calls."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+
+import pyarrow as pa
+import torch
+
+from pipeline.commit import RunFolder
+from pipeline.decoding import decode
+from pipeline.errors import PipelineError
+from pipeline.loading import Loader
+from pipeline.plan import Plan
+from pipeline.progress import Progress
+from pipeline.table import image_rows, images_schema
+from pipeline.types import Batch, Engine, Filter, Item, Outputs, Shard, Sink, SinkContext, SinkWriter, Status, Task
+
+log = logging.getLogger(__name__)
+_BEHIND = 4  # batches that may wait to be written
+
+
+@dataclass
+class ShardRunner:
+    """Turns shards into files. Each input comes out as exactly one row of `images`, or the run stops."""
+
+    plan: Plan
+    folder: RunFolder
+    loader: Loader
+    engine: Engine
+    task: Task
+    keep: Filter
+    sinks: Sequence[Sink]
+    progress: Progress
+    _a_forward_succeeded: bool = False
+
+    def run(self, shard_ids: Iterable[int]) -> None:
+        timer = self.loader.timer
+        images = images_schema(self.task.schema)
+        with ShardWriter(self) as writer:
+            for batch in timer.waiting("wait", self.loader.batches(map(self.plan.shard, shard_ids))):
+                predictions = self._predict(batch)
+                writer.write(batch.shard, image_rows(batch.items, predictions, images), predictions)
+                self.progress.advance(batch.items)
+
+    def _predict(self, batch: Batch) -> pa.Table:
+        """The rows kept for a batch. Items that the model cannot take become failed ones."""
+        with self.loader.timer.stage("forward"):
+            outputs = self._forward([item for item in batch.items if item.status is Status.OK])
+        good = [item for item in batch.items if item.status is Status.OK]
+        for item in good:
+            item.pixels = None  # the tables wait for the writer, the images need not
+        with self.loader.timer.stage("rows"):
+            return self.keep(self.task.rows(outputs, good)) if good else self.task.schema.empty_table()
+
+    def _forward(self, items: Sequence[Item]) -> Outputs:
+        """Outputs of the items that the model could take, in order. A batch that fails is halved until the culprit is
+        alone; it alone is lost."""
+        if not items:
+            return []
+        error: Exception | None = None
+        try:
+            outputs = self.engine.forward(
+                [i.pixels for i in items if i.pixels is not None], [i.size_hw or (0, 0) for i in items]
+            )
+            self._a_forward_succeeded = True
+            return outputs
+        except PipelineError:
+            raise
+        except Exception as caught:  # noqa: BLE001 - the network is anybody's code
+            error = caught.with_traceback(None)  # frames would keep the device's memory alive during the retry
+        if isinstance(error, torch.OutOfMemoryError):
+            torch.cuda.empty_cache()
+        if len(items) > 1:
+            half = len(items) // 2
+            return self._forward(items[:half]) + self._forward(items[half:])
+        if not self._a_forward_succeeded:
+            self._probe(error)
+        status = Status.OUT_OF_MEMORY if isinstance(error, torch.OutOfMemoryError | MemoryError) else Status.MODEL_ERROR
+        items[0].fail(status, f"{type(error).__name__}: {error}")
+        return []
+
+    def _probe(self, error: Exception) -> None:
+        """Before an image is blamed: a model that cannot take a plain grey picture either is itself broken."""
+        grey = torch.full((3, 256, 256), 127, dtype=torch.uint8)
+        try:
+            self.engine.forward([self.loader.model.preprocess(grey)], [(256, 256)])
+        except Exception:  # noqa: BLE001
+            raise PipelineError(f"The model fails on every image: {type(error).__name__}: {error}") from error
+        self._a_forward_succeeded = True
+
+
+class ShardWriter:
+    """Writes and commits in one thread behind the forward pass. What was not complete when an exception came is dropped."""
+
+    def __init__(self, runner: ShardRunner) -> None:
+        self.runner = runner
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._pending: list[Future[None]] = []
+        self._shard: Shard | None = None
+        self._rows = 0
+        self._stack = ExitStack()
+        self._writers: list[SinkWriter] = []
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._wait(0)
+                if self._shard:
+                    raise PipelineError(
+                        f"shard {self._shard.shard_id}: {self._rows} rows for {len(self._shard)} inputs."
+                    )
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            abandoned = error or PipelineError("abandoned")
+            self._stack.__exit__(type(abandoned), abandoned, traceback)
+
+    def write(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
+        """Hand over one batch. Raises what an earlier one raised in the thread."""
+        self._pending.append(self._pool.submit(self._write, shard, images, predictions))
+        self._wait(_BEHIND)
+
+    def _wait(self, most: int) -> None:
+        while self._pending and (len(self._pending) > most or self._pending[0].done()):
+            self._pending.pop(0).result()
+
+    def _write(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
+        with self.runner.loader.timer.stage("write"):
+            if self._shard is None:
+                self._open(shard)
+            if self._shard is not shard:
+                raise PipelineError(f"a batch of shard {shard.shard_id} came before the shard before it was complete.")
+            for writer in self._writers:
+                writer.write(images, predictions)
+            self._rows += images.num_rows
+            if self._rows == len(shard):
+                self._commit(shard)
+
+    def _open(self, shard: Shard) -> None:
+        runner = self.runner
+        self._shard, self._rows, self._stack = shard, 0, ExitStack()
+        self._stage = runner.folder.stage(shard.shard_id)
+        context = SinkContext(self._stage, shard.shard_id, runner.task.schema, runner.task.draw, self._read_image)
+        self._writers = [self._stack.enter_context(sink.open(context)) for sink in runner.sinks]
+
+    def _commit(self, shard: Shard) -> None:
+        self._stack.close()  # sinks finish their files here, and only here
+        self.runner.folder.commit(shard.shard_id, len(shard), self._stage)
+        self.runner.folder.append_line(
+            "timing.jsonl", {"shard": shard.shard_id, "images": len(shard), **self.runner.loader.timer.seconds()}
+        )
+        self._shard = None
+        log.debug("shard %d committed, %d images", shard.shard_id, len(shard))
+
+    def _read_image(self, key: str) -> torch.Tensor:
+        loader = self.runner.loader
+        with loader.source.open(key) as file:
+            return decode(file.read(), loader.max_pixels)

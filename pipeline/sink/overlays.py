@@ -1,0 +1,105 @@
+"""Each image with its predictions drawn on it."""
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+from torchvision.transforms.functional import to_pil_image
+
+from pipeline.keys import path_of
+from pipeline.types import InputError, SinkContext, Status
+
+log = logging.getLogger(__name__)
+_FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+}  # what browsers show and Pillow writes well
+_SUFFIX = ".overlay.jpg"
+_LONGEST = 255  # bytes a file system takes for a name
+_IN_FLIGHT = 16
+
+
+class Overlays:
+    """Leaves overlays/<the input's relative name>. An input of another format gets `.overlay.jpg` appended.
+
+    The image is read again and drawn in a thread beside the next forward pass; nothing of the original file but its
+    pixels gets into the overlay (no EXIF, no GPS). `enabled`: true, false, or only for the first N images.
+    """
+
+    def __init__(self, enabled: bool | int, quality: int) -> None:
+        self.limit = None if enabled is True else int(enabled)
+        self.quality = quality
+
+    @contextmanager
+    def open(self, context: SinkContext) -> Iterator["_Writer"]:
+        with ThreadPoolExecutor(1, thread_name_prefix="overlays") as pool:
+            writer = _Writer(self, context, pool)
+            try:
+                yield writer
+                writer.wait(0)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Writer:
+    def __init__(self, sink: Overlays, context: SinkContext, pool: ThreadPoolExecutor) -> None:
+        self.sink, self.context, self.pool = sink, context, pool
+        self.pending: list[Future[None]] = []
+
+    def write(self, images: pa.Table, predictions: pa.Table) -> None:
+        for image_id, key, status in zip(*(images[c].to_pylist() for c in ("image_id", "key", "status")), strict=True):
+            if status == Status.OK and (self.sink.limit is None or image_id < self.sink.limit):
+                rows = predictions.filter(pc.equal(predictions["image_id"], image_id))
+                self.pending.append(self.pool.submit(self._draw, key, rows))
+        self.wait(_IN_FLIGHT)
+
+    def wait(self, most: int) -> None:
+        """Until at most this many are pending, so that tables do not pile up; raises what drawing raised."""
+        while len(self.pending) > most:
+            self.pending.pop(0).result()
+
+    def _draw(self, key: str, rows: pa.Table) -> None:
+        try:
+            image = self.context.read_image(key)
+        except InputError as error:  # gone since it was annotated: its rows stand, there is nothing to draw on
+            log.warning("no overlay for %s: %s", key, error)
+            return
+        drawn = self.context.draw(image, rows)
+        path = self.context.stage / "overlays" / path_of(overlay_name(key))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(to_pil_image(drawn), path, self.sink.quality)
+
+
+def save(image: Image.Image, path: Path, quality: int) -> None:
+    """Write without metadata, in the format of the name. PNG without a search for the best compression."""
+    form = _FORMATS[path.suffix.casefold()]
+    options = {"compress_level": 1} if form == "PNG" else {"quality": quality}
+    image.save(path, form, **options)
+
+
+def overlay_name(key: str) -> str:
+    """Key -> key of its overlay. Never the same for two keys: only names that already end in the appended suffix, or in
+    no format of ours, get one more; a name too long for that keeps its beginning and a hash of all of it."""
+    path = PurePosixPath(key)
+    if path.suffix.casefold() in _FORMATS and not key.endswith(_SUFFIX):
+        return key
+    name = path.name + _SUFFIX
+    if len(path_bytes(name)) > _LONGEST:
+        digest = blake2b(path.name.encode(), digest_size=8).hexdigest()
+        beginning = path.name
+        while len(path_bytes(beginning)) + len(digest) + len(_SUFFIX) + 1 > _LONGEST:
+            beginning = beginning[:-1]
+        name = f"{beginning}-{digest}{_SUFFIX}"
+    return str(path.with_name(name))
+
+
+def path_bytes(name: str) -> bytes:
+    return path_of(name).encode("utf-8", "surrogateescape")

@@ -1,0 +1,78 @@
+"""What a file that cannot be decoded was meant to be, and whether its end is missing. For messages and statuses only."""
+
+_MAGIC = (
+    (b"\xff\xd8", "JPEG"),
+    (b"\x89PNG", "PNG"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"%!PS", "EPS"),
+    (b"8BPS", "PSD"),
+    (b"SIMPLE", "FITS"),
+    (b"%PDF", "PDF"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\1\0", "ICO"),
+    (b"<svg", "SVG"),
+)
+
+
+def sniff(data: bytes) -> str | None:
+    """The format's name by its first bytes, or None. A prefix of a signature counts: a file can be cut within it."""
+    if data[:4] == b"RIFF" and data[8:12] in (b"WEBP", b""):
+        return "WEBP"
+    if data[4:8] == b"ftyp":
+        return "AVIF" if data[8:12] in (b"avif", b"avis", b"mif1") else "HEIF or video"
+    if data[:1] == b"P" and data[1:2] in b"123456" and data[2:3].isspace():
+        return "PPM"
+    for magic, name in _MAGIC:
+        if data.startswith(magic) or (data and magic.startswith(data)):
+            return name
+    return None
+
+
+def is_cut(data: bytes, kind: str) -> bool:
+    """True when the file ends before the structure of its format does."""
+    if kind == "JPEG":
+        return _jpeg_is_cut(data)
+    if kind == "PNG":
+        return _png_is_cut(data)
+    if kind == "WEBP":
+        return len(data) < 12 or len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if kind == "BMP":
+        return len(data) < 54 or len(data) < int.from_bytes(data[2:6], "little")
+    if kind == "GIF":
+        return not data.rstrip(b"\0").endswith(b";")
+    return len(data) < 16
+
+
+def _jpeg_is_cut(data: bytes) -> bool:
+    """Walk the segments (ITU-T T.81, annex B): cut when one runs past the end or no end marker follows the scan."""
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return False  # not a marker where one must be: damaged, not cut
+        marker = data[at + 1]
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            at += 1 if marker == 0xFF else 2  # fill byte, or a marker without a length
+        elif marker == 0xD9:
+            return False
+        elif marker == 0xDA:
+            return data.find(b"\xff\xd9", at) < 0
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return True
+
+
+def _png_is_cut(data: bytes) -> bool:
+    """Walk the chunks (ISO/IEC 15948, 5.3): cut when one runs past the end or IEND never comes."""
+    at = 8
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == b"IEND":
+            return False
+        if length > 0x7FFFFFFF or not data[at + 4 : at + 8].isalpha():
+            return False  # not a chunk: damaged, not cut
+        at += 12 + length
+    return True

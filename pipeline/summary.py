@@ -1,0 +1,115 @@
+"""The two texts a person reads: the plan before a run, the summary after it. From Parquet and names; no model."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+
+from pipeline.commit import RunFolder
+from pipeline.filters import PLACEHOLDERS, Filters
+from pipeline.plan import Difference, Plan, additions
+from pipeline.settings import Settings
+from pipeline.timing import STAGES
+from pipeline.types import ModelSpec, Source, Status
+
+if TYPE_CHECKING:
+    from pipeline.shard import ShardRunner
+
+_MOST_CLASSES = 15
+
+
+def plan_text(
+    settings: Settings, spec: ModelSpec, filters: Filters, source: Source, plan: Plan, folder: RunFolder
+) -> str:
+    """What `run` would do now. Writes nothing."""
+    difference = Difference()
+    new = sum(1 for _ in additions(plan.entries(), source.entries(), difference))
+    n_images = min(plan.n_images + new, settings.limit or plan.n_images + new)
+    n_new = n_images - plan.n_images
+    kept = [name for name, least in zip(spec.categories, filters.min_scores, strict=True) if least <= 1]
+    kept = [name for name in dict.fromkeys(kept) if name not in PLACEHOLDERS]
+    shards = plan.n_shards + -(-n_new // settings.shard_size)
+    rows = {
+        "task": settings.task,
+        "model": spec.name,
+        "weights": spec.weights,
+        "input": source.identity.partition(":")[2],
+        "images": f"{n_images:,}" + (f", {n_new:,} of them new" if plan.parts else ""),
+        "shards": f"{shards:,} of at most {settings.shard_size}, {len(folder.committed()):,} complete",
+        "batch size": str(settings.batch_size),
+        "classes": f"{len(kept)} of {len(set(spec.categories) - PLACEHOLDERS)}: {', '.join(kept)}",
+        "min score": str(settings.min_score),
+        "output": str(folder.path),
+    }
+    changed = difference.n_changed + difference.n_removed
+    if changed:
+        rows["changed"] = (
+            f"{changed:,} inputs since the run began; run will name them and refuse (changed=accept goes on)"
+        )
+    return "Plan (dry_run: nothing is written)\n" + _aligned(rows)
+
+
+def summary_text(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", seconds: float) -> str:
+    """How the run ended and where its files are."""
+    statuses, classes = count(folder, plan)
+    total = sum(statuses.values())
+    bad = total - statuses[Status.OK]
+    lines = [
+        f"Complete: {total:,} images, {sum(classes.values()):,} predictions"
+        + (f", {bad:,} images not usable" if bad else "")
+    ]
+    if runner is None:
+        lines[0] += " (nothing was left to do)"
+    lines += ["", "images by status", _aligned({k: f"{v:,}" for k, v in statuses.most_common()})]
+    top = dict(classes.most_common(_MOST_CLASSES))
+    lines += ["", "predictions by class", _aligned({k: f"{v:,}" for k, v in top.items()} or {"none": ""})]
+    if len(classes) > len(top):
+        rest = sum(classes.values()) - sum(top.values())
+        lines.append(f"  ... and {rest:,} of {len(classes) - len(top)} other classes")
+    if runner is not None:
+        rate = runner.progress.images / seconds if seconds else 0.0
+        spent = runner.loader.timer.seconds()
+        stages = "  ".join(f"{name} {spent[name]:.1f}" for name in STAGES)
+        lines += [
+            "",
+            f"{rate:.1f} images/s ({runner.progress.images:,} images in {seconds:.1f} s on {runner.engine.device})",
+        ]
+        lines.append(f"  seconds per stage (threads overlap): {stages}")
+    lines += ["", "files", _aligned(_files(folder.path))]
+    return "\n".join(lines)
+
+
+def count(folder: RunFolder, plan: Plan) -> tuple[Counter[str], Counter[str]]:
+    """(images by status, predictions by class) over the committed shards."""
+    done = sorted(folder.committed() & set(range(plan.n_shards)))
+    statuses = _count_column((folder.path / "images" / f"part-{i:05d}.parquet" for i in done), "status")
+    classes = _count_column((folder.path / "predictions" / f"part-{i:05d}.parquet" for i in done), "class_name")
+    return statuses, classes
+
+
+def _count_column(parts: Iterable[Path], column: str) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for part in parts:
+        if part.is_file():
+            values = pq.read_table(part, columns=[column], partitioning=None)[column].value_counts()
+            counted.update({str(one["values"]): one["counts"].as_py() for one in values})
+    return counted
+
+
+def _files(run: Path) -> Mapping[str, str]:
+    found = {
+        "rows": f"{run}/images/*.parquet  {run}/predictions/*.parquet",
+        "pictures": f"{run}/overlays/",
+        "settings": f"{run}/run.json",
+        "latest": f"{run.parent}/latest -> {run.name}",
+    }
+    if not (run / "overlays").is_dir():
+        del found["pictures"]
+    return found
+
+
+def _aligned(rows: Mapping[str, str]) -> str:
+    width = max(map(len, rows), default=0)
+    return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())

@@ -1,0 +1,79 @@
+"""The columns that every task's prediction rows begin with, and what the files say about themselves."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import ConfigError
+from pipeline.types import IMAGES_SCHEMA, SCHEMA_VERSION, Item, Status
+
+CLASS_NAME = pa.dictionary(pa.int32(), pa.string())
+_STATUSES = [status.value for status in Status]
+
+
+def file_schema(task: str, categories: Sequence[str], own: Sequence[pa.Field]) -> pa.Schema:
+    """The schema of a task's predictions: the common columns, the task's `own`, and the file-level metadata."""
+    common = [
+        pa.field("image_id", pa.int64(), nullable=False),  # joins with images/
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("class_id", pa.int32(), nullable=False),  # the model's own id
+        pa.field("class_name", CLASS_NAME, nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+    ]
+    return pa.schema([*common, *own], metadata=_metadata(task, categories))
+
+
+def images_schema(predictions_schema: pa.Schema) -> pa.Schema:
+    return IMAGES_SCHEMA.with_metadata(predictions_schema.metadata)
+
+
+def class_columns(
+    items: Sequence[Item], counts: Sequence[int], class_ids: np.ndarray, scores: np.ndarray, categories: Sequence[str]
+) -> dict[str, pa.Array]:
+    """The common columns; `counts[i]` rows belong to `items[i]`, in this order."""
+    if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < len(categories):
+        raise ConfigError(
+            f"The model returned class id {class_ids.max()}, but there are {len(categories)} class names. "
+            "Check categories= (a detector's names are counted from the background, id 0)."
+        )
+    # a dictionary's values must be unique (ImageNet has two kinds of crane), so ids are mapped to first occurrences
+    names = list(dict.fromkeys(categories))
+    position = {name: i for i, name in enumerate(names)}
+    index = np.array([position[name] for name in categories], dtype=np.int32)[class_ids]
+    return {
+        "image_id": pa.array(np.repeat([item.image_id for item in items], counts).astype(np.int64)),
+        "key": pa.array([item.key for item, n in zip(items, counts, strict=True) for _ in range(n)], pa.string()),
+        "class_id": pa.array(class_ids.astype(np.int32)),
+        "class_name": pa.DictionaryArray.from_arrays(pa.array(index), pa.array(names, pa.string())),
+        "score": pa.array(scores.astype(np.float32)),
+    }
+
+
+def image_rows(items: Sequence[Item], predictions: pa.Table, schema: pa.Schema) -> pa.Table:
+    """One row per item. `predictions` are the rows kept for these items."""
+    ids, counts = np.unique(predictions["image_id"].to_numpy(), return_counts=True)
+    n_predictions = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+    ok = [item.status is Status.OK for item in items]
+    statuses = pa.array([_STATUSES.index(item.status) for item in items], pa.int8())
+    sizes = [item.size_hw or (None, None) for item in items]
+    return pa.table(
+        {
+            "image_id": pa.array([item.image_id for item in items], pa.int64()),
+            "key": pa.array([item.key for item in items], pa.string()),
+            "width": pa.array([width for _, width in sizes], pa.int32()),
+            "height": pa.array([height for height, _ in sizes], pa.int32()),
+            "status": pa.DictionaryArray.from_arrays(statuses, pa.array(_STATUSES)),
+            "error": pa.array([item.error for item in items], pa.string()),
+            "n_predictions": pa.array(
+                [n_predictions.get(item.image_id, 0) if good else None for item, good in zip(items, ok, strict=True)],
+                pa.int32(),
+            ),
+        },
+        schema=schema,
+    )
+
+
+def _metadata(task: str, categories: Sequence[str]) -> dict[str, str]:
+    return {"schema_version": SCHEMA_VERSION, "task": task, "categories": json.dumps(list(categories))}

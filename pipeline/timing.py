@@ -1,0 +1,44 @@
+"""Seconds per stage, summed over threads."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+from time import perf_counter
+from typing import TypeVar
+
+T = TypeVar("T")
+STAGES = ("read", "decode", "transform", "wait", "forward", "rows", "write")
+
+
+class StageTimer:
+    """`read`, `decode` and `transform` run in threads ahead of the forward pass, `write` in one behind it; `wait` is what
+    the forward pass waited for them. Their sum can therefore exceed the time on the clock."""
+
+    def __init__(self) -> None:
+        self._seconds = dict.fromkeys(STAGES, 0.0)
+        self._lock = Lock()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            spent = perf_counter() - start
+            with self._lock:
+                self._seconds[name] += spent
+
+    def waiting(self, name: str, values: Iterable[T]) -> Iterator[T]:
+        """Iterate, counting the time until each value comes."""
+        iterator = iter(values)
+        while True:
+            with self.stage(name):
+                try:
+                    value = next(iterator)
+                except StopIteration:
+                    return
+            yield value
+
+    def seconds(self) -> dict[str, float]:
+        with self._lock:
+            return {name: round(value, 3) for name, value in self._seconds.items()}

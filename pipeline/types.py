@@ -1,0 +1,201 @@
+"""The words of the house: contracts of the parts that configuration plugs in, and the values that pass between them."""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import pyarrow as pa
+from torch import Tensor, nn
+
+SCHEMA_VERSION = "1"
+
+
+class Status(StrEnum):
+    """What became of one input. Everything but OK comes with a message in the column `error`."""
+
+    OK = "ok"
+    MISSING = "missing"  # planned, gone when its turn came
+    NOT_A_FILE = "not_a_file"  # a folder, FIFO, socket or device with an image's name
+    UNREADABLE = "unreadable"  # the system refused to open or read it
+    EMPTY = "empty"  # zero bytes
+    UNSUPPORTED = "unsupported"  # not an image, or of a kind that is not decoded
+    TRUNCATED = "truncated"  # ends before its image does
+    CORRUPT = "corrupt"  # complete, but the decoder cannot make sense of it
+    TOO_LARGE = "too_large"  # more pixels than max_pixels, seen in the header
+    MODEL_ERROR = "model_error"  # decoded, but the model cannot take it
+    OUT_OF_MEMORY = "out_of_memory"  # decoded, but alone too large for the device
+
+
+class InputError(Exception):
+    """One input cannot be used. Becomes that input's row."""
+
+    def __init__(self, status: Status, message: str, size_hw: tuple[int, int] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.size_hw = size_hw  # where the header was readable
+
+
+IMAGES_SCHEMA = pa.schema(
+    [
+        pa.field("image_id", pa.int64(), nullable=False),  # position in the plan
+        pa.field("key", pa.string(), nullable=False),  # path below the input folder, with /
+        pa.field("width", pa.int32()),  # pixels, upright; null when no header could be read
+        pa.field("height", pa.int32()),
+        pa.field("status", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+        pa.field("error", pa.string()),  # null when ok
+        pa.field("n_predictions", pa.int32()),  # null when not ok: a failure is not zero detections
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One input as the source lists it."""
+
+    key: str
+    size: int  # bytes
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The unit of work, of commit and of resume: consecutive images of the plan."""
+
+    shard_id: int
+    first_image_id: int
+    entries: tuple[Entry, ...]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+@dataclass
+class Item:
+    """One input on its way through a shard."""
+
+    image_id: int
+    key: str
+    size_hw: tuple[int, int] | None = None  # upright frame, pixels
+    status: Status = Status.OK
+    error: str | None = None
+    pixels: Tensor | None = field(default=None, repr=False)  # the model's input, (3, H, W)
+
+    def fail(self, status: Status, message: str) -> None:
+        """Turn this input into a failed row. The message is kept to one printable line."""
+        self.status, self.pixels = status, None
+        self.error = " ".join(message.split())[:500]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of one shard whose model inputs have one padded shape, failed ones among them."""
+
+    shard: Shard
+    items: list[Item]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What is known of a model before its weights are loaded."""
+
+    name: str
+    tasks: frozenset[str]  # the tasks it can serve
+    categories: tuple[str, ...]  # index = the model's own class id
+    weights: str  # for people: COCO_V1, random, a path
+    weights_id: str  # for the fingerprint: changes when the weights do
+    preprocessing: str
+
+
+Outputs = list[dict[str, Tensor]]  # one dict per image, on the CPU
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model. `network(inputs, sizes_hw)` takes a list of (3, H, W) tensors as `preprocess` makes them and the
+    upright sizes of the originals, and returns one dict per image: {boxes, labels, scores} in pixels of the original,
+    or {logits}."""
+
+    network: nn.Module
+    preprocess: Callable[[Tensor], Tensor]  # (3, H, W) uint8 RGB -> (3, h, w) float32; runs in decoding threads
+    bucket: Callable[[tuple[int, int]], Hashable]  # size_hw -> equal for images that may share a batch
+    weights_sha256: str | None = None  # None: random weights
+    full_precision_only: bool = False  # e.g. an int8 program
+
+
+class Format(Protocol):
+    """How a model is stored. `describe` reads names only; `load` reads weights."""
+
+    def describe(self) -> ModelSpec: ...
+    def load(self) -> Model: ...
+
+
+class Source(Protocol):
+    """Where images come from. `identity` says which collection it is (part of the fingerprint)."""
+
+    identity: str
+
+    def entries(self) -> Iterator[Entry]:
+        """Every input once, streamed, sorted by key; nothing is opened."""
+        ...
+
+    def open(self, key: str) -> BinaryIO:
+        """The input's bytes. Raises InputError."""
+        ...
+
+
+class Task(Protocol):
+    """What a model's outputs mean. `filters` names the filter settings that make sense for it."""
+
+    name: str
+    filters: frozenset[str]
+    schema: pa.Schema
+
+    def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table: ...
+    def draw(self, image: Tensor, rows: pa.Table) -> Tensor:
+        """(3, H, W) uint8 RGB with its rows drawn on it; a new tensor, perhaps of another size."""
+        ...
+
+
+class Engine(Protocol):
+    """How a forward pass runs: device, precision, memory format."""
+
+    device: str
+
+    def prepare(self, model: Model) -> None: ...
+    def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> Outputs: ...
+
+
+class SinkWriter(Protocol):
+    """Takes a shard's tables batch by batch, in any order."""
+
+    def write(self, images: pa.Table, predictions: pa.Table) -> None: ...
+
+
+@dataclass(frozen=True)
+class SinkContext:
+    """What a sink gets for one shard."""
+
+    stage: Path  # a miniature run folder: what is written below it is published with the shard
+    shard_id: int
+    predictions_schema: pa.Schema
+    draw: Callable[[Tensor, pa.Table], Tensor]
+    read_image: Callable[[str], Tensor]  # key -> (3, H, W) uint8 RGB, upright
+
+
+class Sink(Protocol):
+    """Consumes Arrow tables. It sees schemas, never a task's name."""
+
+    def open(self, context: SinkContext) -> AbstractContextManager[SinkWriter]: ...
+
+
+class Executor(Protocol):
+    """Where shards run. It sees shard ids, never pixels."""
+
+    def run(self, shard_ids: Sequence[int], work: Callable[[Iterable[int]], None]) -> None: ...
+
+
+Filter = Callable[[pa.Table], pa.Table]
+Config = Mapping[str, Any]

@@ -1,0 +1,105 @@
+"""Weight files: found, downloaded and checked, hashed, and read without ever running what is in them."""
+
+import hashlib
+import json
+import pickle
+import re
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+from torchvision.models import WeightsEnum
+
+from pipeline.errors import ConfigError, PipelineError
+
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def existing(given: str, suffixes: tuple[str, ...]) -> Path:
+    """The file that `weights=` names. Raises ConfigError when it is absent or of another kind."""
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"weights={given}: there is no such file. Expected a file ending in {' or '.join(suffixes)}.")
+    if path.suffix.casefold() not in suffixes:
+        raise ConfigError(f"weights={given}: expected a file ending in {' or '.join(suffixes)}, got {path.name!r}.")
+    return path
+
+
+def official_file(member: WeightsEnum) -> Path:
+    """The file of a torchvision weights member in torch's cache, downloaded first when it is not there.
+
+    torch.hub downloads under a temporary name, compares the SHA-256 prefix that the file's name carries, and renames.
+    A cached file is compared here again: torch would load a damaged one.
+    """
+    path = cache_path(member)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = _HASH_IN_NAME.search(path.name)
+        try:
+            torch.hub.download_url_to_file(member.url, str(path), prefix[1] if prefix else None)
+        except (urllib.error.URLError, OSError, RuntimeError) as error:
+            raise PipelineError(
+                f"The weights {member} are not on this machine and could not be downloaded ({error}).\n"
+                f"  file:  {path.name}\n  from:  {member.url}\n  put it: {path}\n"
+                "Then run the same command again. Or name a file you have: weights=FILE."
+            ) from None
+    _check_name(path)
+    return path
+
+
+def cache_path(member: WeightsEnum) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(member.url).name
+
+
+def _check_name(path: Path) -> None:
+    prefix = _HASH_IN_NAME.search(path.name)
+    if prefix and not sha256_of(path).startswith(prefix[1]):
+        raise PipelineError(f"{path} is damaged: its SHA-256 does not begin with {prefix[1]}. Delete it and run again.")
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The text metadata of a .safetensors file; empty for every other format, which has none."""
+    if path.suffix.casefold() != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise ConfigError(f"{path} is not a safetensors file: {error}.") from None
+
+
+def metadata_categories(metadata: dict[str, str]) -> tuple[str, ...] | None:
+    """The class names in a file's metadata (a JSON list under `categories`), or None."""
+    return tuple(json.loads(metadata["categories"])) if "categories" in metadata else None
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """A `state_dict` in float32 from .safetensors or from a pickle of tensors only; never runs code from the file.
+
+    The usual wrappings of a training checkpoint ({"model": ...}, {"state_dict": ...}, a `module.` prefix) are undone.
+    """
+    if path.suffix.casefold() == ".safetensors":
+        state: Any = load_file(path)
+    else:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise ConfigError(
+                f"{path} is not a file of plain tensors, and nothing else in it is loaded: "
+                f"{str(error).splitlines()[0]} Save the model's state_dict() instead."
+            ) from None
+    for wrapping in ("model", "state_dict", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(wrapping), dict):
+            state = state[wrapping]
+    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ConfigError(f"{path} holds no state_dict: expected names with tensors, got {type(state).__name__}.")
+    return {k.removeprefix("module."): v.float() if v.is_floating_point() else v for k, v in state.items()}
