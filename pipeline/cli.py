@@ -37,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        full = OutOfSpace(
-            f"The disk or quota is full ({error}). Committed shards are intact; free space and run again."
-        )
+        full = OutOfSpace(f"The disk or quota is full ({error}). Committed shards are intact; free space and run again.")
         return _fail(str(full), full.exit_code)
     except _Terminated:
         return _fail("Terminated. Committed shards are kept; the same command goes on from there.", 143)

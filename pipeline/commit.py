@@ -41,8 +41,9 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
+                holder = lock.read().strip() or "unknown"
                 raise RunLocked(
-                    f"{self.path} is being written by another run ({lock.read().strip() or 'unknown'}). Wait for it, or stop it."
+                    f"{self.path} is being written by another run ({holder}). Wait for it, or stop it."
                 ) from None
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -67,9 +68,7 @@ class RunFolder:
         parts = {str(path.relative_to(stage)): _describe(path) for path in files if path.suffix == ".parquet"}
         counted = parts.get(f"images/part-{shard_id:05d}.parquet", {"rows": n_images})["rows"]
         if counted != n_images:
-            raise PipelineError(
-                f"shard {shard_id} has {counted} image rows for {n_images} inputs; nothing was committed."
-            )
+            raise PipelineError(f"shard {shard_id} has {counted} image rows for {n_images} inputs; nothing was committed.")
         self._publish(files, stage)
         marker = {"shard": shard_id, "images": n_images, "parts": parts, "other_files": len(files) - len(parts)}
         self.publish_json(f"_committed/{shard_id:05d}.json", marker)
@@ -97,7 +96,7 @@ class RunFolder:
     def _publish(self, files: list[Path], base: Path) -> None:
         for path in files:
             _flush(path)
-        folders = set()
+        folders: set[Path] = set()
         for path in files:
             target = self.path / path.relative_to(base)
             target.parent.mkdir(parents=True, exist_ok=True)

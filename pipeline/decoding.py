@@ -1,6 +1,6 @@
-"""Bytes -> upright RGB. JPEG by torchcodec (the fast one), everything else by Pillow.
+"""Bytes -> upright RGB. JPEG by the fast decoder (`jpeg.py`), everything else by Pillow.
 
-What torchcodec refuses is given to Pillow, whose verdict stands. Both give the same pixels for JPEG (a test compares
+What the fast decoder refuses is given to Pillow, whose verdict stands. Both give the same pixels for JPEG (a test compares
 them), so which of the two decoded an image cannot be told from the result.
 """
 
@@ -13,18 +13,20 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
-from torchcodec.decoders import decode_jpeg
 
+from pipeline.jpeg import JPEG_DECODER, decode_jpeg, without_exif
 from pipeline.sniff import is_cut, sniff
 from pipeline.types import InputError, Status
 
 # Formats of photographs and screenshots. Not in it: those that run code or external programs (EPS), that hold documents
 # (PSD, PDF) or measurements (FITS), and JPEG 2000, whose decoder has the longest record of faults.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .webp .gif .bmp .dib .tif .tiff .avif .ppm .pgm .pbm .pnm".split(),
-)
-DECODER = f"jpeg: torchcodec {version('torchcodec')}, rest: pillow {version('pillow')}"
+# What a source takes for an image by its name. The last four are not decoded, but their owner must be told.
+SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".jp2", ".jxl",
+))  # fmt: skip
+DECODER = f"jpeg: {JPEG_DECODER}, rest: pillow {version('pillow')}"
 
 Image.init()  # now, not in the first of several threads that need a plug-in
 Image.MAX_IMAGE_PIXELS = None  # the cap is read_header's: per run, typed, and without Python's global warning state
@@ -124,9 +126,10 @@ def _tiff_orientation(image: Image.Image) -> int:
 
 
 def _decode_jpeg(data: bytes) -> Tensor | None:
-    # One truth about orientation: the header's. torchcodec would apply its own reading of the tag.
+    # One truth about orientation: the header's. The decoder would apply its own reading of the tag.
+    plain = without_exif(data)
     try:
-        return decode_jpeg(data.replace(b"Exif\0\0", b"Exix\0\0", 1), mode="RGB")
+        return decode_jpeg(plain) if plain else None
     except (RuntimeError, ValueError):
         return None
 

@@ -59,9 +59,9 @@ class Canvas:
         height, width = self.image.shape[1:]
         font = ImageFont.truetype(_font(), self.letter)
         anchors = []
-        for (x, y), label in zip(corners, labels, strict=True):
-            x = max(0.0, min(x, width - font.getlength(label) - 6))  # pushed back in from the right edge
-            y = max(0.0, min(y, height - self._label_height()))
+        for (left, top), label in zip(corners, labels, strict=True):
+            x = max(0.0, min(left, width - font.getlength(label) - 6))  # pushed back in from the right edge
+            y = max(0.0, min(top, height - self._label_height()))
             anchors.append([x, y, x, y])
         background = [colour_of(name) for name in names]
         options: Any = {

@@ -40,9 +40,7 @@ class Loader:
         list(pool.map(self._read_header, items))
         readable = [item for item in items if item.size_hw and item.status is Status.OK]
         failed = [item for item in items if item.status is not Status.OK]
-        sampler = bucket_batches(
-            [self.model.bucket(item.size_hw) for item in readable if item.size_hw], self.batch_size
-        )
+        sampler = bucket_batches([self.model.bucket(item.size_hw) for item in readable if item.size_hw], self.batch_size)
         # torch's DataLoader draws the batches; the threads are ours because worker processes cost more than they decode
         for batch in DataLoader(_Images(readable, self, pool), batch_sampler=sampler, collate_fn=list):
             yield Batch(shard, batch)

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ class Detector(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.resize = network.transform
+        self.resize: Any = network.transform
         self.padding = _OnlyPad(self.resize)
         network.transform = self.padding
         self._bucket = lru_cache(maxsize=4096)(self._padded_hw)

@@ -20,9 +20,7 @@ def build(node: Mapping[str, Any], **extra: Any) -> Any:
     try:
         inspect.signature(cls).bind(**arguments)
     except TypeError as error:
-        raise ConfigError(
-            f"{target} does not take these settings: {error}. It was given {sorted(arguments)}."
-        ) from None
+        raise ConfigError(f"{target} does not take these settings: {error}. It was given {sorted(arguments)}.") from None
     return cls(**arguments)
 
 

@@ -91,9 +91,7 @@ def freeze(folder: RunFolder, source: Source, shard_size: int, limit: int | None
     if not plan.parts:
         plan = _append(plan, islice(source.entries(), limit), shard_size)
         if not plan.parts:
-            raise ConfigError(
-                f"No images found in {source.identity.partition(':')[2]}. See the README for the file types."
-            )
+            raise ConfigError(f"No images found in {source.identity.partition(':')[2]}. See the README for the file types.")
         return plan
     difference = Difference()
     new = additions(plan.entries(), source.entries(), difference)

@@ -76,9 +76,7 @@ def build_filters(settings: Settings, task: Task, categories: Sequence[str]) -> 
     """The filter that the settings ask for. Raises ConfigError for one that means nothing to the task."""
     for name in ("min_area", "nms_iou", "max_detections", "top_k"):
         if getattr(settings, name) is not None and name not in task.filters:
-            raise ConfigError(
-                f"{name} means nothing to task={task.name}, which has: {', '.join(sorted(task.filters))}."
-            )
+            raise ConfigError(f"{name} means nothing to task={task.name}, which has: {', '.join(sorted(task.filters))}.")
     thresholds = score_thresholds(categories, settings.classes, settings.exclude, settings.min_score)
     return Filters(thresholds, settings.min_area, settings.nms_iou, settings.max_detections)
 
@@ -89,15 +87,11 @@ def remaining(plan: Plan, folder: RunFolder) -> list[int]:
     return [shard_id for shard_id in range(plan.n_shards) if shard_id not in done]
 
 
-def prepare(
-    settings: Settings, parts: Parts, determined_by: dict[str, Any], plan: Plan, folder: RunFolder
-) -> ShardRunner:
+def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], plan: Plan, folder: RunFolder) -> ShardRunner:
     """Load the weights, write run.json, and put the runner together."""
     model = parts.format.load()
     parts.engine.prepare(model)
-    folder.publish_json(
-        "run.json", record(settings, parts.spec, determined_by, model.weights_sha256, parts.engine.device)
-    )
+    folder.publish_json("run.json", record(settings, parts.spec, determined_by, model.weights_sha256, parts.engine.device))
     sinks = [sink for node in settings.parts["sink"].values() if node.get("enabled", True) for sink in [build(node)]]
     if not sinks:
         raise PipelineError("No sink is configured: the run would leave nothing.")

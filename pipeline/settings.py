@@ -83,7 +83,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(key: str, value: Any) -> str | None:
-    if value is None or isinstance(value, str | int | float) and not isinstance(value, bool):
+    if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)):
         return None if value is None else str(value)
     raise _refusal(key, value, "a text")
 

@@ -115,9 +115,7 @@ class ShardWriter:
             if kind is None:
                 self._wait(0)
                 if self._shard:
-                    raise PipelineError(
-                        f"shard {self._shard.shard_id}: {self._rows} rows for {len(self._shard)} inputs."
-                    )
+                    raise PipelineError(f"shard {self._shard.shard_id}: {self._rows} rows for {len(self._shard)} inputs.")
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
             abandoned = error or PipelineError("abandoned")

@@ -1,5 +1,7 @@
 """What a file that cannot be decoded was meant to be, and whether its end is missing. For messages and statuses only."""
 
+from pipeline.jpeg import EOI, SOS, segments
+
 _MAGIC = (
     (b"\xff\xd8", "JPEG"),
     (b"\x89PNG", "PNG"),
@@ -48,21 +50,16 @@ def is_cut(data: bytes, kind: str) -> bool:
 
 
 def _jpeg_is_cut(data: bytes) -> bool:
-    """Walk the segments (ITU-T T.81, annex B): cut when one runs past the end or no end marker follows the scan."""
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return False  # not a marker where one must be: damaged, not cut
-        marker = data[at + 1]
-        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:
-            at += 1 if marker == 0xFF else 2  # fill byte, or a marker without a length
-        elif marker == 0xD9:
-            return False
-        elif marker == 0xDA:
-            return data.find(b"\xff\xd9", at) < 0
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return True
+    """Cut when the segments run past the end of the file, or no end marker follows the scan."""
+    at, marker = 0, 0
+    for at, marker in segments(data):  # noqa: B007 - the last one counts
+        pass
+    if marker == SOS:
+        return data.find(bytes((0xFF, EOI)), at) < 0
+    if marker == EOI:
+        return False
+    length = int.from_bytes(data[at + 2 : at + 4], "big") if at else 0
+    return at + 2 + length + 4 > len(data)  # else the walk stopped at damage within the file
 
 
 def _png_is_cut(data: bytes) -> bool:

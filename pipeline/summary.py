@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 _MOST_CLASSES = 15
 
 
-def plan_text(
-    settings: Settings, spec: ModelSpec, filters: Filters, source: Source, plan: Plan, folder: RunFolder
-) -> str:
+def plan_text(settings: Settings, spec: ModelSpec, filters: Filters, source: Source, plan: Plan, folder: RunFolder) -> str:
     """What `run` would do now. Writes nothing."""
     difference = Difference()
     new = sum(1 for _ in additions(plan.entries(), source.entries(), difference))
@@ -45,9 +43,7 @@ def plan_text(
     }
     changed = difference.n_changed + difference.n_removed
     if changed:
-        rows["changed"] = (
-            f"{changed:,} inputs since the run began; run will name them and refuse (changed=accept goes on)"
-        )
+        rows["changed"] = f"{changed:,} inputs since the run began; run will name them and refuse (changed=accept goes on)"
     return "Plan (dry_run: nothing is written)\n" + _aligned(rows)
 
 

@@ -52,7 +52,5 @@ def resolve_device(wanted: str) -> str:
     if kind not in here or (index and not index.isdigit()):
         raise ConfigError(f"device={wanted}: expected auto, cpu, cuda, cuda:N or mps.")
     if int(index or 0) >= here[kind]:
-        raise ConfigError(
-            f"device={wanted}: this machine has {here[kind]} such devices. Say device=auto or device=cpu."
-        )
+        raise ConfigError(f"device={wanted}: this machine has {here[kind]} such devices. Say device=auto or device=cpu.")
     return wanted

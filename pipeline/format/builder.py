@@ -85,7 +85,7 @@ class Builder:
                 network = self._build(**self._without_weights())
             if self.file:
                 sha256 = sha256_of(self.file)
-                self._load_file(network)
+                self._load_file(network, self.file)
         network.eval().requires_grad_(False)
         if not self.detector:
             return Model(Classifier(network), self._preprocess(lambda image: image), lambda size_hw: None, sha256)
@@ -119,9 +119,7 @@ class Builder:
         try:
             return builder_of(self.name)(**arguments, **self.settings.model_args)
         except (TypeError, ValueError) as error:
-            raise ConfigError(
-                f"{self.name} does not take model_args={dict(self.settings.model_args)}: {error}"
-            ) from None
+            raise ConfigError(f"{self.name} does not take model_args={dict(self.settings.model_args)}: {error}") from None
 
     def _without_weights(self) -> dict[str, Any]:
         """What the builder is called with for random weights and files: its own defaults, and no download."""
@@ -136,18 +134,16 @@ class Builder:
                 arguments["aux_logits"] = False
         return arguments
 
-    def _load_file(self, network: nn.Module) -> None:
-        assert self.file
-        state = read_state_dict(self.file)
+    def _load_file(self, network: nn.Module, file: Path) -> None:
+        state = read_state_dict(file)
         if self.name in _WITH_AUXILIARY_HEADS:
             state = {k: v for k, v in state.items() if not k.casefold().startswith("aux")}
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
             raise ConfigError(
-                f"weights={self.file} do not fit {self.name} with {len(self._categories())} classes "
-                f"(categories={self.settings.categories or 'from the file'}):\n"
-                + "\n".join(str(error).splitlines()[1:4])
+                f"weights={file} do not fit {self.name} with {len(self._categories())} classes "
+                f"(categories={self.settings.categories or 'from the file'}):\n" + "\n".join(str(error).splitlines()[1:4])
             ) from None
 
     def _check_arguments(self) -> None:

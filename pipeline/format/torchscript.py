@@ -55,9 +55,7 @@ class TorchScript:
         )
 
     def load(self) -> Model:
-        torch.backends.quantized.engine = (
-            self.quantized_engine
-        )  # before loading: int8 weights are packed for one engine
+        torch.backends.quantized.engine = self.quantized_engine  # before loading: int8 weights are packed for one engine
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings(
@@ -65,9 +63,7 @@ class TorchScript:
                 )  # the user's file is what it is
                 program = torch.jit.load(self.file, map_location="cpu").eval()
         except RuntimeError as error:
-            raise ConfigError(
-                f"weights={self.file} is not a TorchScript program: {str(error).splitlines()[0]}"
-            ) from None
+            raise ConfigError(f"weights={self.file} is not a TorchScript program: {str(error).splitlines()[0]}") from None
         return Model(
             network=_OneByOne(program),
             preprocess=self._preprocess,
@@ -96,9 +92,7 @@ class _OneByOne(nn.Module):
         returned = self.program([image])
         detections = returned[1] if isinstance(returned, tuple) else returned
         if not (
-            isinstance(detections, list)
-            and len(detections) == 1
-            and {"boxes", "labels", "scores"} <= set(detections[0])
+            isinstance(detections, list) and len(detections) == 1 and {"boxes", "labels", "scores"} <= set(detections[0])
         ):
             raise PipelineError(
                 "The TorchScript program returned something else than one {boxes, labels, scores} for one image: "

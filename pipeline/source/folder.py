@@ -60,9 +60,7 @@ class Folder:
                 try:
                     yield from self._walk(path, prefix + name, (*above, identity))
                 except PermissionError as error:
-                    raise ConfigError(
-                        f"Cannot list {path}: {error.strerror}. Allow it, or choose another input."
-                    ) from None
+                    raise ConfigError(f"Cannot list {path}: {error.strerror}. Allow it, or choose another input.") from None
             else:
                 yield _entry(path, prefix + name)
 

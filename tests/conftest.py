@@ -1,0 +1,74 @@
+"""Fixtures: where the real data is, small images, and runs through the shipped configuration."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+from pipeline.overrides import prepare
+from pipeline.resources import resource
+from pipeline.run import run
+from pipeline.settings import Settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED = REPOSITORY.parent / "shared"
+SAMPLES = resource("data") / "samples"
+
+
+def shared(path: str) -> Path:
+    """A file or folder of the shared test material; skips the test, saying so, where it is absent."""
+    found = SHARED / path
+    if not found.exists():
+        pytest.skip(f"needs ../shared/{path}, which is not beside this checkout")
+    return found
+
+
+def settings_for(*overrides: str) -> Settings:
+    """Settings as the command line would make them, from the shipped conf/."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(resource("conf"))):
+        cfg = compose("config", overrides=prepare(overrides, sweep=False), return_hydra_config=True)
+    task = cfg.hydra.runtime.choices["task"]
+    del cfg.hydra
+    return Settings.from_config(cfg, task)
+
+
+def read(run_folder: Path, kind: str) -> pa.Table:
+    """All committed rows of `images` or `predictions`, in input order."""
+    parts = sorted((run_folder / kind).glob("part-*.parquet"))
+    return pa.concat_tables([pq.read_table(part, partitioning=None) for part in parts])
+
+
+@pytest.fixture
+def annotate(tmp_path: Path) -> Callable[..., Path]:
+    """annotate("task=detect", "input=...") runs in this process and returns the run folder."""
+
+    def call(*overrides: str) -> Path:
+        output = tmp_path / "outputs"
+        run(settings_for(f"output={output}", "log_level=error", *overrides))
+        return (output / "latest").resolve()
+
+    return call
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A picture with edges and colours, not noise: networks see something in it."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def mixed_images(tmp_path: Path) -> Path:
+    """Seven pictures of mixed sizes and formats, two of them of one size, in two folders."""
+    folder = tmp_path / "images"
+    (folder / "sub").mkdir(parents=True)
+    sizes = [(96, 64), (64, 96), (120, 120), (96, 64), (200, 50), (33, 77), (64, 96)]
+    for i, (width, height) in enumerate(sizes):
+        name = f"{'sub/' if i % 3 == 2 else ''}{i}.{'png' if i % 2 else 'jpg'}"
+        picture(width, height, seed=i).save(folder / name, quality=95)
+    return folder
