@@ -159,6 +159,8 @@ def _overlays(key: str, value: Any) -> bool | int:
 
 
 def _mapping(key: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
     if OmegaConf.is_dict(value):
         return {str(k): v for k, v in OmegaConf.to_container(value).items()}  # type: ignore[union-attr]
     raise _refusal(key, value, "a mapping such as {box_detections_per_img: 300}")

@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import urllib.error
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def metadata_categories(metadata: dict[str, str]) -> tuple[str, ...] | None:
     return tuple(json.loads(metadata["categories"])) if "categories" in metadata else None
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path) -> OrderedDict[str, Tensor]:
     """A `state_dict` in float32 from .safetensors or from a pickle of tensors only; never runs code from the file.
 
     The usual wrappings of a training checkpoint ({"model": ...}, {"state_dict": ...}, a `module.` prefix) are undone.
@@ -102,4 +103,6 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             state = state[wrapping]
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise ConfigError(f"{path} holds no state_dict: expected names with tensors, got {type(state).__name__}.")
-    return {k.removeprefix("module."): v.float() if v.is_floating_point() else v for k, v in state.items()}
+    plain = OrderedDict((k.removeprefix("module."), v.float() if v.is_floating_point() else v) for k, v in state.items())
+    plain._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]  # torch's versions of its modules
+    return plain

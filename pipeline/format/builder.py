@@ -137,7 +137,10 @@ class Builder:
     def _load_file(self, network: nn.Module, file: Path) -> None:
         state = read_state_dict(file)
         if self.name in _WITH_AUXILIARY_HEADS:
-            state = {k: v for k, v in state.items() if not k.casefold().startswith("aux")}
+            for key in [key for key in state if key.casefold().startswith("aux")]:
+                del state[key]
+        if state._metadata is None:  # type: ignore[attr-defined]  # safetensors: mnasnet asks which version wrote it
+            state._metadata = {"": {"version": network._version}}  # type: ignore[attr-defined]
         try:
             network.load_state_dict(state)
         except RuntimeError as error:

@@ -1,0 +1,84 @@
+"""The plain loop from a tutorial, which the pipeline must agree with, and random models worth comparing on."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.models import get_model_builder, get_model_weights
+from torchvision.transforms.functional import pil_to_tensor
+
+CLASSES = 6
+
+
+def decoded(path: Path) -> Tensor:
+    """(3, H, W) uint8 RGB by Pillow alone: another road to the pixels than the pipeline's."""
+    with Image.open(path) as image:
+        return pil_to_tensor(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def build(name: str, detector: bool, **model_args: Any) -> nn.Module:
+    """A builder's random model with few classes, and nothing downloaded."""
+    extra: dict[str, Any] = {"weights_backbone": None} if detector else {}
+    if name in ("googlenet", "inception_v3"):
+        extra = {"init_weights": False, "aux_logits": False}
+    torch.manual_seed(7)
+    return get_model_builder(name)(weights=None, num_classes=CLASSES, **extra, **model_args).eval()
+
+
+def wake(model: nn.Module, run: Callable[[], object], heads: Iterable[nn.Module], spread: float) -> None:
+    """Give a random model something to say: batch norms get the statistics of real activations, and the score layers are
+    scaled until their outputs have the standard deviation `spread`. Untouched, every score is the same and any
+    comparison passes."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None
+        norm.reset_running_stats()
+        norm.train()
+    with torch.inference_mode():
+        run()
+    model.eval()
+    for head in heads:
+        if not head.weight.any():  # vision transformers begin with a head of zeros
+            nn.init.normal_(head.weight)
+        seen: list[Tensor] = []
+        hook = head.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output.flatten()))
+        with torch.inference_mode():
+            run()
+        hook.remove()
+        values = torch.cat(seen)
+        with torch.no_grad():
+            scale = spread / values.std().clamp_min(1e-6)
+            head.weight.mul_(scale)
+            if head.bias is not None:
+                head.bias.sub_(values.mean()).mul_(scale)
+
+
+def save_model(model: nn.Module, path: Path, detector: bool) -> Path:
+    names = (["__background__"] if detector else ["first"]) + [f"class {i}" for i in range(1, CLASSES)]
+    state = {k: v.contiguous().clone() for k, v in model.state_dict().items()}
+    save_file(state, path, metadata={"categories": json.dumps(names)})
+    return path
+
+
+def plain_detections(model: nn.Module, name: str, images: list[Path]) -> list[dict[str, np.ndarray]]:
+    """One image at a time, as torchvision's documentation shows it."""
+    transform = get_model_weights(name).DEFAULT.transforms()
+    with torch.inference_mode():
+        outputs = [model([transform(decoded(path))])[0] for path in images]
+    return [{k: v.numpy() for k, v in output.items()} for output in outputs]
+
+
+def plain_classification(model: nn.Module, name: str, images: list[Path], top_k: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    transform = get_model_weights(name).DEFAULT.transforms()
+    results = []
+    with torch.inference_mode():
+        for path in images:
+            scores, ids = model(transform(decoded(path)).unsqueeze(0)).squeeze(0).softmax(0).topk(top_k)
+            results.append((scores.numpy(), ids.numpy()))
+    return results
