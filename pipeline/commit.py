@@ -49,7 +49,10 @@ class RunFolder:
             lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             lock.flush()
             self._remove_leftovers()
-            yield
+            try:
+                yield
+            finally:
+                shutil.rmtree(self.staging, ignore_errors=True)
 
     def committed(self) -> set[int]:
         """The ids of the shards that have a marker."""

@@ -54,13 +54,11 @@ def record(
     return {
         "visionbatch": __version__,
         "task": settings.task,
-        "model": {
-            "name": spec.name,
-            "weights": spec.weights,
-            "weights_sha256": sha256,
-            "preprocessing": spec.preprocessing,
-            "categories": list(spec.categories),
-        },
+        "model": spec.name,
+        "weights": spec.weights,
+        "weights_sha256": sha256,
+        "preprocessing": spec.preprocessing,
+        "categories": list(spec.categories),
         "config": {k: v for k, v in vars(settings).items() if k != "dry_run"},
         "fingerprint_of": determined_by,
         "device": device,
