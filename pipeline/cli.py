@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(given)
     except PipelineError as error:
         return _fail(str(error), error.exit_code)
+    except BrokenPipeError:  # the summary went to `head`; the run itself is complete
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         if error.errno not in _FULL:
             raise

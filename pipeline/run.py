@@ -49,11 +49,10 @@ def run(settings: Settings) -> str:
     with folder.locked():
         plan = freeze(folder, parts.source, settings.shard_size, settings.limit, settings.changed == "accept")
         todo = remaining(plan, folder)
+        runner = prepare(settings, parts, determined_by, plan, folder) if todo else None
         point_latest(folder.path)
         start = perf_counter()
-        runner = None
-        if todo:
-            runner = prepare(settings, parts, determined_by, plan, folder)
+        if runner:
             with runner.progress:
                 build(settings.parts["executor"]).run(todo, runner.run)
         seconds = perf_counter() - start

@@ -50,8 +50,8 @@ def official_file(member: WeightsEnum) -> Path:
         except (urllib.error.URLError, OSError, RuntimeError) as error:
             raise PipelineError(
                 f"The weights {member} are not on this machine and could not be downloaded ({error}).\n"
-                f"  file:  {path.name}\n  from:  {member.url}\n  put it: {path}\n"
-                "Then run the same command again. Or name a file you have: weights=FILE."
+                f"  file:  {path.name}\n  from:  {member.url}\n  to:    {path}\n"
+                "Put it there and run the same command again, or name another file: weights=FILE."
             ) from None
     _check_name(path)
     return path

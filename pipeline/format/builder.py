@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model_weights
 
 from pipeline.categories import load_categories, with_background
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, nearest
 from pipeline.models import EMBEDDED, builder_of, tasks_of, weights_member
 from pipeline.networks import Classifier, Detector
 from pipeline.resources import resource
@@ -153,12 +153,27 @@ class Builder:
         ours = {"weights", "weights_backbone", "num_classes", "progress"} & set(self.settings.model_args)
         if ours:
             raise ConfigError(f"model_args: {sorted(ours)} are set by weights= and categories=.")
+        known = _arguments(builder_of(self.name))
+        for name in set(self.settings.model_args) - known:  # torchvision's detectors would swallow it without a word
+            raise ConfigError(
+                f"model_args: {self.name} has no argument {name!r}.{nearest(name, known)} It has {', '.join(sorted(known))}."
+            )
         for member in get_model_weights(self.name):
             if self.file and self.file.name == Path(member.url).name:
                 raise ConfigError(
                     f"weights={self.file} is torchvision's own file, which its builder sets up in a way of its own. "
                     f"Move it to {cache_path(member)} and say weights={member.name}."
                 )
+
+
+def _arguments(builder: Callable[..., Any]) -> set[str]:
+    """The names that a builder and the class it returns take."""
+    signature = inspect.signature(builder)
+    parameters = dict(signature.parameters)
+    if inspect.isclass(signature.return_annotation):
+        parameters |= inspect.signature(signature.return_annotation).parameters
+    named = (p.name for p in parameters.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
+    return set(named) - {"backbone", "progress", "weights"}
 
 
 def _warn_of_own_threshold(network: nn.Module, lowest: float) -> None:

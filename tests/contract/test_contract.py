@@ -1,0 +1,133 @@
+"""Every part that ships, found by its configuration file, keeps its kind's contract."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from pipeline.parts import build
+from pipeline.resources import resource
+from pipeline.sink.parquet import in_input_order
+from pipeline.table import image_rows, images_schema
+from pipeline.types import Item, Model, SinkContext, Status, Task
+from tests.conftest import SAMPLES, settings_for
+
+CATEGORIES = ("__background__", "dog", "cat")
+OUTPUT = {  # what a network returns for one image, whatever the task
+    "boxes": torch.tensor([[1.0, 2.0, 30.0, 20.0]]),
+    "labels": torch.tensor([1]),
+    "scores": torch.tensor([0.75]),
+    "logits": torch.tensor([0.0, 2.0, 1.0]),
+}
+
+
+def names(kind: str) -> list[str]:
+    return sorted(path.stem for path in (resource("conf") / kind).glob("*.yaml"))
+
+
+def part(kind: str, name: str) -> Any:
+    node = settings_for(f"{kind}={name if kind != 'sink' else f'[{name}]'}").parts[kind]
+    more = {"categories": CATEGORIES} if kind == "task" else {}
+    return build(node[name] if kind == "sink" else node, **more)
+
+
+def test_every_kind_has_a_folder_of_code_and_of_configuration() -> None:
+    kinds = sorted(path.name for path in resource("conf").iterdir() if path.is_dir())
+    assert kinds == ["engine", "executor", "format", "sink", "source", "task"]
+    for kind in kinds:
+        code = {path.stem for path in (resource("conf").parent / "pipeline" / kind).glob("*.py")} - {"__init__"}
+        assert code == set(names(kind))
+        for name in names(kind):
+            node = OmegaConf.load(resource("conf") / kind / f"{name}.yaml")
+            target = OmegaConf.select(node, f"{name}._target_") or OmegaConf.select(node, "_target_")
+            assert str(target).startswith(f"pipeline.{kind}.{name}.")
+            assert (Path(__file__).parent.parent / kind / f"test_{name}.py").is_file()
+
+
+@pytest.mark.parametrize("name", names("task"))
+def test_a_task_makes_rows_of_its_schema(name: str) -> None:
+    task: Task = part("task", name)
+    assert task.name == name
+    rows = task.rows([OUTPUT, OUTPUT], [Item(4, "a.jpg", (40, 50)), Item(9, "b/c.png", (40, 50))])
+    assert rows.schema.equals(task.schema, check_metadata=True)
+    assert rows.schema.names[:5] == ["image_id", "key", "class_id", "class_name", "score"]
+    assert sorted(set(rows["image_id"].to_pylist())) == [4, 9]
+    image = torch.zeros(3, 40, 50, dtype=torch.uint8)
+    drawn = task.draw(image, rows.slice(0, 1))
+    assert drawn.dtype == torch.uint8 and drawn.shape[0] == 3 and not image.any(), "drawing leaves its input alone"
+
+
+@pytest.mark.parametrize("name", names("source"))
+def test_a_source_lists_sorted_keys_that_open(name: str) -> None:
+    source = build(settings_for(f"source={name}").parts["source"])
+    entries = list(source.entries())
+    keys = [entry.key for entry in entries]
+    assert len(keys) == 12 and keys == sorted(set(keys))
+    for entry in entries:
+        with source.open(entry.key) as file:
+            assert len(file.read()) == entry.size
+    assert str(SAMPLES) in source.identity
+
+
+@pytest.mark.parametrize("name", names("engine"))
+def test_an_engine_gives_what_the_network_gives(name: str) -> None:
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Conv2d(3, 5, 3)
+
+        def forward(self, inputs: list, sizes_hw: list) -> list:
+            return [{"logits": row} for row in self.layer(torch.stack(list(inputs))).mean(dim=(2, 3))]
+
+    engine = build(settings_for(f"engine={name}", "device=cpu").parts["engine"])
+    network = Network()
+    images = [torch.rand(3, 9, 9) for _ in range(4)]
+    with torch.inference_mode():
+        expected = network(images, [])
+    engine.prepare(Model(network, lambda x: x, lambda size: None))
+    for one, other in zip(engine.forward(images, [(9, 9)] * 4), expected, strict=True):
+        torch.testing.assert_close(one["logits"], other["logits"], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", names("executor"))
+def test_an_executor_hands_out_every_shard_once(name: str) -> None:
+    done: list[int] = []
+    build(settings_for(f"executor={name}").parts["executor"]).run([0, 1, 4], done.extend)
+    assert sorted(done) == [0, 1, 4]
+
+
+@pytest.mark.parametrize("name", names("sink"))
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_sink_writes_below_its_stage_only_and_the_same_bytes_in_any_order(name: str, fails: bool, tmp_path: Path) -> None:
+    task: Task = part("task", "detect")
+    items = [Item(0, "a/x.jpg", (40, 50)), Item(1, "a/x.png", (40, 50)), Item(2, "bad.jpg", None, Status.CORRUPT, "why")]
+    tables = []
+    for item in items:
+        rows = task.rows([OUTPUT], [item]) if item.status is Status.OK else task.schema.empty_table()
+        tables.append((image_rows([item], rows, images_schema(task.schema)), rows))
+
+    def write(folder: Path, order: list[tuple[pa.Table, pa.Table]]) -> dict[str, bytes]:
+        read_image = lambda key: torch.zeros(3, 40, 50, dtype=torch.uint8)  # noqa: E731
+        context = SinkContext(folder / "stage", 3, task.schema, task.draw, read_image)
+        with part("sink", name).open(context) as writer:
+            for images, predictions in order:
+                writer.write(images, predictions)
+            if fails:
+                raise KeyError("in the middle")
+        assert {path.name for path in folder.iterdir()} == {"stage"}
+        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    if fails:
+        with pytest.raises(KeyError):
+            write(tmp_path / "a", tables)
+        assert not list(tmp_path.rglob("*.parquet"))
+    else:
+        assert write(tmp_path / "a", tables) == write(tmp_path / "b", tables[::-1]) != {}
+
+
+def test_sorting_by_input_keeps_the_order_within_an_image() -> None:
+    tables = [pa.table({"image_id": [2, 2], "n": [0, 1]}), pa.table({"image_id": [1, 2], "n": [5, 6]})]
+    assert in_input_order(tables).to_pydict() == {"image_id": [1, 2, 2, 2], "n": [5, 0, 1, 6]}

@@ -1,0 +1,84 @@
+"""The user's own program."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.format.torchscript import TorchScript
+from pipeline.models import model_format
+from tests.conftest import settings_for
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*torch.jit.*:FutureWarning")
+
+
+class WholeImage(nn.Module):
+    """Finds the whole image, with its mean red as the score."""
+
+    def forward(self, images: list[Tensor]) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+        height, width = images[0].shape[-2], images[0].shape[-1]
+        boxes = torch.tensor([[0.0, 0.0, float(width), float(height)]])
+        found = {"boxes": boxes, "labels": torch.tensor([1]), "scores": images[0][0].mean().reshape(1)}
+        losses: dict[str, Tensor] = {}
+        return losses, [found]
+
+
+class Logits(nn.Module):
+    def forward(self, images: list[Tensor]) -> Tensor:
+        return images[0].mean().reshape(1)
+
+
+def program(module: nn.Module, folder: Path) -> Path:
+    torch.jit.script(module).save(folder / "program.pt")
+    return folder / "program.pt"
+
+
+def settings(file: Path, *more: str) -> list[str]:
+    return ["model=torchscript", f"weights={file}", "categories=coco", "trust_code=true", "input=.", *more]
+
+
+def load(*overrides: str) -> TorchScript:
+    made = model_format(settings_for(*overrides))
+    assert isinstance(made, TorchScript)
+    return made
+
+
+@pytest.mark.parametrize(("channels", "score"), [("rgb", 1.0), ("bgr", 0.0)])
+def test_images_go_in_one_by_one_in_the_programs_channel_order(channels: str, score: float, tmp_path: Path) -> None:
+    model = load(*settings(program(WholeImage(), tmp_path), f"channels={channels}")).load()
+    image = torch.zeros(3, 20, 30, dtype=torch.uint8)
+    image[0] = 255
+    outputs = model.network([model.preprocess(image), model.preprocess(image[:, :10])], [(20, 30), (10, 30)])
+    assert [one["boxes"].tolist() for one in outputs] == [[[0, 0, 30, 20]], [[0, 0, 30, 10]]]
+    assert [one["scores"].tolist() for one in outputs] == [[score], [score]]
+
+
+def test_a_program_with_another_interface_is_refused(tmp_path: Path) -> None:
+    model = load(*settings(program(Logits(), tmp_path))).load()
+    with pytest.raises(PipelineError, match="interface of a scripted torchvision detector"):
+        model.network([torch.zeros(3, 8, 8)], [(8, 8)])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trust_code=false", "trust_code=true"),
+        ("categories=null", "carries no class names"),
+        ("weights=DEFAULT", "weights=FILE"),
+        ("weights=absent.pt", "there is no such file"),
+        ("task=classify", "not task=classify"),
+        ("model_args={quantized_engine: abacus}", "this torch has"),
+        ("model_args={engine: x86}", r"takes \['quantized_engine'\]"),
+    ],
+)
+def test_what_is_missing_is_said(override: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(*settings(program(WholeImage(), tmp_path), override))
+
+
+def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "no.pt").write_bytes(b"not a program")
+    with pytest.raises(ConfigError, match="not a TorchScript program"):
+        load(*settings(tmp_path / "no.pt")).load()
