@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import torch
-from torchvision.ops import batched_nms
+from torchvision.ops import nms
 
 
 def boxes_of(rows: pa.Table) -> np.ndarray:
@@ -19,10 +19,13 @@ def area_xyxy(boxes_xyxy: np.ndarray) -> np.ndarray:
 def keep_by_nms(boxes_xyxy: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou: float) -> np.ndarray:
     """(N,) bool: greedy non-maximum suppression within each group; a box goes when a kept one overlaps it by > `iou`."""
     keep = np.zeros(len(scores), dtype=bool)
-    if len(scores):
-        # np.array copies: Arrow's buffers are read-only and torch warns about those
-        boxes, values = torch.from_numpy(np.array(boxes_xyxy)), torch.from_numpy(np.array(scores))
-        keep[batched_nms(boxes, values, torch.from_numpy(np.array(groups)), iou).numpy()] = True
+    order = np.argsort(groups, kind="stable")
+    # np.array copies: Arrow's buffers are read-only and torch warns about those
+    boxes, values = torch.from_numpy(np.array(boxes_xyxy)), torch.from_numpy(np.array(scores))
+    # Group by group, not torchvision's batched_nms: that shifts boxes by the group's number times the image's size, and
+    # float32 has no digits left for the boxes of image 1,000,000.
+    for members in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
+        keep[members[nms(boxes[members], values[members], iou).numpy()]] = True
     return keep
 
 

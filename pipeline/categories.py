@@ -30,10 +30,10 @@ def load_categories(given: str) -> tuple[str, ...]:
             f"categories={given}: expected coco, imagenet, or a text or JSON file; there is no file {path}."
             + nearest(given, _BUILT_IN)
         )
-    text = path.read_text(encoding="utf-8-sig")
     try:
+        text = path.read_text(encoding="utf-8-sig")
         names = _from_json(json.loads(text)) if path.suffix.casefold() == ".json" else _from_lines(text)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:  # bytes that are no UTF-8 are a ValueError too
         raise ConfigError(f"categories={given}: not a list of class names ({type(error).__name__}: {error}).") from None
     if not names:
         raise ConfigError(f"categories={given}: the file holds no class names.")
@@ -52,6 +52,8 @@ def _from_lines(text: str) -> tuple[str, ...]:
 def _from_json(content: Any) -> tuple[str, ...]:
     if isinstance(content, list):
         return tuple(str(name) for name in content)
+    if not isinstance(content, dict):
+        raise TypeError(f"expected a list or a mapping, got {type(content).__name__}")
     if "categories" in content and isinstance(content["categories"], list):
         return _fill({int(c["id"]): str(c["name"]) for c in content["categories"]})
     by_id: dict[int, str] = {}

@@ -1,6 +1,5 @@
 """Verbs -> functions. Errors become one message and an exit code here, and nowhere else."""
 
-import errno
 import logging
 import os
 import signal
@@ -9,13 +8,12 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ConfigError, OutOfSpace, PipelineError, nearest
+from pipeline.errors import ConfigError, OutOfSpace, PipelineError, is_full, nearest
 from pipeline.resources import resource
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 USAGE = """usage: visionbatch VERB key=value ...
 
   run     annotate images, or go on where an interrupted run stopped
@@ -29,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 complete, 1 failed, 2 refused, 3 locked, 4 out of space, 130/143 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr, level=logging.INFO)
+    logging.captureWarnings(True)  # libraries' warnings are for log_level=debug
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported
     signal.signal(signal.SIGTERM, _terminate)
     try:
         return _dispatch(given)
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full(error):
             raise
         full = OutOfSpace(f"The disk or quota is full ({error}). Committed shards are intact; free space and run again.")
         return _fail(str(full), full.exit_code)
@@ -103,6 +104,7 @@ def _run_one(cfg: "DictConfig", task: str) -> None:
 
     settings = Settings.from_config(cfg, task)
     logging.getLogger().setLevel(settings.log_level.upper())
+    logging.getLogger("py.warnings").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.ERROR)
     print(run(settings), flush=True)
 
 

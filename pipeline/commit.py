@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.errors import PipelineError, RunLocked
-from pipeline.weights import sha256_of
+from pipeline.hashing import sha256_of
 
 _PART = re.compile(r"part-(\d+)\..+")
 
@@ -84,12 +84,9 @@ class RunFolder:
         staged.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         self._publish([staged], self.staging)
 
-    def publish_file(self, staged: Path, name: str) -> None:
-        """Move a file that was written below `staging` to its place."""
-        target = self.staging / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged.replace(target)
-        self._publish([target], self.staging)
+    def publish_file(self, name: str) -> None:
+        """Move a file that was written below `staging` to the same place in the run folder."""
+        self._publish([self.staging / name], self.staging)
 
     def append_line(self, name: str, content: Any) -> None:
         """Add a line to a log that is no part of the promise (timing.jsonl)."""

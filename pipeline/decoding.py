@@ -112,17 +112,15 @@ def _header(image: Image.Image) -> Header:
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF tag alone, from what is at hand before decoding; 1 where it is absent or nonsense."""
+    if image.format == "TIFF":  # Pillow turns these itself, and gives the upright size
+        return 1
     try:
         exif = Image.Exif()
         exif.load(image.info.get("exif") or b"")
-        value = exif.get(ExifTags.Base.Orientation, 1) if len(exif) else _tiff_orientation(image)
+        value = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - broken metadata is no reason to lose the picture
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _tiff_orientation(image: Image.Image) -> int:
-    return getattr(image, "tag_v2", {}).get(ExifTags.Base.Orientation, 1)
 
 
 def _decode_jpeg(data: bytes) -> Tensor | None:

@@ -56,6 +56,7 @@ class Canvas:
     def _labels(self, corners: Sequence[tuple[float, float]], names: Sequence[str], labels: Sequence[str]) -> None:
         if not labels:
             return
+        labels = ["".join(letter if letter.isprintable() else " " for letter in label) for label in labels]
         height, width = self.image.shape[1:]
         font = ImageFont.truetype(_font(), self.letter)
         anchors = []

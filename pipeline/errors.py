@@ -1,5 +1,6 @@
 """What can go wrong before or outside a single image, each with its exit code. A bad image is a row, not one of these."""
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -30,6 +31,11 @@ class OutOfSpace(PipelineError):
     """The disk or the quota is full. Committed shards are intact; the same command resumes."""
 
     exit_code = 4
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the disk, the quota or the file size limit is what stopped a write."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def nearest(name: str, choices: Iterable[str], most: int = 3) -> str:

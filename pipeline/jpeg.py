@@ -42,7 +42,7 @@ def segments(data: bytes) -> Iterator[tuple[int, int]]:
     """(offset, marker) of the segments from the first up to the start of scan or the end of image, which is the last one
     yielded (ITU-T T.81, annex B). Ends before it where the file ends or no marker stands where one must."""
     at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    while at + 2 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:  # fill byte
             at += 1

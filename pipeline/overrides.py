@@ -37,7 +37,7 @@ def _prepare_one(argument: str, sweep: bool) -> str:
     if argument.startswith("-"):
         return argument
     key, equals, value = argument.partition("=")
-    name = key.lstrip("+~").partition(".")[0].partition("@")[0]
+    name = re.split(r"[./@]", key.lstrip("+~"))[0]
     if not equals and not key.startswith("~"):
         raise ConfigError(f"{argument!r}: expected key=value, for example task=detect or input=photos.")
     _check_key(name)

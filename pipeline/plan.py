@@ -89,20 +89,18 @@ def freeze(folder: RunFolder, source: Source, shard_size: int, limit: int | None
     """Write the plan, or add what the source has got since. Raises InputChanged, and ConfigError for an empty input."""
     plan = load_plan(folder)
     if not plan.parts:
-        plan = _append(plan, islice(source.entries(), limit), shard_size)
-        if not plan.parts:
+        parts = _stage(plan, islice(source.entries(), limit), shard_size)
+        if not parts:
             raise ConfigError(f"No images found in {source.identity.partition(':')[2]}. See the README for the file types.")
-        return plan
+        return _publish(plan, parts)
     difference = Difference()
     new = additions(plan.entries(), source.entries(), difference)
     if limit is not None:  # the first N were chosen when the run began; a later file is not one of them
-        for _ in new:
-            pass
-    else:
-        plan = _append(plan, new, shard_size)
+        new = (entry for entry in new if False)
+    parts = _stage(plan, new, shard_size)
     if (difference.n_changed or difference.n_removed) and not accept_changes:
         raise InputChanged(_describe(difference, folder))
-    return plan
+    return _publish(plan, parts)
 
 
 def additions(planned: Iterable[Entry], listed: Iterable[Entry], difference: Difference) -> Iterator[Entry]:
@@ -143,31 +141,39 @@ def _describe(difference: Difference, folder: RunFolder) -> str:
     return "\n".join(lines)
 
 
-def _append(plan: Plan, entries: Iterator[Entry], shard_size: int) -> Plan:
-    """Write `entries` as further parts; nothing is visible before plan.json is replaced."""
-    folder, parts, next_id = plan.folder, list(plan.parts), plan.n_images
+def _stage(plan: Plan, entries: Iterator[Entry], shard_size: int) -> list[Part]:
+    """Write `entries` as further parts below the staging folder, where nobody looks for them yet."""
+    parts: list[Part] = []
     first = next(entries, None)
     while first is not None:
-        first_shard = sum(part.shards for part in parts)
-        name = f"plan/part-{len(parts):05d}.parquet"
-        staged = folder.staging / "plan-part.parquet"
+        before = [*plan.parts, *parts]
+        name = f"plan/part-{len(before):05d}.parquet"
+        first_image_id = sum(part.images for part in before)
+        staged = plan.folder.staging / name
         staged.parent.mkdir(parents=True, exist_ok=True)
-        part_entries = [first]
         shards = images = 0
+        shard = [first]
         with pq.ParquetWriter(staged, _SCHEMA, compression="zstd") as writer:
-            while part_entries and shards < _SHARDS_PER_PART:
-                part_entries += islice(entries, shard_size - len(part_entries))
-                writer.write_table(_table(part_entries, next_id + images), row_group_size=shard_size)
-                images += len(part_entries)
+            while shard and shards < _SHARDS_PER_PART:
+                shard += islice(entries, shard_size - len(shard))
+                writer.write_table(_table(shard, first_image_id + images), row_group_size=shard_size)
+                images += len(shard)
                 shards += 1
-                part_entries = list(islice(entries, 1))
-        folder.publish_file(staged, name)
-        parts.append(Part(name, first_shard, next_id, shards, images))
-        next_id += images
-        first = part_entries[0] if part_entries else None
-    if len(parts) > len(plan.parts):
-        folder.publish_json("plan/plan.json", {"parts": [asdict(part) for part in parts]})
-    return Plan(folder, parts)
+                shard = list(islice(entries, 1))
+        parts.append(Part(name, sum(part.shards for part in before), first_image_id, shards, images))
+        first = shard[0] if shard else None
+    return parts
+
+
+def _publish(plan: Plan, parts: list[Part]) -> Plan:
+    """Make the staged parts visible: the files first, plan.json last."""
+    if not parts:
+        return plan
+    for part in parts:
+        plan.folder.publish_file(part.file)
+    extended = Plan(plan.folder, (*plan.parts, *parts))
+    plan.folder.publish_json("plan/plan.json", {"parts": [asdict(part) for part in extended.parts]})
+    return extended
 
 
 def _table(entries: list[Entry], first_image_id: int) -> pa.Table:

@@ -57,7 +57,7 @@ class Settings:
         """`cfg` as Hydra composed it, `task` the name of the chosen file in conf/task. Raises ConfigError."""
         raw: Any = OmegaConf.to_container(cfg, resolve=False)
         try:
-            values = {key: check(key, OmegaConf.select(cfg, key)) for key, check in _CHECKS.items()}
+            values = {key: check(key, cfg[key]) for key, check in _CHECKS.items()}
             _fill_presets(values, raw["task"].get("presets", {}))
             # the parts' nodes refer to flat keys (root: ${input}); they must see the checked values
             complete = OmegaConf.create({**{kind: raw[kind] for kind in PARTS}, **_plain(values)})
@@ -83,16 +83,14 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(key: str, value: Any) -> str | None:
-    if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)):
-        return None if value is None else str(value)
-    raise _refusal(key, value, "a text")
+    return None if value is None else _some_text(key, value)
 
 
 def _some_text(key: str, value: Any) -> str:
-    text = _text(key, value)
-    if not text:
-        raise _refusal(key, value, "a text")
-    return text
+    # an empty text is refused, not taken for null: input=$UNSET must not annotate the samples
+    if isinstance(value, str | int | float) and not isinstance(value, bool) and str(value):
+        return str(value)
+    raise _refusal(key, value, "a text")
 
 
 def _flag(key: str, value: Any) -> bool:
@@ -113,7 +111,8 @@ def _names(key: str, value: Any) -> tuple[str, ...] | None:
 def _min_score(key: str, value: Any) -> float | dict[str, float] | None:
     expected = "from 0 to 1, or one per class such as {default: 0.5, person: 0.8}"
     if OmegaConf.is_dict(value):
-        return {str(name).strip(): _fraction(f"{key}.{name}", score) or 0.0 for name, score in value.items()}
+        given = {str(name).strip(): _fraction(f"{key}.{name}", score) for name, score in value.items()}
+        return {name: score for name, score in given.items() if score is not None}
     return _fraction(key, value, expected)
 
 

@@ -22,16 +22,23 @@ _MAGIC = (
 
 def sniff(data: bytes) -> str | None:
     """The format's name by its first bytes, or None. A prefix of a signature counts: a file can be cut within it."""
-    if data[:4] == b"RIFF" and data[8:12] in (b"WEBP", b""):
+    if not data:
+        return None
+    if _agrees(data[:4], b"RIFF") and _agrees(data[8:12], b"WEBP"):
         return "WEBP"
-    if data[4:8] == b"ftyp":
-        return "AVIF" if data[8:12] in (b"avif", b"avis", b"mif1") else "HEIF or video"
-    if data[:1] == b"P" and data[1:2] in b"123456" and data[2:3].isspace():
-        return "PPM"
     for magic, name in _MAGIC:
-        if data.startswith(magic) or (data and magic.startswith(data)):
+        if _agrees(data[: len(magic)], magic):
             return name
+    if _agrees(data[4:8], b"ftyp") and data[:2] == b"\0\0":
+        return "AVIF" if any(_agrees(data[8:12], brand) for brand in (b"avif", b"avis", b"mif1")) else "HEIF or video"
+    if data[:1] == b"P" and data[1:2] in b"123456" and (len(data) < 3 or data[2:3].isspace()):
+        return "PPM"
     return None
+
+
+def _agrees(data: bytes, magic: bytes) -> bool:
+    """Equal as far as the data goes."""
+    return magic.startswith(data)
 
 
 def is_cut(data: bytes, kind: str) -> bool:

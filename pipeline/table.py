@@ -34,8 +34,9 @@ def class_columns(
 ) -> dict[str, pa.Array]:
     """The common columns; `counts[i]` rows belong to `items[i]`, in this order."""
     if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < len(categories):
+        wrong = class_ids.min() if class_ids.min() < 0 else class_ids.max()
         raise ConfigError(
-            f"The model returned class id {class_ids.max()}, but there are {len(categories)} class names. "
+            f"The model returned class id {wrong}, but there are {len(categories)} class names. "
             "Check categories= (a detector's names are counted from the background, id 0)."
         )
     # a dictionary's values must be unique (ImageNet has two kinds of crane), so ids are mapped to first occurrences

@@ -1,8 +1,6 @@
 """Weight files: found, downloaded and checked, hashed, and read without ever running what is in them."""
 
-import hashlib
 import json
-import pickle
 import re
 import urllib.error
 from collections import OrderedDict
@@ -15,14 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.models import WeightsEnum
 
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError, PipelineError, is_full
+from pipeline.hashing import sha256_of
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def existing(given: str, suffixes: tuple[str, ...]) -> Path:
@@ -48,6 +42,8 @@ def official_file(member: WeightsEnum) -> Path:
         try:
             torch.hub.download_url_to_file(member.url, str(path), prefix[1] if prefix else None)
         except (urllib.error.URLError, OSError, RuntimeError) as error:
+            if isinstance(error, OSError) and is_full(error):
+                raise
             raise PipelineError(
                 f"The weights {member} are not on this machine and could not be downloaded ({error}).\n"
                 f"  file:  {path.name}\n  from:  {member.url}\n  to:    {path}\n"
@@ -80,7 +76,18 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def metadata_categories(metadata: dict[str, str]) -> tuple[str, ...] | None:
     """The class names in a file's metadata (a JSON list under `categories`), or None."""
-    return tuple(json.loads(metadata["categories"])) if "categories" in metadata else None
+    if "categories" not in metadata:
+        return None
+    try:
+        names = json.loads(metadata["categories"])
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(
+            f"The file's metadata has categories={metadata['categories'][:80]!r}: expected a JSON list of names, such as "
+            '["cat", "dog"]. Save it so, or say categories=FILE.'
+        )
+    return tuple(names)
 
 
 def read_state_dict(path: Path) -> OrderedDict[str, Tensor]:
@@ -88,16 +95,16 @@ def read_state_dict(path: Path) -> OrderedDict[str, Tensor]:
 
     The usual wrappings of a training checkpoint ({"model": ...}, {"state_dict": ...}, a `module.` prefix) are undone.
     """
-    if path.suffix.casefold() == ".safetensors":
-        state: Any = load_file(path)
-    else:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise ConfigError(
-                f"{path} is not a file of plain tensors, and nothing else in it is loaded: "
-                f"{str(error).splitlines()[0]} Save the model's state_dict() instead."
-            ) from None
+    safetensors = path.suffix.casefold() == ".safetensors"
+    try:
+        state: Any = load_file(path) if safetensors else torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - damaged bytes raise anything: UnpicklingError, KeyError ...
+        raise ConfigError(
+            f"{path} is not a file of plain tensors, and nothing else in it is loaded ({type(error).__name__}). "
+            "Save the model's state_dict() alone, best as .safetensors."
+        ) from None
     for wrapping in ("model", "state_dict", "model_state_dict"):
         if isinstance(state, dict) and isinstance(state.get(wrapping), dict):
             state = state[wrapping]

@@ -80,9 +80,10 @@ def test_a_path_full_of_special_characters_through_make(tmp_path: Path) -> None:
     for name in ("pyproject.toml", "constraints.txt", ".venv/.run"):  # set up already, as make sees it
         (tmp_path / name).touch()
     words = [f"input={folder}", "min_score={default: 0.5, qr code: 0.9}", "model=codes", f"output={tmp_path / 'out'}"]
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
-        ["make", "run", *words], cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
-    )  # fmt: skip
+        ["make", "run", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "Complete: 1 images" in done.stdout
     assert (tmp_path / "out" / "latest" / "overlays" / "a picture.jpg").is_file()

@@ -12,6 +12,7 @@ from torchvision.models import WeightsEnum, get_model_weights
 
 from pipeline.categories import load_categories, with_background
 from pipeline.errors import ConfigError, nearest
+from pipeline.hashing import sha256_of
 from pipeline.models import EMBEDDED, builder_of, tasks_of, weights_member
 from pipeline.networks import Classifier, Detector
 from pipeline.resources import resource
@@ -24,7 +25,6 @@ from pipeline.weights import (
     official_file,
     read_metadata,
     read_state_dict,
-    sha256_of,
 )
 
 log = logging.getLogger(__name__)

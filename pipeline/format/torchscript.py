@@ -11,9 +11,10 @@ from torchvision.transforms.functional import convert_image_dtype
 
 from pipeline.categories import load_categories, with_background
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.hashing import sha256_of
 from pipeline.settings import Settings
 from pipeline.types import Model, ModelSpec, Outputs
-from pipeline.weights import existing, sha256_of
+from pipeline.weights import existing
 
 
 class TorchScript:

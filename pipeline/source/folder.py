@@ -48,8 +48,11 @@ class Folder:
         identity = (here.st_dev, here.st_ino)
         if identity in above:
             return
-        with os.scandir(folder) as listing:
-            found = [(entry.name, _is_folder(entry)) for entry in listing]
+        try:
+            with os.scandir(folder) as listing:
+                found = [(entry.name, _is_folder(entry)) for entry in listing]
+        except PermissionError as error:  # leaving its images out would be a silent loss
+            raise ConfigError(f"Cannot list {folder}: {error.strerror}. Allow it, or choose another input.") from None
         # With its slash a folder sorts where its contents do, so the whole listing is sorted by key. An image-named
         # folder comes twice: for its own row and for what is in it.
         names = [key_of(name) + "/" for name, is_dir in found if is_dir]
@@ -57,10 +60,7 @@ class Folder:
         for name in sorted(names):
             path = os.path.join(folder, path_of(name.rstrip("/")))  # noqa: PTH118 - bytes that pathlib would re-encode
             if name.endswith("/"):
-                try:
-                    yield from self._walk(path, prefix + name, (*above, identity))
-                except PermissionError as error:
-                    raise ConfigError(f"Cannot list {path}: {error.strerror}. Allow it, or choose another input.") from None
+                yield from self._walk(path, prefix + name, (*above, identity))
             else:
                 yield _entry(path, prefix + name)
 

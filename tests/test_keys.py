@@ -1,0 +1,86 @@
+import itertools
+import os
+
+import pytest
+
+from pipeline.keys import key_of, path_of
+
+NAMES = [
+    b"",
+    b"a.jpg",
+    b"sub/deeper/a.jpg",
+    b"with blank.jpg",
+    b"\xff.jpg",
+    b"\xff\xfe\x80",
+    b"caf\xe9.jpg",  # Latin-1
+    "café.jpg".encode(),
+    "cafe\u0301.jpg".encode(),  # decomposed: another file
+    b"half \xe2\x82.jpg",  # a euro sign cut short
+    b"\xed\xa0\x80",  # a surrogate, which is no UTF-8
+    b"two\nlines.jpg",
+    b"tab\tand\rreturn",
+    b"\\x41.jpg",  # the four characters, not an A
+    b"\\xff.jpg",
+    b"\\x5c",
+    b"\\x5cx41",
+    b"\\\\x41",
+    b"\\\xff",
+    b"\\\\\xff",
+    b"\\x\xff",
+    b"\\X41",
+    b"\\xFF",
+    b"\\",
+    b"ends with \\",
+    b"ends with \\x",
+    "\u202egpj.txt".encode(),  # right-to-left override
+    "תמונה.jpg".encode(),
+    b"<img onerror=alert(1)>.jpg",
+    b"\x01\x1b[31m\x7f",
+    b"n" * 255,
+    b"\xff" * 255,
+    b"\\x" * 127 + b"y",
+    "\U0001f600".encode() * 63,
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_key_leads_back_to_its_file(name):
+    assert os.fsencode(path_of(key_of(os.fsdecode(name)))) == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_key_is_valid_utf8(name):
+    assert key_of(os.fsdecode(name)).encode("utf-8", errors="strict") is not None
+
+
+def test_every_short_name_of_awkward_bytes_has_a_key_of_its_own():
+    alphabet = [b"\\", b"x", b"5", b"c", b"\xff", "é".encode()]
+    names = [b"".join(letters) for n in range(6) for letters in itertools.product(alphabet, repeat=n)]
+    keys = {key_of(os.fsdecode(name)) for name in names}
+    assert len(keys) == len(names)
+    assert {os.fsencode(path_of(key)) for key in keys} == set(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        (b"a.jpg", "a.jpg"),
+        (b"two\nlines", "two\nlines"),
+        ("é".encode(), "é"),
+        (b"back\\slash", "back\\slash"),
+        (b"\xff.jpg", r"\xff.jpg"),
+        (b"\\x41", r"\x5cx41"),
+    ],
+)
+def test_only_bytes_that_are_no_text_and_backslash_x_are_written_differently(name, key):
+    assert key_of(os.fsdecode(name)) == key
+
+
+def test_awkward_names_survive_a_real_file_system(tmp_path):
+    for name in (b"\xff.jpg", b"\\x41", b"two\nlines", b"n" * 255, "\u202egpj".encode()):
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:  # noqa: PTH118, PTH123 - bytes
+            file.write(name)
+    keys = [key_of(name) for name in os.listdir(tmp_path)]  # noqa: PTH208 - as the system gives them
+    assert len(keys) == 5
+    for key in keys:
+        assert os.fsencode(path_of(key)) == (tmp_path / path_of(key)).read_bytes()

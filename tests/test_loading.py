@@ -1,0 +1,284 @@
+import threading
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.loading import Loader, bucket_batches, default_workers, read_ahead
+from pipeline.source.folder import Folder
+from pipeline.timing import STAGES
+from pipeline.types import Model, Shard, Status
+from tests.conftest import picture
+
+# --- buckets
+
+
+@pytest.mark.parametrize(
+    ("buckets", "size", "expected"),
+    [
+        ("", 2, []),
+        ("a", 2, [[0]]),
+        ("aaa", 2, [[0, 1], [2]]),
+        ("abab", 2, [[0, 2], [1, 3]]),
+        ("abb", 2, [[1, 2], [0]]),  # a full batch comes as soon as it is full, the rest at the end
+        ("abcabc", 3, [[0, 3], [1, 4], [2, 5]]),
+        ("aab", 1, [[0], [1], [2]]),
+        ("abba", 99, [[0, 3], [1, 2]]),
+    ],
+)
+def test_a_batch_holds_one_bucket_only(buckets, size, expected):
+    assert bucket_batches(buckets, size) == expected
+
+
+def test_every_index_comes_exactly_once():
+    buckets = [(i * i) % 7 for i in range(100)]
+    batches = bucket_batches(buckets, 4)
+    assert sorted(index for batch in batches for index in batch) == list(range(100))
+    assert all(len(batch) <= 4 and len({buckets[i] for i in batch}) == 1 for batch in batches)
+
+
+# --- reading ahead
+
+
+def readers():
+    return [thread for thread in threading.enumerate() if thread.name == "read-ahead"]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 50])
+@pytest.mark.parametrize("values", [[], [None], [1, 2, 3], list(range(100))])
+def test_values_come_in_order(values, depth):
+    assert list(read_ahead(iter(values), depth)) == values
+    assert not readers()
+
+
+def test_values_are_made_in_another_thread():
+    makers = list(read_ahead((threading.current_thread() for _ in range(2)), 1))
+    assert threading.current_thread() not in makers
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt("stop"), MemoryError("full"), KeyError("gone")])
+def test_what_the_thread_raises_is_raised_here_after_the_values_before_it(error):
+    def values():
+        yield 1
+        yield 2
+        raise error
+
+    iterator, found = read_ahead(values(), 1), []
+    with pytest.raises(type(error)) as caught:
+        for value in iterator:
+            found.append(value)
+    assert found == [1, 2] and caught.value is error
+    assert not readers()
+
+
+def test_it_reads_ahead_but_not_without_end():
+    made, third = [], threading.Event()
+
+    def values():
+        for i in range(100):
+            made.append(i)
+            if len(made) == 3:
+                third.set()
+            yield i
+
+    iterator = read_ahead(values(), 2)
+    assert next(iterator) == 0
+    assert third.wait(5), "nothing was read ahead"
+    time.sleep(0.05)
+    assert len(made) <= 1 + 2 + 1  # one taken, two waiting, one in hand
+    iterator.close()
+
+
+def test_closing_early_stops_the_thread():
+    made = []
+
+    def endless():
+        while True:
+            made.append(1)
+            yield 1
+
+    iterator = read_ahead(endless(), 2)
+    next(iterator)
+    assert readers()
+    iterator.close()
+    assert not readers()
+    n = len(made)
+    time.sleep(0.02)
+    assert len(made) == n
+
+
+def test_an_exception_in_the_loop_stops_the_thread():
+    iterator = read_ahead(iter(range(10**9)), 1)
+    with pytest.raises(ValueError, match="mine"):
+        for _ in iterator:
+            raise ValueError("mine")
+    iterator.close()
+    assert not readers()
+
+
+# --- loading
+
+
+def no_preprocessing(image):
+    return image
+
+
+def model(preprocess=no_preprocessing, bucket=lambda size_hw: size_hw):
+    return Model(nn.Identity(), preprocess, bucket)
+
+
+def load(folder, batch_size=2, shard_size=100, max_pixels=10**6, workers=2, first_image_id=0, **parts):
+    """All batches, and the entries in the order of the source."""
+    source = Folder(str(folder))
+    entries = list(source.entries())
+    cuts = range(0, len(entries), shard_size)
+    shards = [Shard(i, first_image_id + at, tuple(entries[at : at + shard_size])) for i, at in enumerate(cuts)]
+    loader = Loader(source, model(**parts), batch_size, workers, max_pixels)
+    return list(loader.batches(shards)), entries, loader
+
+
+def by_key(batches):
+    return {item.key: item for batch in batches for item in batch.items}
+
+
+@pytest.fixture
+def bad_images(mixed_images):
+    """The mixed images and one of every kind of failure."""
+    whole = (mixed_images / "0.jpg").read_bytes()
+    (mixed_images / "empty.jpg").write_bytes(b"")
+    (mixed_images / "text.jpg").write_text("not a picture")
+    (mixed_images / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (mixed_images / "stub.jpg").write_bytes(whole[:30])
+    (mixed_images / "folder.jpg").mkdir()
+    (mixed_images / "broken.jpg").symlink_to("nowhere")
+    picture(300, 200).save(mixed_images / "huge.png")
+    return mixed_images
+
+
+EXPECTED = {
+    "empty.jpg": Status.EMPTY,
+    "text.jpg": Status.UNSUPPORTED,
+    "cut.jpg": Status.TRUNCATED,
+    "stub.jpg": Status.TRUNCATED,
+    "folder.jpg": Status.NOT_A_FILE,
+    "broken.jpg": Status.MISSING,
+    "huge.png": Status.TOO_LARGE,
+}
+
+
+def test_no_shards_are_no_batches(mixed_images):
+    assert list(Loader(Folder(str(mixed_images)), model(), 2, 1, 10**6).batches([])) == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+@pytest.mark.parametrize("shard_size", [1, 3, 100])
+def test_every_input_comes_out_once_in_its_own_shard(bad_images, batch_size, shard_size):
+    batches, entries, _ = load(bad_images, batch_size, shard_size, max_pixels=30_000, first_image_id=1000)
+    items = sorted((item.image_id, item.key) for batch in batches for item in batch.items)
+    assert items == [(1000 + i, entry.key) for i, entry in enumerate(entries)]
+    order = [batch.shard.shard_id for batch in batches]
+    assert order == sorted(order)
+    for batch in batches:
+        assert {item.key for item in batch.items} <= {entry.key for entry in batch.shard.entries}
+
+
+def test_a_batch_has_one_shape_and_at_most_the_asked_size(mixed_images):
+    batches, _, _ = load(mixed_images, 2)
+    for batch in batches:
+        assert len(batch.items) <= 2 and len({item.size_hw for item in batch.items}) == 1
+    assert max(len(batch.items) for batch in batches) == 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_failures_stay_as_items_and_their_neighbours_survive(bad_images, batch_size):
+    found = by_key(load(bad_images, batch_size, max_pixels=30_000, bucket=lambda size_hw: None)[0])
+    assert {key: found[key].status for key in EXPECTED} == EXPECTED
+    good = {key: item for key, item in found.items() if key not in EXPECTED}
+    assert len(good) == 6
+    for item in good.values():
+        assert item.status is Status.OK and item.error is None
+        assert tuple(item.pixels.shape) == (3, *item.size_hw) and item.pixels.dtype == torch.uint8
+    for key in EXPECTED:
+        assert found[key].pixels is None and found[key].error and "\n" not in found[key].error
+
+
+def test_a_failure_keeps_the_size_that_its_header_told(bad_images):
+    found = by_key(load(bad_images, max_pixels=30_000)[0])
+    assert found["huge.png"].size_hw == (200, 300)
+    assert found["cut.jpg"].size_hw == (64, 96)
+    assert found["empty.jpg"].size_hw is None
+
+
+def test_batches_do_not_depend_on_the_number_of_threads(bad_images):
+    def told(workers):
+        batches, _, _ = load(bad_images, 2, 5, workers=workers)
+        return [[(item.image_id, item.status, item.error) for item in batch.items] for batch in batches]
+
+    assert told(1) == told(4)
+
+
+def test_what_the_preprocessing_cannot_take_is_a_model_error(mixed_images):
+    def preprocess(image):
+        if image.shape[2] == 200:
+            raise ZeroDivisionError("a very\nodd shape")
+        return image.float()
+
+    found = by_key(load(mixed_images, preprocess=preprocess)[0])
+    assert found["4.jpg"].status is Status.MODEL_ERROR
+    assert "a very odd shape" in found["4.jpg"].error and "(50, 200)" in found["4.jpg"].error
+    assert sum(item.status is Status.OK for item in found.values()) == 5
+    assert found["0.jpg"].pixels.dtype == torch.float32
+
+
+def test_a_file_that_shrinks_after_its_header_was_read_is_a_row(mixed_images):
+    def cut_then_bucket(size_hw):
+        (mixed_images / "0.jpg").write_bytes(b"")
+        (mixed_images / "1.png").unlink(missing_ok=True)
+        picture(20, 20).save(mixed_images / "4.jpg")
+
+    found = by_key(load(mixed_images, bucket=cut_then_bucket)[0])
+    assert found["0.jpg"].status is Status.EMPTY
+    assert found["1.png"].status is Status.MISSING
+    assert found["4.jpg"].status is Status.CORRUPT and "(50, 200)" in found["4.jpg"].error
+    assert sum(item.status is Status.OK for item in found.values()) == 3
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), PermissionError(13, "Permission denied")])
+def test_a_file_that_cannot_be_read_is_unreadable(mixed_images, monkeypatch, error):
+    real = Folder.open
+
+    def broken(self, key):
+        if key == "0.jpg":
+            raise error
+        return real(self, key)
+
+    monkeypatch.setattr(Folder, "open", broken)
+    found = by_key(load(mixed_images)[0])
+    assert (found["0.jpg"].status, found["0.jpg"].error) == (Status.UNREADABLE, error.strerror)
+    assert sum(item.status is Status.OK for item in found.values()) == 5
+
+
+def test_an_error_in_the_models_own_bucket_is_raised(mixed_images):
+    def bucket(size_hw):
+        raise RuntimeError("a bug, not an input")
+
+    with pytest.raises(RuntimeError, match="a bug, not an input"):
+        load(mixed_images, bucket=bucket)
+
+
+def test_closing_early_leaves_no_thread(mixed_images):
+    source = Folder(str(mixed_images))
+    batches = Loader(source, model(), 1, 2, 10**6).batches([Shard(0, 0, tuple(source.entries()))])
+    next(batches)
+    batches.close()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("decode", "read-ahead"))]
+
+
+def test_time_is_counted_by_stage(mixed_images):
+    seconds = load(mixed_images)[2].timer.seconds()
+    assert set(seconds) == set(STAGES) and seconds["decode"] > 0 and seconds["forward"] == 0
+
+
+def test_workers_are_at_least_one():
+    assert 1 <= default_workers() <= 8
