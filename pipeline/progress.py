@@ -1,5 +1,6 @@
 """What a person sees while a run goes on."""
 
+import os
 import sys
 from collections.abc import Sequence
 from types import TracebackType
@@ -15,7 +16,10 @@ class Progress:
     def __init__(self, done: int, total: int, quiet: bool) -> None:
         self.images = self.errors = 0  # of this session
         disable = quiet or not sys.stderr.isatty()
-        self._bar = tqdm(total=total, initial=done, unit=" images", disable=disable, dynamic_ncols=True, smoothing=0.1)
+        # a terminal that does not tell its size (0 x 0) would get no bar at all
+        sizeless = not disable and os.get_terminal_size(sys.stderr.fileno()).lines == 0
+        shape = {"ncols": 80, "nrows": 24} if sizeless else {"dynamic_ncols": True}
+        self._bar = tqdm(total=total, initial=done, unit=" images", disable=disable, smoothing=0.1, **shape)
 
     def __enter__(self) -> "Progress":
         return self
