@@ -8,11 +8,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import ImageFont
 from torch import Tensor
 from torchvision.transforms.functional import InterpolationMode, resize
-from torchvision.utils import draw_bounding_boxes
+from torchvision.utils import draw_bounding_boxes, draw_keypoints, draw_segmentation_masks
 
 Colour = tuple[int, int, int]
 _SMALLEST, _LARGEST = 256, 2560  # long side of an overlay in pixels: labels need room, viewers need no more
@@ -45,6 +46,27 @@ class Canvas:
         self.image = draw_bounding_boxes(self.image, scaled.flip(0), colors=colours[::-1], width=self.line)
         anchors = [(float(left), float(top) - self._label_height(), float(top)) for left, top, _, _ in scaled]
         self._labels([(x, above if above >= 0 else inside) for x, above, inside in anchors], names, labels)
+
+    def masks(self, masks: Tensor, names: Sequence[str]) -> None:
+        """Tint (N, H, W) bool masks of the image as it was given."""
+        if len(masks) == 0:
+            return
+        if self.scale != 1.0:
+            masks = resize(masks.to(torch.uint8), list(self.image.shape[1:]), interpolation=InterpolationMode.NEAREST).bool()
+        colours: Any = [colour_of(name) for name in names]
+        self.image = draw_segmentation_masks(self.image, masks, alpha=0.5, colors=colours)
+
+    def skeleton(self, xy: np.ndarray, shown: Sequence[bool], limbs: Sequence[tuple[int, int]], name: str) -> None:
+        """Draw one object's (K, 2) points and the limbs between those that are `shown`."""
+        self.image = draw_keypoints(
+            self.image,
+            torch.from_numpy(xy * self.scale)[None],
+            connectivity=list(limbs) or None,
+            colors=colour_of(name),
+            radius=self.line + 1,
+            width=self.line,
+            visibility=torch.tensor([list(shown)]),
+        )
 
     def list_of(self, names: Sequence[str], labels: Sequence[str]) -> None:
         """Labels under one another in the upper left corner."""
@@ -81,6 +103,12 @@ class Canvas:
             fill_labels=True,
             **options,
         )
+
+
+def captions(rows: pa.Table) -> tuple[list[str], list[str]]:
+    """(class names, what is written beside each: name and score)."""
+    names, scores = rows["class_name"].to_pylist(), rows["score"].to_pylist()
+    return names, [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)]
 
 
 @lru_cache(maxsize=4096)

@@ -12,6 +12,15 @@ from pipeline.resources import resource
 from pipeline.settings import Settings
 from pipeline.types import Format
 
+_TASKS_OF_MODULE = {  # these find boxes too
+    "mask_rcnn": frozenset({"instances", "detect"}),
+    "keypoint_rcnn": frozenset({"keypoints", "detect"}),
+}
+_TASKS_OF_FAMILY = {
+    "": frozenset({"classify", "embed"}),
+    "detection": frozenset({"detect"}),
+    "segmentation": frozenset({"segment"}),
+}
 EMBEDDED = "codes"  # the detector in data/, for the samples and for codes in photographs
 
 
@@ -48,13 +57,9 @@ def check_builder(name: str, task: str, also: list[str]) -> None:
 
 
 def tasks_of(name: str) -> frozenset[str]:
-    """The tasks a builder can serve, from the torchvision module it is defined in."""
-    module = get_model_builder(name).__module__.removeprefix("torchvision.models.")
-    if module.startswith("detection."):
-        return frozenset({"detect"})  # the ones with masks or keypoints find boxes too
-    if "." in module:  # segmentation, video, optical_flow, quantization
-        return frozenset()
-    return frozenset({"classify"})
+    """The tasks a builder can serve, from the torchvision module it is defined in (`detection.mask_rcnn`, `resnet`)."""
+    family, _, module = get_model_builder(name).__module__.removeprefix("torchvision.models.").rpartition(".")
+    return _TASKS_OF_MODULE.get(module) or _TASKS_OF_FAMILY.get(family, frozenset())
 
 
 def builder_of(name: str) -> Callable[..., Any]:

@@ -1,6 +1,6 @@
 """Networks behind one call: `network(inputs, sizes_hw)` -> one dict per image (see `types.Model`)."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,14 +15,64 @@ SizeHW = tuple[int, int]
 
 
 class Classifier(nn.Module):
-    """(B, 3, H, W) -> logits."""
+    """{logits: (C,), embedding: (D,)} for each image; the embedding is what the classifying layer gets."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self._before_head: Tensor | None = None
+        find_head(network).register_forward_pre_hook(self._keep_input)
 
     def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[SizeHW]) -> Outputs:
-        return [{"logits": logits} for logits in self.network(torch.stack(list(inputs)))]
+        logits = self.network(torch.stack(list(inputs)))  # (B, 3, H, W) -> (B, C)
+        before, self._before_head = self._before_head, None
+        if before is None:
+            raise RuntimeError("the network did not call its classifying layer")
+        embeddings = before.mean(dim=(2, 3)) if before.dim() == 4 else before  # squeezenet classifies by a convolution
+        return [{"logits": one, "embedding": vector} for one, vector in zip(logits, embeddings, strict=True)]
+
+    def bucket(self, size_hw: SizeHW) -> Hashable:
+        """One for all: preprocessing crops to one size."""
+        return None
+
+    def _keep_input(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._before_head = inputs[0]
+
+
+def find_head(network: nn.Module) -> nn.Linear | nn.Conv2d:
+    """The layer that gives the logits: the last linear or convolutional one that is no auxiliary head."""
+    layers = [
+        module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and not name.casefold().startswith("aux")
+    ]
+    if not layers:
+        raise ValueError(f"{type(network).__name__} has no linear or convolutional layer")
+    return layers[-1]
+
+
+class Segmenter(nn.Module):
+    """{probabilities: (C, h, w)} for each image, at the size that the network works at."""
+
+    def __init__(self, network: nn.Module, preprocess: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network = network
+        self._preprocess = preprocess
+        self._bucket = lru_cache(maxsize=4096)(self._input_hw)
+
+    def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[SizeHW]) -> Outputs:
+        logits = self.network(torch.stack(list(inputs)))["out"]  # (B, C, h, w)
+        return [{"probabilities": one} for one in logits.softmax(dim=1)]
+
+    def bucket(self, size_hw: SizeHW) -> Hashable:
+        """The input's size: it is neither cropped nor padded."""
+        return self._bucket(size_hw)
+
+    def _input_hw(self, size_hw: SizeHW) -> Hashable:
+        try:
+            return tuple(self._preprocess(torch.empty(3, *size_hw, dtype=torch.uint8, device="meta")).shape[-2:])
+        except (RuntimeError, ValueError):
+            return ("not resizable", size_hw)
 
 
 class Detector(nn.Module):
@@ -85,4 +135,8 @@ class _OnlyPad(GeneralizedRCNNTransform):
         return ImageList(self.batch_images(images, size_divisible=self.size_divisible), sizes), targets
 
     def postprocess(self, result: Outputs, image_shapes: list[SizeHW], original_image_sizes: list[SizeHW]) -> Outputs:
-        return super().postprocess(result, image_shapes, self.original_sizes_hw)
+        # Masks stay as the network gives them (N, 1, 28, 28): pasted into the original they would take 4 bytes a pixel for
+        # each instance. `masks.paste` does it one by one.
+        masks = [one.pop("masks", None) for one in result]
+        done = super().postprocess(result, image_shapes, self.original_sizes_hw)
+        return [one if mask is None else {**one, "masks": mask} for one, mask in zip(done, masks, strict=True)]

@@ -66,7 +66,7 @@ def assemble(settings: Settings) -> Parts:
     spec = model.describe()
     if settings.task not in spec.tasks:
         raise ConfigError(f"model={spec.name} does {', '.join(sorted(spec.tasks))}, not task={settings.task}.")
-    task = build(settings.parts["task"], categories=spec.categories)
+    task = build(settings.parts["task"], spec=spec)
     filters = build_filters(settings, task, spec.categories)
     return Parts(source, model, spec, task, filters, build(settings.parts["engine"]))
 

@@ -1,20 +1,23 @@
 """The columns that every task's prediction rows begin with, and what the files say about themselves."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from pipeline.errors import ConfigError
-from pipeline.types import IMAGES_SCHEMA, SCHEMA_VERSION, Item, Status
+from pipeline.types import IMAGES_SCHEMA, SCHEMA_VERSION, Item, Outputs, Status
 
+BOX = ("x_min", "y_min", "x_max", "y_max")  # pixels of the upright original
 CLASS_NAME = pa.dictionary(pa.int32(), pa.string())
 _STATUSES = [status.value for status in Status]
 
 
-def file_schema(task: str, categories: Sequence[str], own: Sequence[pa.Field]) -> pa.Schema:
-    """The schema of a task's predictions: the common columns, the task's `own`, and the file-level metadata."""
+def file_schema(task: str, categories: Sequence[str], own: Sequence[pa.Field], **more: Sequence[str]) -> pa.Schema:
+    """The schema of a task's predictions: the common columns, the task's `own`, and the file-level metadata, to which
+    `more` adds lists of names."""
     common = [
         pa.field("image_id", pa.int64(), nullable=False),  # joins with images/
         pa.field("key", pa.string(), nullable=False),
@@ -22,7 +25,25 @@ def file_schema(task: str, categories: Sequence[str], own: Sequence[pa.Field]) -
         pa.field("class_name", CLASS_NAME, nullable=False),
         pa.field("score", pa.float32(), nullable=False),
     ]
-    return pa.schema([*common, *own], metadata=_metadata(task, categories))
+    return pa.schema([*common, *own], metadata=_metadata(task, categories, more))
+
+
+BOX_FIELDS = [pa.field(name, pa.float32(), nullable=False) for name in BOX]
+
+
+def detection_columns(
+    outputs: Outputs, items: Sequence[Item], categories: Sequence[str]
+) -> tuple[dict[str, pa.Array], np.ndarray]:
+    """The common columns and the four of the box, best score first within an image; and the order they were put in, for
+    what else belongs to each detection. `outputs[i]`: boxes (N, 4) xyxy in pixels of the upright original, labels (N,),
+    scores (N,)."""
+    counts = [len(one["scores"]) for one in outputs]
+    scores = torch.cat([one["scores"] for one in outputs]).numpy().astype(np.float32)
+    class_ids = torch.cat([one["labels"] for one in outputs]).numpy()
+    boxes = torch.cat([one["boxes"].reshape(-1, 4) for one in outputs]).numpy().astype(np.float32)
+    order = np.lexsort((-scores, np.repeat(np.arange(len(items)), counts)))
+    columns = class_columns(items, counts, class_ids[order], scores[order], categories)
+    return columns | {name: pa.array(boxes[order, i]) for i, name in enumerate(BOX)}, order
 
 
 def images_schema(predictions_schema: pa.Schema) -> pa.Schema:
@@ -76,5 +97,6 @@ def image_rows(items: Sequence[Item], predictions: pa.Table, schema: pa.Schema) 
     )
 
 
-def _metadata(task: str, categories: Sequence[str]) -> dict[str, str]:
-    return {"schema_version": SCHEMA_VERSION, "task": task, "categories": json.dumps(list(categories))}
+def _metadata(task: str, categories: Sequence[str], more: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    lists = {"categories": categories, **more}
+    return {"schema_version": SCHEMA_VERSION, "task": task} | {k: json.dumps(list(v)) for k, v in lists.items()}

@@ -107,6 +107,8 @@ class ModelSpec:
     weights: str  # for people: COCO_V1, random, a path
     weights_id: str  # for the fingerprint: changes when the weights do
     preprocessing: str
+    keypoint_names: tuple[str, ...] = ()
+    embedding_dim: Callable[[], int] | None = None  # builds the network without data, so it is asked for only when needed
 
 
 Outputs = list[dict[str, Tensor]]  # one dict per image, on the CPU
@@ -116,7 +118,8 @@ Outputs = list[dict[str, Tensor]]  # one dict per image, on the CPU
 class Model:
     """A loaded model. `network(inputs, sizes_hw)` takes a list of (3, H, W) tensors as `preprocess` makes them and the
     upright sizes of the originals, and returns one dict per image: {boxes, labels, scores} in pixels of the original,
-    or {logits}."""
+    {masks (N, 1, 28, 28)} in its box, {keypoints (N, K, 3), keypoints_scores (N, K)}; {logits (C,), embedding (D,)}; or
+    {probabilities (C, h, w)}."""
 
     network: nn.Module
     preprocess: Callable[[Tensor], Tensor]  # (3, H, W) uint8 RGB -> (3, h, w) float32; runs in decoding threads

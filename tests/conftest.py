@@ -14,6 +14,7 @@ from pipeline.overrides import prepare
 from pipeline.resources import resource
 from pipeline.run import run
 from pipeline.settings import Settings
+from pipeline.types import ModelSpec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
@@ -53,6 +54,20 @@ def annotate(tmp_path: Path) -> Callable[..., Path]:
         return (output / "latest").resolve()
 
     return call
+
+
+def spec_of(*categories: str, keypoint_names: tuple[str, ...] = (), embedding_dim: int = 4) -> ModelSpec:
+    """A model known by its class names alone."""
+    return ModelSpec(
+        name="any",
+        tasks=frozenset(),
+        categories=categories,
+        weights="random",
+        weights_id="random:0",
+        preprocessing="none",
+        keypoint_names=keypoint_names,
+        embedding_dim=lambda: embedding_dim,
+    )
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:

@@ -14,7 +14,7 @@ from pipeline.categories import load_categories, with_background
 from pipeline.errors import ConfigError, nearest
 from pipeline.hashing import sha256_of
 from pipeline.models import EMBEDDED, builder_of, tasks_of, weights_member
-from pipeline.networks import Classifier, Detector
+from pipeline.networks import Classifier, Detector, Segmenter, find_head
 from pipeline.resources import resource
 from pipeline.settings import Settings
 from pipeline.types import Model, ModelSpec
@@ -72,6 +72,8 @@ class Builder:
             weights=weights,
             weights_id=weights_id,
             preprocessing=f"{self.name} {self.transform!r} channels={self.settings.channels}",
+            keypoint_names=tuple(self.like.meta.get("keypoint_names", ())),
+            embedding_dim=self._embedding_dim if "embed" in tasks_of(self.name) else None,
         )
 
     def load(self) -> Model:
@@ -87,11 +89,21 @@ class Builder:
                 sha256 = sha256_of(self.file)
                 self._load_file(network, self.file)
         network.eval().requires_grad_(False)
+        if "segment" in tasks_of(self.name):
+            segmenter = Segmenter(network, self.transform)
+            return Model(segmenter, self._preprocess(lambda image: image), segmenter.bucket, sha256)
         if not self.detector:
-            return Model(Classifier(network), self._preprocess(lambda image: image), lambda size_hw: None, sha256)
+            classifier = Classifier(network)
+            return Model(classifier, self._preprocess(lambda image: image), classifier.bucket, sha256)
         _warn_of_own_threshold(network, self.settings.lowest_min_score)
         detector = Detector(network)
         return Model(detector, self._preprocess(detector.preprocess), detector.bucket, sha256)
+
+    def _embedding_dim(self) -> int:
+        """The number of features that the head gets, from the network built without data."""
+        with torch.device("meta"):
+            head = find_head(self._build(**self._without_weights() | {"weights": None}))
+        return head.in_features if isinstance(head, nn.Linear) else head.in_channels
 
     def _preprocess(self, then: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         bgr = self.settings.channels == "bgr"
@@ -136,7 +148,7 @@ class Builder:
 
     def _load_file(self, network: nn.Module, file: Path) -> None:
         state = read_state_dict(file)
-        if self.name in _WITH_AUXILIARY_HEADS:
+        if self.name in _WITH_AUXILIARY_HEADS or "segment" in tasks_of(self.name):
             for key in [key for key in state if key.casefold().startswith("aux")]:
                 del state[key]
         if state._metadata is None:  # type: ignore[attr-defined]  # safetensors: mnasnet asks which version wrote it

@@ -7,9 +7,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.drawing import Canvas
+from pipeline.drawing import Canvas, captions
 from pipeline.table import class_columns, file_schema
-from pipeline.types import Item, Outputs
+from pipeline.types import Item, ModelSpec, Outputs
 
 
 class Classify:
@@ -21,8 +21,8 @@ class Classify:
     name = "classify"
     filters = frozenset({"classes", "exclude", "min_score", "top_k"})
 
-    def __init__(self, categories: Sequence[str], top_k: int) -> None:
-        self.categories = tuple(categories)
+    def __init__(self, spec: ModelSpec, top_k: int) -> None:
+        self.categories = spec.categories
         self.top_k = min(top_k, len(self.categories))
         self.schema = file_schema(self.name, self.categories, [pa.field("rank", pa.int32(), nullable=False)])
 
@@ -37,6 +37,5 @@ class Classify:
 
     def draw(self, image: Tensor, rows: pa.Table) -> Tensor:
         canvas = Canvas(image)
-        names, scores = rows["class_name"].to_pylist(), rows["score"].to_pylist()
-        canvas.list_of(names, [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)])
+        canvas.list_of(*captions(rows))
         return canvas.image

@@ -13,14 +13,19 @@ from pipeline.resources import resource
 from pipeline.sink.parquet import in_input_order
 from pipeline.table import image_rows, images_schema
 from pipeline.types import Item, Model, SinkContext, Status, Task
-from tests.conftest import SAMPLES, settings_for
+from tests.conftest import SAMPLES, settings_for, spec_of
 
-CATEGORIES = ("__background__", "dog", "cat")
+SPEC = spec_of("__background__", "dog", "cat", keypoint_names=("nose", "left_eye"), embedding_dim=4)
 OUTPUT = {  # what a network returns for one image, whatever the task
     "boxes": torch.tensor([[1.0, 2.0, 30.0, 20.0]]),
     "labels": torch.tensor([1]),
     "scores": torch.tensor([0.75]),
+    "masks": torch.full((1, 1, 28, 28), 0.9),
+    "keypoints": torch.tensor([[[3.0, 4.0, 1.0], [5.0, 6.0, 1.0]]]),
+    "keypoints_scores": torch.tensor([[2.0, -1.0]]),
     "logits": torch.tensor([0.0, 2.0, 1.0]),
+    "embedding": torch.tensor([3.0, 0.0, 4.0, 0.0]),
+    "probabilities": torch.tensor([0.1, 0.7, 0.2])[:, None, None].expand(3, 8, 10),
 }
 
 
@@ -30,7 +35,7 @@ def names(kind: str) -> list[str]:
 
 def part(kind: str, name: str) -> Any:
     node = settings_for(f"{kind}={name if kind != 'sink' else f'[{name}]'}").parts[kind]
-    more = {"categories": CATEGORIES} if kind == "task" else {}
+    more = {"spec": SPEC} if kind == "task" else {}
     return build(node[name] if kind == "sink" else node, **more)
 
 
