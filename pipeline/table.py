@@ -46,6 +46,11 @@ def detection_columns(
     return columns | {name: pa.array(boxes[order, i]) for i, name in enumerate(BOX)}, order
 
 
+def categories_of(schema: pa.Schema) -> tuple[str, ...]:
+    """The class names in a schema's metadata; index = class id."""
+    return tuple(json.loads(schema.metadata[b"categories"]))
+
+
 def images_schema(predictions_schema: pa.Schema) -> pa.Schema:
     return IMAGES_SCHEMA.with_metadata(predictions_schema.metadata)
 

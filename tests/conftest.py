@@ -10,11 +10,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
+from pipeline.format.builder import Builder
 from pipeline.overrides import prepare
 from pipeline.resources import resource
 from pipeline.run import run
 from pipeline.settings import Settings
-from pipeline.types import ModelSpec
+from pipeline.types import Model, ModelSpec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
@@ -54,6 +55,19 @@ def annotate(tmp_path: Path) -> Callable[..., Path]:
         return (output / "latest").resolve()
 
     return call
+
+
+@pytest.fixture
+def load_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One load per weights file: the batch sizes that a parity test compares share it."""
+    load, loaded = Builder.load, {}
+
+    def cached(self: Builder) -> Model:
+        if self.file not in loaded:
+            loaded[self.file] = load(self)
+        return loaded[self.file]
+
+    monkeypatch.setattr(Builder, "load", cached)
 
 
 def spec_of(*categories: str, keypoint_names: tuple[str, ...] = (), embedding_dim: int = 4) -> ModelSpec:

@@ -12,7 +12,6 @@ from torch import nn
 from torchvision.models import get_model_weights, list_models
 
 from pipeline.boxes import boxes_of
-from pipeline.format.builder import Builder
 from pipeline.models import tasks_of
 from tests.conftest import read
 from tests.reference import (
@@ -49,17 +48,7 @@ CLASSIFIERS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _load_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One load per file: three batch sizes share it, which is also what a resumed run must be able to do."""
-    load, loaded = Builder.load, {}
-
-    def cached(self: Builder) -> Any:
-        if self.file not in loaded:
-            loaded[self.file] = load(self)
-        return loaded[self.file]
-
-    monkeypatch.setattr(Builder, "load", cached)
+pytestmark = pytest.mark.usefixtures("load_once")
 
 
 @pytest.mark.parametrize("name", DETECTORS)

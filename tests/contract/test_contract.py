@@ -107,7 +107,7 @@ def test_an_executor_hands_out_every_shard_once(name: str) -> None:
 @pytest.mark.parametrize("name", names("sink"))
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_sink_writes_below_its_stage_only_and_the_same_bytes_in_any_order(name: str, fails: bool, tmp_path: Path) -> None:
-    task: Task = part("task", "detect")
+    task: Task = part("task", "instances")
     items = [Item(0, "a/x.jpg", (40, 50)), Item(1, "a/x.png", (40, 50)), Item(2, "bad.jpg", None, Status.CORRUPT, "why")]
     tables = []
     for item in items:
@@ -128,7 +128,7 @@ def test_a_sink_writes_below_its_stage_only_and_the_same_bytes_in_any_order(name
     if fails:
         with pytest.raises(KeyError):
             write(tmp_path / "a", tables)
-        assert not list(tmp_path.rglob("*.parquet"))
+        assert not list(tmp_path.rglob("*.parquet")), "a valid footer would prove nothing"
     else:
         assert write(tmp_path / "a", tables) == write(tmp_path / "b", tables[::-1]) != {}
 
