@@ -66,6 +66,9 @@ def _from_json(content: Any) -> tuple[str, ...]:
 
 
 def _fill(by_id: dict[int, str]) -> tuple[str, ...]:
+    if not by_id:
+        return ()
     if min(by_id, default=0) < 0 or max(by_id, default=0) > 100_000:
         raise ValueError(f"class ids from {min(by_id)} to {max(by_id)}")
-    return tuple(by_id.get(i, "N/A") for i in range(max(by_id, default=-1) + 1))
+    by_id.setdefault(0, BACKGROUND)  # ids from 1 are a detector's
+    return tuple(by_id.get(i, "N/A") for i in range(max(by_id) + 1))

@@ -14,6 +14,8 @@ from pipeline.resources import resource
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+log = logging.getLogger(__name__)
+
 USAGE = """usage: visionbatch VERB key=value ...
 
   run     annotate images, or go on where an interrupted run stopped
@@ -26,7 +28,10 @@ visionbatch run --help lists the settings. Example: visionbatch run task=detect 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 complete, 1 failed, 2 refused, 3 locked, 4 out of space, 130/143 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr, level=logging.INFO)
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr, level=logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a file's name still gets the text
     logging.captureWarnings(True)  # libraries' warnings are for log_level=debug
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported
@@ -35,14 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(given)
     except PipelineError as error:
         return _fail(str(error), error.exit_code)
-    except BrokenPipeError:  # the summary went to `head`; the run itself is complete
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
-        if not is_full(error):
-            raise
-        full = OutOfSpace(f"The disk or quota is full ({error}). Committed shards are intact; free space and run again.")
-        return _fail(str(full), full.exit_code)
+        if isinstance(error, BrokenPipeError):  # the summary went to `head`; the run itself is complete
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        log.debug("the traceback", exc_info=error)
+        if is_full(error):
+            failure: PipelineError = OutOfSpace(f"The disk or quota is full ({error}). Free space and run again.")
+        else:
+            failure = PipelineError(f"{error}. log_level=debug shows where it happened.")
+        return _fail(f"{failure} Committed shards are intact.", failure.exit_code)
     except _Terminated:
         return _fail("Terminated. Committed shards are kept; the same command goes on from there.", 143)
     except KeyboardInterrupt:
@@ -80,11 +87,16 @@ def _hydra(arguments: list[str], sweep: bool) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    refused: list[PipelineError] = []
+
     def job(cfg: "DictConfig") -> None:
         try:
             _run_one(cfg, HydraConfig.get().runtime.choices["task"])
         except Exception as error:
-            raise _Carried(error) from error
+            if not sweep or not isinstance(error, PipelineError):
+                raise _Carried(error) from error
+            refused.append(error)  # the other combinations are not to blame
+            _fail(str(error), error.exit_code)
 
     program, sys.argv = sys.argv, ["visionbatch", *(["--multirun"] if sweep else []), *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors then, and the messages are ours
@@ -93,9 +105,12 @@ def _hydra(arguments: list[str], sweep: bool) -> None:
     except _Carried as carried:
         raise carried.error from None
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"The settings cannot be read: {error}") from None
+        hint = " For a list write classes=[dog,cat]." if "Ambiguous value" in str(error) else ""
+        raise ConfigError(f"The settings cannot be read: {str(error).splitlines()[0]}.{hint}") from None
     finally:
         sys.argv = program
+    if refused:
+        raise type(refused[0])(f"{len(refused)} of the sweep's combinations were not run, for the reasons given above.")
 
 
 def _run_one(cfg: "DictConfig", task: str) -> None:
@@ -103,7 +118,7 @@ def _run_one(cfg: "DictConfig", task: str) -> None:
     from pipeline.settings import Settings
 
     settings = Settings.from_config(cfg, task)
-    logging.getLogger().setLevel(settings.log_level.upper())
+    logging.getLogger("pipeline").setLevel(settings.log_level.upper())
     logging.getLogger("py.warnings").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.ERROR)
     print(run(settings), flush=True)
 

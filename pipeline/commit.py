@@ -2,11 +2,13 @@
 
 A shard is written below `.tmp/` as a miniature run folder. Committing it means: every staged file is closed, the Parquet
 parts are reopened and counted, everything is flushed to the disk, renamed into place, and last of all the marker
-`_committed/NNNNN.json` is published the same way. Readers trust markers only; what has none is removed at the next start.
+`_committed/NNNNN.json` is published the same way. Readers trust markers only; a part that has none is removed at the next
+start, a picture that has none is written again.
 """
 
 import fcntl
 import json
+import logging
 import os
 import re
 import shutil
@@ -14,13 +16,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow.parquet as pq
 
-from pipeline.errors import PipelineError, RunLocked
+from pipeline.errors import ConfigError, PipelineError, RunLocked, is_full
 from pipeline.hashing import sha256_of
 
+log = logging.getLogger(__name__)
+_PARTS = ("images", "predictions")  # the folders whose files are only to be trusted with a marker
 _PART = re.compile(r"part-(\d+)\..+")
 
 
@@ -35,8 +39,7 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder, clean up after an interrupted run. Raises RunLocked when another process holds it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a+") as lock:
+        with self._open_lock() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -54,9 +57,30 @@ class RunFolder:
             finally:
                 shutil.rmtree(self.staging, ignore_errors=True)
 
+    def _open_lock(self) -> TextIO:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            return (self.path / ".lock").open("a+")
+        except OSError as error:
+            if is_full(error):
+                raise
+            raise ConfigError(f"output: cannot write to {self.path}: {error.strerror}. Choose another output=.") from None
+
     def committed(self) -> set[int]:
         """The ids of the shards that have a marker."""
-        return {int(path.stem) for path in self.markers.glob("*.json")}
+        return {int(path.stem) for path in self.markers.glob("*.json") if path.stem.isdigit()}
+
+    def check_parts(self) -> None:
+        """Raise PipelineError when a part that a marker names is absent or has another size. Reads no part."""
+        for shard_id in sorted(self.committed()):
+            marker = json.loads((self.markers / f"{shard_id:05d}.json").read_text(encoding="utf-8"))
+            for name, part in marker["parts"].items():
+                path = self.path / name
+                if not path.is_file() or path.stat().st_size != part["bytes"]:
+                    raise PipelineError(
+                        f"{path} is missing or damaged: its marker says {part['bytes']} bytes. Restore it, or delete "
+                        f"{self.markers / f'{shard_id:05d}.json'} and run again to compute that shard anew."
+                    )
 
     def stage(self, shard_id: int) -> Path:
         """A new, empty folder to write a shard's files in."""
@@ -81,7 +105,8 @@ class RunFolder:
         """Write a JSON file whole or not at all."""
         staged = self.staging / name
         staged.parent.mkdir(parents=True, exist_ok=True)
-        staged.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        staged.write_bytes(text.encode("utf-8", "backslashreplace"))  # a path may hold bytes that are no text
         self._publish([staged], self.staging)
 
     def publish_file(self, name: str) -> None:
@@ -108,9 +133,7 @@ class RunFolder:
     def _remove_leftovers(self) -> None:
         shutil.rmtree(self.staging, ignore_errors=True)
         done = self.committed()
-        for folder in self.path.iterdir():
-            if not folder.is_dir() or folder.name in ("plan", "overlays", "_committed"):
-                continue
+        for folder in (self.path / name for name in _PARTS if (self.path / name).is_dir()):
             for path in folder.iterdir():
                 part = _PART.fullmatch(path.name)
                 if part and int(part[1]) not in done:
@@ -136,6 +159,10 @@ def _flush(path: Path) -> None:
 def point_latest(run: Path) -> None:
     """Make `latest` beside the run folder a link to it, replaced in one step."""
     temporary = run.parent / f".latest-{os.getpid()}"
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(run.name)
-    temporary.replace(run.parent / "latest")
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(run.name)
+        temporary.replace(run.parent / "latest")
+    except OSError as error:  # a file system without links, or something else of that name: the run does not need it
+        temporary.unlink(missing_ok=True)
+        log.warning("%s was not made: %s", run.parent / "latest", error.strerror)

@@ -5,6 +5,7 @@ them), so which of the two decoded an image cannot be told from the result.
 """
 
 import io
+import os
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import BinaryIO
@@ -41,6 +42,8 @@ _UPRIGHT = {
     7: (True, True, True),
     8: (True, True, False),
 }
+_LEAST_CAP = 64 << 20  # bytes: small pictures may carry large metadata
+_DIAGNOSED = 64 << 20  # bytes looked at to say what is wrong with a file
 _DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -55,9 +58,13 @@ class Header:
 
 def read_header(file: BinaryIO, max_pixels: int) -> Header:
     """Read the size without decoding. Raises InputError: EMPTY, UNSUPPORTED, TRUNCATED, CORRUPT, TOO_LARGE."""
-    if not file.read(1):
-        raise InputError(Status.EMPTY, "the file has zero bytes")
+    size = file.seek(0, os.SEEK_END)
     file.seek(0)
+    if size == 0:
+        raise InputError(Status.EMPTY, "the file has zero bytes")
+    most = max(_LEAST_CAP, 8 * max_pixels)  # eight bytes a pixel: 16-bit RGBA, uncompressed
+    if size > most:
+        raise InputError(Status.TOO_LARGE, f"{size} bytes; no image of max_pixels={max_pixels} needs more than {most}")
     with _open(file, max_pixels) as image:
         return _header(image)
 
@@ -65,8 +72,8 @@ def read_header(file: BinaryIO, max_pixels: int) -> Header:
 def decode(data: bytes, max_pixels: int) -> Tensor:
     """Decode a whole file to (3, H, W) uint8 RGB, upright, contiguous. Raises InputError like `read_header`.
 
-    Palettes and CMYK are converted, 16 bits become 8 by scaling, alpha is dropped (as torchvision's decoders do), and
-    of an animation the first frame is taken.
+    Palettes and CMYK are converted, 16-bit grey is scaled to 8 (in colour Pillow keeps the upper eight), alpha is dropped as
+    torchvision's decoders do, and of an animation the first frame is taken.
     """
     if not data:
         raise InputError(Status.EMPTY, "the file has zero bytes")
@@ -92,7 +99,7 @@ def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
         image = Image.open(file, formats=FORMATS)
     except Exception as error:  # noqa: BLE001 - hostile bytes raise anything: struct.error, SyntaxError, MemoryError ...
         file.seek(0)
-        raise _failure(file.read(), error) from None
+        raise _failure(file.read(_DIAGNOSED), error) from None
     width, height = image.size
     if width * height > max_pixels:
         raise InputError(
@@ -168,6 +175,8 @@ def _failure(data: bytes, error: Exception) -> InputError:
     said = str(error) or type(error).__name__
     if isinstance(error, UnidentifiedImageError):  # names a BytesIO object, nothing a reader can use
         said = "its header cannot be read"
-    if is_cut(data, kind) or "truncated" in said.casefold():
+    if kind == "TIFF" and isinstance(error, UnidentifiedImageError) and not is_cut(data, kind):
+        return InputError(Status.UNSUPPORTED, "TIFF: pixels of a kind that is not decoded (e.g. float RGB, five channels)")
+    if (len(data) < _DIAGNOSED and is_cut(data, kind)) or "truncated" in said.casefold():
         return InputError(Status.TRUNCATED, f"{kind} ends too early after {len(data)} bytes: {said}")
     return InputError(Status.CORRUPT, f"{kind}: {said}")

@@ -40,7 +40,11 @@ class Canvas:
         """Draw (N, 4) boxes; each label stands above its box, inside it where there is no room above."""
         if len(boxes_xyxy) == 0:
             return
+        height, width = self.image.shape[1:]
         scaled = torch.from_numpy(boxes_xyxy * self.scale).round()
+        # a model may give a box beyond the image or with its corners exchanged: drawn as far as there is something to draw
+        scaled = torch.cat([torch.minimum(scaled[:, :2], scaled[:, 2:]), torch.maximum(scaled[:, :2], scaled[:, 2:])], dim=1)
+        scaled = scaled.clamp(min=torch.zeros(4), max=torch.tensor([width, height, width, height]) - 1)
         colours: Any = [colour_of(name) for name in names]
         # the worst score first: where boxes overlap, the best one's lines lie on top
         self.image = draw_bounding_boxes(self.image, scaled.flip(0), colors=colours[::-1], width=self.line)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import platform
 import re
 import subprocess
@@ -15,6 +16,7 @@ from pipeline.resources import resource
 from pipeline.settings import Settings
 from pipeline.types import SCHEMA_VERSION, ModelSpec, Source
 
+log = logging.getLogger(__name__)
 _LIBRARIES = ("torch", "torchvision", "torchcodec", "pillow", "pyarrow", "numpy", "hydra-core", "safetensors")
 _FILTERS = ("classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections", "top_k")
 
@@ -29,7 +31,7 @@ def determinants(settings: Settings, spec: ModelSpec, source: Source) -> dict[st
         "weights": spec.weights_id,
         "categories": list(spec.categories),
         "preprocessing": spec.preprocessing,
-        "filters": {name: getattr(settings, name) for name in _FILTERS},
+        "filters": {name: _canonical(getattr(settings, name)) for name in _FILTERS},
         "source": source.identity,
         "limit": settings.limit,
         "max_pixels": settings.max_pixels,
@@ -37,6 +39,11 @@ def determinants(settings: Settings, spec: ModelSpec, source: Source) -> dict[st
         "engine": {k: v for k, v in settings.parts["engine"].items() if k != "device"},
         "sinks": settings.parts["sink"],
     }
+
+
+def _canonical(value: Any) -> Any:
+    """[dog, Cat] and [cat, dog] ask for the same."""
+    return sorted({name.casefold() for name in value}) if isinstance(value, tuple) else value
 
 
 def run_name(determined_by: dict[str, Any]) -> str:
@@ -67,6 +74,23 @@ def record(
         "libraries": {name: version(name) for name in _LIBRARIES},
         "git_revision": _git_revision(),
     }
+
+
+def merge_record(path: Path, this: dict[str, Any]) -> dict[str, Any]:
+    """What run.json is to hold: the record of the session that began the run, and where later ones differed, under
+    `resumed_with`. Differing libraries, code or devices are said, because shards of one run then differ in their making."""
+    if not path.is_file():
+        return this
+    first: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    here = json.loads(json.dumps(this))
+    keys = ("device", "decoder", "python", "libraries", "git_revision", "config", "weights_sha256")
+    differing = {key: here[key] for key in keys if here[key] != first.get(key)}
+    told = [key for key in differing if key != "config"]
+    if told:
+        log.warning("This run was begun with another %s; %s/run.json lists both.", ", ".join(told), path.parent)
+    if differing and differing not in first.get("resumed_with", []):
+        first["resumed_with"] = [*first.get("resumed_with", []), differing]
+    return first
 
 
 def _git_revision() -> str | None:

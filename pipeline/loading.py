@@ -1,7 +1,7 @@
 """A shard's images as batches of one padded shape, decoded in threads ahead of the forward pass."""
 
 import os
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Full, Queue
 from threading import Event, Thread
@@ -26,17 +26,17 @@ class Loader:
 
     def __init__(self, source: Source, model: Model, batch_size: int, workers: int | None, max_pixels: int) -> None:
         self.source, self.model = source, model
-        self.batch_size, self.max_pixels = batch_size, max_pixels
+        self.batch_size, self.max_pixels = min(batch_size, model.max_batch or batch_size), max_pixels
         self.workers = workers or default_workers()
         self.timer = StageTimer()
 
-    def batches(self, shards: Iterable[Shard]) -> Iterator[Batch]:
+    def batches(self, shards: Iterable[Shard]) -> Generator[Batch, None, None]:
         """All batches of the first shard, then of the next: reading ahead does not stop at a shard's end."""
         with ThreadPoolExecutor(self.workers, thread_name_prefix="decode") as pool:
             yield from read_ahead((batch for shard in shards for batch in self._batches_of(shard, pool)), _AHEAD)
 
     def _batches_of(self, shard: Shard, pool: ThreadPoolExecutor) -> Iterator[Batch]:
-        items = [Item(shard.first_image_id + i, entry.key) for i, entry in enumerate(shard.entries)]
+        items = [Item(shard.first_image_id + i, entry.key, size=entry.size) for i, entry in enumerate(shard.entries)]
         list(pool.map(self._read_header, items))
         readable = [item for item in items if item.size_hw and item.status is Status.OK]
         failed = [item for item in items if item.status is not Status.OK]
@@ -60,6 +60,8 @@ class Loader:
         try:
             with self.timer.stage("read"), self.source.open(item.key) as file:
                 data = file.read()
+            if len(data) != item.size:
+                raise InputError(Status.CHANGED, f"the plan lists {item.size} bytes, the file has {len(data)}")
             with self.timer.stage("decode"):
                 pixels = decode(data, self.max_pixels)
         except (InputError, OSError) as error:

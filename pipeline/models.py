@@ -74,7 +74,7 @@ def weights_member(name: str, member: str, key: str = "weights") -> WeightsEnum:
         return members.DEFAULT
     if short in members.__members__:
         return members[short]
-    known = ["DEFAULT", *members.__members__]
+    known = list(dict.fromkeys(["DEFAULT", *members.__members__]))
     raise ConfigError(
         f"{key}={member}: {name} has no weights of this name.{nearest(short, known)} "
         f"Expected {', '.join(known)}, random, or a file (.safetensors, .pth)."

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from omegaconf import OmegaConf
 
@@ -76,6 +77,7 @@ def _quote(value: str) -> str:
     """
     if value in ("", "null") or value[0] in "'\"[{" or "${" in value:
         return value
+    value = str(Path(value).expanduser()) if value.startswith("~") else value
     escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + r"\'", value)
     trailing = len(escaped) - len(escaped.rstrip("\\"))
     return f"'{escaped}{chr(92) * trailing}'"

@@ -7,8 +7,9 @@ parts: what was cut is never cut anew.
 
 import json
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
@@ -22,7 +23,7 @@ from pipeline.types import Entry, Shard, Source
 
 _SCHEMA = pa.schema([("image_id", pa.int64()), ("key", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
 _SHARDS_PER_PART = 1000  # bounds what a part's footer takes in memory
-_NAMED = 1000  # changed inputs remembered for the message
+_GONE = -1  # the size of an input whose absence was accepted
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,11 @@ class Plan:
 
 @dataclass
 class Difference:
-    """How the source differs from the plan. `changed` and `removed` hold the first names only, `n_` all of them."""
+    """How the source differs from the plan: how many inputs it does not list, which are others now, which are gone."""
 
     new: int = 0
-    changed: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    n_changed: int = 0
-    n_removed: int = 0
+    changed: dict[str, Entry] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
 
 
 def load_plan(folder: RunFolder) -> Plan:
@@ -95,11 +94,13 @@ def freeze(folder: RunFolder, source: Source, shard_size: int, limit: int | None
         return _publish(plan, parts)
     difference = Difference()
     new = additions(plan.entries(), source.entries(), difference)
-    if limit is not None:  # the first N were chosen when the run began; a later file is not one of them
-        new = (entry for entry in new if False)
-    parts = _stage(plan, new, shard_size)
-    if (difference.n_changed or difference.n_removed) and not accept_changes:
-        raise InputChanged(_describe(difference, folder))
+    room = None if limit is None else max(0, limit - plan.n_images)
+    parts = _stage(plan, islice(new, room), shard_size)
+    deque(new, maxlen=0)  # to the end, for the differences
+    if difference.changed or difference.removed:
+        if not accept_changes:
+            raise InputChanged(_describe(difference, folder))
+        _record(plan, difference)
     return _publish(plan, parts)
 
 
@@ -116,9 +117,7 @@ def additions(planned: Iterable[Entry], listed: Iterable[Entry], difference: Dif
             yield entry
             continue
         if entry != expected:
-            difference.n_changed += 1
-            if len(difference.changed) < _NAMED:
-                difference.changed += (entry.key,)
+            difference.changed[entry.key] = entry
         expected = next(old, None)
     while expected is not None:
         _note_removed(difference, expected)
@@ -126,19 +125,35 @@ def additions(planned: Iterable[Entry], listed: Iterable[Entry], difference: Dif
 
 
 def _note_removed(difference: Difference, entry: Entry) -> None:
-    difference.n_removed += 1
-    if len(difference.removed) < _NAMED:
-        difference.removed += (entry.key,)
+    if entry.size != _GONE:  # else its absence was accepted before
+        difference.removed.append(entry.key)
 
 
 def _describe(difference: Difference, folder: RunFolder) -> str:
     lines = [f"The input is not the one that {folder.path} was begun with."]
-    if difference.n_changed:
-        lines.append(f"  changed ({difference.n_changed}): {shorten(difference.changed)}")
-    if difference.n_removed:
-        lines.append(f"  removed ({difference.n_removed}): {shorten(difference.removed)}")
+    if difference.changed:
+        lines.append(f"  changed ({len(difference.changed)}): {shorten(difference.changed)}")
+    if difference.removed:
+        lines.append(f"  removed ({len(difference.removed)}): {shorten(difference.removed)}")
     lines.append("Say changed=accept to keep the rows already written and go on, or output=ELSEWHERE to start afresh.")
     return "\n".join(lines)
+
+
+def _record(plan: Plan, difference: Difference) -> None:
+    """Accept the differences: the plan lists the changed inputs as they are now, in their old places."""
+    now = difference.changed | {key: Entry(key, _GONE, 0) for key in difference.removed}
+    for part in plan.parts:
+        staged = plan.folder.staging / part.file
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            pq.ParquetFile(plan.folder.path / part.file) as file,
+            pq.ParquetWriter(staged, _SCHEMA, compression="zstd") as writer,
+        ):
+            for i in range(part.shards):
+                table = file.read_row_group(i)
+                entries = [now.get(entry.key, entry) for entry in _entries(table)]
+                writer.write_table(_table(entries, table["image_id"][0].as_py()), row_group_size=len(entries))
+        plan.folder.publish_file(part.file)
 
 
 def _stage(plan: Plan, entries: Iterator[Entry], shard_size: int) -> list[Part]:

@@ -11,9 +11,9 @@ from time import perf_counter
 from typing import Any
 
 from pipeline.commit import RunFolder, point_latest
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError
 from pipeline.filters import Filters, score_thresholds
-from pipeline.identity import determinants, record, run_name
+from pipeline.identity import determinants, merge_record, record, run_name
 from pipeline.loading import Loader
 from pipeline.models import model_format
 from pipeline.parts import build
@@ -46,6 +46,8 @@ def run(settings: Settings) -> str:
     folder = RunFolder(Path(settings.output).expanduser() / run_name(determined_by))
     if settings.dry_run:
         return plan_text(settings, parts.spec, parts.filters, parts.source, load_plan(folder), folder)
+    if not folder.path.is_dir() and next(parts.source.entries(), None) is None:
+        raise ConfigError(f"No images found in {settings.input}. The README names the file types.")
     with folder.locked():
         plan = freeze(folder, parts.source, settings.shard_size, settings.limit, settings.changed == "accept")
         todo = remaining(plan, folder)
@@ -61,6 +63,8 @@ def run(settings: Settings) -> str:
 
 def assemble(settings: Settings) -> Parts:
     """Build and check everything cheap. Raises ConfigError."""
+    if "parquet" not in settings.parts["sink"]:
+        raise ConfigError("sink=[...] must name parquet: without its tables a run leaves no result.")
     source = build(settings.parts["source"])
     model = model_format(settings)
     spec = model.describe()
@@ -82,6 +86,7 @@ def build_filters(settings: Settings, task: Task, categories: Sequence[str]) -> 
 
 def remaining(plan: Plan, folder: RunFolder) -> list[int]:
     """The shards without a marker, in order."""
+    folder.check_parts()
     done = folder.committed()
     return [shard_id for shard_id in range(plan.n_shards) if shard_id not in done]
 
@@ -90,11 +95,11 @@ def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], pla
     """Load the weights, write run.json, and put the runner together."""
     model = parts.format.load()
     parts.engine.prepare(model)
-    folder.publish_json("run.json", record(settings, parts.spec, determined_by, model.weights_sha256, parts.engine.device))
+    this = record(settings, parts.spec, determined_by, model.weights_sha256, parts.engine.device)
+    folder.publish_json("run.json", merge_record(folder.path / "run.json", this))
     sinks = [sink for node in settings.parts["sink"].values() if node.get("enabled", True) for sink in [build(node)]]
-    if not sinks:
-        raise PipelineError("No sink is configured: the run would leave nothing.")
-    done = sum(size for shard_id, size in plan.shard_sizes() if shard_id in folder.committed())
+    committed = folder.committed()
+    done = sum(size for shard_id, size in plan.shard_sizes() if shard_id in committed)
     return ShardRunner(
         plan=plan,
         folder=folder,

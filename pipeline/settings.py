@@ -60,7 +60,7 @@ class Settings:
             values = {key: check(key, cfg[key]) for key, check in _CHECKS.items()}
             _fill_presets(values, raw["task"].get("presets", {}))
             # the parts' nodes refer to flat keys (root: ${input}); they must see the checked values
-            complete = OmegaConf.create({**{kind: raw[kind] for kind in PARTS}, **_plain(values)})
+            complete = OmegaConf.create({**{kind: raw.get(kind, {}) for kind in PARTS}, **_plain(values)})
             nodes: Any = OmegaConf.to_container(complete, resolve=True)
         except OmegaConfBaseException as error:
             raise ConfigError(f"The configuration cannot be resolved: {str(error).splitlines()[0]}") from None
@@ -93,6 +93,13 @@ def _some_text(key: str, value: Any) -> str:
     raise _refusal(key, value, "a text")
 
 
+def _output(key: str, value: Any) -> str:
+    text = _some_text(key, value)
+    if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise _refusal(key, text.encode("utf-8", "backslashreplace").decode(), "a path that is valid UTF-8")
+    return text
+
+
 def _flag(key: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -105,6 +112,8 @@ def _names(key: str, value: Any) -> tuple[str, ...] | None:
     names = [value] if isinstance(value, str) else value
     if not OmegaConf.is_list(names) and not isinstance(names, list):
         raise _refusal(key, value, "a class name or a list such as [dog, cat]")
+    if key == "classes" and not names:
+        raise _refusal(key, value, "at least one class name; leave it out for all classes")
     return tuple(str(name).strip() for name in names)
 
 
@@ -188,7 +197,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "trust_code": _flag,
     "seed": _required(0),
     "input": _text,
-    "output": _some_text,
+    "output": _output,
     "limit": _whole(1),
     "max_pixels": _required(1),
     "changed": _one_of("refuse", "accept"),

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from types import TracebackType
 
 import pyarrow as pa
@@ -35,13 +35,13 @@ class ShardRunner:
     keep: Filter
     sinks: Sequence[Sink]
     progress: Progress
-    _a_forward_succeeded: bool = False
+    _a_forward_succeeded: bool = field(default=False, init=False)
 
     def run(self, shard_ids: Iterable[int]) -> None:
         timer = self.loader.timer
         images = images_schema(self.task.schema)
-        with ShardWriter(self) as writer:
-            for batch in timer.waiting("wait", self.loader.batches(map(self.plan.shard, shard_ids))):
+        with ShardWriter(self) as writer, closing(self.loader.batches(map(self.plan.shard, shard_ids))) as batches:
+            for batch in timer.waiting("wait", batches):
                 predictions = self._predict(batch)
                 writer.write(batch.shard, image_rows(batch.items, predictions, images), predictions)
                 self.progress.advance(batch.items)
@@ -49,12 +49,23 @@ class ShardRunner:
     def _predict(self, batch: Batch) -> pa.Table:
         """The rows kept for a batch. Items that the model cannot take become failed ones."""
         with self.loader.timer.stage("forward"):
-            outputs = self._forward([item for item in batch.items if item.status is Status.OK])
+            outputs = self._finite(self._forward([item for item in batch.items if item.status is Status.OK]), batch)
         good = [item for item in batch.items if item.status is Status.OK]
         for item in good:
             item.pixels = None  # the tables wait for the writer, the images need not
         with self.loader.timer.stage("rows"):
             return self.keep(self.task.rows(outputs, good)) if good else self.task.schema.empty_table()
+
+    def _finite(self, outputs: Outputs, batch: Batch) -> Outputs:
+        """A NaN is a failure, not zero detections: every comparison with a threshold would be false."""
+        good = [item for item in batch.items if item.status is Status.OK]
+        kept = []
+        for item, one in zip(good, outputs, strict=True):
+            if all(value.isfinite().all() for value in one.values() if value.is_floating_point()):
+                kept.append(one)
+            else:
+                item.fail(Status.MODEL_ERROR, "the model returned NaN or infinity")
+        return kept
 
     def _forward(self, items: Sequence[Item]) -> Outputs:
         """Outputs of the items that the model could take, in order. A batch that fails is halved until the culprit is
@@ -79,8 +90,7 @@ class ShardRunner:
             return self._forward(items[:half]) + self._forward(items[half:])
         if not self._a_forward_succeeded:
             self._probe(error)
-        status = Status.OUT_OF_MEMORY if isinstance(error, torch.OutOfMemoryError | MemoryError) else Status.MODEL_ERROR
-        items[0].fail(status, f"{type(error).__name__}: {error}")
+        items[0].fail(Status.OUT_OF_MEMORY if _is_memory(error) else Status.MODEL_ERROR, f"{type(error).__name__}: {error}")
         return []
 
     def _probe(self, error: Exception) -> None:
@@ -91,6 +101,11 @@ class ShardRunner:
         except Exception:  # noqa: BLE001
             raise PipelineError(f"The model fails on every image: {type(error).__name__}: {error}") from error
         self._a_forward_succeeded = True
+
+
+def _is_memory(error: Exception) -> bool:
+    # torch's CPU allocator raises a plain RuntimeError
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
 
 
 class ShardWriter:
@@ -104,6 +119,7 @@ class ShardWriter:
         self._rows = 0
         self._stack = ExitStack()
         self._writers: list[SinkWriter] = []
+        self._failed = False
 
     def __enter__(self) -> "ShardWriter":
         return self
@@ -131,6 +147,9 @@ class ShardWriter:
             self._pending.pop(0).result()
 
     def _write(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
+        if self._failed:  # what is still queued behind a failure is not written
+            return
+        self._failed = True
         with self.runner.loader.timer.stage("write"):
             if self._shard is None:
                 self._open(shard)
@@ -139,24 +158,27 @@ class ShardWriter:
             for writer in self._writers:
                 writer.write(images, predictions)
             self._rows += images.num_rows
-            if self._rows == len(shard):
-                self._commit(shard)
+            complete = self._rows == len(shard)
+            if complete:
+                self._stack.close()  # sinks finish their files here, and only here
+                self.runner.folder.commit(shard.shard_id, len(shard), self._stage)
+                self._shard = None
+        if complete:
+            spent = self.runner.loader.timer.since_last()
+            self.runner.folder.append_line("timing.jsonl", {"shard": shard.shard_id, "images": len(shard), **spent})
+            log.debug("shard %d committed, %d images", shard.shard_id, len(shard))
+        self._failed = False
 
     def _open(self, shard: Shard) -> None:
         runner = self.runner
-        self._shard, self._rows, self._stack = shard, 0, ExitStack()
-        self._stage = runner.folder.stage(shard.shard_id)
-        context = SinkContext(self._stage, shard.shard_id, runner.task.schema, runner.task.draw, self._read_image)
+        self._stage, self._rows, self._stack = runner.folder.stage(shard.shard_id), 0, ExitStack()
+        context = SinkContext(self._stage, shard.shard_id, runner.task.schema, self._draw, self._read_image)
         self._writers = [self._stack.enter_context(sink.open(context)) for sink in runner.sinks]
+        self._shard = shard
 
-    def _commit(self, shard: Shard) -> None:
-        self._stack.close()  # sinks finish their files here, and only here
-        self.runner.folder.commit(shard.shard_id, len(shard), self._stage)
-        self.runner.folder.append_line(
-            "timing.jsonl", {"shard": shard.shard_id, "images": len(shard), **self.runner.loader.timer.seconds()}
-        )
-        self._shard = None
-        log.debug("shard %d committed, %d images", shard.shard_id, len(shard))
+    def _draw(self, image: torch.Tensor, rows: pa.Table) -> torch.Tensor:
+        with self.runner.loader.timer.stage("draw"):
+            return self.runner.task.draw(image, rows)
 
     def _read_image(self, key: str) -> torch.Tensor:
         loader = self.runner.loader

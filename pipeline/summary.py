@@ -41,7 +41,7 @@ def plan_text(settings: Settings, spec: ModelSpec, filters: Filters, source: Sou
         "min score": str(settings.min_score),
         "output": str(folder.path),
     }
-    changed = difference.n_changed + difference.n_removed
+    changed = len(difference.changed) + len(difference.removed)
     if changed:
         rows["changed"] = f"{changed:,} inputs since the run began; run will name them and refuse (changed=accept goes on)"
     return "Plan (dry_run: nothing is written)\n" + _aligned(rows)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.errors import ConfigError
+from pipeline.errors import PipelineError
 from pipeline.types import IMAGES_SCHEMA, SCHEMA_VERSION, Item, Outputs, Status
 
 BOX = ("x_min", "y_min", "x_max", "y_max")  # pixels of the upright original
@@ -61,7 +61,7 @@ def class_columns(
     """The common columns; `counts[i]` rows belong to `items[i]`, in this order."""
     if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < len(categories):
         wrong = class_ids.min() if class_ids.min() < 0 else class_ids.max()
-        raise ConfigError(
+        raise PipelineError(
             f"The model returned class id {wrong}, but there are {len(categories)} class names. "
             "Check categories= (a detector's names are counted from the background, id 0)."
         )

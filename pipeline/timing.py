@@ -7,15 +7,16 @@ from time import perf_counter
 from typing import TypeVar
 
 T = TypeVar("T")
-STAGES = ("read", "decode", "transform", "wait", "forward", "rows", "write")
+STAGES = ("read", "decode", "transform", "wait", "forward", "rows", "write", "draw")
 
 
 class StageTimer:
-    """`read`, `decode` and `transform` run in threads ahead of the forward pass, `write` in one behind it; `wait` is what
-    the forward pass waited for them. Their sum can therefore exceed the time on the clock."""
+    """`read`, `decode` and `transform` run in threads ahead of the forward pass, `write` and `draw` behind it; `wait` is
+    what the forward pass waited for them. Their sum can therefore exceed the time on the clock."""
 
     def __init__(self) -> None:
         self._seconds = dict.fromkeys(STAGES, 0.0)
+        self._told = dict(self._seconds)
         self._lock = Lock()
 
     @contextmanager
@@ -38,6 +39,13 @@ class StageTimer:
                 except StopIteration:
                     return
             yield value
+
+    def since_last(self) -> dict[str, float]:
+        """Seconds per stage since the last call."""
+        with self._lock:
+            spent = {name: round(value - self._told[name], 3) for name, value in self._seconds.items()}
+            self._told = dict(self._seconds)
+        return spent
 
     def seconds(self) -> dict[str, float]:
         with self._lock:

@@ -24,9 +24,10 @@ class Status(StrEnum):
     UNSUPPORTED = "unsupported"  # not an image, or of a kind that is not decoded
     TRUNCATED = "truncated"  # ends before its image does
     CORRUPT = "corrupt"  # complete, but the decoder cannot make sense of it
-    TOO_LARGE = "too_large"  # more pixels than max_pixels, seen in the header
+    TOO_LARGE = "too_large"  # more pixels than max_pixels, seen in the header, or more bytes than those could need
+    CHANGED = "changed"  # not the file that the plan lists
     MODEL_ERROR = "model_error"  # decoded, but the model cannot take it
-    OUT_OF_MEMORY = "out_of_memory"  # decoded, but alone too large for the device
+    OUT_OF_MEMORY = "out_of_memory"  # too large for the memory there is, alone in its batch
 
 
 class InputError(Exception):
@@ -82,6 +83,7 @@ class Item:
     status: Status = Status.OK
     error: str | None = None
     pixels: Tensor | None = field(default=None, repr=False)  # the model's input, (3, H, W)
+    size: int | None = None  # bytes, as planned
 
     def fail(self, status: Status, message: str) -> None:
         """Turn this input into a failed row. The message is kept to one printable line."""
@@ -126,6 +128,7 @@ class Model:
     bucket: Callable[[tuple[int, int]], Hashable]  # size_hw -> equal for images that may share a batch
     weights_sha256: str | None = None  # None: random weights
     full_precision_only: bool = False  # e.g. an int8 program
+    max_batch: int | None = None  # more at once would gain nothing
 
 
 class Format(Protocol):

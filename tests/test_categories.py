@@ -46,8 +46,8 @@ def test_a_text_file_has_one_name_a_line(tmp_path, text, expected):
         ({"1": "dog", "0": "cat"}, ("cat", "dog")),
         ({"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}, ("tench", "goldfish")),
         ({"cat": 0, "dog": 2}, ("cat", "N/A", "dog")),
-        ({"2": "dog"}, ("N/A", "N/A", "dog")),
-        ({"categories": [{"id": 3, "name": "car"}, {"id": 1, "name": "person"}]}, ("N/A", "person", "N/A", "car")),
+        ({"2": "dog"}, (BACKGROUND, "N/A", "dog")),
+        ({"categories": [{"id": 3, "name": "car"}, {"id": 1, "name": "person"}]}, (BACKGROUND, "person", "N/A", "car")),
         ({"images": [], "annotations": [], "categories": [{"id": 0, "name": "a"}]}, ("a",)),
     ],
 )

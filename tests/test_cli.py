@@ -26,7 +26,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "bacth_size=3"], 2, "Did you mean 'batch_size'"),
         (["run", "task=detcet"], 2, "Did you mean 'detect'?"),
         (["run", "samples"], 2, "expected key=value"),
-        (["run", "classes=dog,cat"], 2, "key=[value1,value2]"),
+        (["run", "classes=dog,cat"], 2, "write classes=[dog,cat]"),
         (["run", "min_score={qr code: 0.9"], 2, "cannot be read"),
         (["run", "task._target_=os.system"], 2, "'os.system'"),
         (["run", "+engine.extra=1"], 2, "extra"),

@@ -96,7 +96,7 @@ PATHS = [
     'say "cheese"',
     "a=b",
     "a= b",
-    "~/photos",
+    "a/~/photos",
     "a~b",
     "back\\slash",
     "two\\\\slashes",
@@ -209,3 +209,9 @@ def test_an_unknown_choice_is_refused_and_the_nearest_is_offered(given, expected
 def test_a_word_without_a_value_is_refused(given):
     with pytest.raises(ConfigError, match="expected key=value"):
         prepare([given], sweep=False)
+
+
+def test_a_tilde_is_the_home_folder_as_the_shell_would_have_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert settings_for("input=~/photos", "output=~/o").input == "/home/someone/photos"
+    assert prepare(["output=~/o"], sweep=True) == ["output='/home/someone/o'"]

@@ -10,6 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.parts import build
 from pipeline.resources import resource
 from pipeline.sink.parquet import Parquet
+from tests.conftest import spec_of
 
 
 def test_a_node_becomes_its_class_with_its_other_keys_as_arguments():
@@ -19,7 +20,7 @@ def test_a_node_becomes_its_class_with_its_other_keys_as_arguments():
 
 def test_presets_are_no_argument_and_extra_ones_are():
     node = {"_target_": "pipeline.task.classify.Classify", "presets": {"top_k": 9}, "top_k": 1}
-    assert build(node, categories=("cat", "dog")).categories == ("cat", "dog")
+    assert build(node, spec=spec_of("cat", "dog")).categories == ("cat", "dog")
 
 
 FOREIGN = [

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import ConfigError
+from pipeline.errors import PipelineError
 from pipeline.table import class_columns, file_schema, image_rows, images_schema
 from pipeline.types import IMAGES_SCHEMA, Item, Status
 
@@ -84,7 +84,7 @@ def test_two_ids_may_have_one_name():
     ],
 )
 def test_an_id_without_a_name_is_refused(ids, said):
-    with pytest.raises(ConfigError, match=f"{said}, but there are 5 class names.*categories="):
+    with pytest.raises(PipelineError, match=f"{said}, but there are 5 class names.*categories="):
         class_columns(items(Status.OK), [len(ids)], np.array(ids), np.zeros(len(ids)), NAMES)
 
 

@@ -95,7 +95,7 @@ class Builder:
         if not self.detector:
             classifier = Classifier(network)
             return Model(classifier, self._preprocess(lambda image: image), classifier.bucket, sha256)
-        _warn_of_own_threshold(network, self.settings.lowest_min_score)
+        _warn_of_own_limits(network, self.settings.lowest_min_score, self.settings.max_detections)
         detector = Detector(network)
         return Model(detector, self._preprocess(detector.preprocess), detector.bucket, sha256)
 
@@ -116,14 +116,21 @@ class Builder:
     def _categories(self) -> tuple[str, ...]:
         if self.settings.categories:
             names = load_categories(self.settings.categories)
-            return with_background(names) if self.detector else names
+            names = with_background(names) if self.detector else names
+            published = len(self.member.meta["categories"]) if self.member else len(names)
+            if len(names) != published:
+                raise ConfigError(
+                    f"categories={self.settings.categories} has {len(names)} names (background included for detectors); "
+                    f"weights={self.member} have {published}. Leave categories= out: these weights bring their own."
+                )
+            return names
         if self.file is None:
             return tuple(self.like.meta["categories"])
         names_in_file = metadata_categories(read_metadata(self.file))
         if names_in_file is None:
             raise ConfigError(
-                f"weights={self.file} carries no class names. Add categories=coco, categories=imagenet, or "
-                "categories=FILE with one name a line (or JSON) in the order of the model's outputs."
+                f"weights={self.file} has no class names. Say categories={'coco' if self.detector else 'imagenet'} if it "
+                "has those, or categories=FILE with one name a line (or JSON) in the order of the model's outputs."
             )
         return names_in_file
 
@@ -188,9 +195,12 @@ def _arguments(builder: Callable[..., Any]) -> set[str]:
     return set(named) - {"backbone", "progress", "weights"}
 
 
-def _warn_of_own_threshold(network: nn.Module, lowest: float) -> None:
-    """Detectors drop low scores themselves; a min_score below that would silently change nothing."""
+def _warn_of_own_limits(network: nn.Module, lowest: float, most: int | None) -> None:
+    """Detectors drop low scores and all but the best themselves; a setting beyond that would silently change nothing."""
     own = getattr(getattr(network, "roi_heads", network), "score_thresh", None)
+    cap = getattr(getattr(network, "roi_heads", network), "detections_per_img", None)
+    if cap is not None and most is not None and most > cap:
+        log.warning("This model itself reports at most %d boxes an image; model_args raises that.", cap)
     if own is not None and lowest < own:
         key = "box_score_thresh" if hasattr(network, "roi_heads") else "score_thresh"
         log.warning("This model itself reports nothing below %g; model_args={%s: %g} lowers that.", own, key, lowest)

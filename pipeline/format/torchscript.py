@@ -64,13 +64,14 @@ class TorchScript:
                 )  # the user's file is what it is
                 program = torch.jit.load(self.file, map_location="cpu").eval()
         except RuntimeError as error:
-            raise ConfigError(f"weights={self.file} is not a TorchScript program: {str(error).splitlines()[0]}") from None
+            raise ConfigError(f"weights={self.file} is not a TorchScript program ({str(error)[:120]!r})") from None
         return Model(
             network=_OneByOne(program),
             preprocess=self._preprocess,
             bucket=lambda size_hw: None,
             weights_sha256=sha256_of(self.file),
             full_precision_only=True,
+            max_batch=1,
         )
 
     def _preprocess(self, image: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ _MOST = 256  # an indexed PNG's colours
 
 
 class LabelMaps:
-    """Leaves label_maps/<the input's relative name>.png, of the upright image's size. A pixel's value is its class id, 0 where
-    nothing was found; the palette holds the classes' colours. Where masks overlap, the better score is on top."""
+    """Leaves label_maps/<the input's relative name>.png, of the upright image's size. A pixel's value is its class id, 0
+    where nothing was found; the palette holds the classes' colours. Where masks overlap, the better score is on top."""
 
     @contextmanager
     def open(self, context: SinkContext) -> Iterator["_Writer"]:

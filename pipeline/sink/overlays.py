@@ -1,5 +1,6 @@
 """Each image with its predictions drawn on it."""
 
+import errno
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,8 +13,9 @@ import pyarrow.compute as pc
 from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
+from pipeline.errors import is_full
 from pipeline.keys import path_of
-from pipeline.types import InputError, SinkContext, Status
+from pipeline.types import SinkContext, Status
 
 log = logging.getLogger(__name__)
 _FORMATS = {
@@ -67,15 +69,15 @@ class _Writer:
             self.pending.pop(0).result()
 
     def _draw(self, key: str, rows: pa.Table) -> None:
-        try:
-            image = self.context.read_image(key)
-        except InputError as error:  # gone since it was annotated: its rows stand, there is nothing to draw on
-            log.warning("no overlay for %s: %s", key, error)
-            return
-        drawn = self.context.draw(image, rows)
         path = self.context.stage / "overlays" / path_of(overlay_name(key))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(to_pil_image(drawn), path, self.sink.quality)
+        try:
+            drawn = self.context.draw(self.context.read_image(key), rows)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(to_pil_image(drawn), path, self.sink.quality)
+        except Exception as error:  # the rows stand, whatever became of the picture: gone, or its name too long ...
+            if isinstance(error, OSError) and (is_full(error) or error.errno == errno.EIO):
+                raise
+            log.warning("no overlay for %s: %s", key, error)
 
 
 def save(image: Image.Image, path: Path, quality: int) -> None:

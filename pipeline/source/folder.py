@@ -11,10 +11,14 @@ from pipeline.errors import ConfigError
 from pipeline.keys import key_of, path_of
 from pipeline.types import Entry, InputError, Status
 
+_Identity = tuple[int, int]  # device and inode
+_RUN_FOLDER = {"_committed", "plan", "images"}  # sub-folders by which a folder of ours is known
+
 
 class Folder:
-    """Lists files by their suffix, depth first, sorted by key. A symbolic link is followed, but never into a folder that
-    is already being listed. A folder, FIFO or socket with an image's name is listed too, so that it gets its row.
+    """Lists files by their suffix, depth first, sorted by key. A symbolic link is followed, but each linked folder once, and
+    never one that is already being listed. A folder, FIFO or socket with an image's name is listed too, so that it gets its
+    row, and so is a folder that cannot be listed.
 
     Only names and `stat` are read while listing: one folder's names are in memory at a time, not the collection's.
     """
@@ -27,9 +31,14 @@ class Folder:
         self.identity = f"folder:{key_of(str(self.root))}"
 
     def entries(self) -> Iterator[Entry]:
-        yield from self._walk(str(self.root), "", ())
+        try:
+            yield from self._walk()
+        except PermissionError as error:
+            raise ConfigError(f"Cannot list {self.root}: {error.strerror}. Allow it, or choose another input.") from None
 
     def open(self, key: str) -> BinaryIO:
+        if key.endswith("/"):
+            raise InputError(Status.UNREADABLE, "a folder that cannot be listed; its images are not in this run")
         try:
             # O_NONBLOCK: opening a FIFO must not wait for its writer; fstat on the open file leaves no race
             descriptor = os.open(self.root / path_of(key), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -37,32 +46,62 @@ class Folder:
             raise InputError(Status.MISSING, "the file is gone since the plan was made, or is a broken link") from None
         except OSError as error:
             status = Status.NOT_A_FILE if _is_special(self.root / path_of(key)) else Status.UNREADABLE
-            raise InputError(status, error.strerror or str(error)) from None
+            special = "a folder, FIFO, socket or device, not a regular file"
+            raise InputError(status, special if status is Status.NOT_A_FILE else error.strerror or str(error)) from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise InputError(Status.NOT_A_FILE, "a folder, FIFO, socket or device, not a regular file")
         return os.fdopen(descriptor, "rb")
 
-    def _walk(self, folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
-        here = os.stat(folder)
-        identity = (here.st_dev, here.st_ino)
-        if identity in above:
-            return
-        try:
-            with os.scandir(folder) as listing:
-                found = [(entry.name, _is_folder(entry)) for entry in listing]
-        except PermissionError as error:  # leaving its images out would be a silent loss
-            raise ConfigError(f"Cannot list {folder}: {error.strerror}. Allow it, or choose another input.") from None
-        # With its slash a folder sorts where its contents do, so the whole listing is sorted by key. An image-named
-        # folder comes twice: for its own row and for what is in it.
-        names = [key_of(name) + "/" for name, is_dir in found if is_dir]
-        names += [key_of(name) for name, _ in found if Path(name).suffix.casefold() in SUFFIXES]
-        for name in sorted(names):
-            path = os.path.join(folder, path_of(name.rstrip("/")))  # noqa: PTH118 - bytes that pathlib would re-encode
-            if name.endswith("/"):
-                yield from self._walk(path, prefix + name, (*above, identity))
+    def _walk(self) -> Iterator[Entry]:
+        # A stack of listings instead of recursion: folders may be nested deeper than Python's frames.
+        linked: set[_Identity] = set()
+        stack: list[tuple[Iterator[str], tuple[_Identity, ...]]]
+        stack = [(iter(self._names(str(self.root), "")), (_identity(str(self.root)),))]
+        while stack:
+            names, above = stack[-1]
+            key = next(names, None)
+            if key is None:
+                stack.pop()
+            elif not key.endswith("/"):
+                yield _entry(self._path(key), key)
             else:
-                yield _entry(path, prefix + name)
+                path = self._path(key.rstrip("/"))
+                try:
+                    identity = _identity(path)
+                    if identity in above or identity in linked:
+                        continue
+                    if os.path.islink(path):  # noqa: PTH114
+                        linked.add(identity)
+                    stack.append((iter(self._names(path, key)), (*above, identity)))
+                except OSError:  # not allowed, too long a path: a row that says so, under the folder's own name
+                    yield Entry(key, 0, 0)
+
+    def _names(self, folder: str, prefix: str) -> list[str]:
+        """The sorted keys of one folder's image files and sub-folders; none for a run folder of ours, whose overlays are no
+        input. With its slash a sub-folder sorts where its contents do, so the whole listing is sorted by key."""
+        with os.scandir(folder) as listing:
+            found = [(entry.name, _is_folder(entry)) for entry in listing]
+        if {name for name, is_dir in found if is_dir} >= _RUN_FOLDER:
+            return []
+        # an image-named folder comes twice: for its own row and for what is in it
+        names = [key_of(name) + "/" for name, is_dir in found if is_dir]
+        names += [key_of(name) for name, _ in found if _suffix(name) in SUFFIXES]
+        return [prefix + name for name in sorted(names)]
+
+    def _path(self, key: str) -> str:
+        return os.path.join(self.root, path_of(key))  # noqa: PTH118 - bytes that pathlib would re-encode
+
+
+def _identity(path: str) -> _Identity:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def _suffix(name: str) -> str:
+    """`.jpg` of `a.JPG`, and of a file that is named `.jpg`."""
+    _, dot, after = name.rpartition(".")
+    return dot + after.casefold()
 
 
 def _entry(path: str, key: str) -> Entry:

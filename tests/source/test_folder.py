@@ -91,7 +91,7 @@ def test_everything_is_listed_once_in_the_order_of_the_keys(tmp_path, names):
         ("a.jpg.txt", False),
         ("a.jpg~", False),
         ("jpg", False),
-        (".jpg", False),
+        (".jpg", True),
         (".hidden.jpg", True),
         ("a", False),
         ("a..jpg", True),
@@ -269,16 +269,56 @@ def test_a_file_that_the_system_refuses_is_unreadable(tmp_path, monkeypatch, err
     assert caught.value.status is Status.UNREADABLE
 
 
-@pytest.mark.parametrize("locked", ["secret", pytest.param("")])
-def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch, locked):
-    source = tree(tmp_path, "a.jpg", "secret/b.jpg")
+def unlistable(monkeypatch, folder):
     real = os.scandir
 
     def scandir(path):
-        if Path(path) == tmp_path / locked:
+        if Path(path) == folder:
             raise PermissionError(13, "Permission denied")
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(ConfigError, match=rf"Cannot list {tmp_path / locked}: Permission denied"):
+
+
+def test_an_input_that_cannot_be_listed_is_refused(tmp_path, monkeypatch):
+    source = tree(tmp_path, "a.jpg", "secret/b.jpg")
+    unlistable(monkeypatch, tmp_path)
+    with pytest.raises(ConfigError, match=rf"Cannot list {tmp_path}: Permission denied"):
         keys(source)
+
+
+def test_a_sub_folder_that_cannot_be_listed_is_a_row(tmp_path, monkeypatch):
+    source = tree(tmp_path, "a.jpg", "secret/b.jpg", "z.jpg")
+    unlistable(monkeypatch, tmp_path / "secret")
+    assert keys(source) == ["a.jpg", "secret/", "z.jpg"]
+    with pytest.raises(InputError, match="cannot be listed") as caught:
+        source.open("secret/")
+    assert caught.value.status is Status.UNREADABLE
+
+
+def test_a_run_folder_below_the_input_is_no_input(tmp_path):
+    source = tree(tmp_path, "a.jpg", "outputs/run/overlays/a.jpg", "outputs/other/images/b.jpg")
+    for name in ("_committed", "plan", "images"):
+        (tmp_path / "outputs" / "run" / name).mkdir()
+    (tmp_path / "outputs" / "latest").symlink_to("run")
+    assert keys(source) == ["a.jpg", "outputs/other/images/b.jpg"]
+
+
+def test_folders_nested_deeper_than_pythons_frames(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1200):
+        Path("d").mkdir()
+        os.chdir("d")
+    Path("a.jpg").write_bytes(b"x")
+    assert keys(Folder(str(tmp_path))) == ["d/" * 1200 + "a.jpg"]
+
+
+def test_folders_that_link_to_each_other_are_followed_once(tmp_path):
+    names = [f"f{i}" for i in range(6)]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jpg").write_bytes(b"x")
+    for name in names:
+        for other in names:
+            (tmp_path / name / f"to {other}").symlink_to(tmp_path / other)
+    assert len(keys(Folder(str(tmp_path)))) <= 2 * len(names)
