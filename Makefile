@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # One shell word that holds make's own list of key=value; the program splits it (pipeline/overrides.py).
 ARGS = --make '$(subst ','\'',$(MAKEOVERRIDES))'
 
-.PHONY: help run sweep test check format clean
+.PHONY: help run sweep inspect models test check format clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -21,6 +21,12 @@ run: $(VENV)/.run ## annotate images: make run task=detect input=DIR (no input: 
 
 sweep: $(VENV)/.run ## one run per combination: make sweep task=detect model=a,b min_score=0.3,0.5
 	@$(PY) -m pipeline sweep $(ARGS)
+
+inspect: $(VENV)/.run ## know a model: make inspect task=detect model=NAME classes=[dog]
+	@$(PY) -m pipeline inspect $(ARGS)
+
+models: $(VENV)/.run ## the catalogue: make models task=segment sort=accuracy
+	@$(PY) -m pipeline models $(ARGS)
 
 test: $(VENV)/.dev ## run the tests
 	@$(PY) -m pytest

@@ -14,12 +14,16 @@ from pipeline.resources import resource
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from pipeline.settings import Settings
+
 log = logging.getLogger(__name__)
 
 USAGE = """usage: visionbatch VERB key=value ...
 
   run     annotate images, or go on where an interrupted run stopped
   sweep   one run per combination of comma-separated values
+  inspect what a model sees, costs and was measured to be: inspect task=detect model=NAME classes=[dog]
+  models  the catalogue as a table: models task=segment sort=accuracy (or gflops, params, size, name)
 
 visionbatch run --help lists the settings. Example: visionbatch run task=detect input=~/photos
 """
@@ -57,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(given: list[str]) -> int:
-    verbs: dict[str, Callable[[list[str]], None]] = {"run": _run, "sweep": _sweep}
+    verbs: dict[str, Callable[[list[str]], None]] = {"run": _run, "sweep": _sweep, "inspect": _inspect, "models": _models}
     if not given or given[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if given else 2
@@ -71,14 +75,32 @@ def _dispatch(given: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> None:
-    _hydra(arguments, sweep=False)
+    _hydra(arguments, _run_one)
 
 
 def _sweep(arguments: list[str]) -> None:
-    _hydra(arguments, sweep=True)
+    _hydra(arguments, _run_one, sweep=True)
 
 
-def _hydra(arguments: list[str], sweep: bool) -> None:
+def _inspect(arguments: list[str]) -> None:
+    from pipeline.inspect import inspect_text, with_task
+    from pipeline.overrides import split_arguments
+
+    _hydra(with_task(split_arguments(arguments)), inspect_text)
+
+
+def _models(arguments: list[str]) -> None:
+    from pipeline.inspect import catalogue_text
+    from pipeline.overrides import split_arguments
+
+    given = dict(word.partition("=")[::2] for word in split_arguments(arguments))
+    unknown = set(given) - {"task", "sort"}
+    if unknown:
+        raise ConfigError(f"models takes task= and sort=, not {', '.join(sorted(unknown))}.")
+    print(catalogue_text(given.get("task"), given.get("sort", "accuracy")))
+
+
+def _hydra(arguments: list[str], action: "Callable[[Settings], str]", sweep: bool = False) -> None:
     from pipeline.overrides import prepare
 
     overrides = prepare(arguments, sweep)
@@ -91,7 +113,7 @@ def _hydra(arguments: list[str], sweep: bool) -> None:
 
     def job(cfg: "DictConfig") -> None:
         try:
-            _run_one(cfg, HydraConfig.get().runtime.choices["task"])
+            _act(cfg, HydraConfig.get().runtime.choices["task"], action)
         except Exception as error:
             if not sweep or not isinstance(error, PipelineError):
                 raise _Carried(error) from error
@@ -113,14 +135,19 @@ def _hydra(arguments: list[str], sweep: bool) -> None:
         raise type(refused[0])(f"{len(refused)} of the sweep's combinations were not run, for the reasons given above.")
 
 
-def _run_one(cfg: "DictConfig", task: str) -> None:
+def _run_one(settings: "Settings") -> str:
     from pipeline.run import run  # late: torch is not imported for a typo
+
+    return run(settings)
+
+
+def _act(cfg: "DictConfig", task: str, action: "Callable[[Settings], str]") -> None:
     from pipeline.settings import Settings
 
     settings = Settings.from_config(cfg, task)
     logging.getLogger("pipeline").setLevel(settings.log_level.upper())
     logging.getLogger("py.warnings").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.ERROR)
-    print(run(settings), flush=True)
+    print(action(settings), flush=True)
 
 
 class _Carried(BaseException):

@@ -19,11 +19,16 @@ def prepare(arguments: Sequence[str], sweep: bool) -> list[str]:
     `--make WORDS` brings the variables of make's command line (make writes blanks and backslashes in a value with a
     backslash before them, and doubles `$`); UPPERCASE ones are the Makefile's own and are left out.
     """
+    return [_prepare_one(argument, sweep) for argument in split_arguments(arguments)]
+
+
+def split_arguments(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `--make WORDS` replaced by the words."""
     given = list(arguments)
     if "--make" in given:
         at = given.index("--make")
         given[at : at + 2] = split_make_variables(given[at + 1] if at + 1 < len(given) else "")
-    return [_prepare_one(argument, sweep) for argument in given]
+    return given
 
 
 def split_make_variables(words: str) -> list[str]:

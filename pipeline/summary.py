@@ -44,7 +44,7 @@ def plan_text(settings: Settings, spec: ModelSpec, filters: Filters, source: Sou
     changed = len(difference.changed) + len(difference.removed)
     if changed:
         rows["changed"] = f"{changed:,} inputs since the run began; run will name them and refuse (changed=accept goes on)"
-    return "Plan (dry_run: nothing is written)\n" + _aligned(rows)
+    return "Plan (dry_run: nothing is written)\n" + aligned(rows)
 
 
 def summary_text(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", seconds: float) -> str:
@@ -58,9 +58,9 @@ def summary_text(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", se
     ]
     if runner is None:
         lines[0] += " (nothing was left to do)"
-    lines += ["", "images by status", _aligned({k: f"{v:,}" for k, v in statuses.most_common()})]
+    lines += ["", "images by status", aligned({k: f"{v:,}" for k, v in statuses.most_common()})]
     top = dict(classes.most_common(_MOST_CLASSES))
-    lines += ["", "predictions by class", _aligned({k: f"{v:,}" for k, v in top.items()} or {"none": ""})]
+    lines += ["", "predictions by class", aligned({k: f"{v:,}" for k, v in top.items()} or {"none": ""})]
     if len(classes) > len(top):
         rest = sum(classes.values()) - sum(top.values())
         lines.append(f"  ... and {rest:,} of {len(classes) - len(top)} other classes")
@@ -73,7 +73,7 @@ def summary_text(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", se
             f"{rate:.1f} images/s ({runner.progress.images:,} images in {seconds:.1f} s on {runner.engine.device})",
         ]
         lines.append(f"  seconds per stage (threads overlap): {stages}")
-    lines += ["", "files", _aligned(_files(folder.path))]
+    lines += ["", "files", aligned(_files(folder.path))]
     return "\n".join(lines)
 
 
@@ -106,6 +106,6 @@ def _files(run: Path) -> Mapping[str, str]:
     return found
 
 
-def _aligned(rows: Mapping[str, str]) -> str:
+def aligned(rows: Mapping[str, str]) -> str:
     width = max(map(len, rows), default=0)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())

@@ -14,7 +14,7 @@ from pipeline.categories import load_categories, with_background
 from pipeline.errors import ConfigError, nearest
 from pipeline.hashing import sha256_of
 from pipeline.models import EMBEDDED, builder_of, tasks_of, weights_member
-from pipeline.networks import Classifier, Detector, Segmenter, find_head
+from pipeline.networks import Classifier, Detector, Segmenter, find_head, without_data
 from pipeline.resources import resource
 from pipeline.settings import Settings
 from pipeline.types import Model, ModelSpec
@@ -84,7 +84,7 @@ class Builder:
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.settings.seed)
-                network = self._build(**self._without_weights())
+                network = self._build(**self.without_weights())
             if self.file:
                 sha256 = sha256_of(self.file)
                 self._load_file(network, self.file)
@@ -101,8 +101,8 @@ class Builder:
 
     def _embedding_dim(self) -> int:
         """The number of features that the head gets, from the network built without data."""
-        with torch.device("meta"):
-            head = find_head(self._build(**self._without_weights() | {"weights": None}))
+        with without_data():
+            head = find_head(self._build(**self.without_weights() | {"weights": None}))
         return head.in_features if isinstance(head, nn.Linear) else head.in_channels
 
     def _preprocess(self, then: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -126,7 +126,7 @@ class Builder:
             return names
         if self.file is None:
             return tuple(self.like.meta["categories"])
-        names_in_file = metadata_categories(read_metadata(self.file))
+        names_in_file = self.names_in_file()
         if names_in_file is None:
             raise ConfigError(
                 f"weights={self.file} has no class names. Say categories={'coco' if self.detector else 'imagenet'} if it "
@@ -134,16 +134,20 @@ class Builder:
             )
         return names_in_file
 
+    def names_in_file(self) -> tuple[str, ...] | None:
+        return metadata_categories(read_metadata(self.file)) if self.file else None
+
     def _build(self, **arguments: Any) -> nn.Module:
         try:
             return builder_of(self.name)(**arguments, **self.settings.model_args)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{self.name} does not take model_args={dict(self.settings.model_args)}: {error}") from None
 
-    def _without_weights(self) -> dict[str, Any]:
-        """What the builder is called with for random weights and files: its own defaults, and no download."""
+    def without_weights(self, named: bool = True) -> dict[str, Any]:
+        """What the builder is called with for random weights and files: its own defaults, and no download. The number of
+        classes is that of the names, unless not `named`."""
         arguments: dict[str, Any] = {"weights": None}
-        if self.file or self.settings.categories:
+        if named and (self.file or self.settings.categories):
             arguments["num_classes"] = len(self._categories())
         if "weights_backbone" in inspect.signature(builder_of(self.name)).parameters:
             arguments["weights_backbone"] = None
