@@ -23,7 +23,7 @@ class Status(StrEnum):
     EMPTY = "empty"  # zero bytes
     UNSUPPORTED = "unsupported"  # not an image, or of a kind that is not decoded
     TRUNCATED = "truncated"  # ends before its image does
-    CORRUPT = "corrupt"  # complete, but the decoder cannot make sense of it
+    CORRUPT = "corrupt"  # complete, but the decoder cannot read it
     TOO_LARGE = "too_large"  # more pixels than max_pixels, seen in the header, or more bytes than those could need
     CHANGED = "changed"  # not the file that the plan lists
     MODEL_ERROR = "model_error"  # decoded, but the model cannot take it
