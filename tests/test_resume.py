@@ -56,10 +56,10 @@ def test_five_sigkills_leave_the_bytes_of_an_uninterrupted_run(collection: Path,
     moment = random.Random(seed)
     for _ in range(5):
         process = start(collection, killed)
-        goal = markers(killed) + moment.randrange(3)
+        goal = markers(killed) + moment.randrange(2)
         while markers(killed) < goal and process.poll() is None:
             time.sleep(0.002)
-        time.sleep(moment.uniform(0, 0.15))
+        time.sleep(moment.uniform(0, 0.1))
         process.send_signal(signal.SIGKILL)
         process.wait(30)
     assert markers(killed) < SHARDS, "every kill came too late to prove anything"

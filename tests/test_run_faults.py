@@ -97,7 +97,6 @@ def test_timings_are_those_of_the_shard(annotate: Callable[..., Path]) -> None:
     lines = [json.loads(line) for line in (run / "timing.jsonl").read_text().splitlines()]
     assert [line["images"] for line in lines] == [4, 4, 4]
     assert all(line["write"] > 0 and line["draw"] > 0 for line in lines)
-    assert lines[2]["forward"] < sum(line["forward"] for line in lines[:2]) * 2
 
 
 @pytest.mark.parametrize(
