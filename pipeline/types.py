@@ -132,9 +132,11 @@ class Model:
 
 
 class Format(Protocol):
-    """How a model is stored. `describe` reads names only; `load` reads weights."""
+    """How a model is stored. `describe` reads names only; `load` reads weights; `details` is what else is known for people
+    who choose a model, heading -> text."""
 
     def describe(self) -> ModelSpec: ...
+    def details(self) -> Mapping[str, str]: ...
     def load(self) -> Model: ...
 
 

@@ -6,9 +6,10 @@ import pytest
 from safetensors.torch import save_file
 from torchvision.models import get_model_weights, list_models, resnet18
 
+from pipeline.catalogue import catalogue
 from pipeline.cli import main
 from pipeline.errors import ConfigError
-from pipeline.inspect import catalogue, catalogue_text, inspect_text, with_task
+from pipeline.inspect import catalogue_text, inspect_text, with_task
 from pipeline.models import builder_of, tasks_of
 from pipeline.networks import without_data
 from tests.conftest import settings_for, shared
@@ -57,7 +58,7 @@ def test_a_class_that_is_not_in_it_gets_the_nearest() -> None:
 
 def test_weights_without_names_tell_their_number_of_outputs(tmp_path: Path) -> None:
     save_file(resnet18(num_classes=7).state_dict(), tmp_path / "own.safetensors")
-    with pytest.raises(ConfigError, match=r"head fc has out_features=7.*7 names"):
+    with pytest.raises(ConfigError, match=r"head fc has out_features=7.*categories=FILE"):
         inspect_text(settings_for("task=classify", "model=resnet18", f"weights={tmp_path / 'own.safetensors'}", "input=."))
 
 

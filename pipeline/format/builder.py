@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model_weights
 
+from pipeline.catalogue import Card
 from pipeline.categories import load_categories, with_background
 from pipeline.errors import ConfigError, nearest
 from pipeline.hashing import sha256_of
@@ -76,6 +77,22 @@ class Builder:
             embedding_dim=self._embedding_dim if "embed" in tasks_of(self.name) else None,
         )
 
+    def details(self) -> dict[str, str]:
+        with without_data():
+            network = self._build(**self.without_weights())
+        rows = {"parameters": f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"}
+        if self.member is None:
+            return rows
+        card, meta, where = Card.of(self.name, self.member), self.member.meta, cache_path(self.member)
+        figures = (f"{k} {v:g} on {data}" for data, one in meta.get("_metrics", {}).items() for k, v in one.items())
+        here = f"cached: {where}" if card.cached else f"not on this machine: {self.member.url}"
+        return rows | {
+            "GFLOPs": f"{card.gflops:.2f} for one image",
+            "smallest input": str(meta.get("min_size", "any")),
+            "accuracy": "; ".join(figures) or "none published",
+            "file": f"{card.size:.0f} MB, {here}",
+        }
+
     def load(self) -> Model:
         sha256 = None
         if self.member:
@@ -126,16 +143,26 @@ class Builder:
             return names
         if self.file is None:
             return tuple(self.like.meta["categories"])
-        names_in_file = self.names_in_file()
+        names_in_file = metadata_categories(read_metadata(self.file))
         if names_in_file is None:
-            raise ConfigError(
-                f"weights={self.file} has no class names. Say categories={'coco' if self.detector else 'imagenet'} if it "
-                "has those, or categories=FILE with one name a line (or JSON) in the order of the model's outputs."
-            )
+            raise ConfigError(self._ask_for_names(self.file))
         return names_in_file
 
-    def names_in_file(self) -> tuple[str, ...] | None:
-        return metadata_categories(read_metadata(self.file)) if self.file else None
+    def _ask_for_names(self, file: Path) -> str:
+        """For weights without names: how many classes there are, read off the layer that gives the scores."""
+        asked = "say categories=FILE with one name a line (or JSON) in the order of the outputs"
+        asked += ", or categories=coco." if self.detector else ", or categories=imagenet."
+        if self.detector:  # its scores come from several layers
+            return f"{file} carries no class names: {asked}"
+        with without_data():
+            network = self._build(**self.without_weights(named=False))
+        head = find_head(network)
+        layer = next(name for name, module in network.named_modules() if module is head)
+        state = read_state_dict(file)
+        if f"{layer}.weight" not in state:
+            return f"{file} has no layer {layer}.weight: it is not a state_dict of {self.name}."
+        n_outputs = state[f"{layer}.weight"].shape[0]
+        return f"{file} carries no class names. Its head {layer} has out_features={n_outputs}: {asked}"
 
     def _build(self, **arguments: Any) -> nn.Module:
         try:
@@ -145,7 +172,7 @@ class Builder:
 
     def without_weights(self, named: bool = True) -> dict[str, Any]:
         """What the builder is called with for random weights and files: its own defaults, and no download. The number of
-        classes is that of the names, unless not `named`."""
+        classes is that of the names, or the builder's default when not `named`."""
         arguments: dict[str, Any] = {"weights": None}
         if named and (self.file or self.settings.categories):
             arguments["num_classes"] = len(self._categories())

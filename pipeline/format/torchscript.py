@@ -55,6 +55,9 @@ class TorchScript:
             ),
         )
 
+    def details(self) -> dict[str, str]:
+        return {"file": f"{self.file.stat().st_size / 1e6:.0f} MB: {self.file}"}
+
     def load(self) -> Model:
         torch.backends.quantized.engine = self.quantized_engine  # before loading: int8 weights are packed for one engine
         try:
