@@ -49,23 +49,13 @@ class ShardRunner:
     def _predict(self, batch: Batch) -> pa.Table:
         """The rows kept for a batch. Items that the model cannot take become failed ones."""
         with self.loader.timer.stage("forward"):
-            outputs = self._finite(self._forward([item for item in batch.items if item.status is Status.OK]), batch)
-        good = [item for item in batch.items if item.status is Status.OK]
+            outputs = self._forward(_usable(batch))
+            outputs = _finite(outputs, _usable(batch))
+        good = _usable(batch)
         for item in good:
             item.pixels = None  # the tables wait for the writer, the images need not
         with self.loader.timer.stage("rows"):
             return self.keep(self.task.rows(outputs, good)) if good else self.task.schema.empty_table()
-
-    def _finite(self, outputs: Outputs, batch: Batch) -> Outputs:
-        """A NaN is a failure, not zero detections: every comparison with a threshold would be false."""
-        good = [item for item in batch.items if item.status is Status.OK]
-        kept = []
-        for item, one in zip(good, outputs, strict=True):
-            if all(value.isfinite().all() for value in one.values() if value.is_floating_point()):
-                kept.append(one)
-            else:
-                item.fail(Status.MODEL_ERROR, "the model returned NaN or infinity")
-        return kept
 
     def _forward(self, items: Sequence[Item]) -> Outputs:
         """Outputs of the items that the model could take, in order. A batch that fails is halved until the culprit is
@@ -101,6 +91,21 @@ class ShardRunner:
         except Exception:  # noqa: BLE001
             raise PipelineError(f"The model fails on every image: {type(error).__name__}: {error}") from error
         self._a_forward_succeeded = True
+
+
+def _usable(batch: Batch) -> list[Item]:
+    return [item for item in batch.items if item.status is Status.OK]
+
+
+def _finite(outputs: Outputs, items: Sequence[Item]) -> Outputs:
+    """A NaN is a failure, not zero detections: every comparison with a threshold would be false."""
+    kept = []
+    for item, one in zip(items, outputs, strict=True):
+        if all(value.isfinite().all() for value in one.values() if value.is_floating_point()):
+            kept.append(one)
+        else:
+            item.fail(Status.MODEL_ERROR, "the model returned NaN or infinity")
+    return kept
 
 
 def _is_memory(error: Exception) -> bool:
@@ -149,7 +154,13 @@ class ShardWriter:
     def _write(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
         if self._failed:  # what is still queued behind a failure is not written
             return
-        self._failed = True
+        try:
+            self._write_and_commit(shard, images, predictions)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _write_and_commit(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
         with self.runner.loader.timer.stage("write"):
             if self._shard is None:
                 self._open(shard)
@@ -167,7 +178,6 @@ class ShardWriter:
             spent = self.runner.loader.timer.since_last()
             self.runner.folder.append_line("timing.jsonl", {"shard": shard.shard_id, "images": len(shard), **spent})
             log.debug("shard %d committed, %d images", shard.shard_id, len(shard))
-        self._failed = False
 
     def _open(self, shard: Shard) -> None:
         runner = self.runner

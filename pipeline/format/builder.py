@@ -60,10 +60,8 @@ class Builder:
         if self.file:
             weights, weights_id = str(self.file), f"sha256:{sha256_of(self.file)}"
         elif self.member:
-            weights, weights_id = (
-                self.member.name,
-                Path(self.member.url).name,
-            )  # the name carries the SHA-256's beginning
+            # the file's name carries the beginning of its SHA-256, so that nothing need be downloaded to know it
+            weights, weights_id = self.member.name, Path(self.member.url).name
         else:
             weights, weights_id = RANDOM, f"{RANDOM}:{self.settings.seed}"
         return ModelSpec(
@@ -79,7 +77,7 @@ class Builder:
 
     def details(self) -> dict[str, str]:
         with without_data():
-            network = self._build(**self.without_weights())
+            network = self._build(**self._without_weights())
         rows = {"parameters": f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"}
         if self.member is None:
             return rows
@@ -101,7 +99,7 @@ class Builder:
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.settings.seed)
-                network = self._build(**self.without_weights())
+                network = self._build(**self._without_weights())
             if self.file:
                 sha256 = sha256_of(self.file)
                 self._load_file(network, self.file)
@@ -119,7 +117,7 @@ class Builder:
     def _embedding_dim(self) -> int:
         """The number of features that the head gets, from the network built without data."""
         with without_data():
-            head = find_head(self._build(**self.without_weights() | {"weights": None}))
+            head = find_head(self._build(**self._without_weights()))
         return head.in_features if isinstance(head, nn.Linear) else head.in_channels
 
     def _preprocess(self, then: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -155,7 +153,7 @@ class Builder:
         if self.detector:  # its scores come from several layers
             return f"{file} carries no class names: {asked}"
         with without_data():
-            network = self._build(**self.without_weights(named=False))
+            network = self._build(**self._without_weights(named=False))
         head = find_head(network)
         layer = next(name for name, module in network.named_modules() if module is head)
         state = read_state_dict(file)
@@ -170,7 +168,7 @@ class Builder:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{self.name} does not take model_args={dict(self.settings.model_args)}: {error}") from None
 
-    def without_weights(self, named: bool = True) -> dict[str, Any]:
+    def _without_weights(self, named: bool = True) -> dict[str, Any]:
         """What the builder is called with for random weights and files: its own defaults, and no download. The number of
         classes is that of the names, or the builder's default when not `named`."""
         arguments: dict[str, Any] = {"weights": None}

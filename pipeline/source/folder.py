@@ -12,6 +12,7 @@ from pipeline.keys import key_of, path_of
 from pipeline.types import Entry, InputError, Status
 
 _Identity = tuple[int, int]  # device and inode
+_SPECIAL = "a folder, FIFO, socket or device, not a regular file"
 _RUN_FOLDER = {"_committed", "plan", "images"}  # sub-folders by which a folder of ours is known
 
 
@@ -46,11 +47,10 @@ class Folder:
             raise InputError(Status.MISSING, "the file is gone since the plan was made, or is a broken link") from None
         except OSError as error:
             status = Status.NOT_A_FILE if _is_special(self.root / path_of(key)) else Status.UNREADABLE
-            special = "a folder, FIFO, socket or device, not a regular file"
-            raise InputError(status, special if status is Status.NOT_A_FILE else error.strerror or str(error)) from None
+            raise InputError(status, _SPECIAL if status is Status.NOT_A_FILE else error.strerror or str(error)) from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise InputError(Status.NOT_A_FILE, "a folder, FIFO, socket or device, not a regular file")
+            raise InputError(Status.NOT_A_FILE, _SPECIAL)
         return os.fdopen(descriptor, "rb")
 
     def _walk(self) -> Iterator[Entry]:

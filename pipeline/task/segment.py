@@ -7,6 +7,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from pipeline.drawing import Canvas, captions
+from pipeline.filters import PLACEHOLDERS
 from pipeline.masks import MASK_FIELDS, encode, largest_class, mask_columns, masks_of
 from pipeline.table import class_columns, file_schema
 from pipeline.types import Item, ModelSpec, Outputs
@@ -57,7 +58,7 @@ class Segment:
         ids, confidence = largest_class(probabilities, size_hw)
         regions = []
         for class_id in np.unique(ids).tolist():
-            if self.categories[class_id] == "__background__":
+            if self.categories[class_id] in PLACEHOLDERS:
                 continue
             mask = ids == class_id
             pixels = int(mask.sum())
