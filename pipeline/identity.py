@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
-from pipeline.decoding import DECODER
 from pipeline.resources import resource
 from pipeline.settings import Settings
 from pipeline.types import SCHEMA_VERSION, ModelSpec, Source
 
 log = logging.getLogger(__name__)
-_LIBRARIES = ("torch", "torchvision", "torchcodec", "pillow", "pyarrow", "numpy", "hydra-core", "safetensors")
+_LIBRARIES = ("torch", "torchvision", "torchcodec", "av", "pillow", "pyarrow", "numpy", "hydra-core", "safetensors")
 _FILTERS = ("classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections", "top_k")
 
 
@@ -35,7 +34,7 @@ def determinants(settings: Settings, spec: ModelSpec, source: Source) -> dict[st
         "source": source.identity,
         "limit": settings.limit,
         "max_pixels": settings.max_pixels,
-        "decoder": DECODER,
+        "decoder": source.decoder,
         "engine": {k: v for k, v in settings.parts["engine"].items() if k != "device"},
         "sinks": settings.parts["sink"],
     }
@@ -69,7 +68,7 @@ def record(
         "config": {k: v for k, v in vars(settings).items() if k != "dry_run"},
         "fingerprint_of": determined_by,
         "device": device,
-        "decoder": DECODER,
+        "decoder": determined_by["decoder"],
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES},
         "git_revision": _git_revision(),

@@ -3,15 +3,16 @@
 import os
 from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from queue import Full, Queue
 from threading import Event, Thread
 from typing import TypeVar
 
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.decoding import decode, read_header
 from pipeline.timing import StageTimer
-from pipeline.types import Batch, InputError, Item, Model, Shard, Source, Status
+from pipeline.types import Batch, Entry, InputError, Item, Model, Shard, Source, Status
 
 T = TypeVar("T")
 _AHEAD = 2  # decoded batches waiting for the forward pass
@@ -36,7 +37,7 @@ class Loader:
             yield from read_ahead((batch for shard in shards for batch in self._batches_of(shard, pool)), _AHEAD)
 
     def _batches_of(self, shard: Shard, pool: ThreadPoolExecutor) -> Iterator[Batch]:
-        items = [Item(shard.first_image_id + i, entry.key, size=entry.size) for i, entry in enumerate(shard.entries)]
+        items = [Item(shard.first_image_id + i, entry.key, entry=entry) for i, entry in enumerate(shard.entries)]
         list(pool.map(self._read_header, items))
         readable = [item for item in items if item.size_hw and item.status is Status.OK]
         failed = [item for item in items if item.status is not Status.OK]
@@ -48,34 +49,34 @@ class Loader:
             yield Batch(shard, failed)
 
     def _read_header(self, item: Item) -> None:
-        with self.timer.stage("read"):
-            try:
-                with self.source.open(item.key) as file:
-                    item.size_hw = read_header(file, self.max_pixels).size_hw
-            except (InputError, OSError) as error:
-                _fail(item, error)
-
-    def load(self, item: Item) -> Item:
-        """Read, decode and transform one image whose header is known."""
         try:
-            with self.timer.stage("read"), self.source.open(item.key) as file:
-                data = file.read()
-            if len(data) != item.size:
-                raise InputError(Status.CHANGED, f"the plan lists {item.size} bytes, the file has {len(data)}")
-            with self.timer.stage("decode"):
-                pixels = decode(data, self.max_pixels)
+            with self.timer.stage("read"):
+                item.size_hw = self.source.size_hw(_planned(item), self.max_pixels)
         except (InputError, OSError) as error:
             _fail(item, error)
-            return item
-        if pixels.shape[1:] != item.size_hw:
-            item.fail(Status.CORRUPT, f"the header says {item.size_hw}, the image is {tuple(pixels.shape[1:])} (h, w)")
-            return item
+
+    def load(self, items: Sequence[Item]) -> None:
+        """Read, decode and transform inputs that belong together and whose headers are known."""
+        read = self.source.read([_planned(item) for item in items], self.max_pixels, self.timer.stage)
+        for item, pixels in zip(items, read, strict=True):
+            if not isinstance(pixels, Tensor):
+                _fail(item, pixels)
+            elif pixels.shape[-2:] != item.size_hw:
+                item.fail(Status.CORRUPT, f"the header says {item.size_hw}, the image is {tuple(pixels.shape[-2:])} (h, w)")
+            else:
+                self._transform(item, pixels)
+
+    def _transform(self, item: Item, pixels: Tensor) -> None:
         with self.timer.stage("transform"):
             try:
                 item.pixels = self.model.preprocess(pixels)
             except Exception as error:  # noqa: BLE001 - the model's own code, e.g. 1 x 5000 pixels resized to 0 rows
-                item.fail(Status.MODEL_ERROR, f"preprocessing {tuple(item.size_hw)} (h, w): {error}")
-        return item
+                item.fail(Status.MODEL_ERROR, f"preprocessing {item.size_hw} (h, w): {error}")
+
+
+def _planned(item: Item) -> Entry:
+    assert item.entry is not None, "a loader's items come from a plan"  # noqa: S101
+    return item.entry
 
 
 def _fail(item: Item, error: InputError | OSError) -> None:
@@ -96,10 +97,13 @@ class _Images(Dataset[Item]):
         return len(self.items)
 
     def __getitem__(self, index: int) -> Item:
-        return self.loader.load(self.items[index])
+        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[Item]:
-        return list(self.pool.map(self.__getitem__, indices))
+        batch = [self.items[index] for index in indices]
+        groups = [list(group) for _, group in groupby(batch, lambda item: self.loader.source.together(_planned(item)))]
+        list(self.pool.map(self.loader.load, groups))
+        return batch
 
 
 def bucket_batches(buckets: Sequence[Hashable], batch_size: int) -> list[list[int]]:

@@ -20,6 +20,7 @@ _TASKS_OF_FAMILY = {
     "": frozenset({"classify", "embed"}),
     "detection": frozenset({"detect"}),
     "segmentation": frozenset({"segment"}),
+    "video": frozenset({"video"}),
 }
 EMBEDDED = "codes"  # the detector in data/, for the samples and for codes in photographs
 

@@ -25,11 +25,11 @@ class Classifier(nn.Module):
         find_head(network).register_forward_pre_hook(self._keep_input)
 
     def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[SizeHW]) -> Outputs:
-        logits = self.network(torch.stack(list(inputs)))  # (B, 3, H, W) -> (B, C)
+        logits = self.network(torch.stack(list(inputs)))  # (B, 3, H, W), or (B, 3, T, H, W) -> (B, C)
         before, self._before_head = self._before_head, None
         if before is None:
             raise RuntimeError("the network did not call its classifying layer")
-        embeddings = before.mean(dim=(2, 3)) if before.dim() == 4 else before  # squeezenet classifies by a convolution
+        embeddings = before.flatten(2).mean(dim=2) if before.dim() > 2 else before  # some classify by a convolution
         return [{"logits": one, "embedding": vector} for one, vector in zip(logits, embeddings, strict=True)]
 
     def bucket(self, size_hw: SizeHW) -> Hashable:
@@ -59,12 +59,12 @@ def without_data() -> Iterator[None]:
         nn.Module.register_parameter, nn.Module.register_buffer = parameter, buffer  # type: ignore[method-assign]
 
 
-def find_head(network: nn.Module) -> nn.Linear | nn.Conv2d:
+def find_head(network: nn.Module) -> nn.Linear | nn.Conv2d | nn.Conv3d:
     """The layer that gives the logits: the last linear or convolutional one that is no auxiliary head."""
     layers = [
         module
         for name, module in network.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d) and not name.casefold().startswith("aux")
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and not name.casefold().startswith("aux")
     ]
     if not layers:
         raise ValueError(f"{type(network).__name__} has no linear or convolutional layer")

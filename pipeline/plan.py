@@ -1,6 +1,7 @@
 """The frozen list of inputs, cut into shards. On disk and streamed: never a list of paths in memory.
 
-`plan/part-NNNNN.parquet` holds key, size and modification time in the order of the keys; one row group is one shard.
+`plan/part-NNNNN.parquet` holds key, size, modification time and what else the source knows of each input, in the order of
+the keys; one row group is one shard.
 `plan/plan.json` names the parts and is replaced last, so a plan is whole or absent. Files that come later become further
 parts: what was cut is never cut anew.
 """
@@ -9,7 +10,7 @@ import json
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
@@ -75,7 +76,7 @@ class Difference:
 
     new: int = 0
     changed: dict[str, Entry] = field(default_factory=dict)
-    removed: list[str] = field(default_factory=list)
+    removed: dict[str, Entry] = field(default_factory=dict)
 
 
 def load_plan(folder: RunFolder) -> Plan:
@@ -87,15 +88,16 @@ def load_plan(folder: RunFolder) -> Plan:
 def freeze(folder: RunFolder, source: Source, shard_size: int, limit: int | None, accept_changes: bool) -> Plan:
     """Write the plan, or add what the source has got since. Raises InputChanged, and ConfigError for an empty input."""
     plan = load_plan(folder)
+    schema = pa.schema([*_SCHEMA, *source.columns])
     if not plan.parts:
-        parts = _stage(plan, islice(source.entries(), limit), shard_size)
+        parts = _stage(plan, islice(source.entries(), limit), shard_size, schema)
         if not parts:
-            raise ConfigError(f"No images found in {source.identity.partition(':')[2]}. See the README for the file types.")
+            raise ConfigError(nothing_found(source))
         return _publish(plan, parts)
     difference = Difference()
     new = additions(plan.entries(), source.entries(), difference)
     room = None if limit is None else max(0, limit - plan.n_images)
-    parts = _stage(plan, islice(new, room), shard_size)
+    parts = _stage(plan, islice(new, room), shard_size, schema)
     deque(new, maxlen=0)  # to the end, for the differences
     if difference.changed or difference.removed:
         if not accept_changes:
@@ -126,7 +128,7 @@ def additions(planned: Iterable[Entry], listed: Iterable[Entry], difference: Dif
 
 def _note_removed(difference: Difference, entry: Entry) -> None:
     if entry.size != _GONE:  # else its absence was accepted before
-        difference.removed.append(entry.key)
+        difference.removed[entry.key] = entry
 
 
 def _describe(difference: Difference, folder: RunFolder) -> str:
@@ -141,22 +143,23 @@ def _describe(difference: Difference, folder: RunFolder) -> str:
 
 def _record(plan: Plan, difference: Difference) -> None:
     """Accept the differences: the plan lists the changed inputs as they are now, in their old places."""
-    now = difference.changed | {key: Entry(key, _GONE, 0) for key in difference.removed}
+    now = difference.changed | {key: replace(entry, size=_GONE, mtime_ns=0) for key, entry in difference.removed.items()}
     for part in plan.parts:
         staged = plan.folder.staging / part.file
         staged.parent.mkdir(parents=True, exist_ok=True)
         with (
             pq.ParquetFile(plan.folder.path / part.file) as file,
-            pq.ParquetWriter(staged, _SCHEMA, compression="zstd") as writer,
+            pq.ParquetWriter(staged, file.schema_arrow, compression="zstd") as writer,
         ):
             for i in range(part.shards):
                 table = file.read_row_group(i)
                 entries = [now.get(entry.key, entry) for entry in _entries(table)]
-                writer.write_table(_table(entries, table["image_id"][0].as_py()), row_group_size=len(entries))
+                rewritten = _table(entries, table["image_id"][0].as_py(), table.schema)
+                writer.write_table(rewritten, row_group_size=len(entries))
         plan.folder.publish_file(part.file)
 
 
-def _stage(plan: Plan, entries: Iterator[Entry], shard_size: int) -> list[Part]:
+def _stage(plan: Plan, entries: Iterator[Entry], shard_size: int, schema: pa.Schema) -> list[Part]:
     """Write `entries` as further parts below the staging folder, where nobody looks for them yet."""
     parts: list[Part] = []
     first = next(entries, None)
@@ -168,10 +171,10 @@ def _stage(plan: Plan, entries: Iterator[Entry], shard_size: int) -> list[Part]:
         staged.parent.mkdir(parents=True, exist_ok=True)
         shards = images = 0
         shard = [first]
-        with pq.ParquetWriter(staged, _SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(staged, schema, compression="zstd") as writer:
             while shard and shards < _SHARDS_PER_PART:
                 shard += islice(entries, shard_size - len(shard))
-                writer.write_table(_table(shard, first_image_id + images), row_group_size=shard_size)
+                writer.write_table(_table(shard, first_image_id + images, schema), row_group_size=shard_size)
                 images += len(shard)
                 shards += 1
                 shard = list(islice(entries, 1))
@@ -191,16 +194,19 @@ def _publish(plan: Plan, parts: list[Part]) -> Plan:
     return extended
 
 
-def _table(entries: list[Entry], first_image_id: int) -> pa.Table:
-    columns = [
-        range(first_image_id, first_image_id + len(entries)),
-        [entry.key for entry in entries],
-        [entry.size for entry in entries],
-        [entry.mtime_ns for entry in entries],
-    ]
-    return pa.table([pa.array(c, field.type) for c, field in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA)
+def _table(entries: list[Entry], first_image_id: int, schema: pa.Schema) -> pa.Table:
+    ids = range(first_image_id, first_image_id + len(entries))
+    rows = [(i, entry.key, entry.size, entry.mtime_ns, *entry.carried) for i, entry in zip(ids, entries, strict=True)]
+    columns = zip(*rows, strict=True)
+    return pa.table([pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)], schema=schema)
 
 
 def _entries(table: pa.Table) -> Iterator[Entry]:
-    columns = (table[name].to_pylist() for name in ("key", "size", "mtime_ns"))
-    return (Entry(*row) for row in zip(*columns, strict=True))
+    """The columns after the plan's own are the source's."""
+    columns = (column.to_pylist() for column in table.columns[1:])
+    return (Entry(key, size, mtime_ns, tuple(carried)) for key, size, mtime_ns, *carried in zip(*columns, strict=True))
+
+
+def nothing_found(source: Source) -> str:
+    kind, _, where = source.identity.partition(":")
+    return f"No inputs found in {where} (source={kind}). The README names the file types."

@@ -17,11 +17,12 @@ from pipeline.identity import determinants, merge_record, record, run_name
 from pipeline.loading import Loader
 from pipeline.models import model_format
 from pipeline.parts import build
-from pipeline.plan import Plan, freeze, load_plan
+from pipeline.plan import Plan, freeze, load_plan, nothing_found
 from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.shard import ShardRunner
 from pipeline.summary import plan_text, summary_text
+from pipeline.table import with_columns
 from pipeline.types import Engine, Format, ModelSpec, Source, Task
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def run(settings: Settings) -> str:
     if settings.dry_run:
         return plan_text(settings, parts.spec, parts.filters, parts.source, load_plan(folder), folder)
     if not folder.path.is_dir() and next(parts.source.entries(), None) is None:
-        raise ConfigError(f"No images found in {settings.input}. The README names the file types.")
+        raise ConfigError(nothing_found(parts.source))
     with folder.locked():
         plan = freeze(folder, parts.source, settings.shard_size, settings.limit, settings.changed == "accept")
         todo = remaining(plan, folder)
@@ -71,8 +72,21 @@ def assemble(settings: Settings) -> Parts:
     if settings.task not in spec.tasks:
         raise ConfigError(f"model={spec.name} does {', '.join(sorted(spec.tasks))}, not task={settings.task}.")
     task = build(settings.parts["task"], spec=spec)
+    check_clips(settings, task, source, spec)
+    with_columns(task.schema, source.columns)  # refuses names that are taken
     filters = build_filters(settings, task, spec.categories)
     return Parts(source, model, spec, task, filters, build(settings.parts["engine"]))
+
+
+def check_clips(settings: Settings, task: Task, source: Source, spec: ModelSpec) -> None:
+    """Raise ConfigError where the source's inputs are not what the task takes."""
+    if task.takes_clips and source.clip_length is None:
+        raise ConfigError(f"task={settings.task} takes clips of videos: say source=clips, or leave source= out.")
+    if source.clip_length is not None and not task.takes_clips:
+        raise ConfigError(f"source=clips is for task=video. For task={settings.task} on frames of videos say source=video.")
+    if source.clip_length is not None and source.clip_length < spec.least_frames:
+        given = f"source.length={source.clip_length}"
+        raise ConfigError(f"{given}: model={spec.name} takes clips of at least {spec.least_frames} frames.")
 
 
 def build_filters(settings: Settings, task: Task, categories: Sequence[str]) -> Filters:

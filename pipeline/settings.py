@@ -70,6 +70,8 @@ class Settings:
 def _fill_presets(values: dict[str, Any], presets: Mapping[str, Any]) -> None:
     if values["model"] is None:  # the samples' detector is for the samples: never used on a user's images unasked
         values["model"] = presets["sample_model" if values["input"] is None else "model"]
+    if values["input"] is None and presets.get("sample_model") is None:
+        raise ConfigError("This task has no samples to run on: say input=FOLDER.")
     values["input"] = values["input"] or str(resource("data") / "samples")
     for key in ("batch_size", "min_score", "top_k"):
         if values[key] is None:

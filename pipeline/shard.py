@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -11,12 +11,11 @@ import pyarrow as pa
 import torch
 
 from pipeline.commit import RunFolder
-from pipeline.decoding import decode
 from pipeline.errors import PipelineError
 from pipeline.loading import Loader
 from pipeline.plan import Plan
 from pipeline.progress import Progress
-from pipeline.table import image_rows, images_schema
+from pipeline.table import carry, image_rows, images_schema, with_columns
 from pipeline.types import Batch, Engine, Filter, Item, Outputs, Shard, Sink, SinkContext, SinkWriter, Status, Task
 
 log = logging.getLogger(__name__)
@@ -37,9 +36,12 @@ class ShardRunner:
     progress: Progress
     _a_forward_succeeded: bool = field(default=False, init=False)
 
+    def __post_init__(self) -> None:
+        self.schema = with_columns(self.task.schema, self.loader.source.columns)  # of the predictions
+
     def run(self, shard_ids: Iterable[int]) -> None:
         timer = self.loader.timer
-        images = images_schema(self.task.schema)
+        images = images_schema(self.schema)
         with ShardWriter(self) as writer, closing(self.loader.batches(map(self.plan.shard, shard_ids))) as batches:
             for batch in timer.waiting("wait", batches):
                 predictions = self._predict(batch)
@@ -55,7 +57,9 @@ class ShardRunner:
         for item in good:
             item.pixels = None  # the tables wait for the writer, the images need not
         with self.loader.timer.stage("rows"):
-            return self.keep(self.task.rows(outputs, good)) if good else self.task.schema.empty_table()
+            if not good:
+                return self.schema.empty_table()
+            return carry(self.keep(self.task.rows(outputs, good)), good, self.schema)
 
     def _forward(self, items: Sequence[Item]) -> Outputs:
         """Outputs of the items that the model could take, in order. A batch that fails is halved until the culprit is
@@ -85,7 +89,8 @@ class ShardRunner:
 
     def _probe(self, error: Exception) -> None:
         """Before an image is blamed: a model that cannot take a plain grey picture either is itself broken."""
-        grey = torch.full((3, 256, 256), 127, dtype=torch.uint8)
+        frames = self.loader.source.clip_length
+        grey = torch.full((3, 256, 256) if frames is None else (frames, 3, 256, 256), 127, dtype=torch.uint8)
         try:
             self.engine.forward([self.loader.model.preprocess(grey)], [(256, 256)])
         except Exception:  # noqa: BLE001
@@ -182,15 +187,18 @@ class ShardWriter:
     def _open(self, shard: Shard) -> None:
         runner = self.runner
         self._stage, self._rows, self._stack = runner.folder.stage(shard.shard_id), 0, ExitStack()
-        context = SinkContext(self._stage, shard.shard_id, runner.task.schema, self._draw, self._read_image)
+        context = SinkContext(self._stage, shard.shard_id, runner.schema, self._draw, self._read_image)
         self._writers = [self._stack.enter_context(sink.open(context)) for sink in runner.sinks]
-        self._shard = shard
+        self._shard, self._entries = shard, {entry.key: entry for entry in shard.entries}
 
     def _draw(self, image: torch.Tensor, rows: pa.Table) -> torch.Tensor:
         with self.runner.loader.timer.stage("draw"):
             return self.runner.task.draw(image, rows)
 
     def _read_image(self, key: str) -> torch.Tensor:
+        """(3, H, W) uint8 RGB; of a clip its middle frame."""
         loader = self.runner.loader
-        with loader.source.open(key) as file:
-            return decode(file.read(), loader.max_pixels)
+        (pixels,) = loader.source.read([self._entries[key]], loader.max_pixels, lambda stage: nullcontext())
+        if not isinstance(pixels, torch.Tensor):
+            raise pixels
+        return pixels if pixels.dim() == 3 else pixels[len(pixels) // 2]

@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.types import IMAGES_SCHEMA, SCHEMA_VERSION, Item, Outputs, Status
 
 BOX = ("x_min", "y_min", "x_max", "y_max")  # pixels of the upright original
 CLASS_NAME = pa.dictionary(pa.int32(), pa.string())
+_CARRIED = {b"from": b"source"}
 _STATUSES = [status.value for status in Status]
 
 
@@ -51,8 +52,36 @@ def categories_of(schema: pa.Schema) -> tuple[str, ...]:
     return tuple(json.loads(schema.metadata[b"categories"]))
 
 
+def carried_field(name: str, kind: pa.DataType) -> pa.Field:
+    """A column that a source carries into every row; the mark stays in the files."""
+    return pa.field(name, kind, metadata=_CARRIED)
+
+
+def with_columns(schema: pa.Schema, columns: Sequence[pa.Field]) -> pa.Schema:
+    """A task's schema with the source's columns after its own. Raises ConfigError for a name that is taken."""
+    taken = {column.name for column in columns} & {*schema.names, *IMAGES_SCHEMA.names}
+    if taken:
+        raise ConfigError(f"The source's columns {sorted(taken)} have names that the tables use themselves; rename them.")
+    return pa.schema([*schema, *columns], metadata=schema.metadata)
+
+
 def images_schema(predictions_schema: pa.Schema) -> pa.Schema:
-    return IMAGES_SCHEMA.with_metadata(predictions_schema.metadata)
+    """The schema of `images` beside these predictions: the source's columns are in both."""
+    carried = [column for column in predictions_schema if column.metadata == _CARRIED]
+    return pa.schema([*IMAGES_SCHEMA, *carried], metadata=predictions_schema.metadata)
+
+
+def carry(rows: pa.Table, items: Sequence[Item], schema: pa.Schema) -> pa.Table:
+    """Rows of these items, any number for each, with the source's columns after their own; `schema` is the result's."""
+    names = schema.names[rows.num_columns :]
+    if not names:
+        return rows
+    item_of = {item.image_id: i for i, item in enumerate(items)}
+    at = pa.array([item_of[i] for i in rows["image_id"].to_pylist()], pa.int64())
+    values = list(zip(*(item.entry.carried for item in items if item.entry), strict=True))
+    for name, column in zip(names, values, strict=True):
+        rows = rows.append_column(schema.field(name), pa.array(column, schema.field(name).type).take(at))
+    return rows.cast(schema)
 
 
 def class_columns(
@@ -85,7 +114,7 @@ def image_rows(items: Sequence[Item], predictions: pa.Table, schema: pa.Schema) 
     ok = [item.status is Status.OK for item in items]
     statuses = pa.array([_STATUSES.index(item.status) for item in items], pa.int8())
     sizes = [item.size_hw or (None, None) for item in items]
-    return pa.table(
+    rows = pa.table(
         {
             "image_id": pa.array([item.image_id for item in items], pa.int64()),
             "key": pa.array([item.key for item in items], pa.string()),
@@ -98,8 +127,9 @@ def image_rows(items: Sequence[Item], predictions: pa.Table, schema: pa.Schema) 
                 pa.int32(),
             ),
         },
-        schema=schema,
+        schema=IMAGES_SCHEMA,
     )
+    return carry(rows, items, schema).replace_schema_metadata(schema.metadata)
 
 
 def _metadata(task: str, categories: Sequence[str], more: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 from torch import Tensor, nn
@@ -59,6 +59,7 @@ class Entry:
     key: str
     size: int  # bytes
     mtime_ns: int
+    carried: tuple[Any, ...] = ()  # values of the source's own columns, which go into every row of this input
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ class Item:
     size_hw: tuple[int, int] | None = None  # upright frame, pixels
     status: Status = Status.OK
     error: str | None = None
-    pixels: Tensor | None = field(default=None, repr=False)  # the model's input, (3, H, W)
-    size: int | None = None  # bytes, as planned
+    pixels: Tensor | None = field(default=None, repr=False)  # the model's input, (3, h, w); of a clip (3, T, h, w)
+    entry: Entry | None = None  # as planned
 
     def fail(self, status: Status, message: str) -> None:
         """Turn this input into a failed row. The message is kept to one printable line."""
@@ -111,6 +112,7 @@ class ModelSpec:
     preprocessing: str
     keypoint_names: tuple[str, ...] = ()
     embedding_dim: Callable[[], int] | None = None  # builds the network without data, so it is asked for only when needed
+    least_frames: int = 1  # of a clip
 
 
 Outputs = list[dict[str, Tensor]]  # one dict per image, on the CPU
@@ -124,7 +126,8 @@ class Model:
     {probabilities (C, h, w)}."""
 
     network: nn.Module
-    preprocess: Callable[[Tensor], Tensor]  # (3, H, W) uint8 RGB -> (3, h, w) float32; runs in decoding threads
+    # (3, H, W) uint8 RGB -> (3, h, w) float32, of a clip (T, 3, H, W) -> (3, T, h, w); runs in decoding threads
+    preprocess: Callable[[Tensor], Tensor]
     bucket: Callable[[tuple[int, int]], Hashable]  # size_hw -> equal for images that may share a batch
     weights_sha256: str | None = None  # None: random weights
     full_precision_only: bool = False  # e.g. an int8 program
@@ -140,17 +143,33 @@ class Format(Protocol):
     def load(self) -> Model: ...
 
 
-class Source(Protocol):
-    """Where images come from. `identity` says which collection it is (part of the fingerprint)."""
+Stage = Callable[[str], AbstractContextManager[None]]  # times what is done inside, under the stage's name
 
-    identity: str
+
+class Source(Protocol):
+    """Where inputs come from. One whose inputs are image files derives from `images.ImageFiles` and adds but `entries` and
+    `open`."""
+
+    identity: str  # which collection it is (part of the fingerprint)
+    decoder: str  # what makes pixels of its bytes, with versions
+    columns: Sequence[pa.Field]  # what its entries carry into every row, made by `table.carried_field`
+    clip_length: int | None  # frames of each input; None: inputs are images
 
     def entries(self) -> Iterator[Entry]:
-        """Every input once, streamed, sorted by key; nothing is opened."""
+        """Every input once, streamed, sorted by key."""
         ...
 
-    def open(self, key: str) -> BinaryIO:
-        """The input's bytes. Raises InputError."""
+    def size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
+        """Of the upright frame, in pixels, from the header. Raises InputError and OSError."""
+        ...
+
+    def together(self, entry: Entry) -> Hashable:
+        """Entries of one value are decoded by one call, in order, because that is cheaper: frames of one video."""
+        ...
+
+    def read(self, entries: Sequence[Entry], max_pixels: int, stage: Stage) -> Iterator[Tensor | InputError | OSError]:
+        """What each of the entries, which belong together, holds: (3, H, W) uint8 RGB, upright, of a clip (T, 3, H, W); or
+        why it cannot be had. Times its stages `read` and `decode`."""
         ...
 
 
@@ -160,6 +179,7 @@ class Task(Protocol):
     name: str
     filters: frozenset[str]
     schema: pa.Schema
+    takes_clips: bool  # inputs are clips of a video, not images
 
     def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table: ...
     def draw(self, image: Tensor, rows: pa.Table) -> Tensor:

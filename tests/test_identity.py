@@ -10,7 +10,7 @@ from pipeline.types import ModelSpec
 from tests.conftest import settings_for
 
 SPEC = ModelSpec("net", frozenset({"detect"}), ("__background__", "cat"), "COCO_V1", "net-1234.pth", "resize 800")
-SOURCE = SimpleNamespace(identity="folder:/photos")
+SOURCE = SimpleNamespace(identity="folder:/photos", decoder="jpeg: one, rest: pillow 13")
 
 
 def name(*overrides, spec=SPEC, source=SOURCE):
@@ -85,7 +85,7 @@ def test_how_the_weights_are_called_does_not_matter(base):
 
 
 def test_another_input_makes_another_run(base):
-    assert name(source=SimpleNamespace(identity="folder:/other")) != base
+    assert name(source=SimpleNamespace(identity="folder:/other", decoder=SOURCE.decoder)) != base
 
 
 def test_another_task_makes_another_run():
@@ -93,9 +93,8 @@ def test_another_task_makes_another_run():
     assert len(names) == 3
 
 
-def test_another_decoder_makes_another_run(base, monkeypatch):
-    monkeypatch.setattr("pipeline.identity.DECODER", "jpeg: another, rest: pillow 1")
-    assert name() != base
+def test_another_decoder_makes_another_run(base):
+    assert name(source=SimpleNamespace(identity=SOURCE.identity, decoder="jpeg: another, rest: pillow 1")) != base
 
 
 def test_the_name_is_the_same_in_every_process(base):

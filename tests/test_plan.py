@@ -20,6 +20,7 @@ class Listed:
     sizes: dict[str, int] = field(default_factory=dict)
     identity: str = "folder:/somewhere"
     drawn: int = 0
+    columns: tuple = ()
 
     def entries(self):
         for name in sorted(self.names):
@@ -52,7 +53,7 @@ def test_a_folder_without_a_plan_has_an_empty_one(tmp_path):
 
 def test_an_empty_input_is_refused_and_leaves_no_plan(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    with pytest.raises(ConfigError, match="No images found in /somewhere"):
+    with pytest.raises(ConfigError, match="No inputs found in /somewhere"):
         freeze(folder, Listed([]), 4, None, False)
     assert load_plan(folder).parts == ()
 

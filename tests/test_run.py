@@ -181,7 +181,7 @@ def test_a_wrong_setting_is_refused_before_any_weights_are_loaded(
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").write_text("hello")
-    with pytest.raises(ConfigError, match="No images found"):
+    with pytest.raises(ConfigError, match="No inputs found"):
         run(settings_for("model=codes", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}"))
 
 

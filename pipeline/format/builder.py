@@ -72,6 +72,7 @@ class Builder:
             weights_id=weights_id,
             preprocessing=f"{self.name} {self.transform!r} channels={self.settings.channels}",
             keypoint_names=tuple(self.like.meta.get("keypoint_names", ())),
+            least_frames=self.like.meta.get("min_temporal_size", 1),
             embedding_dim=self._embedding_dim if "embed" in tasks_of(self.name) else None,
         )
 

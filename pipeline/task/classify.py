@@ -19,6 +19,7 @@ class Classify:
     """
 
     name = "classify"
+    takes_clips = False
     filters = frozenset({"classes", "exclude", "min_score", "top_k"})
 
     def __init__(self, spec: ModelSpec, top_k: int) -> None:

@@ -15,6 +15,7 @@ class Detect:
     """One row per detection, best score first within an image."""
 
     name = "detect"
+    takes_clips = False
     filters = frozenset({"classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections"})
 
     def __init__(self, spec: ModelSpec) -> None:

@@ -17,6 +17,7 @@ class Embed:
     """One row per image: `embedding`, and as its class the most probable one. `normalize` scales vectors to length 1."""
 
     name = "embed"
+    takes_clips = False
     filters = frozenset({"classes", "exclude", "min_score"})
 
     def __init__(self, spec: ModelSpec, normalize: bool) -> None:

@@ -17,6 +17,7 @@ class Instances:
     """One row per instance, best score first within an image; masks as COCO RLE of the whole upright original."""
 
     name = "instances"
+    takes_clips = False
     filters = frozenset({"classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections"})
 
     def __init__(self, spec: ModelSpec) -> None:

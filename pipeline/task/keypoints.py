@@ -34,6 +34,7 @@ class Keypoints:
     of the file's metadata `keypoint_names`, which is torchvision's."""
 
     name = "keypoints"
+    takes_clips = False
     filters = frozenset({"classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections"})
 
     def __init__(self, spec: ModelSpec) -> None:

@@ -18,6 +18,7 @@ class Segment:
     class over its pixels."""
 
     name = "segment"
+    takes_clips = False
     filters = frozenset({"classes", "exclude", "min_score"})
 
     def __init__(self, spec: ModelSpec) -> None:

@@ -36,11 +36,24 @@ def refusal(source, key):
 # --- the root
 
 
-@pytest.mark.parametrize(("name", "said"), [("absent", "does not exist"), ("file.jpg", "is not a folder")])
-def test_a_root_that_is_no_folder_is_refused(tmp_path, name, said):
-    (tmp_path / "file.jpg").touch()
-    with pytest.raises(ConfigError, match=f"^input=.*{name}.*{said}.*Expected a folder"):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("absent", "does not exist"), ("fifo", "is not a folder"), ("file.txt", r"images, or a file ending in .*\.png")],
+)
+def test_a_root_that_is_no_folder_and_no_image_is_refused(tmp_path, name, said):
+    (tmp_path / "file.txt").touch()
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ConfigError, match=f"^input=.*{name}.*{said}"):
         Folder(str(tmp_path / name))
+
+
+def test_one_image_is_a_collection_too(tmp_path):
+    tree(tmp_path, "a.jpg", "b.jpg")
+    source = Folder(str(tmp_path / "b.jpg"))
+    (entry,) = source.entries()
+    assert (entry.key, entry.size) == ("b.jpg", 5) and source.identity == f"folder:{tmp_path.resolve() / 'b.jpg'}"
+    with source.open("b.jpg") as file:
+        assert file.read() == b"b.jpg"
 
 
 def test_the_identity_is_the_resolved_path(tmp_path, monkeypatch):
