@@ -41,3 +41,6 @@ class ImageFiles:
                 yield error
             else:
                 yield pixels
+
+    def close(self) -> None:
+        """Nothing stays open."""

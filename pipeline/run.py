@@ -5,6 +5,7 @@ settings -> model (names only) -> source -> run folder -> plan -> model (weights
 
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -43,6 +44,12 @@ class Parts:
 def run(settings: Settings) -> str:
     """Annotate, or resume, or find it complete. Returns the text for the user."""
     parts = assemble(settings)
+    with closing(parts.source):
+        return annotate(settings, parts)
+
+
+def annotate(settings: Settings, parts: Parts) -> str:
+    """The run folder, the plan, and the shards that are not complete yet."""
     determined_by = determinants(settings, parts.spec, parts.source)
     folder = RunFolder(Path(settings.output).expanduser() / run_name(determined_by))
     if settings.dry_run:
@@ -84,9 +91,10 @@ def check_clips(settings: Settings, task: Task, source: Source, spec: ModelSpec)
         raise ConfigError(f"task={settings.task} takes clips of videos: say source=clips, or leave source= out.")
     if source.clip_length is not None and not task.takes_clips:
         raise ConfigError(f"source=clips is for task=video. For task={settings.task} on frames of videos say source=video.")
-    if source.clip_length is not None and source.clip_length < spec.least_frames:
-        given = f"source.length={source.clip_length}"
-        raise ConfigError(f"{given}: model={spec.name} takes clips of at least {spec.least_frames} frames.")
+    if source.clip_length is not None and source.clip_length not in spec.clip_lengths:
+        lengths = spec.clip_lengths
+        expected = f"{'at least ' if len(lengths) > 1 else ''}{lengths.start}"
+        raise ConfigError(f"source.length={source.clip_length}: model={spec.name} takes clips of {expected} frames.")
 
 
 def build_filters(settings: Settings, task: Task, categories: Sequence[str]) -> Filters:

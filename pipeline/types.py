@@ -112,7 +112,7 @@ class ModelSpec:
     preprocessing: str
     keypoint_names: tuple[str, ...] = ()
     embedding_dim: Callable[[], int] | None = None  # builds the network without data, so it is asked for only when needed
-    least_frames: int = 1  # of a clip
+    clip_lengths: range = range(1, 1 << 16)  # frames that its clips may have
 
 
 Outputs = list[dict[str, Tensor]]  # one dict per image, on the CPU
@@ -170,6 +170,10 @@ class Source(Protocol):
     def read(self, entries: Sequence[Entry], max_pixels: int, stage: Stage) -> Iterator[Tensor | InputError | OSError]:
         """What each of the entries, which belong together, holds: (3, H, W) uint8 RGB, upright, of a clip (T, 3, H, W); or
         why it cannot be had. Times its stages `read` and `decode`."""
+        ...
+
+    def close(self) -> None:
+        """Close what is kept open between reads."""
         ...
 
 

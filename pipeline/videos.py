@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.errors import ConfigError
 from pipeline.listing import Listing
 from pipeline.types import Entry, InputError, Stage, Status
-from pipeline.video import SUFFIXES, VIDEO_DECODER, Frames, Index, open_frames, read_index
+from pipeline.video import SUFFIXES, VIDEO_DECODER, Frames, Index, read_index
 
 _OPEN = 4  # videos that are kept open, so that the next frames need no seeking
 
@@ -32,7 +32,7 @@ class Sample:
 class VideoFiles:
     """Base of a source: it adds `identity`, `own_columns`, `clip_length` and `samples`.
 
-    A part's key is `<the video's path>/<number>`. A video of which no part can be had, or which ends before its header says,
+    A part's key is `<the video's path>/<number>`. A video of which no part can be had, or which ends before it should,
     has a row of its own with the key `<the video's path>/`; the parts that are there have theirs besides.
     """
 
@@ -62,7 +62,7 @@ class VideoFiles:
             except (InputError, OSError):  # said again, in its row, when its turn comes
                 yield self._entry(video, "", ())
                 continue
-            if len(index) < index.promised:
+            if index.incomplete:
                 yield self._entry(video, "", ())
             for number, sample in samples.items():
                 yield self._entry(video, f"{number:08d}", sample.carried)
@@ -71,9 +71,8 @@ class VideoFiles:
         video, number = _split(entry)
         index, _ = self._samples_of(video)
         height, width = index.size_hw
-        if number is None and len(index) < index.promised:
-            said = f"the file ends early: its header tells of {index.promised} frames, {len(index)} are there"
-            raise InputError(Status.TRUNCATED, said, index.size_hw)
+        if number is None and index.incomplete:
+            raise InputError(Status.TRUNCATED, index.incomplete, index.size_hw)
         if number is None:
             raise InputError(Status.CHANGED, "the video could not be read when the plan was made", index.size_hw)
         if height * width > max_pixels:
@@ -95,6 +94,12 @@ class VideoFiles:
             else:
                 yield pixels
 
+    def close(self) -> None:
+        with self._lock:
+            for _, frames in self._idle:
+                frames.close()
+            self._idle.clear()
+
     def _decode(self, entry: Entry) -> Tensor:
         video, number = _split(entry)
         index, samples = self._samples_of(video)
@@ -115,7 +120,7 @@ class VideoFiles:
             found = max(idle, key=lambda one: one[1].at, default=None)
             if found:
                 self._idle.remove(found)
-        frames = found[1] if found else open_frames(self._open(video), index)
+        frames = found[1] if found else Frames(self._open(video), index)
         try:
             yield frames
         finally:
@@ -126,7 +131,7 @@ class VideoFiles:
             for _, old in surplus:
                 old.close()
 
-    def _open(self, video: Entry) -> Any:
+    def _open(self, video: Entry) -> BinaryIO:
         file = self.listing.open(video.key)
         size = file.seek(0, 2)
         if size != video.size:

@@ -35,7 +35,7 @@ def wake(model: nn.Module, run: Callable[[], object], heads: Iterable[nn.Module]
     """Give a random model something to say: batch norms get the statistics of real activations, and the score layers are
     scaled until their outputs have the standard deviation `spread`. Untouched, every score is the same and any
     comparison passes."""
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d)]
     for norm in norms:
         norm.momentum = None
         norm.reset_running_stats()

@@ -251,7 +251,7 @@ def test_additions(planned, listed, new, changed, removed):
     difference = Difference()
     found = [entry.key for entry in additions(entries(planned), entries(listed), difference)]
     assert found == list(new)
-    assert (list(difference.changed), difference.removed) == (list(changed), list(removed))
+    assert (list(difference.changed), list(difference.removed)) == (list(changed), list(removed))
     assert difference.new == len(new)
 
 
@@ -276,15 +276,15 @@ def on_disk(tmp_path, *names):
 def test_what_was_accepted_is_not_asked_again(tmp_path):
     folder, source = on_disk(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     freeze(folder, source, 2, None, accept_changes=False)
-    (source.root / "a.jpg").write_bytes(b"longer than before")
-    (source.root / "c.jpg").unlink()
+    (source.listing.root / "a.jpg").write_bytes(b"longer than before")
+    (source.listing.root / "c.jpg").unlink()
     with pytest.raises(InputChanged):
         freeze(folder, source, 2, None, accept_changes=False)
     freeze(folder, source, 2, None, accept_changes=True)
     plan = freeze(folder, source, 2, None, accept_changes=False)
     assert [entry.key for entry in plan.entries()] == ["a.jpg", "b.jpg", "c.jpg"]
     assert plan.shard(0).entries[0].size == len(b"longer than before")
-    (source.root / "c.jpg").write_bytes(b"back again")
+    (source.listing.root / "c.jpg").write_bytes(b"back again")
     with pytest.raises(InputChanged, match=r"c\.jpg"):
         freeze(folder, source, 2, None, accept_changes=False)
 
@@ -293,7 +293,7 @@ def test_a_limit_leaves_room_for_later_files(tmp_path):
     folder, source = on_disk(tmp_path, "a.jpg", "b.jpg")
     assert freeze(folder, source, 2, 3, accept_changes=False).n_images == 2
     for name in ("c.jpg", "d.jpg"):
-        (source.root / name).write_bytes(b"x")
+        (source.listing.root / name).write_bytes(b"x")
     assert freeze(folder, source, 2, 3, accept_changes=False).n_images == 3
     assert freeze(folder, source, 2, 3, accept_changes=False).n_images == 3
 

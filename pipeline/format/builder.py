@@ -72,7 +72,7 @@ class Builder:
             weights_id=weights_id,
             preprocessing=f"{self.name} {self.transform!r} channels={self.settings.channels}",
             keypoint_names=tuple(self.like.meta.get("keypoint_names", ())),
-            least_frames=self.like.meta.get("min_temporal_size", 1),
+            clip_lengths=self._clip_lengths(),
             embedding_dim=self._embedding_dim if "embed" in tasks_of(self.name) else None,
         )
 
@@ -114,6 +114,11 @@ class Builder:
         _warn_of_own_limits(network, self.settings.lowest_min_score, self.settings.max_detections)
         detector = Detector(network)
         return Model(detector, self._preprocess(detector.preprocess), detector.bucket, sha256)
+
+    def _clip_lengths(self) -> range:
+        """MViT, whose positions are learned, takes one length only; of others some take a least one."""
+        least = self.like.meta.get("min_temporal_size", 1)
+        return range(least, least + 1 if self.name.startswith("mvit") else 1 << 16)
 
     def _embedding_dim(self) -> int:
         """The number of features that the head gets, from the network built without data."""
