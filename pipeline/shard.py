@@ -186,9 +186,9 @@ class ShardWriter:
         self._writers = [self._stack.enter_context(sink.open(context)) for sink in runner.sinks]
         self._shard = shard
 
-    def _draw(self, image: torch.Tensor, rows: pa.Table) -> torch.Tensor:
+    def _draw(self, image: torch.Tensor, rows: pa.Table, long_side: int | None = None) -> torch.Tensor:
         with self.runner.loader.timer.stage("draw"):
-            return self.runner.task.draw(image, rows)
+            return self.runner.task.draw(image, rows, long_side)
 
     def _read_image(self, key: str) -> torch.Tensor:
         loader = self.runner.loader
