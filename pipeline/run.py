@@ -22,7 +22,7 @@ from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.shard import ShardRunner
 from pipeline.summary import plan_text, summary_text
-from pipeline.types import Engine, Format, ModelSpec, Source, Task
+from pipeline.types import Engine, Format, ModelSpec, Sink, Source, Task
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Parts:
     task: Task
     filters: Filters
     engine: Engine
+    sinks: Sequence[Sink]
 
 
 def run(settings: Settings) -> str:
@@ -72,7 +73,8 @@ def assemble(settings: Settings) -> Parts:
         raise ConfigError(f"model={spec.name} does {', '.join(sorted(spec.tasks))}, not task={settings.task}.")
     task = build(settings.parts["task"], spec=spec)
     filters = build_filters(settings, task, spec.categories)
-    return Parts(source, model, spec, task, filters, build(settings.parts["engine"]))
+    sinks = [build(node) for node in settings.parts["sink"].values() if node.get("enabled", True)]
+    return Parts(source, model, spec, task, filters, build(settings.parts["engine"]), sinks)
 
 
 def build_filters(settings: Settings, task: Task, categories: Sequence[str]) -> Filters:
@@ -97,7 +99,6 @@ def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], pla
     parts.engine.prepare(model)
     this = record(settings, parts.spec, determined_by, model.weights_sha256, parts.engine.device)
     folder.publish_json("run.json", merge_record(folder.path / "run.json", this))
-    sinks = [sink for node in settings.parts["sink"].values() if node.get("enabled", True) for sink in [build(node)]]
     committed = folder.committed()
     done = sum(size for shard_id, size in plan.shard_sizes() if shard_id in committed)
     return ShardRunner(
@@ -107,6 +108,6 @@ def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], pla
         engine=parts.engine,
         task=parts.task,
         keep=parts.filters.apply,
-        sinks=sinks,
+        sinks=parts.sinks,
         progress=Progress(done, plan.n_images, quiet=settings.log_level in ("warning", "error")),
     )
