@@ -33,10 +33,10 @@ def test_no_more_than_so_many_wait():
     giver = threading.Thread(target=give)
     giver.start()
     giver.join(0.2)  # time to give too much, if it would
-    assert len(given) == _MOST and done == []
+    at_the_gate = len(given), len(done)
     gate.set()
     giver.join(30)
-    assert len(given) == len(done) == _MOST + 5
+    assert at_the_gate[0] <= _MOST and at_the_gate[1] == 0 and len(given) == len(done) == _MOST + 5
 
 
 @pytest.mark.parametrize("later", [0, 3 * _MOST])
