@@ -23,14 +23,17 @@ class Canvas:
     """An image to draw on. Coordinates are pixels of the image as it was given; tiny images are enlarged by a whole
     factor and huge ones reduced, lines and letters grow with the result."""
 
-    def __init__(self, image: Tensor) -> None:
-        """`image`: (3, H, W) uint8 RGB."""
+    def __init__(self, image: Tensor, long_side: int | None = None) -> None:
+        """`image`: (3, H, W) uint8 RGB. `long_side`: pixels of the result's, whatever the image's."""
         height, width = image.shape[1:]
-        long_side = max(height, width)
-        self.scale = float(-(-_SMALLEST // long_side)) if long_side < _SMALLEST else min(1.0, _LARGEST / long_side)
+        given = max(height, width)
+        if long_side is not None:
+            self.scale = long_side / given
+        else:
+            self.scale = float(-(-_SMALLEST // given)) if given < _SMALLEST else min(1.0, _LARGEST / given)
         if self.scale != 1.0:
             size = [max(1, round(height * self.scale)), max(1, round(width * self.scale))]
-            mode = InterpolationMode.NEAREST if self.scale > 1 else InterpolationMode.BILINEAR
+            mode = InterpolationMode.NEAREST if self.scale.is_integer() else InterpolationMode.BILINEAR
             image = resize(image, size, interpolation=mode, antialias=True)
         self.image = image
         self.line = max(2, round(max(image.shape[1:]) / 400))
@@ -82,9 +85,9 @@ class Canvas:
     def _labels(self, corners: Sequence[tuple[float, float]], names: Sequence[str], labels: Sequence[str]) -> None:
         if not labels:
             return
-        labels = ["".join(letter if letter.isprintable() else " " for letter in label) for label in labels]
+        labels = [printable(label) for label in labels]
         height, width = self.image.shape[1:]
-        font = ImageFont.truetype(_font(), self.letter)
+        font = font_of(self.letter)
         anchors = []
         for (left, top), label in zip(corners, labels, strict=True):
             x = max(0.0, min(left, width - font.getlength(label) - 6))  # pushed back in from the right edge
@@ -128,6 +131,16 @@ def text_colour_on(background: Colour) -> Colour:
     """Black or white, whichever stands out (relative luminance by ITU-R BT.601)."""
     red, green, blue = background
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
+
+
+def printable(text: str) -> str:
+    """`text` in one line: line breaks and control characters become blanks."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def font_of(size: int) -> ImageFont.FreeTypeFont:
+    """The letters of every picture; `size` in points."""
+    return ImageFont.truetype(_font(), size)
 
 
 def _font() -> io.BytesIO:

@@ -38,6 +38,11 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def stops_a_run(error: BaseException) -> bool:
+    """Whether a picture failed for a reason that the next file will meet too: no room, or a failing device."""
+    return isinstance(error, OSError) and (is_full(error) or error.errno == errno.EIO)
+
+
 def nearest(name: str, choices: Iterable[str], most: int = 3) -> str:
     """` Did you mean 'a' or 'b'?`, or an empty string when nothing is near."""
     known = {choice.casefold(): choice for choice in choices}

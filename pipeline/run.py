@@ -24,7 +24,7 @@ from pipeline.settings import Settings
 from pipeline.shard import ShardRunner
 from pipeline.summary import plan_text, summary_text
 from pipeline.table import with_columns
-from pipeline.types import Engine, Format, ModelSpec, Source, Task
+from pipeline.types import Engine, Format, ModelSpec, Sink, Source, Task
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class Parts:
     task: Task
     filters: Filters
     engine: Engine
+    sinks: Sequence[Sink]
 
 
 def run(settings: Settings) -> str:
@@ -82,7 +83,8 @@ def assemble(settings: Settings) -> Parts:
     check_clips(settings, task, source, spec)
     with_columns(task.schema, source.columns)  # refuses names that are taken
     filters = build_filters(settings, task, spec.categories)
-    return Parts(source, model, spec, task, filters, build(settings.parts["engine"]))
+    sinks = [build(node) for node in settings.parts["sink"].values() if node.get("enabled", True)]
+    return Parts(source, model, spec, task, filters, build(settings.parts["engine"]), sinks)
 
 
 def check_clips(settings: Settings, task: Task, source: Source, spec: ModelSpec) -> None:
@@ -119,7 +121,6 @@ def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], pla
     parts.engine.prepare(model)
     this = record(settings, parts.spec, determined_by, model.weights_sha256, parts.engine.device)
     folder.publish_json("run.json", merge_record(folder.path / "run.json", this))
-    sinks = [sink for node in settings.parts["sink"].values() if node.get("enabled", True) for sink in [build(node)]]
     committed = folder.committed()
     done = sum(size for shard_id, size in plan.shard_sizes() if shard_id in committed)
     return ShardRunner(
@@ -129,6 +130,6 @@ def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], pla
         engine=parts.engine,
         task=parts.task,
         keep=parts.filters.apply,
-        sinks=sinks,
+        sinks=parts.sinks,
         progress=Progress(done, plan.n_images, quiet=settings.log_level in ("warning", "error")),
     )

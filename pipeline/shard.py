@@ -191,9 +191,9 @@ class ShardWriter:
         self._writers = [self._stack.enter_context(sink.open(context)) for sink in runner.sinks]
         self._shard, self._entries = shard, {entry.key: entry for entry in shard.entries}
 
-    def _draw(self, image: torch.Tensor, rows: pa.Table) -> torch.Tensor:
+    def _draw(self, image: torch.Tensor, rows: pa.Table, long_side: int | None = None) -> torch.Tensor:
         with self.runner.loader.timer.stage("draw"):
-            return self.runner.task.draw(image, rows)
+            return self.runner.task.draw(image, rows, long_side)
 
     def _read_image(self, key: str) -> torch.Tensor:
         """(3, H, W) uint8 RGB; of a clip its middle frame."""

@@ -186,8 +186,9 @@ class Task(Protocol):
     takes_clips: bool  # inputs are clips of a video, not images
 
     def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table: ...
-    def draw(self, image: Tensor, rows: pa.Table) -> Tensor:
-        """(3, H, W) uint8 RGB with its rows drawn on it; a new tensor, perhaps of another size."""
+    def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
+        """(3, H, W) uint8 RGB with its rows drawn on it; a new tensor whose long side has `long_side` pixels, or as many
+        as suit the image."""
         ...
 
 
@@ -198,6 +199,12 @@ class Engine(Protocol):
 
     def prepare(self, model: Model) -> None: ...
     def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> Outputs: ...
+
+
+class Draw(Protocol):
+    """A task's `draw`."""
+
+    def __call__(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor: ...
 
 
 class SinkWriter(Protocol):
@@ -213,7 +220,7 @@ class SinkContext:
     stage: Path  # a miniature run folder: what is written below it is published with the shard
     shard_id: int
     predictions_schema: pa.Schema
-    draw: Callable[[Tensor, pa.Table], Tensor]
+    draw: Draw
     read_image: Callable[[str], Tensor]  # key -> (3, H, W) uint8 RGB, upright
 
 

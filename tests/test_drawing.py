@@ -81,6 +81,46 @@ def test_a_box_is_drawn_where_it_is_in_the_original(height, width, box):
         assert abs(found - given * scale) <= 10
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "drawn"),
+    [
+        (1, 1, (320, 320)),
+        (1, 2000, (1, 320)),
+        (32, 64, (160, 320)),
+        (200, 100, (320, 160)),
+        (240, 320, (240, 320)),
+        (479, 640, (240, 320)),
+        (4000, 3000, (320, 240)),
+    ],
+)
+def test_a_long_side_that_is_asked_for_is_what_comes(height, width, drawn):
+    canvas = Canvas(grey(height, width), 320)
+    assert tuple(canvas.image.shape) == (3, *drawn) and canvas.image.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("side", [40, 256, 320, 500, 3000])
+def test_boxes_masks_and_points_are_at_their_places_whatever_the_size_drawn(side):
+    x1, x2 = side // 4, side // 4 * 3
+    mask = torch.zeros(1, side, side, dtype=torch.bool)
+    mask[:, x1:x2, x1:x2] = True
+    drawings = [Canvas(grey(side, side), 320) for _ in range(3)]
+    drawings[0].boxes(boxes((x1, x1, x2, x2)), ["dog"], [""])
+    drawings[1].masks(mask, ["dog"])
+    drawings[2].skeleton(np.array([[x1, x1], [x2, x2]], np.float32), [True, True], [], "dog")
+    for canvas in drawings:
+        ys, xs = torch.where((canvas.image != 128).any(dim=0))
+        assert abs(int(xs.min()) - 80) <= 4 and abs(int(xs.max()) - 240) <= 4 and abs(int(ys.max()) - 240) <= 4
+
+
+def test_a_thumbnails_letters_do_not_depend_on_the_size_of_the_photograph():
+    def painted(side):
+        canvas = Canvas(grey(side, side), 320)
+        canvas.list_of(["dog"], ["dog 0.90"])
+        return where(canvas.image, colour_of("dog"))
+
+    assert painted(320) == painted(3000) == painted(100) and painted(320)[3] >= 10
+
+
 def test_lines_and_letters_grow_with_the_image():
     sizes = [(canvas.line, canvas.letter) for canvas in (Canvas(grey(side, side)) for side in (300, 1000, 2560))]
     assert sizes == sorted(sizes) and sizes[0][0] >= 2 and sizes[0][1] >= 12 and sizes[0] < sizes[-1]

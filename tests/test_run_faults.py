@@ -45,7 +45,7 @@ def test_a_box_with_its_corners_exchanged_costs_no_run(
 def test_a_picture_that_cannot_be_drawn_costs_no_row(
     annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("pipeline.task.detect.Detect.draw", lambda self, image, rows: 1 / 0)
+    monkeypatch.setattr("pipeline.task.detect.Detect.draw", lambda *_: 1 / 0)
     run = annotate("model=codes", YARD)
     assert read(run, "images").num_rows == 3 and not (run / "overlays").exists()
     assert caplog.text.count("no overlay for") == 3

@@ -1,9 +1,7 @@
 """Each image with its predictions drawn on it."""
 
-import errno
 import logging
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
@@ -13,7 +11,8 @@ import pyarrow.compute as pc
 from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
-from pipeline.errors import is_full
+from pipeline.background import Background
+from pipeline.errors import stops_a_run
 from pipeline.keys import path_of
 from pipeline.types import SinkContext, Status
 
@@ -26,7 +25,6 @@ _FORMATS = {
 }  # what browsers show and Pillow writes well
 _SUFFIX = ".overlay.jpg"
 _LONGEST = 255  # bytes a file system takes for a name
-_IN_FLIGHT = 16
 
 
 class Overlays:
@@ -42,31 +40,20 @@ class Overlays:
 
     @contextmanager
     def open(self, context: SinkContext) -> Iterator["_Writer"]:
-        with ThreadPoolExecutor(1, thread_name_prefix="overlays") as pool:
-            writer = _Writer(self, context, pool)
-            try:
-                yield writer
-                writer.wait(0)
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        with Background("overlays") as thread:
+            yield _Writer(self, context, thread)
+            thread.finish()
 
 
 class _Writer:
-    def __init__(self, sink: Overlays, context: SinkContext, pool: ThreadPoolExecutor) -> None:
-        self.sink, self.context, self.pool = sink, context, pool
-        self.pending: list[Future[None]] = []
+    def __init__(self, sink: Overlays, context: SinkContext, thread: Background) -> None:
+        self.sink, self.context, self.thread = sink, context, thread
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
         for image_id, key, status in zip(*(images[c].to_pylist() for c in ("image_id", "key", "status")), strict=True):
             if status == Status.OK and (self.sink.limit is None or image_id < self.sink.limit):
                 rows = predictions.filter(pc.equal(predictions["image_id"], image_id))
-                self.pending.append(self.pool.submit(self._draw, key, rows))
-        self.wait(_IN_FLIGHT)
-
-    def wait(self, most: int) -> None:
-        """Until at most this many are pending, so that tables do not pile up; raises what drawing raised."""
-        while len(self.pending) > most:
-            self.pending.pop(0).result()
+                self.thread.submit(self._draw, key, rows)
 
     def _draw(self, key: str, rows: pa.Table) -> None:
         path = self.context.stage / "overlays" / path_of(overlay_name(key))
@@ -75,7 +62,7 @@ class _Writer:
             path.parent.mkdir(parents=True, exist_ok=True)
             save(to_pil_image(drawn), path, self.sink.quality)
         except Exception as error:  # the rows stand, whatever became of the picture: gone, or its name too long ...
-            if isinstance(error, OSError) and (is_full(error) or error.errno == errno.EIO):
+            if stops_a_run(error):
                 raise
             log.warning("no overlay for %s: %s", key, error)
 

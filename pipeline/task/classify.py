@@ -36,7 +36,7 @@ class Classify:
         columns["rank"] = pa.array(np.tile(np.arange(1, self.top_k + 1, dtype=np.int32), len(items)))
         return pa.table(columns, schema=self.schema)
 
-    def draw(self, image: Tensor, rows: pa.Table) -> Tensor:
-        canvas = Canvas(image)
+    def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
+        canvas = Canvas(image, long_side)
         canvas.list_of(*captions(rows))
         return canvas.image

@@ -26,7 +26,7 @@ class Detect:
         columns, _ = detection_columns(outputs, items, self.categories)
         return pa.table(columns, schema=self.schema)
 
-    def draw(self, image: Tensor, rows: pa.Table) -> Tensor:
-        canvas = Canvas(image)
+    def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
+        canvas = Canvas(image, long_side)
         canvas.boxes(boxes_of(rows), *captions(rows))
         return canvas.image

@@ -36,8 +36,8 @@ class Instances:
         columns |= mask_columns((counts[i] for i in ordered), (sizes[i] for i in ordered))
         return pa.table(columns, schema=self.schema)
 
-    def draw(self, image: Tensor, rows: pa.Table) -> Tensor:
-        canvas = Canvas(image)
+    def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
+        canvas = Canvas(image, long_side)
         names, labels = captions(rows)
         canvas.masks(masks_of(rows), names)
         canvas.boxes(boxes_of(rows), names, labels)

@@ -57,8 +57,8 @@ class Keypoints:
         columns["keypoints"] = pa.ListArray.from_arrays(pa.array(offsets), structs)
         return pa.table(columns, schema=self.schema)
 
-    def draw(self, image: Tensor, rows: pa.Table) -> Tensor:
-        canvas = Canvas(image)
+    def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
+        canvas = Canvas(image, long_side)
         names, labels = captions(rows)
         canvas.boxes(boxes_of(rows), names, labels)
         for name, points in zip(names, rows["keypoints"].to_pylist(), strict=True):

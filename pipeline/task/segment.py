@@ -48,8 +48,8 @@ class Segment:
         columns |= mask_columns((region["rle"] for region in found), (region["size_hw"] for region in found))
         return pa.table(columns, schema=self.schema)
 
-    def draw(self, image: Tensor, rows: pa.Table) -> Tensor:
-        canvas = Canvas(image)
+    def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
+        canvas = Canvas(image, long_side)
         names, labels = captions(rows)
         canvas.masks(masks_of(rows), names)
         canvas.list_of(names, labels)

@@ -63,6 +63,8 @@ def test_a_task_makes_rows_of_its_schema(name: str) -> None:
     image = torch.zeros(3, 40, 50, dtype=torch.uint8)
     drawn = task.draw(image, rows.slice(0, 1))
     assert drawn.dtype == torch.uint8 and drawn.shape[0] == 3 and not image.any(), "drawing leaves its input alone"
+    for long_side in (320, 33):
+        assert tuple(task.draw(image, rows.slice(0, 1), long_side).shape) == (3, round(long_side * 0.8), long_side)
 
 
 @pytest.mark.parametrize("name", names("source"))
