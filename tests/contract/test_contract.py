@@ -1,5 +1,8 @@
 """Every part that ships, found by its configuration file, keeps its kind's contract."""
 
+import shutil
+from contextlib import closing, nullcontext
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from pipeline.sink.parquet import in_input_order
 from pipeline.table import image_rows, images_schema
 from pipeline.types import Item, Model, SinkContext, Status, Task
 from tests.conftest import SAMPLES, settings_for, spec_of
+from tests.videos import make_video, steady
 
 SPEC = spec_of("__background__", "dog", "cat", keypoint_names=("nose", "left_eye"), embedding_dim=4)
 OUTPUT = {  # what a network returns for one image, whatever the task
@@ -34,7 +38,7 @@ def names(kind: str) -> list[str]:
 
 
 def part(kind: str, name: str) -> Any:
-    node = settings_for(f"{kind}={name if kind != 'sink' else f'[{name}]'}").parts[kind]
+    node = settings_for(f"{kind}={name if kind != 'sink' else f'[{name}]'}", f"input={SAMPLES}").parts[kind]
     more = {"spec": SPEC} if kind == "task" else {}
     return build(node[name] if kind == "sink" else node, **more)
 
@@ -47,7 +51,8 @@ def test_every_kind_has_a_folder_of_code_and_of_configuration() -> None:
         assert code == set(names(kind))
         for name in names(kind):
             node = OmegaConf.load(resource("conf") / kind / f"{name}.yaml")
-            target = OmegaConf.select(node, f"{name}._target_") or OmegaConf.select(node, "_target_")
+            places = (f"{name}._target_", f"{kind}._target_", "_target_")  # a sink's, one that also sets other parts, plain
+            target = next(filter(None, (OmegaConf.select(node, place) for place in places)))
             assert str(target).startswith(f"pipeline.{kind}.{name}.")
             assert (Path(__file__).parent.parent / kind / f"test_{name}.py").is_file()
 
@@ -68,15 +73,23 @@ def test_a_task_makes_rows_of_its_schema(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names("source"))
-def test_a_source_lists_sorted_keys_that_open(name: str) -> None:
-    source = build(settings_for(f"source={name}").parts["source"])
-    entries = list(source.entries())
-    keys = [entry.key for entry in entries]
-    assert len(keys) == 12 and keys == sorted(set(keys))
-    for entry in entries:
-        with source.open(entry.key) as file:
-            assert len(file.read()) == entry.size
-    assert str(SAMPLES) in source.identity
+def test_a_source_lists_sorted_keys_and_reads_what_it_lists(name: str, tmp_path: Path) -> None:
+    shutil.copytree(SAMPLES, tmp_path / "in")
+    make_video(tmp_path / "in" / "desk" / "clip.mp4", steady(80))
+    with closing(build(settings_for(f"source={name}", "model=codes", f"input={tmp_path / 'in'}").parts["source"])) as source:
+        entries = list(source.entries())
+        keys = [entry.key for entry in entries]
+        assert len(keys) > 1 and keys == sorted(set(keys)) and entries == list(source.entries())
+        assert str(tmp_path / "in") in source.identity and source.decoder
+        assert all(len(entry.carried) == len(source.columns) for entry in entries)
+        shapes = [
+            (*((source.clip_length,) if source.clip_length else ()), 3, *source.size_hw(one, 10**8)) for one in entries
+        ]
+        for _, group in groupby(zip(entries, shapes, strict=True), lambda pair: source.together(pair[0])):
+            together, expected = zip(*group, strict=True)
+            read = list(source.read(together, 10**8, lambda stage: nullcontext()))
+            assert [tuple(pixels.shape) for pixels in read] == list(expected)
+            assert all(pixels.dtype == torch.uint8 and pixels.is_contiguous() for pixels in read)
 
 
 @pytest.mark.parametrize("name", names("engine"))
