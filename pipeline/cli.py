@@ -128,7 +128,7 @@ def _hydra(arguments: list[str], action: "Callable[[Settings], str]", sweep: boo
         raise carried.error from None
     except (HydraException, OmegaConfBaseException) as error:
         hint = " For a list write classes=[dog,cat]." if "Ambiguous value" in str(error) else ""
-        raise ConfigError(f"The settings cannot be read: {str(error).splitlines()[0]}.{hint}") from None
+        raise ConfigError(f"The settings cannot be read: {str(error).splitlines()[0].rstrip('.')}.{hint}") from None
     finally:
         sys.argv = program
     if refused:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -47,6 +48,7 @@ def _prepare_one(argument: str, sweep: bool) -> str:
     if not equals and not key.startswith("~"):
         raise ConfigError(f"{argument!r}: expected key=value, for example task=detect or input=photos.")
     _check_key(name)
+    _check_part_key(name, key.lstrip("+~").replace("/", "."))
     if key == name and key in _TEXT_KEYS:
         return f"{key}={_quote_all(value) if sweep else _quote(value)}"
     if key == name and not sweep:
@@ -60,6 +62,26 @@ def _check_key(name: str) -> None:
     known = (set(map(str, config)) | groups | _HYDRA_KEYS) - {"defaults"}
     if name not in known:
         raise ConfigError(f"unknown setting {name!r}.{nearest(name, known)} Known: {', '.join(sorted(known))}.")
+
+
+def _check_part_key(group: str, key: str) -> None:
+    """A setting of a part, such as `source.fps`: one of the parts of its kind must have it."""
+    settings = {
+        f"{group}.{name}" for path in (resource("conf") / group).glob("*.yaml") for name in _settings_of(path, group)
+    }
+    if key != group and settings and key not in settings:
+        known = sorted(name for name in settings if "." in name)
+        raise ConfigError(f"unknown setting {key!r}.{nearest(key, known)} Known: {', '.join(known)}.")
+
+
+def _settings_of(path: Path, group: str) -> list[str]:
+    """The names of a part's settings, with a dot where they are nested (`overlays.quality`)."""
+    content: Any = OmegaConf.to_container(OmegaConf.load(path))
+    found = []
+    for name, value in content.get(group, content).items():
+        below = [key for key in value if key != "_target_"] if isinstance(value, dict) else []
+        found += [name, *(f"{name}.{key}" for key in below)]
+    return [name for name in found if name not in ("_target_", "defaults") and not name.startswith("presets")]
 
 
 def _check_choice(group: str, choice: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 
 from pipeline.commit import RunFolder
+from pipeline.errors import shorten
 from pipeline.filters import PLACEHOLDERS, Filters
 from pipeline.plan import Difference, Plan, additions
 from pipeline.settings import Settings
@@ -37,7 +38,7 @@ def plan_text(settings: Settings, spec: ModelSpec, filters: Filters, source: Sou
         "images": f"{n_images:,}" + (f", {n_new:,} of them new" if plan.parts else ""),
         "shards": f"{shards:,} of at most {settings.shard_size}, {len(folder.committed()):,} complete",
         "batch size": str(settings.batch_size),
-        "classes": f"{len(kept)} of {len(set(spec.categories) - PLACEHOLDERS)}: {', '.join(kept)}",
+        "classes": f"{len(kept)} of {len(set(spec.categories) - PLACEHOLDERS)}: {shorten(kept, 100)}",
         "min score": str(settings.min_score),
         "output": str(folder.path),
     }

@@ -166,6 +166,27 @@ def test_a_sweep_quotes_each_value_and_keeps_the_commas():
 @pytest.mark.parametrize(
     ("given", "hint"),
     [
+        ("source.evry=3", "source.every"),
+        ("sink.overlays.qualty=80", "sink.overlays.quality"),
+        ("task.normalise=false", "task.normalize"),
+        ("+source.fpss=1", "source.fps"),
+        ("task.presets.model=x", "task.top_k"),
+    ],
+)
+def test_an_unknown_setting_of_a_part_is_refused(given, hint):
+    name = given.partition("=")[0].lstrip("+")
+    with pytest.raises(ConfigError, match=f"unknown setting '{name}'.*Known: .*{hint}"):
+        prepare([given], sweep=False)
+
+
+@pytest.mark.parametrize("given", ["source.every=3", "source.length=8", "task.normalize=false", "sink.overlays.quality=80"])
+def test_a_setting_of_some_part_passes(given):
+    assert prepare([given], sweep=False) == [given]
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
         ("imput=photos", "'input'"),
         ("batchsize=4", "'batch_size'"),
         ("minscore=0.5", "'min_score'"),

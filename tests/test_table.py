@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import PipelineError
-from pipeline.table import class_columns, file_schema, image_rows, images_schema
-from pipeline.types import IMAGES_SCHEMA, Item, Status
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.table import carried_field, carry, class_columns, file_schema, image_rows, images_schema, with_columns
+from pipeline.types import IMAGES_SCHEMA, Entry, Item, Status
 
 NAMES = ("__background__", "cat", "crane", "dog", "crane")
 SCHEMA = file_schema("detect", NAMES, [pa.field("x", pa.float32(), nullable=False)])
@@ -134,3 +134,41 @@ def test_tables_of_different_batches_can_be_joined():
         image_rows(items(Status.EMPTY), predictions(), schema),
     )
     assert pa.concat_tables([first, second]).unify_dictionaries()["status"].to_pylist() == ["ok", "empty"]
+
+
+# --- columns of the source
+
+CARRIED = [carried_field("video", pa.string()), carried_field("time_s", pa.float64())]
+
+
+def carrying(*values):
+    return [Item(5 + i, f"{i}.jpg", (20, 30), entry=Entry(f"{i}.jpg", 1, 1, value)) for i, value in enumerate(values)]
+
+
+def test_the_sources_columns_come_last_in_both_tables():
+    schema = with_columns(SCHEMA, CARRIED)
+    assert schema.names == [*SCHEMA.names, "video", "time_s"] and schema.metadata == SCHEMA.metadata
+    assert images_schema(schema).names == [*IMAGES_SCHEMA.names, "video", "time_s"]
+    assert with_columns(SCHEMA, ()) == SCHEMA
+
+
+@pytest.mark.parametrize("name", ["score", "status", "x"])
+def test_a_column_with_a_name_of_ours_is_refused(name):
+    with pytest.raises(ConfigError, match=rf"\['{name}'\].*rename"):
+        with_columns(SCHEMA, [carried_field(name, pa.int64())])
+
+
+@pytest.mark.parametrize("counts", [[0, 0, 0], [2, 0, 1], [1, 1, 1]])
+def test_each_row_carries_the_values_of_its_input(counts):
+    found = carrying(("a.mp4", 0.5), ("a.mp4", None), ("b.mp4", 1.5))
+    n = sum(counts)
+    columns = class_columns(found, counts, np.ones(n, np.int64), np.zeros(n), NAMES)
+    schema = with_columns(SCHEMA, CARRIED)
+    rows = carry(pa.table(columns | {"x": pa.array(np.zeros(n, np.float32))}, schema=SCHEMA), found, schema)
+    assert rows.schema.equals(schema, check_metadata=True)
+    values = [("a.mp4", 0.5), ("a.mp4", None), ("b.mp4", 1.5)]
+    expected = [value for value, count in zip(values, counts, strict=True) for _ in range(count)]
+    assert list(zip(rows["video"].to_pylist(), rows["time_s"].to_pylist(), strict=True)) == expected
+    images = image_rows(found, rows, images_schema(schema))
+    assert images.schema.equals(images_schema(schema), check_metadata=True)
+    assert images["time_s"].to_pylist() == [0.5, None, 1.5]
