@@ -72,6 +72,8 @@ def annotate(settings: Settings, parts: Parts) -> str:
 
 def assemble(settings: Settings) -> Parts:
     """Build and check everything cheap. Raises ConfigError."""
+    if settings.input is None:
+        raise ConfigError(f"task={settings.task} has no samples to run on: say input=FOLDER.")
     if "parquet" not in settings.parts["sink"]:
         raise ConfigError("sink=[...] must name parquet: without its tables a run leaves no result.")
     source = build(settings.parts["source"])

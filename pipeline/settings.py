@@ -26,7 +26,7 @@ class Settings:
     model_args: Mapping[str, Any]
     trust_code: bool
     seed: int
-    input: str
+    input: str | None  # None: not given, and the task has no samples
     output: str
     limit: int | None
     max_pixels: int
@@ -68,11 +68,11 @@ class Settings:
 
 
 def _fill_presets(values: dict[str, Any], presets: Mapping[str, Any]) -> None:
+    sampled = values["input"] is None and presets["sample_model"] is not None
     if values["model"] is None:  # the samples' detector is for the samples: never used on a user's images unasked
-        values["model"] = presets["sample_model" if values["input"] is None else "model"]
-    if values["input"] is None and presets.get("sample_model") is None:
-        raise ConfigError("This task has no samples to run on: say input=FOLDER.")
-    values["input"] = values["input"] or str(resource("data") / "samples")
+        values["model"] = presets["sample_model" if sampled else "model"]
+    if sampled:
+        values["input"] = str(resource("data") / "samples")
     for key in ("batch_size", "min_score", "top_k"):
         if values[key] is None:
             values[key] = presets.get(key)

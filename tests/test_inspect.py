@@ -92,6 +92,7 @@ def test_inspect_finds_the_models_task(words: list[str], expected: list[str]) ->
 
 def test_both_verbs_answer_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "task=keypoints"]) == 0
+    assert main(["inspect", "model=r3d_18", "classes=[bowling]"]) == 0
     assert main(["inspect", "model=deeplabv3_resnet50"]) == 0
     said = capsys.readouterr().out
     assert "keypointrcnn_resnet50_fpn" in said and "miou 66.4" in said

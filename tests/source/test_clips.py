@@ -101,7 +101,7 @@ def test_what_does_not_go_together_is_refused(overrides: tuple[str, ...], said: 
 
 def test_there_are_no_sample_videos() -> None:
     with pytest.raises(ConfigError, match="say input=FOLDER"):
-        settings_for("task=video")
+        run(settings_for("task=video"))
 
 
 def test_a_folder_without_videos_is_refused(annotate: Callable[..., Path], tmp_path: Path) -> None:
