@@ -119,7 +119,12 @@ class Frames:
         self.at = -1  # the number of the last frame given, -1 before the first
         self.last: Tensor | None = None
         self.to_rgb = VideoReformatter()  # kept, because making its tables costs more than a conversion
-        self._start()
+        try:
+            self._start()
+        except _FAILURES as error:
+            refusal = _failure(file, error)
+            file.close()
+            raise refusal from None
 
     def frame(self, number: int) -> Tensor:
         """(3, H, W) uint8 RGB, upright. Raises InputError."""

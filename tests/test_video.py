@@ -142,6 +142,13 @@ def test_of_a_cut_file_the_frames_that_are_there_can_be_had(share, whole):
     assert [number_of(frames.frame(i)) for i in range(0, len(index) - 3, 3)] == list(range(0, len(index) - 3, 3))
 
 
+def test_a_file_that_was_damaged_since_its_index_was_read_is_refused_and_closed(whole):
+    index, file = index_of(whole), io.BytesIO(b"\0" * len(whole))
+    with pytest.raises(InputError):
+        Frames(file, index)
+    assert file.closed
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
 def test_damage_is_a_typed_error_never_a_wrong_frame(name, seed, tmp_path):
