@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pipeline.catalogue import Card
 from pipeline.categories import load_categories, with_background
 from pipeline.errors import ConfigError, nearest
 from pipeline.hashing import sha256_of
-from pipeline.models import EMBEDDED, builder_of, tasks_of, weights_member
+from pipeline.models import EMBEDDED, builder_of, is_quantized, tasks_of, weights_member
 from pipeline.networks import Classifier, Detector, Segmenter, find_head, without_data
 from pipeline.resources import resource
 from pipeline.settings import Settings
@@ -30,7 +31,8 @@ from pipeline.weights import (
 
 log = logging.getLogger(__name__)
 RANDOM = "random"
-_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")  # heads for training only
+# heads for training only
+_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3", "quantized_googlenet", "quantized_inception_v3")
 
 
 class Builder:
@@ -44,7 +46,7 @@ class Builder:
             if weights != "DEFAULT":
                 raise ConfigError(f"model={EMBEDDED} is one architecture with one file; leave weights= out.")
             self.name, weights = read_metadata(path)["architecture"], str(path)
-        self.detector = "detect" in tasks_of(self.name)
+        self.detector, self.quantized = "detect" in tasks_of(self.name), is_quantized(self.name)
         self.file: Path | None = None
         self.member: WeightsEnum | None = None
         if Path(weights).suffix.casefold() in (".safetensors", ".pth", ".pt"):
@@ -76,8 +78,7 @@ class Builder:
         )
 
     def details(self) -> dict[str, str]:
-        with without_data():
-            network = self._build(**self._without_weights())
+        network = self._skeleton()
         rows = {"parameters": f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"}
         if self.member is None:
             return rows
@@ -93,6 +94,8 @@ class Builder:
 
     def load(self) -> Model:
         sha256 = None
+        if self.quantized:  # before building: int8 weights are packed for one engine
+            torch.backends.quantized.engine = self.like.meta["backend"]
         if self.member:
             sha256 = sha256_of(official_file(self.member))
             network = self._build(weights=self.member)
@@ -109,16 +112,16 @@ class Builder:
             return Model(segmenter, self._preprocess(lambda image: image), segmenter.bucket, sha256)
         if not self.detector:
             classifier = Classifier(network)
-            return Model(classifier, self._preprocess(lambda image: image), classifier.bucket, sha256)
+            model = Model(classifier, self._preprocess(lambda image: image), classifier.bucket, sha256)
+            return replace(model, full_precision_only=self.quantized, cpu_only=self.quantized)
         _warn_of_own_limits(network, self.settings.lowest_min_score, self.settings.max_detections)
         detector = Detector(network)
         return Model(detector, self._preprocess(detector.preprocess), detector.bucket, sha256)
 
     def _embedding_dim(self) -> int:
         """The number of features that the head gets, from the network built without data."""
-        with without_data():
-            head = find_head(self._build(**self._without_weights()))
-        return head.in_features if isinstance(head, nn.Linear) else head.in_channels
+        head = find_head(self._skeleton())
+        return int(head.in_channels if isinstance(head, nn.Conv2d) else head.in_features)
 
     def _preprocess(self, then: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         bgr = self.settings.channels == "bgr"
@@ -152,8 +155,7 @@ class Builder:
         asked += ", or categories=coco." if self.detector else ", or categories=imagenet."
         if self.detector:  # its scores come from several layers
             return f"{file} carries no class names: {asked}"
-        with without_data():
-            network = self._build(**self._without_weights(named=False))
+        network = self._skeleton(named=False)
         head = find_head(network)
         layer = next(name for name, module in network.named_modules() if module is head)
         state = read_state_dict(file)
@@ -162,7 +164,14 @@ class Builder:
         n_outputs = state[f"{layer}.weight"].shape[0]
         return f"{file} carries no class names. Its head {layer} has out_features={n_outputs}: {asked}"
 
+    def _skeleton(self, named: bool = True) -> nn.Module:
+        """The network without data; a quantized builder's before it is quantized, which takes data."""
+        arguments = self._without_weights(named) | ({"quantize": False} if self.quantized else {})
+        with without_data():
+            return self._build(**arguments)
+
     def _build(self, **arguments: Any) -> nn.Module:
+        arguments = ({"quantize": True} if self.quantized else {}) | arguments
         try:
             return builder_of(self.name)(**arguments, **self.settings.model_args)
         except (TypeError, ValueError) as error:
@@ -198,9 +207,13 @@ class Builder:
             ) from None
 
     def _check_arguments(self) -> None:
-        ours = {"weights", "weights_backbone", "num_classes", "progress"} & set(self.settings.model_args)
+        ours = {"weights", "weights_backbone", "num_classes", "progress", "quantize", "backend"} & set(
+            self.settings.model_args
+        )
         if ours:
-            raise ConfigError(f"model_args: {sorted(ours)} are set by weights= and categories=.")
+            raise ConfigError(f"model_args: {sorted(ours)} are set by model=, weights= and categories=.")
+        if self.quantized:
+            self._check_quantized()
         known = _arguments(builder_of(self.name))
         for name in set(self.settings.model_args) - known:  # torchvision's detectors would swallow it without a word
             raise ConfigError(
@@ -212,6 +225,16 @@ class Builder:
                     f"weights={self.file} is torchvision's own file, which its builder sets up in a way of its own. "
                     f"Move it to {cache_path(member)} and say weights={member.name}."
                 )
+
+    def _check_quantized(self) -> None:
+        engine, engines = self.like.meta["backend"], torch.backends.quantized.supported_engines
+        if engine not in engines:
+            raise ConfigError(f"model={self.name} needs torch's int8 engine {engine}; on this machine it has {engines}.")
+        if self.file:
+            raise ConfigError(
+                f"weights={self.file}: quantized builders keep their weights packed, not as plain tensors, and no file is "
+                "read for them. Leave weights= out, or say weights=random. Your own int8 program: model=torchscript or onnx."
+            )
 
 
 def _arguments(builder: Callable[..., Any]) -> set[str]:
