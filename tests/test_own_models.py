@@ -1,8 +1,10 @@
 """The user's own model as a file gives the rows of the same network run by torchvision, in every format."""
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +16,16 @@ from torchvision.transforms._presets import SemanticSegmentation
 
 from pipeline.boxes import boxes_of
 from pipeline.cli import main
+from pipeline.hashing import sha256_of
 from pipeline.masks import decode, largest_class
 from pipeline.run import run
 from tests.conftest import read, settings_for, shared
-from tests.own_files import CLASSIFIER, FORMATS, SEGMENTER, Regions, save
+from tests.own_files import FORMATS, SEGMENTER, Regions, save
 from tests.reference import CLASSES, build, decoded, save_model, wake
 
 TRUSTED = ["trust_code=true", "overlays=false", "log_level=error"]
 IMAGENET = ["task=classify", "categories=imagenet"]
+PREPARED = "preprocess=MobileNet_V2_Weights.IMAGENET1K_V2"  # what the builder's DEFAULT is
 
 
 @pytest.fixture(scope="session")
@@ -57,15 +61,12 @@ def test_an_exported_classifier_has_the_builders_top_5_on_128_photographs(
     kind: str, real_files: dict[str, Path], top5: pa.Table, annotate: Callable[..., Path]
 ) -> None:
     images = f"input={shared('data/coco128') / 'images'}"
-    folder = annotate(f"model={kind}", f"weights={real_files[kind]}", images, CLASSIFIER, *IMAGENET, *TRUSTED)
-    rows = read(folder, "predictions")
+    folder = annotate(f"model={kind}", f"weights={real_files[kind]}", images, PREPARED, *IMAGENET, *TRUSTED)
+    rows, recorded = read(folder, "predictions"), json.loads((folder / "run.json").read_text())
     assert rows.num_rows == 128 * 5
-    print(
-        "EQUAL",
-        kind,
-        (rows["class_id"].to_numpy() != top5["class_id"].to_numpy()).sum(),
-        np.abs(rows["score"].to_numpy() - top5["score"].to_numpy()).max(),
-    )
+    file = real_files[kind]
+    assert recorded["weights_sha256"] == sha256_of(file, *file.parent.glob(f"{file.name}.data"))
+    assert kind != "onnx" or recorded["libraries"]["onnxruntime"]
     assert rows["key"].equals(top5["key"]) and rows["class_id"].equals(top5["class_id"])
     np.testing.assert_allclose(rows["score"].to_numpy(), top5["score"].to_numpy(), atol=2e-5)
 
@@ -96,15 +97,17 @@ def test_regions_are_those_of_the_plain_loop(
         assert (found != ids).mean() < 1e-3
 
 
+def last_convolution(module: nn.Module) -> nn.Module:
+    return [m for m in module.modules() if isinstance(m, nn.Conv2d)][-1]
+
+
 def test_an_exported_torchvision_detector_has_the_builders_rows(
     mixed_images: Path, annotate: Callable[..., Path], tmp_path: Path
 ) -> None:
     name = "ssdlite320_mobilenet_v3_large"
-    model = build(name, detector=True)
+    model: Any = build(name, detector=True)
     inputs = [decoded(path).float() / 255 for path in sorted(mixed_images.glob("*.*"))]
-    heads = [
-        m for n, m in model.named_modules() if "classification_head" in n and isinstance(m, nn.Conv2d) and m.groups == 1
-    ]
+    heads = [last_convolution(m) for m in model.head.classification_head.module_list]
     wake(model, lambda: model(inputs), heads, spread=1.5)
     weights, file = save_model(model, tmp_path / "m.safetensors", detector=True), tmp_path / "m.onnx"
     (tmp_path / "names.txt").write_text("".join(f"class {i}\n" for i in range(1, CLASSES)))
@@ -113,26 +116,29 @@ def test_an_exported_torchvision_detector_has_the_builders_rows(
         names, sizes = list(model(inputs[:1])[0]), {"image": {1: "height", 2: "width"}}
         example = ([inputs[0]],)
         torch.onnx.export(model, example, file, dynamo=False, input_names=["image"], output_names=names, dynamic_axes=sizes)
-    common = ["task=detect", f"input={mixed_images}", "min_score=0.2", *TRUSTED]
+    common = ["task=detect", f"input={mixed_images}", "min_score=0", *TRUSTED]
     expected = read(annotate(f"model={name}", f"weights={weights}", *common), "predictions")
     folder = annotate("model=onnx", f"weights={file}", f"categories={tmp_path / 'names.txt'}", *common)
     found = read(folder, "predictions")
-    assert expected.num_rows >= 40 and np.ptp(expected["score"].to_numpy()) > 0.1
-    assert found.num_rows == expected.num_rows
-    scores = found["score"].to_numpy()
+    assert expected.num_rows == found.num_rows == 6 * 300  # the most it reports; which tie is the 300th is chance
+    assert np.ptp(expected["score"].to_numpy()) > 0.1, "equal scores prove nothing"
+    boxes, scores = boxes_of(found), found["score"].to_numpy()
     free = np.ones(len(scores), dtype=bool)
-    for i, box in enumerate(boxes_of(expected)):  # as sets: near-ties may change places
-        near = free & (np.abs(scores - expected["score"][i].as_py()) <= 2e-4)
-        near &= np.abs(boxes_of(found) - box).max(axis=1) <= 0.05
-        for column in ("image_id", "class_id"):
-            near &= found[column].to_numpy() == expected[column][i].as_py()
-        assert near.any()
+    for i in range(expected.num_rows):
+        if i % 300 >= 200:
+            continue
+        one = expected.slice(i, 1)
+        near = free & (np.abs(scores - one["score"].to_numpy()) <= 2e-4)  # as sets: near-ties may change places
+        near &= np.abs(boxes - boxes_of(one)).max(axis=1) <= 0.05
+        near &= found["image_id"].to_numpy() == one["image_id"].to_numpy()
+        near &= found["class_id"].to_numpy() == one["class_id"].to_numpy()
+        assert near.any(), one.to_pylist()
         free[np.flatnonzero(near)[0]] = False
 
 
 def test_inspect_knows_a_file(real_files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     for kind in ("onnx", "pt2"):
-        words = ["inspect", f"model={kind}", f"weights={real_files[kind]}", "task=classify", CLASSIFIER, "trust_code=true"]
+        words = ["inspect", f"model={kind}", f"weights={real_files[kind]}", "task=classify", PREPARED, "trust_code=true"]
         assert main(words) == 2
         assert "has 1000 outputs and no class names: say categories=imagenet" in capsys.readouterr().err
         assert main([*words, "categories=imagenet", "classes=[tench]"]) == 0

@@ -229,7 +229,9 @@ class Builder:
     def _check_quantized(self) -> None:
         engine, engines = self.like.meta["backend"], torch.backends.quantized.supported_engines
         if engine not in engines:
-            raise ConfigError(f"model={self.name} needs torch's int8 engine {engine}; on this machine it has {engines}.")
+            raise ConfigError(
+                f"model={self.name} needs torch's int8 engine {engine}; on this machine it has {', '.join(engines)}."
+            )
         if self.file:
             raise ConfigError(
                 f"weights={self.file}: quantized builders keep their weights packed, not as plain tensors, and no file is "

@@ -58,7 +58,8 @@ class Onnx(ProgramFile):
             import onnxruntime
         except ImportError:
             raise ConfigError(
-                "model=onnx needs onnxruntime, which is not installed: pip install 'visionbatch[onnx]'"
+                "model=onnx needs onnxruntime, which is not installed: pip install 'visionbatch[onnx]', or in a clone "
+                ".venv/bin/pip install -c constraints.txt -e '.[onnx]'"
             ) from None
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; its warnings are for the makers of graphs
