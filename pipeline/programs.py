@@ -71,17 +71,14 @@ class ProgramFile(ABC):
         return [self.file]
 
     def describe(self) -> ModelSpec:
+        how = {"range": "0..1"} if self.task == "detect" else {"transform": repr(self.transform)}
         return ModelSpec(
             name=self.settings.model,
             tasks=frozenset({self.task}),
             categories=self._names,
             weights=str(self.file),
             weights_id=f"sha256:{self._sha256}",
-            preprocessing=json.dumps(
-                {"range": "0..1"}
-                if self.task == "detect"
-                else {"transform": repr(self.transform)} | {"channels": self.settings.channels} | self.parameters()
-            ),
+            preprocessing=json.dumps(how | {"channels": self.settings.channels} | self.parameters()),
         )
 
     def details(self) -> dict[str, str]:
@@ -142,8 +139,8 @@ class ProgramFile(ABC):
         """Checked against the task and the preprocessing."""
         signature = self.signature()
         if signature:
-            self._check_input(signature.input, signature.batch)
             self._check_outputs(signature)
+            self._check_input(signature.input, signature.batch)
         return signature
 
     @cached_property
@@ -190,11 +187,13 @@ class ProgramFile(ABC):
                 )
 
     def _check_outputs(self, signature: Signature) -> None:
-        outputs = "; ".join(f"{name} {shape_text(shape)}" for name, shape in signature.outputs.items())
-        if self.task == "detect" and len(signature.outputs) < len(DETECTION):
+        gives = "; ".join(f"{name} {shape_text(shape)}" for name, shape in signature.outputs.items())
+        expected = "batch x classes" + " x height x width" * (self.task == "segment")
+        wrong = bool(signature.main) and len(signature.main) != _DIMS.get(self.task)
+        if self.task == "detect":
+            expected, wrong = ", ".join(DETECTION), len(signature.outputs) < len(DETECTION)
+        if wrong:
             raise ConfigError(
-                f"{self.file} gives {outputs}; task=detect expects {', '.join(DETECTION)}. Is it another task's?"
+                f"{self.file} gives {gives}; task={self.task} expects {expected}. "
+                f"If it is made for another task, say task={' or '.join(one for one in self.tasks if one != self.task)}."
             )
-        if self.task != "detect" and signature.main and len(signature.main) != _DIMS[self.task]:
-            expected = "batch x classes" + " x height x width" * (self.task == "segment")
-            raise ConfigError(f"{self.file} gives {outputs}; task={self.task} expects {expected}. Is it another task's?")

@@ -90,7 +90,10 @@ def test_inspect_tells_sizes(names: str, tmp_path: Path) -> None:
         ("categories=null", "has 5 outputs and no class names: say categories=imagenet"),
         ("categories=imagenet", "has 5 outputs, but categories=imagenet has 1000 names"),
         ("preprocess=Inception_V3_Weights.IMAGENET1K_V1", "takes 224 x 224 pixels .* makes 299 x 299"),
-        ("task=detect preprocess=DEFAULT", "takes any x 3 x 224 x 224 only; task=detect gives it one image"),
+        (
+            "task=detect preprocess=DEFAULT",
+            "gives mul any x 5; task=detect expects boxes, labels, scores.*task=classify or segment",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_before_the_run(override: str, message: str, names: str, tmp_path: Path) -> None:

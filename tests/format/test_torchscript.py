@@ -57,6 +57,18 @@ def test_images_go_in_one_by_one_in_the_programs_channel_order(channels: str, sc
     assert [one["scores"].tolist() for one in outputs] == [[score], [score]]
 
 
+def test_what_changes_results_is_in_the_description(tmp_path: Path) -> None:
+    """It goes into the run's fingerprint."""
+    file = program(WholeImage(), tmp_path)
+    described = [load(*settings(file, *more)).describe().preprocessing for more in [(), ("channels=bgr",)]]
+    described += [load(*settings(file, "model_args={quantized_engine:fbgemm}")).describe().preprocessing]
+    more = ["task=classify", "categories=imagenet"]
+    described += [load(*settings(file, *more, CLASSIFIER)).describe().preprocessing]
+    described += [load(*settings(file, *more, CLASSIFIER.replace("V1", "V2"))).describe().preprocessing]
+    assert len(set(described)) == 5
+    assert described[1] == '{"range": "0..1", "channels": "bgr", "quantized_engine": "qnnpack"}'
+
+
 def test_a_program_with_another_interface_is_refused(tmp_path: Path) -> None:
     model = load(*settings(program(Logits(), tmp_path))).load()
     with pytest.raises(PipelineError, match="interface of a torchvision detector"):
