@@ -6,6 +6,7 @@ import logging
 import platform
 import re
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pipeline.types import SCHEMA_VERSION, ModelSpec, Source
 
 log = logging.getLogger(__name__)
 _LIBRARIES = ("torch", "torchvision", "torchcodec", "av", "pillow", "pyarrow", "numpy", "hydra-core", "safetensors")
+_IF_USED = ("onnxruntime",)  # imported for some models only
 _FILTERS = ("classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections", "top_k")
 
 
@@ -70,7 +72,8 @@ def record(
         "device": device,
         "decoder": determined_by["decoder"],
         "python": platform.python_version(),
-        "libraries": {name: version(name) for name in _LIBRARIES},
+        "libraries": {name: version(name) for name in _LIBRARIES}
+        | {name: sys.modules[name].__version__ for name in _IF_USED if name in sys.modules},
         "git_revision": _git_revision(),
     }
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from omegaconf import OmegaConf
+from torch import Tensor
 from torchvision.models import WeightsEnum, get_model_builder, get_model_weights, list_models
 
 from pipeline.errors import ConfigError, nearest
@@ -21,6 +22,7 @@ _TASKS_OF_FAMILY = {
     "detection": frozenset({"detect"}),
     "segmentation": frozenset({"segment"}),
     "video": frozenset({"video"}),
+    "quantization": frozenset({"classify", "embed"}),
 }
 EMBEDDED = "codes"  # the detector in data/, for the samples and for codes in photographs
 
@@ -80,3 +82,22 @@ def weights_member(name: str, member: str, key: str = "weights") -> WeightsEnum:
         f"{key}={member}: {name} has no weights of this name.{nearest(short, known)} "
         f"Expected {', '.join(known)}, random, or a file (.safetensors, .pth)."
     )
+
+
+def published_transform(given: str, task: str) -> Callable[[Tensor], Tensor]:
+    """The preprocessing of a torchvision weights member by its full name (`ResNet50_Weights.IMAGENET1K_V2`), which must
+    belong to a builder that serves the task."""
+    enums = [get_model_weights(name) for name in list_models() if task in tasks_of(name)]
+    known = {f"{enum.__name__}.{name}": member for enum in enums for name, member in enum.__members__.items()}
+    if given not in known:
+        raise ConfigError(
+            f"preprocess={given}: torchvision has no weights of this name for task={task}.{nearest(given, known)} "
+            f"Expected a full name such as {next(iter(known))}."
+        )
+    transform: Callable[[Tensor], Tensor] = known[given].transforms()
+    return transform
+
+
+def is_quantized(name: str) -> bool:
+    """Whether a builder makes an int8 network (`quantized_resnet18`)."""
+    return get_model_builder(name).__module__.startswith("torchvision.models.quantization.")

@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.ao.nn import quantized
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from pipeline.types import Outputs
 
 SizeHW = tuple[int, int]
+_HEADS = (nn.Linear, nn.Conv2d, nn.Conv3d, quantized.Linear)
 
 
 class Classifier(nn.Module):
@@ -37,7 +39,8 @@ class Classifier(nn.Module):
         return None
 
     def _keep_input(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._before_head = inputs[0]
+        before = inputs[0]
+        self._before_head = before.dequantize() if before.is_quantized else before
 
 
 @contextmanager
@@ -59,12 +62,12 @@ def without_data() -> Iterator[None]:
         nn.Module.register_parameter, nn.Module.register_buffer = parameter, buffer  # type: ignore[method-assign]
 
 
-def find_head(network: nn.Module) -> nn.Linear | nn.Conv2d | nn.Conv3d:
+def find_head(network: nn.Module) -> nn.Linear | nn.Conv2d | nn.Conv3d | quantized.Linear:
     """The layer that gives the logits: the last linear or convolutional one that is no auxiliary head."""
     layers = [
         module
         for name, module in network.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and not name.casefold().startswith("aux")
+        if isinstance(module, _HEADS) and not name.casefold().startswith("aux")
     ]
     if not layers:
         raise ValueError(f"{type(network).__name__} has no linear or convolutional layer")

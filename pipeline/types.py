@@ -122,8 +122,8 @@ Outputs = list[dict[str, Tensor]]  # one dict per image, on the CPU
 class Model:
     """A loaded model. `network(inputs, sizes_hw)` takes a list of (3, H, W) tensors as `preprocess` makes them and the
     upright sizes of the originals, and returns one dict per image: {boxes, labels, scores} in pixels of the original,
-    {masks (N, 1, 28, 28)} in its box, {keypoints (N, K, 3), keypoints_scores (N, K)}; {logits (C,), embedding (D,)}; or
-    {probabilities (C, h, w)}."""
+    {masks (N, 1, 28, 28)} in its box, {keypoints (N, K, 3), keypoints_scores (N, K)}; {logits (C,), embedding (D,) where the
+    model gives one}; or {probabilities (C, h, w)}."""
 
     network: nn.Module
     # (3, H, W) uint8 RGB -> (3, h, w) float32, of a clip (T, 3, H, W) -> (3, T, h, w); runs in decoding threads
@@ -131,6 +131,7 @@ class Model:
     bucket: Callable[[tuple[int, int]], Hashable]  # size_hw -> equal for images that may share a batch
     weights_sha256: str | None = None  # None: random weights
     full_precision_only: bool = False  # e.g. an int8 program
+    cpu_only: bool = False  # e.g. int8 kernels, onnxruntime
     max_batch: int | None = None  # more at once would gain nothing
 
 

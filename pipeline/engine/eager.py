@@ -15,12 +15,17 @@ class Eager:
     """`device`: auto, cpu, cuda, cuda:N, mps. `precision`: fp32, or bf16 / fp16 by autocast (outputs are float32)."""
 
     def __init__(self, device: str, precision: str) -> None:
+        self.chosen = device != "auto"
         self.device = resolve_device(device)
         self.autocast = _PRECISIONS[precision]
 
     def prepare(self, model: Model) -> None:
         if self.autocast and model.full_precision_only:
             raise ConfigError("This model runs at its own precision; leave precision=fp32.")
+        if model.cpu_only and self._device_type != "cpu":
+            if self.chosen:
+                raise ConfigError(f"device={self.device}: this model runs on the CPU only; say device=cpu, or leave it out.")
+            self.device = "cpu"
         self.network = model.network.eval().to(self.device)
 
     def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> Outputs:

@@ -1,20 +1,21 @@
 """A torchvision builder by name, with torchvision's weights, random ones, or the user's file."""
 
 import inspect
-import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum, get_model_weights
+from torchvision.models import WeightsEnum
 
+from pipeline.builders import check_arguments, check_quantized, warn_of_own_limits
 from pipeline.catalogue import Card
 from pipeline.categories import load_categories, with_background
-from pipeline.errors import ConfigError, nearest
+from pipeline.errors import ConfigError
 from pipeline.hashing import sha256_of
-from pipeline.models import EMBEDDED, builder_of, tasks_of, weights_member
+from pipeline.models import EMBEDDED, builder_of, is_quantized, tasks_of, weights_member
 from pipeline.networks import Classifier, Detector, Segmenter, find_head, without_data
 from pipeline.resources import resource
 from pipeline.settings import Settings
@@ -28,9 +29,9 @@ from pipeline.weights import (
     read_state_dict,
 )
 
-log = logging.getLogger(__name__)
 RANDOM = "random"
-_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")  # heads for training only
+# heads for training only
+_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3", "quantized_googlenet", "quantized_inception_v3")
 
 
 class Builder:
@@ -44,7 +45,7 @@ class Builder:
             if weights != "DEFAULT":
                 raise ConfigError(f"model={EMBEDDED} is one architecture with one file; leave weights= out.")
             self.name, weights = read_metadata(path)["architecture"], str(path)
-        self.detector = "detect" in tasks_of(self.name)
+        self.detector, self.quantized = "detect" in tasks_of(self.name), is_quantized(self.name)
         self.file: Path | None = None
         self.member: WeightsEnum | None = None
         if Path(weights).suffix.casefold() in (".safetensors", ".pth", ".pt"):
@@ -54,7 +55,9 @@ class Builder:
         # Whose preprocessing and class names: the weights' own; for random weights and files the member `preprocess=`.
         self.like = self.member or weights_member(self.name, settings.preprocess, key="preprocess")
         self.transform = self.like.transforms()
-        self._check_arguments()
+        check_arguments(self.name, settings.model_args, self.file)
+        if self.quantized:
+            check_quantized(self.name, self.like, self.file)
 
     def describe(self) -> ModelSpec:
         if self.file:
@@ -77,8 +80,7 @@ class Builder:
         )
 
     def details(self) -> dict[str, str]:
-        with without_data():
-            network = self._build(**self._without_weights())
+        network = self._skeleton()
         rows = {"parameters": f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"}
         if self.member is None:
             return rows
@@ -86,7 +88,7 @@ class Builder:
         figures = (f"{k} {v:g} on {data}" for data, one in meta.get("_metrics", {}).items() for k, v in one.items())
         here = f"cached: {where}" if card.cached else f"not on this machine: {self.member.url}"
         return rows | {
-            "GFLOPs": f"{card.gflops:.2f} for one image",
+            "GFLOPs": f"{card.gflops:.2f} for one {'clip' if 'video' in card.tasks else 'image'}",
             "smallest input": str(meta.get("min_size", "any")),
             "accuracy": "; ".join(figures) or "none published",
             "file": f"{card.size:.0f} MB, {here}",
@@ -94,6 +96,8 @@ class Builder:
 
     def load(self) -> Model:
         sha256 = None
+        if self.quantized:  # before building: int8 weights are packed for one engine
+            torch.backends.quantized.engine = self.like.meta["backend"]
         if self.member:
             sha256 = sha256_of(official_file(self.member))
             network = self._build(weights=self.member)
@@ -110,8 +114,9 @@ class Builder:
             return Model(segmenter, self._preprocess(lambda image: image), segmenter.bucket, sha256)
         if not self.detector:
             classifier = Classifier(network)
-            return Model(classifier, self._preprocess(lambda image: image), classifier.bucket, sha256)
-        _warn_of_own_limits(network, self.settings.lowest_min_score, self.settings.max_detections)
+            model = Model(classifier, self._preprocess(lambda image: image), classifier.bucket, sha256)
+            return replace(model, full_precision_only=self.quantized, cpu_only=self.quantized)
+        warn_of_own_limits(network, self.settings.lowest_min_score, self.settings.max_detections)
         detector = Detector(network)
         return Model(detector, self._preprocess(detector.preprocess), detector.bucket, sha256)
 
@@ -122,9 +127,8 @@ class Builder:
 
     def _embedding_dim(self) -> int:
         """The number of features that the head gets, from the network built without data."""
-        with without_data():
-            head = find_head(self._build(**self._without_weights()))
-        return head.in_features if isinstance(head, nn.Linear) else head.in_channels
+        head = find_head(self._skeleton())
+        return head.in_channels if isinstance(head, nn.Conv2d | nn.Conv3d) else int(head.in_features)
 
     def _preprocess(self, then: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         bgr = self.settings.channels == "bgr"
@@ -158,8 +162,7 @@ class Builder:
         asked += ", or categories=coco." if self.detector else ", or categories=imagenet."
         if self.detector:  # its scores come from several layers
             return f"{file} carries no class names: {asked}"
-        with without_data():
-            network = self._build(**self._without_weights(named=False))
+        network = self._skeleton(named=False)
         head = find_head(network)
         layer = next(name for name, module in network.named_modules() if module is head)
         state = read_state_dict(file)
@@ -168,7 +171,14 @@ class Builder:
         n_outputs = state[f"{layer}.weight"].shape[0]
         return f"{file} carries no class names. Its head {layer} has out_features={n_outputs}: {asked}"
 
+    def _skeleton(self, named: bool = True) -> nn.Module:
+        """The network without data; a quantized builder's before it is quantized, which takes data."""
+        arguments = self._without_weights(named) | ({"quantize": False} if self.quantized else {})
+        with without_data():
+            return self._build(**arguments)
+
     def _build(self, **arguments: Any) -> nn.Module:
+        arguments = ({"quantize": True} if self.quantized else {}) | arguments
         try:
             return builder_of(self.name)(**arguments, **self.settings.model_args)
         except (TypeError, ValueError) as error:
@@ -202,40 +212,3 @@ class Builder:
                 f"weights={file} do not fit {self.name} with {len(self._categories())} classes "
                 f"(categories={self.settings.categories or 'from the file'}):\n" + "\n".join(str(error).splitlines()[1:4])
             ) from None
-
-    def _check_arguments(self) -> None:
-        ours = {"weights", "weights_backbone", "num_classes", "progress"} & set(self.settings.model_args)
-        if ours:
-            raise ConfigError(f"model_args: {sorted(ours)} are set by weights= and categories=.")
-        known = _arguments(builder_of(self.name))
-        for name in set(self.settings.model_args) - known:  # torchvision's detectors would swallow it without a word
-            raise ConfigError(
-                f"model_args: {self.name} has no argument {name!r}.{nearest(name, known)} It has {', '.join(sorted(known))}."
-            )
-        for member in get_model_weights(self.name):
-            if self.file and self.file.name == Path(member.url).name:
-                raise ConfigError(
-                    f"weights={self.file} is torchvision's own file, which its builder sets up in a way of its own. "
-                    f"Move it to {cache_path(member)} and say weights={member.name}."
-                )
-
-
-def _arguments(builder: Callable[..., Any]) -> set[str]:
-    """The names that a builder and the class it returns take."""
-    signature = inspect.signature(builder)
-    parameters = dict(signature.parameters)
-    if inspect.isclass(signature.return_annotation):
-        parameters |= inspect.signature(signature.return_annotation).parameters
-    named = (p.name for p in parameters.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
-    return set(named) - {"backbone", "progress", "weights"}
-
-
-def _warn_of_own_limits(network: nn.Module, lowest: float, most: int | None) -> None:
-    """Detectors drop low scores and all but the best themselves; a setting beyond that would silently change nothing."""
-    own = getattr(getattr(network, "roi_heads", network), "score_thresh", None)
-    cap = getattr(getattr(network, "roi_heads", network), "detections_per_img", None)
-    if cap is not None and most is not None and most > cap:
-        log.warning("This model itself reports at most %d boxes an image; model_args raises that.", cap)
-    if own is not None and lowest < own:
-        key = "box_score_thresh" if hasattr(network, "roi_heads") else "score_thresh"
-        log.warning("This model itself reports nothing below %g; model_args={%s: %g} lowers that.", own, key, lowest)

@@ -51,3 +51,15 @@ def test_a_device_that_is_not_here_is_refused(device: str) -> None:
 
 def test_auto_is_a_device_that_is_here() -> None:
     assert resolve_device(resolve_device("auto")) == resolve_device("auto")
+
+
+def test_a_model_for_the_cpu_stays_there_unless_another_device_was_asked_for() -> None:
+    only = Model(Doubles(), lambda x: x, lambda size: None, cpu_only=True)
+    engine = Eager("auto", "fp32")
+    engine.device = "meta"  # as if that were the best that this machine has
+    engine.prepare(only)
+    assert engine.device == "cpu"
+    engine = Eager("cpu", "fp32")
+    engine.device = "meta"  # as if it had been asked for by name
+    with pytest.raises(ConfigError, match="runs on the CPU only"):
+        engine.prepare(only)

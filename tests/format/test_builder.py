@@ -94,7 +94,7 @@ def test_bgr_turns_the_channels_before_everything_else() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [("{num_classes: 3}", "set by weights= and categories="), ("{box_treshold: 1}", "box_treshold")],
+    [("{num_classes: 3}", "set by model=, weights= and categories="), ("{box_treshold: 1}", "box_treshold")],
 )
 def test_wrong_model_args_are_refused(arguments: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

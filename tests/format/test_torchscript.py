@@ -1,5 +1,6 @@
 """The user's own program."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pipeline.errors import ConfigError, PipelineError
 from pipeline.format.torchscript import TorchScript
 from pipeline.models import model_format
 from tests.conftest import settings_for
+from tests.own_files import CLASSIFIER, Classifier, save
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*torch.jit.*:FutureWarning")
 
@@ -55,9 +57,21 @@ def test_images_go_in_one_by_one_in_the_programs_channel_order(channels: str, sc
     assert [one["scores"].tolist() for one in outputs] == [[score], [score]]
 
 
+def test_what_changes_results_is_in_the_description(tmp_path: Path) -> None:
+    """It goes into the run's fingerprint."""
+    file = program(WholeImage(), tmp_path)
+    described = [load(*settings(file, *more)).describe().preprocessing for more in [(), ("channels=bgr",)]]
+    described += [load(*settings(file, "model_args={quantized_engine:fbgemm}")).describe().preprocessing]
+    more = ["task=classify", "categories=imagenet"]
+    described += [load(*settings(file, *more, CLASSIFIER)).describe().preprocessing]
+    described += [load(*settings(file, *more, CLASSIFIER.replace("V1", "V2"))).describe().preprocessing]
+    assert len(set(described)) == 5
+    assert described[1] == '{"range": "0..1", "channels": "bgr", "quantized_engine": "qnnpack"}'
+
+
 def test_a_program_with_another_interface_is_refused(tmp_path: Path) -> None:
     model = load(*settings(program(Logits(), tmp_path))).load()
-    with pytest.raises(PipelineError, match="interface of a scripted torchvision detector"):
+    with pytest.raises(PipelineError, match="interface of a torchvision detector"):
         model.network([torch.zeros(3, 8, 8)], [(8, 8)])
 
 
@@ -67,18 +81,33 @@ def test_a_program_with_another_interface_is_refused(tmp_path: Path) -> None:
         ("trust_code=false", "trust_code=true"),
         ("categories=null", "carries no class names"),
         ("weights=DEFAULT", "weights=FILE"),
+        ("weights=README.md", r"expected a file ending in \.pt"),
         ("weights=absent.pt", "there is no such file"),
-        ("task=classify", "not task=classify"),
-        ("model_args={quantized_engine: abacus}", "this torch has"),
-        ("model_args={engine: x86}", r"takes \['quantized_engine'\]"),
+        ("task=embed", "model=torchscript can do classify, detect or segment, not task=embed"),
+        ("task=classify", "Name the torchvision weights whose preprocessing it expects: preprocess=MobileNet_V2_Weights"),
+        ("task=classify preprocess=MobileNetV2_Weights.IMAGENET1K_V1", "Did you mean 'MobileNet_V2_Weights.IMAGENET1K_V1'"),
+        ("task=segment preprocess=MobileNet_V2_Weights.IMAGENET1K_V1", "no weights of this name for task=segment"),
+        ("preprocess=MobileNet_V2_Weights.IMAGENET1K_V1", "a detector gets float 0..1"),
+        ("model_args={quantized_engine:abacus}", "this torch has"),
+        ("model_args={engine:x86}", r"takes \['quantized_engine'\]"),
     ],
 )
 def test_what_is_missing_is_said(override: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
-        load(*settings(program(WholeImage(), tmp_path), override))
+        load(*settings(program(WholeImage(), tmp_path), *override.split())).describe()
 
 
 def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
     (tmp_path / "no.pt").write_bytes(b"not a program")
     with pytest.raises(ConfigError, match="not a TorchScript program"):
         load(*settings(tmp_path / "no.pt")).load()
+
+
+def test_logits_of_another_number_than_the_names_stop_the_run(
+    annotate: Callable[..., Path], mixed_images: Path, tmp_path: Path
+) -> None:
+    """A TorchScript file does not tell its outputs, so this shows with the first batch; it is no image's fault."""
+    file = save(Classifier(), "torchscript", tmp_path, torch.empty(0), {})
+    with pytest.raises(PipelineError, match="gave 6 x 5 for a batch of 6; expected 6 x 1000: categories= has 1000 names"):
+        annotate(*settings(file, "task=classify", "categories=imagenet", CLASSIFIER, f"input={mixed_images}"))
+    assert not list((tmp_path / "outputs").rglob("images/part-*"))
