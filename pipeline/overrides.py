@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -43,10 +44,10 @@ def _prepare_one(argument: str, sweep: bool) -> str:
     if argument.startswith("-"):
         return argument
     key, equals, value = argument.partition("=")
-    name = re.split(r"[./@]", key.lstrip("+~"))[0]
+    name, *below = re.split(r"[./@]", key.lstrip("+~"))
     if not equals and not key.startswith("~"):
         raise ConfigError(f"{argument!r}: expected key=value, for example task=detect or input=photos.")
-    _check_key(name)
+    _check_key(name, ".".join(below))
     if key == name and key in _TEXT_KEYS:
         return f"{key}={_quote_all(value) if sweep else _quote(value)}"
     if key == name and not sweep:
@@ -54,12 +55,16 @@ def _prepare_one(argument: str, sweep: bool) -> str:
     return argument
 
 
-def _check_key(name: str) -> None:
-    config = OmegaConf.load(resource("conf") / "config.yaml")
+def _check_key(name: str, below: str) -> None:
+    """`below` is what follows the first dot; of keys that have a list of their own below them it must be in it."""
+    config: Any = OmegaConf.load(resource("conf") / "config.yaml")
     groups = {path.name for path in resource("conf").iterdir() if path.is_dir()} - {"format"}
     known = (set(map(str, config)) | groups | _HYDRA_KEYS) - {"defaults"}
     if name not in known:
         raise ConfigError(f"unknown setting {name!r}.{nearest(name, known)} Known: {', '.join(sorted(known))}.")
+    node = config.get(name)
+    if below and name not in _HYDRA_KEYS and OmegaConf.is_dict(node) and below not in node:
+        raise ConfigError(f"unknown setting '{name}.{below}'.{nearest(below, node)} {name} has: {', '.join(node)}.")
 
 
 def _check_choice(group: str, choice: str) -> None:
