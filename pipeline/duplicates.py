@@ -62,9 +62,9 @@ class Sightings:
 def without_duplicates(found: Sightings, iou: float, union: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(kept, boxes_xyxy, scores): which detections stay, best first within a class, and their boxes and scores.
 
-    The best of an object's detections stays; a fragment competes with half of its score, and keeps its own. With `union`
-    (non-maximum merging), a fragment that stays takes the box around all parts of its object, and the best of their scores;
-    a box that no edge has cut stays as it is.
+    The best of an object's detections stays, with the best of their scores; a fragment competes with half of its own. With
+    `union` (non-maximum merging), a fragment that stays takes the box around all parts of its object; a box that no edge has
+    cut stays as it is.
     """
     boxes, scores = found.boxes_xyxy.copy(), found.scores.copy()
     weight = np.where(found.fragment, _FRAGMENT_COUNTS, 1.0) * scores
@@ -72,12 +72,12 @@ def without_duplicates(found: Sightings, iou: float, union: bool) -> tuple[np.nd
     for label in np.unique(found.labels):
         members = np.flatnonzero(found.labels == label)
         members = members[np.argsort(-weight[members], kind="stable")]
-        for i, parts in _objects(found, members, iou, chained=union):
-            kept.append(i)
-            if union and found.fragment[i] and len(parts):
-                every = np.r_[i, parts]
-                boxes[i] = np.r_[boxes[every, :2].min(axis=0), boxes[every, 2:].max(axis=0)]
-                scores[i] = scores[every].max()
+        for best, parts in _objects(found, members, iou, chained=union):
+            kept.append(best)
+            every = np.r_[best, parts]
+            scores[best] = found.scores[every].max()
+            if union and found.fragment[best]:
+                boxes[best] = np.r_[found.boxes_xyxy[every, :2].min(axis=0), found.boxes_xyxy[every, 2:].max(axis=0)]
     order = np.array(kept, dtype=np.int64)
     return order, boxes[order], scores[order]
 

@@ -110,9 +110,7 @@ def build_views(settings: Settings, task: Task, spec: ModelSpec) -> Views:
     if tiles["merge"] == "nmm" and shapes:
         raise ConfigError(f"tiles.merge=nmm joins boxes only; task={task.name} has {shapes[0]} too. Say tiles.merge=nms.")
     if settings.flip and "keypoints" in columns and not spec.keypoint_names:
-        raise ConfigError(
-            f"flip=true: model={spec.name} does not name its points: left and right cannot be exchanged."
-        )
+        raise ConfigError(f"flip=true: model={spec.name} does not name its points: left and right cannot be exchanged.")
     union = tiles["merge"] == "nmm"
     return Views(tiles["size"], tiles["overlap"], tiles["iou"], union, settings.flip, spec.keypoint_names)
 
