@@ -52,7 +52,15 @@ def _prepare_one(argument: str, sweep: bool) -> str:
         return f"{key}={_quote_all(value) if sweep else _quote(value)}"
     if key == name and not sweep:
         _check_choice(name, value)
+    if key in _mappings() and value.startswith("{"):
+        return f"++{argument}"  # so that a key below it which there is not reaches `settings`, which answers better
     return argument
+
+
+def _mappings() -> set[str]:
+    """Keys that have a list of their own below them."""
+    config: Any = OmegaConf.load(resource("conf") / "config.yaml")
+    return {str(name) for name in config if OmegaConf.is_dict(config[name])} - _HYDRA_KEYS
 
 
 def _check_key(name: str, below: str) -> None:
@@ -62,9 +70,9 @@ def _check_key(name: str, below: str) -> None:
     known = (set(map(str, config)) | groups | _HYDRA_KEYS) - {"defaults"}
     if name not in known:
         raise ConfigError(f"unknown setting {name!r}.{nearest(name, known)} Known: {', '.join(sorted(known))}.")
-    node = config.get(name)
-    if below and name not in _HYDRA_KEYS and OmegaConf.is_dict(node) and below not in node:
-        raise ConfigError(f"unknown setting '{name}.{below}'.{nearest(below, node)} {name} has: {', '.join(node)}.")
+    if below and name in _mappings() and below not in config[name]:
+        has = list(map(str, config[name]))
+        raise ConfigError(f"unknown setting '{name}.{below}'.{nearest(below, has)} {name} has: {', '.join(has)}.")
 
 
 def _check_choice(group: str, choice: str) -> None:
