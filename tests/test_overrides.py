@@ -225,9 +225,7 @@ def test_a_word_without_a_value_is_refused(given):
 
 
 def test_a_mapping_changes_what_it_names_and_leaves_the_rest():
-    assert prepare(["tiles={size: 640}"], sweep=False) == [
-        "++tiles={size: 640}"
-    ]  # what Hydra understands
+    assert prepare(["tiles={size: 640}"], sweep=False) == ["++tiles={size: 640}"]  # what Hydra understands
     assert settings_for("tiles={size: 640, iou: 0.4}").tiles == settings_for("tiles.size=640", "tiles.iou=0.4").tiles
 
 
