@@ -76,7 +76,9 @@ def _spread(side: int, tile: int, overlap: float) -> tuple[list[int], int]:
 
 
 def cut(pixels: Tensor, view: View) -> Tensor:
-    """(..., H, W) -> (..., h, w): what the view shows. The whole image is handed back as it is, not copied."""
+    """(..., H, W) -> (..., h, w): what the view shows. The whole image is handed back as it is, in its memory layout."""
+    if view.size_hw == pixels.shape[-2:] and not view.mirrored:
+        return pixels
     x_min, y_min, x_max, y_max = view.window_xyxy
     shown = pixels[..., y_min:y_max, x_min:x_max]
     return shown.flip(-1) if view.mirrored else shown.contiguous()

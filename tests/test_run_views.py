@@ -220,6 +220,11 @@ def test_what_cannot_be_put_together_is_refused_before_any_weights_are_loaded(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_dry_run_says_what_the_model_will_be_shown(tmp_path: Path) -> None:
+    text = run(settings_for("dry_run=true", f"output={tmp_path}", "tiles.size=640", "tiles.overlap=0.25", "flip=true"))
+    assert "the whole image, tiles of 640 x 640 pixels that overlap by 25%, mirror images" in text
+
+
 # --- a large image with small objects
 
 D2GO = ["task=detect", "model=torchscript", "categories=coco", "channels=bgr", "trust_code=true", "min_score=0.05"]
@@ -274,8 +279,8 @@ def test_tiles_find_small_objects_and_none_twice(canvas: Path, annotate: Callabl
     for merge in ("nms", "nmm"):
         (rows,) = rows_by_image(annotate, canvas, merge, *settings, "min_score=0.05", *tiled, f"tiles.merge={merge}")
         sure = rows.filter(pa.array(rows["score"].to_numpy() >= 0.5))
-        assert sure.num_rows >= 20 * (plain["score"].to_numpy() >= 0.5).sum() > 0  # 280 and 10 when this was written
-        assert ap50(rows, canvas.parent / "instances.json") > 0.27  # 0.30 and 0.33
+        assert sure.num_rows >= 20 * (plain["score"].to_numpy() >= 0.5).sum() > 0  # 271 and 10 when this was written
+        assert ap50(rows, canvas.parent / "instances.json") > 0.2  # 0.29 with nms, 0.32 with nmm, 0.02 without tiles
         assert doubled(sure) == 0
 
 
