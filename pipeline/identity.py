@@ -39,7 +39,16 @@ def determinants(settings: Settings, spec: ModelSpec, source: Source) -> dict[st
         "decoder": source.decoder,
         "engine": {k: v for k, v in settings.parts["engine"].items() if k != "device"},
         "sinks": settings.parts["sink"],
-    }
+    } | _views(settings)
+
+
+def _views(settings: Settings) -> dict[str, Any]:
+    """Nothing unless asked for, so that runs begun before there were tiles keep their names."""
+    tiled = settings.tiles["size"] is not None
+    if not tiled and not settings.flip:
+        return {}
+    how = {"merge": settings.tiles["merge"], "iou": settings.tiles["iou"], "flip": settings.flip}
+    return {"views": how | ({name: settings.tiles[name] for name in ("size", "overlap")} if tiled else {})}
 
 
 def _canonical(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A shard's images as batches of one padded shape, decoded in threads ahead of the forward pass."""
+"""A shard's images as batches of one padded shape, decoded and cut into views in threads ahead of the forward pass."""
 
 import os
 from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
@@ -12,21 +12,31 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.timing import StageTimer
-from pipeline.types import Batch, Entry, InputError, Item, Model, Shard, Source, Status
+from pipeline.types import Batch, Entry, Input, InputError, Item, Model, Shard, Source, Status
+from pipeline.views import Views, cut
 
 T = TypeVar("T")
 _AHEAD = 2  # decoded batches waiting for the forward pass
 
 
 class Loader:
-    """Reads each header first, groups the images by the shape they will have in a batch, then decodes group by group.
+    """Reads each header first, groups the images by the shapes that their views will have in a batch, then decodes group by
+    group. `views` says what the model is shown of an image; by default the image and nothing else.
 
     A shard's batches depend on its images alone, not on threads or timing. An input that cannot be used stays in its batch
     as a failed item, so what goes in comes out.
     """
 
-    def __init__(self, source: Source, model: Model, batch_size: int, workers: int | None, max_pixels: int) -> None:
-        self.source, self.model = source, model
+    def __init__(
+        self,
+        source: Source,
+        model: Model,
+        batch_size: int,
+        workers: int | None,
+        max_pixels: int,
+        views: Views | None = None,
+    ) -> None:
+        self.source, self.model, self.views = source, model, views or Views()
         self.batch_size, self.max_pixels = min(batch_size, model.max_batch or batch_size), max_pixels
         self.workers = workers or default_workers()
         self.timer = StageTimer()
@@ -39,19 +49,38 @@ class Loader:
     def _batches_of(self, shard: Shard, pool: ThreadPoolExecutor) -> Iterator[Batch]:
         items = [Item(shard.first_image_id + i, entry.key, entry=entry) for i, entry in enumerate(shard.entries)]
         list(pool.map(self._read_header, items))
-        readable = [item for item in items if item.size_hw and item.status is Status.OK]
-        failed = [item for item in items if item.status is not Status.OK]
-        sampler = bucket_batches([self.model.bucket(item.size_hw) for item in readable if item.size_hw], self.batch_size)
-        # torch's DataLoader draws the batches; the threads are ours because worker processes cost more than they decode
-        for batch in DataLoader(_Images(readable, self, pool), batch_sampler=sampler, collate_fn=list):
-            yield Batch(shard, batch)
+        readable = [item for item in items if item.views]
+        failed = [item for item in items if not item.views]
+        shapes = [frozenset(self.model.bucket(size_hw) for size_hw in {v.size_hw for v in item.views}) for item in readable]
+        groups = bucket_batches(shapes, self.batch_size, [len(item.views) for item in readable])
+        # torch's DataLoader draws the groups; the threads are ours because worker processes cost more than they decode
+        for group in DataLoader(_Images(readable, self, pool), batch_sampler=groups, collate_fn=list):
+            yield from self._batches_of_group(shard, group, pool)
         if failed:
-            yield Batch(shard, failed)
+            yield Batch(shard, [], failed)
+
+    def _batches_of_group(self, shard: Shard, items: list[Item], pool: ThreadPoolExecutor) -> Iterator[Batch]:
+        """The views of all its images, as batches of one bucket. An image of more views than a batch holds is a group of its
+        own; its inputs are made batch by batch, so that memory does not grow with their number."""
+        looks = [(item, number) for item in items if item.status is Status.OK for number in range(len(item.views))]
+        batches = bucket_batches([self.model.bucket(item.views[i].size_hw) for item, i in looks], self.batch_size)
+        for batch in batches[:-1]:
+            yield Batch(shard, self._inputs([looks[i] for i in batch], pool), [])
+        last = self._inputs([looks[i] for i in batches[-1]], pool) if batches else []
+        for item in items:
+            item.inputs, item.pixels = {}, None
+        yield Batch(shard, last, items)
+
+    def _inputs(self, looks: Sequence[tuple[Item, int]], pool: ThreadPoolExecutor) -> list[Input]:
+        list(pool.map(self._make_input, [(item, number) for item, number in looks if number not in item.inputs]))
+        made = [(item, number, item.inputs.pop(number, None)) for item, number in looks]  # None: its image has failed
+        return [Input(item, number, pixels) for item, number, pixels in made if pixels is not None]
 
     def _read_header(self, item: Item) -> None:
         try:
             with self.timer.stage("read"):
                 item.size_hw = self.source.size_hw(_planned(item), self.max_pixels)
+            item.views = self.views.of(item.size_hw)
         except (InputError, OSError) as error:
             _fail(item, error)
 
@@ -64,14 +93,21 @@ class Loader:
             elif pixels.shape[-2:] != item.size_hw:
                 item.fail(Status.CORRUPT, f"the header says {item.size_hw}, the image is {tuple(pixels.shape[-2:])} (h, w)")
             else:
-                self._transform(item, pixels)
+                item.pixels = pixels
+                if len(item.views) <= self.batch_size:
+                    for number in range(len(item.views)):
+                        self._make_input((item, number))
+                    item.pixels = None
 
-    def _transform(self, item: Item, pixels: Tensor) -> None:
+    def _make_input(self, look: tuple[Item, int]) -> None:
+        item, number = look
         with self.timer.stage("transform"):
+            if (pixels := item.pixels) is None:  # another view of it has failed
+                return
             try:
-                item.pixels = self.model.preprocess(pixels)
+                item.inputs[number] = self.model.preprocess(cut(pixels, item.views[number]))
             except Exception as error:  # noqa: BLE001 - the model's own code, e.g. 1 x 5000 pixels resized to 0 rows
-                item.fail(Status.MODEL_ERROR, f"preprocessing {item.size_hw} (h, w): {error}")
+                item.fail(Status.MODEL_ERROR, f"preprocessing {item.views[number].size_hw} (h, w): {error}")
 
 
 def _planned(item: Item) -> Entry:
@@ -106,14 +142,21 @@ class _Images(Dataset[Item]):
         return batch
 
 
-def bucket_batches(buckets: Sequence[Hashable], batch_size: int) -> list[list[int]]:
-    """Indices grouped so that a batch holds one bucket only; a batch is due when it is full, the rest at the end."""
+def bucket_batches(buckets: Sequence[Hashable], batch_size: int, weights: Sequence[int] | None = None) -> list[list[int]]:
+    """Indices grouped so that a batch holds one bucket only and at most `batch_size` of weight (1 each unless given), or
+    one index alone; a batch is due when it is full or the next does not fit, the rest at the end."""
     batches: list[list[int]] = []
     open_batches: dict[Hashable, list[int]] = {}
+    held: dict[Hashable, int] = {}
     for index, bucket in enumerate(buckets):
-        batch = open_batches.setdefault(bucket, [])
-        batch.append(index)
-        if len(batch) == batch_size:
+        weight = weights[index] if weights else 1
+        if bucket in open_batches and held[bucket] + weight > batch_size:
+            batches.append(open_batches.pop(bucket))
+        if bucket not in open_batches:
+            held[bucket] = 0
+        open_batches.setdefault(bucket, []).append(index)
+        held[bucket] += weight
+        if held[bucket] >= batch_size:
             batches.append(open_batches.pop(bucket))
     return batches + list(open_batches.values())
 

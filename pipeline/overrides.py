@@ -44,24 +44,36 @@ def _prepare_one(argument: str, sweep: bool) -> str:
     if argument.startswith("-"):
         return argument
     key, equals, value = argument.partition("=")
-    name = re.split(r"[./@]", key.lstrip("+~"))[0]
+    name, *below = re.split(r"[./@]", key.lstrip("+~"))
     if not equals and not key.startswith("~"):
         raise ConfigError(f"{argument!r}: expected key=value, for example task=detect or input=photos.")
-    _check_key(name)
-    _check_part_key(name, key.lstrip("+~").replace("/", "."))
+    _check_key(name, ".".join(below))
+    _check_part_key(name, ".".join([name, *below]))
     if key == name and key in _TEXT_KEYS:
         return f"{key}={_quote_all(value) if sweep else _quote(value)}"
     if key == name and not sweep:
         _check_choice(name, value)
+    if key in _mappings() and value.startswith("{"):
+        return f"++{argument}"  # so that a key below it which there is not reaches `settings`, which answers better
     return argument
 
 
-def _check_key(name: str) -> None:
-    config = OmegaConf.load(resource("conf") / "config.yaml")
+def _mappings() -> set[str]:
+    """Keys that have a list of their own below them."""
+    config: Any = OmegaConf.load(resource("conf") / "config.yaml")
+    return {str(name) for name in config if OmegaConf.is_dict(config[name])} - _HYDRA_KEYS
+
+
+def _check_key(name: str, below: str) -> None:
+    """`below` is what follows the first dot; of keys that have a list of their own below them it must be in it."""
+    config: Any = OmegaConf.load(resource("conf") / "config.yaml")
     groups = {path.name for path in resource("conf").iterdir() if path.is_dir()} - {"format"}
     known = (set(map(str, config)) | groups | _HYDRA_KEYS) - {"defaults"}
     if name not in known:
         raise ConfigError(f"unknown setting {name!r}.{nearest(name, known)} Known: {', '.join(sorted(known))}.")
+    if below and name in _mappings() and below not in config[name]:
+        has = list(map(str, config[name]))
+        raise ConfigError(f"unknown setting '{name}.{below}'.{nearest(below, has)} {name} has: {', '.join(has)}.")
 
 
 def _check_part_key(group: str, key: str) -> None:

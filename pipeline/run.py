@@ -23,8 +23,9 @@ from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.shard import ShardRunner
 from pipeline.summary import plan_text, summary_text
-from pipeline.table import with_columns
+from pipeline.table import BOX, with_columns
 from pipeline.types import Engine, Format, ModelSpec, Sink, Source, Task
+from pipeline.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Parts:
     spec: ModelSpec
     task: Task
     filters: Filters
+    views: Views
     engine: Engine
     sinks: Sequence[Sink]
 
@@ -86,7 +88,8 @@ def assemble(settings: Settings) -> Parts:
     with_columns(task.schema, source.columns)  # refuses names that are taken
     filters = build_filters(settings, task, spec.categories)
     sinks = [build(node) for node in settings.parts["sink"].values() if node.get("enabled", True)]
-    return Parts(source, model, spec, task, filters, build(settings.parts["engine"]), sinks)
+    views = build_views(settings, task, spec)
+    return Parts(source, model, spec, task, filters, views, build(settings.parts["engine"]), sinks)
 
 
 def check_clips(settings: Settings, task: Task, source: Source, spec: ModelSpec) -> None:
@@ -110,6 +113,20 @@ def build_filters(settings: Settings, task: Task, categories: Sequence[str]) -> 
     return Filters(thresholds, settings.min_area, settings.nms_iou, settings.max_detections)
 
 
+def build_views(settings: Settings, task: Task, spec: ModelSpec) -> Views:
+    """What the model is to be shown of an image. Raises ConfigError for what cannot be put together again."""
+    tiles, columns = settings.tiles, set(task.schema.names)
+    if tiles["size"] is not None and not columns.issuperset(BOX):
+        raise ConfigError(f"tiles.size means nothing to task={task.name}, which has no boxes to put together; leave it out.")
+    shapes = sorted(columns & {"mask_rle", "keypoints"})
+    if tiles["merge"] == "nmm" and shapes:
+        raise ConfigError(f"tiles.merge=nmm joins boxes only; task={task.name} has {shapes[0]} too. Say tiles.merge=nms.")
+    if settings.flip and "keypoints" in columns and not spec.keypoint_names:
+        raise ConfigError(f"flip=true: model={spec.name} does not name its points: left and right cannot be exchanged.")
+    union = tiles["merge"] == "nmm"
+    return Views(tiles["size"], tiles["overlap"], tiles["iou"], union, settings.flip, spec.keypoint_names)
+
+
 def remaining(plan: Plan, folder: RunFolder) -> list[int]:
     """The shards without a marker, in order."""
     folder.check_parts()
@@ -128,7 +145,7 @@ def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], pla
     return ShardRunner(
         plan=plan,
         folder=folder,
-        loader=Loader(parts.source, model, settings.batch_size, settings.workers, settings.max_pixels),
+        loader=Loader(parts.source, model, settings.batch_size, settings.workers, settings.max_pixels, parts.views),
         engine=parts.engine,
         task=parts.task,
         keep=parts.filters.apply,

@@ -38,6 +38,8 @@ class Settings:
     nms_iou: float | None
     max_detections: int | None
     top_k: int | None
+    tiles: Mapping[str, Any]  # size (None: no tiles), overlap, merge, iou
+    flip: bool
     batch_size: int
     shard_size: int
     workers: int | None
@@ -176,6 +178,25 @@ def _mapping(key: str, value: Any) -> dict[str, Any]:
     raise _refusal(key, value, "a mapping such as {box_detections_per_img: 300}")
 
 
+def _tiles(key: str, value: Any) -> dict[str, Any]:
+    if not OmegaConf.is_dict(value):
+        raise _refusal(key, value, "a mapping", f" Say {key}.size=640, or {key}={{size: 640, overlap: 0.25}}.")
+    for name in map(str, value):
+        if name not in _TILES:
+            raise ConfigError(f"{key}.{name}: {key} has no such setting.{nearest(name, _TILES)} It has {', '.join(_TILES)}.")
+    return {name: check(f"{key}.{name}", value[name]) for name, check in _TILES.items()}
+
+
+def _required_fraction(most: float) -> Callable[[str, Any], float]:
+    def check(key: str, value: Any) -> float:
+        number = _number(key, value, f"from 0 to {most:g}", most)
+        if number is None:
+            raise _refusal(key, value, f"a number from 0 to {most:g}")
+        return number
+
+    return check
+
+
 def _one_of(*choices: str) -> Callable[[str, Any], str]:
     def check(key: str, value: Any) -> str:
         if value in choices:
@@ -189,6 +210,12 @@ def _refusal(key: str, value: Any, expected: str, hint: str = "") -> ConfigError
     return ConfigError(f"{key}={value}: expected {expected}, got {type(value).__name__} {value!r}.{hint}")
 
 
+_TILES: dict[str, Callable[[str, Any], Any]] = {
+    "size": _whole(32),
+    "overlap": _required_fraction(0.9),
+    "merge": _one_of("nms", "nmm"),
+    "iou": _required_fraction(1.0),
+}
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "model": _text,
     "weights": _some_text,
@@ -210,6 +237,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "nms_iou": _fraction,
     "max_detections": _whole(1),
     "top_k": _whole(1),
+    "tiles": _tiles,
+    "flip": _flag,
     "batch_size": _whole(1),
     "shard_size": _required(1),
     "workers": _whole(1),

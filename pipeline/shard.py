@@ -16,7 +16,21 @@ from pipeline.loading import Loader
 from pipeline.plan import Plan
 from pipeline.progress import Progress
 from pipeline.table import carry, image_rows, images_schema, with_columns
-from pipeline.types import Batch, Engine, Filter, Item, Outputs, Shard, Sink, SinkContext, SinkWriter, Status, Task
+from pipeline.types import (
+    Batch,
+    Engine,
+    Filter,
+    Input,
+    Item,
+    Output,
+    Outputs,
+    Shard,
+    Sink,
+    SinkContext,
+    SinkWriter,
+    Status,
+    Task,
+)
 
 log = logging.getLogger(__name__)
 _BEHIND = 4  # batches that may wait to be written
@@ -35,6 +49,7 @@ class ShardRunner:
     sinks: Sequence[Sink]
     progress: Progress
     _a_forward_succeeded: bool = field(default=False, init=False)
+    _answers: dict[int, dict[int, Output]] = field(default_factory=dict, init=False)  # image_id -> number of view -> output
 
     def __post_init__(self) -> None:
         self.schema = with_columns(self.task.schema, self.loader.source.columns)  # of the predictions
@@ -49,42 +64,51 @@ class ShardRunner:
                 self.progress.advance(batch.items)
 
     def _predict(self, batch: Batch) -> pa.Table:
-        """The rows kept for a batch. Items that the model cannot take become failed ones."""
+        """The rows kept for the items that are through with this batch. Items that the model cannot take become failed."""
         with self.loader.timer.stage("forward"):
-            outputs = self._forward(_usable(batch))
-            outputs = _finite(outputs, _usable(batch))
-        good = _usable(batch)
-        for item in good:
-            item.pixels = None  # the tables wait for the writer, the images need not
+            for one, output in self._forward(batch.inputs):
+                self._answers.setdefault(one.item.image_id, {})[one.number] = output
+        batch.inputs.clear()  # the tables wait for the writer, the images need not
         with self.loader.timer.stage("rows"):
+            outputs = [self._merged(item) for item in batch.items]
+            good = [item for item in batch.items if item.status is Status.OK]
             if not good:
                 return self.schema.empty_table()
-            return carry(self.keep(self.task.rows(outputs, good)), good, self.schema)
+            rows = self.task.rows([output for output in outputs if output is not None], good)
+            return carry(self.keep(rows), good, self.schema)
 
-    def _forward(self, items: Sequence[Item]) -> Outputs:
-        """Outputs of the items that the model could take, in order. A batch that fails is halved until the culprit is
-        alone; it alone is lost."""
-        if not items:
+    def _merged(self, item: Item) -> Output | None:
+        """What the model said of the item's views, as one answer; None for a failed item."""
+        answers = self._answers.pop(item.image_id, {})
+        if item.status is not Status.OK:
+            return None
+        in_order = [answers[number] for number in range(len(item.views))]  # not in the order of the batches
+        return self.loader.views.merge(in_order, item.views)
+
+    def _forward(self, inputs: Sequence[Input]) -> list[tuple[Input, Output]]:
+        """The inputs that the model could take, with its outputs, in order. A batch that fails is halved until the culprit
+        is alone; its image alone is lost. Other views of a lost image are left out."""
+        inputs = [one for one in inputs if one.item.status is Status.OK]
+        if not inputs:
             return []
         error: Exception | None = None
         try:
-            outputs = self.engine.forward(
-                [i.pixels for i in items if i.pixels is not None], [i.size_hw or (0, 0) for i in items]
-            )
+            outputs = self.engine.forward([one.pixels for one in inputs], [one.size_hw for one in inputs])
             self._a_forward_succeeded = True
-            return outputs
+            return _finite(inputs, outputs)
         except PipelineError:
             raise
         except Exception as caught:  # noqa: BLE001 - the network is anybody's code
             error = caught.with_traceback(None)  # frames would keep the device's memory alive during the retry
         if isinstance(error, torch.OutOfMemoryError):
             torch.cuda.empty_cache()
-        if len(items) > 1:
-            half = len(items) // 2
-            return self._forward(items[:half]) + self._forward(items[half:])
+        if len(inputs) > 1:
+            half = len(inputs) // 2
+            return self._forward(inputs[:half]) + self._forward(inputs[half:])
         if not self._a_forward_succeeded:
             self._probe(error)
-        items[0].fail(Status.OUT_OF_MEMORY if _is_memory(error) else Status.MODEL_ERROR, f"{type(error).__name__}: {error}")
+        status = Status.OUT_OF_MEMORY if _is_memory(error) else Status.MODEL_ERROR
+        inputs[0].item.fail(status, f"{type(error).__name__}: {error}")
         return []
 
     def _probe(self, error: Exception) -> None:
@@ -98,18 +122,14 @@ class ShardRunner:
         self._a_forward_succeeded = True
 
 
-def _usable(batch: Batch) -> list[Item]:
-    return [item for item in batch.items if item.status is Status.OK]
-
-
-def _finite(outputs: Outputs, items: Sequence[Item]) -> Outputs:
+def _finite(inputs: Sequence[Input], outputs: Outputs) -> list[tuple[Input, Output]]:
     """A NaN is a failure, not zero detections: every comparison with a threshold would be false."""
     kept = []
-    for item, one in zip(items, outputs, strict=True):
-        if all(value.isfinite().all() for value in one.values() if value.is_floating_point()):
-            kept.append(one)
+    for one, output in zip(inputs, outputs, strict=True):
+        if all(value.isfinite().all() for value in output.values() if value.is_floating_point()):
+            kept.append((one, output))
         else:
-            item.fail(Status.MODEL_ERROR, "the model returned NaN or infinity")
+            one.item.fail(Status.MODEL_ERROR, "the model returned NaN or infinity")
     return kept
 
 

@@ -38,6 +38,7 @@ def plan_text(settings: Settings, spec: ModelSpec, filters: Filters, source: Sou
         "images": f"{n_images:,}" + (f", {n_new:,} of them new" if plan.parts else ""),
         "shards": f"{shards:,} of at most {settings.shard_size}, {len(folder.committed()):,} complete",
         "batch size": str(settings.batch_size),
+        "views": _views(settings),
         "classes": f"{len(kept)} of {len(set(spec.categories) - PLACEHOLDERS)}: {shorten(kept, 100)}",
         "min score": str(settings.min_score),
         "output": str(folder.path),
@@ -46,6 +47,16 @@ def plan_text(settings: Settings, spec: ModelSpec, filters: Filters, source: Sou
     if changed:
         rows["changed"] = f"{changed:,} inputs since the run began; run will name them and refuse (changed=accept goes on)"
     return "Plan (dry_run: nothing is written)\n" + aligned(rows)
+
+
+def _views(settings: Settings) -> str:
+    size, overlap = settings.tiles["size"], settings.tiles["overlap"]
+    shown = ["the whole image"]
+    if size is not None:
+        shown.append(f"tiles of {size} x {size} pixels that overlap by {overlap:.0%}")
+    if settings.flip:
+        shown.append("mirror images")
+    return ", ".join(shown)
 
 
 def summary_text(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", seconds: float) -> str:

@@ -74,6 +74,19 @@ class Shard:
         return len(self.entries)
 
 
+@dataclass(frozen=True)
+class View:
+    """A part of an image as the model is shown it."""
+
+    window_xyxy: tuple[int, int, int, int]  # pixels of the upright original, the ends not included
+    mirrored: bool = False  # left and right exchanged within the window
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        x_min, y_min, x_max, y_max = self.window_xyxy
+        return y_max - y_min, x_max - x_min
+
+
 @dataclass
 class Item:
     """One input on its way through a shard."""
@@ -83,20 +96,38 @@ class Item:
     size_hw: tuple[int, int] | None = None  # upright frame, pixels
     status: Status = Status.OK
     error: str | None = None
-    pixels: Tensor | None = field(default=None, repr=False)  # the model's input, (3, h, w); of a clip (3, T, h, w)
     entry: Entry | None = None  # as planned
+    views: tuple[View, ...] = field(default=(), repr=False)
+    inputs: dict[int, Tensor] = field(default_factory=dict, repr=False)  # by view, those that wait for their batch
+    pixels: Tensor | None = field(default=None, repr=False)  # uint8, kept while inputs are still to be made of it
 
     def fail(self, status: Status, message: str) -> None:
         """Turn this input into a failed row. The message is kept to one printable line."""
-        self.status, self.pixels = status, None
+        self.status, self.inputs, self.pixels = status, {}, None
         self.error = " ".join(message.split())[:500]
 
 
 @dataclass(frozen=True)
+class Input:
+    """What the model is given: one view of one item."""
+
+    item: Item
+    number: int  # of the view among the item's
+    pixels: Tensor = field(repr=False)  # as the model's `preprocess` made it: (3, h, w), of a clip (3, T, h, w)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Of the view, in pixels of the upright original."""
+        return self.item.views[self.number].size_hw
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Inputs of one shard whose model inputs have one padded shape, failed ones among them."""
+    """One forward pass: model inputs of one padded shape. `items` are the inputs of the shard that are through with it,
+    failed ones among them; an image of many views takes several batches and is in the last one's items."""
 
     shard: Shard
+    inputs: list[Input]
     items: list[Item]
 
 
@@ -115,24 +146,25 @@ class ModelSpec:
     clip_lengths: range = range(1, 1 << 16)  # frames that its clips may have
 
 
-Outputs = list[dict[str, Tensor]]  # one dict per image, on the CPU
+Output = dict[str, Tensor]  # of one image or view, on the CPU
+Outputs = list[Output]
 
 
 @dataclass(frozen=True)
 class Model:
     """A loaded model. `network(inputs, sizes_hw)` takes a list of (3, H, W) tensors as `preprocess` makes them and the
-    upright sizes of the originals, and returns one dict per image: {boxes, labels, scores} in pixels of the original,
+    upright sizes of what they were made of, and returns one dict per input: {boxes, labels, scores} in pixels of that size,
     {masks (N, 1, 28, 28)} in its box, {keypoints (N, K, 3), keypoints_scores (N, K)}; {logits (C,), embedding (D,) where the
     model gives one}; or {probabilities (C, h, w)}."""
 
     network: nn.Module
     # (3, H, W) uint8 RGB -> (3, h, w) float32, of a clip (T, 3, H, W) -> (3, T, h, w); runs in decoding threads
     preprocess: Callable[[Tensor], Tensor]
-    bucket: Callable[[tuple[int, int]], Hashable]  # size_hw -> equal for images that may share a batch
+    bucket: Callable[[tuple[int, int]], Hashable]  # size_hw -> equal for images (or views of them) that may share a batch
     weights_sha256: str | None = None  # None: random weights
     full_precision_only: bool = False  # e.g. an int8 program
     cpu_only: bool = False  # e.g. int8 kernels, onnxruntime
-    max_batch: int | None = None  # more at once would gain nothing
+    max_batch: int | None = None  # inputs; more at once would gain nothing
 
 
 class Format(Protocol):

@@ -41,6 +41,8 @@ def base():
         "sink=[parquet]",
         "sink.overlays.quality=50",
         "sink.parquet.compression=snappy",
+        "tiles.size=640",
+        "flip=true",
     ],
 )
 def test_a_setting_that_decides_what_the_files_hold_makes_another_run(base, override):
@@ -60,6 +62,9 @@ def test_a_setting_that_decides_what_the_files_hold_makes_another_run(base, over
         "dry_run=true",
         "min_score=0.5",  # detect's default, said aloud
         "classes=null",
+        "tiles.merge=nmm",  # of no tiles
+        "tiles.overlap=0.3",
+        "tiles.iou=0.4",
     ],
 )
 def test_a_setting_that_only_decides_how_does_not(base, override):
@@ -78,6 +83,13 @@ def test_a_setting_that_only_decides_how_does_not(base, override):
 )
 def test_another_model_makes_another_run(base, changed):
     assert name(spec=replace(SPEC, **changed)) != base
+
+
+def test_how_tiles_are_cut_and_merged_makes_another_run_where_there_are_tiles():
+    tiled = ["", "tiles.size=320", "tiles.overlap=0.3", "tiles.merge=nmm", "tiles.iou=0.4", "flip=true"]
+    assert len({name("tiles.size=640", *([more] if more else [])) for more in tiled}) == len(tiled)
+    assert name("flip=true") != name("flip=true", "tiles.iou=0.4")
+    assert name("flip=true") == name("flip=true", "tiles.overlap=0.4")
 
 
 def test_how_the_weights_are_called_does_not_matter(base):

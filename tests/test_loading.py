@@ -9,7 +9,9 @@ from pipeline.loading import Loader, bucket_batches, default_workers, read_ahead
 from pipeline.source.folder import Folder
 from pipeline.timing import STAGES
 from pipeline.types import Model, Shard, Status
+from pipeline.views import Views, cut
 from tests.conftest import picture
+from tests.reference import decoded
 
 # --- buckets
 
@@ -29,6 +31,22 @@ from tests.conftest import picture
 )
 def test_a_batch_holds_one_bucket_only(buckets, size, expected):
     assert bucket_batches(buckets, size) == expected
+    assert bucket_batches(buckets, size, [1] * len(buckets)) == expected
+
+
+@pytest.mark.parametrize(
+    ("buckets", "weights", "size", "expected"),
+    [
+        ("aaaa", [2, 2, 2, 2], 4, [[0, 1], [2, 3]]),
+        ("aaaa", [2, 2, 2, 2], 5, [[0, 1], [2, 3]]),  # a third would be too much
+        ("aaa", [9, 1, 9], 4, [[0], [1], [2]]),  # too much alone is a batch of its own
+        ("aabb", [3, 1, 1, 2], 4, [[0, 1], [2, 3]]),
+        ("abab", [1, 9, 9, 1], 4, [[1], [0], [2], [3]]),
+        ("", [], 4, []),
+    ],
+)
+def test_a_batch_is_full_by_weight(buckets, weights, size, expected):
+    assert bucket_batches(buckets, size, weights) == expected
 
 
 def test_every_index_comes_exactly_once():
@@ -128,18 +146,25 @@ def model(preprocess=no_preprocessing, bucket=lambda size_hw: size_hw):
     return Model(nn.Identity(), preprocess, bucket)
 
 
-def load(folder, batch_size=2, shard_size=100, max_pixels=10**6, workers=2, first_image_id=0, **parts):
+def load(folder, batch_size=2, shard_size=100, max_pixels=10**6, workers=2, first_image_id=0, views=None, **parts):
     """All batches, and the entries in the order of the source."""
     source = Folder(str(folder))
     entries = list(source.entries())
     cuts = range(0, len(entries), shard_size)
     shards = [Shard(i, first_image_id + at, tuple(entries[at : at + shard_size])) for i, at in enumerate(cuts)]
-    loader = Loader(source, model(**parts), batch_size, workers, max_pixels)
+    loader = Loader(source, model(**parts), batch_size, workers, max_pixels, views)
     return list(loader.batches(shards)), entries, loader
 
 
 def by_key(batches):
     return {item.key: item for batch in batches for item in batch.items}
+
+
+def inputs_by_key(batches):
+    """The models' inputs by (key, number of the view); each comes once."""
+    found = [((one.item.key, one.number), one.pixels) for batch in batches for one in batch.inputs]
+    assert len(dict(found)) == len(found)
+    return dict(found)
 
 
 @pytest.fixture
@@ -192,15 +217,83 @@ def test_a_batch_has_one_shape_and_at_most_the_asked_size(mixed_images):
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_failures_stay_as_items_and_their_neighbours_survive(bad_images, batch_size):
-    found = by_key(load(bad_images, batch_size, max_pixels=30_000, bucket=lambda size_hw: None)[0])
+    batches = load(bad_images, batch_size, max_pixels=30_000, bucket=lambda size_hw: None)[0]
+    found, inputs = by_key(batches), inputs_by_key(batches)
     assert {key: found[key].status for key in EXPECTED} == EXPECTED
     good = {key: item for key, item in found.items() if key not in EXPECTED}
     assert len(good) == 6
-    for item in good.values():
+    assert set(inputs) == {(key, 0) for key in good}
+    for key, item in good.items():
         assert item.status is Status.OK and item.error is None
-        assert tuple(item.pixels.shape) == (3, *item.size_hw) and item.pixels.dtype == torch.uint8
+        pixels = inputs[key, 0]
+        assert tuple(pixels.shape) == (3, *item.size_hw) and pixels.dtype == torch.uint8
     for key in EXPECTED:
-        assert found[key].pixels is None and found[key].error and "\n" not in found[key].error
+        assert found[key].error and "\n" not in found[key].error
+
+
+VIEWS = [Views(), Views(flip=True), Views(tile=48), Views(tile=32, overlap=0.5, flip=True)]
+
+
+@pytest.mark.parametrize("views", VIEWS)
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
+def test_every_view_comes_once_and_an_item_with_the_last_batch_of_its_views(bad_images, batch_size, views):
+    batches, entries, _ = load(bad_images, batch_size, max_pixels=30_000, views=views)
+    assert sorted(item.key for batch in batches for item in batch.items) == [entry.key for entry in entries]
+    good = {key: item for key, item in by_key(batches).items() if item.status is Status.OK}
+    assert len(good) == 6
+    assert set(inputs_by_key(batches)) == {(key, n) for key, item in good.items() for n in range(len(item.views))}
+    through = set()
+    for batch in batches:
+        assert len(batch.inputs) <= batch_size and len({one.size_hw for one in batch.inputs}) <= 1
+        assert not through & {one.item.key for one in batch.inputs}, "an item was through before its views were"
+        through |= {item.key for item in batch.items}
+        for one in batch.inputs:
+            view = one.item.views[one.number]
+            assert torch.equal(one.pixels, cut(decoded(bad_images / one.item.key), view)) or one.item.key.endswith("jpg")
+            assert one.pixels.shape[-2:] == view.size_hw
+    for item in good.values():
+        assert item.views == views.of(item.size_hw)
+        assert item.pixels is None and not item.inputs, "memory is held after the last batch"
+
+
+def test_an_image_of_many_views_is_cut_batch_by_batch(mixed_images):
+    """What waits is a few batches, not all inputs of the image."""
+    made = []
+
+    def preprocess(image):
+        made.append(image.shape)
+        return image
+
+    source = Folder(str(mixed_images))
+    entry = next(entry for entry in source.entries() if entry.key == "4.jpg")  # 200 x 50
+    loader = Loader(source, model(preprocess), 2, 1, 10**6, Views(tile=32, overlap=0.5))
+    n_views = len(loader.views.of((50, 200)))
+    assert n_views > 20
+    batches = loader.batches([Shard(0, 0, (entry,))])
+    next(batches)
+    time.sleep(0.3)
+    assert len(made) <= 2 * 5  # one taken, two waiting, one in hand, one being made
+    assert 2 + sum(len(batch.inputs) for batch in batches) + 1 > n_views
+    assert len(made) == n_views
+
+
+def test_images_share_a_batch_when_all_their_views_do(mixed_images):
+    batches, _, _ = load(mixed_images, 100, views=Views(flip=True))
+    assert sorted(len(batch.inputs) for batch in batches) == [2, 2, 2, 6]  # three pictures of one size
+
+
+@pytest.mark.parametrize("batch_size", [1, 100])
+def test_a_view_that_cannot_be_preprocessed_fails_its_image_alone(mixed_images, batch_size):
+    def preprocess(image):
+        if image.shape[1:] == (50, 100):  # the tiles of 200 x 50 pixels
+            raise ValueError("no such tiles, please")
+        return image
+
+    batches = load(mixed_images, batch_size, preprocess=preprocess, views=Views(tile=100))[0]
+    found = by_key(batches)
+    assert found["4.jpg"].status is Status.MODEL_ERROR and "(50, 100) (h, w): no such tiles" in found["4.jpg"].error
+    assert [item.status for key, item in found.items() if key != "4.jpg"] == [Status.OK] * 5
+    assert sum(len(item.views) > 1 for item in found.values()) == 2
 
 
 def test_a_failure_keeps_the_size_that_its_header_told(bad_images):
@@ -211,11 +304,13 @@ def test_a_failure_keeps_the_size_that_its_header_told(bad_images):
 
 
 def test_batches_do_not_depend_on_the_number_of_threads(bad_images):
-    def told(workers):
-        batches, _, _ = load(bad_images, 2, 5, workers=workers)
-        return [[(item.image_id, item.status, item.error) for item in batch.items] for batch in batches]
+    def told(workers, views):
+        batches, _, _ = load(bad_images, 2, 5, workers=workers, views=views)
+        items = [[(item.image_id, item.status, item.error) for item in batch.items] for batch in batches]
+        return items, [[(one.item.image_id, one.number) for one in batch.inputs] for batch in batches]
 
-    assert told(1) == told(4)
+    for views in VIEWS:
+        assert told(1, views) == told(4, views)
 
 
 def test_what_the_preprocessing_cannot_take_is_a_model_error(mixed_images):
@@ -224,11 +319,12 @@ def test_what_the_preprocessing_cannot_take_is_a_model_error(mixed_images):
             raise ZeroDivisionError("a very\nodd shape")
         return image.float()
 
-    found = by_key(load(mixed_images, preprocess=preprocess)[0])
+    batches = load(mixed_images, preprocess=preprocess)[0]
+    found = by_key(batches)
     assert found["4.jpg"].status is Status.MODEL_ERROR
     assert "a very odd shape" in found["4.jpg"].error and "(50, 200)" in found["4.jpg"].error
     assert sum(item.status is Status.OK for item in found.values()) == 5
-    assert found["0.jpg"].pixels.dtype == torch.float32
+    assert inputs_by_key(batches)["0.jpg", 0].dtype == torch.float32
 
 
 def test_a_file_that_changes_after_its_header_was_read_is_a_row(mixed_images):

@@ -203,6 +203,19 @@ def test_an_unknown_key_is_refused_and_the_nearest_is_offered(given, hint):
         prepare([given], sweep=False)
 
 
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("tiles.siz=3", "Did you mean 'size'"),
+        ("+tiles.ovrlap=0.1", "Did you mean 'overlap'"),
+        ("~tiles.mode", "tiles has: size,"),
+    ],
+)
+def test_an_unknown_key_below_another_is_refused_and_the_nearest_is_offered(given, hint):
+    with pytest.raises(ConfigError, match=f"unknown setting 'tiles[.].*{hint}"):
+        prepare([given], sweep=False)
+
+
 @pytest.mark.parametrize("given", ["defaults=[]", "format=builder", "=x", "_target_=os.system"])
 def test_what_is_no_setting_of_a_user_is_unknown(given):
     with pytest.raises(ConfigError, match="unknown setting"):
@@ -230,6 +243,11 @@ def test_an_unknown_choice_is_refused_and_the_nearest_is_offered(given, expected
 def test_a_word_without_a_value_is_refused(given):
     with pytest.raises(ConfigError, match="expected key=value"):
         prepare([given], sweep=False)
+
+
+def test_a_mapping_changes_what_it_names_and_leaves_the_rest():
+    assert prepare(["tiles={size: 640}"], sweep=False) == ["++tiles={size: 640}"]  # what Hydra understands
+    assert settings_for("tiles={size: 640, iou: 0.4}").tiles == settings_for("tiles.size=640", "tiles.iou=0.4").tiles
 
 
 def test_a_tilde_is_the_home_folder_as_the_shell_would_have_it(monkeypatch):

@@ -75,6 +75,10 @@ def test_a_null_is_replaced_by_the_tasks_default(task, key, expected):
         ("changed=accept", "changed", "accept"),
         ("device=cuda:1", "device", "cuda:1"),
         ("workers=3", "workers", 3),
+        ("flip=true", "flip", True),
+        ("tiles.size=640", "tiles", {"size": 640, "overlap": 0.2, "merge": "nms", "iou": 0.5}),
+        ("tiles={size: 640, merge: nmm}", "tiles", {"size": 640, "overlap": 0.2, "merge": "nmm", "iou": 0.5}),
+        ("tiles.overlap=0", "tiles", {"size": None, "overlap": 0.0, "merge": "nms", "iou": 0.5}),
     ],
 )
 def test_a_good_value_is_taken(given, key, expected):
@@ -153,6 +157,15 @@ REFUSED = [
     ("classes={dog: 1}", "classes=", "a class name or a list", "DictConfig"),
     ("model_args=5", "model_args=5", "a mapping", "int 5"),
     ("model_args=[a]", "model_args=", "a mapping", "ListConfig"),
+    ("flip=1", "flip=1", "true or false", "int 1"),
+    ("tiles=640", "tiles=640", "a mapping", "int 640.* Say tiles.size=640"),
+    ("tiles=null", "tiles=None", "a mapping", "NoneType.* Say tiles.size=640"),
+    ("tiles.size=31", r"tiles\.size=31", "a whole number, 32 or more", "int 31"),
+    ("tiles.size=big", r"tiles\.size=big", "a whole number, 32 or more", "str 'big'"),
+    ("tiles.overlap=1", r"tiles\.overlap=1", "a number from 0 to 0.9", "int 1"),
+    ("tiles.overlap=null", r"tiles\.overlap=None", "a number from 0 to 0.9", "NoneType"),
+    ("tiles.merge=nmn", r"tiles\.merge=nmn", "nms or nmm", "str 'nmn'.* Did you mean 'n"),
+    ("tiles.iou=1.5", r"tiles\.iou=1\.5", "a number from 0 to 1", "float 1.5"),
     pytest.param("input=", "input=", TEXT, "str ''"),
 ]
 
@@ -160,6 +173,12 @@ REFUSED = [
 @pytest.mark.parametrize(("given", "key", "expected", "got"), REFUSED)
 def test_a_bad_value_is_refused_with_its_key_what_was_expected_and_what_came(given, key, expected, got):
     with pytest.raises(ConfigError, match=f"^{key}.*: expected {expected}.* got {got}"):
+        settings_for(given)
+
+
+@pytest.mark.parametrize("given", ["tiles={siz: 3}", "+tiles={siz: 3}"])
+def test_an_unknown_key_below_tiles_is_refused_with_the_nearest(given):
+    with pytest.raises(ConfigError, match=r"tiles\.siz: .* Did you mean 'size'\? It has size, overlap, merge, iou"):
         settings_for(given)
 
 
