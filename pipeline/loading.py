@@ -1,6 +1,5 @@
 """A shard's images as batches of one padded shape, decoded and cut into views in threads ahead of the forward pass."""
 
-import os
 from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
@@ -11,6 +10,7 @@ from typing import TypeVar
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.cores import available_cores
 from pipeline.timing import StageTimer
 from pipeline.types import Batch, Entry, Input, InputError, Item, Model, Shard, Source, Status
 from pipeline.views import Views, cut
@@ -163,8 +163,7 @@ def bucket_batches(buckets: Sequence[Hashable], batch_size: int, weights: Sequen
 
 def default_workers() -> int:
     """Half of the cores this process may use: the other half is the forward pass's."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores // 2))
+    return max(1, min(8, available_cores() // 2))
 
 
 def read_ahead(values: Iterable[T], depth: int) -> Iterator[T]:

@@ -170,7 +170,8 @@ class ShardWriter:
     def write(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
         """Hand over one batch. Raises what an earlier one raised in the thread."""
         self._pending.append(self._pool.submit(self._write, shard, images, predictions))
-        self._wait(_BEHIND)
+        with self.runner.loader.timer.stage("behind"):
+            self._wait(_BEHIND)
 
     def _wait(self, most: int) -> None:
         while self._pending and (len(self._pending) > most or self._pending[0].done()):

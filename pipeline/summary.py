@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
+from pipeline.bottleneck import bottleneck
 from pipeline.commit import RunFolder
+from pipeline.cores import available_cores
 from pipeline.errors import shorten
 from pipeline.filters import PLACEHOLDERS, Filters
 from pipeline.plan import Difference, Plan, additions
@@ -85,6 +87,8 @@ def summary_text(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", se
             f"{rate:.1f} images/s ({runner.progress.images:,} images in {seconds:.1f} s on {runner.engine.device})",
         ]
         lines.append(f"  seconds per stage (threads overlap): {stages}")
+        loader, device = runner.loader, runner.engine.device
+        lines.append(f"  {bottleneck(spent, seconds, loader.workers, available_cores(), device)}")
     lines += ["", "files", aligned(_files(folder.path))]
     return "\n".join(lines)
 

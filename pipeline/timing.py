@@ -7,12 +7,13 @@ from time import perf_counter
 from typing import TypeVar
 
 T = TypeVar("T")
-STAGES = ("read", "decode", "transform", "wait", "forward", "rows", "write", "draw")
+STAGES = ("read", "decode", "transform", "wait", "forward", "rows", "behind", "write", "draw")
 
 
 class StageTimer:
     """`read`, `decode` and `transform` run in threads ahead of the forward pass, `write` and `draw` behind it; `wait` is
-    what the forward pass waited for them. Their sum can therefore exceed the time on the clock."""
+    what the forward pass waited for the former, `behind` for the latter. Their sum can therefore exceed the time on the
+    clock."""
 
     def __init__(self) -> None:
         self._seconds = dict.fromkeys(STAGES, 0.0)

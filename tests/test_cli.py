@@ -28,7 +28,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "samples"], 2, "expected key=value"),
         (["run", "classes=dog,cat"], 2, "write classes=[dog,cat]"),
         (["run", "min_score={qr code: 0.9"], 2, "cannot be read"),
-        (["run", "task._target_=os.system"], 2, "'os.system'"),
+        (["run", "task._target_=os.system"], 2, "unknown setting 'task._target_'"),
         (["run", "+engine.extra=1"], 2, "extra"),
         (["sweep", "task=detect,detcet"], 2, "detcet"),
     ],

@@ -1,0 +1,26 @@
+"""How many cores this process may use."""
+
+import math
+import os
+from pathlib import Path
+
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
+
+
+def available_cores() -> int:
+    """Those of the affinity mask, and no more than a container's CPU quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, cpu_quota(_CONTROL_GROUP))))
+
+
+def cpu_quota(control_group: Path) -> float:
+    """Cores that a control group grants, of version 2 or else 1; infinity where none is set."""
+    try:
+        quota, period = (control_group / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (control_group / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (control_group / "cpu" / "cpu.cfs_period_us").read_text()
+        except OSError:
+            return math.inf
+    return math.inf if quota in ("max", "-1") else int(quota) / int(period)
