@@ -9,7 +9,7 @@ import pipeline
 
 PACKAGE = Path(pipeline.__file__).resolve().parent
 PLUG_INS = ("source", "task", "engine", "executor", "sink", "format")
-LEAVES = ("boxes", "keys", "errors", "sniff", "jpeg")
+LEAVES = ("boxes", "duplicates", "keys", "errors", "sniff", "jpeg")
 # Moves files by name; everything else that publishes goes through it.
 MAY_RENAME = {"pipeline.commit"}
 

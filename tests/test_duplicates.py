@@ -76,6 +76,21 @@ def test_two_parts_of_a_cut_object():
     assert kept(*rows, union=True) == [((300, 100, 700, 200), 0.9)]
 
 
+def test_a_fragment_much_surer_than_the_whole_stands_for_it():
+    whole, crumb = (100, 50, 900, 450), (500, 300, 600, 400)
+    rows = [("W", whole, 0.3, A), ("L", crumb, 0.9, A)]
+    assert kept(*rows) == [(crumb, 0.9)]
+    assert kept(*rows, union=True) == [(whole, 0.9)]
+
+
+def test_a_whole_box_takes_its_own_parts_only():
+    """The part in R is also like the next object, which is not like the whole."""
+    following = (520, 100, 700, 200)
+    rows = [("L", WHOLE, 0.9, A), ("R", (400, 100, 700, 200), 0.5, A), ("W", following, 0.4, A)]
+    for union in (False, True):
+        assert kept(*rows, union=union) == [(WHOLE, 0.9), (following, 0.4)]
+
+
 def test_a_whole_box_is_not_made_larger_by_its_parts():
     rows = [("L", WHOLE, 0.9, A), ("R", (400, 90, 560, 210), 0.8, A)]
     assert kept(*rows, union=True) == [(WHOLE, 0.9)]
@@ -83,7 +98,7 @@ def test_a_whole_box_is_not_made_larger_by_its_parts():
 
 def test_an_object_over_three_tiles_becomes_one():
     """The parts at its ends do not see each other; the middle one leads from one to the other."""
-    boxes = [(20, 0, 100, 50), (60, 0, 160, 50), (120, 0, 180, 50)]
+    boxes = [(20, 0, 98.5, 50), (61.5, 0, 158.5, 50), (121.5, 0, 180, 50)]  # nearer than 2 pixels to the edges
     windows = [(0, 0, 100, 50), (60, 0, 160, 50), (120, 0, 220, 50)]
     for scores in ([0.9, 0.8, 0.7], [0.7, 0.8, 0.9], [0.7, 0.9, 0.8]):
         three = Sightings(

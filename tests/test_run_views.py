@@ -180,10 +180,12 @@ def test_one_broken_view_fails_its_image_and_no_other(
     for i in range(3):
         (tmp_path / "in").mkdir(exist_ok=True)
         picture(300, 100, seed=i).save(tmp_path / "in" / f"{i}.png")
+    shown: list[Tensor] = []
     marked = decoded(tmp_path / "in" / "1.png")[:, :, 66:166]  # its second tile
 
     def forward(self: Detector, inputs: list[Tensor], sizes_hw: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
         outputs = find_bright(self, inputs, sizes_hw)
+        shown.extend(inputs)
         for image, output in zip(inputs, outputs, strict=True):
             if image.shape == marked.shape and torch.equal((image * 255).round().to(torch.uint8), marked):
                 if broken == "raises":
@@ -198,6 +200,8 @@ def test_one_broken_view_fails_its_image_and_no_other(
     expected = {"raises": "out_of_memory", "nan": "model_error"}[broken]
     assert images["status"].to_pylist() == ["ok", expected, "ok"]
     assert images["n_predictions"].to_pylist()[1] is None
+    if batch_size == 1:
+        assert len(shown) == 5 + 3 + 5, "views of a lost image were looked at"
 
 
 @pytest.mark.parametrize(
