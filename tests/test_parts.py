@@ -94,7 +94,7 @@ def nodes():
     """(file, node) of every part that ships; a sink's file names its sinks."""
     for path in sorted(resource("conf").glob("*/*.yaml")):
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-        found = content.values() if path.parent.name == "sink" else [content]
+        found = content.values() if path.parent.name == "sink" else [content.get(path.parent.name, content)]
         yield from ((f"{path.parent.name}/{path.name}", node) for node in found)
 
 
