@@ -43,15 +43,20 @@ def wake(model: nn.Module, run: Callable[[], object], heads: Iterable[nn.Module]
     with torch.inference_mode():
         run()
     model.eval()
+    heads = list(heads)
     for head in heads:
         if not head.weight.any():  # vision transformers begin with a head of zeros
             nn.init.normal_(head.weight)
-        seen: list[Tensor] = []
-        hook = head.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output.flatten()))
-        with torch.inference_mode():
-            run()
+    seen: list[list[Tensor]] = [[] for _ in heads]
+    hooks = [
+        head.register_forward_hook(lambda module, inputs, output, seen=one: seen.append(output.flatten()))
+        for head, one in zip(heads, seen, strict=True)
+    ]
+    with torch.inference_mode():
+        run()
+    for head, hook, outputs in zip(heads, hooks, seen, strict=True):
         hook.remove()
-        values = torch.cat(seen)
+        values = torch.cat(outputs)
         with torch.no_grad():
             scale = spread / values.std().clamp_min(1e-6)
             head.weight.mul_(scale)
