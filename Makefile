@@ -29,7 +29,7 @@ models: $(VENV)/.run ## the catalogue: make models task=segment sort=accuracy
 	@$(PY) -m pipeline models $(ARGS)
 
 test: $(VENV)/.dev ## run the tests
-	@$(PY) -m pytest
+	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n 2 --dist worksteal  # passive: two at once must not spin against each other
 
 check: $(VENV)/.dev ## lint, format check and types
 	@$(PY) -m ruff check .
