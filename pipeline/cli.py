@@ -23,6 +23,7 @@ USAGE = """usage: visionbatch VERB key=value ...
   run     annotate images, or go on where an interrupted run stopped
   sweep   one run per combination of comma-separated values
   inspect what a model sees, costs and was measured to be: inspect task=detect model=NAME classes=[dog]
+  bench   how fast this machine is at it, beside plain loops and what its hardware allows: bench task=classify
   models  the catalogue as a table: models task=segment sort=accuracy (or gflops, params, size, name)
 
 visionbatch run --help lists the settings. Example: visionbatch run task=detect input=~/photos
@@ -61,7 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(given: list[str]) -> int:
-    verbs: dict[str, Callable[[list[str]], None]] = {"run": _run, "sweep": _sweep, "inspect": _inspect, "models": _models}
+    verbs: dict[str, Callable[[list[str]], None]] = {
+        "run": _run,
+        "sweep": _sweep,
+        "inspect": _inspect,
+        "models": _models,
+        "bench": _bench,
+    }
     if not given or given[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if given else 2
@@ -80,6 +87,12 @@ def _run(arguments: list[str]) -> None:
 
 def _sweep(arguments: list[str]) -> None:
     _hydra(arguments, _run_one, sweep=True)
+
+
+def _bench(arguments: list[str]) -> None:
+    from pipeline.bench.measure import bench_text
+
+    _hydra(arguments, bench_text)
 
 
 def _inspect(arguments: list[str]) -> None:

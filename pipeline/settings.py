@@ -47,6 +47,7 @@ class Settings:
     precision: str
     overlays: bool | int
     dry_run: bool
+    bench: Mapping[str, Any]  # images, repeats
     log_level: str
     parts: Mapping[str, Any]
 
@@ -178,6 +179,13 @@ def _mapping(key: str, value: Any) -> dict[str, Any]:
     raise _refusal(key, value, "a mapping such as {box_detections_per_img: 300}")
 
 
+def _bench(key: str, value: Any) -> dict[str, Any]:
+    return {
+        "images": _required(1)(f"{key}.images", value["images"]),
+        "repeats": _required(1)(f"{key}.repeats", value["repeats"]),
+    }
+
+
 def _tiles(key: str, value: Any) -> dict[str, Any]:
     if not OmegaConf.is_dict(value):
         raise _refusal(key, value, "a mapping", f" Say {key}.size=640, or {key}={{size: 640, overlap: 0.25}}.")
@@ -246,5 +254,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "precision": _one_of("fp32", "bf16", "fp16"),
     "overlays": _overlays,
     "dry_run": _flag,
+    "bench": _bench,
     "log_level": _one_of("debug", "info", "warning", "error"),
 }

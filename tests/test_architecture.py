@@ -136,7 +136,8 @@ def test_only_the_entry_point_knows_the_command_line():
     assert "pipeline.__main__" in importers_of("pipeline.cli")
 
 
-def test_only_the_command_line_starts_a_run():
+def test_only_the_command_line_starts_a_run_or_a_benchmark():
+    assert importers_of("pipeline.bench.measure") == {"pipeline.cli"}
     assert importers_of("pipeline.run") == {"pipeline.cli"}
 
 

@@ -1,0 +1,84 @@
+"""The benchmark: what it repeats, what it makes of times, and one small run of it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.bench.contenders import Taken
+from pipeline.bench.measure import figures, table
+from pipeline.bench.repeated import Repeated
+from pipeline.errors import ConfigError
+from pipeline.source.folder import Folder
+from tests.conftest import REPOSITORY, SAMPLES
+
+NAMES = ("plain loop", "plain DataLoader", "this pipeline", "forward alone", "decoding alone")
+
+
+def taken(**seconds: list[float]) -> dict[str, list[Taken]]:
+    """Ten images in so many seconds; decoding takes one core."""
+    return {name.replace("_", " "): [Taken(10, one, one) for one in values] for name, values in seconds.items()}
+
+
+EVEN = taken(
+    plain_loop=[2.0, 4.0, 2.0],
+    plain_DataLoader=[4.0, 4.0, 4.0],
+    this_pipeline=[1.0, 2.0, 1.0],
+    forward_alone=[0.8, 0.8, 0.8],
+    decoding_alone=[0.4, 0.4, 0.4],
+)
+
+
+def test_rates_are_medians_and_ratios_are_of_the_same_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.bench.measure.available_cores", lambda: 2)
+    first = {name: Taken(10, 5.0, 5.0) for name in NAMES}
+    result = figures(EVEN, first, 1.5, "cpu")
+    ours = result["contenders"]["this pipeline"]
+    assert (ours["images_per_s"], ours["least"], ours["most"], ours["ratio_to_loop"]) == (10.0, 5.0, 10.0, 2.0)
+    assert ours["warm_up_s"] == 4.0 and result["load_s"] == 1.5
+    # two cores / (0.04 s to decode + 0.08 s x 2 cores for the forward pass)
+    assert result["bound_images_per_s"] == pytest.approx(10.0)
+    assert result["efficiency"] == pytest.approx(1.0)
+
+
+def test_on_a_gpu_the_slower_half_is_the_bound() -> None:
+    result = figures(EVEN, {name: runs[0] for name, runs in EVEN.items()}, 0.0, "cuda")
+    assert result["bound_images_per_s"] == pytest.approx(12.5) and result["efficiency"] == pytest.approx(0.8)
+
+
+def test_the_table_has_a_line_for_each() -> None:
+    result = figures(EVEN, {name: runs[0] for name, runs in EVEN.items()}, 0.0, "cuda")
+    text = table(result | {"task": "classify", "model": "m", "images": 10})
+    assert all(name in text for name in NAMES) and "efficiency 0.80" in text and "2.00" in text
+
+
+def test_readable_inputs_are_repeated_under_names_of_their_own(tmp_path: Path) -> None:
+    for name in ("desk.jpg", "other.jpg"):
+        (tmp_path / name).write_bytes(next(SAMPLES.rglob("*.jpg")).read_bytes())
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    source = Repeated(Folder(str(tmp_path)), 5, 10**8)
+    keys = [entry.key for entry in source.entries()]
+    assert keys == ["000000/desk.jpg", "000000/other.jpg", "000001/desk.jpg", "000001/other.jpg", "000002/desk.jpg"]
+    assert {source.size_hw(entry, 10**8) for entry in source.entries()} == {source.size_hw(source.listed[0], 10**8)}
+
+
+def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    with pytest.raises(ConfigError, match="No input that can be read"):
+        Repeated(Folder(str(tmp_path)), 5, 10**8)
+
+
+def test_a_small_benchmark_from_the_command_line(tmp_path: Path) -> None:
+    words = ["model=codes", "bench.images=3", "bench.repeats=1", f"output={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "bench", *words], cwd=REPOSITORY, capture_output=True, text=True,
+        check=False, env=os.environ,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "bench" / "detect-codes.json").read_text())
+    assert set(result["contenders"]) == set(NAMES) and result["images"] == 3 and result["efficiency"] > 0
+    assert "efficiency" in done.stdout and (tmp_path / "bench" / "detect-codes.svg").read_text().startswith("<?xml")
+    assert [path.name for path in tmp_path.iterdir()] == ["bench"], "the run folders of the benchmark are removed"
