@@ -65,12 +65,15 @@ def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], pla
     parts.engine.prepare(model)
     this = record(settings, parts.spec, determined_by, model.weights_sha256, parts.engine.device)
     folder.publish_json("run.json", merge_record(folder.path / "run.json", this))
+    on_cpu = parts.engine.device == "cpu"
     committed = folder.committed()
     done = sum(size for shard_id, size in plan.shard_sizes() if shard_id in committed)
     return ShardRunner(
         plan=plan,
         folder=folder,
-        loader=Loader(parts.source, model, settings.batch_size, settings.workers, settings.max_pixels, parts.views),
+        loader=Loader(
+            parts.source, model, settings.batch_size, settings.workers, settings.max_pixels, parts.views, overlap=not on_cpu
+        ),
         engine=parts.engine,
         task=parts.task,
         keep=parts.filters.apply,

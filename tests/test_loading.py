@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.loading import Loader, bucket_batches, default_workers, read_ahead
+from pipeline.loading import Loader, bucket_batches, read_ahead
 from pipeline.source.folder import Folder
 from pipeline.timing import STAGES
 from pipeline.types import Model, Shard, Status
@@ -376,5 +376,26 @@ def test_time_is_counted_by_stage(mixed_images):
     assert set(seconds) == set(STAGES) and seconds["decode"] > 0 and seconds["forward"] == 0
 
 
-def test_workers_are_at_least_one():
-    assert 1 <= default_workers() <= 8
+@pytest.mark.parametrize("overlap", [True, False])
+def test_decoding_ahead_changes_no_batch_and_no_thread_but_its_own(mixed_images, overlap):
+    source, before, seen = Folder(str(mixed_images)), torch.get_num_threads(), set()
+
+    def preprocess(image):
+        seen.add((threading.current_thread().name[:6], torch.get_num_threads()))
+        return image
+
+    shards = [Shard(0, 0, tuple(source.entries()))]
+    loader = Loader(source, model(preprocess), 2, 2, 10**6, overlap=overlap)
+    keys = [[item.key for item in batch.items] for batch in loader.batches(shards)]
+    assert keys == [[item.key for item in batch.items] for batch in load(mixed_images)[0]]
+    assert seen == {("decode", 1)} and torch.get_num_threads() == before
+
+
+def test_in_turns_nothing_is_decoded_before_it_is_asked_for(mixed_images):
+    source, made = Folder(str(mixed_images)), []
+    loader = Loader(source, model(lambda image: made.append(1) or image), 1, 2, 10**6, overlap=False)
+    batches = loader.batches([Shard(0, 0, tuple(source.entries()))])
+    next(batches)
+    time.sleep(0.05)
+    assert len(made) <= 3  # torch's DataLoader and the group it drew, not the six
+    batches.close()

@@ -135,8 +135,9 @@ def batches_of(setup: Setup) -> Iterator[Batch]:
 
 def loader_of(setup: Setup) -> Loader:
     settings = setup.settings
-    views = setup.parts.views
-    return Loader(setup.source, setup.model, settings.batch_size, settings.workers, settings.max_pixels, views)
+    views, on_cpu = setup.parts.views, setup.parts.engine.device == "cpu"
+    workers, pixels = settings.workers, settings.max_pixels
+    return Loader(setup.source, setup.model, settings.batch_size, workers, pixels, views, overlap=not on_cpu)
 
 
 def prepared(setup: Setup, entry: Entry) -> Sized:

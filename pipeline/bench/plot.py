@@ -24,5 +24,5 @@ def save_plot(result: Mapping, path: Path) -> None:
     axes.set_xlim(0, 1.4 * max(result["bound_images_per_s"], *(row["most"] for row in rows)))
     axes.set_xlabel("images per second (median, least to most)")
     axes.set_title(f"{result['task']} {result['model']}: efficiency {result['efficiency']:.2f}")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper right")
     figure.savefig(path, metadata={"Date": None})
