@@ -7,7 +7,6 @@ from queue import Full, Queue
 from threading import Event, Thread
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -50,14 +49,9 @@ class Loader:
 
     def batches(self, shards: Iterable[Shard]) -> Generator[Batch, None, None]:
         """All batches of the first shard, then of the next: reading ahead does not stop at a shard's end."""
-        threads = torch.get_num_threads()
-        try:
-            # one image is one thread's work: torch would give each of them threads of its own
-            with ThreadPoolExecutor(self.workers, "decode", initializer=lambda: torch.set_num_threads(1)) as pool:
-                batches = (batch for shard in shards for batch in self._batches_of(shard, pool))
-                yield from read_ahead(batches, _AHEAD) if self.overlap else batches
-        finally:
-            torch.set_num_threads(threads)  # the initializer has changed what threads begun later get
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="decode") as pool:
+            batches = (batch for shard in shards for batch in self._batches_of(shard, pool))
+            yield from read_ahead(batches, _AHEAD) if self.overlap else batches
 
     def _batches_of(self, shard: Shard, pool: ThreadPoolExecutor) -> Iterator[Batch]:
         items = [Item(shard.first_image_id + i, entry.key, entry=entry) for i, entry in enumerate(shard.entries)]

@@ -164,6 +164,7 @@ class Model:
     weights_sha256: str | None = None  # None: random weights
     full_precision_only: bool = False  # e.g. an int8 program
     cpu_only: bool = False  # e.g. int8 kernels, onnxruntime
+    channels_last: bool = False  # its convolutions are faster so, and its results stay within the parity bounds
     max_batch: int | None = None  # inputs; more at once would gain nothing
 
 

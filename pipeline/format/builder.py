@@ -115,7 +115,8 @@ class Builder:
         if not self.detector:
             classifier = Classifier(network)
             model = Model(classifier, self._preprocess(lambda image: image), classifier.bucket, sha256)
-            return replace(model, full_precision_only=self.quantized, cpu_only=self.quantized)
+            images = not self.quantized and "classify" in tasks_of(self.name)
+            return replace(model, full_precision_only=self.quantized, cpu_only=self.quantized, channels_last=images)
         warn_of_own_limits(network, self.settings.lowest_min_score, self.settings.max_detections)
         detector = Detector(network)
         return Model(detector, self._preprocess(detector.preprocess), detector.bucket, sha256)
