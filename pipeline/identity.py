@@ -24,22 +24,32 @@ _FILTERS = ("classes", "exclude", "min_score", "min_area", "nms_iou", "max_detec
 
 def determinants(settings: Settings, spec: ModelSpec, source: Source) -> dict[str, Any]:
     """Everything that decides what a run's files hold. Not in it: batch and shard size, workers, device, executor."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "task": settings.parts["task"] | {"name": settings.task, "presets": None},
-        "model": spec.name,
-        "model_args": dict(settings.model_args),
-        "weights": spec.weights_id,
-        "categories": list(spec.categories),
-        "preprocessing": spec.preprocessing,
-        "filters": {name: _canonical(getattr(settings, name)) for name in _FILTERS},
-        "source": source.identity,
-        "limit": settings.limit,
-        "max_pixels": settings.max_pixels,
-        "decoder": source.decoder,
-        "engine": {k: v for k, v in settings.parts["engine"].items() if k != "device"},
-        "sinks": settings.parts["sink"],
-    } | _views(settings)
+    return (
+        {
+            "schema_version": SCHEMA_VERSION,
+            "task": settings.parts["task"] | {"name": settings.task, "presets": None},
+            "model": spec.name,
+            "model_args": dict(settings.model_args),
+            "weights": spec.weights_id,
+            "categories": list(spec.categories),
+            "preprocessing": spec.preprocessing,
+            "filters": {name: _canonical(getattr(settings, name)) for name in _FILTERS},
+            "source": source.identity,
+            "limit": settings.limit,
+            "max_pixels": settings.max_pixels,
+            "decoder": source.decoder,
+            "engine": {k: v for k, v in settings.parts["engine"].items() if k != "device"},
+            "sinks": settings.parts["sink"],
+        }
+        | _source(settings)
+        | _views(settings)
+    )
+
+
+def _source(settings: Settings) -> dict[str, Any]:
+    """What decides which parts of its files a source lists, such as a frame rate; where they are is in its identity."""
+    own = {name: value for name, value in settings.parts["source"].items() if name not in ("_target_", "root")}
+    return {"source_settings": own} if own else {}
 
 
 def _views(settings: Settings) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Sources whose inputs are image files: what is common to all of them is how bytes become pixels."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from typing import BinaryIO
 
@@ -10,16 +11,16 @@ from pipeline.decoding import DECODER, decode, read_header
 from pipeline.types import Entry, InputError, Stage, Status
 
 
-class ImageFiles:
+class ImageFiles(ABC):
     """Base of a source: it adds `identity`, `entries` and `open`."""
 
     decoder = DECODER
     columns: Sequence[pa.Field] = ()
     clip_length: int | None = None
 
+    @abstractmethod
     def open(self, key: str) -> BinaryIO:
         """The input's bytes. Raises InputError and OSError."""
-        raise NotImplementedError
 
     def size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
         with self.open(entry.key) as file:
@@ -42,5 +43,5 @@ class ImageFiles:
             else:
                 yield pixels
 
-    def close(self) -> None:
-        """Nothing stays open."""
+    def close(self) -> None:  # noqa: B027 - nothing stays open, so most sources have nothing to add
+        """No file stays open between reads."""

@@ -1,5 +1,6 @@
 """Sources whose inputs are parts of video files: frames or clips. What is common to them is how a part is found and read."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Sample:
     carried: tuple[Any, ...]
 
 
-class VideoFiles:
+class VideoFiles(ABC):
     """Base of a source: it adds `identity`, `own_columns`, `clip_length` and `samples`.
 
     A part's key is `<the video's path>/<number>`. A video of which no part can be had, or which ends before it should,
@@ -47,9 +48,9 @@ class VideoFiles:
         self._lock = Lock()
         self._samples_of = lru_cache(maxsize=64)(self._read_samples)
 
+    @abstractmethod
     def samples(self, index: Index) -> Sequence[Sample]:
         """The parts of a video, in order."""
-        raise NotImplementedError
 
     @property
     def columns(self) -> Sequence[pa.Field]:

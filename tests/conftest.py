@@ -10,6 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
+from pipeline.errors import ConfigError
 from pipeline.format.builder import Builder
 from pipeline.overrides import prepare
 from pipeline.resources import resource
@@ -53,6 +54,19 @@ def annotate(tmp_path: Path) -> Callable[..., Path]:
         output = tmp_path / "outputs"
         run(settings_for(f"output={output}", "log_level=error", *overrides))
         return (output / "latest").resolve()
+
+    return call
+
+
+@pytest.fixture
+def refuse_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str], str], None]:
+    """refuse_early(overrides, message): the run is refused so before weights are loaded, and leaves nothing."""
+
+    def call(overrides: list[str], message: str) -> None:
+        monkeypatch.setattr(Builder, "load", lambda self: pytest.fail("weights were loaded"))
+        with pytest.raises(ConfigError, match=message):
+            run(settings_for(f"output={tmp_path}", *overrides))
+        assert list(tmp_path.iterdir()) == []
 
     return call
 

@@ -5,9 +5,10 @@ import pytest
 from pipeline.background import _MOST, Background
 
 
-def test_no_work_is_no_wait():
+def test_no_work_starts_no_thread_and_is_no_wait():
     with Background("test") as thread:
         thread.finish()
+        assert not [one.name for one in threading.enumerate() if one.name.startswith("test_")]
 
 
 def test_work_is_done_in_order_in_one_other_thread():

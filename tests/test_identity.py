@@ -100,6 +100,15 @@ def test_another_input_makes_another_run(base):
     assert name(source=SimpleNamespace(identity="folder:/other", decoder=SOURCE.decoder)) != base
 
 
+def test_which_frames_are_taken_makes_another_run():
+    video = ("source=video", "model=codes", "input=clips")
+    asked = [(), ("source.fps=2",), ("source.fps=3",), ("source.every=2",)]
+    assert len({name(*video, *one) for one in asked}) == len(asked)
+    clips = ("task=video", "input=clips")
+    asked = [(), ("source.length=8",), ("source.fps=15",), ("source.stride=4",)]
+    assert len({name(*clips, *one) for one in asked}) == len(asked)
+
+
 def test_another_task_makes_another_run():
     names = {name("task=classify"), name("task=classify", "top_k=3"), name("task=detect")}
     assert len(names) == 3

@@ -170,12 +170,9 @@ def test_dry_run_needs_no_weights_on_this_machine(tmp_path: Path, monkeypatch: p
     ],
 )
 def test_a_wrong_setting_is_refused_before_any_weights_are_loaded(
-    overrides: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    overrides: list[str], message: str, refuse_early: Callable[[list[str], str], None]
 ) -> None:
-    monkeypatch.setattr("pipeline.format.builder.Builder.load", lambda self: pytest.fail("weights were loaded"))
-    with pytest.raises(ConfigError, match=message):
-        run(settings_for(f"output={tmp_path}", *overrides))
-    assert list(tmp_path.iterdir()) == []
+    refuse_early(overrides, message)
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:

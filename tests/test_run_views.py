@@ -19,7 +19,6 @@ from torchvision.models import get_model_weights
 from torchvision.ops import box_iou
 
 from pipeline.boxes import boxes_of
-from pipeline.errors import ConfigError
 from pipeline.networks import Detector
 from pipeline.run import run
 from pipeline.types import View
@@ -216,12 +215,9 @@ def test_one_broken_view_fails_its_image_and_no_other(
     ],
 )
 def test_what_cannot_be_put_together_is_refused_before_any_weights_are_loaded(
-    overrides: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    overrides: list[str], message: str, refuse_early: Callable[[list[str], str], None]
 ) -> None:
-    monkeypatch.setattr("pipeline.format.builder.Builder.load", lambda self: pytest.fail("weights were loaded"))
-    with pytest.raises(ConfigError, match=message):
-        run(settings_for(f"output={tmp_path}", *overrides))
-    assert list(tmp_path.iterdir()) == []
+    refuse_early(overrides, message)
 
 
 def test_dry_run_says_what_the_model_will_be_shown(tmp_path: Path) -> None:
