@@ -1,15 +1,19 @@
-"""What the settings ask for, built and checked before a weight is loaded or an image opened."""
+"""What the settings ask for, built and checked before a weight is loaded or an image opened; then the model at work."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.batch_size import fastest_batch_size
 from pipeline.errors import ConfigError
 from pipeline.filters import Filters, score_thresholds
+from pipeline.forward import Forward
+from pipeline.loading import Loader
 from pipeline.models import model_format
 from pipeline.parts import build
+from pipeline.predict import Predictor
 from pipeline.settings import Settings
 from pipeline.table import BOX, with_columns
-from pipeline.types import Engine, Format, ModelSpec, Sink, Source, Task
+from pipeline.types import Engine, Entry, Format, Model, ModelSpec, Sink, Source, Task
 from pipeline.views import Views
 
 
@@ -24,6 +28,7 @@ class Parts:
     filters: Filters
     views: Views
     engine: Engine
+    batch_size: int | None  # None: to be found by measuring
     sinks: Sequence[Sink]
 
 
@@ -44,7 +49,16 @@ def assemble(settings: Settings) -> Parts:
     filters = build_filters(settings, task, spec.categories)
     sinks = [build(node) for node in settings.parts["sink"].values() if node.get("enabled", True)]
     views = build_views(settings, task, spec)
-    return Parts(source, model, spec, task, filters, views, build(settings.parts["engine"]), sinks)
+    engine = build(settings.parts["engine"])
+    return Parts(source, model, spec, task, filters, views, engine, build_batch_size(settings, engine.device), sinks)
+
+
+def build_batch_size(settings: Settings, device: str) -> int | None:
+    """The one asked for, or else the task's for this kind of device. None for `auto`."""
+    if settings.batch_size is None:
+        presets = settings.parts["task"]["presets"]["batch_size"]
+        return int(presets["cpu" if device == "cpu" else "gpu"])
+    return None if settings.batch_size == "auto" else int(settings.batch_size)
 
 
 def check_clips(settings: Settings, task: Task, source: Source, spec: ModelSpec) -> None:
@@ -80,3 +94,25 @@ def build_views(settings: Settings, task: Task, spec: ModelSpec) -> Views:
         raise ConfigError(f"flip=true: model={spec.name} does not name its points: left and right cannot be exchanged.")
     union = tiles["merge"] == "nmm"
     return Views(tiles["size"], tiles["overlap"], tiles["iou"], union, settings.flip, spec.keypoint_names)
+
+
+def load_predictor(settings: Settings, parts: Parts, images: int, first: Sequence[Entry]) -> Predictor:
+    """The model in the hands of the chosen engine, which is to expect so many images; `first` are some of them."""
+    engine = parts.engine
+    model = engine.prepare(parts.format.load())
+    batch_size = parts.batch_size or fastest_batch_size(engine, model, parts.source, first, settings.max_pixels)
+    engine.expect(images, batch_size)
+    return _predictor(settings, parts, engine, model, batch_size)
+
+
+def load_reference(settings: Settings, parts: Parts, batch_size: int) -> Predictor:
+    """The model once more, in fp32."""
+    engine = Forward(parts.engine.device, "fp32")
+    return _predictor(settings, parts, engine, engine.prepare(parts.format.load()), batch_size)
+
+
+def _predictor(settings: Settings, parts: Parts, engine: Engine, model: Model, batch_size: int) -> Predictor:
+    overlap, upload = engine.device != "cpu", engine.uploader()
+    workers, most = settings.workers, settings.max_pixels
+    loader = Loader(parts.source, model, batch_size, workers, most, parts.views, upload=upload, overlap=overlap)
+    return Predictor(loader, engine, parts.task, parts.filters.apply)

@@ -40,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.captureWarnings(True)  # libraries' warnings are for log_level=debug
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported
+    # How long OpenMP's threads spin for more work before they sleep: a fraction of a millisecond instead of several, in
+    # which they would keep a core from the decoding threads whose turn it is.
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         return _dispatch(given)

@@ -1,8 +1,10 @@
-"""How many cores this process may use."""
+"""How many cores this process may use, and which threads may use several."""
 
 import math
 import os
 from pathlib import Path
+
+from threadpoolctl import ThreadpoolController
 
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
@@ -24,3 +26,10 @@ def cpu_quota(control_group: Path) -> float:
         except OSError:
             return math.inf
     return math.inf if quota in ("max", "-1") else int(quota) / int(period)
+
+
+def without_openmp() -> None:
+    """The calling thread runs PyTorch's operators alone, without a team of threads of its own. Teams of threads
+    that decode or write would take cores from each other, and from the forward pass: OpenMP waits for a team's threads by sleeping, which is
+    slow, once there are more of them than cores. (`torch.set_num_threads` is no help: part of it holds for all threads.)"""
+    ThreadpoolController().select(user_api="openmp").limit(limits=1)

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.resources import resource
 from pipeline.settings import Settings
-from pipeline.types import SCHEMA_VERSION, ModelSpec, Source
+from pipeline.types import SCHEMA_VERSION, Engine, ModelSpec, Source
 
 log = logging.getLogger(__name__)
 _LIBRARIES = ("torch", "torchvision", "torchcodec", "av", "pillow", "pyarrow", "numpy", "hydra-core", "safetensors")
@@ -22,7 +22,7 @@ _IF_USED = ("onnxruntime",)  # imported for some models only
 _FILTERS = ("classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections", "top_k")
 
 
-def determinants(settings: Settings, spec: ModelSpec, source: Source) -> dict[str, Any]:
+def determinants(settings: Settings, spec: ModelSpec, source: Source, engine: Engine) -> dict[str, Any]:
     """Everything that decides what a run's files hold. Not in it: batch and shard size, workers, device, executor."""
     return (
         {
@@ -38,7 +38,7 @@ def determinants(settings: Settings, spec: ModelSpec, source: Source) -> dict[st
             "limit": settings.limit,
             "max_pixels": settings.max_pixels,
             "decoder": source.decoder,
-            "engine": {k: v for k, v in settings.parts["engine"].items() if k != "device"},
+            "engine": {"_target_": settings.parts["engine"]["_target_"], **engine.identity},
             "sinks": settings.parts["sink"],
         }
         | _source(settings)

@@ -1,7 +1,9 @@
 """A shard's images as batches of one padded shape, decoded and cut into views in threads ahead of the forward pass."""
 
-from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import groupby
 from queue import Full, Queue
 from threading import Event, Thread
@@ -10,14 +12,16 @@ from typing import TypeVar
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.cores import available_cores
+from pipeline.cores import available_cores, without_openmp
 from pipeline.timing import StageTimer
 from pipeline.types import Batch, Entry, Input, InputError, Item, Model, Shard, Source, Status
 from pipeline.views import Views, cut
 
 T = TypeVar("T")
+Upload = Callable[[Sequence[Tensor]], list[Tensor]]
 _MOST_WORKERS = 32
 _AHEAD = 2  # decoded batches waiting for the forward pass
+_TURN = 8  # images a decoding thread has to do in its turn
 
 
 class Loader:
@@ -36,39 +40,48 @@ class Loader:
         workers: int | None,
         max_pixels: int,
         views: Views | None = None,
+        upload: Upload | None = None,
         overlap: bool = True,
     ) -> None:
-        """`overlap`: decode ahead of the forward pass, for one that runs on another device. Where both run on the same cores
-        they take turns, each with all of them: side by side, each would wait for the other's threads (measured on two cores,
-        MobileNetV3: 66 images/s side by side, 77 in turns)."""
+        """`upload` brings a batch's inputs to the device. `overlap`: decode and upload ahead of the forward pass, for one that
+        runs on another device. Where both run on the same cores they take turns, each with all of them: side by side, each
+        would wait for the other's threads (measured on two cores, MobileNetV3: 66 images/s side by side, 77 in turns)."""
         self.source, self.model, self.views = source, model, views or Views()
         self.batch_size, self.max_pixels = min(batch_size, model.max_batch or batch_size), max_pixels
         self.workers = workers or min(_MOST_WORKERS, available_cores())
-        self.overlap = overlap
+        self.upload, self.overlap = upload, overlap
         self.timer = StageTimer()
 
     def batches(self, shards: Iterable[Shard]) -> Generator[Batch, None, None]:
         """All batches of the first shard, then of the next: reading ahead does not stop at a shard's end."""
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="decode") as pool:
-            batches = (batch for shard in shards for batch in self._batches_of(shard, pool))
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="decode", initializer=without_openmp) as pool:
+            groups = ((shard, group) for shard in shards for group in self._groups_of(shard, pool))
+            # groups in hand while the next are decoded: enough for every thread to have something to do
+            begun = begin_ahead(groups, -(-2 * self.workers // self.batch_size)) if self.overlap else groups
+            batches = (
+                self._uploaded(batch) for shard, group in begun for batch in self._batches_of_group(shard, group, pool)
+            )
             yield from read_ahead(batches, _AHEAD) if self.overlap else batches
 
-    def _batches_of(self, shard: Shard, pool: ThreadPoolExecutor) -> Iterator[Batch]:
+    def _groups_of(self, shard: Shard, pool: ThreadPoolExecutor) -> Iterator["Group"]:
+        """Images that are decoded together, their decoding begun. A turn on the forward pass's own cores is long enough for
+        all threads to be busy nearly to its end."""
         items = [Item(shard.first_image_id + i, entry.key, entry=entry) for i, entry in enumerate(shard.entries)]
         list(pool.map(self._read_header, items))
         readable = [item for item in items if item.views]
         failed = [item for item in items if not item.views]
         shapes = [frozenset(self.model.bucket(size_hw) for size_hw in {v.size_hw for v in item.views}) for item in readable]
-        groups = bucket_batches(shapes, self.batch_size, [len(item.views) for item in readable])
+        turn = self.batch_size if self.overlap else self.batch_size * -(-_TURN * self.workers // self.batch_size)
+        drawn = bucket_batches(shapes, turn, [len(item.views) for item in readable])
         # torch's DataLoader draws the groups; the threads are ours because worker processes cost more than they decode
-        for group in DataLoader(_Images(readable, self, pool), batch_sampler=groups, collate_fn=list):
-            yield from self._batches_of_group(shard, group, pool)
+        yield from DataLoader(_Images(readable, self, pool), batch_sampler=drawn, collate_fn=lambda group: group)
         if failed:
-            yield Batch(shard, [], failed)
+            yield Group(failed, [])
 
-    def _batches_of_group(self, shard: Shard, items: list[Item], pool: ThreadPoolExecutor) -> Iterator[Batch]:
+    def _batches_of_group(self, shard: Shard, group: "Group", pool: ThreadPoolExecutor) -> Iterator[Batch]:
         """The views of all its images, as batches of one bucket. An image of more views than a batch holds is a group of its
         own; its inputs are made batch by batch, so that memory does not grow with their number."""
+        items = group.decoded()
         looks = [(item, number) for item in items if item.status is Status.OK for number in range(len(item.views))]
         batches = bucket_batches([self.model.bucket(item.views[i].size_hw) for item, i in looks], self.batch_size)
         for batch in batches[:-1]:
@@ -77,6 +90,13 @@ class Loader:
         for item in items:
             item.inputs, item.pixels = {}, None
         yield Batch(shard, last, items)
+
+    def _uploaded(self, batch: Batch) -> Batch:
+        if self.upload and batch.inputs:
+            with self.timer.stage("copy"):
+                there = self.upload([one.pixels for one in batch.inputs])
+            batch.inputs[:] = [replace(one, pixels=pixels) for one, pixels in zip(batch.inputs, there, strict=True)]
+        return batch
 
     def _inputs(self, looks: Sequence[tuple[Item, int]], pool: ThreadPoolExecutor) -> list[Input]:
         list(pool.map(self._make_input, [(item, number) for item, number in looks if number not in item.inputs]))
@@ -130,8 +150,21 @@ def _fail(item: Item, error: InputError | OSError) -> None:
         item.fail(Status.UNREADABLE, error.strerror or str(error))
 
 
+@dataclass(frozen=True)
+class Group:
+    """Images whose decoding has begun."""
+
+    items: list[Item]
+    pending: Sequence[Future[None]]
+
+    def decoded(self) -> list[Item]:
+        for one in self.pending:
+            one.result()
+        return self.items
+
+
 class _Images(Dataset[Item]):
-    """Readable images of one shard. `__getitems__` is DataLoader's call for a whole batch."""
+    """Readable images of one shard. `__getitems__` is DataLoader's call for a whole group."""
 
     def __init__(self, items: Sequence[Item], loader: Loader, pool: ThreadPoolExecutor) -> None:
         self.items, self.loader, self.pool = items, loader, pool
@@ -140,13 +173,13 @@ class _Images(Dataset[Item]):
         return len(self.items)
 
     def __getitem__(self, index: int) -> Item:
-        return self.__getitems__([index])[0]
+        (item,) = self.__getitems__([index]).decoded()
+        return item
 
-    def __getitems__(self, indices: list[int]) -> list[Item]:
-        batch = [self.items[index] for index in indices]
-        groups = [list(group) for _, group in groupby(batch, lambda item: self.loader.source.together(_planned(item)))]
-        list(self.pool.map(self.loader.load, groups))
-        return batch
+    def __getitems__(self, indices: list[int]) -> Group:
+        items = [self.items[index] for index in indices]
+        calls = [list(one) for _, one in groupby(items, lambda item: self.loader.source.together(_planned(item)))]
+        return Group(items, [self.pool.submit(self.loader.load, call) for call in calls])
 
 
 def bucket_batches(buckets: Sequence[Hashable], batch_size: int, weights: Sequence[int] | None = None) -> list[list[int]]:
@@ -166,6 +199,16 @@ def bucket_batches(buckets: Sequence[Hashable], batch_size: int, weights: Sequen
         if held[bucket] >= batch_size:
             batches.append(open_batches.pop(bucket))
     return batches + list(open_batches.values())
+
+
+def begin_ahead(values: Iterable[T], depth: int) -> Iterator[T]:
+    """The same values; each is asked for when `depth` before it are still to be handed out."""
+    begun: deque[T] = deque()
+    for value in values:
+        begun.append(value)
+        if len(begun) > depth:
+            yield begun.popleft()
+    yield from begun
 
 
 def read_ahead(values: Iterable[T], depth: int) -> Iterator[T]:

@@ -20,23 +20,38 @@ _HEADS = (nn.Linear, nn.Conv2d, nn.Conv3d, quantized.Linear)
 class Classifier(nn.Module):
     """{logits: (C,), embedding: (D,)} for each image; the embedding is what the classifying layer gets."""
 
-    def __init__(self, network: nn.Module) -> None:
+    compilable = ("body",)
+
+    def __init__(self, network: nn.Module, normalize: nn.Module | None = None) -> None:
+        """`normalize`: what is left of the preprocessing, for a whole batch."""
         super().__init__()
-        self.network = network
-        self._before_head: Tensor | None = None
-        find_head(network).register_forward_pre_hook(self._keep_input)
+        self.body = _Classifying(network, normalize or nn.Identity())
 
     def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[SizeHW]) -> Outputs:
-        logits = self.network(torch.stack(list(inputs)))  # (B, 3, H, W), or (B, 3, T, H, W) -> (B, C)
-        before, self._before_head = self._before_head, None
-        if before is None:
-            raise RuntimeError("the network did not call its classifying layer")
+        logits, before = self.body(torch.stack(list(inputs)))
         embeddings = before.flatten(2).mean(dim=2) if before.dim() > 2 else before  # some classify by a convolution
         return [{"logits": one, "embedding": vector} for one, vector in zip(logits, embeddings, strict=True)]
 
     def bucket(self, size_hw: SizeHW) -> Hashable:
         """One for all: preprocessing crops to one size."""
         return None
+
+
+class _Classifying(nn.Module):
+    """(B, 3, H, W), or (B, 3, T, H, W) -> logits (B, C), and what the layer that gave them got."""
+
+    def __init__(self, network: nn.Module, normalize: nn.Module) -> None:
+        super().__init__()
+        self.network, self.normalize = network, normalize
+        self._before_head: Tensor | None = None
+        find_head(network).register_forward_pre_hook(self._keep_input)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.network(self.normalize(images))
+        before, self._before_head = self._before_head, None
+        if before is None:
+            raise RuntimeError("the network did not call its classifying layer")
+        return logits, before
 
     def _keep_input(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         before = inputs[0]
@@ -77,14 +92,19 @@ def find_head(network: nn.Module) -> nn.Linear | nn.Conv2d | nn.Conv3d | quantiz
 class Segmenter(nn.Module):
     """{probabilities: (C, h, w)} for each image, at the size that the network works at."""
 
-    def __init__(self, network: nn.Module, preprocess: Callable[[Tensor], Tensor]) -> None:
+    compilable = ("body",)
+
+    def __init__(
+        self, network: nn.Module, preprocess: Callable[[Tensor], Tensor], normalize: nn.Module | None = None
+    ) -> None:
+        """`preprocess` makes the inputs; `normalize`: what is left of it, for a whole batch."""
         super().__init__()
-        self.network = network
+        self.body = nn.Sequential(normalize or nn.Identity(), network)
         self._preprocess = preprocess
         self._bucket = lru_cache(maxsize=4096)(self._input_hw)
 
     def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[SizeHW]) -> Outputs:
-        logits = self.network(torch.stack(list(inputs)))["out"]  # (B, C, h, w)
+        logits = self.body(torch.stack(list(inputs)))["out"]  # (B, C, h, w)
         return [{"probabilities": one} for one in logits.softmax(dim=1)]
 
     def bucket(self, size_hw: SizeHW) -> Hashable:
@@ -101,21 +121,26 @@ class Segmenter(nn.Module):
 class Detector(nn.Module):
     """A torchvision detector whose own normalising and resizing is done beforehand, image by image, by `preprocess`.
 
-    It is the detector's own code on the same values, so results are unchanged; but it runs in the decoding threads, and
-    what waits in a batch is the network's input, not a photograph of 50 megapixels in float32.
+    It is the detector's own code, so results are unchanged within rounding; but it runs in the decoding threads, and what
+    waits in a batch is the network's input, not a photograph of 50 megapixels in float32.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        # not the proposals and what follows: their number is another for each image
+        found = ("network.backbone", "network.head", "network.rpn.head")
+        names = {name for name, _ in self.named_modules()}
+        self.compilable = tuple(name for name in found if name in names)
         self.resize: Any = network.transform
         self.padding = _OnlyPad(self.resize)
         network.transform = self.padding
         self._bucket = lru_cache(maxsize=4096)(self._padded_hw)
 
     def preprocess(self, image: Tensor) -> Tensor:
-        """(3, H, W) float32 in 0..1 -> (3, h, w) normalised and resized."""
-        return self.resize.resize(self.resize.normalize(image), None)[0]
+        """(3, H, W) uint8 -> (3, h, w) float32, resized and normalised. torchvision does it in the other order, at the
+        photograph's size; both are linear, so the order does not matter, but to the time."""
+        return self.resize.normalize(self.resize.resize(image.float(), None)[0] / 255)
 
     def bucket(self, size_hw: SizeHW) -> Hashable:
         """The padded shape that an image of this size has when it is alone in its batch. Images that share it do not

@@ -5,15 +5,16 @@ settings -> model (names only) -> source -> run folder -> plan -> model (weights
 
 import logging
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from pipeline.assemble import Parts, assemble
+from pipeline.agreement import measure
+from pipeline.assemble import Parts, assemble, load_predictor, load_reference
 from pipeline.commit import RunFolder, point_latest
 from pipeline.errors import ConfigError
 from pipeline.identity import determinants, merge_record, record, run_name
-from pipeline.loading import Loader
 from pipeline.parts import build
 from pipeline.plan import Plan, freeze, load_plan, nothing_found
 from pipeline.progress import Progress
@@ -22,6 +23,7 @@ from pipeline.shard import ShardRunner
 from pipeline.summary import plan_text, summary_text
 
 log = logging.getLogger(__name__)
+_COMPARED = 32  # images on which an engine that is not exact is compared with fp32
 
 
 def run(settings: Settings) -> str:
@@ -33,10 +35,10 @@ def run(settings: Settings) -> str:
 
 def annotate(settings: Settings, parts: Parts) -> str:
     """The run folder, the plan, and the shards that are not complete yet."""
-    determined_by = determinants(settings, parts.spec, parts.source)
+    determined_by = determinants(settings, parts.spec, parts.source, parts.engine)
     folder = RunFolder(Path(settings.output).expanduser() / run_name(determined_by))
     if settings.dry_run:
-        return plan_text(settings, parts.spec, parts.filters, parts.source, load_plan(folder), folder)
+        return plan_text(settings, parts, load_plan(folder), folder)
     if not folder.path.is_dir() and next(parts.source.entries(), None) is None:
         raise ConfigError(nothing_found(parts.source))
     with folder.locked():
@@ -61,22 +63,17 @@ def remaining(plan: Plan, folder: RunFolder) -> list[int]:
 
 def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], plan: Plan, folder: RunFolder) -> ShardRunner:
     """Load the weights, write run.json, and put the runner together."""
-    model = parts.format.load()
-    parts.engine.prepare(model)
-    this = record(settings, parts.spec, determined_by, model.weights_sha256, parts.engine.device)
+    first = plan.shard(0)
+    predictor = load_predictor(settings, parts, plan.n_images, first.entries)
+    sha256 = predictor.loader.model.weights_sha256
+    this = record(settings, parts.spec, determined_by, sha256, parts.engine.device)
     folder.publish_json("run.json", merge_record(folder.path / "run.json", this))
-    on_cpu = parts.engine.device == "cpu"
+    if not parts.engine.exact:
+        sample = replace(first, entries=first.entries[:_COMPARED])
+        agreement = measure(predictor, load_reference(settings, parts, predictor.loader.batch_size), sample)
+        folder.publish_json("agreement.json", agreement.record())
+        log.info("%s beside fp32: %s.", parts.engine.precision, agreement.text())
     committed = folder.committed()
     done = sum(size for shard_id, size in plan.shard_sizes() if shard_id in committed)
-    return ShardRunner(
-        plan=plan,
-        folder=folder,
-        loader=Loader(
-            parts.source, model, settings.batch_size, settings.workers, settings.max_pixels, parts.views, overlap=not on_cpu
-        ),
-        engine=parts.engine,
-        task=parts.task,
-        keep=parts.filters.apply,
-        sinks=parts.sinks,
-        progress=Progress(done, plan.n_images, quiet=settings.log_level in ("warning", "error")),
-    )
+    progress = Progress(done, plan.n_images, quiet=settings.log_level in ("warning", "error"))
+    return ShardRunner(plan, folder, predictor, parts.sinks, progress)

@@ -40,14 +40,14 @@ class Settings:
     top_k: int | None
     tiles: Mapping[str, Any]  # size (None: no tiles), overlap, merge, iou
     flip: bool
-    batch_size: int
+    batch_size: int | str | None  # auto: measured; None: the task's for the device
     shard_size: int
     workers: int | None
     device: str
-    precision: str
+    precision: str | None  # None: the engine's own
     overlays: bool | int
     dry_run: bool
-    bench: Mapping[str, Any]  # images, repeats
+    bench: Mapping[str, Any]  # images, repeats, engines, peers
     log_level: str
     parts: Mapping[str, Any]
 
@@ -76,7 +76,7 @@ def _fill_presets(values: dict[str, Any], presets: Mapping[str, Any]) -> None:
         values["model"] = presets["sample_model" if sampled else "model"]
     if sampled:
         values["input"] = str(resource("data") / "samples")
-    for key in ("batch_size", "min_score", "top_k"):
+    for key in ("min_score", "top_k"):
         if values[key] is None:
             values[key] = presets.get(key)
     if isinstance(values["min_score"], dict):
@@ -183,6 +183,8 @@ def _bench(key: str, value: Any) -> dict[str, Any]:
     return {
         "images": _required(1)(f"{key}.images", value["images"]),
         "repeats": _required(1)(f"{key}.repeats", value["repeats"]),
+        "engines": _flag(f"{key}.engines", value["engines"]),
+        "peers": _flag(f"{key}.peers", value["peers"]),
     }
 
 
@@ -212,6 +214,16 @@ def _one_of(*choices: str) -> Callable[[str, Any], str]:
         raise _refusal(key, value, f"{', '.join(choices[:-1])} or {choices[-1]}", nearest(str(value), choices))
 
     return check
+
+
+def _or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda key, value: None if value is None else check(key, value)
+
+
+def _batch_size(key: str, value: Any) -> int | str | None:
+    if value == "auto" or value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise _refusal(key, value, "a whole number, 1 or more, or auto")
 
 
 def _refusal(key: str, value: Any, expected: str, hint: str = "") -> ConfigError:
@@ -247,11 +259,11 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "top_k": _whole(1),
     "tiles": _tiles,
     "flip": _flag,
-    "batch_size": _whole(1),
+    "batch_size": _batch_size,
     "shard_size": _required(1),
     "workers": _whole(1),
     "device": _some_text,
-    "precision": _one_of("fp32", "bf16", "fp16"),
+    "precision": _or_none(_one_of("fp32", "bf16", "fp16")),
     "overlays": _overlays,
     "dry_run": _flag,
     "bench": _bench,

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
+from pipeline.assemble import Parts
 from pipeline.bottleneck import bottleneck
 from pipeline.commit import RunFolder
 from pipeline.cores import available_cores
 from pipeline.errors import shorten
-from pipeline.filters import PLACEHOLDERS, Filters
+from pipeline.filters import PLACEHOLDERS
 from pipeline.plan import Difference, Plan, additions
 from pipeline.settings import Settings
 from pipeline.timing import STAGES
-from pipeline.types import ModelSpec, Source, Status
+from pipeline.types import Status
 
 if TYPE_CHECKING:
     from pipeline.shard import ShardRunner
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 _MOST_CLASSES = 15
 
 
-def plan_text(settings: Settings, spec: ModelSpec, filters: Filters, source: Source, plan: Plan, folder: RunFolder) -> str:
+def plan_text(settings: Settings, parts: Parts, plan: Plan, folder: RunFolder) -> str:
     """What `run` would do now. Writes nothing."""
+    spec, filters, source = parts.spec, parts.filters, parts.source
     difference = Difference()
     new = sum(1 for _ in additions(plan.entries(), source.entries(), difference))
     n_images = min(plan.n_images + new, settings.limit or plan.n_images + new)
@@ -39,7 +41,7 @@ def plan_text(settings: Settings, spec: ModelSpec, filters: Filters, source: Sou
         "input": source.identity.partition(":")[2],
         "images": f"{n_images:,}" + (f", {n_new:,} of them new" if plan.parts else ""),
         "shards": f"{shards:,} of at most {settings.shard_size}, {len(folder.committed()):,} complete",
-        "batch size": str(settings.batch_size),
+        "batch size": str(parts.batch_size or "to be measured"),
         "views": _views(settings),
         "classes": f"{len(kept)} of {len(set(spec.categories) - PLACEHOLDERS)}: {shorten(kept, 100)}",
         "min score": str(settings.min_score),
@@ -80,15 +82,15 @@ def summary_text(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", se
         lines.append(f"  ... and {rest:,} of {len(classes) - len(top)} other classes")
     if runner is not None:
         rate = runner.progress.images / seconds if seconds else 0.0
-        spent = runner.loader.timer.seconds()
+        loader, engine = runner.predictor.loader, runner.predictor.engine
+        spent = loader.timer.seconds()
         stages = "  ".join(f"{name} {spent[name]:.1f}" for name in STAGES)
         lines += [
             "",
-            f"{rate:.1f} images/s ({runner.progress.images:,} images in {seconds:.1f} s on {runner.engine.device})",
+            f"{rate:.1f} images/s ({runner.progress.images:,} images in {seconds:.1f} s on {engine.device})",
         ]
         lines.append(f"  seconds per stage (threads overlap): {stages}")
-        loader, device = runner.loader, runner.engine.device
-        lines.append(f"  {bottleneck(spent, seconds, loader.workers, available_cores(), device)}")
+        lines.append(f"  {bottleneck(spent, seconds, loader.workers, available_cores(), engine.device, engine.precision)}")
     lines += ["", "files", aligned(_files(folder.path))]
     return "\n".join(lines)
 

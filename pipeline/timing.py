@@ -7,13 +7,13 @@ from time import perf_counter
 from typing import TypeVar
 
 T = TypeVar("T")
-STAGES = ("read", "decode", "transform", "wait", "forward", "rows", "behind", "write", "draw")
+STAGES = ("read", "decode", "transform", "copy", "wait", "forward", "behind", "rows", "write", "draw")
 
 
 class StageTimer:
-    """`read`, `decode` and `transform` run in threads ahead of the forward pass, `write` and `draw` behind it; `wait` is
-    what the forward pass waited for the former, `behind` for the latter. Their sum can therefore exceed the time on the
-    clock."""
+    """`read`, `decode`, `transform` and `copy` (to a device) run in threads ahead of the forward pass; `rows`, `write` and
+    `draw` behind it. `wait` is what the forward pass waited for the former, `behind` for the latter. Their sum can therefore
+    exceed the time on the clock."""
 
     def __init__(self) -> None:
         self._seconds = dict.fromkeys(STAGES, 0.0)

@@ -158,14 +158,17 @@ class Model:
     model gives one}; or {probabilities (C, h, w)}."""
 
     network: nn.Module
-    # (3, H, W) uint8 RGB -> (3, h, w) float32, of a clip (T, 3, H, W) -> (3, T, h, w); runs in decoding threads
+    # (3, H, W) uint8 RGB -> what the network takes, (3, h, w) uint8 or float32; of a clip (T, 3, H, W) -> (3, T, h, w) float32;
+    # runs in decoding threads
     preprocess: Callable[[Tensor], Tensor]
     bucket: Callable[[tuple[int, int]], Hashable]  # size_hw -> equal for images (or views of them) that may share a batch
     weights_sha256: str | None = None  # None: random weights
     full_precision_only: bool = False  # e.g. an int8 program
     cpu_only: bool = False  # e.g. int8 kernels, onnxruntime
-    channels_last: bool = False  # its convolutions are faster so, and its results stay within the parity bounds
+    fast_preprocess: Callable[[Tensor], Tensor] | None = None  # the same within a level of uint8, where there is a faster way
     max_batch: int | None = None  # inputs; more at once would gain nothing
+    # submodules of `network` that do most of the work and take a batch (B, ...), or a list of them, and nothing else
+    compilable: tuple[str, ...] = ()
 
 
 class Format(Protocol):
@@ -227,11 +230,33 @@ class Task(Protocol):
 
 
 class Engine(Protocol):
-    """How a forward pass runs: device, precision, memory format."""
+    """How a forward pass runs: device, precision, memory format. `forward.Forward` has what they share."""
 
     device: str
+    precision: str  # fp32, bf16, fp16
 
-    def prepare(self, model: Model) -> None: ...
+    @property
+    def exact(self) -> bool:
+        """Whether results are those of the plain fp32 loop, within rounding. Else a run measures how far they are."""
+        ...
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What of it decides results: part of a run's fingerprint."""
+        ...
+
+    def prepare(self, model: Model) -> Model:
+        """Take the model over, once. Returns what the other parts are to use of it. Raises ConfigError."""
+        ...
+
+    def expect(self, images: int, batch_size: int) -> None:
+        """So many images will come, in batches of at most this size: the time to make ready for them."""
+        ...
+
+    def uploader(self) -> Callable[[Sequence[Tensor]], list[Tensor]] | None:
+        """Brings inputs to the device ahead of `forward`, from another thread; None where there is nothing to bring."""
+        ...
+
     def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> Outputs: ...
 
 

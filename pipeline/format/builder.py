@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from pipeline.models import EMBEDDED, builder_of, is_quantized, tasks_of, weight
 from pipeline.networks import Classifier, Detector, Segmenter, find_head, without_data
 from pipeline.resources import resource
 from pipeline.settings import Settings
+from pipeline.transforms import Preprocessing, Transform
 from pipeline.types import Model, ModelSpec
 from pipeline.weights import (
     cache_path,
@@ -109,17 +109,27 @@ class Builder:
                 sha256 = sha256_of(self.file)
                 self._load_file(network, self.file)
         network.eval().requires_grad_(False)
+        wrapped: Classifier | Segmenter | Detector
+        if self.detector:
+            warn_of_own_limits(network, self.settings.lowest_min_score, self.settings.max_detections)
+            wrapped = Detector(network)
+            preprocess = self._in_order(wrapped.preprocess)
+            return Model(wrapped, preprocess, wrapped.bucket, sha256, compilable=wrapped.compilable)
+        halves = Preprocessing.of(self.transform)
         if "segment" in tasks_of(self.name):
-            segmenter = Segmenter(network, self.transform)
-            return Model(segmenter, self._preprocess(lambda image: image), segmenter.bucket, sha256)
-        if not self.detector:
-            classifier = Classifier(network)
-            model = Model(classifier, self._preprocess(lambda image: image), classifier.bucket, sha256)
-            images = not self.quantized and "classify" in tasks_of(self.name)
-            return replace(model, full_precision_only=self.quantized, cpu_only=self.quantized, channels_last=images)
-        warn_of_own_limits(network, self.settings.lowest_min_score, self.settings.max_detections)
-        detector = Detector(network)
-        return Model(detector, self._preprocess(detector.preprocess), detector.bucket, sha256)
+            wrapped = Segmenter(network, halves.resize, halves.normalize)
+        else:
+            wrapped = Classifier(network, halves.normalize)
+        return Model(
+            wrapped,
+            self._in_order(halves.resize),
+            wrapped.bucket,
+            sha256,
+            full_precision_only=self.quantized,
+            cpu_only=self.quantized,
+            compilable=() if self.quantized else wrapped.compilable,
+            fast_preprocess=self._in_order(halves.fast_resize) if halves.fast_resize else None,
+        )
 
     def _clip_lengths(self) -> range:
         """MViT, whose positions are learned, takes one length only; of others some take a least one."""
@@ -131,13 +141,9 @@ class Builder:
         head = find_head(self._skeleton())
         return head.in_channels if isinstance(head, nn.Conv2d | nn.Conv3d) else int(head.in_features)
 
-    def _preprocess(self, then: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        bgr = self.settings.channels == "bgr"
-
-        def preprocess(image: Tensor) -> Tensor:
-            return then(self.transform(image.flip(0) if bgr else image))
-
-        return preprocess
+    def _in_order(self, then: Transform) -> Transform:
+        """The channels in the order that the weights want, then the rest."""
+        return (lambda image: then(image.flip(0))) if self.settings.channels == "bgr" else then
 
     def _categories(self) -> tuple[str, ...]:
         if self.settings.categories:
