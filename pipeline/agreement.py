@@ -48,7 +48,8 @@ class Agreement:
 
 def measure(here: Predictor, fp32: Predictor, shard: Shard) -> Agreement:
     """Both look at all of the shard's inputs."""
-    return compare(*(pa.concat_tables(_rows(one, shard)) for one in (fp32, here)), len(shard))
+    reference, rows = (pa.concat_tables(_rows(one, shard)) for one in (fp32, here))
+    return compare(reference, rows, len(shard))
 
 
 def _rows(predictor: Predictor, shard: Shard) -> Iterator[pa.Table]:

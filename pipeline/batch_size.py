@@ -33,7 +33,9 @@ def fastest_batch_size(engine: Engine, model: Model, source: Source, entries: Se
     return chosen
 
 
-def _largest_input(model: Model, source: Source, entries: Sequence[Entry], max_pixels: int) -> tuple[Tensor, tuple[int, int]]:
+def _largest_input(
+    model: Model, source: Source, entries: Sequence[Entry], max_pixels: int
+) -> tuple[Tensor, tuple[int, int]]:
     sizes = sorted(_readable(source, entries, max_pixels), key=lambda size_hw: size_hw[0] * size_hw[1], reverse=True)
     frames = () if source.clip_length is None else (source.clip_length,)
     for size_hw in [*sizes, (480, 640)]:

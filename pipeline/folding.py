@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
+
+from pipeline.regions import thread_regions
 
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d, FrozenBatchNorm2d)
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
@@ -20,10 +22,19 @@ def simplify(network: nn.Module) -> nn.Module:
     rounding. Convolutions of images run channels-last, which PyTorch has for four dimensions only."""
     with torch.no_grad():
         fold_batch_norms(network)
+    thread_regions(network)
     kinds = {type(module) for module in network.modules()}
     if nn.Conv2d in kinds and nn.Conv3d not in kinds:
         network.to(memory_format=torch.channels_last)
     return network
+
+
+def lower_weights(network: nn.Module, dtype: torch.dtype) -> None:
+    """Keep, in place, the weights that autocast would convert at every call at that precision: it caches only those that
+    want gradients."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d):
+            module.to(dtype)
 
 
 def fold_batch_norms(network: nn.Module) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.devices import Uploads, fetch, resolve_device
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.folding import simplify
+from pipeline.folding import lower_weights, simplify
 from pipeline.types import Model, Outputs
 
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -42,6 +42,8 @@ class Forward:
         if self.device_type == "cuda" and self.precision == "fp32":  # TF32 would round to ten bits
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self.network = simplify(model.network.eval()).to(self.device)
+        if dtype := _AUTOCAST[self.precision]:
+            lower_weights(self.network, dtype)
         return model
 
     def expect(self, images: int, batch_size: int) -> None:

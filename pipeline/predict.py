@@ -42,7 +42,8 @@ class Predictor:
                     for one, output in self._forward(batch.inputs):
                         self._answers.setdefault(one.item.image_id, {})[one.number] = output
                 batch.inputs.clear()  # the answers wait for the writer, the images need not
-                yield batch.shard, [(item, self._answers.pop(item.image_id, {})) for item in batch.items]
+                if batch.items:
+                    yield batch.shard, [(item, self._answers.pop(item.image_id, {})) for item in batch.items]
 
     def tables(self, answered: Sequence[Answered]) -> tuple[pa.Table, pa.Table]:
         """(rows of `images`, rows of `predictions` that the filters keep). Called behind the forward pass."""

@@ -41,7 +41,8 @@ class ShardRunner:
 
 
 class ShardWriter:
-    """Makes rows, writes and commits in one thread behind the forward pass. What was not complete when an exception came is dropped."""
+    """Makes rows, writes and commits in one thread behind the forward pass. What was not complete when an exception came is
+    dropped."""
 
     def __init__(self, runner: ShardRunner) -> None:
         self.runner, self.predictor, self.timer = runner, runner.predictor, runner.predictor.loader.timer

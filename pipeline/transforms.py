@@ -1,4 +1,4 @@
-"""torchvision's preprocessing presets in two halves: resize and crop image by image, in uint8; scale and normalise by the batch.
+"""torchvision's preprocessing presets in two halves: resize and crop image by image, then scale and normalise by the batch.
 
 The halves together give the preset's own values, bit for bit (a test compares them). In between stands uint8: a quarter of
 the memory to keep, and to copy to a device.
@@ -18,6 +18,9 @@ Transform = Callable[[Tensor], Tensor]
 
 class Normalize(nn.Module):
     """(B, 3, h, w) uint8 -> float32: to 0..1, minus `mean`, over `std`. Float images, prepared already, pass as they are."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()

@@ -158,14 +158,14 @@ class Model:
     model gives one}; or {probabilities (C, h, w)}."""
 
     network: nn.Module
-    # (3, H, W) uint8 RGB -> what the network takes, (3, h, w) uint8 or float32; of a clip (T, 3, H, W) -> (3, T, h, w) float32;
-    # runs in decoding threads
+    # (3, H, W) uint8 RGB -> (3, h, w) uint8 or float32, whichever the network takes; of a clip (T, 3, H, W) -> (3, T, h, w)
+    # float32. Runs in decoding threads.
     preprocess: Callable[[Tensor], Tensor]
     bucket: Callable[[tuple[int, int]], Hashable]  # size_hw -> equal for images (or views of them) that may share a batch
     weights_sha256: str | None = None  # None: random weights
     full_precision_only: bool = False  # e.g. an int8 program
     cpu_only: bool = False  # e.g. int8 kernels, onnxruntime
-    fast_preprocess: Callable[[Tensor], Tensor] | None = None  # the same within a level of uint8, where there is a faster way
+    fast_preprocess: Callable[[Tensor], Tensor] | None = None  # faster, the same within a level of uint8
     max_batch: int | None = None  # inputs; more at once would gain nothing
     # submodules of `network` that do most of the work and take a batch (B, ...), or a list of them, and nothing else
     compilable: tuple[str, ...] = ()

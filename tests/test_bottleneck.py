@@ -6,18 +6,21 @@ from pipeline.bottleneck import bottleneck
 from pipeline.timing import STAGES
 
 
-def sentence(wall: float = 10.0, workers: int = 1, cores: int = 2, device: str = "cpu", **seconds: float) -> str:
-    return bottleneck(dict.fromkeys(STAGES, 0.0) | seconds, wall, workers, cores, device)
+def sentence(
+    wall: float = 10.0, workers: int = 1, cores: int = 2, device: str = "cpu", precision: str = "fp32", **seconds: float
+) -> str:
+    return bottleneck(dict.fromkeys(STAGES, 0.0) | seconds, wall, workers, cores, device, precision)
 
 
 @pytest.mark.parametrize(
     ("seconds", "named", "advice"),
     [
-        ({"forward": 9.0, "decode": 5.0}, "forward, 90%", "precision=bf16"),
+        ({"forward": 9.0, "decode": 5.0}, "forward, 90%", "engine=fast"),
         ({"wait": 6.0, "decode": 7.0, "read": 1.0, "forward": 3.0}, "decode, 60%", "workers=2"),
         ({"wait": 6.0, "transform": 7.0, "decode": 1.0}, "transform, 60%", "workers=2"),
         ({"wait": 6.0, "read": 7.0, "decode": 1.0}, "read, 60%", "a faster disk"),
-        ({"rows": 5.0, "forward": 4.0}, "rows, 50%", "box_detections_per_img"),
+        ({"behind": 5.0, "rows": 9.9, "write": 9.5, "forward": 4.0}, "rows, 50%", "box_detections_per_img"),
+        ({"wait": 5.0, "copy": 5.0, "decode": 4.0}, "copy, 50%", "link to the device"),
         ({"behind": 5.0, "draw": 9.0, "write": 9.5, "forward": 4.0}, "write, 50%", "output="),
         ({"behind": 5.0, "draw": 9.9, "write": 9.5, "forward": 4.0}, "draw, 50%", "overlays="),
     ],
@@ -37,7 +40,13 @@ def test_a_gpu_is_not_advised_to_who_has_one():
     assert "batch_size" in said and "GPU" not in said
 
 
-@pytest.mark.parametrize("seconds", [{}, {"forward": 3.0, "wait": 3.0, "rows": 3.0}])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_fast_engine_is_not_advised_to_who_has_it(device):
+    assert "engine=fast" in sentence(forward=9.0, device=device)
+    assert "engine=fast" not in sentence(forward=9.0, device=device, precision="bf16")
+
+
+@pytest.mark.parametrize("seconds", [{}, {"forward": 3.0, "wait": 3.0, "behind": 3.0}])
 def test_no_sentence_is_made_up(seconds):
     assert sentence(**seconds) == "No single stage is the bottleneck."
 

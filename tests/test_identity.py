@@ -5,16 +5,20 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipeline.engine.eager import Eager
 from pipeline.identity import determinants, record, run_name
+from pipeline.parts import build
 from pipeline.types import ModelSpec
 from tests.conftest import settings_for
 
 SPEC = ModelSpec("net", frozenset({"detect"}), ("__background__", "cat"), "COCO_V1", "net-1234.pth", "resize 800")
+ENGINE = Eager("cpu", None)
 SOURCE = SimpleNamespace(identity="folder:/photos", decoder="jpeg: one, rest: pillow 13")
 
 
 def name(*overrides, spec=SPEC, source=SOURCE):
-    return run_name(determinants(settings_for(*overrides), spec, source))
+    settings = settings_for(*overrides)
+    return run_name(determinants(settings, spec, source, build(settings.parts["engine"])))
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +144,7 @@ def test_the_name_is_one_plain_folder_whatever_the_model_is_called(model, part):
 
 def test_the_record_is_json_and_says_what_a_result_depends_on():
     settings = settings_for("classes=[cat]", "dry_run=true")
-    determined_by = determinants(settings, SPEC, SOURCE)
+    determined_by = determinants(settings, SPEC, SOURCE, ENGINE)
     found = json.loads(json.dumps(record(settings, SPEC, determined_by, "abc123", "cpu")))
     assert found["task"] == "detect" and found["device"] == "cpu"
     assert found["weights_sha256"] == "abc123" and found["categories"] == ["__background__", "cat"]
@@ -151,5 +155,5 @@ def test_the_record_is_json_and_says_what_a_result_depends_on():
 
 def test_the_same_run_leaves_the_same_record():
     settings = settings_for()
-    records = [record(settings, SPEC, determinants(settings, SPEC, SOURCE), None, "cpu") for _ in range(2)]
+    records = [record(settings, SPEC, determinants(settings, SPEC, SOURCE, ENGINE), None, "cpu") for _ in range(2)]
     assert records[0] == records[1]

@@ -382,7 +382,7 @@ def test_decoding_ahead_changes_no_batch(mixed_images):
         loader = Loader(source, model(), 2, 2, 10**6, overlap=overlap)
         return [[item.key for item in batch.items] for batch in loader.batches([Shard(0, 0, tuple(source.entries()))])]
 
-    assert keys(True) == keys(False) != []
+    assert sorted(keys(True)) == sorted(keys(False)) != []
 
 
 def test_in_turns_nothing_is_decoded_before_it_is_asked_for(mixed_images):
@@ -391,5 +391,5 @@ def test_in_turns_nothing_is_decoded_before_it_is_asked_for(mixed_images):
     batches = loader.batches([Shard(0, 0, tuple(source.entries()))])
     next(batches)
     time.sleep(0.05)
-    assert len(made) <= 3  # torch's DataLoader and the group it drew, not the six
+    assert len(made) <= 3  # those of one shape, not the six
     batches.close()

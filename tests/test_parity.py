@@ -151,7 +151,9 @@ def _wake_detector(model: nn.Module, name: str, images: list[Path]) -> None:
     heads = [m for n, m in model.named_modules() if n.endswith(("cls_logits", "cls_score", "bbox_ctrness"))]
     if "ssd" in name:  # one score layer per feature map
         heads = [_last_convolution(m) for m in model.head.classification_head.module_list]  # type: ignore[union-attr]
-    wake(model, lambda: model(inputs), heads, spread=1.5)
+    # A random SSDlite amplifies rounding so much that torchvision's own float32 loop is up to 2e-4 from the same network in
+    # float64: scores of half the spread keep that noise below the bound.
+    wake(model, lambda: model(inputs), heads, spread=0.75 if "ssdlite" in name else 1.5)
 
 
 def _last_convolution(module: nn.Module) -> nn.Module:

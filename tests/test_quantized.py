@@ -113,7 +113,8 @@ def test_published_weights_are_loaded_into_the_quantized_network(
         ("weights=own.pth", "quantized builders keep their weights packed"),
         ("model_args={quantize: false}", "set by model=, weights= and categories="),
         ("weights=IMAGENET1K_V1", "Did you mean 'IMAGENET1K_FBGEMM_V1'"),
-        ("precision=bf16", "leave precision=fp32"),
+        ("precision=bf16", "leave that out"),
+        ("engine=fast", "engine=fast has nothing to offer"),
     ],
 )
 def test_what_cannot_be_is_said(override: str, message: str, mixed_images: Path, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def find_bright(self: Detector, inputs: list[Tensor], sizes_hw: list[tuple[int, 
 def bright(monkeypatch: pytest.MonkeyPatch) -> None:
     """`model=codes` becomes that detector, and sees images at their own size."""
     monkeypatch.setattr(Detector, "forward", find_bright)
-    monkeypatch.setattr(Detector, "preprocess", lambda self, image: image)
+    monkeypatch.setattr(Detector, "preprocess", lambda self, image: image.float() / 255)
     monkeypatch.setattr(Detector, "bucket", lambda self, size_hw: size_hw)
 
 

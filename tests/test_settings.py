@@ -35,10 +35,9 @@ def test_without_input_the_samples_are_annotated():
     ("task", "key", "expected"),
     [
         ("detect", "min_score", 0.5),
-        ("detect", "batch_size", 8),
+        ("detect", "batch_size", None),  # the device decides
         ("detect", "top_k", None),
         ("classify", "min_score", 0.0),
-        ("classify", "batch_size", 32),
         ("classify", "top_k", 5),
     ],
 )
@@ -75,6 +74,9 @@ def test_a_null_is_replaced_by_the_tasks_default(task, key, expected):
         ("changed=accept", "changed", "accept"),
         ("device=cuda:1", "device", "cuda:1"),
         ("workers=3", "workers", 3),
+        ("batch_size=auto", "batch_size", "auto"),
+        ("batch_size=3", "batch_size", 3),
+        ("precision=null", "precision", None),
         ("flip=true", "flip", True),
         ("tiles.size=640", "tiles", {"size": 640, "overlap": 0.2, "merge": "nms", "iou": 0.5}),
         ("tiles={size: 640, merge: nmm}", "tiles", {"size": 640, "overlap": 0.2, "merge": "nmm", "iou": 0.5}),
@@ -111,6 +113,7 @@ def test_the_sinks_that_are_chosen(given, sinks):
 # --- refusals
 
 NUMBER, WHOLE, TEXT = "a number from 0 to 1", "a whole number, 1 or more", "a text"
+BATCH = f"{WHOLE}, or auto"
 REFUSED = [
     ("channels=rbg", "channels=rbg", "rgb or bgr", "str 'rbg'"),
     ("precision=fp8", "precision=fp8", "fp32, bf16 or fp16", "str 'fp8'"),
@@ -133,10 +136,10 @@ REFUSED = [
     ("min_score={default: x}", r"min_score\.default=x", NUMBER, "str 'x'"),
     ("nms_iou=1.5", r"nms_iou=1\.5", NUMBER, "float 1.5"),
     ("min_area=-1", "min_area=-1", "a number of square pixels, 0 or more", "int -1"),
-    ("batch_size=0", "batch_size=0", WHOLE, "int 0"),
-    ("batch_size=two", "batch_size=two", WHOLE, "str 'two'"),
-    ("batch_size=2.0", r"batch_size=2\.0", WHOLE, "float 2.0"),
-    ("batch_size=true", "batch_size=True", WHOLE, "bool True"),
+    ("batch_size=0", "batch_size=0", BATCH, "int 0"),
+    ("batch_size=two", "batch_size=two", BATCH, "str 'two'"),
+    ("batch_size=2.0", r"batch_size=2\.0", BATCH, "float 2.0"),
+    ("batch_size=true", "batch_size=True", BATCH, "bool True"),
     ("shard_size=null", "shard_size=None", WHOLE, "NoneType"),
     ("shard_size=0", "shard_size=0", WHOLE, "int 0"),
     ("workers=0", "workers=0", WHOLE, "int 0"),

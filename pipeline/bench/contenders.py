@@ -63,16 +63,16 @@ def plain_loop(tutorial: Tutorial) -> Taken:
     """One image at a time, as every tutorial shows it."""
 
     def work() -> None:
-        for i in range(len(tutorial)):
-            tutorial.predict([tutorial[i]])
+        for i in range(len(tutorial.reader)):
+            tutorial.predict([tutorial.reader[i]])
 
-    return timed(len(tutorial), work)
+    return timed(len(tutorial.reader), work)
 
 
 def plain_dataloader(tutorial: Tutorial, batch_size: int) -> Taken:
     """torch's DataLoader with two worker processes and whatever images come next in a batch."""
-    loader = DataLoader(tutorial, batch_size=batch_size, num_workers=2, collate_fn=list)
-    return timed(len(tutorial), lambda: deque(map(tutorial.predict, loader), maxlen=0))
+    loader = DataLoader(tutorial.reader, batch_size=batch_size, num_workers=2, collate_fn=list)
+    return timed(len(tutorial.reader), lambda: deque(map(tutorial.predict, loader), maxlen=0))
 
 
 def pipeline(one: Engaged) -> Taken:
@@ -112,4 +112,3 @@ def decode_alone(one: Engaged) -> Taken:
 
 def _batches(one: Engaged) -> Iterator[Batch]:
     return one.predictor.loader.batches([Shard(0, 0, tuple(one.entries))])
-

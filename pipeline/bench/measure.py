@@ -47,7 +47,7 @@ def bench_text(settings: Settings) -> str:
     if settings.bench["peers"]:
         from pipeline.bench.peers import ray_data
 
-        runs["Ray Data"] = ray_data(settings, tutorial, batch_size)
+        runs["Ray Data"] = ray_data(tutorial, batch_size, settings.output)
     for engine, one in engaged.items():
         runs |= {f"{engine}: {what}": lambda what=what, one=one: _PARTS[what](one) for what in _PARTS}  # type: ignore[misc]
     first = {name: run() for name, run in runs.items()}  # warm: caches, compilation, threads

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,28 +11,17 @@ from torchvision.transforms.functional import convert_image_dtype
 
 from pipeline.bench.repeated import Repeated
 from pipeline.networks import Classifier, Detector, Segmenter
-from pipeline.types import Format, InputError
+from pipeline.types import Format, InputError, Model
 
 Sized = tuple[Tensor, tuple[int, int]]  # the model's input, and the size of the image it was made of
+Prepare = Callable[[Tensor], Tensor]
 
 
-class Tutorial(Dataset[Sized]):
-    """`tutorial[i]` reads and prepares an image, `predict` is the model's call on a list of them."""
+class Reader(Dataset[Sized]):
+    """Reads, decodes and prepares image i."""
 
-    def __init__(self, model_format: Format, source: Repeated, max_pixels: int, device: str) -> None:
-        self.source, self.max_pixels, self.device = source, max_pixels, device
-        model = model_format.load()
-        self.prepare: Callable[[Tensor], Tensor] = model.preprocess
-        self.call: Callable[[list[Tensor], list[tuple[int, int]]], object] = model.network
-        wrapped = model.network.eval().to(device)
-        if isinstance(wrapped, Detector):
-            network = wrapped.network
-            network.transform = wrapped.resize  # its own, which the wrapper has taken out
-            self.prepare, self.call = convert_image_dtype, lambda images, sizes: network(images)
-        elif isinstance(wrapped, Classifier | Segmenter):
-            inner = wrapped.body.network if isinstance(wrapped, Classifier) else wrapped.body[1]
-            self.prepare = model_format.transform  # type: ignore[attr-defined]
-            self.call = lambda images, sizes: inner(torch.stack(images))
+    def __init__(self, source: Repeated, max_pixels: int, prepare: Prepare) -> None:
+        self.source, self.max_pixels, self.prepare = source, max_pixels, prepare
 
     def __len__(self) -> int:
         return len(self.source.listed)
@@ -43,6 +33,30 @@ class Tutorial(Dataset[Sized]):
             raise pixels
         return self.prepare(pixels), (pixels.shape[-2], pixels.shape[-1])
 
-    def predict(self, batch: Sequence[Sized]) -> object:
+
+class Tutorial:
+    """`reader` gives images one by one, `predict` is the model's call on a list of them."""
+
+    def __init__(self, model_format: Format, source: Repeated, max_pixels: int, device: str) -> None:
+        self.device = device
+        model = model_format.load()
+        model.network.eval().to(device)
+        prepare, self.call = _as_published(model_format, model)
+        self.reader = Reader(source, max_pixels, prepare)
+
+    def predict(self, batch: Sequence[Sized]) -> Any:
         with torch.inference_mode():
             return self.call([pixels.to(self.device) for pixels, _ in batch], [size_hw for _, size_hw in batch])
+
+
+def _as_published(model_format: Format, model: Model) -> tuple[Prepare, Callable[..., Any]]:
+    """(preprocessing, call): a torchvision builder's own ones. Other formats have none but ours."""
+    wrapped = model.network
+    if isinstance(wrapped, Detector):
+        detector = wrapped.network
+        detector.transform = wrapped.resize  # its own, which the wrapper has taken out
+        return lambda image: convert_image_dtype(image, torch.float32), lambda images, sizes_hw: detector(images)
+    if isinstance(wrapped, Classifier | Segmenter) and hasattr(model_format, "transform"):
+        network: Any = wrapped.body.network if isinstance(wrapped, Classifier) else wrapped.body[1]
+        return model_format.transform, lambda images, sizes_hw: network(torch.stack(images))
+    return model.preprocess, wrapped

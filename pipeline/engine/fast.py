@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._inductor import config as inductor
 from torch.utils import _pytree as pytree
 
 from pipeline.devices import bf16_is_native
@@ -28,7 +29,7 @@ class Fast(Forward):
 
     exact_at = frozenset()  # images are resized in uint8
 
-    def __init__(self, device: str, precision: str | None, compile: bool | str) -> None:  # noqa: A002 - the setting's name
+    def __init__(self, device: str, precision: str | None, compile: bool | str) -> None:
         super().__init__(device, precision or "fp32")
         self.compile = compile
         if precision is None:
@@ -36,7 +37,9 @@ class Fast(Forward):
 
     def prepare(self, model: Model) -> Model:
         if model.full_precision_only:
-            raise ConfigError("This model runs at its own precision, as it is: engine=fast has nothing to offer it. Leave it out.")
+            raise ConfigError(
+                "This model runs at its own precision, as it is: engine=fast has nothing to offer it. Leave it out."
+            )
         super().prepare(model)
         if self.device_type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -47,6 +50,7 @@ class Fast(Forward):
         one_shape = self.model.bucket((480, 640)) == self.model.bucket((640, 480))
         enough = images >= _LEAST_IMAGES["one shape" if one_shape else "many shapes"]
         if self.compile is True or (self.compile == "auto" and enough):
+            inductor.freezing = True  # weights are constants: packed once. As an option of torch.compile it has no effect
             for name in self.model.compilable:
                 parent, _, last = name.rpartition(".")
                 part = Compiled(self.network.get_submodule(name), batch_size if one_shape else None, self.device_type)
@@ -68,7 +72,7 @@ class Compiled(nn.Module):
         self._compiled: Callable[..., Any] | None = torch.compile(
             module,
             dynamic=batch_size is None,
-            options={"freezing": True} | ({"triton.cudagraphs": batch_size is not None} if device_type == "cuda" else {}),
+            options={"triton.cudagraphs": device_type == "cuda" and batch_size is not None},
         )
         self._has_run = False
 
@@ -83,7 +87,7 @@ class Compiled(nn.Module):
             outputs = self._compiled(filled)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # noqa: BLE001 - no compiler, a compiler's fault, or an input that fails uncompiled as well
+        except Exception as error:
             if self._has_run:
                 raise
             self._compiled = None

@@ -1,12 +1,11 @@
 """A torchvision builder by name, with torchvision's weights, random ones, or the user's file."""
 
 import inspect
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import WeightsEnum
 
 from pipeline.builders import check_arguments, check_quantized, warn_of_own_limits

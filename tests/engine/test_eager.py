@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.engine.eager import Eager, resolve_device
+from pipeline.devices import resolve_device
+from pipeline.engine.eager import Eager
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.types import Model
 
@@ -39,7 +40,7 @@ def test_a_result_for_every_image_or_an_error() -> None:
 
 
 def test_an_int8_program_keeps_its_precision() -> None:
-    with pytest.raises(ConfigError, match="precision=fp32"):
+    with pytest.raises(ConfigError, match="not at precision=bf16"):
         Eager("cpu", "bf16").prepare(model(Doubles(), full_precision_only=True))
 
 

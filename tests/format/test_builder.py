@@ -37,7 +37,7 @@ def test_published_weights_bring_names_and_preprocessing() -> None:
 def test_random_weights_depend_on_the_seed_alone() -> None:
     def first(seed: int) -> torch.Tensor:
         network = builder("task=classify", "model=resnet18", "weights=random", f"seed={seed}").load().network
-        return network.network.fc.weight  # type: ignore[union-attr, return-value]
+        return network.body.network.fc.weight  # type: ignore[union-attr, return-value]
 
     torch.rand(3)
     assert torch.equal(first(1), first(1))

@@ -44,7 +44,7 @@ def test_it_is_the_input_of_the_head() -> None:
         torch.manual_seed(0)
         plain = get_model_builder("resnet18")(weights=None).eval()
         plain.fc = torch.nn.Identity()
-        torch.testing.assert_close(found, plain(image[None])[0])
+        torch.testing.assert_close(found, plain(model.network.body.normalize(image[None]))[0])
 
 
 def test_a_model_without_a_head_is_refused() -> None:

@@ -1,0 +1,48 @@
+"""The two halves of a preset give the preset's own values."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import get_model_weights, list_models
+
+from pipeline.models import tasks_of
+from pipeline.transforms import Normalize, Preprocessing
+
+PRESETS = {  # one of each different kind and setting
+    repr(member.transforms()): member
+    for name in list_models()
+    if tasks_of(name) & {"classify", "segment"}
+    for member in get_model_weights(name)
+}
+IMAGE = torch.randint(0, 256, (3, 121, 87), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def test_there_are_presets_to_compare() -> None:
+    assert len(PRESETS) > 15
+
+
+@pytest.mark.parametrize("member", PRESETS.values(), ids=str)
+def test_both_halves_together_are_the_preset_bit_for_bit(member) -> None:
+    preset = member.transforms()
+    halves = Preprocessing.of(preset)
+    made = halves.resize(IMAGE)
+    assert made.dtype == torch.uint8
+    assert torch.equal(halves.normalize(made[None])[0], preset(IMAGE))
+
+
+@pytest.mark.parametrize("member", list(PRESETS.values())[:4], ids=str)
+def test_the_fast_way_is_one_level_off_at_most(member) -> None:
+    halves = Preprocessing.of(member.transforms())
+    exact, fast = halves.resize(IMAGE), halves.fast_resize(IMAGE)
+    assert fast.dtype == torch.uint8 and fast.shape == exact.shape
+    assert (fast.int() - exact.int()).abs().max() <= 1
+
+
+def test_an_unknown_preset_is_used_as_it_is() -> None:
+    halves = Preprocessing.of(nn.Flatten())
+    assert isinstance(halves.resize, nn.Flatten) and isinstance(halves.normalize, nn.Identity) and halves.fast_resize is None
+
+
+def test_float_images_are_prepared_already() -> None:
+    images = torch.rand(1, 3, 4, 4)
+    assert Normalize([0.5] * 3, [0.5] * 3)(images) is images
