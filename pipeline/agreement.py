@@ -21,6 +21,7 @@ _SAME_OBJECT = 0.5  # IoU of boxes of one class
 class Agreement:
     """Of two sets of rows about the same images. Differences are of the rows that both have."""
 
+    precision: str  # of what is compared with fp32
     images: int
     rows_fp32: int
     rows_here: int
@@ -33,7 +34,7 @@ class Agreement:
 
     def text(self) -> str:
         share = self.rows_in_both / self.rows_fp32 if self.rows_fp32 else 1.0
-        said = f"{share:.1%} of fp32's {self.rows_fp32:,} rows on {self.images} images found again"
+        said = f"{self.precision} beside fp32: {share:.1%} of fp32's {self.rows_fp32:,} rows on {self.images} images found again"
         said += f", {self.rows_here - self.rows_in_both:,} others"
         said += f"; scores differ by {self.score_difference_mean:.4f} (mean), {self.score_difference_max:.4f} (max)"
         if self.box_difference_mean is not None:
@@ -49,7 +50,7 @@ class Agreement:
 def measure(here: Predictor, fp32: Predictor, shard: Shard) -> Agreement:
     """Both look at all of the shard's inputs."""
     reference, rows = (pa.concat_tables(_rows(one, shard)) for one in (fp32, here))
-    return compare(reference, rows, len(shard))
+    return compare(reference, rows, len(shard), here.engine.precision)
 
 
 def _rows(predictor: Predictor, shard: Shard) -> Iterator[pa.Table]:
@@ -58,7 +59,7 @@ def _rows(predictor: Predictor, shard: Shard) -> Iterator[pa.Table]:
         yield predictor.tables(batch)[1]
 
 
-def compare(fp32: pa.Table, here: pa.Table, images: int) -> Agreement:
+def compare(fp32: pa.Table, here: pa.Table, images: int, precision: str) -> Agreement:
     """Row by row, the best of fp32 first; each row of `here` is the partner of one at most."""
     pairs = list(_pairs(fp32, here))
     a, b = (np.array([pair[i] for pair in pairs], dtype=np.int64) for i in (0, 1))
@@ -69,6 +70,7 @@ def compare(fp32: pa.Table, here: pa.Table, images: int) -> Agreement:
         one, other = (np.stack(t["embedding"].to_pylist())[i] for t, i in ((fp32, a), (here, b)))
         cosine = float(((one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)).min())
     return Agreement(
+        precision=precision,
         images=images,
         rows_fp32=fp32.num_rows,
         rows_here=here.num_rows,

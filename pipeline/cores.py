@@ -29,8 +29,8 @@ def cpu_quota(control_group: Path) -> float:
 
 
 def without_openmp() -> None:
-    """The calling thread runs PyTorch's operators alone, without a team of threads of its own. Teams of threads that decode or
-    write would take cores from the forward pass, and slow it down even while they rest: where there are more of them than
-    cores, OpenMP lets its threads sleep between two operators (measured: a forward pass of 23 ms took 39).
+    """The calling thread runs PyTorch's operators alone, without a team of threads of its own. Teams of threads that decode
+    or write would take cores from the forward pass, and slow it down even while they rest: where there are more of them
+    than cores, OpenMP lets its threads sleep between two operators (measured: a forward pass of 23 ms took 39).
     `torch.set_num_threads` is no help: part of it holds for all threads."""
     ThreadpoolController().select(user_api="openmp").limit(limits=1)

@@ -65,9 +65,14 @@ def fetch(outputs: Outputs) -> Outputs:
     for name in outputs[0] if outputs else ():
         values = [one[name] for one in outputs]
         if values[0].device.type != "cpu":
-            flat = torch.cat([value.reshape(-1) for value in values]).cpu()
-            parts = flat.split([value.numel() for value in values])
-            values = [part.view(value.shape) for part, value in zip(parts, values, strict=True)]
+            values = in_one_copy(values)
         for one, value in zip(fetched, values, strict=True):
             one[name] = value.float() if value.is_floating_point() else value
     return fetched
+
+
+def in_one_copy(values: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors of one dtype, on the CPU."""
+    flat = torch.cat([value.reshape(-1) for value in values]).cpu()
+    parts = flat.split([value.numel() for value in values])
+    return [part.view(value.shape) for part, value in zip(parts, values, strict=True)]

@@ -1,4 +1,4 @@
-"""Region features on several cores. torchvision's `roi_align` for CPUs uses one: a quarter of a Faster R-CNN's time on two."""
+"""Region features on several cores. torchvision's `roi_align` for CPUs uses one."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -72,7 +72,7 @@ def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], pla
         sample = replace(first, entries=first.entries[:_COMPARED])
         agreement = measure(predictor, load_reference(settings, parts, predictor.loader.batch_size), sample)
         folder.publish_json("agreement.json", agreement.record())
-        log.info("%s beside fp32: %s.", parts.engine.precision, agreement.text())
+        log.info("%s", agreement.text())
     committed = folder.committed()
     done = sum(size for shard_id, size in plan.shard_sizes() if shard_id in committed)
     progress = Progress(done, plan.n_images, quiet=settings.log_level in ("warning", "error"))

@@ -1,5 +1,6 @@
 """The two texts a person reads: the plan before a run, the summary after it. From Parquet and names; no model."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
+from pipeline.agreement import Agreement
 from pipeline.assemble import Parts
 from pipeline.bottleneck import bottleneck
 from pipeline.commit import RunFolder
@@ -91,6 +93,9 @@ def summary_text(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", se
         ]
         lines.append(f"  seconds per stage (threads overlap): {stages}")
         lines.append(f"  {bottleneck(spent, seconds, loader.workers, available_cores(), engine.device, engine.precision)}")
+    agreement = folder.path / "agreement.json"
+    if agreement.is_file():
+        lines += ["", Agreement(**json.loads(agreement.read_text())).text()]
     lines += ["", "files", aligned(_files(folder.path))]
     return "\n".join(lines)
 

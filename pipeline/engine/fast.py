@@ -30,6 +30,8 @@ class Fast(Forward):
     exact_at = frozenset()  # images are resized in uint8
 
     def __init__(self, device: str, precision: str | None, compile: bool | str) -> None:
+        if compile not in (True, False, "auto"):
+            raise ConfigError(f"engine.compile={compile}: expected true, false or auto.")
         super().__init__(device, precision or "fp32")
         self.compile = compile
         if precision is None:
@@ -51,6 +53,7 @@ class Fast(Forward):
         enough = images >= _LEAST_IMAGES["one shape" if one_shape else "many shapes"]
         if self.compile is True or (self.compile == "auto" and enough):
             inductor.freezing = True  # weights are constants: packed once. As an option of torch.compile it has no effect
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "No CUDA runtime is found"
             for name in self.model.compilable:
                 parent, _, last = name.rpartition(".")
                 part = Compiled(self.network.get_submodule(name), batch_size if one_shape else None, self.device_type)
