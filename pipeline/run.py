@@ -21,6 +21,7 @@ from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.shard import ShardRunner
 from pipeline.summary import plan_text, summary_text
+from pipeline.timing import StageTimer
 
 log = logging.getLogger(__name__)
 _COMPARED = 32  # images on which an engine that is not exact is compared with fp32
@@ -71,6 +72,7 @@ def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], pla
     if not parts.engine.exact:
         sample = replace(first, entries=first.entries[:_COMPARED])
         agreement = measure(predictor, load_reference(settings, parts, predictor.loader.batch_size), sample)
+        predictor.loader.timer = StageTimer()  # what follows is the run
         folder.publish_json("agreement.json", agreement.record())
         log.info("%s", agreement.text())
     committed = folder.committed()
