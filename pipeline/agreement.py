@@ -34,7 +34,8 @@ class Agreement:
 
     def text(self) -> str:
         share = self.rows_in_both / self.rows_fp32 if self.rows_fp32 else 1.0
-        said = f"{self.precision} beside fp32: {share:.1%} of fp32's {self.rows_fp32:,} rows on {self.images} images found again"
+        said = f"{self.precision} beside fp32: {share:.1%} of fp32's {self.rows_fp32:,} rows on {self.images} images"
+        said += " found again"
         said += f", {self.rows_here - self.rows_in_both:,} others"
         said += f"; scores differ by {self.score_difference_mean:.4f} (mean), {self.score_difference_max:.4f} (max)"
         if self.box_difference_mean is not None:

@@ -70,7 +70,8 @@ def read_header(file: BinaryIO, max_pixels: int) -> Header:
 
 
 def decode(data: bytes, max_pixels: int) -> Tensor:
-    """Decode a whole file to (3, H, W) uint8 RGB, upright, contiguous. Raises InputError like `read_header`.
+    """Decode a whole file to (3, H, W) uint8 RGB, upright, in the memory layout of its decoder (mostly H, W, 3: a copy to
+    another one would take longer than it saves). Raises InputError like `read_header`.
 
     Palettes and CMYK are converted, 16-bit grey is scaled to 8 (in colour Pillow keeps the upper eight), alpha is dropped as
     torchvision's decoders do, and of an animation the first frame is taken.
@@ -91,7 +92,7 @@ def upright(pixels: Tensor, orientation: int) -> Tensor:
     if transpose:
         pixels = pixels.transpose(1, 2)
     axes = [axis for axis, flipped in ((1, vertical), (2, horizontal)) if flipped]
-    return (pixels.flip(axes) if axes else pixels).contiguous()
+    return pixels.flip(axes) if axes else pixels
 
 
 def _open(file: BinaryIO, max_pixels: int) -> Image.Image:

@@ -64,15 +64,17 @@ class Loader:
             yield from read_ahead(batches, _AHEAD) if self.overlap else batches
 
     def _groups_of(self, shard: Shard, pool: ThreadPoolExecutor) -> Iterator["Group"]:
-        """Images that are decoded together, their decoding begun. A turn on the forward pass's own cores is long enough for
-        all threads to be busy nearly to its end."""
+        """Images that are decoded together, their decoding begun. A turn on the forward pass's own cores is several batches
+        long, so that all threads are busy nearly to its end. What a batch holds does not depend on that."""
         items = [Item(shard.first_image_id + i, entry.key, entry=entry) for i, entry in enumerate(shard.entries)]
         list(pool.map(self._read_header, items))
         readable = [item for item in items if item.views]
         failed = [item for item in items if not item.views]
         shapes = [frozenset(self.model.bucket(size_hw) for size_hw in {v.size_hw for v in item.views}) for item in readable]
-        turn = self.batch_size if self.overlap else self.batch_size * -(-_TURN * self.workers // self.batch_size)
-        drawn = bucket_batches(shapes, turn, [len(item.views) for item in readable])
+        weights = [len(item.views) for item in readable]
+        alone = self.overlap or max(weights, default=1) > 1  # views of several images would fill batches otherwise
+        turn = self.batch_size * (1 if alone else -(-_TURN * self.workers // self.batch_size))
+        drawn = bucket_batches(shapes, turn, weights)
         # torch's DataLoader draws the groups; the threads are ours because worker processes cost more than they decode
         yield from DataLoader(_Images(readable, self, pool), batch_sampler=drawn, collate_fn=lambda group: group)
         if failed:

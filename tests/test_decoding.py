@@ -35,7 +35,7 @@ def encoded(image, kind, **options):
 def pixels(data, max_pixels=MANY):
     """(H, W, 3) int of a decoded file; the header must have told its size beforehand."""
     found = decode(data, max_pixels)
-    assert found.dtype == torch.uint8 and found.is_contiguous()
+    assert found.dtype == torch.uint8
     assert read_header(io.BytesIO(data), max_pixels).size_hw == tuple(found.shape[1:])
     return found.permute(1, 2, 0).numpy().astype(int)
 
@@ -224,7 +224,6 @@ def test_upright_undoes_how_the_picture_was_stored(orientation):
     turn = STORED_AS.get(orientation)
     stored = asymmetric() if turn is None else asymmetric().transpose(turn)
     turned = upright(torch.from_numpy(np.array(stored)).permute(2, 0, 1), orientation)
-    assert turned.is_contiguous()
     assert np.array_equal(turned.permute(1, 2, 0).numpy(), np.asarray(asymmetric()))
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.loading import Loader, bucket_batches, read_ahead
+from pipeline.loading import Loader, begin_ahead, bucket_batches, read_ahead
 from pipeline.source.folder import Folder
 from pipeline.timing import STAGES
 from pipeline.types import Model, Shard, Status
@@ -383,6 +383,40 @@ def test_decoding_ahead_changes_no_batch(mixed_images):
         return [[item.key for item in batch.items] for batch in loader.batches([Shard(0, 0, tuple(source.entries()))])]
 
     assert sorted(keys(True)) == sorted(keys(False)) != []
+
+
+@pytest.mark.parametrize("views", [Views(), Views(flip=True), Views(tile=64)])
+def test_what_a_batch_holds_depends_on_neither_workers_nor_overlap(mixed_images, views):
+    def held(workers, overlap):
+        source = Folder(str(mixed_images))
+        loader = Loader(source, model(), 2, workers, 10**6, views, overlap=overlap)
+        batches = loader.batches([Shard(0, 0, tuple(source.entries()))])
+        return sorted([(one.item.key, one.number) for one in batch.inputs] for batch in batches)
+
+    assert held(1, True) == held(1, False) == held(4, False) == held(4, True) != []
+
+
+def test_inputs_are_brought_to_the_device_ahead(mixed_images):
+    def upload(pixels):
+        return [one + 1 for one in pixels]
+
+    source = Folder(str(mixed_images))
+    shard = Shard(0, 0, tuple(source.entries()))
+    plain = {
+        one.item.key: one.pixels for batch in Loader(source, model(), 2, 2, 10**6).batches([shard]) for one in batch.inputs
+    }
+    loader = Loader(source, model(), 2, 2, 10**6, upload=upload)
+    there = {one.item.key: one.pixels for batch in loader.batches([shard]) for one in batch.inputs}
+    assert there.keys() == plain.keys() and all(torch.equal(there[key], plain[key] + 1) for key in plain)
+    assert loader.timer.seconds()["copy"] >= 0
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3, 9])
+def test_values_begun_ahead_come_in_order(depth):
+    begun = []
+    values = begin_ahead((begun.append(i) or i for i in range(5)), depth)
+    assert next(values) == 0 and begun == list(range(min(depth + 1, 5)))
+    assert list(values) == [1, 2, 3, 4]
 
 
 def test_in_turns_nothing_is_decoded_before_it_is_asked_for(mixed_images):
