@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.ao.nn import quantized
+from torch.utils import _pytree as pytree
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
@@ -132,6 +133,8 @@ class Detector(nn.Module):
         found = ("network.backbone", "network.head", "network.rpn.head")
         names = {name for name, _ in self.named_modules()}
         self.compilable = tuple(name for name in found if name in names)
+        for name in {"network.head", "network.rpn.head", "network.roi_heads.box_predictor"} & names:
+            self.get_submodule(name).register_forward_hook(_in_float32)
         self.resize: Any = network.transform
         self.padding = _OnlyPad(self.resize)
         network.transform = self.padding
@@ -159,6 +162,11 @@ class Detector(nn.Module):
             return ("not resizable", size_hw)
         unit = self.resize.size_divisible
         return tuple(-(-side // unit) * unit for side in resized.shape[-2:])
+
+
+def _in_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
+    """Boxes are computed from these: bfloat16 has eight bits, which is three pixels in a photograph of 640."""
+    return pytree.tree_map(lambda one: one.float() if one.is_floating_point() else one, outputs)
 
 
 class _OnlyPad(GeneralizedRCNNTransform):

@@ -16,32 +16,36 @@ from pipeline.errors import ConfigError
 
 
 def ray_data(tutorial: Tutorial, batch_size: int, output: str) -> Callable[[], Taken]:
-    """Files -> map (decode and prepare) -> map_batches (one actor with the model) -> Parquet. Ray is started here, so that
-    its start is not in the time."""
+    """Files -> map (decode and prepare) -> map_batches (one actor with the model) -> Parquet. The start of Ray itself is not in
+    the time, that of the job's workers is. Ray is stopped afterwards: its servers would take time from the others."""
     try:
         import ray
     except ImportError:
         raise ConfigError("bench.peers=true needs Ray: pip install 'visionbatch[ray]', or say bench.peers=false.") from None
-    ray.init(logging_level=logging.ERROR, include_dashboard=False, log_to_driver=False)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    reader, model = tutorial.reader, ray.put(tutorial)
 
-    def work() -> None:
-        folder = Path(mkdtemp(prefix="ray-", dir=Path(output).expanduser()))
+    def job(folder: str) -> None:
+        reader, model = tutorial.reader, ray.put(tutorial)
+        items = ray.data.from_items([{"index": i} for i in range(len(reader))])
+        found = items.map(lambda row: _prepare(row, reader)).map_batches(
+            _Model,
+            fn_constructor_args=[model],
+            batch_size=batch_size,
+            concurrency=1,
+            num_gpus=int(tutorial.device.startswith("cuda")),
+        )
+        found.write_parquet(folder)
+
+    def measured() -> Taken:
+        folder = mkdtemp(prefix="ray-", dir=Path(output).expanduser())
+        ray.init(logging_level=logging.ERROR, include_dashboard=False, log_to_driver=False)
         try:
-            items = ray.data.from_items([{"index": i} for i in range(len(reader))])
-            found = items.map(lambda row: _prepare(row, reader)).map_batches(
-                _Model,
-                fn_constructor_args=[model],
-                batch_size=batch_size,
-                concurrency=1,
-                num_gpus=int(tutorial.device.startswith("cuda")),
-            )
-            found.write_parquet(str(folder))
+            ray.data.DataContext.get_current().enable_progress_bars = False
+            return timed(len(tutorial.reader), lambda: job(folder))
         finally:
+            ray.shutdown()
             shutil.rmtree(folder)
 
-    return lambda: timed(len(reader), work)
+    return measured
 
 
 def _prepare(row: dict[str, Any], reader: Reader) -> dict[str, Any]:
@@ -52,8 +56,10 @@ def _prepare(row: dict[str, Any], reader: Reader) -> dict[str, Any]:
 class _Model:
     """One actor with the model."""
 
-    def __init__(self, tutorial: Tutorial) -> None:
-        self.tutorial = tutorial
+    def __init__(self, stored: Any) -> None:
+        import ray
+
+        self.tutorial: Tutorial = ray.get(stored)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         images = [torch.from_numpy(np.array(pixels)) for pixels in batch["pixels"]]
