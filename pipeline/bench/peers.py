@@ -16,8 +16,8 @@ from pipeline.errors import ConfigError
 
 
 def ray_data(tutorial: Tutorial, batch_size: int, output: str) -> Callable[[], Taken]:
-    """Files -> map (decode and prepare) -> map_batches (one actor with the model) -> Parquet. The start of Ray itself is not in
-    the time, that of the job's workers is. Ray is stopped afterwards: its servers would take time from the others."""
+    """Files -> map (decode and prepare) -> map_batches (one actor with the model) -> Parquet. The start of Ray itself is not
+    in the time, that of the job's workers is. Ray is stopped afterwards: its servers would take time from the others."""
     try:
         import ray
     except ImportError:
@@ -30,7 +30,7 @@ def ray_data(tutorial: Tutorial, batch_size: int, output: str) -> Callable[[], T
             _Model,
             fn_constructor_args=[model],
             batch_size=batch_size,
-            concurrency=1,
+            compute=ray.data.ActorPoolStrategy(size=1),
             num_gpus=int(tutorial.device.startswith("cuda")),
         )
         found.write_parquet(folder)
