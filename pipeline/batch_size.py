@@ -13,7 +13,7 @@ from pipeline.types import Engine, Entry, InputError, Model, Source
 
 log = logging.getLogger(__name__)
 _LOOKED_AT = 64  # inputs whose headers are read, for a size worth trying
-_SMALLEST, _LARGEST = 4, 512
+_SMALLEST, _LARGEST = 4, {"cpu": 32, "gpu": 512}  # a CPU's caches are full long before
 _WORTH = 1.05  # a larger batch takes more memory: it must be so much faster
 
 
@@ -23,7 +23,8 @@ def fastest_batch_size(engine: Engine, model: Model, source: Source, entries: Se
     pixels, size_hw = _largest_input(model, source, entries[:_LOOKED_AT], max_pixels)
     chosen, best = 1, _rate(engine, pixels, size_hw, 1)
     size = _SMALLEST
-    while size <= min(_LARGEST, model.max_batch or _LARGEST) and (rate := _rate(engine, pixels, size_hw, size)) > 0:
+    largest = _LARGEST["cpu" if engine.device == "cpu" else "gpu"]
+    while size <= min(largest, model.max_batch or largest) and (rate := _rate(engine, pixels, size_hw, size)) > 0:
         if rate > best * _WORTH:
             chosen, best = size, rate
         elif size >= 4 * chosen:  # two doublings without a gain

@@ -3,6 +3,7 @@ runs and a finished run of a million rows afterwards."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -27,11 +28,15 @@ class Filters:
     nms_iou: float | None = None
     max_detections: int | None = None
 
+    @cached_property
+    def _thresholds(self) -> np.ndarray:
+        return np.asarray(self.min_scores, dtype=np.float32)
+
     def apply(self, rows: pa.Table) -> pa.Table:
         """`rows` has class_id and score; image_id and x_min .. y_max where area, NMS or count are asked for."""
         scores = _column(rows, "score")
         # float32 on both sides: 0.3 as the user wrote it must keep a score of float32(0.3)
-        keep = scores >= np.asarray(self.min_scores, dtype=np.float32)[_column(rows, "class_id")]
+        keep = scores >= self._thresholds[_column(rows, "class_id")]
         rows = rows.filter(pa.array(keep))
         if self.min_area is not None:
             rows = rows.filter(pa.array(area_xyxy(boxes_of(rows)) >= self.min_area))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -94,17 +95,23 @@ def class_columns(
             f"The model returned class id {wrong}, but there are {len(categories)} class names. "
             "Check categories= (a detector's names are counted from the background, id 0)."
         )
-    # a dictionary's values must be unique (ImageNet has two kinds of crane), so ids are mapped to first occurrences
-    names = list(dict.fromkeys(categories))
-    position = {name: i for i, name in enumerate(names)}
-    index = np.array([position[name] for name in categories], dtype=np.int32)[class_ids]
+    names, position = _dictionary(tuple(categories))
     return {
         "image_id": pa.array(np.repeat([item.image_id for item in items], counts).astype(np.int64)),
         "key": pa.array([item.key for item, n in zip(items, counts, strict=True) for _ in range(n)], pa.string()),
         "class_id": pa.array(class_ids.astype(np.int32)),
-        "class_name": pa.DictionaryArray.from_arrays(pa.array(index), pa.array(names, pa.string())),
+        "class_name": pa.DictionaryArray.from_arrays(pa.array(position[class_ids]), names),
         "score": pa.array(scores.astype(np.float32)),
     }
+
+
+@lru_cache(maxsize=8)
+def _dictionary(categories: tuple[str, ...]) -> tuple[pa.Array, np.ndarray]:
+    """(names, the position in them of each class id). A dictionary's values must be unique, and ImageNet has two kinds of
+    crane, so ids are mapped to first occurrences."""
+    names = list(dict.fromkeys(categories))
+    position = {name: i for i, name in enumerate(names)}
+    return pa.array(names, pa.string()), np.array([position[name] for name in categories], dtype=np.int32)
 
 
 def image_rows(items: Sequence[Item], predictions: pa.Table, schema: pa.Schema) -> pa.Table:

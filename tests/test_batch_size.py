@@ -26,8 +26,8 @@ class Source:
 class Engine:
     """`seconds(batch)` is how long a batch takes, None: it does not fit."""
 
-    def __init__(self, seconds) -> None:
-        self.seconds, self.asked = seconds, []
+    def __init__(self, seconds, device: str = "cuda") -> None:
+        self.seconds, self.device, self.asked = seconds, device, []
 
     def forward(self, inputs: list, sizes_hw: list) -> list:
         self.asked.append((len(inputs), tuple(inputs[0].shape), sizes_hw[0]))
@@ -74,6 +74,10 @@ def test_it_is_tried_on_the_largest_of_the_first_images() -> None:
 
 def test_a_model_may_allow_no_more() -> None:
     assert chosen(Engine(lambda n: 1.0), max_batch=8) == 8
+
+
+def test_on_a_cpu_the_search_ends_early() -> None:
+    assert chosen(Engine(lambda n: 1.0, "cpu")) == 32 and chosen(Engine(lambda n: 1.0)) == 512
 
 
 def test_another_error_is_not_taken_for_memory() -> None:

@@ -267,11 +267,11 @@ def test_the_merge_streams():
 
 class Many(Listed):
     def entries(self):
-        return (Entry(f"a/folder/of/images/{i:08d}.jpg", i, 1_700_000_000_000_000_000 + i) for i in range(20_000))
+        return (Entry(f"a/folder/of/images/{i:08d}.jpg", i, 1_700_000_000_000_000_000 + i) for i in range(10_000))
 
 
 def test_no_object_is_kept_for_each_input(tmp_path):
-    """20,000 entries in a list are more than 6 MB; a million would be 300."""
+    """10,000 entries in a list are more than 3 MB; a million would be 300."""
     folder, source = RunFolder(tmp_path / "run"), Many([])
     freeze(folder, Listed(["a.jpg"]), 1, None, False)  # what libraries keep from their first use
     folder = RunFolder(tmp_path / "many")
@@ -279,8 +279,8 @@ def test_no_object_is_kept_for_each_input(tmp_path):
     try:
         for _ in ("begun", "resumed"):
             plan = freeze(folder, source, 256, None, False)
-        assert sum(size for _, size in plan.shard_sizes()) == plan.n_images == 20_000
-        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        assert sum(size for _, size in plan.shard_sizes()) == plan.n_images == 10_000
+        assert tracemalloc.get_traced_memory()[1] < 1_500_000
     finally:
         tracemalloc.stop()
 

@@ -34,7 +34,8 @@ def test_whether_it_compiles_is_no_part_of_a_runs_name(annotate: Callable[..., P
 
 
 @pytest.mark.parametrize("engine", ["eager", "fast"])
-def test_the_batch_size_may_be_measured(engine: str, annotate: Callable[..., Path]) -> None:
+def test_the_batch_size_may_be_measured(engine: str, annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.batch_size._LARGEST", {"cpu": 8})  # to be quick
     more = ("engine.compile=false",) if engine == "fast" else ()
     found = annotate("model=codes", "overlays=false", "batch_size=auto", "limit=3", f"engine={engine}", *more)
     assert read(found, "images")["status"].to_pylist() == ["ok"] * 3
