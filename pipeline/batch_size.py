@@ -39,12 +39,13 @@ def _largest_input(
 ) -> tuple[Tensor, tuple[int, int]]:
     sizes = sorted(_readable(source, entries, max_pixels), key=lambda size_hw: size_hw[0] * size_hw[1], reverse=True)
     frames = () if source.clip_length is None else (source.clip_length,)
+    failed: Exception | None = None
     for size_hw in [*sizes, (480, 640)]:
         try:
             return model.preprocess(torch.randint(0, 256, (*frames, 3, *size_hw), dtype=torch.uint8)), size_hw
-        except Exception:  # noqa: BLE001, S112 - an image that the model cannot take gets its own row later
-            continue
-    raise PipelineError("The model cannot take a picture of 640 x 480 pixels.")
+        except Exception as error:  # noqa: BLE001 - the model's own code; an image that it cannot take gets its own row later
+            failed = error
+    raise PipelineError(f"The model cannot take a picture of 640 x 480 pixels: {failed}") from failed
 
 
 def _readable(source: Source, entries: Sequence[Entry], max_pixels: int) -> Iterator[tuple[int, int]]:

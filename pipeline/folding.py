@@ -65,14 +65,13 @@ def _pairs(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]:
     for node in graph.nodes:
         if node.op != "call_module" or not isinstance(modules[node.target], _NORMS):
             continue
-        before: Any = node.args[0]
-        if (
-            before.op == "call_module"
-            and isinstance(modules[before.target], _CONVOLUTIONS)
-            and len(before.users) == 1
-            and called.count(before.target) == called.count(node.target) == 1  # else shared with another place
-        ):
-            yield prefix + before.target, prefix + node.target
+        before = node.args[0] if node.args else None
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
+            continue
+        conv_at, norm_at = str(before.target), str(node.target)
+        # a module that is called twice is shared with another place
+        if isinstance(modules[conv_at], _CONVOLUTIONS) and called.count(conv_at) == called.count(norm_at) == 1:
+            yield prefix + conv_at, prefix + norm_at
 
 
 class _Tracer(fx.Tracer):

@@ -17,6 +17,7 @@ _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Forward:
     """`device`: auto, cpu, cuda, cuda:N, mps. `precision`: fp32, or bf16 / fp16 by autocast (outputs are float32)."""
 
+    tf32: ClassVar[bool] = False  # on GPUs: float32 products rounded to ten bits
     exact_at: ClassVar[frozenset[str]] = frozenset({"fp32"})  # precisions at which results are those of the plain loop
 
     def __init__(self, device: str, precision: str) -> None:
@@ -39,8 +40,6 @@ class Forward:
             if self.chosen:
                 raise ConfigError(f"device={self.device}: this model runs on the CPU only; say device=cpu, or leave it out.")
             self.device = "cpu"
-        if self.device_type == "cuda" and self.precision == "fp32":  # TF32 would round to ten bits
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self.network = simplify(model.network.eval()).to(self.device)
         if dtype := _AUTOCAST[self.precision]:
             lower_weights(self.network, dtype)
@@ -56,6 +55,8 @@ class Forward:
         """(3, h, w) tensors as `preprocess` makes them, wherever they are -> one dict per image, on the CPU. Raises what the
         network raises."""
         dtype = _AUTOCAST[self.precision]
+        if self.device_type == "cuda":  # at every call: these hold for the whole process, which may have several engines
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
         with torch.inference_mode(), torch.autocast(self.device_type, dtype, enabled=dtype is not None):
             on_device = [pixels.to(self.device, non_blocking=True) for pixels in inputs]
             outputs = self.network(on_device, sizes_hw)

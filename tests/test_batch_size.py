@@ -94,7 +94,7 @@ def test_a_model_that_takes_no_picture_at_all_is_said() -> None:
         raise RuntimeError("never")
 
     model = Model(nn.Identity(), fails, lambda size: None)
-    with pytest.raises(PipelineError, match="cannot take a picture"):
+    with pytest.raises(PipelineError, match="cannot take a picture of 640 x 480 pixels: never"):
         fastest_batch_size(Engine(lambda n: 1.0), model, Source(), ENTRIES, 10**8)
 
 

@@ -75,6 +75,21 @@ def test_a_network_in_training_is_left_alone() -> None:
     assert fold_batch_norms(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()) == 0
 
 
+class ByName(nn.Module):
+    """Calls its norm with a named argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 1), lively(nn.BatchNorm2d(4))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.norm(input=self.conv(images))
+
+
+def test_a_norm_called_in_another_way_is_left_alone() -> None:
+    assert fold_batch_norms(ByName().eval()) == 0
+
+
 class Looks(nn.Module):
     """Python that cannot be followed with symbols: what it calls is looked at one by one."""
 

@@ -27,6 +27,7 @@ class Fast(Forward):
     and batch size: short batches are filled up, those of half and less run uncompiled. Otherwise the code is for any shape.
     """
 
+    tf32 = True
     exact_at = frozenset()  # images are resized in uint8
 
     def __init__(self, device: str, precision: str | None, compile: bool | str) -> None:
@@ -43,8 +44,6 @@ class Fast(Forward):
                 "This model runs at its own precision, as it is: engine=fast has nothing to offer it. Leave it out."
             )
         super().prepare(model)
-        if self.device_type == "cuda":
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         self.model = model
         return replace(model, preprocess=model.fast_preprocess or model.preprocess)
 
@@ -90,11 +89,12 @@ class Compiled(nn.Module):
             outputs = self._compiled(filled)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:
+        except Exception as error:  # no compiler, a compiler's fault, or an input that fails uncompiled as well
             if self._has_run:
                 raise
             self._compiled = None
-            log.warning("Not compiled, runs as it is: %s", str(error).strip().splitlines()[0][:200])
+            said = " ".join(str(error).strip().splitlines()[:1])[:200]
+            log.warning("Not compiled, runs as it is: %s", said or type(error).__name__)
             return self.module(batch)
         self._has_run = True
         return pytree.tree_map(lambda one: one[:images], outputs) if missing else outputs

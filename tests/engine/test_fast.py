@@ -122,6 +122,15 @@ def test_without_a_compiler_it_runs_as_it_is_and_says_so_once(caplog: pytest.Log
     assert "much more" not in caplog.text
 
 
+def test_an_error_without_a_message_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    engine = Fast("cpu", "fp32", True)
+    engine.prepare(model())
+    engine.expect(1, 2)
+    engine.network.body._compiled = Raises(RuntimeError())
+    assert len(engine.forward(images(2), [(16, 16)] * 2)) == 2
+    assert "runs as it is: RuntimeError" in caplog.text
+
+
 def test_out_of_memory_is_not_taken_for_a_compilers_fault() -> None:
     engine = Fast("cpu", "fp32", True)
     engine.prepare(model())
