@@ -9,6 +9,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError, OutOfSpace, PipelineError, is_full, nearest
+from pipeline.memory import keep_freed_memory
 from pipeline.resources import resource
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # How long OpenMP's threads spin for more work before they sleep: a fraction of a millisecond instead of several, in
     # which they would keep a core from the decoding threads whose turn it is.
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         return _dispatch(given)

@@ -21,7 +21,7 @@ T = TypeVar("T")
 Upload = Callable[[Sequence[Tensor]], list[Tensor]]
 _MOST_WORKERS = 32
 _AHEAD = 2  # decoded batches waiting for the forward pass
-_TURN = 8  # images a decoding thread has to do in its turn
+_TURN = 16  # images a decoding thread has to do in its turn
 
 
 class Loader:
@@ -67,7 +67,8 @@ class Loader:
         """Images that are decoded together, their decoding begun. A turn on the forward pass's own cores is several batches
         long, so that all threads are busy nearly to its end. What a batch holds does not depend on that."""
         items = [Item(shard.first_image_id + i, entry.key, entry=entry) for i, entry in enumerate(shard.entries)]
-        list(pool.map(self._read_header, items))
+        each = -(-len(items) // (4 * self.workers))  # together: a call in another thread costs as much as a header
+        list(pool.map(self._read_headers, [items[at : at + each] for at in range(0, len(items), each)]))
         readable = [item for item in items if item.views]
         failed = [item for item in items if not item.views]
         shapes = [frozenset(self.model.bucket(size_hw) for size_hw in {v.size_hw for v in item.views}) for item in readable]
@@ -111,13 +112,14 @@ class Loader:
         made = [(item, number, item.inputs.pop(number, None)) for item, number in looks]  # None: its image has failed
         return [Input(item, number, pixels) for item, number, pixels in made if pixels is not None]
 
-    def _read_header(self, item: Item) -> None:
-        try:
-            with self.timer.stage("read"):
-                item.size_hw = self.source.size_hw(_planned(item), self.max_pixels)
-            item.views = self.views.of(item.size_hw)
-        except (InputError, OSError) as error:
-            _fail(item, error)
+    def _read_headers(self, items: Sequence[Item]) -> None:
+        for item in items:
+            try:
+                with self.timer.stage("read"):
+                    item.size_hw = self.source.size_hw(_planned(item), self.max_pixels)
+                item.views = self.views.of(item.size_hw)
+            except (InputError, OSError) as error:
+                _fail(item, error)
 
     def load(self, items: Sequence[Item]) -> None:
         """Read, decode and transform inputs that belong together and whose headers are known."""

@@ -1,14 +1,12 @@
 """Region features on several cores. torchvision's `roi_align` for CPUs uses one."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import MultiScaleRoIAlign
 
-from pipeline.cores import available_cores, without_openmp
+from pipeline.cores import in_threads
 
 
 class ThreadedRoIAlign(nn.Module):
@@ -30,11 +28,10 @@ class ThreadedRoIAlign(nn.Module):
         in_float = {name: maps.float() for name, maps in features.items()}  # as autocast, which is not on in other threads
 
         def one(i: int) -> Tensor:
-            with torch.inference_mode():
-                alone = {name: maps[i : i + 1] for name, maps in in_float.items()}
-                return self.pool(alone, [boxes_xyxy[i].float()], [image_shapes[i]])
+            alone = {name: maps[i : i + 1] for name, maps in in_float.items()}
+            return self.pool(alone, [boxes_xyxy[i].float()], [image_shapes[i]])
 
-        return torch.cat(list(_threads().map(one, range(len(boxes_xyxy)))))
+        return torch.cat(in_threads(one, range(len(boxes_xyxy))))
 
 
 def thread_regions(network: nn.Module) -> None:
@@ -45,8 +42,3 @@ def thread_regions(network: nn.Module) -> None:
         if not name.endswith(".pool"):  # else it has one already
             parent, _, last = name.rpartition(".")
             setattr(network.get_submodule(parent), last, ThreadedRoIAlign(pool))
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(available_cores(), thread_name_prefix="regions", initializer=without_openmp)

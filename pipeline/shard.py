@@ -19,7 +19,10 @@ from pipeline.progress import Progress
 from pipeline.types import Shard, Sink, SinkContext, SinkWriter
 
 log = logging.getLogger(__name__)
-_BEHIND = 4  # batches that may wait to be written
+_BEHIND = 4  # groups that may wait to be written
+# Rows are made of so many images at once, because a table of few rows costs as much as one of many; or of so many bytes
+# that the model said of them.
+_GROUP, _GROUP_BYTES = 64, 64 << 20
 
 
 @dataclass
@@ -48,6 +51,8 @@ class ShardWriter:
         self.runner, self.predictor, self.timer = runner, runner.predictor, runner.predictor.loader.timer
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write", initializer=without_openmp)
         self._pending: list[Future[None]] = []
+        self._group: list[Answered] = []  # not yet handed over
+        self._bytes = self._handed_over = 0  # of the group; inputs of the shard
         self._shard: Shard | None = None
         self._rows = 0
         self._stack = ExitStack()
@@ -63,16 +68,22 @@ class ShardWriter:
         try:
             if kind is None:
                 self._wait(0)
-                if self._shard:
-                    raise PipelineError(f"shard {self._shard.shard_id}: {self._rows} rows for {len(self._shard)} inputs.")
+                if self._shard or self._group:
+                    raise PipelineError(f"{self._handed_over + len(self._group)} inputs came out of a shard of more.")
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
             abandoned = error or PipelineError("abandoned")
             self._stack.__exit__(type(abandoned), abandoned, traceback)
 
     def write(self, shard: Shard, answered: Sequence[Answered]) -> None:
-        """Hand over the inputs that are through with a batch. Raises what an earlier one raised in the thread."""
-        self._pending.append(self._pool.submit(self._write, shard, answered))
+        """Take the inputs that are through with a batch. Raises what an earlier one raised in the thread."""
+        self._group += answered
+        self._bytes += sum(v.nbytes for _, views in answered for output in views.values() for v in output.values())
+        complete = self._handed_over + len(self._group) == len(shard)
+        if complete or len(self._group) >= _GROUP or self._bytes >= _GROUP_BYTES:
+            self._pending.append(self._pool.submit(self._write, shard, self._group))
+            self._handed_over = 0 if complete else self._handed_over + len(self._group)
+            self._group, self._bytes = [], 0
         with self.timer.stage("behind"):
             self._wait(_BEHIND)
 

@@ -53,8 +53,7 @@ def _as_published(model_format: Format, model: Model) -> tuple[Prepare, Callable
     """(preprocessing, call): a torchvision builder's own ones. Other formats have none but ours."""
     wrapped = model.network
     if isinstance(wrapped, Detector):
-        detector = wrapped.network
-        detector.transform = wrapped.resize  # its own, which the wrapper has taken out
+        detector = wrapped.published()
         return lambda image: convert_image_dtype(image, torch.float32), lambda images, sizes_hw: detector(images)
     if isinstance(wrapped, Classifier | Segmenter) and hasattr(model_format, "transform"):
         network: Any = wrapped.body.network if isinstance(wrapped, Classifier) else wrapped.body[1]

@@ -112,8 +112,8 @@ class Builder:
         if self.detector:
             warn_of_own_limits(network, self.settings.lowest_min_score, self.settings.max_detections)
             wrapped = Detector(network)
-            preprocess = self._in_order(wrapped.preprocess)
-            return Model(wrapped, preprocess, wrapped.bucket, sha256, compilable=wrapped.compilable)
+            exact, fast = self._in_order(wrapped.preprocess), self._in_order(wrapped.fast_preprocess)
+            return Model(wrapped, exact, wrapped.bucket, sha256, fast_preprocess=fast, compilable=wrapped.compilable)
         halves = Preprocessing.of(self.transform)
         if "segment" in tasks_of(self.name):
             wrapped = Segmenter(network, halves.resize, halves.normalize)
