@@ -7,6 +7,7 @@ from pipeline.batch_size import fastest_batch_size
 from pipeline.errors import ConfigError
 from pipeline.filters import Filters, score_thresholds
 from pipeline.forward import Forward
+from pipeline.gpu_jpeg import decode_on_gpu
 from pipeline.loading import Loader
 from pipeline.models import model_format
 from pipeline.parts import build
@@ -50,6 +51,8 @@ def assemble(settings: Settings) -> Parts:
     sinks = [build(node) for node in settings.parts["sink"].values() if node.get("enabled", True)]
     views = build_views(settings, task, spec)
     engine = build(settings.parts["engine"])
+    if settings.jpeg == "gpu":
+        decode_on_gpu(source, engine.device)
     return Parts(source, model, spec, task, filters, views, engine, build_batch_size(settings, engine.device), sinks)
 
 

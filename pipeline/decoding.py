@@ -65,7 +65,7 @@ def read_header(file: BinaryIO, max_pixels: int) -> Header:
     most = max(_LEAST_CAP, 8 * max_pixels)  # eight bytes a pixel: 16-bit RGBA, uncompressed
     if size > most:
         raise InputError(Status.TOO_LARGE, f"{size} bytes; no image of max_pixels={max_pixels} needs more than {most}")
-    with _open(file, max_pixels) as image:
+    with open_image(file, max_pixels) as image:
         return _header(image)
 
 
@@ -78,7 +78,7 @@ def decode(data: bytes, max_pixels: int) -> Tensor:
     """
     if not data:
         raise InputError(Status.EMPTY, "the file has zero bytes")
-    with _open(io.BytesIO(data), max_pixels) as image:
+    with open_image(io.BytesIO(data), max_pixels) as image:
         header = _header(image)
         pixels = _decode_jpeg(data) if header.format in ("JPEG", "MPO") else None
         if pixels is None or pixels.shape[1:] != image.size[::-1]:
@@ -95,7 +95,8 @@ def upright(pixels: Tensor, orientation: int) -> Tensor:
     return pixels.flip(axes) if axes else pixels
 
 
-def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
+def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
+    """Its header read, its pixels not. Raises InputError like `read_header`."""
     try:
         image = Image.open(file, formats=FORMATS)
     except Exception as error:  # noqa: BLE001 - hostile bytes raise anything: struct.error, SyntaxError, MemoryError ...
@@ -112,13 +113,13 @@ def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
 
 
 def _header(image: Image.Image) -> Header:
-    orientation = _orientation(image)
+    orientation = orientation_of(image)
     width, height = image.size
     size_hw = (width, height) if orientation >= 5 else (height, width)
     return Header(str(image.format), size_hw, orientation)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """The EXIF tag alone, from what is at hand before decoding; 1 where it is absent or nonsense."""
     if image.format == "TIFF":  # Pillow turns these itself, and gives the upright size
         return 1
@@ -145,7 +146,7 @@ def _decode_pillow(image: Image.Image, data: bytes) -> Tensor:
         array = _rgb(image)
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001 - see _open
+    except Exception as error:  # noqa: BLE001 - see open_image
         raise _failure(data, error) from None
     return torch.from_numpy(array).permute(2, 0, 1)
 

@@ -41,7 +41,9 @@ class Uploads:
 
     def copy(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """The inputs on the device, complete. Runs in the thread that reads ahead. Without room there they stay where they
-        are: the forward pass will see, and halve its batch."""
+        are: the forward pass will see, and halve its batch. Those that were decoded there are there."""
+        if inputs[0].device.type != "cpu":
+            return list(inputs)
         try:
             return self._copy(inputs)
         except torch.OutOfMemoryError:

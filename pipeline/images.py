@@ -1,7 +1,7 @@
 """Sources whose inputs are image files: what is common to all of them is how bytes become pixels."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -14,7 +14,9 @@ from pipeline.types import Entry, InputError, Stage, Status
 class ImageFiles(ABC):
     """Base of a source: it adds `identity`, `entries` and `open`."""
 
-    decoder = DECODER
+    decoder: str = DECODER
+    # set where files are decoded many at a time, on another device (`gpu_jpeg.py`): (files, max_pixels) -> what each holds
+    decode_many: Callable[[Sequence[bytes], int], list[Tensor | InputError]] | None = None
     columns: Sequence[pa.Field] = ()
     clip_length: int | None = None
 
@@ -27,21 +29,36 @@ class ImageFiles(ABC):
             return read_header(file, max_pixels).size_hw
 
     def together(self, entry: Entry) -> Hashable:
-        return entry.key
+        return entry.key if self.decode_many is None else None
 
     def read(self, entries: Sequence[Entry], max_pixels: int, stage: Stage) -> Iterator[Tensor | InputError | OSError]:
-        for entry in entries:
-            try:
-                with stage("read"), self.open(entry.key) as file:
-                    data = file.read()
-                if len(data) != entry.size:
-                    raise InputError(Status.CHANGED, f"the plan lists {entry.size} bytes, the file has {len(data)}")
-                with stage("decode"):
-                    pixels = decode(data, max_pixels)
-            except (InputError, OSError) as error:
-                yield error
-            else:
-                yield pixels
+        if self.decode_many is None:
+            yield from (self._read_one(entry, max_pixels, stage) for entry in entries)
+            return
+        files = [self._bytes_of(entry, stage) for entry in entries]
+        with stage("decode"):
+            decoded = iter(self.decode_many([data for data in files if isinstance(data, bytes)], max_pixels))
+        yield from (next(decoded) if isinstance(data, bytes) else data for data in files)
+
+    def _read_one(self, entry: Entry, max_pixels: int, stage: Stage) -> Tensor | InputError | OSError:
+        data = self._bytes_of(entry, stage)
+        if not isinstance(data, bytes):
+            return data
+        try:
+            with stage("decode"):
+                return decode(data, max_pixels)
+        except InputError as error:
+            return error
+
+    def _bytes_of(self, entry: Entry, stage: Stage) -> bytes | InputError | OSError:
+        try:
+            with stage("read"), self.open(entry.key) as file:
+                data = file.read()
+        except (InputError, OSError) as error:
+            return error
+        if len(data) != entry.size:
+            return InputError(Status.CHANGED, f"the plan lists {entry.size} bytes, the file has {len(data)}")
+        return data
 
     def close(self) -> None:  # noqa: B027 - nothing stays open, so most sources have nothing to add
         """No file stays open between reads."""

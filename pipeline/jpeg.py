@@ -3,7 +3,7 @@
 Both wrap libjpeg-turbo and give the same pixels. Which one it was goes into every run's fingerprint.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import cast
 
@@ -13,29 +13,40 @@ from torch import Tensor
 APP1, APP15, SOS, EOI = 0xE1, 0xEF, 0xDA, 0xD9  # Exif or XMP; unused; start of scan; end of image
 
 
-def _from_torchcodec() -> Callable[[bytes], Tensor]:
+DecodeJpegs = Callable[[Sequence[bytes], str], list[Tensor]]  # whole files, device -> (3, H, W) uint8 RGB as stored, there
+
+
+def _with_torchcodec() -> DecodeJpegs:
     from torchcodec.decoders import decode_jpeg  # type: ignore[attr-defined]
 
-    def decode(data: bytes) -> Tensor:
-        return cast(Tensor, decode_jpeg(data, mode="RGB"))  # a list only for a list of files
+    def decode(files: Sequence[bytes], device: str) -> list[Tensor]:
+        return cast(list[Tensor], decode_jpeg(list(files), mode="RGB", device=device))
 
     return decode
 
 
-def _from_torchvision() -> Callable[[bytes], Tensor]:
+def _with_torchvision() -> DecodeJpegs:
     from torchvision.io import ImageReadMode, decode_jpeg
 
-    def decode(data: bytes) -> Tensor:
-        return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    def decode(files: Sequence[bytes], device: str) -> list[Tensor]:
+        encoded = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in files]
+        return cast(list[Tensor], decode_jpeg(encoded, mode=ImageReadMode.RGB, device=device))
 
     return decode
 
 
-def _choose() -> tuple[str, Callable[[bytes], Tensor]]:
+# (library, how to get its decoder; that raises ImportError, RuntimeError or OSError where it is absent or does not load)
+WAYS = (
+    (f"torchcodec {version('torchcodec')}", _with_torchcodec),
+    (f"torchvision {version('torchvision')}", _with_torchvision),
+)
+
+
+def _choose() -> tuple[str, DecodeJpegs]:
     try:
-        return f"torchcodec {version('torchcodec')}", _from_torchcodec()
-    except (ImportError, RuntimeError, OSError):  # absent, without decode_jpeg, or its libraries do not load here
-        return f"torchvision {version('torchvision')}", _from_torchvision()
+        return WAYS[0][0], WAYS[0][1]()
+    except (ImportError, RuntimeError, OSError):
+        return WAYS[1][0], WAYS[1][1]()
 
 
 def segments(data: bytes) -> Iterator[tuple[int, int]]:
@@ -69,5 +80,9 @@ def without_exif(data: bytes) -> bytes | None:
     return bytes(renamed)
 
 
-# decode_jpeg(data): a whole file -> (3, H, W) uint8 RGB as stored; RuntimeError or ValueError for what it cannot decode
-JPEG_DECODER, decode_jpeg = _choose()
+JPEG_DECODER, _decode_jpegs = _choose()
+
+
+def decode_jpeg(data: bytes) -> Tensor:
+    """A whole file -> (3, H, W) uint8 RGB as stored. Raises RuntimeError or ValueError for what it cannot decode."""
+    return _decode_jpegs([data], "cpu")[0]

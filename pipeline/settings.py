@@ -44,6 +44,7 @@ class Settings:
     shard_size: int
     workers: int | None
     device: str
+    jpeg: str  # cpu, gpu: what decodes JPEG files
     precision: str | None  # None: the engine's own
     overlays: bool | int
     dry_run: bool
@@ -263,6 +264,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "shard_size": _required(1),
     "workers": _whole(1),
     "device": _some_text,
+    "jpeg": _one_of("cpu", "gpu"),
     "precision": _or_none(_one_of("fp32", "bf16", "fp16")),
     "overlays": _overlays,
     "dry_run": _flag,

@@ -136,4 +136,4 @@ class ShardWriter:
         (pixels,) = loader.source.read([self._entries[key]], loader.max_pixels, lambda stage: nullcontext())
         if not isinstance(pixels, torch.Tensor):
             raise pixels
-        return pixels if pixels.dim() == 3 else pixels[len(pixels) // 2]
+        return (pixels if pixels.dim() == 3 else pixels[len(pixels) // 2]).cpu()

@@ -1,7 +1,7 @@
 """What a run says when something beside an image is wrong."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import torch
 from pipeline.cli import main
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.networks import Detector
+from pipeline.predict import Predictor
 from tests.conftest import SAMPLES, read
 
 YARD = f"input={SAMPLES / 'yard'}"
@@ -135,3 +136,17 @@ def test_the_names_of_a_coco_file_are_cocos(tmp_path: Path) -> None:
     named = [{"id": i, "name": name} for i, name in enumerate(coco) if name not in ("__background__", "N/A")]
     (tmp_path / "instances.json").write_text(json.dumps({"categories": named}))
     assert with_background(load_categories(str(tmp_path / "instances.json"))) == coco
+
+
+def test_an_input_that_is_lost_on_the_way_stops_the_run(
+    annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = Predictor.answered
+
+    def forgetful(self: Predictor, shards: object) -> Iterator[object]:
+        for shard, items in answered(self, shards):
+            yield shard, items[1:]
+
+    monkeypatch.setattr(Predictor, "answered", forgetful)
+    with pytest.raises(PipelineError, match="2 inputs came out of a shard of more"):
+        annotate("model=codes", YARD, "batch_size=3")

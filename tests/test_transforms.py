@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import nn
-from torchvision.models import get_model_weights, list_models
+from torchvision.models import get_model, get_model_weights, list_models
 
 from pipeline.models import tasks_of
+from pipeline.networks import Detector
 from pipeline.transforms import Normalize, Preprocessing
 
 PRESETS = {  # one of each different kind and setting
@@ -46,3 +47,14 @@ def test_an_unknown_preset_is_used_as_it_is() -> None:
 def test_float_images_are_prepared_already() -> None:
     images = torch.rand(1, 3, 4, 4)
     assert Normalize([0.5] * 3, [0.5] * 3)(images) is images
+
+
+@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn"])
+@pytest.mark.parametrize("size_hw", [(121, 87), (640, 480), (10, 900)])
+def test_a_detectors_fast_way_is_one_level_off_at_most(name: str, size_hw: tuple[int, int]) -> None:
+    detector = Detector(get_model(name, weights=None, weights_backbone=None).eval())
+    image = torch.randint(0, 256, (3, *size_hw), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    fast, exact = detector.fast_preprocess(image), detector.preprocess(image)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (detector.resize.image_mean, detector.resize.image_std))
+    assert fast.dtype == torch.uint8 and fast.shape == exact.shape
+    assert (fast - (exact * std + mean) * 255).abs().max() <= 1.01
