@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -72,10 +73,14 @@ class Compiled(nn.Module):
         super().__init__()
         self.module, self.batch_size = module, batch_size
         one_shape = batch_size is not None
-        options: dict[str, Any] = {"triton.cudagraphs": device_type == "cuda" and one_shape}
-        if one_shape:  # nothing but the input can change: looking at every layer again took 0.7 of 20 ms a batch
-            options["guard_filter_fn"] = torch.compiler.keep_tensor_guards_unsafe
-        self._compiled: Callable[..., Any] | None = torch.compile(module, dynamic=not one_shape, options=options)
+        # A backend of its own, because code is kept for every use of a class's `forward` with an equal backend, and only the
+        # guards that are dropped here would tell one network's weights from another's.
+        backend = partial(torch._inductor.compile, options={"triton.cudagraphs": device_type == "cuda" and one_shape})
+        # Nothing but the input changes: to look at every layer again at every call took 0.7 of 20 ms a batch.
+        options: dict[str, Any] | None = {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe} if one_shape else None
+        self._compiled: Callable[..., Any] | None = torch.compile(
+            module, dynamic=not one_shape, backend=backend, options=options
+        )
         self._has_run = False
 
     def forward(self, batch: Any) -> Any:

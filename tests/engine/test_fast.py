@@ -110,6 +110,27 @@ def test_compiled_gives_what_uncompiled_gives_for_every_batch(many_shapes: bool)
     assert engine.network.body._has_run, "it must have been compiled code"
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("precisions", [("fp32", "fp32"), ("fp32", "bf16"), ("bf16", "fp32")])
+def test_two_networks_of_one_class_have_each_its_own_weights(precisions: tuple[str, str]) -> None:
+    engines, expected = [Fast("cpu", precision, True) for precision in precisions], []
+    for engine in engines:
+        with torch.inference_mode():
+            expected.append((own := model()).network(images(2), []))
+        engine.prepare(own)
+        engine.expect(1, 2)
+    for _ in range(2):
+        for engine, answers, precision in zip(engines, expected, precisions, strict=True):
+            found, most = engine.forward(images(2), [(16, 16)] * 2), 1e-5 if precision == "fp32" else 0.05
+            for one, other in zip(found, answers, strict=True):
+                torch.testing.assert_close(one["logits"], other["logits"], atol=most, rtol=most)
+            if precision == "bf16":
+                assert any(
+                    (one["logits"] - other["logits"]).abs().max() > 1e-6 for one, other in zip(found, answers, strict=True)
+                )
+    assert all(engine.network.body._has_run for engine in engines)
+
+
 def test_without_a_compiler_it_runs_as_it_is_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     engine = Fast("cpu", "fp32", True)
     engine.prepare(model())
