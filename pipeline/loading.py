@@ -22,6 +22,7 @@ Upload = Callable[[Sequence[Tensor]], list[Tensor]]
 _MOST_WORKERS = 32
 _AHEAD = 2  # decoded batches waiting for the forward pass
 _TURN = 16  # images a decoding thread has to do in its turn
+_MOST_IN_TURN = 128  # images of all threads: their inputs wait in memory, for a large detector 13 MB each
 
 
 class Loader:
@@ -74,7 +75,8 @@ class Loader:
         shapes = [frozenset(self.model.bucket(size_hw) for size_hw in {v.size_hw for v in item.views}) for item in readable]
         weights = [len(item.views) for item in readable]
         alone = self.overlap or max(weights, default=1) > 1  # views of several images would fill batches otherwise
-        turn = self.batch_size * (1 if alone else -(-_TURN * self.workers // self.batch_size))
+        images = self.batch_size if alone else max(self.batch_size, min(_TURN * self.workers, _MOST_IN_TURN))
+        turn = -(-images // self.batch_size) * self.batch_size
         drawn = bucket_batches(shapes, turn, weights)
         # torch's DataLoader draws the groups; the threads are ours because worker processes cost more than they decode
         yield from DataLoader(_Images(readable, self, pool), batch_sampler=drawn, collate_fn=lambda group: group)
