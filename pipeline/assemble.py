@@ -1,9 +1,10 @@
 """What the settings ask for, built and checked before a weight is loaded or an image opened; then the model at work."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.batch_size import fastest_batch_size
+from pipeline.board import Board
 from pipeline.errors import ConfigError
 from pipeline.filters import Filters, score_thresholds
 from pipeline.forward import Forward
@@ -14,7 +15,7 @@ from pipeline.parts import build
 from pipeline.predict import Predictor
 from pipeline.settings import Settings
 from pipeline.table import BOX, with_columns
-from pipeline.types import Engine, Entry, Format, Model, ModelSpec, Sink, Source, Task
+from pipeline.types import Engine, Entry, Format, GivenUp, Model, ModelSpec, Sink, Source, Task
 from pipeline.views import Views
 
 
@@ -99,23 +100,38 @@ def build_views(settings: Settings, task: Task, spec: ModelSpec) -> Views:
     return Views(tiles["size"], tiles["overlap"], tiles["iou"], union, settings.flip, spec.keypoint_names)
 
 
-def load_predictor(settings: Settings, parts: Parts, images: int, first: Sequence[Entry]) -> Predictor:
-    """The model in the hands of the chosen engine, which is to expect so many images; `first` are some of them."""
+def load_predictor(
+    settings: Settings, parts: Parts, images: int, first: Sequence[Entry], given_up: Mapping[int, GivenUp] | None = None
+) -> Predictor:
+    """The model in the hands of the chosen engine, which is to expect so many images; `first` are some of them, `given_up`
+    those not to be touched."""
     engine = parts.engine
     model = engine.prepare(parts.format.load())
     batch_size = parts.batch_size or fastest_batch_size(engine, model, parts.source, first, settings.max_pixels)
     engine.expect(images, batch_size)
-    return _predictor(settings, parts, engine, model, batch_size)
+    return _predictor(settings, parts, engine, model, batch_size, given_up or {})
 
 
-def load_reference(settings: Settings, parts: Parts, batch_size: int) -> Predictor:
-    """The model once more, in fp32."""
+def load_reference(settings: Settings, parts: Parts, loader: Loader) -> Predictor:
+    """The model once more, in fp32, for the inputs of the other one's loader."""
     engine = Forward(parts.engine.device, "fp32")
-    return _predictor(settings, parts, engine, engine.prepare(parts.format.load()), batch_size)
+    return _predictor(settings, parts, engine, engine.prepare(parts.format.load()), loader.batch_size, loader.given_up)
 
 
-def _predictor(settings: Settings, parts: Parts, engine: Engine, model: Model, batch_size: int) -> Predictor:
-    overlap, upload = engine.device != "cpu", engine.uploader()
-    workers, most = settings.workers, settings.max_pixels
-    loader = Loader(parts.source, model, batch_size, workers, most, parts.views, upload=upload, overlap=overlap)
+def _predictor(
+    settings: Settings, parts: Parts, engine: Engine, model: Model, batch_size: int, given_up: Mapping[int, GivenUp]
+) -> Predictor:
+    loader = Loader(
+        parts.source,
+        model,
+        batch_size,
+        settings.workers,
+        settings.max_pixels,
+        parts.views,
+        upload=engine.uploader(),
+        overlap=engine.device != "cpu",
+        timeout=settings.timeout,
+        given_up=given_up,
+        board=Board.here(),
+    )
     return Predictor(loader, engine, parts.task, parts.filters.apply)

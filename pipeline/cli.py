@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from pipeline.board import VARIABLE
 from pipeline.errors import ConfigError, OutOfSpace, PipelineError, is_full, nearest
 from pipeline.memory import keep_freed_memory
 from pipeline.resources import resource
+from pipeline.supervise import end_with_the_watcher, supervise
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -31,6 +33,13 @@ visionbatch run --help lists the settings. Example: visionbatch run task=detect 
 """
 
 
+def entry() -> int:
+    """The program: what computes for long runs in a process that is watched."""
+    arguments = sys.argv[1:]
+    watched = arguments[:1] in (["run"], ["sweep"]) and not {"-h", "--help"} & set(arguments)
+    return supervise(arguments) if watched and VARIABLE not in os.environ else main(arguments)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 complete, 1 failed, 2 refused, 3 locked, 4 out of space, 130/143 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -46,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     keep_freed_memory()
     signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, _interrupt)
+    end_with_the_watcher()
     try:
         return _dispatch(given)
     except PipelineError as error:
@@ -180,7 +191,20 @@ class _Terminated(BaseException):
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
+    _ignore_signals()
     raise _Terminated
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _ignore_signals()
+    raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    """A terminal's Ctrl-C reaches this process twice, by itself and by the watcher; one is enough."""
+    if VARIABLE in os.environ:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _fail(message: str, code: int) -> int:

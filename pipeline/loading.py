@@ -1,7 +1,8 @@
 """A shard's images as batches of one padded shape, decoded and cut into views in threads ahead of the forward pass."""
 
+import math
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -12,9 +13,10 @@ from typing import TypeVar
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.board import Board
 from pipeline.cores import available_cores, without_openmp
 from pipeline.timing import StageTimer
-from pipeline.types import Batch, Entry, Input, InputError, Item, Model, Shard, Source, Status
+from pipeline.types import Batch, Entry, GivenUp, Input, InputError, Item, Model, Shard, Source, Status
 from pipeline.views import Views, cut
 
 T = TypeVar("T")
@@ -43,14 +45,20 @@ class Loader:
         views: Views | None = None,
         upload: Upload | None = None,
         overlap: bool = True,
+        timeout: float = math.inf,
+        given_up: Mapping[int, GivenUp] | None = None,
+        board: Board | None = None,
     ) -> None:
         """`upload` brings a batch's inputs to the device. `overlap`: decode and upload ahead of a forward pass that runs on
         another device. Where both run on the same cores they take turns, each with all of them: side by side, each
-        would wait for the other's threads (measured on two cores, MobileNetV3: 66 images/s side by side, 77 in turns)."""
+        would wait for the other's threads (measured on two cores, MobileNetV3: 66 images/s side by side, 77 in turns).
+        `timeout`: seconds for an input to be read and decoded, or this process hangs, as who watches the `board` will see.
+        `given_up`: by image_id, inputs that are not to be touched."""
         self.source, self.model, self.views = source, model, views or Views()
         self.batch_size, self.max_pixels = min(batch_size, model.max_batch or batch_size), max_pixels
         self.workers = workers or min(_MOST_WORKERS, available_cores())
         self.upload, self.overlap = upload, overlap
+        self.timeout, self.given_up, self.board = timeout, given_up or {}, board or Board()
         self.timer = StageTimer()
 
     def batches(self, shards: Iterable[Shard]) -> Generator[Batch, None, None]:
@@ -110,14 +118,17 @@ class Loader:
         return batch
 
     def _inputs(self, looks: Sequence[tuple[Item, int]], pool: ThreadPoolExecutor) -> list[Input]:
-        list(pool.map(self._make_input, [(item, number) for item, number in looks if number not in item.inputs]))
+        list(pool.map(self._make_late, [(item, number) for item, number in looks if number not in item.inputs]))
         made = [(item, number, item.inputs.pop(number, None)) for item, number in looks]  # None: its image has failed
         return [Input(item, number, pixels) for item, number, pixels in made if pixels is not None]
 
     def _read_headers(self, items: Sequence[Item]) -> None:
         for item in items:
+            if verdict := self.given_up.get(item.image_id):
+                item.fail(verdict.status, verdict.error)
+                continue
             try:
-                with self.timer.stage("read"):
+                with self.timer.stage("read"), self.board.at([item.image_id], self.timeout):
                     item.size_hw = self.source.size_hw(_planned(item), self.max_pixels)
                 item.views = self.views.of(item.size_hw)
             except (InputError, OSError) as error:
@@ -125,6 +136,10 @@ class Loader:
 
     def load(self, items: Sequence[Item]) -> None:
         """Read, decode and transform inputs that belong together and whose headers are known."""
+        with self.board.at([item.image_id for item in items], self.timeout * len(items)):
+            self._load(items)
+
+    def _load(self, items: Sequence[Item]) -> None:
         read = self.source.read([_planned(item) for item in items], self.max_pixels, self.timer.stage)
         for item, pixels in zip(items, read, strict=True):
             if not isinstance(pixels, Tensor):
@@ -137,6 +152,10 @@ class Loader:
                     for number in range(len(item.views)):
                         self._make_input((item, number))
                     item.pixels = None
+
+    def _make_late(self, look: tuple[Item, int]) -> None:
+        with self.board.at([look[0].image_id], self.timeout):
+            self._make_input(look)
 
     def _make_input(self, look: tuple[Item, int]) -> None:
         item, number = look

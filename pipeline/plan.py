@@ -53,6 +53,16 @@ class Plan:
             table = file.read_row_group(shard_id - part.first_shard)
         return Shard(shard_id, table["image_id"][0].as_py(), tuple(_entries(table)))
 
+    def shard_of(self, image_id: int) -> Shard:
+        part = self.parts[bisect_right(self.parts, image_id, key=attrgetter("first_image_id")) - 1]
+        before = part.first_image_id
+        for shard_id, size in self.shard_sizes():
+            if shard_id >= part.first_shard:
+                if image_id < before + size:
+                    return self.shard(shard_id)
+                before += size
+        raise IndexError(image_id)
+
     def shard_sizes(self) -> Iterator[tuple[int, int]]:
         """(shard_id, number of images) of every shard, from the footers alone."""
         for part in self.parts:

@@ -15,6 +15,7 @@ from pipeline.table import carry, image_rows, images_schema, with_columns
 from pipeline.types import Engine, Filter, Input, Item, Output, Outputs, Shard, Status, Task
 
 log = logging.getLogger(__name__)
+_FORWARD_S = 3600.0  # seconds in which a forward pass, compiling included, is through, or hangs
 Answered = tuple[Item, Mapping[int, Output]]  # an input that is through, and what the model said of its views, by number
 
 
@@ -73,7 +74,8 @@ class Predictor:
             return [pair for at in range(0, len(inputs), most) for pair in self._forward(inputs[at : at + most])]
         error: Exception | None = None
         try:
-            outputs = self.engine.forward([one.pixels for one in inputs], [one.size_hw for one in inputs])
+            with self.loader.board.at([one.item.image_id for one in inputs], _FORWARD_S):
+                outputs = self.engine.forward([one.pixels for one in inputs], [one.size_hw for one in inputs])
             self._a_forward_succeeded = True
             return _finite(inputs, outputs)
         except PipelineError:

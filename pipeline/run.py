@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.agreement import measure
 from pipeline.assemble import Parts, assemble, load_predictor, load_reference
+from pipeline.board import Board
 from pipeline.commit import RunFolder, point_latest
 from pipeline.errors import ConfigError
 from pipeline.identity import determinants, merge_record, record, run_name
@@ -21,6 +22,7 @@ from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.shard import ShardRunner
 from pipeline.summary import plan_text, summary_text
+from pipeline.suspects import Suspects
 from pipeline.timing import StageTimer
 
 log = logging.getLogger(__name__)
@@ -64,17 +66,20 @@ def remaining(plan: Plan, folder: RunFolder) -> list[int]:
 
 def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], plan: Plan, folder: RunFolder) -> ShardRunner:
     """Load the weights, write run.json, and put the runner together."""
-    first = plan.shard(0)
-    predictor = load_predictor(settings, parts, plan.n_images, first.entries)
+    first, board = plan.shard(0), Board.here()
+    suspects = Suspects(folder)
+    suspects.learn(board.last_death(), board)
+    predictor = load_predictor(settings, parts, plan.n_images, first.entries, suspects.given_up)
     sha256 = predictor.loader.model.weights_sha256
+    suspects.try_each(plan, predictor)
     this = record(settings, parts.spec, determined_by, sha256, parts.engine.device)
     folder.publish_json("run.json", merge_record(folder.path / "run.json", this))
     if not parts.engine.exact:
         sample = replace(first, entries=first.entries[:_COMPARED])
-        agreement = measure(predictor, load_reference(settings, parts, predictor.loader.batch_size), sample)
-        predictor.loader.timer = StageTimer()  # what follows is the run
+        agreement = measure(predictor, load_reference(settings, parts, predictor.loader), sample)
         folder.publish_json("agreement.json", agreement.record())
         log.info("%s", agreement.text())
+    predictor.loader.timer = StageTimer()  # what follows is the run
     committed = folder.committed()
     done = sum(size for shard_id, size in plan.shard_sizes() if shard_id in committed)
     progress = Progress(done, plan.n_images, quiet=settings.log_level in ("warning", "error"))

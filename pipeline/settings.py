@@ -43,6 +43,7 @@ class Settings:
     batch_size: int | str | None  # auto: measured; None: the task's for the device
     shard_size: int
     workers: int | None
+    timeout: int  # seconds for one input to be read and decoded
     device: str
     jpeg: str  # cpu, gpu: what decodes JPEG files
     precision: str | None  # None: the engine's own
@@ -263,6 +264,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "batch_size": _batch_size,
     "shard_size": _required(1),
     "workers": _whole(1),
+    "timeout": _required(1),
     "device": _some_text,
     "jpeg": _one_of("cpu", "gpu"),
     "precision": _or_none(_one_of("fp32", "bf16", "fp16")),

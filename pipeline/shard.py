@@ -117,6 +117,7 @@ class ShardWriter:
         if complete:
             spent = self.timer.since_last()
             self.runner.folder.append_line("timing.jsonl", {"shard": shard.shard_id, "images": len(shard), **spent})
+            self.predictor.loader.board.advance()
             log.debug("shard %d committed, %d images", shard.shard_id, len(shard))
 
     def _open(self, shard: Shard) -> None:
@@ -124,7 +125,7 @@ class ShardWriter:
         self._stage, self._rows, self._stack = runner.folder.stage(shard.shard_id), 0, ExitStack()
         context = SinkContext(self._stage, shard.shard_id, self.predictor.schema, self._draw, self._read_image)
         self._writers = [self._stack.enter_context(sink.open(context)) for sink in runner.sinks]
-        self._shard, self._entries = shard, {entry.key: entry for entry in shard.entries}
+        self._shard, self._place = shard, {entry.key: i for i, entry in enumerate(shard.entries)}
 
     def _draw(self, image: torch.Tensor, rows: pa.Table, long_side: int | None = None) -> torch.Tensor:
         with self.timer.stage("draw"):
@@ -132,8 +133,11 @@ class ShardWriter:
 
     def _read_image(self, key: str) -> torch.Tensor:
         """(3, H, W) uint8 RGB; of a clip its middle frame."""
-        loader = self.predictor.loader
-        (pixels,) = loader.source.read([self._entries[key]], loader.max_pixels, lambda stage: nullcontext())
+        loader, shard = self.predictor.loader, self._shard
+        assert shard is not None, "pictures are made while a shard is open"  # noqa: S101
+        at = self._place[key]
+        with loader.board.at([shard.first_image_id + at], loader.timeout):
+            (pixels,) = loader.source.read([shard.entries[at]], loader.max_pixels, lambda stage: nullcontext())
         if not isinstance(pixels, torch.Tensor):
             raise pixels
         return (pixels if pixels.dim() == 3 else pixels[len(pixels) // 2]).cpu()

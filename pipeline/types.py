@@ -28,6 +28,16 @@ class Status(StrEnum):
     CHANGED = "changed"  # not the file that the plan lists
     MODEL_ERROR = "model_error"  # decoded, but the model cannot take it
     OUT_OF_MEMORY = "out_of_memory"  # too large for the memory there is, alone in its batch
+    CRASHED = "crashed"  # killed the process that worked at it, twice
+    TIMEOUT = "timeout"  # twice not read and decoded in the time there is for it
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """What the row of an input says that is not to be touched again."""
+
+    status: Status
+    error: str
 
 
 class InputError(Exception):

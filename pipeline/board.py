@@ -1,0 +1,125 @@
+"""What a run's threads have in hand, in memory that outlives the process: who watches it (`supervise.py`) reads there, after
+a crash or while it hangs, at which inputs the runner was.
+
+A file mapped by both: a header, then slots. A thread that begins something takes a slot and writes when it must be done, and
+the ids of its inputs.
+"""
+
+import json
+import mmap
+import os
+import struct
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+
+VARIABLE = "VISIONBATCH_BOARD"  # the file's path, in the runner's environment
+_SLOTS, _SLOT_BYTES, _HEADER_BYTES = 256, 8192, 1 << 16
+_HEAD = struct.Struct("qd")  # number of ids (0: the slot is free), when it must be done (time.monotonic)
+_MOST_IDS = (_SLOT_BYTES - _HEAD.size) // 8
+_LENGTH = struct.Struct("q")
+_PROGRESS_AT, _DEATH_AT = 0, 8
+
+
+@dataclass(frozen=True)
+class Death:
+    """How the runner before this one ended, and what it had in hand."""
+
+    status: str  # crashed, timeout
+    reason: str
+    image_ids: tuple[int, ...]
+
+
+class Board:
+    """Without a file it is memory of this process alone, and nobody watches."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        size = _HEADER_BYTES + _SLOTS * _SLOT_BYTES
+        if path is None:
+            self._memory = mmap.mmap(-1, size)
+        else:
+            with path.open("r+b") as file:
+                self._memory = mmap.mmap(file.fileno(), size)
+        self._free = list(range(_SLOTS))
+        self._lock = Lock()
+
+    @classmethod
+    def here(cls) -> "Board":
+        """The one that this process was given, or one of its own."""
+        path = os.environ.get(VARIABLE)
+        return cls(Path(path) if path else None)
+
+    @classmethod
+    @contextmanager
+    def created(cls) -> Iterator[tuple["Board", Path]]:
+        with tempfile.NamedTemporaryFile(prefix="visionbatch-") as file:
+            file.truncate(_HEADER_BYTES + _SLOTS * _SLOT_BYTES)
+            yield cls(Path(file.name)), Path(file.name)
+
+    # --- the runner's side
+
+    @contextmanager
+    def at(self, image_ids: Sequence[int], seconds: float) -> Iterator[None]:
+        """This thread has these inputs in hand, of which it is done in so many seconds, or hangs. Beyond a thousand they are
+        not all written."""
+        with self._lock:
+            slot = self._free.pop()
+        where = _HEADER_BYTES + slot * _SLOT_BYTES
+        ids = image_ids[:_MOST_IDS]
+        struct.pack_into(f"{len(ids)}q", self._memory, where + _HEAD.size, *ids)
+        _HEAD.pack_into(self._memory, where, len(ids), time.monotonic() + seconds)
+        try:
+            yield
+        finally:
+            _HEAD.pack_into(self._memory, where, 0, 0.0)
+            with self._lock:
+                self._free.append(slot)
+
+    def advance(self) -> None:
+        """Something was reached that the next runner need not do again."""
+        _LENGTH.pack_into(self._memory, _PROGRESS_AT, self.progress + 1)
+
+    def last_death(self) -> Death | None:
+        """Told once."""
+        (length,) = _LENGTH.unpack_from(self._memory, _DEATH_AT)
+        if not length:
+            return None
+        _LENGTH.pack_into(self._memory, _DEATH_AT, 0)
+        start = _DEATH_AT + _LENGTH.size
+        said = json.loads(self._memory[start : start + length])
+        return Death(said["status"], said["reason"], tuple(said["image_ids"]))
+
+    # --- the watcher's side
+
+    @property
+    def progress(self) -> int:
+        (counted,) = _LENGTH.unpack_from(self._memory, _PROGRESS_AT)
+        return int(counted)
+
+    def in_hand(self, overdue_at: float | None = None) -> tuple[int, ...]:
+        """The ids in all slots, or in those that were to be done before that time."""
+        found: list[int] = []
+        for slot in range(_SLOTS):
+            where = _HEADER_BYTES + slot * _SLOT_BYTES
+            count, until = _HEAD.unpack_from(self._memory, where)
+            if 0 < count <= _MOST_IDS and (overdue_at is None or until < overdue_at):
+                found += struct.unpack_from(f"{count}q", self._memory, where + _HEAD.size)
+        return tuple(dict.fromkeys(found))
+
+    def tell(self, death: Death) -> None:
+        """For the next runner; what the dead one had in hand is forgotten."""
+        said = json.dumps(asdict(death)).encode()
+        if len(said) > _HEADER_BYTES - _DEATH_AT - _LENGTH.size:
+            said = json.dumps(asdict(death) | {"image_ids": death.image_ids[:2000]}).encode()
+        self.clear()
+        start = _DEATH_AT + _LENGTH.size
+        self._memory[start : start + len(said)] = said
+        _LENGTH.pack_into(self._memory, _DEATH_AT, len(said))
+
+    def clear(self) -> None:
+        for slot in range(_SLOTS):
+            _HEAD.pack_into(self._memory, _HEADER_BYTES + slot * _SLOT_BYTES, 0, 0.0)
