@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # One shell word that holds make's own list of key=value; the program splits it (pipeline/overrides.py).
 ARGS = --make '$(subst ','\'',$(MAKEOVERRIDES))'
 
-.PHONY: help run sweep inspect models bench test check format clean
+.PHONY: help run sweep inspect models bench verify test check format clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ inspect: $(VENV)/.run ## know a model: make inspect task=detect model=NAME class
 
 models: $(VENV)/.run ## the catalogue: make models task=segment sort=accuracy
 	@$(PY) -m pipeline models $(ARGS)
+
+verify: $(VENV)/.run ## does a run folder hold what was committed? make verify run=outputs/latest
+	@$(PY) -m pipeline verify $(ARGS)
 
 bench: $(VENV)/.run ## how fast, beside plain loops and the hardware: make bench task=classify model=NAME input=DIR
 	@$(PY) -m pipeline bench $(ARGS)

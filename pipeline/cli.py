@@ -27,6 +27,7 @@ USAGE = """usage: visionbatch VERB key=value ...
   sweep   one run per combination of comma-separated values
   inspect what a model sees, costs and was measured to be: inspect task=detect model=NAME classes=[dog]
   bench   how fast this machine is at it, beside plain loops and what its hardware allows: bench task=classify
+  verify  whether a run folder holds what was committed: verify run=outputs/latest
   models  the catalogue as a table: models task=segment sort=accuracy (or gflops, params, size, name)
 
 visionbatch run --help lists the settings. Example: visionbatch run task=detect input=~/photos
@@ -84,6 +85,7 @@ def _dispatch(given: list[str]) -> int:
         "inspect": _inspect,
         "models": _models,
         "bench": _bench,
+        "verify": _verify,
     }
     if not given or given[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
@@ -127,6 +129,18 @@ def _models(arguments: list[str]) -> None:
     if unknown:
         raise ConfigError(f"models takes task= and sort=, not {', '.join(sorted(unknown))}.")
     print(catalogue_text(given.get("task"), given.get("sort", "accuracy")))
+
+
+def _verify(arguments: list[str]) -> None:
+    from pathlib import Path
+
+    from pipeline.overrides import split_arguments
+    from pipeline.verify import verify_text
+
+    given = dict(word.partition("=")[::2] for word in split_arguments(arguments))
+    if set(given) - {"run"}:
+        raise ConfigError(f"verify takes run=DIR, not {', '.join(sorted(set(given) - {'run'}))}.")
+    print(verify_text(Path(given.get("run") or "outputs/latest").expanduser()))
 
 
 def _hydra(arguments: list[str], action: "Callable[[Settings], str]", sweep: bool = False) -> None:

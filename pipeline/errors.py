@@ -33,6 +33,12 @@ class OutOfSpace(PipelineError):
     exit_code = 4
 
 
+class Damaged(PipelineError):
+    """A run folder does not hold what its markers say."""
+
+    exit_code = 6
+
+
 def is_full(error: OSError) -> bool:
     """Whether the disk, the quota or the file size limit is what stopped a write."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

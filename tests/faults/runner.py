@@ -1,8 +1,8 @@
 """The runner, with faults: `python -m tests.faults.runner run ...`, as `supervise` starts it.
 
 A picture with the comment `fault=segv` kills the process that decodes it, `fault=once_segv` the first such process only;
-likewise kill, abort, hang, and slow (two seconds). In the environment FAULT_AT_LOAD=segv is one while the model is loaded; FAULT_ONCE is a file that
-says that `once` was.
+likewise kill, abort, hang, and slow (two seconds). In the environment FAULT_AT_LOAD=segv is one while the model is loaded;
+FAULT_ONCE is a file that says that a fault with `once` was.
 """
 
 import os

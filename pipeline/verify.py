@@ -1,0 +1,88 @@
+"""Is a run folder what its markers say? Reads everything a reader of the run would, and no model."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.commit import RunFolder
+from pipeline.errors import ConfigError, Damaged
+from pipeline.hashing import sha256_of
+from pipeline.plan import Plan, load_plan
+from pipeline.types import Shard
+
+_MOST_TOLD = 20
+
+
+def verify_text(run: Path) -> str:
+    """What was found right. Raises Damaged, naming every shard that is not, and ConfigError for what is no run folder."""
+    folder = RunFolder(run)
+    if not folder.markers.is_dir() or not (run / "plan" / "plan.json").is_file():
+        raise ConfigError(
+            f"run={run}: expected the folder of a run, with plan/ and _committed/ in it. Say run=outputs/latest."
+        )
+    plan = load_plan(folder)
+    found = list(_stray(folder, plan))
+    images = predictions = 0
+    for shard_id in sorted(folder.committed() & set(range(plan.n_shards))):
+        try:
+            counts = _check_shard(folder, plan.shard(shard_id))
+            images, predictions = images + counts[0], predictions + counts[1]
+        except (_Wrong, OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+            found.append(f"shard {shard_id}: {error}")
+    if found:
+        more = f"\n  ... and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
+        listed = "".join(f"\n  {one}" for one in found[:_MOST_TOLD])
+        raise Damaged(
+            f"{run} is damaged:{listed}{more}\nRestore the named files, or delete the markers of these shards in "
+            f"{folder.markers} and run again: they are computed anew."
+        )
+    complete = len(folder.committed())
+    left = "" if complete == plan.n_shards else f"; {plan.n_shards - complete:,} shards are still to come"
+    held = f"{complete:,} shards, {images:,} images with one row each, {predictions:,} predictions"
+    return f"{run}: {held}: all as committed{left}."
+
+
+class _Wrong(Exception):
+    """Of one shard."""
+
+
+def _check_shard(folder: RunFolder, shard: Shard) -> tuple[int, int]:
+    """(rows of images, rows of predictions) of a shard that is whole. Raises _Wrong for the first thing that is not."""
+    marker = json.loads((folder.markers / f"{shard.shard_id:05d}.json").read_text(encoding="utf-8"))
+    for name, part in marker["parts"].items():
+        _check_part(folder.path / name, name, part)
+    images, predictions = (
+        pq.read_table(folder.path / kind / f"part-{shard.shard_id:05d}.parquet", partitioning=None)
+        for kind in ("images", "predictions")
+    )
+    if images["image_id"].to_pylist() != list(range(shard.first_image_id, shard.first_image_id + len(shard))):
+        raise _Wrong("images has not one row for each input of the plan, in its order")
+    if images["key"].to_pylist() != [entry.key for entry in shard.entries]:
+        raise _Wrong("images names other inputs than the plan")
+    counted = {one["values"]: one["counts"] for one in predictions["image_id"].value_counts().to_pylist()}
+    told = dict(zip(images["image_id"].to_pylist(), images["n_predictions"].fill_null(0).to_pylist(), strict=True))
+    if counted != {image_id: count for image_id, count in told.items() if count}:
+        raise _Wrong("predictions has not as many rows for each image as images says")
+    if pc.any(pc.and_(pc.not_equal(images["status"].cast(pa.string()), "ok"), pc.is_valid(images["n_predictions"]))).as_py():
+        raise _Wrong("an image that failed has predictions")
+    return len(images), len(predictions)
+
+
+def _check_part(path: Path, name: str, said: dict[str, Any]) -> None:
+    if not path.is_file():
+        raise _Wrong(f"{name} is missing")
+    if path.stat().st_size != said["bytes"]:
+        raise _Wrong(f"{name} has {path.stat().st_size} bytes; committed were {said['bytes']}")
+    if sha256_of(path) != said["sha256"]:
+        raise _Wrong(f"{name} is not what was committed: its SHA-256 differs")
+
+
+def _stray(folder: RunFolder, plan: Plan) -> Iterator[str]:
+    """Markers and parts that belong to no shard of the plan."""
+    for shard_id in sorted(folder.committed() - set(range(plan.n_shards))):
+        yield f"_committed/{shard_id:05d}.json: the plan has no such shard"
