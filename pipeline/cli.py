@@ -9,7 +9,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from pipeline.board import VARIABLE
-from pipeline.errors import ConfigError, OutOfSpace, PipelineError, is_full, nearest
+from pipeline.errors import BadImages, ConfigError, OutOfSpace, PipelineError, is_full, nearest
 from pipeline.memory import keep_freed_memory
 from pipeline.resources import resource
 from pipeline.supervise import end_with_the_watcher, supervise
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from pipeline.settings import Settings
+    from pipeline.summary import Ended
+
+    Action = Callable[[Settings], str | Ended]
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,8 @@ def entry() -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 complete, 1 failed, 2 refused, 3 locked, 4 out of space, 130/143 interrupted."""
+    """Returns the exit code: 0 complete, 1 failed, 2 refused, 3 locked, 4 out of space, 5 complete with bad images,
+    6 damaged (verify), 130 and 143 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr, level=logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
@@ -143,7 +147,7 @@ def _verify(arguments: list[str]) -> None:
     print(verify_text(Path(given.get("run") or "outputs/latest").expanduser()))
 
 
-def _hydra(arguments: list[str], action: "Callable[[Settings], str]", sweep: bool = False) -> None:
+def _hydra(arguments: list[str], action: "Action", sweep: bool = False) -> None:
     from pipeline.overrides import prepare
 
     overrides = prepare(arguments, sweep)
@@ -153,6 +157,7 @@ def _hydra(arguments: list[str], action: "Callable[[Settings], str]", sweep: boo
     from omegaconf.errors import OmegaConfBaseException
 
     refused: list[PipelineError] = []
+    incomplete: list[PipelineError] = []
 
     def job(cfg: "DictConfig") -> None:
         try:
@@ -160,7 +165,9 @@ def _hydra(arguments: list[str], action: "Callable[[Settings], str]", sweep: boo
         except Exception as error:
             if not sweep or not isinstance(error, PipelineError):
                 raise _Carried(error) from error
-            refused.append(error)  # the other combinations are not to blame
+            (incomplete if isinstance(error, BadImages) else refused).append(
+                error
+            )  # the other combinations are not to blame
             _fail(str(error), error.exit_code)
 
     program, sys.argv = sys.argv, ["visionbatch", *(["--multirun"] if sweep else []), *overrides]
@@ -176,21 +183,29 @@ def _hydra(arguments: list[str], action: "Callable[[Settings], str]", sweep: boo
         sys.argv = program
     if refused:
         raise type(refused[0])(f"{len(refused)} of the sweep's combinations were not run, for the reasons given above.")
+    if incomplete:
+        raise BadImages(f"{len(incomplete)} of the sweep's combinations have images that are not usable.")
 
 
-def _run_one(settings: "Settings") -> str:
+def _run_one(settings: "Settings") -> "Ended":
     from pipeline.run import run  # late: torch is not imported for a typo
 
     return run(settings)
 
 
-def _act(cfg: "DictConfig", task: str, action: "Callable[[Settings], str]") -> None:
+def _act(cfg: "DictConfig", task: str, action: "Action") -> None:
     from pipeline.settings import Settings
 
     settings = Settings.from_config(cfg, task)
     logging.getLogger("pipeline").setLevel(settings.log_level.upper())
     logging.getLogger("py.warnings").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.ERROR)
-    print(action(settings), flush=True)
+    ended = action(settings)
+    if isinstance(ended, str):
+        print(ended, flush=True)
+        return
+    print(ended.text, flush=True)
+    if ended.bad_images:
+        raise BadImages(f"{ended.bad_images:,} images are not usable; their rows in images/ say why (status, error).")
 
 
 class _Carried(BaseException):

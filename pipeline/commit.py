@@ -90,12 +90,17 @@ class RunFolder:
         return stage
 
     def commit(self, shard_id: int, n_images: int, stage: Path) -> None:
-        """Publish everything below `stage`, then the marker. Raises PipelineError when a part does not hold what it must."""
+        """Publish everything below `stage`, then the marker. Raises PipelineError when a part does not hold what it must.
+        A shard that is committed anew loses its marker first: who stops here has it computed again."""
         files = sorted(path for path in stage.rglob("*") if path.is_file())
         parts = {str(path.relative_to(stage)): _describe(path) for path in files if path.suffix == ".parquet"}
         counted = parts.get(f"images/part-{shard_id:05d}.parquet", {"rows": n_images})["rows"]
         if counted != n_images:
             raise PipelineError(f"shard {shard_id} has {counted} image rows for {n_images} inputs; nothing was committed.")
+        before = self.markers / f"{shard_id:05d}.json"
+        if before.exists():
+            before.unlink()
+            _flush(self.markers)
         self._publish(files, stage)
         marker = {"shard": shard_id, "images": n_images, "parts": parts, "other_files": len(files) - len(parts)}
         self.publish_json(f"_committed/{shard_id:05d}.json", marker)

@@ -33,6 +33,12 @@ class OutOfSpace(PipelineError):
     exit_code = 4
 
 
+class BadImages(PipelineError):
+    """A run is complete, and some of its images are rows with an error: no failure, but not for a script to miss."""
+
+    exit_code = 5
+
+
 class Damaged(PipelineError):
     """A run folder does not hold what its markers say."""
 

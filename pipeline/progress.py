@@ -29,6 +29,10 @@ class Progress:
     ) -> None:
         self._bar.close()
 
+    def retried(self, items: Sequence[Item]) -> None:
+        """Images that were counted before, as errors."""
+        self.images += len(items)
+
     def advance(self, items: Sequence[Item]) -> None:
         self.images += len(items)
         self.errors += sum(item.status is not Status.OK for item in items)

@@ -19,9 +19,10 @@ from pipeline.identity import determinants, merge_record, record, run_name
 from pipeline.parts import build
 from pipeline.plan import Plan, freeze, load_plan, nothing_found
 from pipeline.progress import Progress
+from pipeline.retry import retry_errors, with_errors
 from pipeline.settings import Settings
 from pipeline.shard import ShardRunner
-from pipeline.summary import plan_text, summary_text
+from pipeline.summary import Ended, plan_text, summary
 from pipeline.suspects import Suspects
 from pipeline.timing import StageTimer
 
@@ -29,32 +30,34 @@ log = logging.getLogger(__name__)
 _COMPARED = 32  # images on which an engine that is not exact is compared with fp32
 
 
-def run(settings: Settings) -> str:
-    """Annotate, or resume, or find it complete. Returns the text for the user."""
+def run(settings: Settings) -> Ended:
+    """Annotate, or resume, or find it complete."""
     parts = assemble(settings)
     with closing(parts.source):
         return annotate(settings, parts)
 
 
-def annotate(settings: Settings, parts: Parts) -> str:
+def annotate(settings: Settings, parts: Parts) -> Ended:
     """The run folder, the plan, and the shards that are not complete yet."""
     determined_by = determinants(settings, parts.spec, parts.source, parts.engine)
     folder = RunFolder(Path(settings.output).expanduser() / run_name(determined_by))
     if settings.dry_run:
-        return plan_text(settings, parts, load_plan(folder), folder)
+        return Ended(plan_text(settings, parts, load_plan(folder), folder))
     if not folder.path.is_dir() and next(parts.source.entries(), None) is None:
         raise ConfigError(nothing_found(parts.source))
     with folder.locked():
         plan = freeze(folder, parts.source, settings.shard_size, settings.limit, settings.changed == "accept")
         todo = remaining(plan, folder)
-        runner = prepare(settings, parts, determined_by, plan, folder) if todo else None
+        again = with_errors(folder, plan) if settings.retry == "errors" else []
+        runner = prepare(settings, parts, determined_by, plan, folder) if todo or again else None
         point_latest(folder.path)
         start = perf_counter()
         if runner:
             with runner.progress:
                 build(settings.parts["executor"]).run(todo, runner.run)
+                retry_errors(runner, again)
         seconds = perf_counter() - start
-    return summary_text(plan, folder, runner, seconds)
+    return summary(plan, folder, runner, seconds)
 
 
 def remaining(plan: Plan, folder: RunFolder) -> list[int]:
@@ -68,6 +71,8 @@ def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], pla
     """Load the weights, write run.json, and put the runner together."""
     first, board = plan.shard(0), Board.here()
     suspects = Suspects(folder)
+    if settings.retry == "errors" and not board.progress:
+        suspects.forgive()
     suspects.learn(board.last_death(), board)
     predictor = load_predictor(settings, parts, plan.n_images, first.entries, suspects.given_up)
     sha256 = predictor.loader.model.weights_sha256

@@ -31,6 +31,7 @@ class Settings:
     limit: int | None
     max_pixels: int
     changed: str
+    retry: str | None  # errors
     classes: tuple[str, ...] | None
     exclude: tuple[str, ...] | None
     min_score: float | Mapping[str, float]  # a mapping always has the key "default"
@@ -228,6 +229,12 @@ def _batch_size(key: str, value: Any) -> int | str | None:
     raise _refusal(key, value, "a whole number, 1 or more, or auto")
 
 
+def _retry(key: str, value: Any) -> str | None:
+    if value in (None, "errors"):
+        return value
+    raise _refusal(key, value, "errors or null", nearest(str(value), ["errors"]))
+
+
 def _refusal(key: str, value: Any, expected: str, hint: str = "") -> ConfigError:
     return ConfigError(f"{key}={value}: expected {expected}, got {type(value).__name__} {value!r}.{hint}")
 
@@ -251,6 +258,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "output": _output,
     "limit": _whole(1),
     "max_pixels": _required(1),
+    "retry": _retry,
     "changed": _one_of("refuse", "accept"),
     "classes": _names,
     "exclude": _names,

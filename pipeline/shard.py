@@ -1,10 +1,11 @@
 """Shards -> committed files. The loop; who decodes, infers, writes and publishes is in the parts it calls."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 import pyarrow as pa
@@ -81,24 +82,32 @@ class ShardWriter:
         self._bytes += sum(v.nbytes for _, views in answered for output in views.values() for v in output.values())
         complete = self._handed_over + len(self._group) == len(shard)
         if complete or len(self._group) >= _GROUP or self._bytes >= _GROUP_BYTES:
-            self._pending.append(self._pool.submit(self._write, shard, self._group))
+            self._pending.append(self._pool.submit(self._guarded, partial(self._write, shard, self._group)))
             self._handed_over = 0 if complete else self._handed_over + len(self._group)
             self._group, self._bytes = [], 0
         with self.timer.stage("behind"):
             self._wait(_BEHIND)
 
+    def keep(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
+        """Take rows that the shard had before, as they are."""
+        self._handed_over += images.num_rows
+        self._pending.append(self._pool.submit(self._guarded, lambda: self._write_and_commit(shard, images, predictions)))
+
     def _wait(self, most: int) -> None:
         while self._pending and (len(self._pending) > most or self._pending[0].done()):
             self._pending.pop(0).result()
 
-    def _write(self, shard: Shard, answered: Sequence[Answered]) -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
         if self._failed:  # what is still queued behind a failure is not written
             return
         try:
-            self._write_and_commit(shard, *self.predictor.tables(answered))
+            work()
         except BaseException:
             self._failed = True
             raise
+
+    def _write(self, shard: Shard, answered: Sequence[Answered]) -> None:
+        self._write_and_commit(shard, *self.predictor.tables(answered))
 
     def _write_and_commit(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
         with self.timer.stage("write"):

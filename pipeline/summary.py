@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,15 @@ def _views(settings: Settings) -> str:
     return ", ".join(shown)
 
 
-def summary_text(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", seconds: float) -> str:
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended, for a person, and the number of its images that are not usable."""
+
+    text: str
+    bad_images: int = 0
+
+
+def summary(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", seconds: float) -> Ended:
     """How the run ended and where its files are."""
     statuses, classes = count(folder, plan)
     total = sum(statuses.values())
@@ -97,7 +106,7 @@ def summary_text(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", se
     if agreement.is_file():
         lines += ["", Agreement(**json.loads(agreement.read_text())).text()]
     lines += ["", "files", aligned(_files(folder.path))]
-    return "\n".join(lines)
+    return Ended("\n".join(lines), bad)
 
 
 def count(folder: RunFolder, plan: Plan) -> tuple[Counter[str], Counter[str]]:

@@ -43,6 +43,11 @@ class Suspects:
             self.to_try.update(set(death.image_ids) - set(self._given_up))
         self._publish()
 
+    def forgive(self) -> None:
+        """Those that were given up are tried as if nothing had been."""
+        self._given_up.clear()
+        self._publish()
+
     def try_each(self, plan: Plan, predictor: Predictor) -> None:
         """Through the model, one after the other. A runner that this kills has one input in hand."""
         for image_id in sorted(self.to_try):

@@ -64,14 +64,15 @@ def test_only_the_culprit_is_lost(fault: str, watched: Watched, photos: Path, tm
     harmful(photos, fault)
     process = watched()
     said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    assert process.returncode == 5, said
     found = {row["key"]: row for row in rows(tmp_path).to_pylist()}
     assert [key for key, row in found.items() if row["status"] != "ok"] == ["05a.jpg"] and len(found) == 13
     culprit = found["05a.jpg"]
     assert culprit["status"] == "crashed" and f"died of SIG{fault.upper()} in two tries" in culprit["error"]
     assert said[1].count("Starting another") == 2
     again = watched()
-    assert again.communicate(timeout=60)[1] == "" and again.returncode == 0
+    said = again.communicate(timeout=60)
+    assert again.returncode == 5 and "Starting" not in said[1] and "nothing was left to do" in said[0]
 
 
 def test_a_crash_that_does_not_repeat_costs_nothing(watched: Watched, photos: Path, tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_an_input_that_hangs_is_given_up(watched: Watched, photos: Path, tmp_pat
     harmful(photos, "hang")
     process = watched("timeout=6")
     said = process.communicate(timeout=180)
-    assert process.returncode == 0, said
+    assert process.returncode == 5, said
     bad = [(row["key"], row["status"]) for row in rows(tmp_path).to_pylist() if row["status"] != "ok"]
     assert bad == [("05a.jpg", "timeout")]
 

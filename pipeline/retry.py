@@ -1,0 +1,48 @@
+"""`retry=errors`: images whose status is an error, once more. Their shards are committed anew, with the rows of all other
+images as they were."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.commit import RunFolder
+from pipeline.plan import Plan
+from pipeline.shard import ShardRunner, ShardWriter
+from pipeline.types import Shard, Status
+
+
+def with_errors(folder: RunFolder, plan: Plan) -> list[int]:
+    """The committed shards in which not every image is ok, in order."""
+    return [
+        shard_id
+        for shard_id in sorted(folder.committed() & set(range(plan.n_shards)))
+        if not pc.all(_is_ok(_rows(folder, "images", shard_id, ["status"]))).as_py()
+    ]
+
+
+def retry_errors(runner: ShardRunner, shard_ids: list[int]) -> None:
+    """Compute the failed images of these shards again."""
+    with ShardWriter(runner) as writer:
+        for shard_id in shard_ids:
+            shard = runner.plan.shard(shard_id)
+            images, predictions = (_rows(runner.folder, kind, shard_id) for kind in ("images", "predictions"))
+            failed = images.filter(pc.invert(_is_ok(images)))["image_id"].to_pylist()
+            writer.keep(shard, images.filter(_is_ok(images)), predictions)
+            for _, answered in runner.predictor.answered(_alone(shard, failed)):
+                writer.write(shard, answered)
+                runner.progress.retried([item for item, _ in answered])
+
+
+def _alone(shard: Shard, image_ids: list[int]) -> Iterator[Shard]:
+    for image_id in image_ids:
+        yield Shard(shard.shard_id, image_id, (shard.entries[image_id - shard.first_image_id],))
+
+
+def _is_ok(images: pa.Table) -> pa.ChunkedArray:
+    return pc.equal(images["status"].cast(pa.string()), Status.OK.value)
+
+
+def _rows(folder: RunFolder, kind: str, shard_id: int, columns: list[str] | None = None) -> pa.Table:
+    return pq.read_table(folder.path / kind / f"part-{shard_id:05d}.parquet", columns=columns, partitioning=None)
