@@ -11,10 +11,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # One shell word that holds make's own list of key=value; the program splits it (pipeline/overrides.py).
 ARGS = --make '$(subst ','\'',$(MAKEOVERRIDES))'
 
-.PHONY: help run sweep inspect models bench verify test check format clean
+.PHONY: help run sweep inspect models bench verify test test-faults check format clean
 
 help: ## print this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 run: $(VENV)/.run ## annotate images: make run task=detect input=DIR (no input: the samples)
 	@$(PY) -m pipeline run $(ARGS)
@@ -36,6 +36,9 @@ bench: $(VENV)/.run ## how fast, beside plain loops and the hardware: make bench
 
 test: $(VENV)/.dev ## run the tests
 	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n 2 --dist worksteal  # passive: two at once must not spin against each other
+
+test-faults: $(VENV)/.dev ## the long tests of what goes wrong (10 minutes)
+	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n 2 --dist worksteal -m faults tests/faults
 
 check: $(VENV)/.dev ## lint, format check and types
 	@$(PY) -m ruff check .

@@ -1,0 +1,86 @@
+"""`python -m tests.faults.everywhere exit|EIO|ENOSPC IMAGES FOLDER [EVERY]`: one run that nothing disturbs; then for each n
+(every EVERY-th) one that fails at its n-th operation on the disk, again at the n-th of the next try, then goes on. Prints
+a JSON line each.
+
+Runs are forked off this process, which has imported everything and computed nothing (OpenMP does not survive a fork).
+"""
+
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+from pipeline.run import run
+from tests.conftest import settings_for
+from tests.faults.disk import failing
+
+GAVE_UP, DIED = 7, 9
+
+
+def annotate(images: str, output: Path) -> None:
+    run(settings_for("model=codes", f"input={images}", f"output={output}", "shard_size=4", "log_level=error", "workers=1"))
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """The exit code of a copy of this process that does it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except (OSError, PipelineError):
+            os._exit(GAVE_UP)
+        except BaseException as error:  # noqa: BLE001
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def disturbed(kind: str, at: int, images: str, output: Path) -> Callable[[], None]:
+    def fail(name: str) -> None:
+        if kind == "exit":
+            os._exit(DIED)
+        raise OSError(getattr(errno, kind), os.strerror(getattr(errno, kind)))
+
+    def work() -> None:
+        with failing(at, fail, output):
+            annotate(images, output)
+
+    return work
+
+
+def contents(output: Path) -> dict[str, bytes]:
+    """Every file of the one run but the lock and the timings, which are no results."""
+    (folder,) = output.glob("detect-*")
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in (".lock", "timing.jsonl"))
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    return found | {"run.json": found["run.json"].replace(str(output).encode(), b"OUTPUT")}
+
+
+def differing(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+def main(kind: str, images: str, folder: str, every: str = "1") -> None:
+    golden = Path(folder) / "golden"
+    if in_child(lambda: annotate(images, golden)):
+        raise SystemExit("the undisturbed run failed")
+    expected = contents(golden)
+    at = 1
+    while True:
+        output = Path(folder) / f"disturbed-{at}"
+        codes = [in_child(disturbed(kind, at, images, output)) for _ in range(2)]
+        codes.append(in_child(lambda output=output: annotate(images, output)))  # type: ignore[misc]
+        print(json.dumps({"at": at, "codes": codes, "differing": differing(contents(output), expected)}), flush=True)
+        shutil.rmtree(output)
+        if codes[0] == 0:
+            return
+        at += int(every)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,41 @@
+"""Wherever the disk fails or the machine stops: what is committed stays, and going on gives an undisturbed run's bytes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, SAMPLES
+from tests.faults.everywhere import DIED, GAVE_UP
+
+FIRST_TRY = {"exit": DIED, "EIO": GAVE_UP, "ENOSPC": GAVE_UP}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", FIRST_TRY)
+def test_at_every_operation_once_and_again(kind: str, tmp_path: Path) -> None:
+    outcomes = disturb(kind, tmp_path, 1)
+    assert len(outcomes) > 40
+
+
+@pytest.mark.parametrize("kind", ["exit", "EIO"])
+def test_at_some_operations(kind: str, tmp_path: Path) -> None:
+    assert len(disturb(kind, tmp_path, 17)) >= 3
+
+
+def disturb(kind: str, tmp_path: Path, every: int) -> list[dict]:
+    shutil.copytree(SAMPLES / "yard", tmp_path / "images" / "a", ignore=shutil.ignore_patterns("*.json"))
+    shutil.copytree(SAMPLES / "yard", tmp_path / "images" / "b", ignore=shutil.ignore_patterns("*.json"))
+    command = [sys.executable, "-m", "tests.faults.everywhere", kind, str(tmp_path / "images"), str(tmp_path), str(every)]
+    done = subprocess.run(command, check=False, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    for outcome in outcomes[:-1]:
+        # an operation on something that a run can do without (the link `latest`) does not end it
+        assert outcome["codes"][0] in (FIRST_TRY[kind], 0), outcome
+        assert outcome["codes"][-1] == 0 and outcome["differing"] == [], outcome
+    assert outcomes[-1]["codes"] == [0, 0, 0] and outcomes[-1]["differing"] == []
+    return outcomes
