@@ -21,23 +21,29 @@ from tests.faults.disk import failing
 GAVE_UP, DIED = 7, 9
 
 
-def annotate(images: str, output: Path) -> None:
-    run(settings_for("model=codes", f"input={images}", f"output={output}", "shard_size=4", "log_level=error", "workers=1"))
+def annotate(images: str, output: Path, workers: int = 1) -> None:
+    own = ("model=codes", f"input={images}", f"output={output}", "shard_size=4", "log_level=error", f"workers={workers}")
+    run(settings_for(*own))
+
+
+def child(work: Callable[[], object]) -> int:
+    """The id of a copy of this process that does it, and ends."""
+    number = os.fork()
+    if number:
+        return number
+    try:
+        work()
+    except (OSError, PipelineError):
+        os._exit(GAVE_UP)
+    except BaseException as error:  # noqa: BLE001
+        print(repr(error), file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)
 
 
 def in_child(work: Callable[[], object]) -> int:
-    """The exit code of a copy of this process that does it."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except (OSError, PipelineError):
-            os._exit(GAVE_UP)
-        except BaseException as error:  # noqa: BLE001
-            print(repr(error), file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    """Its exit code."""
+    return os.waitstatus_to_exitcode(os.waitpid(child(work), 0)[1])
 
 
 def disturbed(kind: str, at: int, images: str, output: Path) -> Callable[[], None]:
