@@ -14,12 +14,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from threading import Lock
 
 VARIABLE = "VISIONBATCH_BOARD"  # the file's path, in the runner's environment
 _SLOTS, _SLOT_BYTES, _HEADER_BYTES = 256, 8192, 1 << 16
-_HEAD = struct.Struct("qd")  # number of ids (0: the slot is free), when it must be done (time.monotonic)
+_HEAD = struct.Struct("qdd")  # number of ids (0: the slot is free), when it began, when it must be done (time.monotonic)
 _MOST_IDS = (_SLOT_BYTES - _HEAD.size) // 8
 _LENGTH = struct.Struct("q")
 _PROGRESS_AT, _DEATH_AT = 0, 8
@@ -49,9 +50,8 @@ class Board:
 
     @classmethod
     def here(cls) -> "Board":
-        """The one that this process was given, or one of its own."""
-        path = os.environ.get(VARIABLE)
-        return cls(Path(path) if path else None)
+        """The one that this process was given, or one of its own; always the same, because its slots are."""
+        return _of(os.environ.get(VARIABLE))
 
     @classmethod
     @contextmanager
@@ -71,17 +71,24 @@ class Board:
         where = _HEADER_BYTES + slot * _SLOT_BYTES
         ids = image_ids[:_MOST_IDS]
         struct.pack_into(f"{len(ids)}q", self._memory, where + _HEAD.size, *ids)
-        _HEAD.pack_into(self._memory, where, len(ids), time.monotonic() + seconds)
+        now = time.monotonic()
+        _HEAD.pack_into(self._memory, where, len(ids), now, now + seconds)
         try:
             yield
         finally:
-            _HEAD.pack_into(self._memory, where, 0, 0.0)
+            _HEAD.pack_into(self._memory, where, 0, 0.0, 0.0)
             with self._lock:
                 self._free.append(slot)
 
     def advance(self) -> None:
         """Something was reached that the next runner need not do again."""
         _LENGTH.pack_into(self._memory, _PROGRESS_AT, self.progress + 1)
+
+    def longest(self) -> tuple[int, float]:
+        """(inputs in hand, for how many seconds) of the thread that has been at its own for the longest; (0, 0) for none."""
+        now = time.monotonic()
+        heads = (_HEAD.unpack_from(self._memory, _HEADER_BYTES + slot * _SLOT_BYTES) for slot in range(_SLOTS))
+        return max(((count, now - began) for count, began, _ in heads if count), key=lambda one: one[1], default=(0, 0.0))
 
     def last_death(self) -> Death | None:
         """Told once."""
@@ -105,7 +112,7 @@ class Board:
         found: list[int] = []
         for slot in range(_SLOTS):
             where = _HEADER_BYTES + slot * _SLOT_BYTES
-            count, until = _HEAD.unpack_from(self._memory, where)
+            count, _, until = _HEAD.unpack_from(self._memory, where)
             if 0 < count <= _MOST_IDS and (overdue_at is None or until < overdue_at):
                 found += struct.unpack_from(f"{count}q", self._memory, where + _HEAD.size)
         return tuple(dict.fromkeys(found))
@@ -122,4 +129,9 @@ class Board:
 
     def clear(self) -> None:
         for slot in range(_SLOTS):
-            _HEAD.pack_into(self._memory, _HEADER_BYTES + slot * _SLOT_BYTES, 0, 0.0)
+            _HEAD.pack_into(self._memory, _HEADER_BYTES + slot * _SLOT_BYTES, 0, 0.0, 0.0)
+
+
+@cache
+def _of(path: str | None) -> Board:
+    return Board(Path(path) if path else None)

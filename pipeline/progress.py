@@ -3,17 +3,22 @@
 import os
 import sys
 from collections.abc import Sequence
+from threading import Event, Thread
 from types import TracebackType
 
 from tqdm import tqdm
 
+from pipeline.board import Board
 from pipeline.types import Item, Status
+
+_LONG_S = 5
 
 
 class Progress:
-    """A bar with images/s, errors so far and time left; silent when stderr is not a terminal or `quiet`."""
+    """A bar with images/s, errors so far and time left; silent when stderr is not a terminal or `quiet`. It lives while
+    nothing advances too: each second it tells the time, and on what a thread has been for long."""
 
-    def __init__(self, done: int, total: int, quiet: bool) -> None:
+    def __init__(self, done: int, total: int, quiet: bool, board: Board | None = None) -> None:
         self.images = self.errors = 0  # of this session
         disable = quiet or not sys.stderr.isatty()
         # a terminal that does not tell its size (0 x 0) would get no bar at all
@@ -21,12 +26,20 @@ class Progress:
         shape = {"ncols": 80, "nrows": 24} if sizeless else {"dynamic_ncols": True}
         self._bar = tqdm(total=total, initial=done, unit=" images", disable=disable, smoothing=0.1, **shape)
 
+        self._board, self._ended = board or Board(), Event()
+        self._heart = None if disable else Thread(target=self._beat, name="heartbeat", daemon=True)
+
     def __enter__(self) -> "Progress":
+        if self._heart:
+            self._heart.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._ended.set()
+        if self._heart:
+            self._heart.join()
         self._bar.close()
 
     def retried(self, items: Sequence[Item]) -> None:
@@ -38,3 +51,9 @@ class Progress:
         self.errors += sum(item.status is not Status.OK for item in items)
         self._bar.set_postfix_str(f"{self.errors} errors", refresh=False)
         self._bar.update(len(items))
+
+    def _beat(self) -> None:
+        while not self._ended.wait(1.0):
+            images, seconds = self._board.longest()
+            waiting = f", {images} images in hand for {seconds:.0f} s" if seconds > _LONG_S else ""
+            self._bar.set_postfix_str(f"{self.errors} errors{waiting}", refresh=True)

@@ -87,5 +87,5 @@ def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], pla
     predictor.loader.timer = StageTimer()  # what follows is the run
     committed = folder.committed()
     done = sum(size for shard_id, size in plan.shard_sizes() if shard_id in committed)
-    progress = Progress(done, plan.n_images, quiet=settings.log_level in ("warning", "error"))
+    progress = Progress(done, plan.n_images, quiet=settings.log_level in ("warning", "error"), board=board)
     return ShardRunner(plan, folder, predictor, parts.sinks, progress)

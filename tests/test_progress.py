@@ -1,9 +1,11 @@
 """What a person sees while a run goes on."""
 
 import io
+import time
 
 import pytest
 
+from pipeline.board import Board
 from pipeline.progress import Progress
 from pipeline.types import Item, Status
 
@@ -38,3 +40,15 @@ def test_a_file_and_a_quiet_run_get_nothing(stream: io.StringIO, quiet: bool, mo
     with Progress(done=0, total=2, quiet=quiet) as progress:
         progress.advance(batch())
     assert stream.getvalue() == "" and progress.errors == 1
+
+
+def test_it_says_what_it_has_been_at_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, board = Terminal(), Board()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("os.get_terminal_size", lambda *a: __import__("os").terminal_size((100, 24)))
+    monkeypatch.setattr("pipeline.progress._LONG_S", 0.5)
+    with board.at([3, 4], 60), Progress(done=0, total=4, quiet=False, board=board):
+        until = time.monotonic() + 20
+        while "2 images in hand for" not in terminal.getvalue() and time.monotonic() < until:
+            time.sleep(0.05)
+    assert "2 images in hand for" in terminal.getvalue()

@@ -1,6 +1,6 @@
 """`python -m tests.faults.sigkills N SEED IMAGES FOLDER`: runs that are killed at random moments, two processes at a time on
-one folder, until N kills have hit an unfinished run. A run that completes in spite of them is compared with an undisturbed one,
-and the next begins. Prints a JSON line for each."""
+one folder, until N kills have hit an unfinished run. One that completes in spite of them is compared with an undisturbed
+run, and the next begins. Prints a JSON line for each."""
 
 import json
 import os
