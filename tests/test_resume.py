@@ -1,7 +1,5 @@
-"""Killed and started again, a run ends with the bytes of one that was never interrupted."""
+"""Interrupted and started again, with more or other inputs. What kills leave behind is in tests/faults."""
 
-import os
-import random
 import shutil
 import signal
 import subprocess
@@ -38,37 +36,6 @@ def start(collection: Path, output: Path) -> subprocess.Popen[bytes]:
 
 def markers(output: Path) -> int:
     return len(list(output.glob("detect-*/_committed/*.json")))
-
-
-def contents(output: Path) -> dict[str, bytes]:
-    """Every file of the run but the lock and the timings, which are no results."""
-    run = (output / "latest").resolve()
-    files = (path for path in run.rglob("*") if path.is_file() and path.name not in (".lock", "timing.jsonl"))
-    found = {str(path.relative_to(run)): path.read_bytes() for path in files}
-    return found | {"run.json": found["run.json"].replace(str(output).encode(), b"OUTPUT")}
-
-
-def test_five_sigkills_leave_the_bytes_of_an_uninterrupted_run(collection: Path, tmp_path: Path) -> None:
-    golden, killed = tmp_path / "golden", tmp_path / "killed"
-    process = start(collection, golden)
-    assert process.wait(120) == 0
-    seed = int(os.environ.get("KILL_SEED", random.randrange(10**6)))
-    moment = random.Random(seed)
-    for _ in range(5):
-        process = start(collection, killed)
-        goal = markers(killed) + moment.randrange(2)
-        while markers(killed) < goal and process.poll() is None:
-            time.sleep(0.002)
-        time.sleep(moment.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        process.wait(30)
-    assert markers(killed) < SHARDS, "every kill came too late to prove anything"
-    process = start(collection, killed)
-    assert process.wait(120) == 0, (tmp_path / "stderr.txt").read_text()
-    expected, found = contents(golden), contents(killed)
-    assert sorted(found) == sorted(expected), f"KILL_SEED={seed}"
-    assert [name for name in expected if found[name] != expected[name]] == [], f"KILL_SEED={seed}"
-    assert read((killed / "latest").resolve(), "images")["image_id"].to_pylist() == list(range(60))
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -1,2 +1,9 @@
-"""Faults on purpose. `runner.py` is the program with a decoder that does what a picture's comment says; `pictures.py` makes
-such pictures; `watched` in `conftest.py` runs it all under the watching process."""
+"""Faults on purpose, for any test to use.
+
+- `watched.py`, `runner.py`: the watched program with a decoder that crashes or hangs on pictures that say so in a comment.
+- `disk.py`: a disk that fails at the n-th operation; `everywhere.py`: whole runs on such a disk, forked for speed.
+- `sigkills.py`: runs killed at random moments; `limited.py`: a run under a limit of the system.
+- `fuzz_decoding.py`: anything at all into the decoding path.
+
+A model that runs out of memory above a size is in tests/test_predict.py.
+"""

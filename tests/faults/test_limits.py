@@ -32,6 +32,7 @@ def test_files_may_not_grow_is_out_of_space(tmp_path: Path) -> None:
     assert "12 images with one row each" in verify_text(tmp_path / "latest")
 
 
+@pytest.mark.faults
 def test_open_files_do_not_add_up(tmp_path: Path) -> None:
     """1,200 files with 64 descriptors, of which the libraries hold some."""
     folder = tmp_path / "images"
@@ -44,6 +45,7 @@ def test_open_files_do_not_add_up(tmp_path: Path) -> None:
     assert set(read((tmp_path / "out" / "latest").resolve(), "images")["status"].to_pylist()) == {"ok"}
 
 
+@pytest.mark.faults
 def test_an_image_larger_than_the_address_space_costs_no_other(tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
@@ -70,6 +72,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(mounted)], check=True)
 
 
+@pytest.mark.faults
 def test_a_disk_of_64_kb(small_disk: Path, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     shutil.copytree(SAMPLES, folder, ignore=shutil.ignore_patterns("*.json"))

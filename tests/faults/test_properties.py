@@ -85,14 +85,14 @@ def dead_disk(name: str) -> None:
     raise OSError(errno.EIO, "Input/output error")
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(collection=COLLECTIONS, at=st.integers(1, 90), **RUNS)
 def test_one_row_each_and_the_same_bytes(collection: dict, batch: int, shard: int, workers: tuple, at: int) -> None:
     check(collection, batch, shard, workers, at)
 
 
 @pytest.mark.faults
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(collection=COLLECTIONS, at=st.integers(1, 150), **RUNS)
 def test_one_row_each_and_the_same_bytes_at_length(
     collection: dict, batch: int, shard: int, workers: tuple, at: int

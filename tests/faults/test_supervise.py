@@ -59,7 +59,7 @@ def runner_of(process: "subprocess.Popen[str]", then: Callable[[], bool] = lambd
     raise AssertionError(process.communicate())
 
 
-@pytest.mark.parametrize("fault", ["segv", "kill"])
+@pytest.mark.parametrize("fault", ["segv", pytest.param("kill", marks=pytest.mark.faults)])
 def test_only_the_culprit_is_lost(fault: str, watched: Watched, photos: Path, tmp_path: Path) -> None:
     harmful(photos, fault)
     process = watched()
@@ -75,6 +75,7 @@ def test_only_the_culprit_is_lost(fault: str, watched: Watched, photos: Path, tm
     assert again.returncode == 5 and "Starting" not in said[1] and "nothing was left to do" in said[0]
 
 
+@pytest.mark.faults
 def test_a_crash_that_does_not_repeat_costs_nothing(watched: Watched, photos: Path, tmp_path: Path) -> None:
     process = watched()
     process.communicate(timeout=60)
@@ -88,6 +89,7 @@ def test_a_crash_that_does_not_repeat_costs_nothing(watched: Watched, photos: Pa
         assert rows(tmp_path, name).slice(0, len(table)).equals(table)
 
 
+@pytest.mark.faults
 def test_an_input_that_hangs_is_given_up(watched: Watched, photos: Path, tmp_path: Path) -> None:
     harmful(photos, "hang")
     process = watched("timeout=6")
@@ -97,6 +99,7 @@ def test_an_input_that_hangs_is_given_up(watched: Watched, photos: Path, tmp_pat
     assert bad == [("05a.jpg", "timeout")]
 
 
+@pytest.mark.faults
 def test_a_runner_that_never_gets_anywhere_is_not_started_for_ever(watched: Watched, tmp_path: Path) -> None:
     process = watched(FAULT_AT_LOAD="segv")
     said = process.communicate(timeout=120)
@@ -104,7 +107,10 @@ def test_a_runner_that_never_gets_anywhere_is_not_started_for_ever(watched: Watc
     assert said[1].count("Starting another") == 2
 
 
-@pytest.mark.parametrize(("fault", "sent", "code"), [("slow", signal.SIGINT, 130), ("hang", signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("fault", "sent", "code"),
+    [("slow", signal.SIGINT, 130), pytest.param("hang", signal.SIGTERM, 143, marks=pytest.mark.faults)],
+)
 def test_a_signal_ends_it_in_time_with_its_own_code(
     fault: str, sent: int, code: int, watched: Watched, photos: Path, tmp_path: Path
 ) -> None:
@@ -131,6 +137,7 @@ def test_a_runner_ends_when_nobody_watches_any_more(watched: Watched, photos: Pa
     assert set(rows(tmp_path)["status"].to_pylist()) == {"ok"}
 
 
+@pytest.mark.faults
 def test_a_stopped_runner_is_replaced(watched: Watched, photos: Path, tmp_path: Path) -> None:
     harmful(photos, "once_hang")
     process = watched("timeout=6")
