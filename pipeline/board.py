@@ -23,7 +23,7 @@ _SLOTS, _SLOT_BYTES, _HEADER_BYTES = 256, 8192, 1 << 16
 _HEAD = struct.Struct("qdd")  # number of ids (0: the slot is free), when it began, when it must be done (time.monotonic)
 _MOST_IDS = (_SLOT_BYTES - _HEAD.size) // 8
 _LENGTH = struct.Struct("q")
-_PROGRESS_AT, _DEATH_AT = 0, 8
+_PROGRESS_AT, _DEATH_AT, _RUN_AT = 0, 8, _HEADER_BYTES - 512
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Death:
     status: str  # crashed, timeout
     reason: str
     image_ids: tuple[int, ...]
+    run: str = ""  # the run folder's name: the ids are of its plan
 
 
 class Board:
@@ -90,17 +91,25 @@ class Board:
         heads = (_HEAD.unpack_from(self._memory, _HEADER_BYTES + slot * _SLOT_BYTES) for slot in range(_SLOTS))
         return max(((count, now - began) for count, began, _ in heads if count), key=lambda one: one[1], default=(0, 0.0))
 
-    def last_death(self) -> Death | None:
-        """Told once."""
+    def begin(self, run: str) -> Death | None:
+        """What follows is of this run. How the runner before died, if that was at this run: told once."""
+        name = os.fsencode(run)[:500]
+        self._memory[_RUN_AT : _RUN_AT + 512] = _LENGTH.pack(len(name)) + name.ljust(512 - _LENGTH.size, b"\0")
         (length,) = _LENGTH.unpack_from(self._memory, _DEATH_AT)
-        if not length:
+        start = _DEATH_AT + _LENGTH.size
+        said = json.loads(self._memory[start : start + length]) if length else {}
+        if said.get("run") != self.run:
             return None
         _LENGTH.pack_into(self._memory, _DEATH_AT, 0)
-        start = _DEATH_AT + _LENGTH.size
-        said = json.loads(self._memory[start : start + length])
-        return Death(said["status"], said["reason"], tuple(said["image_ids"]))
+        return Death(said["status"], said["reason"], tuple(said["image_ids"]), said["run"])
 
     # --- the watcher's side
+
+    @property
+    def run(self) -> str:
+        (length,) = _LENGTH.unpack_from(self._memory, _RUN_AT)
+        start = _RUN_AT + _LENGTH.size
+        return os.fsdecode(self._memory[start : start + length])
 
     @property
     def progress(self) -> int:
@@ -120,7 +129,7 @@ class Board:
     def tell(self, death: Death) -> None:
         """For the next runner; what the dead one had in hand is forgotten."""
         said = json.dumps(asdict(death)).encode()
-        if len(said) > _HEADER_BYTES - _DEATH_AT - _LENGTH.size:
+        if len(said) > _RUN_AT - _DEATH_AT - _LENGTH.size:
             said = json.dumps(asdict(death) | {"image_ids": death.image_ids[:2000]}).encode()
         self.clear()
         start = _DEATH_AT + _LENGTH.size

@@ -73,7 +73,7 @@ def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], pla
     suspects = Suspects(folder)
     if settings.retry == "errors" and not board.progress:
         suspects.forgive()
-    suspects.learn(board.last_death(), board)
+    suspects.learn(board.begin(folder.path.name), board)
     predictor = load_predictor(settings, parts, plan.n_images, first.entries, suspects.given_up)
     sha256 = predictor.loader.model.weights_sha256
     suspects.try_each(plan, predictor)

@@ -22,9 +22,9 @@ _FRUITLESS = 3  # deaths one after the other with nothing reached in between
 _GRACE_S = 30  # between a signal and the end: Slurm's default
 _GRACE_ALONE_S = 5
 _TICK_S = 0.5
-
-
-RUNNER = (sys.executable, "-P", "-m", "pipeline")
+# This very package, whatever lies in the current folder; at the path's end, where it shadows nothing.
+_PROGRAM = "import sys; sys.path.append({!r}); from pipeline.cli import main; sys.exit(main())"
+RUNNER = (sys.executable, "-P", "-c", _PROGRAM.format(str(Path(__file__).parent.parent)))
 
 
 def supervise(arguments: Sequence[str], program: Sequence[str] = RUNNER) -> int:
@@ -46,19 +46,16 @@ def supervise(arguments: Sequence[str], program: Sequence[str] = RUNNER) -> int:
                     f"{death.reason}, for the {_FRUITLESS}rd time without getting any further. Committed shards are intact."
                 )
                 return 1
-            held = len(death.image_ids)
-            _say(
-                f"{death.reason}, with {held} inputs in hand. Starting another"
-                + (", which tries each alone." if held else ".")
-            )
+            then = "which tries each alone" if death.image_ids else "which goes on"
+            _say(f"{death.reason}, with {len(death.image_ids)} inputs in hand. Starting another, {then}.")
             board.tell(death)
 
 
 def _death(code: int, hung: tuple[int, ...], board: Board) -> Death:
     if hung:
-        return Death("timeout", "The runner took longer than timeout= allows", hung)
+        return Death("timeout", "The runner took longer than timeout= allows", hung, board.run)
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    return Death("crashed", f"The runner died of {name}", board.in_hand())
+    return Death("crashed", f"The runner died of {name}", board.in_hand(), board.run)
 
 
 class Watch:
@@ -75,8 +72,7 @@ class Watch:
     def one_runner(self) -> tuple[int, tuple[int, ...]]:
         """(exit code, the inputs at which it hung and was killed for)."""
         read_end, write_end = os.pipe()
-        paths = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        own = {VARIABLE: str(self.path), LIFELINE: str(read_end), "PYTHONPATH": os.pathsep.join(paths)}
+        own = {VARIABLE: str(self.path), LIFELINE: str(read_end)}
         self._runner = runner = subprocess.Popen(self.command, env=os.environ | own, pass_fds=[read_end])
         os.close(read_end)
         try:

@@ -56,16 +56,18 @@ def test_a_death_is_told_once_and_forgets_what_was_in_hand() -> None:
     with Board.created() as (watcher, path):
         dead = Board(path)
         dead.at([5, 6], 9).__enter__()
-        death = Death("crashed", "The runner died of SIGSEGV \udcff", watcher.in_hand())
+        dead.begin("detect-\udcff")
+        death = Death("crashed", "The runner died of SIGSEGV", watcher.in_hand(), watcher.run)
         watcher.tell(death)
         runner = Board(path)
-        assert runner.in_hand() == () and runner.last_death() == death and runner.last_death() is None
+        assert runner.in_hand() == () and runner.begin("another run of a sweep") is None
+        assert runner.begin("detect-\udcff") == death and runner.begin("detect-\udcff") is None
 
 
 def test_a_death_with_very_many_inputs() -> None:
     with Board.created() as (watcher, path):
         watcher.tell(Death("crashed", "died", tuple(range(10**6, 10**6 + 50_000))))
-        told = Board(path).last_death()
+        told = Board(path).begin("")
         assert told is not None and told.image_ids == tuple(range(10**6, 10**6 + 2000))
 
 
