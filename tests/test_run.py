@@ -135,7 +135,7 @@ def test_the_files_open_as_they_are_in_pandas_duckdb_and_polars(annotate: Callab
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
-    text = run(settings_for("dry_run=true", f"output={tmp_path / 'out'}", "shard_size=5"))
+    text = run(settings_for("dry_run=true", f"output={tmp_path / 'out'}", "shard_size=5")).text
     assert not (tmp_path / "out").exists()
     for expected in (
         "12",
@@ -149,7 +149,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_dry_run_needs_no_weights_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.hub.download_url_to_file", lambda *a: pytest.fail("something was downloaded"))
-    text = run(settings_for("dry_run=true", f"input={SAMPLES}", f"output={tmp_path}", "classes=[dog,Traffic Light]"))
+    text = run(settings_for("dry_run=true", f"input={SAMPLES}", f"output={tmp_path}", "classes=[dog,Traffic Light]")).text
     assert "fasterrcnn_resnet50_fpn_v2" in text
     assert "2 of 80: traffic light, dog" in text
 

@@ -221,7 +221,7 @@ def test_what_cannot_be_put_together_is_refused_before_any_weights_are_loaded(
 
 
 def test_dry_run_says_what_the_model_will_be_shown(tmp_path: Path) -> None:
-    text = run(settings_for("dry_run=true", f"output={tmp_path}", "tiles.size=640", "tiles.overlap=0.25", "flip=true"))
+    text = run(settings_for("dry_run=true", f"output={tmp_path}", "tiles.size=640", "tiles.overlap=0.25", "flip=true")).text
     assert "the whole image, tiles of 640 x 640 pixels that overlap by 25%, mirror images" in text
 
 
