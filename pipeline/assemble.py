@@ -9,7 +9,7 @@ from pipeline.errors import ConfigError
 from pipeline.filters import Filters, score_thresholds
 from pipeline.forward import Forward
 from pipeline.gpu_jpeg import decode_on_gpu
-from pipeline.loading import Loader
+from pipeline.loading import Guard, Loader
 from pipeline.models import model_format
 from pipeline.parts import build
 from pipeline.predict import Predictor
@@ -115,7 +115,7 @@ def load_predictor(
 def load_reference(settings: Settings, parts: Parts, loader: Loader) -> Predictor:
     """The model once more, in fp32, for the inputs of the other one's loader."""
     engine = Forward(parts.engine.device, "fp32")
-    return _predictor(settings, parts, engine, engine.prepare(parts.format.load()), loader.batch_size, loader.given_up)
+    return _predictor(settings, parts, engine, engine.prepare(parts.format.load()), loader.batch_size, loader.guard.given_up)
 
 
 def _predictor(
@@ -130,8 +130,6 @@ def _predictor(
         parts.views,
         upload=engine.uploader(),
         overlap=engine.device != "cpu",
-        timeout=settings.timeout,
-        given_up=given_up,
-        board=Board.here(),
+        guard=Guard(settings.timeout, given_up, Board.here()),
     )
     return Predictor(loader, engine, parts.task, parts.filters.apply)

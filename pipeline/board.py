@@ -58,7 +58,11 @@ class Board:
     @contextmanager
     def created(cls) -> Iterator[tuple["Board", Path]]:
         with tempfile.NamedTemporaryFile(prefix="visionbatch-") as file:
-            file.truncate(_HEADER_BYTES + _SLOTS * _SLOT_BYTES)
+            size = _HEADER_BYTES + _SLOTS * _SLOT_BYTES
+            if hasattr(os, "posix_fallocate"):  # room now: a full disk would else kill whoever writes first
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
             yield cls(Path(file.name)), Path(file.name)
 
     # --- the runner's side
@@ -66,9 +70,12 @@ class Board:
     @contextmanager
     def at(self, image_ids: Sequence[int], seconds: float) -> Iterator[None]:
         """This thread has these inputs in hand, of which it is done in so many seconds, or hangs. Beyond a thousand they are
-        not all written."""
+        not all written; nor are those of a thread for which no slot is left."""
         with self._lock:
-            slot = self._free.pop()
+            slot = self._free.pop() if self._free else None
+        if slot is None:
+            yield
+            return
         where = _HEADER_BYTES + slot * _SLOT_BYTES
         ids = image_ids[:_MOST_IDS]
         struct.pack_into(f"{len(ids)}q", self._memory, where + _HEAD.size, *ids)

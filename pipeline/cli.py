@@ -41,7 +41,12 @@ def entry() -> int:
     """The program: what computes for long runs in a process that is watched."""
     arguments = sys.argv[1:]
     watched = arguments[:1] in (["run"], ["sweep"]) and not {"-h", "--help"} & set(arguments)
-    return supervise(arguments) if watched and VARIABLE not in os.environ else main(arguments)
+    if not watched or VARIABLE in os.environ:
+        return main(arguments)
+    try:
+        return supervise(arguments)
+    except OSError as error:
+        return _fail(f"{error}: no runner could be started. TMPDIR= names another folder for temporary files.", 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,7 +144,7 @@ def _verify(arguments: list[str]) -> None:
     from pathlib import Path
 
     from pipeline.overrides import split_arguments
-    from pipeline.verify import verify_text
+    from pipeline.review.verify import verify_text
 
     given = dict(word.partition("=")[::2] for word in split_arguments(arguments))
     if set(given) - {"run"}:
@@ -165,9 +170,8 @@ def _hydra(arguments: list[str], action: "Action", sweep: bool = False) -> None:
         except Exception as error:
             if not sweep or not isinstance(error, PipelineError):
                 raise _Carried(error) from error
-            (incomplete if isinstance(error, BadImages) else refused).append(
-                error
-            )  # the other combinations are not to blame
+            ended = incomplete if isinstance(error, BadImages) else refused
+            ended.append(error)  # the other combinations are not to blame
             _fail(str(error), error.exit_code)
 
     program, sys.argv = sys.argv, ["visionbatch", *(["--multirun"] if sweep else []), *overrides]

@@ -4,7 +4,8 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from queue import Full, Queue
 from threading import Event, Thread
@@ -27,6 +28,20 @@ _TURN = 16  # images a decoding thread has to do in its turn
 _MOST_IN_TURN = 128  # images of all threads: their inputs wait in memory, for a large detector 13 MB each
 
 
+@dataclass(frozen=True)
+class Guard:
+    """Against inputs that hang or kill a process. `timeout`: seconds for one to be read and decoded, or the process hangs,
+    as who watches the `board` will see. `given_up`: by image_id, inputs that are not to be touched."""
+
+    timeout: float = math.inf
+    given_up: Mapping[int, GivenUp] = field(default_factory=dict)
+    board: Board = field(default_factory=Board)
+
+    def at(self, items: Sequence[Item]) -> AbstractContextManager[None]:
+        """This thread reads and decodes these."""
+        return self.board.at([item.image_id for item in items], self.timeout * len(items))
+
+
 class Loader:
     """Reads each header first, groups the images by the shapes that their views will have in a batch, then decodes group by
     group. `views` says what the model is shown of an image; by default the image and nothing else.
@@ -45,20 +60,16 @@ class Loader:
         views: Views | None = None,
         upload: Upload | None = None,
         overlap: bool = True,
-        timeout: float = math.inf,
-        given_up: Mapping[int, GivenUp] | None = None,
-        board: Board | None = None,
+        guard: "Guard | None" = None,
     ) -> None:
         """`upload` brings a batch's inputs to the device. `overlap`: decode and upload ahead of a forward pass that runs on
         another device. Where both run on the same cores they take turns, each with all of them: side by side, each
-        would wait for the other's threads (measured on two cores, MobileNetV3: 66 images/s side by side, 77 in turns).
-        `timeout`: seconds for an input to be read and decoded, or this process hangs, as who watches the `board` will see.
-        `given_up`: by image_id, inputs that are not to be touched."""
+        would wait for the other's threads (measured on two cores, MobileNetV3: 66 images/s side by side, 77 in turns)."""
         self.source, self.model, self.views = source, model, views or Views()
         self.batch_size, self.max_pixels = min(batch_size, model.max_batch or batch_size), max_pixels
         self.workers = workers or min(_MOST_WORKERS, available_cores())
         self.upload, self.overlap = upload, overlap
-        self.timeout, self.given_up, self.board = timeout, given_up or {}, board or Board()
+        self.guard = guard or Guard()
         self.timer = StageTimer()
 
     def batches(self, shards: Iterable[Shard]) -> Generator[Batch, None, None]:
@@ -124,11 +135,11 @@ class Loader:
 
     def _read_headers(self, items: Sequence[Item]) -> None:
         for item in items:
-            if verdict := self.given_up.get(item.image_id):
+            if verdict := self.guard.given_up.get(item.image_id):
                 item.fail(verdict.status, verdict.error)
                 continue
             try:
-                with self.timer.stage("read"), self.board.at([item.image_id], self.timeout):
+                with self.timer.stage("read"), self.guard.at([item]):
                     item.size_hw = self.source.size_hw(_planned(item), self.max_pixels)
                 item.views = self.views.of(item.size_hw)
             except (InputError, OSError) as error:
@@ -136,7 +147,7 @@ class Loader:
 
     def load(self, items: Sequence[Item]) -> None:
         """Read, decode and transform inputs that belong together and whose headers are known."""
-        with self.board.at([item.image_id for item in items], self.timeout * len(items)):
+        with self.guard.at(items):
             self._load(items)
 
     def _load(self, items: Sequence[Item]) -> None:
@@ -154,7 +165,7 @@ class Loader:
                     item.pixels = None
 
     def _make_late(self, look: tuple[Item, int]) -> None:
-        with self.board.at([look[0].image_id], self.timeout):
+        with self.guard.at([look[0]]):
             self._make_input(look)
 
     def _make_input(self, look: tuple[Item, int]) -> None:

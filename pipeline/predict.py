@@ -74,7 +74,7 @@ class Predictor:
             return [pair for at in range(0, len(inputs), most) for pair in self._forward(inputs[at : at + most])]
         error: Exception | None = None
         try:
-            with self.loader.board.at([one.item.image_id for one in inputs], _FORWARD_S):
+            with self.loader.guard.board.at([one.item.image_id for one in inputs], _FORWARD_S):
                 outputs = self.engine.forward([one.pixels for one in inputs], [one.size_hw for one in inputs])
             self._a_forward_succeeded = True
             return _finite(inputs, outputs)

@@ -126,7 +126,7 @@ class ShardWriter:
         if complete:
             spent = self.timer.since_last()
             self.runner.folder.append_line("timing.jsonl", {"shard": shard.shard_id, "images": len(shard), **spent})
-            self.predictor.loader.board.advance()
+            self.predictor.loader.guard.board.advance()
             log.debug("shard %d committed, %d images", shard.shard_id, len(shard))
 
     def _open(self, shard: Shard) -> None:
@@ -145,7 +145,7 @@ class ShardWriter:
         loader, shard = self.predictor.loader, self._shard
         assert shard is not None, "pictures are made while a shard is open"  # noqa: S101
         at = self._place[key]
-        with loader.board.at([shard.first_image_id + at], loader.timeout):
+        with loader.guard.board.at([shard.first_image_id + at], loader.guard.timeout):
             (pixels,) = loader.source.read([shard.entries[at]], loader.max_pixels, lambda stage: nullcontext())
         if not isinstance(pixels, torch.Tensor):
             raise pixels

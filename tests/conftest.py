@@ -115,3 +115,17 @@ def mixed_images(tmp_path: Path) -> Path:
         name = f"{'sub/' if i % 3 == 2 else ''}{i}.{'png' if i % 2 else 'jpg'}"
         picture(width, height, seed=i).save(folder / name, quality=95)
     return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Twelve pictures of two sizes, 00.jpg to 11.jpg, as `photo` makes them."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(12):
+        photo(i).save(folder / f"{i:02d}.jpg")
+    return folder
+
+
+def photo(number: int) -> Image.Image:
+    return picture(160, 120 if number % 3 else 200, seed=number)

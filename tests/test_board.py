@@ -1,6 +1,7 @@
 """What a run's threads have in hand can be read from outside."""
 
 import time
+from contextlib import ExitStack
 from threading import Barrier, Thread
 
 import pytest
@@ -50,6 +51,15 @@ def test_more_inputs_than_a_slot_has_room_for() -> None:
     board = Board()
     with board.at(range(5000), 9):  # type: ignore[arg-type]
         assert len(board.in_hand()) == 1021
+
+
+def test_more_threads_than_slots_work_all_the_same() -> None:
+    board = Board()
+    with ExitStack() as stack:
+        for number in range(300):
+            stack.enter_context(board.at([number], 9))
+        assert len(board.in_hand()) == 256
+    assert board.in_hand() == () and len(board._free) == 256
 
 
 def test_a_death_is_told_once_and_forgets_what_was_in_hand() -> None:

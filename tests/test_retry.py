@@ -9,28 +9,23 @@ import pytest
 from pipeline.commit import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.predict import Predictor
-from pipeline.verify import verify_text
-from tests.conftest import picture, read, settings_for
+from pipeline.review.verify import verify_text
+from tests.conftest import photo, read, settings_for
 
 BROKEN = ("03.jpg", "04.jpg", "10.jpg")
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """Twelve pictures, three of them cut."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for i in range(12):
-        picture(160, 120 if i % 2 else 200, seed=i).save(folder / f"{i:02d}.jpg")
+def photos(photos: Path) -> Path:
+    """Three of them cut."""
     for name in BROKEN:
-        (folder / name).write_bytes((folder / name).read_bytes()[:800])
-    return folder
+        (photos / name).write_bytes((photos / name).read_bytes()[:800])
+    return photos
 
 
 def mend(photos: Path, *names: str) -> None:
     for name in names:
-        i = int(name[:2])
-        picture(160, 120 if i % 2 else 200, seed=i).save(photos / name)
+        photo(int(name[:2])).save(photos / name)
 
 
 def others(rows: pa.Table) -> list[dict]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.verify import verify_text
+from pipeline.review.verify import verify_text
 from tests.conftest import REPOSITORY, SAMPLES, picture, read
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
 from pipeline.keys import key_of
+from pipeline.review.verify import verify_text
 from pipeline.run import run
-from pipeline.verify import verify_text
 from tests.conftest import picture, read, settings_for
 from tests.faults.disk import failing
 from tests.faults.everywhere import contents, differing

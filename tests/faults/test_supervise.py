@@ -16,16 +16,6 @@ from tests.conftest import REPOSITORY, picture, read
 Watched = Callable[..., "subprocess.Popen[str]"]
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """Twelve pictures of two sizes, and room for one with a fault."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for i in range(12):
-        picture(160, 120 if i % 3 else 200, seed=i).save(folder / f"{i:02d}.jpg")
-    return folder
-
-
 def harmful(folder: Path, fault: str, name: str = "05a.jpg") -> None:
     picture(160, 120, seed=99).save(folder / name, comment=f"fault={fault}".encode())
 

@@ -1,7 +1,6 @@
 """Is a run folder what its markers say? Reads everything a reader of the run would, and no model."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.commit import RunFolder
 from pipeline.errors import ConfigError, Damaged
 from pipeline.hashing import sha256_of
-from pipeline.plan import Plan, load_plan
+from pipeline.plan import load_plan
 from pipeline.types import Shard
 
 _MOST_TOLD = 20
@@ -26,7 +25,8 @@ def verify_text(run: Path) -> str:
             f"run={run}: expected the folder of a run, with plan/ and _committed/ in it. Say run=outputs/latest."
         )
     plan = load_plan(folder)
-    found = list(_stray(folder, plan))
+    strays = folder.committed() - set(range(plan.n_shards))
+    found = [f"_committed/{shard_id:05d}.json: the plan has no such shard" for shard_id in sorted(strays)]
     images = predictions = 0
     for shard_id in sorted(folder.committed() & set(range(plan.n_shards))):
         try:
@@ -42,8 +42,8 @@ def verify_text(run: Path) -> str:
             f"{folder.markers} and run again: they are computed anew."
         )
     complete = len(folder.committed())
-    left = "" if complete == plan.n_shards else f"; {plan.n_shards - complete:,} shards are still to come"
-    held = f"{complete:,} shards, {images:,} images with one row each, {predictions:,} predictions"
+    left = "" if complete == plan.n_shards else f"; {plan.n_shards - complete:,} of {plan.n_shards:,} shards are to come"
+    held = f"shards: {complete:,}, {images:,} images with one row each, {predictions:,} predictions"
     return f"{run}: {held}: all as committed{left}."
 
 
@@ -80,9 +80,3 @@ def _check_part(path: Path, name: str, said: dict[str, Any]) -> None:
         raise _Wrong(f"{name} has {path.stat().st_size} bytes; committed were {said['bytes']}")
     if sha256_of(path) != said["sha256"]:
         raise _Wrong(f"{name} is not what was committed: its SHA-256 differs")
-
-
-def _stray(folder: RunFolder, plan: Plan) -> Iterator[str]:
-    """Markers and parts that belong to no shard of the plan."""
-    for shard_id in sorted(folder.committed() - set(range(plan.n_shards))):
-        yield f"_committed/{shard_id:05d}.json: the plan has no such shard"

@@ -10,7 +10,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.errors import ConfigError, Damaged
 from pipeline.hashing import sha256_of
-from pipeline.verify import verify_text
+from pipeline.review.verify import verify_text
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ def flip(path: Path) -> None:
 
 def test_a_whole_run_and_one_that_is_not_complete(run: Path) -> None:
     said = verify_text(run)
-    assert "3 shards, 12 images with one row each" in said and "still to come" not in said
+    assert "shards: 3, 12 images with one row each" in said and "to come" not in said
     (run / "_committed" / "00002.json").unlink()
-    assert "2 shards, 10 images" in verify_text(run) and "1 shards are still to come" in verify_text(run)
+    assert "shards: 2, 10 images" in verify_text(run) and "1 of 3 shards are to come" in verify_text(run)
 
 
 @pytest.mark.parametrize(

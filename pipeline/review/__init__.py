@@ -1,0 +1,1 @@
+"""Verbs that only read finished runs: no model, no GPU."""
