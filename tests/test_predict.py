@@ -1,12 +1,11 @@
 """The model at work: memory that is too short for a batch, once and from then on."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.filters import Filters, score_thresholds
 from pipeline.loading import Loader
@@ -15,24 +14,9 @@ from pipeline.predict import Predictor
 from pipeline.source.folder import Folder
 from pipeline.types import Model, Shard, Status
 from tests.conftest import settings_for, spec_of
+from tests.faults.tight import Tight
 
 SPEC = spec_of("__background__", "dog")
-
-
-class Tight:
-    """An engine with room for `room` values of inputs at once."""
-
-    device, precision, exact = "cpu", "fp32", True
-
-    def __init__(self, room: int) -> None:
-        self.room, self.sizes = room, []
-
-    def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:
-        self.sizes.append(len(inputs))
-        if sum(one.numel() for one in inputs) > self.room:
-            raise torch.OutOfMemoryError("no room")
-        nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long), "scores": torch.zeros(0)}
-        return [dict(nothing) for _ in inputs]
 
 
 def predict(folder: Path, engine: Tight, batch_size: int, side: int = 8) -> dict[str, Status]:

@@ -1,6 +1,7 @@
 """What a run says when something beside an image is wrong."""
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -150,3 +151,9 @@ def test_an_input_that_is_lost_on_the_way_stops_the_run(
     monkeypatch.setattr(Predictor, "answered", forgetful)
     with pytest.raises(PipelineError, match="2 inputs came out of a shard of more"):
         annotate("model=codes", YARD, "batch_size=3")
+
+
+def test_no_port_is_opened_and_nothing_is_fetched(annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    for call in ("bind", "listen", "connect"):
+        monkeypatch.setattr(socket.socket, call, lambda *_, call=call: pytest.fail(f"a socket was asked to {call}"))
+    assert len(read(annotate("model=codes", YARD), "images")) == 3

@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from pipeline.review.verify import verify_text
 from tests.conftest import REPOSITORY, SAMPLES, picture, read
+from tests.own_files import CLASSIFIER, Classifier, save
 
 
 def limited(limit: str, number: int, output: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
-    words = [sys.executable, "-m", "tests.faults.limited", limit, str(number), "run", "model=codes", f"output={output}"]
-    return subprocess.run([*words, *settings], check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    words = [sys.executable, "-m", "tests.faults.limited", limit, str(number), "run", f"output={output}", *settings]
+    words += [] if any(one.startswith("model=") for one in settings) else ["model=codes"]
+    return subprocess.run(words, check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
 
 
 def unlimited(output: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
@@ -34,15 +37,19 @@ def test_files_may_not_grow_is_out_of_space(tmp_path: Path) -> None:
 
 @pytest.mark.faults
 def test_open_files_do_not_add_up(tmp_path: Path) -> None:
-    """1,200 files with 64 descriptors, of which the libraries hold some."""
+    """10,000 files with 64 descriptors, of which the libraries hold some."""
     folder = tmp_path / "images"
     folder.mkdir()
-    picture(40, 30).save(folder / "0000.jpg")
-    for i in range(1, 1200):
-        os.link(folder / "0000.jpg", folder / f"{i:04d}.jpg")
-    done = limited("NOFILE", 64, tmp_path / "out", f"input={folder}", "overlays=false")
+    picture(40, 30).save(folder / "00000.jpg")
+    model = save(Classifier(), "torchscript", tmp_path, torch.zeros(2, 3, 224, 224), {0: "batch"})
+    for i in range(1, 10_000):
+        os.link(folder / "00000.jpg", folder / f"{i:05d}.jpg")
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\ne\n")
+    own = ("task=classify", "model=torchscript", f"weights={model}", CLASSIFIER, "trust_code=true")
+    settings = (*own, f"categories={tmp_path / 'names.txt'}", f"input={folder}", "overlays=false")
+    done = limited("NOFILE", 64, tmp_path / "out", *settings)
     assert done.returncode == 0, done.stderr
-    assert set(read((tmp_path / "out" / "latest").resolve(), "images")["status"].to_pylist()) == {"ok"}
+    assert read((tmp_path / "out" / "latest").resolve(), "images")["status"].to_pylist() == ["ok"] * 10_000
 
 
 @pytest.mark.faults
