@@ -2,8 +2,6 @@
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torchvision.ops import nms
 
 
 def boxes_of(rows: pa.Table) -> np.ndarray:
@@ -18,6 +16,9 @@ def area_xyxy(boxes_xyxy: np.ndarray) -> np.ndarray:
 
 def keep_by_nms(boxes_xyxy: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou: float) -> np.ndarray:
     """(N,) bool: greedy non-maximum suppression within each group; a box goes when a kept one overlaps it by > `iou`."""
+    import torch
+    from torchvision.ops import nms
+
     keep = np.zeros(len(scores), dtype=bool)
     order = np.argsort(groups, kind="stable")
     # np.array copies: Arrow's buffers are read-only and torch warns about those

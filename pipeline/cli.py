@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -30,11 +32,17 @@ USAGE = """usage: visionbatch VERB key=value ...
   sweep   one run per combination of comma-separated values
   inspect what a model sees, costs and was measured to be: inspect task=detect model=NAME classes=[dog]
   bench   how fast this machine is at it, beside plain loops and what its hardware allows: bench task=classify
-  verify  whether a run folder holds what was committed: verify run=outputs/latest
   models  the catalogue as a table: models task=segment sort=accuracy (or gflops, params, size, name)
 
-visionbatch run --help lists the settings. Example: visionbatch run task=detect input=~/photos
+Of a finished run, without its model:
+
+  export   into another program's format: export run=outputs/latest to=coco
+  refilter with a stricter filter, as a run of its own: refilter run=outputs/latest min_score=0.7
+  verify   whether the folder holds what was committed: verify run=outputs/latest
+
+visionbatch VERB --help lists the settings. Example: visionbatch run task=detect input=~/photos
 """
+REVIEW = ("export", "refilter", "verify")  # modules below review/
 
 
 def entry() -> int:
@@ -88,13 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(given: list[str]) -> int:
-    verbs: dict[str, Callable[[list[str]], None]] = {
+    verbs: dict[str, Callable[[list[str]], None]] = {verb: partial(_review, verb) for verb in REVIEW} | {
         "run": _run,
         "sweep": _sweep,
         "inspect": _inspect,
         "models": _models,
         "bench": _bench,
-        "verify": _verify,
     }
     if not given or given[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
@@ -102,7 +109,7 @@ def _dispatch(given: list[str]) -> int:
     if given[0] not in verbs:
         raise ConfigError(f"unknown verb {given[0]!r}.{nearest(given[0], verbs)}\n\n{USAGE}")
     if any(argument in ("-h", "--help") for argument in given[1:]):
-        print((resource("conf") / "config.yaml").read_text())
+        print(_help(given[0]))
         return 0
     verbs[given[0]](given[1:])
     return 0
@@ -140,16 +147,21 @@ def _models(arguments: list[str]) -> None:
     print(catalogue_text(given.get("task"), given.get("sort", "accuracy")))
 
 
-def _verify(arguments: list[str]) -> None:
-    from pathlib import Path
+def _review(verb: str, arguments: list[str]) -> None:
+    """A verb that reads finished runs: the module of its name below `review/`."""
+    from pipeline.options import read_options
 
-    from pipeline.overrides import split_arguments
-    from pipeline.review.verify import verify_text
+    module = import_module(f"pipeline.review.{verb}")
+    print(module.review(read_options(verb, arguments, module.Options)), flush=True)
 
-    given = dict(word.partition("=")[::2] for word in split_arguments(arguments))
-    if set(given) - {"run"}:
-        raise ConfigError(f"verify takes run=DIR, not {', '.join(sorted(set(given) - {'run'}))}.")
-    print(verify_text(Path(given.get("run") or "outputs/latest").expanduser()))
+
+def _help(verb: str) -> str:
+    from pipeline.options import options_text
+
+    if verb not in REVIEW:
+        return (resource("conf") / "config.yaml").read_text()
+    module = import_module(f"pipeline.review.{verb}")
+    return f"{module.__doc__}\n\n{options_text(module.Options)}\n"
 
 
 def _hydra(arguments: list[str], action: "Action", sweep: bool = False) -> None:

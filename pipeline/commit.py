@@ -145,6 +145,30 @@ class RunFolder:
                     path.unlink()
 
 
+@contextmanager
+def published_folder(target: Path, replace: bool) -> Iterator[Path]:
+    """An empty folder to write in, which becomes `target` when all went well; else `target` stays as it was. Raises
+    ConfigError where there is something that is not to be replaced."""
+    if not replace and target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"output={target}: there is something already. Name a folder that does not exist, or is empty.")
+    stage = target.with_name(f".{target.name}-{os.getpid()}")
+    shutil.rmtree(stage, ignore_errors=True)
+    try:
+        stage.mkdir(parents=True)
+        yield stage
+        for path in (stage, *stage.rglob("*")):
+            if not path.is_symlink():
+                _flush(path)
+        before = target.with_name(f".{target.name}-{os.getpid()}-before")
+        if target.exists():
+            target.replace(before)
+        stage.replace(target)
+        _flush(target.parent)
+        shutil.rmtree(before, ignore_errors=True)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
 def _describe(part: Path) -> dict[str, Any]:
     """Reopened, so that a part that cannot be read is found before it is published."""
     with pq.ParquetFile(part) as file:

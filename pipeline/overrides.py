@@ -67,7 +67,7 @@ def _mappings() -> set[str]:
 def _check_key(name: str, below: str) -> None:
     """`below` is what follows the first dot; of keys that have a list of their own below them it must be in it."""
     config: Any = OmegaConf.load(resource("conf") / "config.yaml")
-    groups = {path.name for path in resource("conf").iterdir() if path.is_dir()} - {"format"}
+    groups = {path.name for path in resource("conf").iterdir() if path.is_dir()} - {"format", "exporter"}
     known = (set(map(str, config)) | groups | _HYDRA_KEYS) - {"defaults"}
     if name not in known:
         raise ConfigError(f"unknown setting {name!r}.{nearest(name, known)} Known: {', '.join(sorted(known))}.")

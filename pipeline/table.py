@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.types import IMAGES_SCHEMA, SCHEMA_VERSION, Item, Outputs, Status
@@ -39,6 +38,8 @@ def detection_columns(
     """The common columns and the four of the box, best score first within an image; and the order they were put in, for
     what else belongs to each detection. `outputs[i]`: boxes (N, 4) xyxy in pixels of the upright original, labels (N,),
     scores (N,)."""
+    import torch
+
     counts = [len(one["scores"]) for one in outputs]
     scores = torch.cat([one["scores"] for one in outputs]).numpy().astype(np.float32)
     class_ids = torch.cat([one["labels"] for one in outputs]).numpy()
@@ -50,7 +51,12 @@ def detection_columns(
 
 def categories_of(schema: pa.Schema) -> tuple[str, ...]:
     """The class names in a schema's metadata; index = class id."""
-    return tuple(json.loads(schema.metadata[b"categories"]))
+    return names_of(schema, "categories")
+
+
+def names_of(schema: pa.Schema, key: str) -> tuple[str, ...]:
+    """A list of names in a schema's metadata; empty where it has none."""
+    return tuple(json.loads(schema.metadata.get(key.encode(), b"[]")))
 
 
 def carried_field(name: str, kind: pa.DataType) -> pa.Field:

@@ -1,14 +1,18 @@
 """The words of the house: contracts of the parts that configuration plugs in, and the values that pass between them."""
 
+from __future__ import annotations  # readers of finished runs need these words too, and not torch
+
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import pyarrow as pa
-from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 SCHEMA_VERSION = "1"
 
@@ -156,8 +160,8 @@ class ModelSpec:
     clip_lengths: range = range(1, 1 << 16)  # frames that its clips may have
 
 
-Output = dict[str, Tensor]  # of one image or view, on the CPU
-Outputs = list[Output]
+Output: TypeAlias = "dict[str, Tensor]"  # of one image or view, on the CPU
+Outputs: TypeAlias = "list[Output]"
 
 
 @dataclass(frozen=True)
@@ -297,6 +301,26 @@ class Sink(Protocol):
     """Consumes Arrow tables. It sees schemas, never a task's name."""
 
     def open(self, context: SinkContext) -> AbstractContextManager[SinkWriter]: ...
+
+
+@dataclass(frozen=True)
+class ExportContext:
+    """What an exporter gets."""
+
+    folder: Path  # to write below
+    predictions_schema: pa.Schema  # with the categories in its metadata
+    image_root: Path  # absolute: where the images are, as files of the export may say
+    place_image: Callable[[str, str], None]  # (key, name): puts an image into `image_folder` where the user wants that
+
+
+class Exporter(Protocol):
+    """Turns a finished run into files of another program, shard by shard in input order. It sees schemas, never a task's
+    name, and images that are ok."""
+
+    holds: frozenset[str]  # of what `exporting.contents` finds in a schema
+    image_folder: str  # below the export, where that program looks for images
+
+    def open(self, context: ExportContext) -> AbstractContextManager[SinkWriter]: ...
 
 
 class Executor(Protocol):

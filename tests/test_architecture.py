@@ -8,7 +8,7 @@ import pytest
 import pipeline
 
 PACKAGE = Path(pipeline.__file__).resolve().parent
-PLUG_INS = ("source", "task", "engine", "executor", "sink", "format")
+PLUG_INS = ("source", "task", "engine", "executor", "sink", "format", "exporter")
 LEAVES = ("boxes", "duplicates", "keys", "errors", "sniff", "jpeg")
 # Moves files by name; everything else that publishes goes through it.
 MAY_RENAME = {"pipeline.commit"}
@@ -55,6 +55,16 @@ def renames_in(source):
 
 
 IMPORTS = {module: imports_of(source, module) for module, source in MODULES.items()}
+
+
+def without_types(source):
+    """The source without what stands below `if TYPE_CHECKING:`."""
+    tree = ast.parse(source)
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
+    return ast.unparse(tree)
+
+
+RUNTIME_IMPORTS = {module: imports_of(without_types(source), module) for module, source in MODULES.items()}
 
 
 def importers_of(module):
@@ -139,6 +149,23 @@ def test_only_the_entry_point_knows_the_command_line():
 def test_only_the_command_line_starts_a_run_or_a_benchmark():
     assert importers_of("pipeline.bench.measure") == {"pipeline.cli"}
     assert importers_of("pipeline.run") == {"pipeline.cli"}
+
+
+def reached_from(module):
+    """Every module that it imports, directly or through others; not what is imported for type checkers alone."""
+    reached, waiting = set(), [module]
+    while waiting:
+        new = RUNTIME_IMPORTS.get(waiting.pop(), set()) - reached
+        reached |= new
+        waiting += new
+    return reached
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("pipeline.review.")])
+def test_what_reads_finished_runs_reaches_no_model(module):
+    models = ["models", "assemble", "predict", "run", "engine", "format", "source", "executor"]
+    beyond = tuple(f"pipeline.{one}." for one in models)
+    assert [name for name in reached_from(module) if f"{name}.".startswith(beyond)] == []
 
 
 def test_nothing_imports_the_entry_point():

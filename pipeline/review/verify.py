@@ -1,6 +1,7 @@
-"""Is a run folder what its markers say? Reads everything a reader of the run would, and no model."""
+"""Whether a run folder holds what was committed: sizes, SHA-256, row counts, and one row for each input."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,20 @@ import pyarrow.parquet as pq
 from pipeline.commit import RunFolder
 from pipeline.errors import ConfigError, Damaged
 from pipeline.hashing import sha256_of
+from pipeline.options import option, path
 from pipeline.plan import load_plan
 from pipeline.types import Shard
 
 _MOST_TOLD = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    run: Path = option(path, Path("outputs/latest"), "the run's folder")
+
+
+def review(options: Options) -> str:
+    return verify_text(options.run)
 
 
 def verify_text(run: Path) -> str:

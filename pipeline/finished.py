@@ -1,0 +1,113 @@
+"""A run as those read it who come after it: what was committed, shard by shard or as a whole. No model, no writing."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from pipeline.commit import RunFolder
+from pipeline.errors import ConfigError
+from pipeline.keys import path_of
+from pipeline.plan import Plan, load_plan
+from pipeline.table import categories_of
+from pipeline.types import Status
+
+log = logging.getLogger(__name__)
+_COLUMNS = {"boxes": "x_min", "masks": "mask_rle", "keypoints": "keypoints", "embeddings": "embedding"}
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """Readers trust markers: a part without one is not there."""
+
+    folder: RunFolder
+    record: dict[str, Any]  # run.json
+    plan: Plan
+    shard_ids: tuple[int, ...]  # with a marker, in order
+
+    @classmethod
+    def open(cls, path: Path) -> "FinishedRun":
+        """Raises ConfigError for what is no run, has no tables, or nothing committed; warns of one that is not complete."""
+        folder = RunFolder(path.resolve())  # not `latest`, which may come to point elsewhere
+        plan = load_plan(folder)
+        if not folder.markers.is_dir() or not plan.parts:
+            said = "is no folder" if not path.is_dir() else "is not the folder of a run: it has no plan/ and no _committed/"
+            raise ConfigError(f"run={path}: {said}. Say run=outputs/latest, or one of its neighbours.")
+        shard_ids = tuple(sorted(folder.committed() & set(range(plan.n_shards))))
+        if not shard_ids or not all((path / "images" / f"part-{i:05d}.parquet").is_file() for i in shard_ids):
+            raise ConfigError(
+                f"run={path}: it has no committed tables. Runs have them with the sink `parquet`, once complete."
+            )
+        if len(shard_ids) < plan.n_shards:
+            log.warning("%s is not complete: %d of %d shards.", path, len(shard_ids), plan.n_shards)
+        return cls(folder, json.loads((path / "run.json").read_text(encoding="utf-8")), plan, shard_ids)
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def task(self) -> str:
+        return str(self.record["task"])
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Index = the model's own class id."""
+        return categories_of(self.schema)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of predictions, with the metadata."""
+        return pq.read_schema(self._part("predictions", self.shard_ids[0]))
+
+    @property
+    def input(self) -> Path:
+        """The folder below which the keys of its images lead. May be gone since."""
+        given = Path(path_of(self.record["fingerprint_of"]["source"].partition(":")[2]))
+        return given.parent if given.is_file() else given
+
+    def shards(self) -> Iterator[tuple[pa.Table, pa.Table]]:
+        """(images, predictions) of each shard, in input order; predictions of an image follow one another."""
+        for shard_id in self.shard_ids:
+            yield self.table("images", shard_id), self.table("predictions", shard_id)
+
+    def table(self, kind: str, shard_id: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """`images` or `predictions` of one shard."""
+        return pq.read_table(self._part(kind, shard_id), columns=columns, partitioning=None)
+
+    def dataset(self, kind: str) -> ds.Dataset:
+        """`images` or `predictions` of all shards, to be scanned."""
+        return ds.dataset([str(self._part(kind, i)) for i in self.shard_ids], format="parquet")
+
+    def _part(self, kind: str, shard_id: int) -> Path:
+        return self.path / kind / f"part-{shard_id:05d}.parquet"
+
+
+def contents(schema: pa.Schema) -> frozenset[str]:
+    """What prediction rows of this schema say: `scores`; `boxes`, `masks`, `keypoints`, or else `labels` of whole images;
+    `embeddings`."""
+    found = {"scores"}
+    found |= {name for name, column in _COLUMNS.items() if column in schema.names}
+    return frozenset(found if found & {"boxes", "masks"} else found | {"labels"})
+
+
+def usable(images: pa.Table) -> pa.Table:
+    """Those that are ok."""
+    return images.filter(pc.equal(images["status"].cast(pa.string()), Status.OK.value))
+
+
+def by_image(images: pa.Table, predictions: pa.Table) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """(image row, its prediction rows) of a shard's tables, in input order, failed images too."""
+    rows = predictions.to_pylist()
+    at = 0
+    for image in images.to_pylist():
+        end = at + (image["n_predictions"] or 0)
+        yield image, rows[at:end]
+        at = end

@@ -1,0 +1,79 @@
+"""A finished run in another program's format: export run=outputs/latest to=coco. What the format cannot hold is said."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from pipeline import checks
+from pipeline.commit import published_folder
+from pipeline.errors import ConfigError, nearest
+from pipeline.finished import FinishedRun, contents, usable
+from pipeline.keys import path_of
+from pipeline.options import option, path, path_or_none
+from pipeline.parts import build
+from pipeline.resources import resource
+from pipeline.types import ExportContext, Exporter
+
+
+def formats() -> list[str]:
+    return sorted(file.stem for file in (resource("conf") / "exporter").glob("*.yaml"))
+
+
+@dataclass(frozen=True)
+class Options:
+    run: Path = option(path, Path("outputs/latest"), "the run's folder")
+    to: str = option(checks.some_text, help=f"the format: {', '.join(formats())}")
+    output: Path | None = option(path_or_none, None, "a new folder; RUN/exports/FORMAT unless given, made anew each time")
+    images: str = option(checks.one_of("none", "link", "copy"), "none", "the images beside it: none, link or copy")
+
+
+def review(options: Options) -> str:
+    run, exporter = FinishedRun.open(options.run), exporter_of(options.to)
+    there = contents(run.schema)
+    if not (there & exporter.holds) - {"scores"}:
+        found, held = (", ".join(sorted(one - {"scores"})) for one in (there, exporter.holds))
+        raise ConfigError(f"to={options.to} holds {held}; the run has {found}. to=jsonl holds everything.")
+    target = options.output or run.path / "exports" / options.to
+    rows = images = failed = 0
+    with (
+        published_folder(target.absolute(), replace=options.output is None) as stage,
+        exporter.open(_context(run, exporter, options.images, stage)) as writer,
+    ):
+        for shard_images, predictions in run.shards():
+            ok = usable(shard_images)
+            writer.write(ok, predictions)
+            rows, images, failed = rows + len(predictions), images + len(ok), failed + len(shard_images) - len(ok)
+    lost = sorted(there - exporter.holds)
+    said = [f"{target}: {images:,} images, {rows:,} predictions."]
+    said += [f"Not in it, because {options.to} has no place for them: {', '.join(lost)}."] if lost else []
+    said += [f"Not in it: {failed:,} images that failed; images/ in {run.path} says why."] if failed else []
+    return "\n".join(said)
+
+
+def exporter_of(name: str) -> Exporter:
+    if name not in formats():
+        raise ConfigError(f"to={name}: expected {', '.join(formats())}.{nearest(name, formats())}")
+    exporter: Exporter = build(OmegaConf.load(resource("conf") / "exporter" / f"{name}.yaml"))  # type: ignore[arg-type]
+    return exporter
+
+
+def _context(run: FinishedRun, exporter: Exporter, images: str, stage: Path) -> ExportContext:
+    if images == "none":
+        return ExportContext(stage, run.schema, run.input, lambda key, name: None)
+    put: Callable[[Path, Path], object] = os.symlink if images == "link" else shutil.copyfile
+
+    def place(key: str, name: str) -> None:
+        source = run.input / path_of(key)
+        target = stage / exporter.image_folder / path_of(name)
+        if not source.is_file():
+            raise ConfigError(
+                f"images={images}: {source} is not there any more, or no file of its own (a frame of a video)."
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        put(source, target)
+
+    return ExportContext(stage, run.schema, run.input, place)

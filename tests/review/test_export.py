@@ -1,0 +1,85 @@
+"""The verb: where exports go, what is said, what is refused. The formats have tests of their own."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.errors import ConfigError
+from pipeline.exporter.coco import Coco
+from pipeline.options import read_options
+from pipeline.review.export import Options, review
+from tests.conftest import picture
+from tests.made_runs import Row, box, made_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    images = tmp_path / "photos"
+    (images / "sub").mkdir(parents=True)
+    for name in ("a.jpg", "sub/b.jpg"):
+        picture(40, 30).save(images / name)
+    rows = [Row("a.jpg", (30, 40), [box(1, 0.5, 0, 0, 9, 9)]), Row("gone.jpg", None, status="missing", error="gone")]
+    return made_run(tmp_path / "run", [*rows, Row("sub/b.jpg", (30, 40))], input=images)
+
+
+def said(run: Path, *words: str) -> str:
+    return review(read_options("export", [f"run={run}", "to=coco", *words], Options))
+
+
+def test_it_goes_into_the_run_and_is_made_anew(run: Path) -> None:
+    text = said(run)
+    assert f"{run}/exports/coco: 2 images, 1 predictions." in text and "1 images that failed" in text
+    (run / "exports" / "coco" / "old.txt").write_text("")
+    said(run)
+    assert [path.name for path in (run / "exports").iterdir()] == ["coco"]
+    assert [path.name for path in (run / "exports" / "coco").iterdir()] == ["annotations.json"]
+
+
+def test_a_folder_of_the_users_is_never_replaced(run: Path, tmp_path: Path) -> None:
+    said(run, f"output={tmp_path / 'new'}")
+    for taken in (tmp_path / "new", tmp_path / "photos", tmp_path / "photos" / "a.jpg"):
+        with pytest.raises(ConfigError, match="there is something already"):
+            said(run, f"output={taken}")
+    assert (tmp_path / "photos" / "a.jpg").is_file()
+
+
+@pytest.mark.parametrize("how", ["link", "copy"])
+def test_images_go_along(how: str, run: Path, tmp_path: Path) -> None:
+    said(run, f"images={how}", f"output={tmp_path / 'new'}")
+    for key in ("a.jpg", "sub/b.jpg"):
+        placed = tmp_path / "new" / "images" / key
+        assert placed.read_bytes() == (tmp_path / "photos" / key).read_bytes() and placed.is_symlink() is (how == "link")
+
+
+def test_an_image_that_is_gone_is_named_and_nothing_is_left(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "a.jpg").unlink()
+    with pytest.raises(ConfigError, match=r"a\.jpg is not there any more"):
+        said(run, "images=copy")
+    assert list((run / "exports").iterdir()) == []
+
+
+def test_a_failure_leaves_the_export_before(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said(run)
+    before = (run / "exports" / "coco" / "annotations.json").read_bytes()
+    monkeypatch.setattr(Coco, "open", lambda self, context: (context.folder / "half").touch() or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        said(run)
+    assert [path.name for path in (run / "exports").iterdir()] == ["coco"]
+    assert (run / "exports" / "coco" / "annotations.json").read_bytes() == before
+
+
+def test_what_the_format_cannot_hold_is_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Coco, "holds", frozenset({"boxes"}))
+    assert "Not in it, because coco has no place for them: scores." in said(run)
+    monkeypatch.setattr(Coco, "holds", frozenset({"masks", "scores"}))
+    with pytest.raises(ConfigError, match="to=coco holds masks; the run has boxes"):
+        said(run)
+
+
+def test_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", f"run={run}", "to=coco"]) == 0
+    assert json.loads((run / "exports/coco/annotations.json").read_text())["annotations"][0]["score"] == 0.5
+    assert main(["export", f"run={run}", "to=cocoa"]) == 2 and "Did you mean 'coco'" in capsys.readouterr().err
+    assert main(["export", "--help"]) == 0 and "the format:" in capsys.readouterr().out

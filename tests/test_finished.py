@@ -1,0 +1,70 @@
+"""A run as those read it who come after it."""
+
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.finished import FinishedRun, by_image, contents, usable
+from tests.made_runs import CATEGORIES, Row, box, made_run
+
+ROWS = [
+    Row("a.jpg", (30, 40), [box(1, 0.9, 1, 2, 10, 20), box(2, 0.5, 0, 0, 40, 30)]),
+    Row("b.jpg", (30, 40)),
+    Row("c.jpg", None, status="corrupt", error="no image"),
+    Row("d/e.jpg", (10, 10), [box(3, 0.25, 0, 0, 1, 1)]),
+    Row("f.jpg"),
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return made_run(tmp_path / "run", ROWS, shard_size=2)
+
+
+def test_its_rows_come_image_by_image_in_input_order(path: Path) -> None:
+    run = FinishedRun.open(path)
+    assert (run.task, run.categories, run.shard_ids, run.input) == ("detect", CATEGORIES, (0, 1, 2), Path("/nowhere"))
+    found = [pair for images, predictions in run.shards() for pair in by_image(images, predictions)]
+    assert [(image["key"], [row["score"] for row in rows]) for image, rows in found] == [
+        ("a.jpg", [pytest.approx(0.9), 0.5]), ("b.jpg", []), ("c.jpg", []), ("d/e.jpg", [0.25]), ("f.jpg", []),
+    ]  # fmt: skip
+    assert run.dataset("images").count_rows() == 5 and run.dataset("predictions").count_rows() == 3
+    assert [len(usable(images)) for images, _ in run.shards()] == [2, 1, 1]
+
+
+def test_a_part_without_a_marker_is_not_there(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (path / "_committed" / "00001.json").unlink()
+    with caplog.at_level(logging.WARNING):
+        run = FinishedRun.open(path)
+    assert "2 of 3 shards" in caplog.text
+    assert run.shard_ids == (0, 2) and run.dataset("predictions").count_rows() == 2
+
+
+def test_what_is_no_run_is_refused(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is no folder"):
+        FinishedRun.open(tmp_path / "absent")
+    with pytest.raises(ConfigError, match="not the folder of a run"):
+        FinishedRun.open(tmp_path)
+    for marker in (path / "_committed").iterdir():
+        marker.unlink()
+    with pytest.raises(ConfigError, match="no committed tables"):
+        FinishedRun.open(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ([], {"labels", "scores"}),
+        (["rank"], {"labels", "scores"}),
+        (["embedding"], {"labels", "scores", "embeddings"}),
+        (["x_min"], {"boxes", "scores"}),
+        (["x_min", "mask_rle"], {"boxes", "masks", "scores"}),
+        (["mask_rle"], {"masks", "scores"}),
+        (["x_min", "keypoints"], {"boxes", "keypoints", "scores"}),
+    ],
+)
+def test_what_a_schema_says(columns: list[str], expected: set[str]) -> None:
+    assert contents(pa.schema([(name, pa.float32()) for name in columns])) == expected
