@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # One shell word that holds make's own list of key=value; the program splits it (pipeline/overrides.py).
 ARGS = --make '$(subst ','\'',$(MAKEOVERRIDES))'
 
-.PHONY: help run sweep inspect models bench export refilter verify test test-faults check format clean
+.PHONY: help run sweep inspect models bench duplicates export refilter verify test test-faults check format clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ sweep: $(VENV)/.run ## one run per combination: make sweep task=detect model=a,b
 
 inspect: $(VENV)/.run ## know a model: make inspect task=detect model=NAME classes=[dog]
 	@$(PY) -m pipeline inspect $(ARGS)
+
+duplicates: $(VENV)/.run ## the same picture twice: make duplicates input=DIR (run can skip them: skip_duplicates=near)
+	@$(PY) -m pipeline duplicates $(ARGS)
 
 models: $(VENV)/.run ## the catalogue: make models task=segment sort=accuracy
 	@$(PY) -m pipeline models $(ARGS)

@@ -104,7 +104,8 @@ def one_of(*choices: str) -> Callable[[str, Any], str]:
     def check(key: str, value: Any) -> str:
         if value in choices:
             return str(value)
-        raise refusal(key, value, f"{', '.join(choices[:-1])} or {choices[-1]}", nearest(str(value), choices))
+        expected = " or ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))
+        raise refusal(key, value, expected, nearest(str(value), choices))
 
     return check
 

@@ -7,38 +7,38 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from pipeline.board import VARIABLE
 from pipeline.errors import BadImages, ConfigError, OutOfSpace, PipelineError, is_full, nearest
+from pipeline.jobs import for_each
 from pipeline.memory import keep_freed_memory
+from pipeline.overrides import split_arguments
 from pipeline.resources import resource
 from pipeline.supervise import end_with_the_watcher, supervise
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from pipeline.settings import Settings
     from pipeline.summary import Ended
-
-    Action = Callable[[Settings], str | Ended]
 
 log = logging.getLogger(__name__)
 
 USAGE = """usage: visionbatch VERB key=value ...
 
-  run     annotate images, or go on where an interrupted run stopped
-  sweep   one run per combination of comma-separated values
-  inspect what a model sees, costs and was measured to be: inspect task=detect model=NAME classes=[dog]
-  bench   how fast this machine is at it, beside plain loops and what its hardware allows: bench task=classify
-  models  the catalogue as a table: models task=segment sort=accuracy (or gflops, params, size, name)
+  run         annotate images, or go on where an interrupted run stopped
+  sweep       one run per combination of comma-separated values, and a table of them all
+  inspect     what a model sees, costs and was measured to be: inspect task=detect model=NAME classes=[dog]
+  models      the catalogue as a table: models task=segment sort=accuracy (or gflops, params, size, name)
+  duplicates  the same picture twice in an input: duplicates input=~/photos
+  bench       how fast this machine is at it, beside plain loops and what its hardware allows: bench task=classify
 
 Of a finished run, without its model:
 
-  export   into another program's format: export run=outputs/latest to=coco
-  refilter with a stricter filter, as a run of its own: refilter run=outputs/latest min_score=0.7
-  verify   whether the folder holds what was committed: verify run=outputs/latest
+  export      into another program's format: export run=outputs/latest to=coco
+  refilter    with a stricter filter, as a run of its own: refilter run=outputs/latest min_score=0.7
+  verify      whether the folder holds what was committed: verify run=outputs/latest
 
 visionbatch VERB --help lists the settings. Example: visionbatch run task=detect input=~/photos
 """
@@ -102,6 +102,7 @@ def _dispatch(given: list[str]) -> int:
         "inspect": _inspect,
         "models": _models,
         "bench": _bench,
+        "duplicates": _duplicates,
     }
     if not given or given[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
@@ -116,29 +117,49 @@ def _dispatch(given: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> None:
-    _hydra(arguments, _run_one)
+    (job,) = for_each(arguments, _run_one)
+    if job.ended.bad_images:
+        said = f"{job.ended.bad_images:,} images are not usable; their rows in images/ say why (status, error)."
+        raise BadImages(said)
 
 
 def _sweep(arguments: list[str]) -> None:
-    _hydra(arguments, _run_one, sweep=True)
+    """`truth=` is the sweep's own: what its runs are measured by at the end."""
+    from pipeline.review.sweeps import sweep_text
+
+    words = split_arguments(arguments)
+    truths = [word.removeprefix("truth=") for word in words if word.startswith("truth=")]
+    jobs = for_each(
+        [word for word in words if not word.startswith("truth=")], _run_one, refuse=lambda e: _fail(str(e), e.exit_code)
+    )
+    if runs := [job.run for job in jobs if job.run]:
+        print(sweep_text(jobs, Path(truths[-1]).expanduser() if truths else None, runs[0].parent), flush=True)
+    if refused := [job.refused for job in jobs if job.refused]:
+        raise type(refused[0])(f"{len(refused)} of the sweep's combinations were not run, for the reasons given above.")
+    if incomplete := sum(job.ended.bad_images > 0 for job in jobs if job.ended):
+        raise BadImages(f"{incomplete} of the sweep's combinations have images that are not usable.")
 
 
 def _bench(arguments: list[str]) -> None:
     from pipeline.bench.measure import bench_text
 
-    _hydra(arguments, bench_text)
+    for_each(arguments, _printed(bench_text))
+
+
+def _duplicates(arguments: list[str]) -> None:
+    from pipeline.skipping import duplicates_text
+
+    for_each(arguments, _printed(duplicates_text))
 
 
 def _inspect(arguments: list[str]) -> None:
     from pipeline.inspect import inspect_text, with_task
-    from pipeline.overrides import split_arguments
 
-    _hydra(with_task(split_arguments(arguments)), inspect_text)
+    for_each(with_task(split_arguments(arguments)), _printed(inspect_text))
 
 
 def _models(arguments: list[str]) -> None:
     from pipeline.inspect import catalogue_text
-    from pipeline.overrides import split_arguments
 
     given = dict(word.partition("=")[::2] for word in split_arguments(arguments))
     unknown = set(given) - {"task", "sort"}
@@ -164,71 +185,16 @@ def _help(verb: str) -> str:
     return f"{module.__doc__}\n\n{options_text(module.Options)}\n"
 
 
-def _hydra(arguments: list[str], action: "Action", sweep: bool = False) -> None:
-    from pipeline.overrides import prepare
-
-    overrides = prepare(arguments, sweep)
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    refused: list[PipelineError] = []
-    incomplete: list[PipelineError] = []
-
-    def job(cfg: "DictConfig") -> None:
-        try:
-            _act(cfg, HydraConfig.get().runtime.choices["task"], action)
-        except Exception as error:
-            if not sweep or not isinstance(error, PipelineError):
-                raise _Carried(error) from error
-            ended = incomplete if isinstance(error, BadImages) else refused
-            ended.append(error)  # the other combinations are not to blame
-            _fail(str(error), error.exit_code)
-
-    program, sys.argv = sys.argv, ["visionbatch", *(["--multirun"] if sweep else []), *overrides]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors then, and the messages are ours
-    try:
-        hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name="config")(job)()
-    except _Carried as carried:
-        raise carried.error from None
-    except (HydraException, OmegaConfBaseException) as error:
-        hint = " For a list write classes=[dog,cat]." if "Ambiguous value" in str(error) else ""
-        raise ConfigError(f"The settings cannot be read: {str(error).splitlines()[0].rstrip('.')}.{hint}") from None
-    finally:
-        sys.argv = program
-    if refused:
-        raise type(refused[0])(f"{len(refused)} of the sweep's combinations were not run, for the reasons given above.")
-    if incomplete:
-        raise BadImages(f"{len(incomplete)} of the sweep's combinations have images that are not usable.")
-
-
 def _run_one(settings: "Settings") -> "Ended":
     from pipeline.run import run  # late: torch is not imported for a typo
 
-    return run(settings)
-
-
-def _act(cfg: "DictConfig", task: str, action: "Action") -> None:
-    from pipeline.settings import Settings
-
-    settings = Settings.from_config(cfg, task)
-    logging.getLogger("pipeline").setLevel(settings.log_level.upper())
-    logging.getLogger("py.warnings").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.ERROR)
-    ended = action(settings)
-    if isinstance(ended, str):
-        print(ended, flush=True)
-        return
+    ended = run(settings)
     print(ended.text, flush=True)
-    if ended.bad_images:
-        raise BadImages(f"{ended.bad_images:,} images are not usable; their rows in images/ say why (status, error).")
+    return ended
 
 
-class _Carried(BaseException):
-    """Takes an error of ours through Hydra, which would print a traceback for an Exception and exit."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
+def _printed(action: "Callable[[Settings], str]") -> "Callable[[Settings], None]":
+    return lambda settings: print(action(settings), flush=True)
 
 
 class _Terminated(BaseException):

@@ -1,6 +1,5 @@
 """What makes two runs the same run: the fingerprint, and the record of everything a result depends on."""
 
-import hashlib
 import json
 import logging
 import platform
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
+from pipeline.hashing import short_hash
 from pipeline.resources import resource
 from pipeline.settings import Settings
 from pipeline.types import SCHEMA_VERSION, Engine, ModelSpec, Source
@@ -43,6 +43,7 @@ def determinants(settings: Settings, spec: ModelSpec, source: Source, engine: En
         }
         | _source(settings)
         | _views(settings)
+        | ({"skip_duplicates": settings.skip_duplicates} if settings.skip_duplicates else {})
     )
 
 
@@ -69,9 +70,8 @@ def _canonical(value: Any) -> Any:
 def run_name(determined_by: dict[str, Any]) -> str:
     """`<task>-<model>-<fingerprint8>`."""
     canonical = json.dumps(determined_by, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
     model = re.sub(r"[^A-Za-z0-9_.]+", "_", Path(determined_by["model"]).stem)
-    return f"{determined_by['task']['name']}-{model}-{fingerprint[:8]}"
+    return f"{determined_by['task']['name']}-{model}-{short_hash(canonical)}"
 
 
 def record(

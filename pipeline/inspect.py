@@ -7,7 +7,7 @@ from pipeline.errors import shorten
 from pipeline.filters import PLACEHOLDERS, score_thresholds
 from pipeline.models import model_format, tasks_of
 from pipeline.settings import Settings
-from pipeline.summary import aligned
+from pipeline.text import aligned, columns
 
 
 def catalogue_text(task: str | None, sort: str = "accuracy") -> str:
@@ -17,14 +17,7 @@ def catalogue_text(task: str | None, sort: str = "accuracy") -> str:
     for card in catalogue(task, sort):
         cells = (f"{card.params:.1f}", f"{card.gflops:.1f}", f"{card.size:.0f}", f"{card.accuracy:.1f}", card.metric)
         lines.append((card.name, ",".join(card.tasks), str(card.classes), *cells, "cached" if card.cached else ""))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    right = (2, 3, 4, 5, 6)
-    return "\n".join(
-        "  ".join(
-            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ).replace(" \n", "\n")
+    return columns(lines, left=(0, 1, 7, 8))
 
 
 def with_task(words: list[str]) -> list[str]:

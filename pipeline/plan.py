@@ -74,6 +74,11 @@ class Plan:
         """Every planned input in the order of the keys."""
         return merge(*(self._entries_of(part) for part in self.parts), key=attrgetter("key"))
 
+    def in_order(self) -> Iterator[Entry]:
+        """Every planned input in the order of image_id."""
+        for part in self.parts:
+            yield from self._entries_of(part)
+
     def _entries_of(self, part: Part) -> Iterator[Entry]:
         with pq.ParquetFile(self.folder.path / part.file) as file:
             for i in range(part.shards):

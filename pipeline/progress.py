@@ -9,7 +9,7 @@ from types import TracebackType
 from tqdm import tqdm
 
 from pipeline.board import Board
-from pipeline.types import Item, Status
+from pipeline.types import Item
 
 _LONG_S = 5
 
@@ -48,7 +48,7 @@ class Progress:
 
     def advance(self, items: Sequence[Item]) -> None:
         self.images += len(items)
-        self.errors += sum(item.status is not Status.OK for item in items)
+        self.errors += sum(item.status.is_error for item in items)
         self._bar.set_postfix_str(f"{self.errors} errors", refresh=False)
         self._bar.update(len(items))
 

@@ -14,11 +14,11 @@ from pipeline.types import Shard, Status
 
 
 def with_errors(folder: RunFolder, plan: Plan) -> list[int]:
-    """The committed shards in which not every image is ok, in order."""
+    """The committed shards in which an image failed, in order."""
     return [
         shard_id
         for shard_id in sorted(folder.committed() & set(range(plan.n_shards)))
-        if not pc.all(_is_ok(_rows(folder, "images", shard_id, ["status"]))).as_py()
+        if pc.any(_failed(_rows(folder, "images", shard_id, ["status"]))).as_py()
     ]
 
 
@@ -28,8 +28,8 @@ def retry_errors(runner: ShardRunner, shard_ids: list[int]) -> None:
         for shard_id in shard_ids:
             shard = runner.plan.shard(shard_id)
             images, predictions = (_rows(runner.folder, kind, shard_id) for kind in ("images", "predictions"))
-            failed = images.filter(pc.invert(_is_ok(images)))["image_id"].to_pylist()
-            writer.keep(shard, images.filter(_is_ok(images)), predictions)
+            failed = images.filter(_failed(images))["image_id"].to_pylist()
+            writer.keep(shard, images.filter(pc.invert(_failed(images))), predictions)
             for _, answered in runner.predictor.answered(_alone(shard, failed)):
                 writer.write(shard, answered)
                 runner.progress.retried([item for item, _ in answered])
@@ -40,8 +40,9 @@ def _alone(shard: Shard, image_ids: list[int]) -> Iterator[Shard]:
         yield Shard(shard.shard_id, image_id, (shard.entries[image_id - shard.first_image_id],))
 
 
-def _is_ok(images: pa.Table) -> pa.ChunkedArray:
-    return pc.equal(images["status"].cast(pa.string()), Status.OK.value)
+def _failed(images: pa.Table) -> pa.ChunkedArray:
+    errors = pa.array([status.value for status in Status if status.is_error])
+    return pc.is_in(images["status"].cast(pa.string()), errors)
 
 
 def _rows(folder: RunFolder, kind: str, shard_id: int, columns: list[str] | None = None) -> pa.Table:

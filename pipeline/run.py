@@ -4,6 +4,8 @@ settings -> model (names only) -> source -> run folder -> plan -> model (weights
 """
 
 import logging
+from collections import ChainMap
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +24,11 @@ from pipeline.progress import Progress
 from pipeline.retry import retry_errors, with_errors
 from pipeline.settings import Settings
 from pipeline.shard import ShardRunner
+from pipeline.skipping import skipped
 from pipeline.summary import Ended, plan_text, summary
 from pipeline.suspects import Suspects
 from pipeline.timing import StageTimer
+from pipeline.types import GivenUp
 
 log = logging.getLogger(__name__)
 _COMPARED = 32  # images on which an engine that is not exact is compared with fp32
@@ -74,7 +78,9 @@ def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], pla
     if settings.retry == "errors" and not board.progress:
         suspects.forgive()
     suspects.learn(board.begin(folder.path.name), board)
-    predictor = load_predictor(settings, parts, plan.n_images, first.entries, suspects.given_up)
+    twins = skipped(settings, parts.source, plan, folder, suspects)
+    given_up: Mapping[int, GivenUp] = ChainMap(suspects.given_up, twins)  # type: ignore[arg-type]  # nobody writes to it
+    predictor = load_predictor(settings, parts, plan.n_images, first.entries, given_up)
     sha256 = predictor.loader.model.weights_sha256
     suspects.try_each(plan, predictor)
     this = record(settings, parts.spec, determined_by, sha256, parts.engine.device)

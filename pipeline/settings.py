@@ -33,6 +33,7 @@ class Settings:
     max_pixels: int
     changed: str
     retry: str | None  # errors
+    skip_duplicates: str | None  # bytes, near
     classes: tuple[str, ...] | None
     exclude: tuple[str, ...] | None
     min_score: float | Mapping[str, float]  # a mapping always has the key "default"
@@ -128,12 +129,6 @@ def _batch_size(key: str, value: Any) -> int | str | None:
     raise checks.refusal(key, value, "a whole number, 1 or more, or auto")
 
 
-def _retry(key: str, value: Any) -> str | None:
-    if value in (None, "errors"):
-        return value
-    raise checks.refusal(key, value, "errors or null", nearest(str(value), ["errors"]))
-
-
 _TILES: dict[str, Callable[[str, Any], Any]] = {
     "size": checks.whole(32),
     "overlap": checks.required_fraction(0.9),
@@ -153,7 +148,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "output": _output,
     "limit": checks.whole(1),
     "max_pixels": checks.required(1),
-    "retry": _retry,
+    "retry": checks.or_none(checks.one_of("errors")),
+    "skip_duplicates": checks.or_none(checks.one_of("bytes", "near")),
     "changed": checks.one_of("refuse", "accept"),
     "classes": checks.names,
     "exclude": checks.names,

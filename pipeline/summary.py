@@ -18,6 +18,7 @@ from pipeline.errors import shorten
 from pipeline.filters import PLACEHOLDERS
 from pipeline.plan import Difference, Plan, additions
 from pipeline.settings import Settings
+from pipeline.text import aligned
 from pipeline.timing import STAGES
 from pipeline.types import Status
 
@@ -68,17 +69,18 @@ def _views(settings: Settings) -> str:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended, for a person, and the number of its images that are not usable."""
+    """How a run ended, for a person, the number of its images that are not usable, and its folder."""
 
     text: str
     bad_images: int = 0
+    run: Path | None = None  # None: a dry run
 
 
 def summary(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", seconds: float) -> Ended:
     """How the run ended and where its files are."""
     statuses, classes = count(folder, plan)
     total = sum(statuses.values())
-    bad = total - statuses[Status.OK]
+    bad = sum(count for status, count in statuses.items() if Status(status).is_error)
     lines = [
         f"Complete: {total:,} images, {sum(classes.values()):,} predictions"
         + (f", {bad:,} images not usable" if bad else "")
@@ -106,7 +108,7 @@ def summary(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", seconds
     if agreement.is_file():
         lines += ["", Agreement(**json.loads(agreement.read_text())).text()]
     lines += ["", "files", aligned(_files(folder.path))]
-    return Ended("\n".join(lines), bad)
+    return Ended("\n".join(lines), bad, folder.path)
 
 
 def count(folder: RunFolder, plan: Plan) -> tuple[Counter[str], Counter[str]]:
@@ -136,8 +138,3 @@ def _files(run: Path) -> Mapping[str, str]:
     if not (run / "overlays").is_dir():
         del found["pictures"]
     return found
-
-
-def aligned(rows: Mapping[str, str]) -> str:
-    width = max(map(len, rows), default=0)
-    return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())

@@ -18,6 +18,7 @@ class StageTimer:
     def __init__(self) -> None:
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._told = dict(self._seconds)
+        self._told_at = perf_counter()
         self._lock = Lock()
 
     @contextmanager
@@ -42,10 +43,12 @@ class StageTimer:
             yield value
 
     def since_last(self) -> dict[str, float]:
-        """Seconds per stage since the last call."""
+        """Seconds per stage since the last call, and `seconds` on the clock."""
         with self._lock:
+            now = perf_counter()
             spent = {name: round(value - self._told[name], 3) for name, value in self._seconds.items()}
-            self._told = dict(self._seconds)
+            spent["seconds"] = round(now - self._told_at, 3)
+            self._told, self._told_at = dict(self._seconds), now
         return spent
 
     def seconds(self) -> dict[str, float]:

@@ -34,6 +34,11 @@ class Status(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"  # too large for the memory there is, alone in its batch
     CRASHED = "crashed"  # killed the process that worked at it, twice
     TIMEOUT = "timeout"  # twice not read and decoded in the time there is for it
+    DUPLICATE = "duplicate"  # not looked at because another input is the same picture: no error
+
+    @property
+    def is_error(self) -> bool:
+        return self not in (Status.OK, Status.DUPLICATE)
 
 
 @dataclass(frozen=True)

@@ -99,5 +99,5 @@ def test_a_retry_that_is_interrupted_between_old_and_new_leaves_a_run_that_can_g
 
 
 def test_what_else_it_might_be_is_answered() -> None:
-    with pytest.raises(ConfigError, match=r"retry=error: expected errors or null.* Did you mean 'errors'"):
+    with pytest.raises(ConfigError, match=r"retry=error: expected errors, got.* Did you mean 'errors'"):
         settings_for("retry=error")

@@ -19,7 +19,7 @@ from pipeline.bench.tutorial import Tutorial
 from pipeline.cores import available_cores
 from pipeline.parts import build
 from pipeline.settings import Settings
-from pipeline.summary import aligned
+from pipeline.text import aligned, columns
 
 LOOP = "plain loop"
 _FAST = "pipeline.engine.fast.Fast"
@@ -141,12 +141,7 @@ def table(result: Mapping[str, Any]) -> str:
         own = (f"{engine['efficiency']:.2f}", f"{engine['load_s']:.1f}") if engine else ("", "")
         numbers = [f"{one[key]:.1f}" for key in ("images_per_s", "least", "most")]
         rows.append((name, *numbers, f"{one['ratio_to_loop']:.2f}", *own, f"{one['warm_up_s']:.1f}"))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
     where = f"{result['cores']} cores" if result["device"] == "cpu" else result["device"]
     head = f"{result['task']} {result['model']}, {result['images']} images in batches of {result['batch_size']}, {where}"
     tail = "efficiency: of what the hardware allows, decoding and the forward pass measured alone; x loop: in the same round"
-    return "\n".join([head, "", *lines, "", tail])
+    return "\n".join([head, "", columns(rows), "", tail])

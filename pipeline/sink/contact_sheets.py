@@ -116,7 +116,7 @@ class _Writer:
         """(size, tile_height) pixels. Only after all pictures are drawn."""
         row, size = self.shown[image_id], self.sink.size
         tile = Image.new("RGB", (size, self.sink.tile_height()), _PAGE)
-        failed = row["status"] != Status.OK
+        failed = Status(row["status"]).is_error
         if image_id in self.pictures:
             tile.paste(_EMPTY, (0, 0, size, size))
             picture = self._picture(image_id)

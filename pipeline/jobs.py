@@ -1,0 +1,90 @@
+"""From words on the command line to checked settings, by way of Hydra: one job, or a sweep's."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.resources import resource
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class Job:
+    """One combination of settings, and what became of it."""
+
+    settings: Mapping[str, str]  # as given
+    ended: Any = None  # what the action returned
+    refused: PipelineError | None = None
+
+    @property
+    def run(self) -> Path | None:
+        """The run folder that it has become."""
+        return self.ended.run if self.ended else None
+
+
+def for_each(
+    arguments: Sequence[str],
+    action: "Callable[[Settings], Any]",
+    refuse: Callable[[PipelineError], object] | None = None,
+) -> list[Job]:
+    """Do it with the settings that the arguments make. With `refuse` commas make a sweep; a combination that fails is
+    told to it and does not keep the others from being done. Raises what the action raises, and ConfigError."""
+    from pipeline.overrides import prepare
+
+    sweep = refuse is not None
+    overrides = prepare(arguments, sweep)
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    jobs: list[Job] = []
+
+    def job(cfg: "DictConfig") -> None:
+        composed = HydraConfig.get()
+        given = dict(word.lstrip("+~").partition("=")[::2] for word in composed.overrides.task)
+        try:
+            jobs.append(Job(given, action(_settings(cfg, composed.runtime.choices["task"]))))
+        except Exception as error:
+            if refuse is None or not isinstance(error, PipelineError):
+                raise _Carried(error) from error
+            jobs.append(Job(given, refused=error))
+            refuse(error)
+
+    program, sys.argv = sys.argv, ["visionbatch", *(["--multirun"] if sweep else []), *overrides]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors then, and the messages are ours
+    try:
+        hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name="config")(job)()
+    except _Carried as carried:
+        raise carried.error from None
+    except (HydraException, OmegaConfBaseException) as error:
+        hint = " For a list write classes=[dog,cat]." if "Ambiguous value" in str(error) else ""
+        raise ConfigError(f"The settings cannot be read: {str(error).splitlines()[0].rstrip('.')}.{hint}") from None
+    finally:
+        sys.argv = program
+    return jobs
+
+
+def _settings(cfg: "DictConfig", task: str) -> "Settings":
+    from pipeline.settings import Settings
+
+    settings = Settings.from_config(cfg, task)
+    logging.getLogger("pipeline").setLevel(settings.log_level.upper())
+    logging.getLogger("py.warnings").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.ERROR)
+    return settings
+
+
+class _Carried(BaseException):
+    """Takes an error through Hydra, which would print a traceback for an Exception and exit."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error

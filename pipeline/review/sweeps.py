@@ -1,0 +1,103 @@
+"""What a sweep ends with: its runs in one table, best first, and with `truth=` a plot of accuracy against speed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.commit import published_folder
+from pipeline.errors import PipelineError
+from pipeline.finished import FinishedRun, usable
+from pipeline.hashing import short_hash
+from pipeline.jobs import Job
+from pipeline.text import columns
+
+_COUNTS = ("images", "failed", "predictions", "images_per_s")
+
+
+def sweep_text(jobs: Sequence[Job], truth: Path | None, output: Path) -> str:
+    """Leaves <output>/sweeps/<hash of the settings>/sweep.parquet, and accuracy.svg where there is a truth. The table, the
+    most accurate first, else the fastest."""
+    keys = dict.fromkeys(key for one in jobs for key in one.settings)
+    varied = [key for key in keys if len({one.settings.get(key) for one in jobs}) > 1]
+    measured = [_accuracy(one.run, truth) if truth and one.run else {} for one in jobs]
+    accuracies = list(dict.fromkeys(name for one in measured for name in one if name != "error"))
+    rows = [_row(one, varied, accuracies, figures) for one, figures in zip(jobs, measured, strict=True)]
+    order = [*accuracies[:1], "images_per_s"]
+    rows.sort(key=lambda row: [-(row[name] or 0.0) for name in order])
+    said = json.dumps([dict(one.settings) for one in jobs] + [str(truth)], sort_keys=True)
+    target = output / "sweeps" / short_hash(said)
+    with published_folder(target.absolute(), replace=True) as stage:
+        pq.write_table(pa.Table.from_pylist(rows), stage / "sweep.parquet")
+        if accuracies:
+            _save_plot(rows, varied, accuracies[0], stage / "accuracy.svg")
+    return f"{_table(rows)}\n\n  {target}/"
+
+
+def _accuracy(run: Path, truth: Path) -> dict[str, Any]:
+    """The two figures that its evaluation leads with, or why there are none."""
+    from pipeline.review.evaluate import evaluate
+
+    try:
+        evaluation = evaluate(FinishedRun.open(run), truth)
+    except PipelineError as error:
+        return {"error": str(error)}
+    return dict(list(evaluation.figures[evaluation.kind].items())[:2])
+
+
+def _row(one: Job, varied: Sequence[str], accuracies: Sequence[str], figures: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {key: one.settings.get(key, "") for key in varied}
+    row |= {name: figures.get(name) for name in accuracies}
+    row |= _counts(FinishedRun.open(one.run)) if one.run else dict.fromkeys(_COUNTS)
+    return row | {
+        "run": one.run.name if one.run else None,
+        "error": str(one.refused) if one.refused else figures.get("error"),
+    }
+
+
+def _counts(run: FinishedRun) -> dict[str, Any]:
+    status = run.dataset("images").to_table(columns=["status"])
+    failed, predictions = len(status) - len(usable(status)), run.dataset("predictions").count_rows()
+    return dict(zip(_COUNTS, (len(status), failed, predictions, _rate(run)), strict=True))
+
+
+def _rate(run: FinishedRun) -> float | None:
+    """Images per second over all sessions that worked at it, loading the model not counted; None where that is not known."""
+    file = run.path / "timing.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    seconds = sum(line.get("seconds", 0.0) for line in lines)
+    return round(sum(line["images"] for line in lines) / seconds, 2) if seconds else None
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = [name for name in rows[0] if name != "error" or any(row["error"] for row in rows)]
+    cells = [[_cell(row[name]) for name in names] for row in rows]
+    texts = [i for i, name in enumerate(names) if any(isinstance(row[name], str) for row in rows)]
+    return columns([names, *cells], left=texts)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value).splitlines()[0][:60]
+
+
+def _save_plot(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], accuracy: str, path: Path) -> None:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["svg.hashsalt"] = "sweep"
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for row in rows:
+        if row[accuracy] is not None and row["images_per_s"] is not None:
+            axes.plot(row["images_per_s"], row[accuracy], "o", color="#2b6cb0")
+            label = ", ".join(row[name] for name in varied)
+            axes.annotate(label, (row["images_per_s"], row[accuracy]), (0, 7), textcoords="offset points", ha="center")
+    axes.set(xlabel="images/s", ylabel=accuracy)
+    axes.set_xlim(0, axes.get_xlim()[1] * 1.2)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.2)
+    figure.savefig(path, metadata={"Date": None})

@@ -1,0 +1,100 @@
+"""`skip_duplicates=`: of pictures that are the same only the first is looked at; the others' rows say which one that is. And
+`duplicates`, which counts and lists them and skips none."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.board import Board
+from pipeline.commit import RunFolder, published_folder
+from pipeline.errors import ConfigError
+from pipeline.hashing import short_hash
+from pipeline.images import ImageFiles
+from pipeline.parts import build
+from pipeline.plan import Plan
+from pipeline.settings import Settings
+from pipeline.suspects import Suspects
+from pipeline.text import aligned
+from pipeline.twins import Pictures, Twins, find_twins
+from pipeline.types import Entry, GivenUp, Source, Status
+
+_SCHEMA = pa.schema([("image_id", pa.int64()), ("key", pa.string()), ("first_key", pa.string()), ("same_bytes", pa.bool_())])
+
+
+@dataclass(frozen=True)
+class Skipped(Mapping[int, GivenUp]):
+    """By image_id, in arrays: a large collection has many."""
+
+    twins: pa.Table  # of _SCHEMA, by image_id
+
+    def __getitem__(self, image_id: int) -> GivenUp:
+        ids = self.twins["image_id"].to_numpy()
+        at = int(np.searchsorted(ids, image_id))
+        if at == len(ids) or ids[at] != image_id:
+            raise KeyError(image_id)
+        how = "the same bytes as" if self.twins["same_bytes"][at].as_py() else "looks like"
+        return GivenUp(Status.DUPLICATE, f"{how} {self.twins['first_key'][at].as_py()}")
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.twins["image_id"].to_pylist())
+
+    def __len__(self) -> int:
+        return len(self.twins)
+
+
+def skipped(settings: Settings, source: Source, plan: Plan, folder: RunFolder, suspects: Suspects) -> Mapping[int, GivenUp]:
+    """Found once for a plan, and kept beside it: a resumed run skips what it began to skip. What killed a runner before is
+    not looked at."""
+    if settings.skip_duplicates is None:
+        return {}
+    name = f"plan/duplicates-{settings.skip_duplicates}-{plan.n_images}.parquet"
+    if not (folder.path / name).is_file():
+        untouched = {*suspects.to_try, *suspects.given_up}
+        board = Board.here()
+        pictures = Pictures(_images(source), plan.in_order, settings.max_pixels, lambda i: board.at([i], settings.timeout))
+        twins = find_twins(pictures, settings.skip_duplicates == "near", untouched)
+        staged = folder.staging / name
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(twins_table(twins, plan.in_order), staged, compression="zstd")
+        folder.publish_file(name)
+    return Skipped(pq.read_table(folder.path / name, partitioning=None).combine_chunks())
+
+
+def duplicates_text(settings: Settings) -> str:
+    """Leaves <output>/duplicates/<hash of the input>/duplicates.parquet. How many there are."""
+    if settings.input is None:
+        raise ConfigError("duplicates needs input=FOLDER.")
+    source: Source = build(settings.parts["source"])
+
+    def entries() -> Iterator[Entry]:
+        return islice(source.entries(), settings.limit)
+
+    near = settings.skip_duplicates != "bytes"
+    twins = find_twins(Pictures(_images(source), entries, settings.max_pixels), near)
+    target = Path(settings.output).expanduser() / "duplicates" / short_hash(source.identity)
+    with published_folder(target.absolute(), replace=True) as stage:
+        pq.write_table(twins_table(twins, entries), stage / "duplicates.parquet", compression="zstd")
+    same = int(twins.same_bytes[twins.indices].sum())
+    counts = {"images": len(twins.first), "of equal bytes to one before": same}
+    counts |= {"that look like one before": len(twins.indices) - same} if near else {}
+    return aligned({name: f"{count:,}" for name, count in counts.items()}) + f"\n\n  {target}/duplicates.parquet"
+
+
+def twins_table(twins: Twins, entries: Callable[[], Iterable[Entry]]) -> pa.Table:
+    """A row for each twin: which image it is, and the first that is the same."""
+    indices, firsts = twins.indices, twins.first[twins.indices]
+    wanted = set(indices.tolist()) | set(firsts.tolist())
+    keys = {i: entry.key for i, entry in enumerate(entries()) if i in wanted}
+    columns = [indices, [keys[i] for i in indices.tolist()], [keys[i] for i in firsts.tolist()], twins.same_bytes[indices]]
+    return pa.table(columns, schema=_SCHEMA)
+
+
+def _images(source: Source) -> ImageFiles:
+    if not isinstance(source, ImageFiles):
+        raise ConfigError("Duplicates are found among image files; the source's inputs are parts of videos.")
+    return source
