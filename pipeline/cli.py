@@ -38,11 +38,12 @@ Of a finished run, without its model:
 
   export   into another program's format: export run=outputs/latest to=coco
   refilter with a stricter filter, as a run of its own: refilter run=outputs/latest min_score=0.7
+  report   as one HTML page, with a gallery to search: report run=outputs/latest
   verify   whether the folder holds what was committed: verify run=outputs/latest
 
 visionbatch VERB --help lists the settings. Example: visionbatch run task=detect input=~/photos
 """
-REVIEW = ("export", "refilter", "verify")  # modules below review/
+REVIEW = ("export", "refilter", "report", "verify")  # modules below review/
 
 
 def entry() -> int:
