@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -93,21 +94,27 @@ class Figures:
 
     @property
     def n_classes(self) -> int:
-        return len({self.categories[i] for i in np.flatnonzero(self.classes)})
+        return len(self._by_name())
+
+    def _by_name(self) -> Counter[str]:
+        """Names need not be unique: ImageNet has two kinds of crane."""
+        counted: Counter[str] = Counter()
+        for name, count in zip(self.categories, self.classes.tolist(), strict=True):
+            counted[name] += count
+        return +counted
 
     def charts(self) -> list[Chart]:
         """Those that say something: no chart of one bar that holds everything."""
         charts = [self._classes(), self._scores()]
         charts += [self._per_image()] if np.count_nonzero(self.per_image) > 1 else []
         charts += [self._sides()] if self.sides.any() else []
-        charts += [Chart("Images by status", ("status", "images"), self.statuses.most_common())] if len(self.statuses) > 1 else []
+        charts += (
+            [Chart("Images by status", ("status", "images"), self.statuses.most_common())] if len(self.statuses) > 1 else []
+        )
         return charts
 
     def _classes(self) -> Chart:
-        counted: Counter[str] = Counter()
-        for i in np.flatnonzero(self.classes):  # names need not be unique: ImageNet has two kinds of crane
-            counted[self.categories[i]] += int(self.classes[i])
-        rows = counted.most_common()
+        rows = self._by_name().most_common()
         rest = sum(count for _, count in rows[_MOST_BARS:])
         note = f"and {rest:,} of {len(rows) - _MOST_BARS:,} other classes" if rest else ""
         return Chart("Predictions by class", ("class", "predictions"), rows, note=note)
@@ -125,7 +132,7 @@ class Figures:
         )
 
     def _sides(self) -> Chart:
-        labels = [f"{low} to {high - 1}" for low, high in zip(_SIDES[:-1], _SIDES[1:], strict=True)]
+        labels = [f"{low} to {high - 1}" for low, high in pairwise(_SIDES.tolist())]
         ticks = [(float(i), f"{side}") for i, side in enumerate(_SIDES)]
         title = "Images by their longer side, in pixels"
         return Chart(title, ("longer side", "images"), _rows([*labels, f"{_SIDES[-1]} or more"], self.sides), ticks)

@@ -299,7 +299,7 @@
     next();
   };
   const showRows = (i) => {
-    const heads = ["class", "score", ...(data.box ? ["box"] : []), ...(data.share ? ["share"] : [])];
+    const heads = ["class", "score", ...(data.box ? ["left top right bottom"] : []), ...(data.share ? ["share"] : [])];
     const cells = (p) => [className(p), (data.score[p] / 1e4).toFixed(3),
       ...(data.box ? [data.box.slice(4 * p, 4 * p + 4).join(" ")] : []),
       ...(data.share ? [`${(data.share[p] / 100).toFixed(1)} %`] : [])];

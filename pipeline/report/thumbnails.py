@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from pipeline.errors import is_full
 from pipeline.keys import OVERLAY_FORMATS, overlay_name, path_of
 
 log = logging.getLogger(__name__)
@@ -55,8 +54,6 @@ def _attempted(make: Callable[[], bytes] | None) -> str:
     try:
         return base64.b64encode(make()).decode() if make else ""
     except Exception as error:  # noqa: BLE001 - hostile bytes raise anything, and the page can do without a picture
-        if isinstance(error, OSError) and is_full(error):
-            raise
         log.debug("no thumbnail: %s", error)
         return ""
 

@@ -1,5 +1,5 @@
-"""A finished run as one HTML page that opens offline: report run=outputs/latest. Its figures, and a gallery to search: images
-that failed first, then the least certain. A run leaves one at its end, with fewer thumbnails."""
+"""A finished run as one HTML page that opens offline: report run=outputs/latest. Its figures, and a gallery to search, in
+which images that failed come first, then the least certain. A run leaves one at its end, with fewer thumbnails."""
 
 import logging
 import os
@@ -26,6 +26,7 @@ from pipeline.types import Status
 log = logging.getLogger(__name__)
 _NAME = "report.html"
 _MOST_IMAGES = 5000  # in the gallery; what a browser shows without waiting
+_LIBRARIES = ("torch", "torchvision", "pillow", "pyarrow")
 _AT_THE_END = 500  # thumbnails that a run makes at its end: a second or two
 
 
@@ -46,8 +47,8 @@ def review(options: Options) -> str:
 
 
 def leave_report(folder: RunFolder) -> None:
-    """RUN/report.html, by the process that holds the folder's lock. Where it cannot be made, that is a warning: nothing needs
-    it. Thumbnails are made of overlays alone, because decoding a stranger's file is for the process that is watched for it."""
+    """RUN/report.html, by the process that holds the folder's lock. Where it cannot be made, that is a warning: nothing
+    needs it. Thumbnails are made of overlays alone: no input is decoded where nobody watches over it."""
     try:
         folder.staging.mkdir(parents=True, exist_ok=True)
         with (folder.staging / _NAME).open("w", **_TEXT) as file:
@@ -125,7 +126,7 @@ def _makers(
 
 
 def _facts(run: FinishedRun) -> dict[str, str]:
-    """What a reader wants to know of how the run was made, in the order of the page; what run.json does not say is left out."""
+    """How the run was made, in the order of the page; what run.json does not say is left out."""
     record, filters = run.record, run.record["fingerprint_of"]["filters"]
     engine = dict(record["fingerprint_of"].get("engine", {}))
     libraries = record.get("libraries", {})
@@ -136,7 +137,9 @@ def _facts(run: FinishedRun) -> dict[str, str]:
         "SHA-256 of the weights": record.get("weights_sha256"),
         "filters": kept,
         "device": " ".join(str(one) for one in (record.get("device"), engine.get("precision")) if one),
-        "versions": ", ".join(f"{name} {libraries[name]}" for name in ("torch", "torchvision", "pillow") if name in libraries),
+        "versions": ", ".join(
+            f"{name} {libraries[name]}" for name in ("torch", "torchvision", "pillow") if name in libraries
+        ),
         "folder": run.path.name,
     }
     return {name: value for name, value in facts.items() if value}
