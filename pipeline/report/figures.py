@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
+from pipeline.timing import STAGES
 from pipeline.types import Status
 
 _SCORE_BINS = 20
@@ -146,9 +147,9 @@ def stages(lines: Iterable[str]) -> Stages | None:
             one = json.loads(line)
         except ValueError:
             continue
-        images += one.pop("images", 0)
-        one.pop("shard", None)
-        spent.update(one)
+        if isinstance(one, dict):
+            images += one.get("images", 0)
+            spent.update({name: one[name] for name in STAGES if name in one})
     if not images:
         return None
     return Stages(images, {title: {name: spent[name] for name in names} for title, names in _STAGES.items()})

@@ -73,7 +73,11 @@ def main(folder: str, n_images: str = "5000") -> None:
                 filters[name].append(page.evaluate(_TIMED, change))
             assert not page.said, page.said  # type: ignore[attr-defined]
             page.context.close()
-    figures |= {"first_paint_ms": statistics.median(paints), "first_paint_max_ms": max(paints), "load_s": statistics.median(loads)}
+    figures |= {
+        "first_paint_ms": statistics.median(paints),
+        "first_paint_max_ms": max(paints),
+        "load_s": statistics.median(loads),
+    }
     figures |= {f"filter_{name}_ms": round(statistics.median(times), 1) for name, times in filters.items()}
     figures |= {"filter_max_ms": round(max(max(times) for times in filters.values()), 1)}
     print(json.dumps(figures, indent=1))
