@@ -117,7 +117,7 @@ class Figures:
     def _classes(self) -> Chart:
         rows = self._by_name().most_common()
         rest = sum(count for _, count in rows[_MOST_BARS:])
-        note = f"and {rest:,} of {len(rows) - _MOST_BARS:,} other classes" if rest else ""
+        note = f"and {rest:,} predictions of {len(rows) - _MOST_BARS:,} other classes" if rest else ""
         return Chart("Predictions by class", ("class", "predictions"), rows, note=note)
 
     def _scores(self) -> Chart:

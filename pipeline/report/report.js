@@ -24,11 +24,19 @@
 
   const count = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
   const said = (i) => {
-    if (data.status[i] !== OK) return data.status[i];
+    if (data.status[i] !== OK) return data.error[i] ?? data.status[i];
     if (!data.n[i]) return "nothing found";
     const name = className(first[i]);
     const score = (data.score[first[i]] / 1e4).toFixed(2);
     return data.n[i] === 1 ? `${name} ${score}` : `${name} ${score}, ${data.n[i] - 1} more`;
+  };
+
+  // a long name is cut in its middle: the ends of names are what tells them apart
+  const TAIL = 12;
+  const named = (key) => {
+    const letters = Array.from(key);
+    return [letters.slice(0, -TAIL), letters.slice(-TAIL)].map((part) =>
+      Object.assign(document.createElement("span"), { textContent: part.join("") }));
   };
 
   // --- addresses: a key is a path, but for bytes that are no text, written \xNN
@@ -170,7 +178,7 @@
     const [picture, name, text] = card.firstElementChild.children;
     card.classList.toggle("failed", data.status[i] !== OK);
     picture.dataset.i = i;
-    name.textContent = data.key[i];
+    name.append(...named(data.key[i]));
     text.textContent = said(i);
     card.firstElementChild.title = data.error[i] ? `${data.key[i]}\n${data.error[i]}` : data.key[i];
     near.observe(picture);
@@ -282,14 +290,12 @@
     { textContent: text, href: target, target: "_blank", rel: "noopener noreferrer" });
   const showPicture = (i) => {
     const plain = data.overlay[i] === null;
-    const thumbnail = thumbnailOf(i);
-    const sources = [overlayOf(i), plain && !data.file && data.status[i] === OK ? originalOf(i) : null, thumbnail];
+    const sources = [overlayOf(i), plain && !data.file && data.status[i] === OK ? originalOf(i) : null, thumbnailOf(i)];
     const frame = Object.assign(document.createElement("div"), { className: plain ? "frame" : "frame drawn" });
     const image = Object.assign(new Image(), { alt: `${data.key[i]}: ${said(i)}` });
     const left = sources.filter(Boolean);
     const next = () => {
-      if (!left.length) return $("view-picture").replaceChildren(data.status[i] === OK ? "no picture" : said(i).replaceAll("_", " "));
-      image.classList.toggle("enlarged", left[0] === thumbnail);
+      if (!left.length) return $("view-picture").replaceChildren(data.status[i] === OK ? "no picture" : data.status[i].replaceAll("_", " "));
       image.src = left.shift();
       return undefined;
     };
@@ -325,7 +331,7 @@
     const i = shown[place];
     $("view-name").replaceChildren(Object.assign(document.createElement("bdi"), { textContent: data.key[i] }));
     const size = data.width[i] ? `${data.width[i]} x ${data.height[i]} pixels` : "size unknown";
-    const found = data.status[i] === OK ? count(data.n[i], "prediction", "predictions") : data.status[i];
+    const found = data.status[i] === OK ? count(data.n[i], "prediction", "predictions") : data.status[i].replaceAll("_", " ");
     $("view-facts").textContent = `${found}, ${size}; image ${(place + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")}`;
     $("view-error").textContent = data.error[i] ?? "";
     const overlay = overlayOf(i);
@@ -355,4 +361,5 @@
   });
 
   recall();
+  $("no-gallery").hidden = true;
 })();

@@ -67,7 +67,7 @@ def test_bars_are_the_most_frequent_and_the_rest_is_said() -> None:
     figures.add(images(("ok", 9, 210)), predictions(*[(i, 0.5) for i in range(20) for _ in range(i + 1)]))
     chart = figures.charts()[0]
     assert len(chart.bars) == 15 and chart.bars[0] == ("class 19", 20) and len(chart.rows) == 20
-    assert chart.note == "and 15 of 5 other classes"
+    assert chart.note == "and 15 predictions of 5 other classes"
 
 
 def test_a_chart_of_one_bar_is_left_out() -> None:
