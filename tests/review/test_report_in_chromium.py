@@ -230,6 +230,10 @@ def test_letters_stand_out(scheme: Any, browser: Browser, report: Path) -> None:
 def test_it_fits_any_width(width: int, browser: Browser, report: Path) -> None:
     page = opened(browser, report, viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.get_by_text("Classes: all").click()
+    drawer = page.locator(".drawer").bounding_box()
+    assert drawer and drawer["x"] >= 0 and drawer["x"] + drawer["width"] <= width
+    page.keyboard.press("Escape")
     page.locator("#cards button").last.click()
     assert page.evaluate("document.getElementById('view').getBoundingClientRect().width") <= width
     page.context.close()
