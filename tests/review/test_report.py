@@ -54,6 +54,16 @@ def test_it_goes_into_the_run_and_is_made_anew(run: Path) -> None:
     assert [path.name for path in run.iterdir() if path.name.startswith(".")] == [".lock"]
 
 
+def test_a_failure_leaves_the_report_before(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said(run)
+    before = (run / "report.html").read_bytes()
+    monkeypatch.setattr("pipeline.review.report.write_page", lambda file, _: file.write("half") / 0)
+    with pytest.raises(ZeroDivisionError):
+        said(run)
+    assert (run / "report.html").read_bytes() == before
+    assert [path.name for path in run.iterdir() if path.name.startswith(".")] == [".lock"]
+
+
 def test_a_file_of_the_users_is_never_replaced(run: Path, tmp_path: Path) -> None:
     target = tmp_path / "new" / "a.html"
     said(run, f"output={target}")
