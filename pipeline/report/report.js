@@ -31,10 +31,13 @@
     return data.n[i] === 1 ? `${name} ${score}` : `${name} ${score}, ${data.n[i] - 1} more`;
   };
 
+  // characters that have no shape, or turn the letters around them: a name must not look like another
+  const visible = (text) => text.replace(/[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu, (letter) =>
+    `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
   // a long name is cut in its middle: the ends of names are what tells them apart
   const TAIL = 12;
   const named = (key) => {
-    const letters = Array.from(key);
+    const letters = Array.from(visible(key));
     return [letters.slice(0, -TAIL), letters.slice(-TAIL)].map((part) =>
       Object.assign(document.createElement("span"), { textContent: part.join("") }));
   };
@@ -179,8 +182,8 @@
     card.classList.toggle("failed", data.status[i] !== OK);
     picture.dataset.i = i;
     name.append(...named(data.key[i]));
-    text.textContent = said(i);
-    card.firstElementChild.title = data.error[i] ? `${data.key[i]}\n${data.error[i]}` : data.key[i];
+    text.textContent = visible(said(i));
+    card.firstElementChild.title = [data.key[i], data.error[i]].filter(Boolean).map(visible).join("\n");
     near.observe(picture);
     return card;
   };
@@ -292,7 +295,7 @@
     const plain = data.overlay[i] === null;
     const sources = [overlayOf(i), plain && !data.file && data.status[i] === OK ? originalOf(i) : null, thumbnailOf(i)];
     const frame = Object.assign(document.createElement("div"), { className: plain ? "frame" : "frame drawn" });
-    const image = Object.assign(new Image(), { alt: `${data.key[i]}: ${said(i)}` });
+    const image = Object.assign(new Image(), { alt: visible(`${data.key[i]}: ${said(i)}`) });
     const left = sources.filter(Boolean);
     const next = () => {
       if (!left.length) return $("view-picture").replaceChildren(data.status[i] === OK ? "no picture" : data.status[i].replaceAll("_", " "));
@@ -329,11 +332,11 @@
   };
   const openAt = (place) => {
     const i = shown[place];
-    $("view-name").replaceChildren(Object.assign(document.createElement("bdi"), { textContent: data.key[i] }));
+    $("view-name").replaceChildren(Object.assign(document.createElement("bdi"), { textContent: visible(data.key[i]) }));
     const size = data.width[i] ? `${data.width[i]} x ${data.height[i]} pixels` : "size unknown";
     const found = data.status[i] === OK ? count(data.n[i], "prediction", "predictions") : data.status[i].replaceAll("_", " ");
     $("view-facts").textContent = `${found}, ${size}; image ${(place + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")}`;
-    $("view-error").textContent = data.error[i] ?? "";
+    $("view-error").textContent = visible(data.error[i] ?? "");
     const overlay = overlayOf(i);
     $("view-links").replaceChildren(...(overlay ? [link("Overlay", overlay)] : []), link("Original", originalOf(i)));
     showPicture(i);

@@ -79,6 +79,17 @@ def test_names_and_errors_are_text(page: Page) -> None:
     assert page.locator("script").count() == 3  # the data, the program, one block of thumbnails
 
 
+def test_a_name_does_not_look_like_another(browser: Browser, tmp_path: Path) -> None:
+    keys = ["evil\u202egpj.exe", "two\nlines.jpg", "\u05e9\u05dc\u05d5\u05dd.jpg"]
+    run = made_run(tmp_path / "run", [Row(key, status="corrupt", error=f"in {key}") for key in keys])
+    review(Options(run=run))
+    page = opened(browser, run / "report.html")
+    shown = [r"evil\u202egpj.exe", r"two\u000alines.jpg", keys[2]]
+    assert page.locator("#cards .name").all_text_contents() == shown
+    assert page.locator("#cards .said").all_text_contents() == [f"in {one}" for one in shown]
+    page.context.close()
+
+
 @pytest.mark.parametrize(
     ("address", "found"),
     [
