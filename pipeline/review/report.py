@@ -25,8 +25,9 @@ from pipeline.types import Status
 
 log = logging.getLogger(__name__)
 _NAME = "report.html"
+_TEXT: Any = {"encoding": "utf-8", "errors": "backslashreplace"}  # a path may hold bytes that are no text
 _MOST_IMAGES = 5000  # in the gallery; what a browser shows without waiting
-_LIBRARIES = ("torch", "torchvision", "pillow", "pyarrow")
+_CARRIED = ("video", "time_s", "start_s")  # which frame or clip of which file
 _AT_THE_END = 500  # thumbnails that a run makes at its end: 6 ms of a slow core each
 
 
@@ -60,9 +61,6 @@ def leave_report(folder: RunFolder) -> None:
         log.warning("%s was not made: %s", folder.path / _NAME, error)
 
 
-_TEXT: Any = {"encoding": "utf-8", "errors": "backslashreplace"}  # a path may hold bytes that are no text
-
-
 def write_report(run: FinishedRun, file: TextIO, place: Path, thumbnails: int, from_inputs: bool) -> int:
     """The page, as it is to lie in the folder `place`; `from_inputs`: images without an overlay are read for a thumbnail.
     Returns the number of images in the gallery."""
@@ -73,38 +71,24 @@ def write_report(run: FinishedRun, file: TextIO, place: Path, thumbnails: int, f
     images, predictions = gallery.shown()
     overlays = [overlay_of(run.path, key) for key in images["key"].to_pylist()]
     makers = _makers(run, images, overlays, thumbnails, from_inputs)
-    timing = run.path / "timing.jsonl"
-    content = {
-        "run": run.path.name,
-        "task": run.task,
-        "model": run.record["model"],
-        "facts": _facts(run),
-        "figures": figures,
-        "stages": stages(timing.read_text(encoding="utf-8", errors="replace").splitlines()) if timing.is_file() else None,
-        "n_planned": run.plan.n_images,
+    shown = {
         "n_shown": len(images),
-        "n_thumbnails": sum(maker is not None for maker in makers),
         "n_usable_shown": images["status"].cast(pa.string()).to_pylist().count(Status.OK.value),
-        "data": dict(columns(images, predictions, overlays))
-        | {
-            "classes": dict(enumerate(run.categories)),
-            "block": BLOCK,
-            "overlays": _link(run.path / "overlays", place),
-            "input": run.input.absolute().as_uri(),
-        },
+        "n_thumbnails": sum(maker is not None for maker in makers),
+        "data": {**columns(images, predictions, overlays), **_addresses(run, place)},
         "blocks": blocks(makers),
     }
-    write_page(file, content)
+    write_page(file, _summary(run) | {"figures": figures} | shown)
     return len(images)
 
 
 def _shards(run: FinishedRun) -> Iterator[tuple[pa.Table, pa.Table]]:
     """With the columns that the page shows, and no masks or embeddings."""
-    carried = ("video", "time_s", "start_s")
-    wanted = [name for name in PREDICTIONS if name in run.schema.names]
-    own = [*IMAGES, *(name for name in carried if name in run.schema.names)]
+    there = run.schema.names
+    of_images = [*IMAGES, *(name for name in _CARRIED if name in there)]
+    of_predictions = [name for name in PREDICTIONS if name in there]
     for shard_id in run.shard_ids:
-        yield run.table("images", shard_id, own), run.table("predictions", shard_id, wanted)
+        yield run.table("images", shard_id, of_images), run.table("predictions", shard_id, of_predictions)
 
 
 def _makers(
@@ -125,26 +109,36 @@ def _makers(
     return [one if i in first else None for i, one in enumerate(every)]
 
 
+def _summary(run: FinishedRun) -> dict[str, Any]:
+    timing = run.path / "timing.jsonl"
+    lines = timing.read_text(encoding="utf-8", errors="replace").splitlines() if timing.is_file() else []
+    named = {"task": run.task, "model": run.record["model"], "facts": _facts(run)}
+    return named | {"n_planned": run.plan.n_images, "stages": stages(lines)}
+
+
 def _facts(run: FinishedRun) -> dict[str, str]:
     """How the run was made, in the order of the page; what run.json does not say is left out."""
-    record, filters = run.record, run.record["fingerprint_of"]["filters"]
-    engine = dict(record["fingerprint_of"].get("engine", {}))
-    libraries = record.get("libraries", {})
-    kept = ", ".join(f"{name} {value}" for name, value in filters.items() if value is not None)
+    record, determined_by = run.record, run.record["fingerprint_of"]
+    filters = {name: value for name, value in determined_by["filters"].items() if value is not None}
+    engine = [record.get("device"), determined_by.get("engine", {}).get("precision")]
     facts = {
         "input": str(run.input),
         "weights": record.get("weights"),
         "SHA-256 of the weights": record.get("weights_sha256"),
-        "filters": kept,
-        "device": " ".join(str(one) for one in (record.get("device"), engine.get("precision")) if one),
-        "versions": ", ".join(
-            f"{name} {libraries[name]}" for name in ("torch", "torchvision", "pillow") if name in libraries
-        ),
+        "filters": ", ".join(f"{name} {value}" for name, value in filters.items()),
+        "device": " ".join(one for one in engine if one),
+        "versions": ", ".join(f"{name} {version}" for name, version in record.get("libraries", {}).items()),
         "folder": run.path.name,
     }
     return {name: value for name, value in facts.items() if value}
 
 
-def _link(folder: Path, place: Path) -> str:
-    """A folder's address as seen from the page, percent-encoded, without the last slash."""
-    return quote_from_bytes(os.fsencode(os.path.relpath(folder, place)))
+def _addresses(run: FinishedRun, place: Path) -> dict[str, Any]:
+    """What the page's script needs to find pictures and names; addresses are percent-encoded."""
+    overlays = os.path.relpath(run.path / "overlays", place)
+    return {
+        "classes": dict(enumerate(run.categories)),
+        "block": BLOCK,
+        "overlays": quote_from_bytes(os.fsencode(overlays)),
+        "input": run.input.absolute().as_uri(),
+    }
