@@ -36,13 +36,19 @@ USAGE = """usage: visionbatch VERB key=value ...
 
 Of a finished run, without its model:
 
-  export      into another program's format: export run=outputs/latest to=coco
+  report      one HTML page, with a gallery to search: report run=outputs/latest
+  evaluate    how right it is, beside annotations: evaluate run=outputs/latest truth=instances.json
+  compare     what changed between two runs of the same images: compare runs=[outputs/a,outputs/b]
+  drift       whether images and detections are still like those of an earlier run: drift run=NEW reference=OLD
+  repeats     boxes that come again and again at one place of a camera: repeats run=outputs/latest
   refilter    with a stricter filter, as a run of its own: refilter run=outputs/latest min_score=0.7
+  export      into another program's format: export run=outputs/latest to=coco
+  crops       each box as a picture, in its class's folder: crops run=outputs/latest
   verify      whether the folder holds what was committed: verify run=outputs/latest
 
 visionbatch VERB --help lists the settings. Example: visionbatch run task=detect input=~/photos
 """
-REVIEW = ("export", "refilter", "verify")  # modules below review/
+REVIEW = ("compare", "crops", "drift", "evaluate", "export", "refilter", "repeats", "report", "verify")  # modules below review/
 
 
 def entry() -> int:

@@ -169,6 +169,23 @@ def published_folder(target: Path, replace: bool) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
+@contextmanager
+def published_file(target: Path, replace: bool) -> Iterator[Path]:
+    """A path to write to, which becomes the file `target` when all went well; else `target` stays as it was. Raises
+    ConfigError where there is something that is not to be replaced."""
+    if target.is_dir() or (target.exists() and not replace):
+        raise ConfigError(f"output={target}: there is something already. Name a file that does not exist.")
+    stage = target.with_name(f".{target.name}-{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield stage
+        _flush(stage)
+        stage.replace(target)
+        _flush(target.parent)
+    finally:
+        stage.unlink(missing_ok=True)
+
+
 def _describe(part: Path) -> dict[str, Any]:
     """Reopened, so that a part that cannot be read is found before it is published."""
     with pq.ParquetFile(part) as file:

@@ -6,8 +6,14 @@ a name's own backslash before an `x` becomes `\x5c`. Every other name is its own
 
 import os
 import re
+from hashlib import blake2b
+from pathlib import PurePosixPath
 
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
+# what browsers show and Pillow writes well
+OVERLAY_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+_OVERLAY_SUFFIX = ".overlay.jpg"
+_LONGEST = 255  # bytes a file system takes for a name
 
 
 def key_of(path: str) -> str:
@@ -19,3 +25,23 @@ def key_of(path: str) -> str:
 def path_of(key: str) -> str:
     """The inverse of `key_of`."""
     return os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), key.encode()))
+
+
+def overlay_name(key: str) -> str:
+    """Key -> key of its overlay. Never the same for two keys: only names that already end in the appended suffix, or in
+    no format of ours, get one more; a name too long for that keeps its beginning and a hash of all of it."""
+    path = PurePosixPath(key)
+    if path.suffix.casefold() in OVERLAY_FORMATS and not key.endswith(_OVERLAY_SUFFIX):
+        return key
+    name = path.name + _OVERLAY_SUFFIX
+    if len(_path_bytes(name)) > _LONGEST:
+        digest = blake2b(path.name.encode(), digest_size=8).hexdigest()
+        beginning = path.name
+        while len(_path_bytes(beginning)) + len(digest) + len(_OVERLAY_SUFFIX) + 1 > _LONGEST:
+            beginning = beginning[:-1]
+        name = f"{beginning}-{digest}{_OVERLAY_SUFFIX}"
+    return str(path.with_name(name))
+
+
+def _path_bytes(name: str) -> bytes:
+    return path_of(name).encode("utf-8", "surrogateescape")

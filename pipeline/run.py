@@ -22,6 +22,7 @@ from pipeline.parts import build
 from pipeline.plan import Plan, freeze, load_plan, nothing_found
 from pipeline.progress import Progress
 from pipeline.retry import retry_errors, with_errors
+from pipeline.review.report import leave_report
 from pipeline.settings import Settings
 from pipeline.shard import ShardRunner
 from pipeline.skipping import skipped
@@ -61,6 +62,8 @@ def annotate(settings: Settings, parts: Parts) -> Ended:
                 build(settings.parts["executor"]).run(todo, runner.run)
                 retry_errors(runner, again)
         seconds = perf_counter() - start
+        if runner or not (folder.path / "report.html").is_file():
+            leave_report(folder)
     return summary(plan, folder, runner, seconds)
 
 

@@ -132,9 +132,9 @@ def _files(run: Path) -> Mapping[str, str]:
     found = {
         "rows": f"{run}/images/*.parquet  {run}/predictions/*.parquet",
         "pictures": f"{run}/overlays/",
+        "report": f"{run}/report.html",
         "settings": f"{run}/run.json",
         "latest": f"{run.parent}/latest -> {run.name}",
     }
-    if not (run / "overlays").is_dir():
-        del found["pictures"]
-    return found
+    there = {"pictures": run / "overlays", "report": run / "report.html"}
+    return {name: place for name, place in found.items() if name not in there or there[name].exists()}

@@ -101,4 +101,5 @@ def test_the_wheel_carries_what_a_run_needs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "Complete: 12 images, 19 predictions" in done.stdout
+    assert (tmp_path / "out" / "latest" / "report.html").is_file()  # its template is in the wheel
     assert f"{tmp_path}/site/pipeline/data/samples" in (tmp_path / "out" / "latest" / "run.json").read_text()

@@ -3,8 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import blake2b
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,18 +12,10 @@ from torchvision.transforms.functional import to_pil_image
 
 from pipeline.background import Background
 from pipeline.errors import stops_a_run
-from pipeline.keys import path_of
+from pipeline.keys import OVERLAY_FORMATS, overlay_name, path_of
 from pipeline.types import SinkContext, Status
 
 log = logging.getLogger(__name__)
-_FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-}  # what browsers show and Pillow writes well
-_SUFFIX = ".overlay.jpg"
-_LONGEST = 255  # bytes a file system takes for a name
 
 
 class Overlays:
@@ -69,26 +60,6 @@ class _Writer:
 
 def save(image: Image.Image, path: Path, quality: int) -> None:
     """Write without metadata, in the format of the name. PNG without a search for the best compression."""
-    form = _FORMATS[path.suffix.casefold()]
+    form = OVERLAY_FORMATS[path.suffix.casefold()]
     options = {"compress_level": 1} if form == "PNG" else {"quality": quality}
     image.save(path, form, **options)
-
-
-def overlay_name(key: str) -> str:
-    """Key -> key of its overlay. Never the same for two keys: only names that already end in the appended suffix, or in
-    no format of ours, get one more; a name too long for that keeps its beginning and a hash of all of it."""
-    path = PurePosixPath(key)
-    if path.suffix.casefold() in _FORMATS and not key.endswith(_SUFFIX):
-        return key
-    name = path.name + _SUFFIX
-    if len(path_bytes(name)) > _LONGEST:
-        digest = blake2b(path.name.encode(), digest_size=8).hexdigest()
-        beginning = path.name
-        while len(path_bytes(beginning)) + len(digest) + len(_SUFFIX) + 1 > _LONGEST:
-            beginning = beginning[:-1]
-        name = f"{beginning}-{digest}{_SUFFIX}"
-    return str(path.with_name(name))
-
-
-def path_bytes(name: str) -> bytes:
-    return path_of(name).encode("utf-8", "surrogateescape")

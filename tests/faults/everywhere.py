@@ -60,9 +60,10 @@ def disturbed(kind: str, at: int, images: str, output: Path) -> Callable[[], Non
 
 
 def contents(output: Path) -> dict[str, bytes]:
-    """Every file of the one run but the lock and the timings, which are no results."""
+    """Every file of the one run but the lock, the timings and the report, which shows them: these are no results."""
     (folder,) = output.glob("detect-*")
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in (".lock", "timing.jsonl"))
+    others = (".lock", "timing.jsonl", "report.html")
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in others)
     found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
     return found | {"run.json": found["run.json"].replace(str(output).encode(), b"OUTPUT")}
 

@@ -1,0 +1,32 @@
+"""The page: one HTML file that needs nothing else and fetches nothing. Everything from a run is text to it, escaped by Jinja
+in the page and by `tojson` in the blocks of data."""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+_HERE = Path(__file__).parent
+
+
+def write_page(file: TextIO, content: Mapping[str, Any]) -> None:
+    """`content` is what report.html.j2 names; iterators in it are used up one by one, as the page is written."""
+    environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["thousands"] = lambda number: f"{number:,}"
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    style, script = (Markup((_HERE / name).read_text(encoding="utf-8")) for name in ("report.css", "report.js"))  # noqa: S704
+    page = environment.get_template("report.html.j2")
+    for piece in page.generate(**content, style=style, script=script, policy=_policy(style, script)):
+        file.write(piece)
+
+
+def _policy(style: str, script: str) -> str:
+    """Nothing may be fetched or run but this style and this script; pictures come from the page and from files."""
+    hashes = {name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for name, text in
+              (("style-src", style), ("script-src", script))}  # fmt: skip
+    own = "; ".join(f"{name} 'sha256-{value}'" for name, value in hashes.items())
+    return f"default-src 'none'; {own}; img-src 'self' file: data:; base-uri 'none'; form-action 'none'"

@@ -1,0 +1,81 @@
+"""Small pictures of images, made of their overlays, or of the images themselves."""
+
+import base64
+import io
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from pipeline.keys import OVERLAY_FORMATS, overlay_name, path_of
+
+log = logging.getLogger(__name__)
+SIDE = 224  # pixels, of the longer side
+BLOCK = 50  # thumbnails in one block of the page
+_LARGEST = 2560 * 2560  # pixels: a run makes no larger overlay
+_QUALITY = 60
+_THREADS = 4  # Pillow lets others run while it decodes
+
+
+def overlay_of(run: Path, key: str) -> str | None:
+    """The key of the image's overlay, where there is one."""
+    name = overlay_name(key)
+    path = inside(run / "overlays", name)
+    return name if path is not None and path.is_file() else None
+
+
+def inside(folder: Path, key: str) -> Path | None:
+    """The file that a key names; None where it would lead out of the folder, as a made-up run's might."""
+    name = PurePosixPath(path_of(key))
+    return None if name.is_absolute() or ".." in name.parts or "\0" in str(name) else folder / name
+
+
+def blocks(makers: Sequence[Callable[[], bytes] | None]) -> Iterator[tuple[int, list[str]]]:
+    """(number, thumbnails as base64) of each block that has any; an empty text where there is no maker or it failed."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for first in range(0, len(makers), BLOCK):
+            made = list(pool.map(_attempted, makers[first : first + BLOCK]))
+            if any(made):
+                yield first // BLOCK, made
+
+
+def of_overlay(path: Path) -> Callable[[], bytes]:
+    return partial(_of_overlay, path)
+
+
+def of_input(path: Path, max_pixels: int) -> Callable[[], bytes]:
+    return partial(_of_input, path, max_pixels)
+
+
+def _attempted(make: Callable[[], bytes] | None) -> str:
+    try:
+        return base64.b64encode(make()).decode() if make else ""
+    except Exception as error:  # noqa: BLE001 - hostile bytes raise anything, and the page can do without a picture
+        log.debug("no thumbnail: %s", error)
+        return ""
+
+
+def _of_overlay(path: Path) -> bytes:
+    with Image.open(path, formats=tuple(set(OVERLAY_FORMATS.values()))) as image:
+        if image.width * image.height > _LARGEST:
+            raise ValueError(f"{path} is larger than any overlay")
+        image.draft("RGB", (SIDE, SIDE))  # a JPEG is decoded at an eighth of its size, or a quarter ...
+        return _small(image)
+
+
+def _of_input(path: Path, max_pixels: int) -> bytes:
+    """As a run decodes it. Needs torch, which overlays do not."""
+    from pipeline.decoding import decode
+
+    return _small(Image.fromarray(decode(path.read_bytes(), max_pixels).permute(1, 2, 0).contiguous().numpy()))
+
+
+def _small(image: Image.Image) -> bytes:
+    image = image.convert("RGB")
+    image.thumbnail((SIDE, SIDE), reducing_gap=2.0)
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=_QUALITY, method=2)
+    return file.getvalue()
