@@ -14,12 +14,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST = 100  # classes in a picture
-_BLUE, _RED, _GREY = "#2b6cb0", "#c53030", "#a0aec0"
+_BLUE, _RED, _GREY, _LIGHT = "#2b6cb0", "#c53030", "#a0aec0", "#e2e8f0"
 
 
 def save_plots(found: Evaluation, folder: Path) -> None:
     """confusion.png; precision_recall.png and f1.png where predictions have scores; iou.png where they are pixels."""
-    _save(confusion_plot(found.confusion), folder / "confusion.png")
+    settings = found.settings
+    how = (
+        "score from {confusion_score:g}, IoU of boxes from {confusion_iou:g}".format(**settings)
+        if "confusion_iou" in settings
+        else ""
+    )
+    _save(confusion_plot(found.confusion, how), folder / "confusion.png")
     rows = found.rows()
     shown = sorted((i for i, row in enumerate(rows) if row["truth"]), key=lambda i: -rows[i]["truth"])[:_MOST]
     if found.curves is not None:
@@ -29,7 +35,7 @@ def save_plots(found: Evaluation, folder: Path) -> None:
         _save(bars_plot("iou", [rows[i] for i in shown]), folder / "iou.png")
 
 
-def confusion_plot(confusion: Confusion) -> "Figure":
+def confusion_plot(confusion: Confusion, how: str = "") -> "Figure":
     """A square for each pair, as a share of the truth's class; numbers where there is room for them."""
     counts, names = _largest(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -38,13 +44,17 @@ def confusion_plot(confusion: Confusion) -> "Figure":
     figure = _figure((side + 0.8, side))
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for ticks, along in ((axes.set_xticks, {"rotation": 90}), (axes.set_yticks, {})):
-        ticks(range(n), names, fontsize=9 if n <= 20 else 7, parse_math=False, **along)
+    size = 9 if n <= 20 else 7
+    axes.set_xticks(range(n), names, fontsize=size, parse_math=False, rotation=90)
+    axes.set_yticks(range(n), names, fontsize=size, parse_math=False)
+    axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color=_LIGHT, linewidth=0.5)
+    axes.tick_params(which="minor", length=0)
     axes.set_xlabel("found as")
     axes.set_ylabel("truth")
-    axes.set_title(
-        f"{confusion.unit}, as a share of the truth's class" + _told(n - 1, len(confusion.names) - 1), fontsize=10
-    )
+    shown = _told(n - 1, len(confusion.names) - 1)
+    axes.set_title(f"{confusion.unit} as a share of the truth's class{shown}\n{how}", fontsize=10)
     for t, p in zip(*np.nonzero(counts), strict=True) if n <= 40 else ():
         colour = "white" if shares[t, p] > 0.5 else "black"
         axes.text(p, t, _short(counts[t, p]), ha="center", va="center", fontsize=7 if n <= 20 else 5, color=colour)
@@ -53,41 +63,52 @@ def confusion_plot(confusion: Confusion) -> "Figure":
 
 
 def curves_plot(
-    kind: str, rows: Sequence[Mapping[str, Any]], curves: np.ndarray, shown: Sequence[int], columns: int = 10
+    kind: str, rows: Sequence[Mapping[str, Any]], curves: np.ndarray, shown: Sequence[int], most: int = 10
 ) -> "Figure":
-    """Precision over recall: the mean of all classes, then a panel for each, with the point of the best F1."""
-    columns = min(columns, len(shown) + 1)
+    """Precision over recall, both from 0 to 1: the mean of all classes, then a panel for each, with the point of the best
+    F1. The panels are drawn on one pair of axes: a hundred pairs take half a minute."""
+    columns = max(4, min(most, len(shown) + 1))
     lines = -(-(len(shown) + 1) // columns)
-    figure = _figure((1.45 * columns + 0.6, 1.6 * lines + 0.7))
-    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    figure = _figure((max(7.0, 1.4 * columns), 1.55 * lines + 0.6))
+    axes = figure.subplots()
     defined = curves[:, ~np.isnan(curves).any(axis=0)]
-    _panel(panels[0], defined.mean(axis=1), "all classes (mean)", _RED)
-    for axes, i in zip(panels[1:], shown, strict=False):
-        _panel(axes, curves[:, i], rows[i]["class"], _BLUE)
-        if rows[i]["f1"] is not None:
-            axes.plot(rows[i]["recall"], rows[i]["precision"], "o", color=_RED, markersize=3)
-    for axes in panels[len(shown) + 1 :]:
-        axes.set_axis_off()
-    at = "one class against the rest" if kind == "labels" else f"at {'OKS' if kind == 'keypoints' else 'IoU'} 0.5"
-    known = sum(1 for row in rows if row["truth"])
-    figure.suptitle(f"{kind}: precision over recall {at}; the dot is the best F1{_told(len(shown), known)}", fontsize=10)
+    _panel(axes, (0, 0), defined.mean(axis=1) if defined.size else np.zeros(len(RECALLS)), "all classes (mean)", _RED)
+    for n, i in enumerate(shown, start=1):
+        row, at = rows[i], (n % columns, n // columns)
+        _panel(axes, at, curves[:, i], row["class"], _BLUE)
+        if row["f1"] is not None:
+            axes.plot(*_within(at, row["recall"], row["precision"]), "o", color=_RED, markersize=3)
+    axes.set(xlim=(-0.03, columns), ylim=(lines, -0.03))
+    axes.set_axis_off()
+    over = "one class against the rest" if kind == "labels" else f"at {'OKS' if kind == 'keypoints' else 'IoU'} 0.5"
+    told = _told(len(shown), sum(1 for row in rows if row["truth"]))
+    axes.set_title(
+        f"{kind}: precision (up) over recall {over}, 0 to 1, and its mean; the dot is the best F1{told}", fontsize=9
+    )
     return figure
 
 
-def _panel(axes: "Axes", precision: np.ndarray, name: str, colour: str) -> None:
-    axes.plot(RECALLS, precision, color=colour, linewidth=1)
-    axes.fill_between(RECALLS, precision, color=colour, alpha=0.15, linewidth=0)
+def _panel(axes: "Axes", at: tuple[int, int], precision: np.ndarray, name: str, colour: str) -> None:
+    for half in (0, 0.5, 1):
+        axes.plot(*_within(at, np.array([0, 1]), np.full(2, half)), color=_LIGHT, linewidth=0.7)
+        axes.plot(*_within(at, np.full(2, half), np.array([0, 1])), color=_LIGHT, linewidth=0.7)
+    x, y = _within(at, RECALLS, precision)
+    axes.plot(x, y, color=colour, linewidth=1)
+    axes.fill_between(x, y, _within(at, 0, 0)[1], color=colour, alpha=0.15, linewidth=0)
     title = name if len(name) <= 18 else name[:17] + "…"
-    axes.set_title(f"{title}\n{precision.mean():.2f}", fontsize=7, pad=2, parse_math=False)
-    axes.set(xlim=(0, 1), ylim=(0, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-    axes.set_xticklabels(("0", ".5", "1"), fontsize=6)
-    axes.set_yticklabels(("0", ".5", "1"), fontsize=6)
+    place = _within(at, 0, 1.04)
+    axes.text(*place, f"{title}  {precision.mean():.2f}", fontsize=7, va="bottom", parse_math=False)
+
+
+def _within(at: tuple[int, int], x: Any, y: Any) -> tuple[Any, Any]:
+    """0..1 in the panel of this column and line -> where that is on the axes, whose y goes down."""
+    return at[0] + 0.88 * x, at[1] + 0.95 - 0.78 * y
 
 
 def bars_plot(figure_name: str, rows: Sequence[Mapping[str, Any]]) -> "Figure":
     """A bar for each class, the best on top; for F1 with precision and recall, and the threshold that gives them."""
     rows = sorted(rows, key=lambda row: row[figure_name] or 0.0)
-    figure = _figure((8, 0.19 * len(rows) + 1.3))
+    figure = _figure((8, 0.19 * len(rows) + 1.8))
     axes = figure.subplots()
     at = np.arange(len(rows))
     axes.barh(at, [row[figure_name] or 0.0 for row in rows], color=_GREY, height=0.75, label=figure_name.replace("f", "F"))
@@ -99,7 +120,7 @@ def bars_plot(figure_name: str, rows: Sequence[Mapping[str, Any]]) -> "Figure":
     axes.set(xlim=(0, 1.02), ylim=(-0.7, len(rows) - 0.3), xlabel="in brackets: how many are in truth")
     if figure_name == "f1":
         right = axes.secondary_yaxis("right")
-        right.set_yticks(at, ["" if row["threshold"] is None else f"{row['threshold']:.2f}" for row in rows], fontsize=8)
+        right.set_yticks(at, ["" if row["threshold"] is None else f"{row['threshold']:.3f}" for row in rows], fontsize=8)
         right.set_ylabel("score threshold of the best F1")
     figure.legend(loc="outside upper center", ncols=3, fontsize=8)
     return figure
