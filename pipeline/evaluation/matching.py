@@ -2,7 +2,7 @@
 while they are matched."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -66,23 +66,23 @@ class Matcher:
         if not present:
             return
         evaluated = _evaluated(self.kind, images, present, truth, found)
-        n_images, n_areas = len(evaluated.params.imgIds), len(self.setting.areas)
-        by_class = np.array(evaluated.evalImgs, dtype=object).reshape(len(present), n_areas, n_images)
+        by_class = np.array(evaluated.evalImgs, dtype=object).reshape(len(present), len(self.setting.areas), -1)
         for k, of_class in zip(present, by_class, strict=True):
-            for of_image in of_class.T:  # an entry for each area, or None for each
-                if of_image[0] is not None:
-                    self._keep(k, of_image)
+            self._keep(k, of_class[:, [one is not None for one in of_class[0]]])
 
-    def _keep(self, k: int, by_area: Iterable[dict[str, Any]]) -> None:
-        areas = list(by_area)
-        self.n_truth[:, k] += [np.count_nonzero(np.asarray(area["gtIgnore"]) == 0) for area in areas]
-        scores = np.array(areas[0]["dtScores"])
-        n = len(scores)
-        if n:
-            matched = np.stack([area["dtMatches"] > 0 for area in areas])
-            ignored = np.stack([area["dtIgnore"] for area in areas]).astype(bool)
-            image = np.full(n, areas[0]["image_id"])
-            self.parts.append((np.full(n, k), image, scores, np.arange(n), matched, ignored))
+    def _keep(self, k: int, entries: np.ndarray) -> None:
+        """`entries` (A, images) are COCOeval's of one class; detections of an image are the same ones in every area."""
+        first = entries[0]
+        counts = [len(one["dtScores"]) for one in first]
+        image = np.repeat([one["image_id"] for one in first], counts)
+        rank = np.concatenate([np.arange(count) for count in counts])
+        scores = np.concatenate([one["dtScores"] for one in first])
+        matched, ignored = (
+            np.stack([np.concatenate([one[name] for one in area], axis=1) for area in entries]).astype(bool)
+            for name in ("dtMatches", "dtIgnore")  # of matches: the object's id, 0 for none
+        )
+        self.parts.append((np.full(len(scores), k), image, scores, rank, matched, ignored))
+        self.n_truth[:, k] += np.array([sum(np.count_nonzero(one["gtIgnore"] == 0) for one in area) for area in entries])
 
     def matches(self) -> Matches:
         k, image, scores, rank, matched, ignored = (
