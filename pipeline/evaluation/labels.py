@@ -1,5 +1,6 @@
 """Classes of whole images beside their true ones."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +18,51 @@ from pipeline.finished import FinishedRun
 _TOPS = (1, 5)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Every prediction on an image of truth."""
+
+    image: np.ndarray  # (N,) truth's number
+    k: np.ndarray  # (N,) class id
+    score: np.ndarray  # (N,)
+    rank: np.ndarray  # (N,) in its image, 0 is the best
+    hit: np.ndarray  # (N,) bool: it is the image's true class
+
+
 def evaluate_labels(run: FinishedRun, path: Path) -> Evaluation:
     """Raises ConfigError."""
     truth = read_labels(run, path)
     pairs = pair_images(run, truth["key"].combine_chunks())
     label_of, same, notes = _class_ids(truth["label"].combine_chunks(), run.categories)
-    image, k, score, rank = _found(run, pairs.number_of, same)
-    hit = k == label_of[image]
+    found = _found(run, pairs.number_of, same, label_of)
     kept = _kept(run)
-    right = {most: _any(image[hit & (rank < most)], len(label_of)) for most in _TOPS if most <= kept}
-    short = [f"top5 is not known: the run kept {kept} class(es) an image (top_k)."] if kept < _TOPS[-1] else []
-    present = np.union1d(label_of[label_of >= 0], k)
-    rows = [_row(run.categories, c, label_of == c, right, k == c, score, hit) for c in present.tolist()]
+    right = {most: _any(found.image[found.hit & (found.rank < most)], len(label_of)) for most in _TOPS if most <= kept}
+    short = [f"top5 is not known: the run kept {kept} an image (top_k)."] * (kept < _TOPS[-1])
+    present = np.union1d(label_of[label_of >= 0], found.k)
+    rows, curves = _rows(run.categories, present, label_of, right, found)
     top = {f"top{most}": float(right[most].mean()) if most in right else None for most in _TOPS}
     return Evaluation(
         kind="labels",
-        figures={"labels": top | {"mean_class_accuracy": mean(np.array([one["top1"] for one, _ in rows], float))}},
-        classes=[one for one, _ in rows],
-        confusion=_confusion(run.categories, present, label_of, image[rank == 0], k[rank == 0]),
+        figures={"labels": top | {"mean_class_accuracy": mean(np.array([row["top1"] for row in rows], float))}},
+        classes=rows,
+        confusion=_confusion(run.categories, present, label_of, found),
         images=pairs.images,
         settings={"kept_per_image": kept},
-        notes=(*pairs.notes, *notes, *short, *filter_notes(run)),
-        curves=np.stack([curve for _, curve in rows], axis=1),
+        notes=(*pairs.notes, *notes, *short, *filter_notes(run, "classes", "exclude")),
+        curves=curves,
     )
 
 
 def _class_ids(labels: pa.Array, categories: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """(class id of each label, -1 for a label that the model does not know; the id that each class id is counted as; what is
-    to be said). A label is a class's name, case apart, or else its id. Names that several classes have are one class, unless
-    ids tell them apart."""
+    to be said). A label is a class's name, or one but for its case, or an id. Classes of one name count as one, unless all
+    labels are ids."""
     first: dict[str, int] = {}
-    same = np.array([first.setdefault(name.casefold(), i) for i, name in enumerate(categories)])
+    same = np.array([first.setdefault(name, i) for i, name in enumerate(categories)])
+    folded = {name.casefold(): i for name, i in reversed(first.items())}
     encoded = labels.dictionary_encode()
     given = encoded.dictionary.to_pylist()
-    by_name = {label: first[label.casefold()] for label in given if label.casefold() in first}
+    by_name = {one: first.get(one, folded[one.casefold()]) for one in given if one.casefold() in folded}
     by_id = {label: int(label) for label in given if label not in by_name and label.isdecimal() and int(label) < len(same)}
     unknown = sorted(set(given) - set(by_name) - set(by_id))
     if len(unknown) == len(given):
@@ -60,35 +72,36 @@ def _class_ids(labels: pa.Array, categories: tuple[str, ...]) -> tuple[np.ndarra
         )
     if not by_name:
         same = np.arange(len(categories))
-    shared = sorted({categories[i] for i in np.flatnonzero(same != np.arange(len(same)))})
-    notes = (
-        [f"{len(unknown)} of truth's labels are unknown to the model, so never found: {shorten(unknown)}."]
-        if unknown
-        else []
+    shared = sorted({categories[i] for i in same[same != np.arange(len(same))]} & {categories[i] for i in by_name.values()})
+    notes = [f"{len(unknown)} of truth's labels are unknown to the model, so never found: {shorten(unknown)}."] * bool(
+        unknown
     )
-    notes += [f"Several classes have one name and count as one: {shorten(shared)}. Ids tell them apart."] if shared else []
-    ids = np.array([by_name.get(label, by_id.get(label, -1)) for label in given])
+    notes += [f"Several classes have one name and count as one: {shorten(shared)}. Ids tell them apart."] * bool(shared)
+    known = {label: same[i] for label, i in (by_name | by_id).items()}
+    ids = np.array([known.get(label, -1) for label in given])
     return ids[encoded.indices.to_numpy()], same, notes
 
 
-def _found(run: FinishedRun, number_of: np.ndarray, same: np.ndarray) -> list[np.ndarray]:
-    """Image number, class, score and rank in the image of each prediction on an image of truth."""
+def _found(run: FinishedRun, number_of: np.ndarray, same: np.ndarray, label_of: np.ndarray) -> _Found:
+    """Of classes that count as one, an image has the best."""
     parts = []
     for shard_id in run.shard_ids:
         rows = run.table("predictions", shard_id, ["image_id", "class_id", "score"])
         ids, k, score = (rows[name].to_numpy() for name in ("image_id", "class_id", "score"))
-        paired = number_of[ids] >= 0
-        rank = rank_within(ids, score)
-        parts.append((number_of[ids][paired], same[k][paired], score[paired], rank[paired]))
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+        rank, image, k = rank_within(ids, score), number_of[ids], same[k]
+        order = np.lexsort((rank, k, image))
+        first = np.r_[True, (np.diff(image[order]) != 0) | (np.diff(k[order]) != 0)][: len(order)]
+        kept = order[first & (image[order] >= 0)]
+        parts.append((image[kept], k[kept], score[kept], rank[kept]))
+    image, k, score, rank = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return _Found(image, k, score, rank, k == label_of[image])
 
 
 def _kept(run: FinishedRun) -> int:
     """How many classes of an image the run has kept at most."""
     if "rank" not in run.schema.names:
         return 1
-    most: int = run.record["fingerprint_of"]["filters"]["top_k"] or len(run.categories)
-    return len(run.categories) if most >= len(run.categories) else most
+    return run.record["fingerprint_of"]["filters"]["top_k"] or len(run.categories)
 
 
 def _any(numbers: np.ndarray, n: int) -> np.ndarray:
@@ -96,32 +109,32 @@ def _any(numbers: np.ndarray, n: int) -> np.ndarray:
     return np.bincount(numbers, minlength=n) > 0
 
 
-def _row(
-    categories: tuple[str, ...],
-    c: int,
-    own: np.ndarray,
-    right: dict[int, np.ndarray],
-    found: np.ndarray,
-    score: np.ndarray,
-    hit: np.ndarray,
-) -> tuple[dict[str, Any], np.ndarray]:
-    """A class's figures, and its curve: one class against the rest, over every prediction that the run kept."""
-    order = np.flatnonzero(found)[np.argsort(-score[found], kind="stable")]
-    n_truth = int(own.sum())
-    best = best_f1(score[order], hit[order], ~hit[order], n_truth)
-    curve = interpolated(hit[order], ~hit[order], n_truth) if n_truth else np.full(len(RECALLS), np.nan)
-    top = {f"top{most}": float(right[most][own].mean()) if n_truth and most in right else None for most in _TOPS}
-    row = {"kind": "labels", "class_id": c, "class": categories[c], "truth": n_truth, "predictions": len(order)} | top
-    return row | best_columns(best), curve
+def _rows(
+    categories: tuple[str, ...], present: np.ndarray, label_of: np.ndarray, right: dict[int, np.ndarray], found: _Found
+) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """A row for each class that truth or the run has, and the curves: one class against the rest, over every prediction that
+    the run kept."""
+    order = np.lexsort((-found.score, found.k))
+    score, hit, k = found.score[order], found.hit[order], found.k[order]
+    n_truth = np.bincount(label_of[label_of >= 0], minlength=len(categories))
+    n_right = {most: np.bincount(label_of[one], minlength=len(categories)) for most, one in right.items()}
+    rows, curves = [], np.full((len(RECALLS), len(present)), np.nan)
+    for i, c in enumerate(present.tolist()):
+        own, n = slice(*np.searchsorted(k, [c, c + 1]).tolist()), int(n_truth[c])
+        top = {f"top{most}": float(n_right[most][c] / n) if n and most in right else None for most in _TOPS}
+        best = best_f1(score[own], hit[own], ~hit[own], n)
+        row = {"kind": "labels", "class_id": c, "class": categories[c], "truth": n, "predictions": own.stop - own.start}
+        rows.append(row | top | best_columns(best))
+        if n:
+            curves[:, i] = interpolated(hit[own], ~hit[own], n)
+    return rows, curves
 
 
-def _confusion(
-    categories: tuple[str, ...], present: np.ndarray, label_of: np.ndarray, image: np.ndarray, k: np.ndarray
-) -> Confusion:
-    """`image`, `k`: the best class of each image that has one. Labels that the model does not know have no row."""
-    nothing = len(present)
+def _confusion(categories: tuple[str, ...], present: np.ndarray, label_of: np.ndarray, found: _Found) -> Confusion:
+    """Of each image's best class. Labels that the model does not know have no row."""
+    nothing, first = len(present), found.rank == 0
     best = np.full(len(label_of), nothing)
-    best[image] = np.searchsorted(present, k)
+    best[found.image[first]] = np.searchsorted(present, found.k[first])
     known = label_of >= 0
     counts = np.zeros((nothing + 1, nothing + 1), np.int64)
     np.add.at(counts, (np.searchsorted(present, label_of[known]), best[known]), 1)

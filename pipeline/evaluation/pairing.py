@@ -67,9 +67,11 @@ def pair_images(
     ok = pc.equal(table["status"].cast(pa.string()), Status.OK.value).to_numpy()
     lost, left = keys.filter(pa.array(paired & ~ok)), keys.filter(pa.array(~paired))
     absent = names.take(pa.array(np.setdiff1d(np.arange(len(names)), found)))
+    unsure = absent.filter(pc.is_in(last_part(absent), value_set=last_part(left)))
     notes = (
         _note(lost, "of truth's images failed in the run; they count as images without predictions"),
         _note(absent, "of truth's images are not in the run; they count as images without predictions"),
+        _note(unsure, "of truth's images could be any of several of one file name"),
         _note(left, "images of the run are not in truth and left out"),
     )
     images = Images(len(names), len(lost), len(absent), len(left))
@@ -105,12 +107,11 @@ def _once(values: pa.Array) -> pa.Array:
 
 
 def _note(names: pa.Array, what: str) -> str:
-    return f"{len(names):,} {what}: {_some(names)}." if len(names) else ""
+    return f"{len(names):,} {what}: {_some(names)}" if len(names) else ""
 
 
 def _some(names: pa.Array) -> str:
-    more = f" ... ({len(names):,} in all)" if len(names) > _SHOWN else ""
-    return ", ".join(names.slice(0, _SHOWN).to_pylist()) + more
+    return ", ".join(names.slice(0, _SHOWN).to_pylist()) + (", ..." if len(names) > _SHOWN else "")
 
 
 @dataclass(frozen=True)
@@ -156,13 +157,12 @@ def asked_for(run: FinishedRun) -> set[int]:
     return {i for i, least in enumerate(thresholds) if least == 0}
 
 
-def filter_notes(run: FinishedRun) -> tuple[str, ...]:
-    """What the run's own filters kept from being measured."""
+def filter_notes(run: FinishedRun, *more: str) -> tuple[str, ...]:
+    """What the run's own filters, and `more` of them, kept from being measured."""
     filters = run.record["fingerprint_of"]["filters"]
-    on = [f"{name}={filters[name]}" for name in ("min_score", "min_area", "nms_iou", "max_detections") if filters.get(name)]
-    said = (
-        f"The run was filtered by {', '.join(on)}; the figures are of what that left. AP wants every detection: min_score=0."
-    )
+    names = ("min_score", "min_area", "nms_iou", "max_detections", *more)
+    on = [f"{name}={filters[name]}" for name in names if filters.get(name)]
+    said = f"The run was filtered by {', '.join(on)}; the figures are of what that left. min_score=0 shows the model alone."
     return (said,) if on else ()
 
 

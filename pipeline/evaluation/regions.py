@@ -58,7 +58,7 @@ def evaluate_regions(run: FinishedRun, folder: Path) -> Evaluation:
         confusion=Confusion((*run.categories, "no prediction"), counts, "pixels"),
         images=pairs.images,
         settings={"ignored_value": IGNORED},
-        notes=(*pairs.notes, *filter_notes(run)),
+        notes=(*pairs.notes, *filter_notes(run, "classes", "exclude")),
     )
 
 
