@@ -37,7 +37,8 @@ class BoxConfusion:
         self.counts[nothing, :nothing] += np.bincount(found_classes[spare], minlength=nothing)
 
     def result(self) -> Confusion:
-        return Confusion((*self.names, "background"), self.counts, "objects")
+        how = f"score from {self.score:g}, IoU of boxes from {IOU:g}"
+        return Confusion((*self.names, "background"), self.counts, "objects", how)
 
 
 def one_to_one(iou: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

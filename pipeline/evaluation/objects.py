@@ -68,10 +68,10 @@ def _kinds(run: FinishedRun, truth: CocoTruth) -> tuple[list[str], list[str]]:
     if not kinds:
         raise ConfigError(f"truth has no annotations with {' or '.join(wanted)}, which is what the run has.")
     points = names_of(run.schema, "keypoint_names")
-    if "keypoints" in kinds and (len(points) != _POINTS or truth.keypoint_names not in ((), points)):
+    if "keypoints" in kinds and (len(points) != _POINTS or truth.keypoint_names != points):
         raise ConfigError(
-            f"The run's keypoints are {', '.join(points)}; truth's are {', '.join(truth.keypoint_names)}. Expected COCO's "
-            f"{_POINTS} in COCO's order on both sides: OKS, which the AP of keypoints is made of, is defined for those."
+            f"The run's keypoints are {', '.join(points)}; truth's are {', '.join(truth.keypoint_names) or 'not named'}. "
+            f"Expected COCO's {_POINTS} in COCO's order on both sides: OKS, which their AP is made of, is defined for those."
         )
     said = "not evaluated, because not all of truth's annotations have them"
     return kinds, [f"{kind.capitalize()} are {said}." for kind in wanted if kind not in kinds]

@@ -19,13 +19,7 @@ _BLUE, _RED, _GREY, _LIGHT = "#2b6cb0", "#c53030", "#a0aec0", "#e2e8f0"
 
 def save_plots(found: Evaluation, folder: Path) -> None:
     """confusion.png; precision_recall.png and f1.png where predictions have scores; iou.png where they are pixels."""
-    settings = found.settings
-    how = (
-        "score from {confusion_score:g}, IoU of boxes from {confusion_iou:g}".format(**settings)
-        if "confusion_iou" in settings
-        else ""
-    )
-    _save(confusion_plot(found.confusion, how), folder / "confusion.png")
+    _save(confusion_plot(found.confusion), folder / "confusion.png")
     rows = found.rows()
     shown = sorted((i for i, row in enumerate(rows) if row["truth"]), key=lambda i: -rows[i]["truth"])[:_MOST]
     if found.curves is not None:
@@ -35,7 +29,7 @@ def save_plots(found: Evaluation, folder: Path) -> None:
         _save(bars_plot("iou", [rows[i] for i in shown]), folder / "iou.png")
 
 
-def confusion_plot(confusion: Confusion, how: str = "") -> "Figure":
+def confusion_plot(confusion: Confusion) -> "Figure":
     """A square for each pair, as a share of the truth's class; numbers where there is room for them."""
     counts, names = _largest(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -54,7 +48,7 @@ def confusion_plot(confusion: Confusion, how: str = "") -> "Figure":
     axes.set_xlabel("found as")
     axes.set_ylabel("truth")
     shown = _told(n - 1, len(confusion.names) - 1)
-    axes.set_title(f"{confusion.unit} as a share of the truth's class{shown}\n{how}", fontsize=10)
+    axes.set_title(f"{confusion.unit} as a share of the truth's class{shown}\n{confusion.how}", fontsize=10)
     for t, p in zip(*np.nonzero(counts), strict=True) if n <= 40 else ():
         colour = "white" if shares[t, p] > 0.5 else "black"
         axes.text(p, t, _short(counts[t, p]), ha="center", va="center", fontsize=7 if n <= 20 else 5, color=colour)

@@ -55,8 +55,6 @@ def figures(matches: Matches, found: Accumulated) -> dict[str, float | None]:
     setting = matches.setting
 
     def of(values: np.ndarray, threshold: float | None, area: str) -> float | None:
-        if area not in setting.areas:
-            return None
         at = slice(None) if threshold is None else np.isclose(setting.thresholds, threshold)
         return mean(values[at][..., setting.areas.index(area)])
 

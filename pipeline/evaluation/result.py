@@ -28,6 +28,7 @@ class Confusion:
     names: tuple[str, ...]
     counts: np.ndarray  # (C + 1, C + 1) int64
     unit: str  # objects, images, pixels
+    how: str = ""  # they were paired, where that needs a rule
 
 
 @dataclass(frozen=True)

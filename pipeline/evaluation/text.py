@@ -22,7 +22,11 @@ def evaluation_text(found: Evaluation) -> str:
     lines += ["", *_classes(found)]
     confused = _most_confused(found.confusion)
     if confused:
-        lines += ["", f"most confused ({found.confusion.unit})", *confused]
+        lines += [
+            "",
+            f"most confused {', '.join([found.confusion.unit, *([found.confusion.how] * bool(found.confusion.how))])}",
+            *confused,
+        ]
     return "\n".join(lines)
 
 

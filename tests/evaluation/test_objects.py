@@ -103,8 +103,9 @@ POINT_NAMES = tuple(f"point {i}" for i in range(17))
 @pytest.mark.parametrize("kind", ["detect", "instances", "keypoints"])
 def test_the_figures_are_those_of_pycocotools(kind: str, seed: int, tmp_path: Path) -> None:
     rows, annotations = scene(np.random.default_rng(seed), kind, 40)
-    truth = write_truth(tmp_path / "t.json", {row.key: (300, 400) for row in rows}, annotations, NAMES)
     points = POINT_NAMES if kind == "keypoints" else ()
+    named = {"keypoints": points} if points else {}
+    truth = write_truth(tmp_path / "t.json", {row.key: (300, 400) for row in rows}, annotations, NAMES, **named)
     run = made_run(tmp_path / "run", rows, kind, keypoint_names=points, shard_size=7)
     found = evaluated(run, truth)
     own = {"detect": "boxes", "instances": "masks", "keypoints": "keypoints"}[kind]
@@ -213,6 +214,12 @@ def test_classes_that_the_run_left_out_are_not_evaluated(tmp_path: Path) -> None
         (lambda t: t["annotations"][0].update(image_id=50), "expected COCO's format"),
         (lambda t: t["annotations"][0].update(bbox=[1, 2, 3]), "expected COCO's format"),
         (lambda t: t["images"].append(t["images"][0]), "two images have one id"),
+        (lambda t: t["annotations"][0].update(segmentation=[[1, 2]], id=7), "annotation 7 has a polygon with no area"),
+        (
+            lambda t: t["annotations"][0].update(segmentation={"size": [3, 3], "counts": [9]}, id=7),
+            "annotation 7 has a mask of",
+        ),
+        (lambda t: t["annotations"][0].update(keypoints=[1, 2, 2]), "has not the 0 keypoints that the categories name"),
         (lambda t: t.pop("categories"), "expected COCO's format"),
     ],
 )
@@ -246,8 +253,9 @@ def test_masks_that_truth_lacks_are_said(tmp_path: Path) -> None:
 
 def test_points_of_another_body_are_refused(tmp_path: Path) -> None:
     rows, annotations = scene(np.random.default_rng(3), "keypoints", 5)
-    truth = write_truth(tmp_path / "t.json", {row.key: (300, 400) for row in rows}, annotations, NAMES, keypoints=["nose"])
-    with pytest.raises(ConfigError, match="truth's are nose"):
+    others = {"keypoints": [*POINT_NAMES[1:], POINT_NAMES[0]]}
+    truth = write_truth(tmp_path / "t.json", {row.key: (300, 400) for row in rows}, annotations, NAMES, **others)
+    with pytest.raises(ConfigError, match=r"truth's are point 1, point 2.*in COCO's order"):
         evaluated(made_run(tmp_path / "run", rows, "keypoints", keypoint_names=POINT_NAMES), truth)
 
 
