@@ -32,6 +32,9 @@ duplicates: $(VENV)/.run ## the same picture twice: make duplicates input=DIR (r
 models: $(VENV)/.run ## the catalogue: make models task=segment sort=accuracy
 	@$(PY) -m pipeline models $(ARGS)
 
+evaluate: $(VENV)/.run ## a run beside annotations, AP, top-1, mIoU: make evaluate run=outputs/latest truth=instances.json
+	@$(PY) -m pipeline evaluate $(ARGS)
+
 export: $(VENV)/.run ## a run in another program's format: make export run=outputs/latest to=coco
 	@$(PY) -m pipeline export $(ARGS)
 

@@ -49,6 +49,16 @@ Of a finished run, without its model:
 visionbatch VERB --help lists the settings. Example: visionbatch run task=detect input=~/photos
 """
 REVIEW = ("compare", "crops", "drift", "evaluate", "export", "refilter", "repeats", "report", "verify")  # modules below review/
+=======
+  evaluate beside annotations, AP, top-1, mIoU: evaluate run=outputs/latest truth=instances.json
+  export   into another program's format: export run=outputs/latest to=coco
+  refilter with a stricter filter, as a run of its own: refilter run=outputs/latest min_score=0.7
+  verify   whether the folder holds what was committed: verify run=outputs/latest
+
+visionbatch VERB --help lists the settings. Example: visionbatch run task=detect input=~/photos
+"""
+REVIEW = ("compare", "crops", "drift", "evaluate", "export", "refilter", "repeats", "report", "verify")  # modules below review/
+>>>>>>> h2
 
 
 def entry() -> int:

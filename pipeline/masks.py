@@ -1,13 +1,16 @@
 """Masks as COCO run-length encoding, in the frame of the upright original."""
 
+from __future__ import annotations  # readers of finished runs need masks too, and not torch
+
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import torch
 from pycocotools import mask as coco_mask
-from torch import Tensor
-from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MASK_FIELDS = [
     pa.field("mask_rle", pa.string(), nullable=False),  # COCO's compressed counts
@@ -19,6 +22,8 @@ MASK_FIELDS = [
 def paste(mask: Tensor, box_xyxy: Tensor, size_hw: tuple[int, int]) -> np.ndarray:
     """A (1, 28, 28) mask of probabilities, which fills its box, -> (H, W) bool: torchvision's own pasting, thresholded at
     0.5 as its documentation does. One at a time, so that memory does not grow with the number of instances."""
+    from torchvision.models.detection.roi_heads import paste_masks_in_image
+
     pasted: Tensor = paste_masks_in_image(mask[None], box_xyxy[None], size_hw)[0, 0]
     return (pasted > 0.5).numpy()
 
@@ -33,6 +38,17 @@ def decode(counts: str, size_hw: tuple[int, int]) -> np.ndarray:
     return coco_mask.decode({"size": list(size_hw), "counts": counts.encode("ascii")}).astype(bool)
 
 
+def label_map(rows: pa.Table, size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8 class ids, 0 where there is no mask; `rows` are one image's. Where masks overlap, the better score is on
+    top."""
+    labels = np.zeros(size_hw, dtype=np.uint8)
+    order = np.argsort(rows["score"].to_numpy(), kind="stable")
+    ids, counts = rows["class_id"].to_numpy(), rows["mask_rle"].to_pylist()
+    for i in order.tolist():
+        labels[decode(counts[i], size_hw)] = ids[i]
+    return labels
+
+
 def mask_columns(counts: Iterable[str], sizes_hw: Iterable[tuple[int, int]]) -> dict[str, pa.Array]:
     sizes = list(sizes_hw)
     return {
@@ -44,6 +60,8 @@ def mask_columns(counts: Iterable[str], sizes_hw: Iterable[tuple[int, int]]) -> 
 
 def masks_of(rows: pa.Table) -> Tensor:
     """The table's masks as (N, H, W) bool; all rows belong to one image."""
+    import torch
+
     sizes = zip(rows["mask_height"].to_pylist(), rows["mask_width"].to_pylist(), strict=True)
     found = [decode(counts, size) for counts, size in zip(rows["mask_rle"].to_pylist(), sizes, strict=True)]
     return torch.from_numpy(np.stack(found)) if found else torch.zeros(0, 1, 1, dtype=torch.bool)
@@ -56,6 +74,8 @@ def largest_class(probabilities: Tensor, size_hw: tuple[int, int]) -> tuple[np.n
     Only classes that win somewhere at the network's size take part, one at a time: 21 maps of a 50-megapixel photograph
     would take 4 GB.
     """
+    import torch
+
     present = probabilities.argmax(dim=0).unique()
     best = torch.full(size_hw, -1.0)
     ids = torch.zeros(size_hw, dtype=torch.int64)

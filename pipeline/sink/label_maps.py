@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.drawing import colour_of
 from pipeline.errors import ConfigError
 from pipeline.keys import path_of
-from pipeline.masks import decode
+from pipeline.masks import label_map
 from pipeline.table import categories_of
 from pipeline.types import SinkContext, Status
 
@@ -48,13 +48,3 @@ class _Writer:
         path = self.context.stage / "label_maps" / (path_of(key) + ".png")
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, "PNG")
-
-
-def label_map(rows: pa.Table, size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) uint8 class ids; `rows` are one image's."""
-    labels = np.zeros(size_hw, dtype=np.uint8)
-    order = np.argsort(rows["score"].to_numpy(), kind="stable")
-    ids, counts = rows["class_id"].to_numpy(), rows["mask_rle"].to_pylist()
-    for i in order.tolist():
-        labels[decode(counts[i], size_hw)] = ids[i]
-    return labels

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import ConfigError
-from pipeline.masks import encode
-from pipeline.sink.label_maps import label_map
+from pipeline.masks import encode, label_map
 from tests.conftest import SAMPLES, read
 
 

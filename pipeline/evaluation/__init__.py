@@ -1,0 +1,1 @@
+"""How right a finished run is, beside annotations. Reads tables and truth, no model."""

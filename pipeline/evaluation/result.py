@@ -1,0 +1,60 @@
+"""What an evaluation gives."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Figures = Mapping[str, float | None]  # None: not defined, such as the AP of large objects where truth has none
+
+
+@dataclass(frozen=True)
+class Images:
+    """How the truth's images and the run's met."""
+
+    truth: int  # in truth: all of them are evaluated
+    failed: int  # of those, without predictions because the run could not use them
+    not_in_run: int  # of those, without predictions because the run does not have them
+    not_in_truth: int  # of the run, left out
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """`counts[t, p]`: how many that are class t were found as class p. The last of `names` stands for nothing: as a row,
+    what was found where truth has nothing; as a column, what was not found."""
+
+    names: tuple[str, ...]
+    counts: np.ndarray  # (C + 1, C + 1) int64
+    unit: str  # objects, images, pixels
+    how: str = ""  # they were paired, where that needs a rule
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`kind` is what the task is about, and what `curves` and `confusion` belong to."""
+
+    kind: str  # boxes, masks, keypoints, labels, regions
+    figures: Mapping[str, Figures]  # by kind: an instance segmentation has boxes and masks
+    classes: Sequence[Mapping[str, Any]]  # a row for each kind and class
+    confusion: Confusion
+    images: Images
+    settings: Mapping[str, Any]  # how it was measured
+    notes: tuple[str, ...] = ()  # what a reader of the figures must know, for people
+    # (101, classes) precision at recall 0, 0.01 .. 1, NaN for a class without truth; at IoU 0.5 where there is one
+    curves: np.ndarray | None = field(default=None, repr=False)
+
+    def rows(self) -> list[Mapping[str, Any]]:
+        """The classes of `kind`, in the order of `curves`."""
+        return [row for row in self.classes if row["kind"] == self.kind]
+
+
+def mean(values: np.ndarray) -> float | None:
+    """Of those that are no NaN; None where there are none."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else None
+
+
+def or_none(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
