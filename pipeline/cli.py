@@ -36,13 +36,14 @@ USAGE = """usage: visionbatch VERB key=value ...
 
 Of a finished run, without its model:
 
+  compare  what changed between two runs: compare runs=[A,B]
   export   into another program's format: export run=outputs/latest to=coco
   refilter with a stricter filter, as a run of its own: refilter run=outputs/latest min_score=0.7
   verify   whether the folder holds what was committed: verify run=outputs/latest
 
 visionbatch VERB --help lists the settings. Example: visionbatch run task=detect input=~/photos
 """
-REVIEW = ("export", "refilter", "verify")  # modules below review/
+REVIEW = ("compare", "export", "refilter", "verify")  # modules below review/
 
 
 def entry() -> int:
