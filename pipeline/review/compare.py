@@ -3,7 +3,7 @@ by key; boxes one-to-one by overlap, those of one class first; of whole images t
 images.parquet, detections.parquet (those that are not the same) and summary.json."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,6 +20,7 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.finished import FinishedRun, contents
 from pipeline.matchers import Boxes, Labels, Matcher, Regions
 from pipeline.options import option, path_or_none, paths
+from pipeline.records import differing, differing_text
 from pipeline.side_by_side import side_by_side
 from pipeline.totals import Totals
 
@@ -105,36 +106,6 @@ def _nothing_shared(before: FinishedRun, after: FinishedRun) -> str:
     )
 
 
-def differing(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[Any]]:
-    """Name -> [before, after] of what two records (run.json) say differently of how the rows were made."""
-    parts = []
-    for record in (before, after):
-        made_by = {name: record.get(name) for name in ("weights_sha256", "device", "libraries")}
-        parts.append(dict(_flat("", record["fingerprint_of"] | made_by)))
-    return {
-        name: [one.get(name) for one in parts]
-        for name in dict.fromkeys((*parts[0], *parts[1]))
-        if parts[0].get(name) != parts[1].get(name)
-    }
-
-
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, dict):
-        yield prefix, value
-        return
-    for name, inner in value.items():
-        yield from _flat(f"{prefix}.{name}" if prefix else name, inner)
-
-
-def _text(before: FinishedRun, after: FinishedRun, settings: dict[str, list[Any]], totals: Totals, target: Path) -> str:
-    lines = [totals.headline(), "", f"before  {before.path}", f"after   {after.path}", "", "settings that differ"]
-    width = max(map(len, settings), default=0)
-    lines += [f"  {name:<{width}}  {_short(a)} -> {_short(b)}" for name, (a, b) in settings.items()] or ["  none"]
-    return "\n".join([*lines, "", totals.text(), "", f"files: {target}"])
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list) and len(value) > 3:
-        return f"{len(value)} values"
-    said = str(value)
-    return said if len(said) <= 60 else f"{said[:57]}..."
+def _text(before: FinishedRun, after: FinishedRun, settings: Mapping[str, list[Any]], totals: Totals, target: Path) -> str:
+    lines = [totals.headline(), "", f"before  {before.path}", f"after   {after.path}"]
+    return "\n".join([*lines, "", differing_text(settings), "", totals.text(), "", f"files: {target}"])
