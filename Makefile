@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # One shell word that holds make's own list of key=value; the program splits it (pipeline/overrides.py).
 ARGS = --make '$(subst ','\'',$(MAKEOVERRIDES))'
 
-.PHONY: help run sweep inspect models bench compare drift export refilter verify test test-faults check format clean
+.PHONY: help run sweep inspect models bench compare drift export refilter repeats verify test test-faults check format clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ export: $(VENV)/.run ## a run in another program's format: make export run=outpu
 
 refilter: $(VENV)/.run ## a run with a stricter filter, without the model: make refilter run=DIR min_score=0.7 classes=[dog]
 	@$(PY) -m pipeline refilter $(ARGS)
+
+repeats: $(VENV)/.run ## boxes that come again and again at one place of a camera: make repeats run=outputs/latest
+	@$(PY) -m pipeline repeats $(ARGS)
 
 verify: $(VENV)/.run ## does a run folder hold what was committed? make verify run=outputs/latest
 	@$(PY) -m pipeline verify $(ARGS)

@@ -40,11 +40,12 @@ Of a finished run, without its model:
   drift    are images and detections still like those of a reference? drift run=NEW reference=OLD
   export   into another program's format: export run=outputs/latest to=coco
   refilter with a stricter filter, as a run of its own: refilter run=outputs/latest min_score=0.7
+  repeats  boxes that come again and again at one place of a camera's images: repeats run=outputs/latest
   verify   whether the folder holds what was committed: verify run=outputs/latest
 
 visionbatch VERB --help lists the settings. Example: visionbatch run task=detect input=~/photos
 """
-REVIEW = ("compare", "drift", "export", "refilter", "verify")  # modules below review/
+REVIEW = ("compare", "drift", "export", "refilter", "repeats", "verify")  # modules below review/
 
 
 def entry() -> int:

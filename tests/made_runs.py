@@ -55,15 +55,22 @@ def made_run(
     input: Path = Path("/nowhere"),
     shard_size: int = 4,
     sizes: Sequence[int] | None = None,
+    source: str = "folder",
     **filters: Any,
 ) -> Path:
     """A complete run at `path`, which is returned. `rows` are in the order of their keys; an image's predictions get its
-    image_id and key, and the names of their classes. `sizes`: of the files in bytes, where they are to be read again."""
+    image_id and key, and the names of their classes. `sizes`: of the files in bytes, where they are to be read again;
+    `source`: what kind the input is."""
     made = build(settings_for(f"task={task}").parts["task"], spec=spec_of(*categories, keypoint_names=keypoint_names))
     folder = RunFolder(path)
     with folder.locked():
-        plan = freeze(folder, _Listed([row.key for row in rows], f"folder:{input}", sizes=sizes), shard_size, None, False)
-        determined_by = {"source": f"folder:{input}", "task": {"name": task}, "model": "made", "filters": FILTERS | filters}
+        plan = freeze(folder, _Listed([row.key for row in rows], f"{source}:{input}", sizes=sizes), shard_size, None, False)
+        determined_by = {
+            "source": f"{source}:{input}",
+            "task": {"name": task},
+            "model": "made",
+            "filters": FILTERS | filters,
+        }
         determined_by["max_pixels"] = 10**8
         config = {"input": str(input), "model": "made", "min_score": filters.get("min_score")}
         record = {"task": task, "model": "made", "categories": list(categories), "config": config}
