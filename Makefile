@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # One shell word that holds make's own list of key=value; the program splits it (pipeline/overrides.py).
 ARGS = --make '$(subst ','\'',$(MAKEOVERRIDES))'
 
-.PHONY: help run sweep inspect models bench compare drift export refilter repeats verify test test-faults check format clean
+.PHONY: help run sweep inspect models bench compare crops drift export refilter repeats verify test test-faults check format clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ models: $(VENV)/.run ## the catalogue: make models task=segment sort=accuracy
 
 compare: $(VENV)/.run ## what changed between two runs: make compare runs=[outputs/BEFORE,outputs/AFTER]
 	@$(PY) -m pipeline compare $(ARGS)
+
+crops: $(VENV)/.run ## each box as a picture, in a folder for each class: make crops run=outputs/latest margin=0.1
+	@$(PY) -m pipeline crops $(ARGS)
 
 drift: $(VENV)/.run ## are images and detections still like a reference's? make drift run=outputs/latest reference=outputs/OLD
 	@$(PY) -m pipeline drift $(ARGS)

@@ -37,6 +37,7 @@ USAGE = """usage: visionbatch VERB key=value ...
 Of a finished run, without its model:
 
   compare  what changed between two runs: compare runs=[A,B]
+  crops    each box as a picture, in a folder for each class: crops run=outputs/latest margin=0.1
   drift    are images and detections still like those of a reference? drift run=NEW reference=OLD
   export   into another program's format: export run=outputs/latest to=coco
   refilter with a stricter filter, as a run of its own: refilter run=outputs/latest min_score=0.7
@@ -45,7 +46,7 @@ Of a finished run, without its model:
 
 visionbatch VERB --help lists the settings. Example: visionbatch run task=detect input=~/photos
 """
-REVIEW = ("compare", "drift", "export", "refilter", "repeats", "verify")  # modules below review/
+REVIEW = ("compare", "crops", "drift", "export", "refilter", "repeats", "verify")  # modules below review/
 
 
 def entry() -> int:

@@ -24,9 +24,10 @@ class Inputs:
     def __init__(self, run: FinishedRun) -> None:
         """Raises ConfigError where the run's input is not there any more, or has no images."""
         determined_by = run.record["fingerprint_of"]
-        self.kind = determined_by["source"].partition(":")[0]
-        if self.kind not in ("folder", "video"):
-            raise ConfigError(f"{run.path} was run over source={self.kind}, which has no images that could be read again.")
+        kind = determined_by["source"].partition(":")[0]
+        if kind not in ("folder", "video"):
+            raise ConfigError(f"{run.path} was run over source={kind}, which has no images that could be read again.")
+        self.in_order = kind == "video"  # best read one after the other, in the run's order, and by one thread
         try:
             self.listing = Listing(str(run.input), (), "images")
         except ConfigError:
@@ -36,7 +37,7 @@ class Inputs:
 
     def read(self, entry: Entry) -> np.ndarray:
         """(H, W, 3) uint8 RGB, upright. Raises InputError, also where the file is not the one that the plan lists."""
-        if self.kind == "video":
+        if self.in_order:
             return self._frame(entry)
         from pipeline.decoding import decode
 
