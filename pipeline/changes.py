@@ -1,4 +1,4 @@
-"""What became of the images of one run in another: detections that stayed, came, went, or have another class now."""
+"""What became of the images of one run in another: predictions that stayed, came, went, or have another class now."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from pipeline.side_by_side import Side, Window
 from pipeline.table import BOX
 
 UNCHANGED, CHANGED, ONLY_BEFORE, ONLY_AFTER = "unchanged", "changed", "only_before", "only_after"  # of an image
-SAME, ADDED, LOST, RENAMED, SHIFTED = "same", "added", "lost", "another_class", "shifted"  # of a detection
+SAME, ADDED, LOST, RENAMED, SHIFTED = "same", "added", "lost", "another_class", "shifted"  # of a prediction
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Changes:
-    """Of one window. Detections are those of images that both runs have."""
+    """Of one window. Predictions are those of images that both runs have."""
 
     images: pa.Table  # one row for each key
-    detections: pa.Table  # one row for each that is not the same
-    fates: dict[str, int]  # SAME, ADDED ... -> number of detections, a pair being one
+    predictions: pa.Table  # one row for each that is not the same
+    fates: dict[str, int]  # SAME, ADDED ... -> number of predictions, a pair being one
     classes: np.ndarray  # (C, 4): before, after, added, lost
     became: np.ndarray  # (R, 2): class before, class after, where they differ
     score_shifts: np.ndarray  # (S,) after - before, of the pairs of one class
@@ -42,7 +42,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class _Fates:
-    """(F,) each: all detections of both runs, a pair being one."""
+    """(F,) each: all predictions of both runs, a pair being one."""
 
     kind: np.ndarray  # SAME, ADDED ...
     at: np.ndarray  # position of the image
@@ -62,7 +62,7 @@ def changes(window: Window, matcher: Matcher, names: pa.Array, tolerance: Tolera
     of_class.append(before.classes[fates.before[fates.kind == LOST]])
     return Changes(
         images=_images(window, fates, _measured(before, after, found, len(in_both))),
-        detections=_detections(window.keys, names, before, after, fates),
+        predictions=_predictions(window.keys, names, before, after, fates),
         fates={kind: int((fates.kind == kind).sum()) for kind in (SAME, ADDED, LOST, RENAMED, SHIFTED)},
         classes=np.stack([np.bincount(classes, minlength=len(names)) for classes in of_class], axis=1),
         became=np.stack([before.classes[fates.before[renamed]], after.classes[fates.after[renamed]]], axis=1),
@@ -149,7 +149,7 @@ def _text(side: Side, name: str) -> pa.ChunkedArray:
     return side.images[name].cast(pa.string())
 
 
-def _detections(keys: pa.Array, names: pa.Array, before: Rows, after: Rows, fates: _Fates) -> pa.Table:
+def _predictions(keys: pa.Array, names: pa.Array, before: Rows, after: Rows, fates: _Fates) -> pa.Table:
     """What is not the same, image by image. The box is that of the second run; of what was lost, the first's."""
     changed = np.flatnonzero(fates.kind != SAME)
     changed = changed[np.argsort(fates.at[changed], kind="stable")]

@@ -11,6 +11,12 @@ import pyarrow.compute as pc
 from pipeline.changes import ADDED, CHANGED, LOST, ONLY_AFTER, ONLY_BEFORE, RENAMED, SAME, SHIFTED, UNCHANGED, Changes
 
 _MOST_TOLD = 10
+# after the number of predictions that came, went or have another class
+_BY = {
+    "max_score_shift": "scores by up to {:.4f}",
+    "max_box_shift": "boxes by up to {:.1f} px",
+    "embedding_distance": "embedding by {:.4f}",
+}
 
 
 class Totals:
@@ -39,11 +45,11 @@ class Totals:
         self._remember(changes.images)
 
     def _remember(self, images: pa.Table) -> None:
-        """Of those that changed the ones with the most detections that came, went or have another class; then the largest
-        shift."""
+        """Those that changed most, of all so far."""
         changed = images.filter(pc.equal(images["change"], CHANGED))
-        moved = pc.add(pc.add(changed[ADDED], changed[LOST]), changed[RENAMED])
-        order = np.lexsort((-changed["max_score_shift"].fill_null(0).to_numpy(), -moved.to_numpy()))[:_MOST_TOLD]
+        measures = [changed[name].fill_null(0).to_numpy() for name in _BY]
+        moved = sum(changed[name].to_numpy() for name in (ADDED, LOST, RENAMED))
+        order = np.lexsort((*(-one for one in measures[::-1]), -moved))[:_MOST_TOLD]
         rows = [*self.most_changed, *changed.take(order).to_pylist()]
         self.most_changed = sorted(rows, key=_much, reverse=True)[:_MOST_TOLD]
 
@@ -58,10 +64,10 @@ class Totals:
     def as_dict(self) -> dict[str, Any]:
         return {
             "images": {kind: self.images[kind] for kind in (UNCHANGED, CHANGED, ONLY_BEFORE, ONLY_AFTER)},
-            "detections": {kind: self.fates[kind] for kind in (SAME, SHIFTED, RENAMED, ADDED, LOST)},
+            "predictions": {kind: self.fates[kind] for kind in (SAME, SHIFTED, RENAMED, ADDED, LOST)},
             "score_shift": {"mean": self.mean_shift, "max": self.shift_most},
             "classes": self._classes(),
-            "became": [{"before": a, "after": b, "detections": n} for (a, b), n in self.became.most_common()],
+            "became": [{"before": a, "after": b, "predictions": n} for (a, b), n in self.became.most_common()],
         }
 
     def _classes(self) -> list[dict[str, Any]]:
@@ -86,7 +92,7 @@ class Totals:
     def text(self) -> str:
         fates = self.fates
         lines = [
-            f"detections: {fates[SAME]:,} the same, {fates[SHIFTED]:,} shifted, {fates[RENAMED]:,} of another class, "
+            f"predictions: {fates[SAME]:,} the same, {fates[SHIFTED]:,} shifted, {fates[RENAMED]:,} of another class, "
             f"{fates[ADDED]:,} added, {fates[LOST]:,} lost"
         ]
         if self.pairs:
@@ -100,8 +106,8 @@ class Totals:
         return "\n".join(lines)
 
 
-def _much(image: dict[str, Any]) -> tuple[int, float]:
-    return image[ADDED] + image[LOST] + image[RENAMED], image["max_score_shift"] or 0.0
+def _much(image: dict[str, Any]) -> tuple[float, ...]:
+    return image[ADDED] + image[LOST] + image[RENAMED], *(image[name] or 0.0 for name in _BY)
 
 
 def _one(image: dict[str, Any]) -> str:
@@ -109,7 +115,7 @@ def _one(image: dict[str, Any]) -> str:
     said = [f"{image[kind]} {words}" for kind, words in kinds.items() if image[kind]]
     if image["status_before"] != image["status_after"]:
         said.insert(0, f"{image['status_before']} -> {image['status_after']}")
-    for name, words in (("max_score_shift", "scores by up to {:.4f}"), ("max_box_shift", "boxes by up to {:.1f} px")):
+    for name, words in _BY.items():
         said += [words.format(image[name])] if image[name] else []
     return f"  {image['key']}: {', '.join(said) or 'see images.parquet'}"
 

@@ -1,6 +1,6 @@
 """What changed between two runs over the same images, without ground truth: compare runs=[BEFORE,AFTER]. Images are matched
 by key; boxes one-to-one by overlap, those of one class first; of whole images the best class is compared. Leaves
-images.parquet, detections.parquet (those that are not the same) and summary.json."""
+images.parquet, predictions.parquet (those that are not the same) and summary.json."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -65,7 +65,7 @@ def review(options: Options) -> str:
         writers: dict[str, pq.ParquetWriter] = {}
         for one in _changes(before, after, matcher, names, options.tolerance):
             totals.add(one)
-            for name, rows in (("images", one.images), ("detections", one.detections)):
+            for name, rows in (("images", one.images), ("predictions", one.predictions)):
                 if name not in writers:
                     path = stage / f"{name}.parquet"
                     writers[name] = files.enter_context(pq.ParquetWriter(path, rows.schema, compression="zstd"))

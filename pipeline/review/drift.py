@@ -101,12 +101,12 @@ def _numbers(reference: Distributions, new: Distributions, options: Options) -> 
 
 
 def _table(measures: list[Measure]) -> list[str]:
-    lines = [f"{'':<22}{'measure':<9}{'value':>7}{'threshold':>11}{'chance':>9}   {'values':<19}median"]
+    lines = [f"{'':<22}{'measure':<9}{'value':>7}{'threshold':>11}{'chance':>9}   {'values':<23}median"]
     for one in measures:
         chance = f"{one.chance:.3f}" if one.chance >= 0.001 else "<0.001"
         n = f"{one.n[0]:,} -> {one.n[1]:,}"
         median = f"{one.median[0]:.4g} -> {one.median[1]:.4g}" if one.median else ""
-        line = f"{one.what:<22}{one.measure:<9}{one.value:>7.3f}{one.threshold:>11g}{chance:>9}   {n:<19}{median}"
+        line = f"{one.what:<22}{one.measure:<9}{one.value:>7.3f}{one.threshold:>11g}{chance:>9}   {n:<23}{median}"
         lines.append((line.rstrip() + "   DRIFT") if one.drift else line.rstrip())
     return lines
 

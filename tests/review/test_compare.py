@@ -28,21 +28,21 @@ DOG, CAT, SIGN = 1, 2, 3
 def compared(
     before: Path, after: Path, *words: str
 ) -> tuple[str, dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    """(text, summary, rows of images, rows of detections)."""
+    """(text, summary, rows of images, rows of predictions)."""
     text = review(read_options("compare", [f"runs=[{before},{after}]", *words], Options))
     folder = Path(text.rpartition("files: ")[2])
-    tables = (pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("images", "detections"))
+    tables = (pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("images", "predictions"))
     return text, json.loads((folder / "summary.json").read_text()), *tables
 
 
 def of_found(
     tmp_path: Path, before: Sequence[dict], after: Sequence[dict], task: str = "detect", **more: Any
 ) -> dict[str, Any]:
-    """The detections of the summary, of one image."""
+    """The predictions of the summary, of one image."""
     runs = [
         made_run(tmp_path / name, [Row("a.jpg", found=found)], task, **more) for name, found in (("b", before), ("a", after))
     ]
-    return compared(*runs)[1]["detections"]
+    return compared(*runs)[1]["predictions"]
 
 
 def fates(**given: int) -> dict[str, int]:
@@ -136,10 +136,10 @@ def test_the_tables_say_which_and_how_much(tmp_path: Path) -> None:
         Row("a.jpg", found=[box(DOG, 0.5, 0, 0, 10, 8), box(SIGN, 0.75, 50, 50, 60, 60)]),
         Row("b.jpg", None, status="corrupt", error="x"), Row("c.jpg", (30, 41)), Row("d.jpg"), Row("new.jpg"),
     ], shard_size=2, min_score=0.5)  # fmt: skip
-    text, summary, images, detections = compared(before, after)
+    text, summary, images, predictions = compared(before, after)
     assert summary["images"] == {"unchanged": 1, "changed": 3, "only_before": 1, "only_after": 1}
     assert summary["settings"] == {"filters.min_score": [0.3, 0.5]}
-    assert summary["became"] == [{"before": "cat", "after": "stop sign", "detections": 1}]
+    assert summary["became"] == [{"before": "cat", "after": "stop sign", "predictions": 1}]
     assert [(row["key"], row["change"], row["added"], row["lost"], row["before"], row["after"]) for row in images] == [
         ("a.jpg", "changed", 0, 0, 2, 2), ("b.jpg", "changed", 0, 1, 1, 0), ("c.jpg", "changed", 0, 0, 0, 0),
         ("d.jpg", "unchanged", 0, 0, 0, 0), ("gone.jpg", "only_before", None, None, 1, None),
@@ -148,9 +148,9 @@ def test_the_tables_say_which_and_how_much(tmp_path: Path) -> None:
     first = images[0]
     assert (first["another_class"], first["shifted"], first["mean_score_shift"], first["max_box_shift"]) == (1, 1, -0.25, 2)
     assert first["max_score_shift"] == 0.25 and first["mean_iou"] == pytest.approx(0.9)
-    lost = next(row for row in detections if row["change"] == "lost")
+    lost = next(row for row in predictions if row["change"] == "lost")
     assert (lost["key"], lost["class_before"], lost["class_after"], lost["x_max"]) == ("b.jpg", "dog", None, 9)
-    assert {row["change"] for row in detections} == {"lost", "shifted", "another_class"}
+    assert {row["change"] for row in predictions} == {"lost", "shifted", "another_class"}
     assert [row for row in summary["classes"] if row["class"] == "dog"] == [
         {"class": "dog", "before": 2, "after": 1, "added": 0, "lost": 1, "from_another": 0, "to_another": 0}
     ]
@@ -180,12 +180,12 @@ def test_backwards_it_is_the_mirror_image_and_with_itself_nothing(found: list[tu
         ]
         there, back = compared(*runs)[1], compared(*runs[::-1])[1]
         assert there["images"] == back["images"]
-        assert there["detections"] == {kind: back["detections"][MIRRORED.get(kind, kind)] for kind in there["detections"]}
+        assert there["predictions"] == {kind: back["predictions"][MIRRORED.get(kind, kind)] for kind in there["predictions"]}
         assert there["score_shift"]["mean"] == pytest.approx(-back["score_shift"]["mean"])
         for row in there["classes"]:
             assert row["after"] - row["before"] == row["added"] - row["lost"] + row["from_another"] - row["to_another"]
         itself = compared(runs[0], runs[0])[1]
-        assert itself["images"]["changed"] == 0 and itself["detections"]["same"] == sum(len(one) for one, _ in found)
+        assert itself["images"]["changed"] == 0 and itself["predictions"]["same"] == sum(len(one) for one, _ in found)
 
 
 def test_a_real_run_with_itself_and_with_its_recompressed_copy(annotate: Callable[..., Path], tmp_path: Path) -> None:
