@@ -117,7 +117,7 @@ def _one(image: dict[str, Any]) -> str:
         said.insert(0, f"{image['status_before']} -> {image['status_after']}")
     for name, words in _BY.items():
         said += [words.format(image[name])] if image[name] else []
-    return f"  {image['key']}: {', '.join(said) or 'see images.parquet'}"
+    return f"  {image['key']!r}: {', '.join(said) or 'see images.parquet'}"
 
 
 def _table(rows: Sequence[dict[str, Any]], most: int) -> list[str]:

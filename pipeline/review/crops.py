@@ -100,14 +100,14 @@ def _cut(image: _Image, inputs: Inputs, folder: Path, names: Sequence[str], marg
     try:
         pixels = inputs.read(image.entry)  # (H, W, 3)
     except (InputError, OSError) as error:
-        return [], [f"{image.entry.key}: {error}"]
+        return [], [f"{image.entry.key!r}: {error}"]
     rows, failed = [], []
     for number, found in enumerate(image.found):
         box = np.array([found[name] for name in BOX])
         try:
             window = left, top, right, bottom = window_of(box, margin, (pixels.shape[0], pixels.shape[1]))
         except InputError as error:
-            failed.append(f"{image.entry.key}: {error}")
+            failed.append(f"{image.entry.key!r}: {error}")
             continue
         file = f"{names[found['class_id']]}/{crop_name(image.entry.key, number)}"
         path = folder / path_of(file)

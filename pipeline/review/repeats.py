@@ -1,6 +1,6 @@
 """Boxes of one class that come again and again at one place of a camera's images: repeats run=outputs/latest. A camera is a
 folder, or a video. Such boxes are often no animals but stones: they are flagged for review, and nothing is changed. Leaves
-places.parquet, detections.parquet (the boxes at them) and sheet-000.jpg ..., pages of examples."""
+places.parquet, predictions.parquet (the boxes at them) and sheet-000.jpg ..., pages of examples."""
 
 import logging
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def review(options: Options) -> str:
     found = repeated(rows, options.iou, options.images)
     target = options.output or run.path / "repeats"
     with published_folder(target.absolute(), replace=options.output is None) as stage:
-        keys = _write_detections(run, found, stage / "detections.parquet")
+        keys = _write_predictions(run, found, stage / "predictions.parquet")
         pq.write_table(_places(run.categories, found, keys), stage / "places.parquet", compression="zstd")
         if found and options.shown:
             _draw(run, found[: options.shown], rows.images, stage)
@@ -63,14 +63,14 @@ def review(options: Options) -> str:
 
 
 def _line(categories: Sequence[str], one: Repeated, keys: dict[int, str]) -> str:
-    where = f"{one.camera}/" if one.camera else "the input folder"
+    where = repr(one.camera) if one.camera else "the input folder"
     return (
         f"  {categories[one.class_id]} in {one.images:,} of {one.images_of_camera:,} images of {where}, "
-        f"scores up to {one.max_score:.2f}, e.g. {keys[one.examples[0]]}"
+        f"scores up to {one.max_score:.2f}, e.g. {keys[one.examples[0]]!r}"
     )
 
 
-def _write_detections(run: FinishedRun, found: Sequence[Repeated], path: Path) -> dict[int, str]:
+def _write_predictions(run: FinishedRun, found: Sequence[Repeated], path: Path) -> dict[int, str]:
     """The boxes at places, in the run's order. Returns the keys of the places' examples, by row."""
     at = np.concatenate([np.zeros(0, np.int64), *(one.rows for one in found)])
     place = np.repeat(np.arange(len(found), dtype=np.int32), [len(one.rows) for one in found])

@@ -155,7 +155,7 @@ def test_the_tables_say_which_and_how_much(tmp_path: Path) -> None:
         {"class": "dog", "before": 2, "after": 1, "added": 0, "lost": 1, "from_another": 0, "to_another": 0}
     ]
     assert "3 of 4 images changed. 1 are in the run before only" in text and "filters.min_score  0.3 -> 0.5" in text
-    assert "cat -> stop sign: 1" in text and "b.jpg: ok -> corrupt, 1 lost" in text
+    assert "cat -> stop sign: 1" in text and "'b.jpg': ok -> corrupt, 1 lost" in text
 
 
 FOUND = st.lists(

@@ -24,7 +24,7 @@ def flagged(run: Path, *words: str) -> tuple[str, list[dict[str, Any]], list[dic
     """(text, places, detections at them)."""
     text = review(read_options("repeats", [f"run={run}", "images=3", *words], Options))
     folder = Path(text.rpartition("files: ")[2])
-    places, detections = (pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("places", "detections"))
+    places, detections = (pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("places", "predictions"))
     return text, places, detections
 
 
@@ -59,7 +59,7 @@ def test_of_one_camera_and_one_class(tmp_path: Path) -> None:
     assert [(one["place"], one["key"], one["x_max"]) for one in detections] == [
         *((0, f"a/{i}.jpg", 110) for i in range(4)), (1, "d/e/0.jpg", 400), (1, "d/e/1.jpg", 200), (1, "d/e/2.jpg", 400)
     ]  # fmt: skip
-    assert "2 places, with 7 of 17 boxes; 13 usable images of 4 cameras" in text and "dog in 4 of 4 images of a/" in text
+    assert "2 places, with 7 of 17 boxes; 13 usable images of 4 cameras" in text and "dog in 4 of 4 images of 'a'" in text
     assert read(run, "predictions").equals(before) and "all as committed" in verify_text(run)
 
 
