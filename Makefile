@@ -35,6 +35,15 @@ models: $(VENV)/.run ## the catalogue: make models task=segment sort=accuracy
 evaluate: $(VENV)/.run ## a run beside annotations, AP, top-1, mIoU: make evaluate run=outputs/latest truth=instances.json
 	@$(PY) -m pipeline evaluate $(ARGS)
 
+compare: $(VENV)/.run ## what changed between two runs: make compare runs=[outputs/BEFORE,outputs/AFTER]
+	@$(PY) -m pipeline compare $(ARGS)
+
+crops: $(VENV)/.run ## each box as a picture, in a folder for each class: make crops run=outputs/latest margin=0.1
+	@$(PY) -m pipeline crops $(ARGS)
+
+drift: $(VENV)/.run ## are images and detections still like a reference's? make drift run=outputs/latest reference=outputs/OLD
+	@$(PY) -m pipeline drift $(ARGS)
+
 export: $(VENV)/.run ## a run in another program's format: make export run=outputs/latest to=coco
 	@$(PY) -m pipeline export $(ARGS)
 
@@ -43,6 +52,9 @@ refilter: $(VENV)/.run ## a run with a stricter filter, without the model: make 
 
 report: $(VENV)/.run ## a run as one HTML page with a gallery to search: make report run=outputs/latest
 	@$(PY) -m pipeline report $(ARGS)
+
+repeats: $(VENV)/.run ## boxes that come again and again at one place of a camera: make repeats run=outputs/latest
+	@$(PY) -m pipeline repeats $(ARGS)
 
 verify: $(VENV)/.run ## does a run folder hold what was committed? make verify run=outputs/latest
 	@$(PY) -m pipeline verify $(ARGS)

@@ -48,17 +48,17 @@ Of a finished run, without its model:
 
 visionbatch VERB --help lists the settings. Example: visionbatch run task=detect input=~/photos
 """
-REVIEW = ("compare", "crops", "drift", "evaluate", "export", "refilter", "repeats", "report", "verify")  # modules below review/
-=======
-  evaluate beside annotations, AP, top-1, mIoU: evaluate run=outputs/latest truth=instances.json
-  export   into another program's format: export run=outputs/latest to=coco
-  refilter with a stricter filter, as a run of its own: refilter run=outputs/latest min_score=0.7
-  verify   whether the folder holds what was committed: verify run=outputs/latest
-
-visionbatch VERB --help lists the settings. Example: visionbatch run task=detect input=~/photos
-"""
-REVIEW = ("compare", "crops", "drift", "evaluate", "export", "refilter", "repeats", "report", "verify")  # modules below review/
->>>>>>> h2
+REVIEW = (
+    "compare",
+    "crops",
+    "drift",
+    "evaluate",
+    "export",
+    "refilter",
+    "repeats",
+    "report",
+    "verify",
+)  # modules below review/
 
 
 def entry() -> int:
@@ -75,7 +75,7 @@ def entry() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 complete, 1 failed, 2 refused, 3 locked, 4 out of space, 5 complete with bad images,
-    6 damaged (verify), 130 and 143 interrupted."""
+    6 damaged (verify), 7 drift, 130 and 143 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr, level=logging.WARNING)
     for stream in (sys.stdout, sys.stderr):

@@ -45,6 +45,12 @@ class Damaged(PipelineError):
     exit_code = 6
 
 
+class Drifted(PipelineError):
+    """A run's images or detections are not like those of its reference."""
+
+    exit_code = 7
+
+
 def is_full(error: OSError) -> bool:
     """Whether the disk, the quota or the file size limit is what stopped a write."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -1,7 +1,7 @@
 """Run folders with the rows one asks for, committed as a run commits them; no model, and no images unless they are there."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,11 @@ class _Listed:
     keys: Sequence[str]
     identity: str
     columns: tuple = ()
-    sizes: dict = field(default_factory=dict)
+    sizes: Sequence[int] | None = None  # bytes
 
     def entries(self) -> Iterator[Entry]:
-        for key in self.keys:
-            yield Entry(key, 10, 1_000_000_007)
+        for key, size in zip(self.keys, self.sizes or [10] * len(self.keys), strict=True):
+            yield Entry(key, size, 1_000_000_007)
 
 
 def box(class_id: int, score: float, *xyxy: float, **more: Any) -> dict[str, Any]:
@@ -54,15 +54,24 @@ def made_run(
     keypoint_names: tuple[str, ...] = (),
     input: Path = Path("/nowhere"),
     shard_size: int = 4,
+    sizes: Sequence[int] | None = None,
+    source: str = "folder",
     **filters: Any,
 ) -> Path:
     """A complete run at `path`, which is returned. `rows` are in the order of their keys; an image's predictions get its
-    image_id and key, and the names of their classes."""
+    image_id and key, and the names of their classes. `sizes`: of the files in bytes, where they are to be read again;
+    `source`: what kind the input is."""
     made = build(settings_for(f"task={task}").parts["task"], spec=spec_of(*categories, keypoint_names=keypoint_names))
     folder = RunFolder(path)
     with folder.locked():
-        plan = freeze(folder, _Listed([row.key for row in rows], f"folder:{input}"), shard_size, None, False)
-        determined_by = {"source": f"folder:{input}", "task": {"name": task}, "model": "made", "filters": FILTERS | filters}
+        plan = freeze(folder, _Listed([row.key for row in rows], f"{source}:{input}", sizes=sizes), shard_size, None, False)
+        determined_by = {
+            "source": f"{source}:{input}",
+            "task": {"name": task},
+            "model": "made",
+            "filters": FILTERS | filters,
+        }
+        determined_by["max_pixels"] = 10**8
         config = {"input": str(input), "model": "made", "min_score": filters.get("min_score")}
         record = {"task": task, "model": "made", "categories": list(categories), "config": config}
         folder.publish_json("run.json", record | {"fingerprint_of": determined_by})

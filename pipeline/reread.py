@@ -1,0 +1,85 @@
+"""The inputs of a finished run, read again: for pictures and measurements of what a run has found."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.errors import ConfigError
+from pipeline.finished import FinishedRun
+from pipeline.listing import Listing
+from pipeline.types import Entry, InputError, Status
+
+if TYPE_CHECKING:
+    from pipeline.video import Frames, Index
+
+
+class Inputs:
+    """Reads image files, and frames of videos by their number; a run over clips has no images.
+
+    with closing(Inputs(run)) as inputs:
+        pixels = inputs.read(entry)
+    """
+
+    def __init__(self, run: FinishedRun) -> None:
+        """Raises ConfigError where the run's input is not there any more, or has no images."""
+        determined_by = run.record["fingerprint_of"]
+        kind = determined_by["source"].partition(":")[0]
+        if kind not in ("folder", "video"):
+            raise ConfigError(f"{run.path} was run over source={kind}, which has no images that could be read again.")
+        self.in_order = kind == "video"  # best read one after the other, in the run's order, and by one thread
+        try:
+            self.listing = Listing(str(run.input), (), "images")
+        except ConfigError:
+            raise ConfigError(f"{run.input}, the input of {run.path}, is not there any more.") from None
+        self.max_pixels: int = determined_by["max_pixels"]
+        self._video: tuple[str, Index, Frames] | None = None  # the last one, open
+
+    def read(self, entry: Entry) -> np.ndarray:
+        """(H, W, 3) uint8 RGB, upright. Raises InputError, also where the file is not the one that the plan lists."""
+        if self.in_order:
+            return self._frame(entry)
+        from pipeline.decoding import decode
+
+        with self.listing.open(entry.key) as file:
+            data = file.read(entry.size + 1)
+        if len(data) != entry.size:
+            raise InputError(Status.CHANGED, f"the plan lists {entry.size} bytes, the file has others")
+        return decode(data, self.max_pixels).permute(1, 2, 0).numpy()
+
+    def _frame(self, entry: Entry) -> np.ndarray:
+        from pipeline.video import Frames, read_index
+
+        video, _, number = entry.key.rpartition("/")
+        if self._video is None or self._video[0] != video:
+            self.close()
+            file = self.listing.open(video)
+            if file.seek(0, 2) != entry.size:
+                file.close()
+                raise InputError(Status.CHANGED, f"the plan lists {entry.size} bytes, the video has others")
+            index = read_index(file)
+            self._video = video, index, Frames(file, index)
+        _, index, frames = self._video
+        if int(number) >= len(index):
+            raise InputError(Status.CHANGED, "this frame of the video is not there any more")
+        return frames.frame(int(number)).permute(1, 2, 0).numpy()
+
+    def close(self) -> None:
+        if self._video:
+            self._video[2].close()
+            self._video = None
+
+
+def entries_of(run: FinishedRun, image_ids: Iterable[int]) -> Iterator[tuple[int, Entry]]:
+    """(image_id, the input as planned), of these images in ascending order; one shard of the plan is read at a time."""
+    wanted = sorted(set(image_ids))
+    first = at = 0
+    for shard_id, size in run.plan.shard_sizes():
+        here = []
+        while at < len(wanted) and wanted[at] < first + size:
+            here.append(wanted[at])
+            at += 1
+        if here:
+            shard = run.plan.shard(shard_id)
+            yield from ((image_id, shard.entries[image_id - first]) for image_id in here)
+        first += size

@@ -1,0 +1,74 @@
+"""Inputs of a finished run, read again."""
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from pipeline.errors import ConfigError
+from pipeline.finished import FinishedRun
+from pipeline.reread import Inputs, entries_of
+from pipeline.types import InputError
+from tests.conftest import picture
+from tests.made_runs import Row, made_run
+from tests.videos import make_video, number_of, steady
+
+
+def test_an_image_is_read_upright(tmp_path: Path, annotate: Callable[..., Path]) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned by a quarter
+    picture(40, 30).save(folder / "turned.jpg", exif=exif, quality=95)
+    picture(40, 30).save(folder / "straight.jpg", quality=95)
+    run = FinishedRun.open(annotate("model=codes", f"input={folder}", "overlays=false"))
+    with closing(Inputs(run)) as inputs:
+        straight, turned = (inputs.read(entry) for _, entry in entries_of(run, [0, 1]))
+    assert straight.shape == (30, 40, 3) and straight.dtype == np.uint8
+    assert np.abs(np.rot90(straight, -1).astype(int) - turned).mean() < 2
+
+
+def test_frames_are_those_of_their_numbers_in_any_order(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        make_video(tmp_path / name, steady(30))
+    keys = [f"{name}/{number:08d}" for name in ("a.mp4", "b.mp4") for number in (0, 7, 29, 30)]
+    size = [(tmp_path / key.partition("/")[0]).stat().st_size for key in keys]
+    run = FinishedRun.open(
+        made_run(tmp_path / "run", [Row(key) for key in keys], source="video", input=tmp_path, sizes=size)
+    )
+    entries = dict(entries_of(run, range(8)))
+    with closing(Inputs(run)) as inputs:
+        import torch
+
+        found = [number_of(torch.from_numpy(inputs.read(entries[i]).copy()).permute(2, 0, 1)) for i in (0, 2, 1, 6, 4)]
+        assert found == [0, 29, 7, 29, 0] and inputs.in_order
+        with pytest.raises(InputError, match="not there any more"):
+            inputs.read(entries[3])
+        inputs.close()
+        (tmp_path / "a.mp4").write_bytes(b"another")
+        with pytest.raises(InputError, match="the plan lists"):
+            inputs.read(entries[0])
+
+
+def test_what_is_not_there_any_more_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    run = FinishedRun.open(made_run(tmp_path / "run", [Row("a.jpg"), Row("b.jpg")], input=folder))
+    (folder / "a.jpg").write_bytes(b"longer than it was")
+    inputs = Inputs(run)
+    for (_, entry), said in zip(entries_of(run, [0, 1]), ("the plan lists 10 bytes", "is gone since"), strict=True):
+        with pytest.raises(InputError, match=said):
+            inputs.read(entry)
+    with pytest.raises(ConfigError, match=r"the input of .* is not there any more"):
+        Inputs(FinishedRun.open(made_run(tmp_path / "gone", [Row("a.jpg")], input=tmp_path / "absent")))
+    with pytest.raises(ConfigError, match="source=clips, which has no images"):
+        Inputs(FinishedRun.open(made_run(tmp_path / "clips", [Row("a.jpg")], source="clips")))
+
+
+@pytest.mark.parametrize("wanted", [[], [0], [6, 1, 6], [0, 1, 2, 3, 4, 5, 6]])
+def test_entries_of_images(wanted: list[int], tmp_path: Path) -> None:
+    run = FinishedRun.open(made_run(tmp_path / "run", [Row(f"{i}.jpg") for i in range(7)], shard_size=2))
+    assert [(i, entry.key) for i, entry in entries_of(run, wanted)] == [(i, f"{i}.jpg") for i in sorted(set(wanted))]
