@@ -42,7 +42,7 @@ def claim(folder: Path, key: str, suffix: str) -> tuple[str, Path]:
     """(name, file) for the image `key` in a format that knows an image's file by the image's name without its extension:
     the image is to be called name + its own extension, and `file`, now empty, is folder/name + suffix. Where another image
     has that name, this one keeps its extension in it (a.png.txt beside a.txt); where that cannot be, a hash is its name."""
-    stem = str(PurePosixPath(key).with_suffix(""))
+    stem = key.removesuffix(PurePosixPath(key).suffix)
     for name in (stem, key, _hashed(key)):
         file = folder / path_of(name + suffix)
         if not _fits(name + suffix):

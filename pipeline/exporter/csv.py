@@ -20,7 +20,7 @@ class Csv:
     A text that begins with = + - @ or a tab gets ' before it, so that no spreadsheet takes a file's name for a formula.
     """
 
-    holds = frozenset({"boxes", "masks", "keypoints", "labels", "scores", "failures"})
+    holds = frozenset({"boxes", "masks", "keypoints", "labels", "further classes", "scores", "failures"})
     image_folder = "images"
 
     @contextmanager

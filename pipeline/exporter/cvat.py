@@ -19,7 +19,7 @@ class Cvat:
     uploaded. Images are found by their names. An object's box, mask and points are shapes of one group; a class of the whole
     image is a tag. Each has its score as the attribute `score`. Points are in the model's order, without their names."""
 
-    holds = frozenset({"boxes", "masks", "keypoints", "labels", "scores"})
+    holds = frozenset({"boxes", "masks", "keypoints", "labels", "further classes", "scores"})
     image_folder = "images"
 
     @contextmanager

@@ -22,7 +22,7 @@ class Jsonl:
     "predictions": [{"class_id": 1, "class_name": "dog", "score": 0.9, "x_min": 1.5, ...}]}
     """
 
-    holds = frozenset({"boxes", "masks", "keypoints", "labels", "scores", "embeddings", "failures"})
+    holds = frozenset({"boxes", "masks", "keypoints", "labels", "further classes", "scores", "embeddings", "failures"})
     image_folder = "images"
 
     @contextmanager

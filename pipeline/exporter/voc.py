@@ -17,7 +17,8 @@ class Voc:
     """Leaves Annotations/<the input's name>.xml, ImageSets/Main/trainval.txt with these names, and images in JPEGImages/.
 
     VOC counts pixels from 1 and a box's last pixel belongs to it, so xmin and ymin are ours plus 1, xmax and ymax ours as
-    they are; decimals are kept. A side shorter than a pixel becomes one, because VOC has no such box. Inputs that differ only by extension keep theirs in the name (a.png.xml, for a.png.png)."""
+    they are; decimals are kept. A side shorter than a pixel becomes one, because VOC has no such box. Inputs that differ
+    only by extension keep theirs in the name (a.png.xml, for a.png.png)."""
 
     holds = frozenset({"boxes"})
     image_folder = "JPEGImages"

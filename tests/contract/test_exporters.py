@@ -27,6 +27,7 @@ KEYS = (
     r"\x5cx00 a backslash.jpg",
     "=formula.jpg",
     "-dash.jpg",
+    "..jpg",
     "same.jpg",
     "same.png",
     "same/same.jpg",
@@ -36,7 +37,7 @@ KEYS = (
     "l" * 251 + ".png",
     "]]>.jpg",
 )
-WORDS = {"boxes", "masks", "keypoints", "labels", "scores", "embeddings", "failures"}
+WORDS = {"boxes", "masks", "keypoints", "labels", "further classes", "scores", "embeddings", "failures"}
 
 
 def export(run: Path, to: str, folder: Path, *words: str) -> Path:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.exporting import short_floats, strict_json
 from tests.conftest import read
 from tests.made_runs import Row, box, made_run
 
@@ -45,13 +44,3 @@ def test_embeddings_come_back_to_the_last_bit(tmp_path: Path, export: Export) ->
     run = made_run(tmp_path / "run", rows, "embed", shard_size=1)
     found = [pa.array(line["predictions"][0]["embedding"], pa.float32()) for line in lines(export(run, "jsonl"))]
     assert [one.to_pylist() for one in found] == read(run, "predictions")["embedding"].to_pylist()
-
-
-def test_numbers_are_shortened_within_lists_of_any_length() -> None:
-    kind = pa.list_(pa.struct([("x", pa.float32()), ("n", pa.int32())]))
-    table = pa.table({"points": pa.array([[{"x": 0.1, "n": 1}], [], [{"x": 0.2, "n": 2}, {"x": 0.3, "n": 3}]], kind)})
-    assert short_floats(table.slice(1))["points"].to_pylist() == [[], [{"x": 0.2, "n": 2}, {"x": 0.3, "n": 3}]]
-
-
-def test_json_has_no_nan() -> None:
-    assert strict_json({"a": [float("nan"), 1.5], "b": float("inf")}) == '{"a": [null, 1.5], "b": null}'
