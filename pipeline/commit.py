@@ -15,6 +15,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -156,7 +157,7 @@ def published_folder(target: Path, replace: bool) -> Iterator[Path]:
     try:
         stage.mkdir(parents=True)
         yield stage
-        for path in (stage, *stage.rglob("*")):
+        for path in chain((stage,), stage.rglob("*")):  # an export may have a file for each image
             if not path.is_symlink():
                 _flush(path)
         before = target.with_name(f".{target.name}-{os.getpid()}-before")

@@ -21,6 +21,7 @@ from pipeline.types import Status
 
 log = logging.getLogger(__name__)
 _COLUMNS = {"boxes": "x_min", "masks": "mask_rle", "keypoints": "keypoints", "embeddings": "embedding"}
+_COLUMNS |= {"further classes": "rank"}
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ class FinishedRun:
 
 
 def contents(schema: pa.Schema) -> frozenset[str]:
-    """What prediction rows of this schema say: `scores`; `boxes`, `masks`, `keypoints`, or else `labels` of whole images;
-    `embeddings`."""
+    """What prediction rows of this schema say: `scores`; `boxes`, `masks`, `keypoints`, or else `labels` of whole images,
+    and `further classes` where they are ranked; `embeddings`."""
     found = {"scores"}
     found |= {name for name, column in _COLUMNS.items() if column in schema.names}
     return frozenset(found if found & {"boxes", "masks"} else found | {"labels"})

@@ -315,14 +315,17 @@ class ExportContext:
     folder: Path  # to write below
     predictions_schema: pa.Schema  # with the categories in its metadata
     image_root: Path  # absolute: where the images are, as files of the export may say
-    place_image: Callable[[str, str], None]  # (key, name): puts an image into `image_folder` where the user wants that
+    # (key, name): puts an image into `image_folder` where the user wants that. Returns where it is: below the export, or
+    # else where it was
+    place_image: Callable[[str, str], Path]
+    run_name: str
 
 
 class Exporter(Protocol):
     """Turns a finished run into files of another program, shard by shard in input order. It sees schemas, never a task's
-    name, and images that are ok."""
+    name, and images that are ok; those that failed too, if it holds `failures`."""
 
-    holds: frozenset[str]  # of what `exporting.contents` finds in a schema
+    holds: frozenset[str]  # of what `finished.contents` finds in a schema, and `failures`
     image_folder: str  # below the export, where that program looks for images
 
     def open(self, context: ExportContext) -> AbstractContextManager[SinkWriter]: ...

@@ -58,7 +58,7 @@ def test_what_is_no_run_is_refused(path: Path, tmp_path: Path) -> None:
     ("columns", "expected"),
     [
         ([], {"labels", "scores"}),
-        (["rank"], {"labels", "scores"}),
+        (["rank"], {"labels", "further classes", "scores"}),
         (["embedding"], {"labels", "scores", "embeddings"}),
         (["x_min"], {"boxes", "scores"}),
         (["x_min", "mask_rle"], {"boxes", "masks", "scores"}),

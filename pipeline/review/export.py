@@ -44,9 +44,9 @@ def review(options: Options) -> str:
         exporter.open(_context(run, exporter, options.images, stage)) as writer,
     ):
         for shard_images, predictions in run.shards():
-            ok = usable(shard_images)
-            writer.write(ok, predictions)
-            rows, images, failed = rows + len(predictions), images + len(ok), failed + len(shard_images) - len(ok)
+            held = shard_images if "failures" in exporter.holds else usable(shard_images)
+            writer.write(held, predictions)
+            rows, images, failed = rows + len(predictions), images + len(held), failed + len(shard_images) - len(held)
     lost = sorted(there - exporter.holds)
     said = [f"{target}: {images:,} images, {rows:,} predictions."]
     said += [f"Not in it, because {options.to} has no place for them: {', '.join(lost)}."] if lost else []
@@ -62,18 +62,21 @@ def exporter_of(name: str) -> Exporter:
 
 
 def _context(run: FinishedRun, exporter: Exporter, images: str, stage: Path) -> ExportContext:
-    if images == "none":
-        return ExportContext(stage, run.schema, run.input, lambda key, name: None)
     put: Callable[[Path, Path], object] = os.symlink if images == "link" else shutil.copyfile
 
-    def place(key: str, name: str) -> None:
-        source = run.input / path_of(key)
-        target = stage / exporter.image_folder / path_of(name)
+    def place(key: str, name: str) -> Path:
+        if any(one.startswith("/") or ".." in one.split("/") for one in (key, name)):
+            raise ConfigError(f"run={run.path}: the image {key!r} leads out of its folder. This run was not made by a run.")
+        source, placed = run.input / path_of(key), Path(exporter.image_folder, path_of(name))
+        if images == "none":
+            return source
+        target = stage / placed
         if not source.is_file():
             raise ConfigError(
                 f"images={images}: {source} is not there any more, or no file of its own (a frame of a video)."
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         put(source, target)
+        return placed
 
-    return ExportContext(stage, run.schema, run.input, place)
+    return ExportContext(stage, run.schema, run.input, place, run.path.name)
