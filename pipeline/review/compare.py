@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
 from pipeline import checks
-from pipeline.changes import Changes, Tolerance, changes
 from pipeline.commit import published_folder
+from pipeline.comparison.changes import Changes, Tolerance, changes
+from pipeline.comparison.matchers import Boxes, Labels, Matcher, Regions
+from pipeline.comparison.side_by_side import side_by_side
+from pipeline.comparison.totals import Totals
 from pipeline.errors import ConfigError, nearest
 from pipeline.finished import FinishedRun, contents
-from pipeline.matchers import Boxes, Labels, Matcher, Regions
 from pipeline.options import option, path_or_none, paths
 from pipeline.records import differing, differing_text
-from pipeline.side_by_side import side_by_side
-from pipeline.totals import Totals
 
 # Score and box: what one model's rows may differ by from batch to batch (see the README). Mask: some pixels of a thousand at
 # its edge. Embedding: the last digits of a vector.

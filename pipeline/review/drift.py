@@ -10,9 +10,9 @@ import numpy as np
 
 from pipeline import checks
 from pipeline.commit import published_folder
-from pipeline.distributions import CLASS, Distributions, distributions
-from pipeline.drift_plot import save_plot
-from pipeline.drifting import jensen_shannon, kolmogorov_smirnov, stability_index
+from pipeline.drift.distributions import CLASS, Distributions, distributions
+from pipeline.drift.measures import jensen_shannon, kolmogorov_smirnov, stability_index
+from pipeline.drift.plot import save_plot
 from pipeline.errors import Drifted
 from pipeline.finished import FinishedRun
 from pipeline.options import option, path, path_or_none

@@ -16,7 +16,7 @@ from pipeline.commit import published_folder
 from pipeline.errors import ConfigError
 from pipeline.finished import FinishedRun, contents
 from pipeline.options import option, path, path_or_none
-from pipeline.repeated import Repeated, repeated, rows_of
+from pipeline.repeats.repeated import Repeated, repeated, rows_of
 from pipeline.table import BOX
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def _places(categories: Sequence[str], found: Sequence[Repeated], keys: dict[int
 
 
 def _draw(run: FinishedRun, found: Sequence[Repeated], images: np.ndarray, folder: Path) -> None:
-    from pipeline.place_sheets import save_sheets  # late: drawing imports torch
+    from pipeline.repeats.sheets import save_sheets  # late: drawing imports torch
 
     try:
         save_sheets(run, found, images, folder)

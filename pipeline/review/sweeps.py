@@ -39,7 +39,7 @@ def sweep_text(jobs: Sequence[Job], truth: Path | None, output: Path) -> str:
 
 def _accuracy(run: Path, truth: Path) -> dict[str, Any]:
     """The two figures that its evaluation leads with, or why there are none."""
-    from pipeline.review.evaluate import evaluate
+    from pipeline.evaluation.evaluate import evaluate
 
     try:
         evaluation = evaluate(FinishedRun.open(run), truth)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from pipeline.crops import window_of
 from pipeline.drawing import colour_of, font_of, printable
 from pipeline.finished import FinishedRun
-from pipeline.repeated import EXAMPLES, Repeated
+from pipeline.repeats.repeated import EXAMPLES, Repeated
 from pipeline.reread import Inputs, entries_of
 from pipeline.types import InputError
 

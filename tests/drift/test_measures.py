@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline.drifting import jensen_shannon, kolmogorov_smirnov, stability_index
+from pipeline.drift.measures import jensen_shannon, kolmogorov_smirnov, stability_index
 
 COUNTS = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), min_size=1, max_size=30)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.boxes import boxes_of
 from pipeline.finished import FinishedRun, usable
-from pipeline.places import places
+from pipeline.repeats.places import places
 from pipeline.table import BOX
 
 EXAMPLES = 6  # of a place

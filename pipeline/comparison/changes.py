@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.matchers import Matcher, Matches, Rows, rows_of
-from pipeline.side_by_side import Side, Window
+from pipeline.comparison.matchers import Matcher, Matches, Rows, rows_of
+from pipeline.comparison.side_by_side import Side, Window
 from pipeline.table import BOX
 
 UNCHANGED, CHANGED, ONLY_BEFORE, ONLY_AFTER = "unchanged", "changed", "only_before", "only_after"  # of an image

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from pipeline import drift_plot
-from pipeline.distributions import CLASS, Distributions
-from pipeline.drift_plot import save_plot
+from pipeline.drift.distributions import CLASS, Distributions
+from pipeline.drift.plot import save_plot
 
 RNG = np.random.default_rng(0)
 NOTHING = Distributions({CLASS: Counter()}, {})

@@ -8,7 +8,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.changes import ADDED, CHANGED, LOST, ONLY_AFTER, ONLY_BEFORE, RENAMED, SAME, SHIFTED, UNCHANGED, Changes
+from pipeline.comparison.changes import (
+    ADDED,
+    CHANGED,
+    LOST,
+    ONLY_AFTER,
+    ONLY_BEFORE,
+    RENAMED,
+    SAME,
+    SHIFTED,
+    UNCHANGED,
+    Changes,
+)
 
 _MOST_TOLD = 10
 # after the number of predictions that came, went or have another class

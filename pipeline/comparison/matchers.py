@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.boxes import boxes_of
-from pipeline.matching import one_to_one, overlapping
-from pipeline.side_by_side import Side
+from pipeline.comparison.matching import one_to_one, overlapping
+from pipeline.comparison.side_by_side import Side
 from pipeline.table import BOX
 
 _MASK = ("mask_rle", "mask_height", "mask_width")

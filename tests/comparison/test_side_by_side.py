@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline import side_by_side as module
+from pipeline.comparison.side_by_side import Window, side_by_side
 from pipeline.finished import FinishedRun
-from pipeline.side_by_side import Window, side_by_side
 from tests.conftest import picture
 from tests.made_runs import Row, box, made_run
 

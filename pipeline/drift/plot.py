@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.distributions import CLASS, Distributions
+from pipeline.drift.distributions import CLASS, Distributions
 
 _COLUMNS, _CLASSES, _BINS = 3, 15, 40
 _REFERENCE, _NEW = "#a0aec0", "#c53030"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import matching
-from pipeline.matching import iou_of_pairs, one_to_one, overlapping
+from pipeline.comparison.matching import iou_of_pairs, one_to_one, overlapping
 
 SQUARE = [0.0, 0.0, 10.0, 10.0]
 

@@ -1,0 +1,1 @@
+"""What changed between two runs over the same images."""
