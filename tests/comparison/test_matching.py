@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import matching
+from pipeline.comparison import matching
 from pipeline.comparison.matching import iou_of_pairs, one_to_one, overlapping
 
 SQUARE = [0.0, 0.0, 10.0, 10.0]

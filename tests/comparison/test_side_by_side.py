@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import side_by_side as module
+from pipeline.comparison import side_by_side as module
 from pipeline.comparison.side_by_side import Window, side_by_side
 from pipeline.finished import FinishedRun
 from tests.conftest import picture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import drift_plot
+from pipeline.drift import plot
 from pipeline.drift.distributions import CLASS, Distributions
 from pipeline.drift.plot import save_plot
 
@@ -39,4 +39,4 @@ def test_a_picture_of_whatever_there_is_and_the_same_bytes_again(
     [(np.array([3, 4, 6]), 4), (np.array([5]), 1), (np.array([0, 4000]), 40), (np.array([0.1, 0.9]), 40)],
 )
 def test_a_few_whole_numbers_have_a_bin_each(values: np.ndarray, n_bins: int) -> None:
-    assert len(drift_plot._bins(values)) == n_bins + 1
+    assert len(plot._bins(values)) == n_bins + 1
