@@ -40,8 +40,10 @@ class Yolo:
         writer = _Writer(context)
         yield writer
         if writer.renamed:
-            log.warning("%s images have another name there, because YOLO could not tell theirs apart; say images=link or "
-                        "images=copy to have them under it.", f"{writer.renamed:,}")  # fmt: skip
+            said = (
+                "%s images are called otherwise there, because YOLO could not tell them apart; images=link or images=copy "
+            )
+            log.warning(said + "puts them under these names.", f"{writer.renamed:,}")
 
 
 class _Writer:
@@ -62,7 +64,7 @@ class _Writer:
 
 def _without_images(key: str) -> str:
     *folders, name = key.split("/")
-    return "/".join([*(folder + "_" * (folder == "images") for folder in folders), name])
+    return "/".join([*("images_" if folder == "images" else folder for folder in folders), name])
 
 
 def _values(row: dict[str, Any], image: dict[str, Any]) -> str:

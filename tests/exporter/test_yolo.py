@@ -75,4 +75,4 @@ def test_that_names_had_to_change_is_said(tmp_path: Path, export: Export, caplog
     export(made_run(tmp_path / "one", [Row("a.jpg"), Row("b.png")]), "yolo")
     assert not caplog.text
     export(made_run(tmp_path / "two", [Row("a.jpg"), Row("a.png")]), "yolo")
-    assert "1 images have another name there" in caplog.text
+    assert "1 images are called otherwise there" in caplog.text
