@@ -9,12 +9,17 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
+from pipeline.errors import ConfigError
 from pipeline.exporting import claim, classes_of, clipped, text_file
 from pipeline.finished import by_image
 from pipeline.table import names_of
 from pipeline.types import ExportContext
 
 log = logging.getLogger(__name__)
+_RENAMED = (
+    "%s images are called otherwise there, because YOLO could not tell them apart; images=link or images=copy puts them "
+    "under these names."
+)
 _SIDES = (("left", "right"), ("Left", "Right"))
 
 
@@ -40,8 +45,7 @@ class Yolo:
         writer = _Writer(context)
         yield writer
         if writer.renamed:
-            log.warning("%s images have another name there, because YOLO could not tell theirs apart; say images=link or "
-                        "images=copy to have them under it.", f"{writer.renamed:,}")  # fmt: skip
+            log.warning(_RENAMED, f"{writer.renamed:,}")
 
 
 class _Writer:
@@ -57,12 +61,20 @@ class _Writer:
             self.context.place_image(image["key"], name + key.suffix)
             self.renamed += name + key.suffix != image["key"]
             with text_file(labels) as file:
-                file.writelines(f"{self.numbers[row['class_id']]} {_values(row, image)}\n" for row in rows)
+                file.writelines(f"{self._number(row)} {_values(row, image)}\n" for row in rows)
+
+    def _number(self, row: dict[str, Any]) -> int:
+        if row["class_id"] not in self.numbers:
+            raise ConfigError(
+                f"to=yolo: {row['key']} has a prediction of class id {row['class_id']}, {row['class_name']!r}, which stands "
+                "for no class. A trained model has none of these; to=jsonl holds them."
+            )
+        return self.numbers[row["class_id"]]
 
 
 def _without_images(key: str) -> str:
     *folders, name = key.split("/")
-    return "/".join([*(folder + "_" * (folder == "images") for folder in folders), name])
+    return "/".join([*("images_" if folder == "images" else folder for folder in folders), name])
 
 
 def _values(row: dict[str, Any], image: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.errors import ConfigError
 from tests.conftest import picture
 from tests.made_runs import Row, box, made_run
 
@@ -75,4 +76,10 @@ def test_that_names_had_to_change_is_said(tmp_path: Path, export: Export, caplog
     export(made_run(tmp_path / "one", [Row("a.jpg"), Row("b.png")]), "yolo")
     assert not caplog.text
     export(made_run(tmp_path / "two", [Row("a.jpg"), Row("a.png")]), "yolo")
-    assert "1 images have another name there" in caplog.text
+    assert "1 images are called otherwise there" in caplog.text
+
+
+def test_a_placeholder_is_no_class(tmp_path: Path, export: Export) -> None:
+    run = made_run(tmp_path / "run", [Row("a.jpg", found=[box(0, 0.5, 0, 0, 9, 9)])])
+    with pytest.raises(ConfigError, match=r"a\.jpg has a prediction of class id 0, '__background__'"):
+        export(run, "yolo")

@@ -1,10 +1,12 @@
 """The verb: where exports go, what is said, what is refused. The formats have tests of their own."""
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
+from pipeline import commit
 from pipeline.cli import main
 from pipeline.errors import ConfigError
 from pipeline.exporter.coco import Coco
@@ -68,6 +70,23 @@ def test_a_failure_leaves_the_export_before(run: Path, monkeypatch: pytest.Monke
         said(run)
     assert [path.name for path in (run / "exports").iterdir()] == ["coco"]
     assert (run / "exports" / "coco" / "annotations.json").read_bytes() == before
+
+
+def test_what_could_not_be_flushed_is_not_published(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        if path.name == "annotations.json":
+            raise OSError(errno.EIO, "cannot be written")
+
+    monkeypatch.setattr(commit, "_flush", fail)
+    with pytest.raises(OSError, match="cannot be written"):
+        said(run)
+    assert list((run / "exports").iterdir()) == []
+
+
+def test_failed_images_go_to_those_who_hold_them(run: Path) -> None:
+    text = said(run, "to=csv")
+    assert text.endswith("csv: 3 images, 1 predictions.")
+    assert "gone.jpg" in (run / "exports" / "csv" / "images.csv").read_text()
 
 
 def test_what_the_format_cannot_hold_is_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
