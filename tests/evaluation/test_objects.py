@@ -16,6 +16,8 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.result import Evaluation
 from pipeline.finished import FinishedRun
 from pipeline.masks import encode
+from pipeline.options import read_options
+from pipeline.review import refilter
 from tests.conftest import shared
 from tests.evaluation.coco_truth import by_pycocotools, write_truth
 from tests.made_runs import CATEGORIES, Row, box, made_run
@@ -120,6 +122,23 @@ def test_more_than_a_hundred_of_an_image_are_cut_as_coco_does(tmp_path: Path) ->
     truth = write_truth(tmp_path / "t.json", {"a.jpg": (300, 400)}, objects, NAMES)
     run = made_run(tmp_path / "run", rows)
     assert_equal_to_pycocotools(run, truth, evaluated(run, truth), "boxes", "bbox")
+
+
+def test_the_best_threshold_is_what_a_filter_takes(tmp_path: Path) -> None:
+    """A run filtered by it has the precision and the recall that were told."""
+    rows, annotations = scene(np.random.default_rng(5), "detect", 40)
+    annotations = [one | {"iscrowd": 0} for one in annotations]
+    truth = write_truth(tmp_path / "t.json", {row.key: (300, 400) for row in rows}, annotations, NAMES)
+    run = made_run(tmp_path / "out" / "run", rows, min_score=0.0)
+    left = []
+    for row in evaluated(run, truth).rows():
+        words = [f"run={run}", f"min_score={row['threshold']}", f"classes=[{row['class']}]"]
+        strict = Path(refilter.review(read_options("refilter", words, refilter.Options)).partition(": ")[0])
+        (kept,) = evaluated(strict, truth).rows()
+        right = row["recall"] * row["truth"]
+        assert kept["predictions"] == pytest.approx(right / row["precision"]) and kept["recall"] == row["recall"]
+        left.append(kept["predictions"] / row["predictions"])
+    assert 0 < min(left) < 1
 
 
 @pytest.mark.parametrize(
