@@ -48,8 +48,8 @@ def pair_images(
     spellings: Sequence[tuple[Spelling, Spelling]] = ((whole, whole), (last_part, last_part)),
 ) -> Pairs:
     """Truth's `names`, no two alike, beside the run's keys: equal in the first spelling (of names, of keys), else in the
-    next, where only one of each has it. `sizes_hw` (names, 2), -1 where truth says none. Raises ConfigError where nothing
-    meets, or where a size differs."""
+    next, where only one of all names and one of all keys has it. `sizes_hw` (names, 2), -1 where truth says none. Raises
+    ConfigError where nothing meets, or where a size differs."""
     table = run.dataset("images").to_table(columns=["image_id", "key", "width", "height", "status"])
     keys = table["key"].combine_chunks()
     found = _meet(names, keys, spellings)
@@ -93,8 +93,9 @@ def _meet(names: pa.Array, keys: pa.Array, spellings: Sequence[tuple[Spelling, S
     numbers = np.full(len(keys), -1)
     for of_name, of_key in spellings:
         free_names, free_keys = np.setdiff1d(np.arange(len(names)), numbers), np.flatnonzero(numbers < 0)
-        left, right = of_name(names.take(pa.array(free_names))), of_key(keys.take(pa.array(free_keys)))
-        sure = pc.and_(pc.is_in(left, value_set=_once(left)), pc.is_in(left, value_set=_once(right)))
+        spelled, seen = of_name(names), of_key(keys)
+        left, right = spelled.take(pa.array(free_names)), seen.take(pa.array(free_keys))
+        sure = pc.and_(pc.is_in(left, value_set=_once(spelled)), pc.is_in(left, value_set=_once(seen)))
         at = pc.index_in(right, value_set=pc.if_else(sure, left, pa.scalar(None, left.type)))
         hit = pc.is_valid(at).to_numpy(zero_copy_only=False)
         numbers[free_keys[hit]] = free_names[at.drop_null().to_numpy()]

@@ -105,17 +105,23 @@ def bars_plot(figure_name: str, rows: Sequence[Mapping[str, Any]]) -> "Figure":
     figure = _figure((8, 0.19 * len(rows) + 1.8))
     axes = figure.subplots()
     at = np.arange(len(rows))
-    axes.barh(at, [row[figure_name] or 0.0 for row in rows], color=_GREY, height=0.75, label=figure_name.replace("f", "F"))
+    axes.barh(
+        at,
+        [row[figure_name] or 0.0 for row in rows],
+        color=_GREY,
+        height=0.75,
+        label={"f1": "F1", "iou": "IoU"}[figure_name],
+    )
     for name, mark, colour in (("precision", ">", _BLUE), ("recall", "<", _RED)):
         axes.plot(
             [np.nan if row[name] is None else row[name] for row in rows], at, mark, color=colour, markersize=4, label=name
         )
     axes.set_yticks(at, [f"{row['class']}  ({_short(row['truth'])})" for row in rows], fontsize=8, parse_math=False)
-    axes.set(xlim=(0, 1.02), ylim=(-0.7, len(rows) - 0.3), xlabel="in brackets: how many are in truth")
+    axes.set(xlim=(0, 1.02), ylim=(-0.7, len(rows) - 0.3), xlabel="in brackets: how many pixels are in truth")
     if figure_name == "f1":
         right = axes.secondary_yaxis("right")
         right.set_yticks(at, ["" if row["threshold"] is None else f"{row['threshold']:.3f}" for row in rows], fontsize=8)
-        right.set_ylabel("score threshold of the best F1")
+        axes.set_xlabel("in brackets: how many are in truth; on the right: the score threshold of the best F1", fontsize=9)
     figure.legend(loc="outside upper center", ncols=3, fontsize=8)
     return figure
 

@@ -56,7 +56,7 @@ def _classes(found: Evaluation) -> list[str]:
     ]
     if len(listed) > 2 * _MOST:
         listed = [*listed[:_MOST], f"  ... {len(listed) - 2 * _MOST} more in per_class.csv", *listed[-_MOST:]]
-    told = "; precision and recall at the threshold of the best F1" if "f1" in names else ""
+    told = "; precision and recall at the threshold of the best F1" if "threshold" in names else ""
     return [f"classes by {by}{told}", head, *listed]
 
 

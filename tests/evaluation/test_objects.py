@@ -16,6 +16,8 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.result import Evaluation
 from pipeline.finished import FinishedRun
 from pipeline.masks import encode
+from pipeline.options import read_options
+from pipeline.review import refilter
 from tests.conftest import shared
 from tests.evaluation.coco_truth import by_pycocotools, write_truth
 from tests.made_runs import CATEGORIES, Row, box, made_run
@@ -122,6 +124,23 @@ def test_more_than_a_hundred_of_an_image_are_cut_as_coco_does(tmp_path: Path) ->
     assert_equal_to_pycocotools(run, truth, evaluated(run, truth), "boxes", "bbox")
 
 
+def test_the_best_threshold_is_what_a_filter_takes(tmp_path: Path) -> None:
+    """A run filtered by it has the precision and the recall that were told."""
+    rows, annotations = scene(np.random.default_rng(5), "detect", 40)
+    annotations = [one | {"iscrowd": 0} for one in annotations]
+    truth = write_truth(tmp_path / "t.json", {row.key: (300, 400) for row in rows}, annotations, NAMES)
+    run = made_run(tmp_path / "out" / "run", rows, min_score=0.0)
+    left = []
+    for row in evaluated(run, truth).rows():
+        words = [f"run={run}", f"min_score={row['threshold']}", f"classes=[{row['class']}]"]
+        strict = Path(refilter.review(read_options("refilter", words, refilter.Options)).partition(": ")[0])
+        (kept,) = evaluated(strict, truth).rows()
+        right = row["recall"] * row["truth"]
+        assert kept["predictions"] == pytest.approx(right / row["precision"]) and kept["recall"] == row["recall"]
+        left.append(kept["predictions"] / row["predictions"])
+    assert 0 < min(left) < 1
+
+
 @pytest.mark.parametrize(
     ("found", "objects"), [([], 0), ([], 1), ([box(1, 0.5, 0, 0, 9, 9)], 0)], ids=["nothing", "missed", "made up"]
 )
@@ -153,7 +172,7 @@ DOG = box(1, 0.9, 0, 0, 10, 10)
 
 
 def test_images_meet_by_key_then_by_last_name(tmp_path: Path) -> None:
-    names = ["a/x.jpg", "old/y.jpg", "z.jpg", "absent.jpg", "broken.jpg"]
+    names = ["a/x.jpg", "old/y.jpg", "z.jpg", "absent.jpg", "broken.jpg", "old/x.jpg"]
     truth = write_truth(tmp_path / "t.json", dict.fromkeys(names, (480, 640)), [one_dog(name) for name in names], NAMES)
     rows = [
         Row("a/x.jpg", found=[DOG]),
@@ -163,13 +182,13 @@ def test_images_meet_by_key_then_by_last_name(tmp_path: Path) -> None:
     rows += [Row("new/y.jpg", found=[DOG]), Row("p/z.jpg", found=[DOG]), Row("q/z.jpg", found=[DOG])]
     result = evaluated(made_run(tmp_path / "run", rows), truth)
     counted = result.images
-    assert (counted.truth, counted.failed, counted.not_in_run, counted.not_in_truth) == (5, 1, 2, 3)
-    assert result.rows()[0]["recall"] == pytest.approx(2 / 5)  # x and y; z could be either
+    assert (counted.truth, counted.failed, counted.not_in_run, counted.not_in_truth) == (6, 1, 3, 3)
+    assert result.rows()[0]["recall"] == pytest.approx(2 / 6)  # x and y; z could be either
     said = "\n".join(result.notes)
     assert "1 of truth's images failed in the run; they count as images without predictions: broken.jpg" in said
-    assert "2 of truth's images are not in the run" in said and "z.jpg, absent.jpg" in said
+    assert "3 of truth's images are not in the run" in said and "z.jpg, absent.jpg" in said
     assert "3 images of the run are not in truth and left out: b/x.jpg, p/z.jpg, q/z.jpg" in said
-    assert "1 of truth's images could be any of several of one file name: z.jpg" in said
+    assert "2 of truth's images could be any of several of one file name: z.jpg, old/x.jpg" in said
 
 
 def test_shards_to_come_are_images_that_the_run_does_not_have(tmp_path: Path) -> None:

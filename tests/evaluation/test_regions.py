@@ -13,7 +13,7 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.result import Evaluation
 from pipeline.finished import FinishedRun
 from pipeline.masks import encode
-from tests.made_runs import Row, made_run
+from tests.made_runs import Row, box, made_run
 
 NAMES = ("__background__", "road", "sky")
 
@@ -96,11 +96,18 @@ def test_what_is_no_label_map_is_refused(run: Path, tmp_path: Path) -> None:
         evaluated(run, truth / "x.png")
 
 
-@pytest.mark.parametrize("task", ["segment", "instances"])
-def test_a_runs_own_label_maps_are_right(task: str, annotate: Callable[..., Path], mixed_images: Path) -> None:
-    model = {"segment": "lraspp_mobilenet_v3_large", "instances": "maskrcnn_resnet50_fpn"}[task]
-    own = ("weights=random", "min_score=0", "limit=2", "overlays=false", "sink=[parquet,label_maps]")
-    args = ("model_args={box_score_thresh: 0.0, min_size: 96, max_size: 128}",) if task == "instances" else ()
-    run = annotate(f"task={task}", f"model={model}", f"input={mixed_images}", *own, *args)
+def test_instances_lie_on_each_other_by_score(tmp_path: Path) -> None:
+    road, sky = np.array([[1, 1, 0], [0, 0, 0]], bool), np.array([[0, 1, 1], [0, 0, 0]], bool)
+    masks = [(1, 0.9, road), (2, 0.5, sky)]
+    common = {"mask_height": 2, "mask_width": 3}
+    found = [box(c, score, 0, 0, 3, 2, mask_rle=encode(mask), **common) for c, score, mask in masks]
+    run = made_run(tmp_path / "run", [Row("x.jpg", (2, 3), found)], "instances", NAMES)
+    save(tmp_path / "truth" / "x.png", [[1, 1, 2], [0, 0, 0]])
+    assert evaluated(run, tmp_path / "truth").figures["regions"]["miou"] == 1.0
+
+
+def test_a_runs_own_label_maps_are_right(annotate: Callable[..., Path], mixed_images: Path) -> None:
+    own = ("weights=random", "limit=2", "overlays=false", "sink=[parquet,label_maps]")
+    run = annotate("task=segment", "model=lraspp_mobilenet_v3_large", f"input={mixed_images}", *own)
     result = evaluated(run, run / "label_maps")
     assert result.figures["regions"]["miou"] == 1.0 and result.images.not_in_run == 0 and result.rows()
