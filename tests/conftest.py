@@ -1,6 +1,7 @@
 """Fixtures: where the real data is, small images, and runs through the shipped configuration."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,13 @@ def annotate(tmp_path: Path) -> Callable[..., Path]:
         return (output / "latest").resolve()
 
     return call
+
+
+@pytest.fixture(autouse=True)
+def own_log_level() -> Iterator[None]:
+    """A command line run in this process sets the program's log level; the next test has its own."""
+    yield
+    logging.getLogger("pipeline").setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def _save_plot(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], accurac
     for row in rows:
         if row[accuracy] is not None and row["images_per_s"] is not None:
             axes.plot(row["images_per_s"], row[accuracy], "o", color="#2b6cb0")
-            label = ", ".join(row[name] for name in varied)
+            label = ", ".join(f"{name}={row[name]}" for name in varied)
             axes.annotate(label, (row["images_per_s"], row[accuracy]), (0, 7), textcoords="offset points", ha="center")
     axes.set(xlabel="images/s", ylabel=accuracy)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.2)
