@@ -22,25 +22,25 @@ def refiltered(run: Path, *words: str) -> Path:
     return Path(said.partition(": ")[0])
 
 
-@pytest.mark.parametrize(
-    "stricter",
-    [
-        ["min_score=0.5"],
-        ["min_score={default: 0.3, barcode: 0.8}"],
-        ["classes=[barcode,QR code]"],
-        ["exclude=[barcode]", "min_score=0.2"],
-        ["min_area=3000", "nms_iou=0.4", "max_detections=1"],
-    ],
-)
-def test_it_is_what_a_strict_run_gives(stricter: list[str], annotate: Callable[..., Path]) -> None:
-    own = ("model=codes", "shard_size=5", "overlays=false")
-    loose, strict = annotate(*own, LOOSE), annotate(*own, LOOSE, *stricter)
-    found = refiltered(loose, *stricter)
-    for kind in ("images", "predictions"):
-        assert read(found, kind).equals(read(strict, kind)), kind
-    assert 0 < len(read(found, "predictions")) < len(read(loose, "predictions"))
-    assert "all as committed" in verify_text(found)
-    assert loose.name in (found / "run.json").read_text() and found.name not in (loose.name, strict.name)
+STRICTER = [
+    ["min_score=0.5"],
+    ["min_score={default: 0.3, barcode: 0.8}"],
+    ["classes=[barcode,QR code]"],
+    ["exclude=[barcode]", "min_score=0.2"],
+    ["min_area=3000", "nms_iou=0.4", "max_detections=1"],
+]
+
+
+def test_it_is_what_a_strict_run_gives(annotate: Callable[..., Path], load_once: None) -> None:
+    own = ("model=codes", "shard_size=5", "overlays=false", LOOSE)
+    loose = annotate(*own)
+    for stricter in STRICTER:
+        strict, found = annotate(*own, *stricter), refiltered(loose, *stricter)
+        for kind in ("images", "predictions"):
+            assert read(found, kind).equals(read(strict, kind)), (kind, stricter)
+        assert 0 < len(read(found, "predictions")) < len(read(loose, "predictions"))
+        assert "all as committed" in verify_text(found)
+        assert loose.name in (found / "run.json").read_text() and found.name not in (loose.name, strict.name)
 
 
 @pytest.fixture
