@@ -14,6 +14,7 @@ from pipeline.models import model_format
 from pipeline.parts import build
 from pipeline.predict import Predictor
 from pipeline.settings import Settings
+from pipeline.skipping import image_files
 from pipeline.table import BOX, with_columns
 from pipeline.types import Engine, Entry, Format, GivenUp, Model, ModelSpec, Sink, Source, Task
 from pipeline.views import Views
@@ -52,6 +53,8 @@ def assemble(settings: Settings) -> Parts:
     sinks = [build(node) for node in settings.parts["sink"].values() if node.get("enabled", True)]
     views = build_views(settings, task, spec)
     engine = build(settings.parts["engine"])
+    if settings.skip_duplicates:
+        image_files(source)
     if settings.jpeg == "gpu":
         decode_on_gpu(source, engine.device)
     return Parts(source, model, spec, task, filters, views, engine, build_batch_size(settings, engine.device), sinks)

@@ -144,12 +144,14 @@ def _sweep(arguments: list[str]) -> None:
     from pipeline.review.sweeps import sweep_text
 
     words = split_arguments(arguments)
-    truths = [word.removeprefix("truth=") for word in words if word.startswith("truth=")]
+    truths = [Path(word.removeprefix("truth=")).expanduser() for word in words if word.startswith("truth=")]
+    if truths and not truths[-1].exists():
+        raise ConfigError(f"truth={truths[-1]}: there is no such file or folder.")
     jobs = for_each(
         [word for word in words if not word.startswith("truth=")], _run_one, refuse=lambda e: _fail(str(e), e.exit_code)
     )
     if runs := [job.run for job in jobs if job.run]:
-        print(sweep_text(jobs, Path(truths[-1]).expanduser() if truths else None, runs[0].parent), flush=True)
+        print(sweep_text(jobs, truths[-1] if truths else None, runs[0].parent), flush=True)
     if refused := [job.refused for job in jobs if job.refused]:
         raise type(refused[0])(f"{len(refused)} of the sweep's combinations were not run, for the reasons given above.")
     if incomplete := sum(job.ended.bad_images > 0 for job in jobs if job.ended):

@@ -122,8 +122,12 @@ class RunFolder:
 
     def append_line(self, name: str, content: Any) -> None:
         """Add a line to a log that is no part of the promise (timing.jsonl)."""
-        with (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(content) + "\n")
+        with (self.path / name).open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read() != b"\n":  # a kill cut the last line
+                    file.write(b"\n")
+            file.write(json.dumps(content).encode() + b"\n")
 
     def _publish(self, files: list[Path], base: Path) -> None:
         for path in files:

@@ -51,7 +51,7 @@ def for_each(
 
     def job(cfg: "DictConfig") -> None:
         composed = HydraConfig.get()
-        given = dict(word.lstrip("+~").partition("=")[::2] for word in composed.overrides.task)
+        given = dict(_plain(word) for word in composed.overrides.task)
         try:
             jobs.append(Job(given, action(_settings(cfg, composed.runtime.choices["task"]))))
         except Exception as error:
@@ -72,6 +72,13 @@ def for_each(
     finally:
         sys.argv = program
     return jobs
+
+
+def _plain(word: str) -> tuple[str, str]:
+    """A setting as it was typed, without the quotes that Hydra needs."""
+    key, _, value = word.lstrip("+~").partition("=")
+    quoted = len(value) > 1 and value[0] == value[-1] == "'"
+    return key, value[1:-1].replace("\\'", "'") if quoted else value
 
 
 def _settings(cfg: "DictConfig", task: str) -> "Settings":

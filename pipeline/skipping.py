@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pipeline.board import Board
 from pipeline.commit import RunFolder, published_folder
 from pipeline.errors import ConfigError
-from pipeline.hashing import short_hash
+from pipeline.hashing import sha256_of, short_hash
 from pipeline.images import ImageFiles
 from pipeline.parts import build
 from pipeline.plan import Plan
@@ -48,15 +48,18 @@ class Skipped(Mapping[int, GivenUp]):
 
 
 def skipped(settings: Settings, source: Source, plan: Plan, folder: RunFolder, suspects: Suspects) -> Mapping[int, GivenUp]:
-    """Found once for a plan, and kept beside it: a resumed run skips what it began to skip. What killed a runner before is
-    not looked at."""
+    """Found once for a plan, and kept beside it under the plan's hash: a resumed run skips what it began to skip, and looks
+    again where inputs have come or changed. What killed a runner before is not looked at."""
     if settings.skip_duplicates is None:
         return {}
-    name = f"plan/duplicates-{settings.skip_duplicates}-{plan.n_images}.parquet"
+    planned = sha256_of(*(folder.path / part.file for part in plan.parts))
+    name = f"plan/duplicates-{settings.skip_duplicates}-{planned[:16]}.parquet"
     if not (folder.path / name).is_file():
         untouched = {*suspects.to_try, *suspects.given_up}
         board = Board.here()
-        pictures = Pictures(_images(source), plan.in_order, settings.max_pixels, lambda i: board.at([i], settings.timeout))
+        pictures = Pictures(
+            image_files(source), plan.in_order, settings.max_pixels, lambda i: board.at([i], settings.timeout)
+        )
         twins = find_twins(pictures, settings.skip_duplicates == "near", untouched)
         staged = folder.staging / name
         staged.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +78,7 @@ def duplicates_text(settings: Settings) -> str:
         return islice(source.entries(), settings.limit)
 
     near = settings.skip_duplicates != "bytes"
-    twins = find_twins(Pictures(_images(source), entries, settings.max_pixels), near)
+    twins = find_twins(Pictures(image_files(source), entries, settings.max_pixels), near)
     target = Path(settings.output).expanduser() / "duplicates" / short_hash(source.identity)
     with published_folder(target.absolute(), replace=True) as stage:
         pq.write_table(twins_table(twins, entries), stage / "duplicates.parquet", compression="zstd")
@@ -94,7 +97,7 @@ def twins_table(twins: Twins, entries: Callable[[], Iterable[Entry]]) -> pa.Tabl
     return pa.table(columns, schema=_SCHEMA)
 
 
-def _images(source: Source) -> ImageFiles:
+def image_files(source: Source) -> ImageFiles:
     if not isinstance(source, ImageFiles):
         raise ConfigError("Duplicates are found among image files; the source's inputs are parts of videos.")
     return source

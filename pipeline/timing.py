@@ -1,13 +1,27 @@
 """Seconds per stage, summed over threads."""
 
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 STAGES = ("read", "decode", "transform", "copy", "wait", "forward", "behind", "rows", "write", "draw")
+
+
+def read_timings(file: Path) -> Iterator[dict[str, Any]]:
+    """What a run's timing.jsonl says of each shard; nothing where there is none. A line cut short by a kill is left out."""
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    for line in lines:
+        try:
+            one = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(one, dict):
+            yield one
 
 
 class StageTimer:

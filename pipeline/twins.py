@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import blake2b, file_digest
 from itertools import compress, islice
 from typing import TypeVar
 
@@ -70,7 +70,7 @@ class Pictures:
     def digest(self, entry: Entry) -> bytes | None:
         try:
             with self.source.open(entry.key) as file:
-                return blake2b(file.read(), digest_size=16).digest()
+                return file_digest(file, lambda: blake2b(digest_size=16)).digest()  # type: ignore[arg-type]
         except (InputError, OSError):
             return None
 
@@ -80,7 +80,7 @@ class Pictures:
 
 
 def find_twins(pictures: Pictures, near: bool, skip: Collection[int] = ()) -> Twins:
-    """Files of equal size are read and compared; with `near` every other image is decoded. An image that cannot be read is
+    """Files of equal size are read and compared; with `near` every other image is decoded. A file that cannot be decoded is
     nobody's twin, nor is one of `skip`, which is not touched."""
     by_bytes = _equal_bytes(pictures, skip)
     first = by_bytes
@@ -101,7 +101,16 @@ def _equal_bytes(pictures: Pictures, skip: Collection[int]) -> np.ndarray:
     for i, digest in pictures.each(pictures.digest, candidate):
         if digest is not None:
             first[i] = seen.setdefault((int(sizes[i]), digest), i)
-    return first
+    return _without_broken(pictures, first)
+
+
+def _without_broken(pictures: Pictures, first: np.ndarray) -> np.ndarray:
+    """Files that are no picture are failures, every one of them."""
+    itself = np.arange(len(first))
+    has_twins = np.zeros(len(first), dtype=bool)
+    has_twins[first[first != itself]] = True
+    broken = [i for i, thumbnail in pictures.each(pictures.thumbnail, has_twins) if thumbnail is None]
+    return np.where(np.isin(first, broken), itself, first)
 
 
 def _equal_looks(pictures: Pictures, wanted: np.ndarray) -> np.ndarray:

@@ -10,8 +10,9 @@ import pytest
 from pipeline.cli import main
 from pipeline.decoding import decode
 from pipeline.review.verify import verify_text
-from tests.conftest import read
+from tests.conftest import picture, read
 
+pytestmark = pytest.mark.usefixtures("load_once")
 Annotate = Callable[..., Path]
 
 
@@ -62,6 +63,18 @@ def test_new_files_that_are_twins_of_old_ones(doubled: Path, annotate: Annotate)
         "03b.jpg": ("duplicate", "the same bytes as 03.jpg"),
         "00a.jpg": ("duplicate", "the same bytes as 11.jpg"),
     }
+
+
+def test_a_twin_that_is_another_picture_now_is_looked_at(doubled: Path, annotate: Annotate) -> None:
+    settings = ("model=codes", f"input={doubled}", "overlays=false", "skip_duplicates=near", "shard_size=1")
+    run = annotate(*settings)
+    copy(doubled / "00.jpg", doubled / "tmp.jpg")
+    (doubled / "tmp.jpg").replace(doubled / "03b.jpg")
+    picture(90, 70, seed=77).save(doubled / "03b.jpg")
+    for marker in (run / "_committed").iterdir():
+        marker.unlink()
+    annotate(*settings, "changed=accept")
+    assert list(statuses(run)) == ["sub.png"]
 
 
 def test_a_resumed_run_skips_what_it_began_to_skip(

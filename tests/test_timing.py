@@ -1,8 +1,10 @@
 """Seconds per stage."""
 
+from pathlib import Path
+
 import pytest
 
-from pipeline.timing import STAGES, StageTimer
+from pipeline.timing import STAGES, StageTimer, read_timings
 
 
 @pytest.fixture
@@ -51,3 +53,9 @@ def test_waiting_counts_until_each_value_and_the_end(clock: list[float]) -> None
         clock[0] += 100  # the consumer's own time
         found.append(value)
     assert found == [0, 1, 2] and timer.seconds()["wait"] == 13.0
+
+
+def test_timings_are_read_but_for_a_line_that_a_kill_has_cut(tmp_path: Path) -> None:
+    assert list(read_timings(tmp_path / "timing.jsonl")) == []
+    (tmp_path / "timing.jsonl").write_text('{"shard": 0, "images": 4}\n[]\n3\n{"shard": 1, "ima')
+    assert list(read_timings(tmp_path / "timing.jsonl")) == [{"shard": 0, "images": 4}]

@@ -1,10 +1,10 @@
 """Figures over all rows of a run, shard by shard, as charts that the page can draw."""
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -139,17 +139,12 @@ class Figures:
         return Chart(title, ("longer side", "images"), _rows([*labels, f"{_SIDES[-1]} or more"], self.sides), ticks)
 
 
-def stages(lines: Iterable[str]) -> Stages | None:
-    """From the lines of timing.jsonl; None where they hold nothing. A line cut short by a kill is left out."""
+def stages(timings: Iterable[Mapping[str, Any]]) -> Stages | None:
+    """Of all shards together; None where nothing is known."""
     images, spent = 0, Counter[str]()
-    for line in lines:
-        try:
-            one = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(one, dict):
-            images += one.get("images", 0)
-            spent.update({name: one[name] for name in STAGES if name in one})
+    for one in timings:
+        images += one.get("images", 0)
+        spent.update({name: one[name] for name in STAGES if name in one})
     if not images:
         return None
     return Stages(images, {title: {name: spent[name] for name in names} for title, names in _STAGES.items()})

@@ -105,6 +105,9 @@ def _filter(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str, An
         raise ConfigError(
             f"min_area={wanted['min_area']:g}: the run kept nothing below {before['min_area']:g}. Run it anew."
         )
+    for name in _COUNTED:
+        if before[name] is not None and wanted[name] > before[name]:
+            raise ConfigError(f"{name}={wanted[name]:g}: the run was made with {before[name]:g}; the model must run again.")
     return Filters(tuple(thresholds.tolist()), *(wanted[name] for name in _BOXES))
 
 

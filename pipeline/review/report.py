@@ -21,6 +21,7 @@ from pipeline.report.figures import Figures, stages
 from pipeline.report.gallery import IMAGES, PREDICTIONS, Gallery, columns
 from pipeline.report.page import write_page
 from pipeline.report.thumbnails import BLOCK, blocks, inside, of_input, of_overlay, overlay_of
+from pipeline.timing import read_timings
 from pipeline.types import Status
 
 log = logging.getLogger(__name__)
@@ -110,10 +111,8 @@ def _makers(
 
 
 def _summary(run: FinishedRun) -> dict[str, Any]:
-    timing = run.path / "timing.jsonl"
-    lines = timing.read_text(encoding="utf-8", errors="replace").splitlines() if timing.is_file() else []
     named = {"task": run.task, "model": run.record["model"], "facts": _facts(run)}
-    return named | {"n_planned": run.plan.n_images, "stages": stages(lines)}
+    return named | {"n_planned": run.plan.n_images, "stages": stages(read_timings(run.path / "timing.jsonl"))}
 
 
 def _facts(run: FinishedRun) -> dict[str, str]:

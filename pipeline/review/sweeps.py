@@ -14,6 +14,7 @@ from pipeline.finished import FinishedRun, usable
 from pipeline.hashing import short_hash
 from pipeline.jobs import Job
 from pipeline.text import columns
+from pipeline.timing import read_timings
 
 _COUNTS = ("images", "failed", "predictions", "images_per_s")
 
@@ -28,13 +29,16 @@ def sweep_text(jobs: Sequence[Job], truth: Path | None, output: Path) -> str:
     rows = [_row(one, varied, accuracies, figures) for one, figures in zip(jobs, measured, strict=True)]
     order = [*accuracies[:1], "images_per_s"]
     rows.sort(key=lambda row: [-(row[name] or 0.0) for name in order])
-    said = json.dumps([dict(one.settings) for one in jobs] + [str(truth)], sort_keys=True)
-    target = output / "sweeps" / short_hash(said)
+    asked = json.dumps([dict(one.settings) for one in jobs] + [str(truth)], sort_keys=True)
+    target = output / "sweeps" / short_hash(asked)
     with published_folder(target.absolute(), replace=True) as stage:
         pq.write_table(pa.Table.from_pylist(rows), stage / "sweep.parquet")
         if accuracies:
             _save_plot(rows, varied, accuracies[0], stage / "accuracy.svg")
-    return f"{_table(rows)}\n\n  {target}/"
+    said = [_table(rows)]
+    if len({row["run"] for row in rows if row["run"]}) < sum(row["run"] is not None for row in rows):
+        said.append("Combinations with one run differ in what does not change results; `bench` compares their speeds.")
+    return "\n\n".join([*said, f"  {target}/"])
 
 
 def _accuracy(run: Path, truth: Path) -> dict[str, Any]:
@@ -66,10 +70,9 @@ def _counts(run: FinishedRun) -> dict[str, Any]:
 
 def _rate(run: FinishedRun) -> float | None:
     """Images per second over all sessions that worked at it, loading the model not counted; None where that is not known."""
-    file = run.path / "timing.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    seconds = sum(line.get("seconds", 0.0) for line in lines)
-    return round(sum(line["images"] for line in lines) / seconds, 2) if seconds else None
+    timings = [one for one in read_timings(run.path / "timing.jsonl") if "seconds" in one]
+    seconds = sum(one["seconds"] for one in timings)
+    return round(sum(one["images"] for one in timings) / seconds, 2) if seconds else None
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:

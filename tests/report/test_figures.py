@@ -75,20 +75,17 @@ def test_a_chart_of_one_bar_is_left_out() -> None:
     assert [chart.title for chart in figures.charts()] == ["Predictions by class", "Predictions by score"]
 
 
-def test_seconds_by_stage_are_summed_and_a_torn_line_is_left_out() -> None:
-    lines = [
-        '{"shard": 0, "images": 4, "read": 1.0, "forward": 1.5, "wait": 0.5}',
-        '{"shard": 1, "images": 2, "forward": 1.0}',
-    ]
-    found = stages([*lines, '{"shard": 2, "ima'])
+def test_seconds_by_stage_are_summed() -> None:
+    shards = [{"shard": 0, "images": 4, "read": 1.0, "forward": 1.5, "wait": 0.5}, {"shard": 1, "images": 2, "forward": 1.0}]
+    found = stages(shards)
     assert found is not None and found.images == 6 and found.rate == 2.0 and found.most == 3.0
     assert found.seconds["ahead of the model"]["read"] == 1.0 and found.seconds["the loop"]["forward"] == 2.5
-    assert stages([]) is None and stages(["[]", "3", "torn"]) is None
+    assert stages([]) is None and stages([{}]) is None
 
 
 def test_every_stage_has_its_place() -> None:
     from pipeline.timing import STAGES
 
-    found = stages(['{"images": 1}'])
+    found = stages([{"images": 1}])
     assert found is not None and sorted(name for group in found.seconds.values() for name in group) == sorted(STAGES)
     assert np.isclose(found.rate, 0)

@@ -110,6 +110,8 @@ def test_a_run_that_counted_says_that_it_did(tmp_path: Path, caplog: pytest.LogC
     run = made_run(tmp_path / "run", [Row("a.jpg", found=[box(1, 0.9, 0, 0, 9, 9)])], min_score=0.5, max_detections=3)
     assert len(read(refiltered(run, "min_score=0.6"), "predictions")) == 1
     assert "max_detections=3 had its say before" in caplog.text
+    with pytest.raises(ConfigError, match="the run was made with 3"):
+        refiltered(run, "max_detections=4")
 
 
 def test_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

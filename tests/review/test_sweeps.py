@@ -50,9 +50,23 @@ def test_again_it_is_the_same_folder(tmp_path: Path) -> None:
     assert len(list((tmp_path / "sweeps").iterdir())) == 2
 
 
+def test_combinations_of_one_run_are_said(tmp_path: Path) -> None:
+    one = job(tmp_path, "0.3", 1, [1.0])
+    other = Job({**one.settings, "batch_size": "16"}, one.ended)
+    assert "Combinations with one run" in sweep_text([one, other], None, tmp_path)
+    assert "Combinations with one run" not in sweep_text([one, job(tmp_path, "0.5", 1, [1.0])], None, tmp_path)
+
+
+def test_truth_that_is_not_there_is_told_before_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "model=codes", f"output={tmp_path}", "min_score=0.3,0.9", f"truth={tmp_path / 'no.json'}"]) == 2
+    assert "there is no such file" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
 def test_an_interrupted_sweep_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["model=codes", f"input={SAMPLES / 'yard'}", f"output={tmp_path}", "overlays=false", "log_level=error"]
     assert main(["run", *words, "min_score=0.3"]) == 0
+    (timing,) = tmp_path.glob("detect-*/timing.jsonl")
+    timing.write_text(timing.read_text() + '{"shard": 1, "ima')  # killed while it wrote
     capsys.readouterr()
     assert main(["sweep", *words, "min_score=0.3,0.9"]) == 0
     said = capsys.readouterr().out
