@@ -9,7 +9,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.errors import ConfigError
 from pipeline.jobs import Job
-from pipeline.review.sweeps import sweep_text
+from pipeline.review.sweeps import _save_plot, sweep_text
 from pipeline.summary import Ended
 from tests.conftest import SAMPLES
 from tests.made_runs import Row, box, made_run
@@ -48,6 +48,12 @@ def test_again_it_is_the_same_folder(tmp_path: Path) -> None:
     assert len(list((tmp_path / "sweeps").iterdir())) == 1
     sweep_text(jobs[:1], None, tmp_path)
     assert len(list((tmp_path / "sweeps").iterdir())) == 2
+
+
+def test_no_setting_is_read_as_mathematics(tmp_path: Path) -> None:
+    rows = [{"model": r"$10 \frac $5.pt", "ap": 0.5, "images_per_s": 3.0}]
+    _save_plot(rows, ["model"], "ap", tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").is_file()
 
 
 def test_an_interrupted_sweep_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
