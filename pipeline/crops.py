@@ -1,17 +1,13 @@
 """Pieces of pictures, and the names of their files."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import PurePosixPath
 
 import numpy as np
 
-from pipeline.keys import path_of
+from pipeline.keys import fitted
 from pipeline.types import InputError, Status
-
-_LONGEST = 255  # bytes a file system takes for a name
 
 
 def window_of(box_xyxy: np.ndarray, margin: float, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -30,24 +26,20 @@ def window_of(box_xyxy: np.ndarray, margin: float, size_hw: tuple[int, int]) -> 
 def crop_name(key: str, number: int) -> str:
     """Key of the picture of an image's detection with this number: `sub/a.jpg`, 2 -> `sub/a.jpg-002.jpg`. A name too long
     for that keeps its beginning and a hash of all of it."""
-    path, ending = PurePosixPath(key), f"-{number:03d}.jpg"
-    name = path.name
-    if len(os.fsencode(path_of(name + ending))) > _LONGEST:
-        ending = f"-{blake2b(path.name.encode(), digest_size=8).hexdigest()}{ending}"
-        while len(os.fsencode(path_of(name + ending))) > _LONGEST:
-            name = name[:-1]
-    return str(path.with_name(name + ending))
+    path = PurePosixPath(key)
+    return str(path.with_name(fitted(path.name, f"-{number:03d}.jpg")))
 
 
 def class_folders(names: Sequence[str]) -> list[str]:
     """A folder for each class id, never one for two, whatever the classes are called. The id is added where it is needed to
-    tell them apart, also on file systems that know no capital letters."""
-    safe = ["".join("_" if letter in "/\\\0" else letter for letter in name).strip(". ") or "class" for name in names]
+    tell them apart, also on file systems that know no capital letters; too long a name keeps its beginning and a hash."""
+    plain = ("".join("_" if letter in "/\\\0" else letter for letter in name).strip(". ") for name in names)
+    safe = [fitted(name or "class") for name in plain]
     same = Counter(name.casefold() for name in safe)
     folders: dict[str, str] = {}  # as a file system without capital letters sees it -> as it is
     for i, name in enumerate(safe):
-        folder = name if same[name.casefold()] == 1 else f"{name}-{i}"
+        folder = name if same[name.casefold()] == 1 else fitted(name, f"-{i}")
         while folder.casefold() in folders:
-            folder = f"{folder}-{i}"
+            folder = fitted(folder, f"-{i}")
         folders[folder.casefold()] = folder
     return list(folders.values())

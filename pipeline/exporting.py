@@ -10,14 +10,14 @@ from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.filters import PLACEHOLDERS
-from pipeline.keys import path_of
+from pipeline.keys import fits, inside, path_of
 from pipeline.table import categories_of
 
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # characters that XML 1.0 has no way to write
 _NOT_IN_A_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")  # or that would end a line of a list of names
-_LONGEST = 255  # bytes a file system takes for a name
 
 
 def classes_of(schema: pa.Schema) -> dict[int, str]:
@@ -58,10 +58,8 @@ def claim(folder: Path, key: str, suffix: str) -> tuple[str, Path]:
 
 def _fits(name: str) -> bool:
     """Whether it stays below the folder that it is put in, and is one that file systems and lists can hold."""
-    parts = name.split("/")
-    inside = not name.startswith("/") and ".." not in parts
-    short = all(len(path_of(part).encode("utf-8", "surrogateescape")) <= _LONGEST for part in parts)
-    return inside and short and not _NOT_IN_A_NAME.search(name)
+    short = all(fits(part) for part in name.split("/"))
+    return inside(Path(), name) is not None and short and not _NOT_IN_A_NAME.search(name)
 
 
 def _hashed(key: str) -> str:
@@ -77,6 +75,11 @@ def mask_of(row: dict[str, Any]) -> np.ndarray:
 
     size = [row["mask_height"], row["mask_width"]]
     return coco_mask.decode({"size": size, "counts": row["mask_rle"].encode("ascii")}).astype(bool)
+
+
+def inert(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """With a ' before = + - @ and tabs at the beginning, so that no spreadsheet takes a name for a formula."""
+    return pc.replace_substring_regex(texts, r"\A([=+\-@\t\r])", r"'\1")
 
 
 def run_lengths(values: np.ndarray) -> list[int]:

@@ -68,10 +68,11 @@ def _canonical(value: Any) -> Any:
 
 
 def run_name(determined_by: dict[str, Any]) -> str:
-    """`<task>-<model>-<fingerprint8>`."""
+    """`<task>-<model>-<fingerprint8>`, the name of one folder whatever the two are called: both may be somebody else's."""
     canonical = json.dumps(determined_by, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     model = re.sub(r"[^A-Za-z0-9_.]+", "_", Path(determined_by["model"]).stem)
-    return f"{determined_by['task']['name']}-{model}-{short_hash(canonical)}"
+    task = re.sub(r"[^A-Za-z0-9_.-]+", "_", determined_by["task"]["name"])
+    return f"{task}-{model}-{short_hash(canonical)}"
 
 
 def record(

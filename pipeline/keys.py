@@ -7,7 +7,7 @@ a name's own backslash before an `x` becomes `\x5c`. Every other name is its own
 import os
 import re
 from hashlib import blake2b
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 # what browsers show and Pillow writes well
@@ -27,21 +27,31 @@ def path_of(key: str) -> str:
     return os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), key.encode()))
 
 
+def inside(folder: Path, key: str) -> Path | None:
+    """The file that a key names; None where it would lead out of the folder, as a made-up run's might. What counts is what
+    the key becomes: `\\x2e\\x2e/a.jpg` leads out too."""
+    name = PurePosixPath(path_of(key))
+    return None if name.is_absolute() or ".." in name.parts or "\0" in str(name) else folder / name
+
+
 def overlay_name(key: str) -> str:
     """Key -> key of its overlay. Never the same for two keys: only names that already end in the appended suffix, or in
     no format of ours, get one more; a name too long for that keeps its beginning and a hash of all of it."""
     path = PurePosixPath(key)
     if path.suffix.casefold() in OVERLAY_FORMATS and not key.endswith(_OVERLAY_SUFFIX):
         return key
-    name = path.name + _OVERLAY_SUFFIX
-    if len(_path_bytes(name)) > _LONGEST:
-        digest = blake2b(path.name.encode(), digest_size=8).hexdigest()
-        beginning = path.name
-        while len(_path_bytes(beginning)) + len(digest) + len(_OVERLAY_SUFFIX) + 1 > _LONGEST:
-            beginning = beginning[:-1]
-        name = f"{beginning}-{digest}{_OVERLAY_SUFFIX}"
-    return str(path.with_name(name))
+    return str(path.with_name(fitted(path.name, _OVERLAY_SUFFIX)))
 
 
-def _path_bytes(name: str) -> bytes:
-    return path_of(name).encode("utf-8", "surrogateescape")
+def fitted(name: str, ending: str = "") -> str:
+    """`name` + `ending`; where file systems take no name as long, the beginning of `name`, a hash of all of it, `ending`."""
+    if not fits(name + ending):
+        ending = f"-{blake2b(name.encode(), digest_size=8).hexdigest()}{ending}"
+        while not fits(name + ending):
+            name = name[:-1]
+    return name + ending
+
+
+def fits(name: str) -> bool:
+    """Whether file systems take a name as long, as a file's or folder's own."""
+    return len(path_of(name).encode("utf-8", "surrogateescape")) <= _LONGEST

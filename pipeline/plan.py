@@ -7,6 +7,7 @@ parts: what was cut is never cut anew.
 """
 
 import json
+import re
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ from pipeline.types import Entry, Shard, Source
 
 _SCHEMA = pa.schema([("image_id", pa.int64()), ("key", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
 _SHARDS_PER_PART = 1000  # bounds what a part's footer takes in memory
+_NAME = re.compile(r"plan/part-[0-9]+\.parquet")  # of a part
 _GONE = -1  # the size of an input whose absence was accepted
 
 
@@ -95,9 +97,13 @@ class Difference:
 
 
 def load_plan(folder: RunFolder) -> Plan:
-    """The plan on disk; an empty one when there is none yet."""
+    """The plan on disk; an empty one when there is none yet. Raises ConfigError for parts that no run has."""
     path = folder.path / "plan" / "plan.json"
-    return Plan(folder, (Part(**part) for part in json.loads(path.read_text())["parts"]) if path.is_file() else ())
+    parts = [Part(**part) for part in json.loads(path.read_text())["parts"]] if path.is_file() else []
+    for part in parts:
+        if not _NAME.fullmatch(part.file):  # it may be somebody else's run, and lead out of its folder
+            raise ConfigError(f"{path}: expected parts called plan/part-00000.parquet, got {part.file!r}; no run wrote it.")
+    return Plan(folder, parts)
 
 
 def freeze(folder: RunFolder, source: Source, shard_size: int, limit: int | None, accept_changes: bool) -> Plan:

@@ -1,12 +1,14 @@
 """The inputs of a finished run, read again: for pictures and measurements of what a run has found."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.errors import ConfigError
 from pipeline.finished import FinishedRun
+from pipeline.keys import inside
 from pipeline.listing import Listing
 from pipeline.types import Entry, InputError, Status
 
@@ -18,7 +20,7 @@ class Inputs:
     """Reads image files, and frames of videos by their number; a run over clips has no images.
 
     with closing(Inputs(run)) as inputs:
-        pixels = inputs.read(entry)
+        pixels = inputs.read(entry, size_hw)
     """
 
     def __init__(self, run: FinishedRun) -> None:
@@ -35,10 +37,18 @@ class Inputs:
         self.max_pixels: int = determined_by["max_pixels"]
         self._video: tuple[str, Index, Frames] | None = None  # the last one, open
 
-    def read(self, entry: Entry) -> np.ndarray:
-        """(H, W, 3) uint8 RGB, upright. Raises InputError, also where the file is not the one that the plan lists."""
-        if self.in_order:
-            return self._frame(entry)
+    def read(self, entry: Entry, size_hw: tuple[int, int]) -> np.ndarray:
+        """(H, W, 3) uint8 RGB, upright; `size_hw` is what the run's row says it has. Raises InputError, also where the file
+        is not the one that the plan lists, or was accepted as another (changed=accept) and the row tells of the old one."""
+        if inside(Path(), entry.key) is None:
+            raise InputError(Status.UNREADABLE, "its name leads out of the input; no run made it")
+        pixels = self._frame(entry) if self.in_order else self._image(entry)
+        if pixels.shape[:2] != size_hw:
+            (height, width), now = size_hw, f"{pixels.shape[1]}x{pixels.shape[0]}"
+            raise InputError(Status.CHANGED, f"the run has it as {width}x{height} pixels, the file has {now} now")
+        return pixels
+
+    def _image(self, entry: Entry) -> np.ndarray:
         from pipeline.decoding import decode
 
         with self.listing.open(entry.key) as file:
@@ -51,6 +61,8 @@ class Inputs:
         from pipeline.video import Frames, read_index
 
         video, _, number = entry.key.rpartition("/")
+        if not number.isdecimal():
+            raise InputError(Status.UNREADABLE, "its name has no number of a frame; no run made it")
         if self._video is None or self._video[0] != video:
             self.close()
             file = self.listing.open(video)
@@ -70,8 +82,9 @@ class Inputs:
             self._video = None
 
 
-def entries_of(run: FinishedRun, image_ids: Iterable[int]) -> Iterator[tuple[int, Entry]]:
-    """(image_id, the input as planned), of these images in ascending order; one shard of the plan is read at a time."""
+def entries_of(run: FinishedRun, image_ids: Iterable[int]) -> Iterator[tuple[int, Entry, tuple[int, int]]]:
+    """(image_id, the input as planned, its size_hw in the run), of these usable images in ascending order; one shard is
+    read at a time."""
     wanted = sorted(set(image_ids))
     first = at = 0
     for shard_id, size in run.plan.shard_sizes():
@@ -80,6 +93,8 @@ def entries_of(run: FinishedRun, image_ids: Iterable[int]) -> Iterator[tuple[int
             here.append(wanted[at])
             at += 1
         if here:
-            shard = run.plan.shard(shard_id)
-            yield from ((image_id, shard.entries[image_id - first]) for image_id in here)
+            shard, images = run.plan.shard(shard_id), run.table("images", shard_id, ["height", "width"])
+            heights, widths = (column.to_pylist() for column in images.columns)
+            for i in (image_id - first for image_id in here):
+                yield first + i, shard.entries[i], (heights[i], widths[i])
         first += size

@@ -62,6 +62,16 @@ def test_class_folders() -> None:
     assert folders[9:11] == ["Cup-9", "cup-10"] and folders[2:4] == ["a_b-2", "a_b-3"]
 
 
+def test_class_folders_of_long_names_fit() -> None:
+    names = ["c" * 300, "c" * 299 + "d", "é" * 200, "C" * 300, "d" * 254, "D" * 254, "d" * 254]
+    folders = class_folders(names)
+    assert len({folder.casefold() for folder in folders}) == len(names)
+    assert all(
+        len(folder.encode()) <= 255 and folder[:9].casefold() == name[:9].casefold()
+        for folder, name in zip(folders, names, strict=True)
+    )
+
+
 @given(st.lists(st.text(max_size=5) | st.text("aA-1.", max_size=4), min_size=1, max_size=8))
 def test_no_class_leaves_the_folder_or_meets_another(names: list[str]) -> None:
     folders = class_folders(names)

@@ -142,6 +142,16 @@ def test_the_name_is_one_plain_folder_whatever_the_model_is_called(model, part):
     assert re.fullmatch(rf"detect-{part}-[0-9a-f]{{8}}", found)
 
 
+@pytest.mark.parametrize(
+    ("task", "part"), [("detect", "detect"), ("my-task.2", "my-task.2"), ("../../etc/x", ".._.._etc_x"), ("a b\nc", "a_b_c")]
+)
+def test_nor_does_it_matter_what_the_task_is_called(task, part):
+    settings = settings_for()
+    determined_by = determinants(settings, SPEC, SOURCE, ENGINE)
+    found = run_name(determined_by | {"task": determined_by["task"] | {"name": task}})
+    assert re.fullmatch(rf"{re.escape(part)}-net-[0-9a-f]{{8}}", found)
+
+
 def test_the_record_is_json_and_says_what_a_result_depends_on():
     settings = settings_for("classes=[cat]", "dry_run=true")
     determined_by = determinants(settings, SPEC, SOURCE, ENGINE)

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from pipeline.keys import key_of, path_of
+from pipeline.keys import fits, fitted, inside, key_of, path_of
 
 NAMES = [
     b"",
@@ -84,3 +84,24 @@ def test_awkward_names_survive_a_real_file_system(tmp_path):
     assert len(keys) == 5
     for key in keys:
         assert os.fsencode(path_of(key)) == (tmp_path / path_of(key)).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["../a.jpg", "/etc/passwd", "sub/../../a.jpg", r"\x2e\x2e/a.jpg", r"\x2fetc/passwd", r"a\x2f..\x2fb", r"a\x00.jpg"],
+)
+def test_a_key_does_not_lead_out_of_the_folder(key, tmp_path):
+    assert inside(tmp_path, key) is None
+
+
+@pytest.mark.parametrize(("key", "path"), [("sub/a.jpg", "sub/a.jpg"), ("..jpg", "..jpg"), (r"\x5cx2e.jpg", r"\x2e.jpg")])
+def test_a_key_inside_is_its_file(key, path, tmp_path):
+    assert inside(tmp_path, key) == tmp_path / path
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "漢", r"\xff"])
+def test_a_long_name_is_cut_and_stays_its_own(letter):
+    names = [letter * 300 + last for last in "ab"]
+    found = {fitted(name, ending) for name in names for ending in ("", ".jpg")}
+    assert len(found) == 4 and all(fits(name) and name.startswith(letter * 10) for name in found)
+    assert fitted("a" * 251, ".jpg") == "a" * 251 + ".jpg" and not fits("a" * 256)

@@ -52,6 +52,15 @@ def test_a_folder_without_a_plan_has_an_empty_one(tmp_path):
     assert (plan.n_images, plan.n_shards, list(plan.entries()), list(plan.shard_sizes())) == (0, 0, [], [])
 
 
+@pytest.mark.parametrize("file", ["../x", "/x", "plan/../x.parquet", "plan/part-٣.parquet", "plan/part-00000.parquet\n", ""])
+def test_parts_have_the_names_that_runs_give_them(tmp_path, file):
+    folder, _ = begin(tmp_path, named(3))
+    path = folder.path / "plan" / "plan.json"
+    path.write_text(json.dumps({"parts": [json.loads(path.read_text())["parts"][0] | {"file": file}]}))
+    with pytest.raises(ConfigError, match="expected parts called"):
+        load_plan(folder)
+
+
 def test_an_empty_input_is_refused_and_leaves_no_plan(tmp_path):
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(ConfigError, match="No inputs found in /somewhere"):

@@ -26,7 +26,7 @@ def test_an_image_is_read_upright(tmp_path: Path, annotate: Callable[..., Path])
     picture(40, 30).save(folder / "straight.jpg", quality=95)
     run = FinishedRun.open(annotate("model=codes", f"input={folder}", "overlays=false"))
     with closing(Inputs(run)) as inputs:
-        straight, turned = (inputs.read(entry) for _, entry in entries_of(run, [0, 1]))
+        straight, turned = (inputs.read(entry, size_hw) for _, entry, size_hw in entries_of(run, [0, 1]))
     assert straight.shape == (30, 40, 3) and straight.dtype == np.uint8
     assert np.abs(np.rot90(straight, -1).astype(int) - turned).mean() < 2
 
@@ -37,20 +37,20 @@ def test_frames_are_those_of_their_numbers_in_any_order(tmp_path: Path) -> None:
     keys = [f"{name}/{number:08d}" for name in ("a.mp4", "b.mp4") for number in (0, 7, 29, 30)]
     size = [(tmp_path / key.partition("/")[0]).stat().st_size for key in keys]
     run = FinishedRun.open(
-        made_run(tmp_path / "run", [Row(key) for key in keys], source="video", input=tmp_path, sizes=size)
+        made_run(tmp_path / "run", [Row(key, (32, 128)) for key in keys], source="video", input=tmp_path, sizes=size)
     )
-    entries = dict(entries_of(run, range(8)))
+    entries = [(entry, size_hw) for _, entry, size_hw in entries_of(run, range(8))]
     with closing(Inputs(run)) as inputs:
         import torch
 
-        found = [number_of(torch.from_numpy(inputs.read(entries[i]).copy()).permute(2, 0, 1)) for i in (0, 2, 1, 6, 4)]
+        found = [number_of(torch.from_numpy(inputs.read(*entries[i]).copy()).permute(2, 0, 1)) for i in (0, 2, 1, 6, 4)]
         assert found == [0, 29, 7, 29, 0] and inputs.in_order
         with pytest.raises(InputError, match="not there any more"):
-            inputs.read(entries[3])
+            inputs.read(*entries[3])
         inputs.close()
         (tmp_path / "a.mp4").write_bytes(b"another")
         with pytest.raises(InputError, match="the plan lists"):
-            inputs.read(entries[0])
+            inputs.read(*entries[0])
 
 
 def test_what_is_not_there_any_more_is_said(tmp_path: Path) -> None:
@@ -59,9 +59,9 @@ def test_what_is_not_there_any_more_is_said(tmp_path: Path) -> None:
     run = FinishedRun.open(made_run(tmp_path / "run", [Row("a.jpg"), Row("b.jpg")], input=folder))
     (folder / "a.jpg").write_bytes(b"longer than it was")
     inputs = Inputs(run)
-    for (_, entry), said in zip(entries_of(run, [0, 1]), ("the plan lists 10 bytes", "is gone since"), strict=True):
+    for (_, entry, size_hw), said in zip(entries_of(run, [0, 1]), ("the plan lists 10 bytes", "is gone since"), strict=True):
         with pytest.raises(InputError, match=said):
-            inputs.read(entry)
+            inputs.read(entry, size_hw)
     with pytest.raises(ConfigError, match=r"the input of .* is not there any more"):
         Inputs(FinishedRun.open(made_run(tmp_path / "gone", [Row("a.jpg")], input=tmp_path / "absent")))
     with pytest.raises(ConfigError, match="source=clips, which has no images"):
@@ -71,4 +71,27 @@ def test_what_is_not_there_any_more_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wanted", [[], [0], [6, 1, 6], [0, 1, 2, 3, 4, 5, 6]])
 def test_entries_of_images(wanted: list[int], tmp_path: Path) -> None:
     run = FinishedRun.open(made_run(tmp_path / "run", [Row(f"{i}.jpg") for i in range(7)], shard_size=2))
-    assert [(i, entry.key) for i, entry in entries_of(run, wanted)] == [(i, f"{i}.jpg") for i in sorted(set(wanted))]
+    assert [(i, entry.key) for i, entry, _ in entries_of(run, wanted)] == [(i, f"{i}.jpg") for i in sorted(set(wanted))]
+
+
+@pytest.mark.parametrize("key", ["../a.mp4/00000000", r"\x2e\x2e/a.mp4/00000000", "a.mp4/-1", "a.mp4/x"])
+def test_a_frame_that_no_run_names_is_not_read(key: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for place in (tmp_path, tmp_path / "in"):
+        make_video(place / "a.mp4", steady(2))
+    size = [(tmp_path / "a.mp4").stat().st_size]
+    run = FinishedRun.open(
+        made_run(tmp_path / "run", [Row(key, (32, 128))], source="video", input=tmp_path / "in", sizes=size)
+    )
+    ((_, entry, size_hw),) = entries_of(run, [0])
+    with closing(Inputs(run)) as inputs, pytest.raises(InputError, match="no run made it"):
+        inputs.read(entry, size_hw)
+
+
+def test_an_image_of_another_size_than_its_rows_is_not_read(tmp_path: Path) -> None:
+    picture(40, 30).save(tmp_path / "a.png")
+    sizes = [(tmp_path / "a.png").stat().st_size]
+    run = FinishedRun.open(made_run(tmp_path / "run", [Row("a.png", (40, 30))], input=tmp_path, sizes=sizes))
+    ((_, entry, size_hw),) = entries_of(run, [0])
+    with closing(Inputs(run)) as inputs, pytest.raises(InputError, match="as 30x40 pixels, the file has 40x30 now"):
+        inputs.read(entry, size_hw)

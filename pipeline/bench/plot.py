@@ -25,6 +25,6 @@ def save_plot(result: Mapping, path: Path) -> None:
     axes.plot([], [], color="#c53030", label="what the hardware allows")
     axes.set_xlim(0, 1.35 * max(row["most"] for row in rows))
     axes.set_xlabel("images per second (median, least to most)")
-    axes.set_title(f"{result['task']} {result['model']}")
+    axes.set_title(f"{result['task']} {result['model']}", parse_math=False)
     axes.legend(loc="lower right")
     figure.savefig(path, metadata={"Date": None})

@@ -82,9 +82,9 @@ def _brightness(run: FinishedRun, image_ids: np.ndarray, most: int) -> np.ndarra
 
 
 def _lumas(run: FinishedRun, inputs: Inputs, image_ids: np.ndarray) -> Iterator[float]:
-    for _, entry in entries_of(run, image_ids.tolist()):
+    for _, entry, size_hw in entries_of(run, image_ids.tolist()):
         try:
-            pixels = inputs.read(entry)  # (H, W, 3)
+            pixels = inputs.read(entry, size_hw)  # (H, W, 3)
         except (InputError, OSError):
             continue
         step = max(1, int((pixels.shape[0] * pixels.shape[1] / _LOOKED_AT) ** 0.5))

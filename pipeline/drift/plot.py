@@ -44,7 +44,7 @@ def _classes(axes: Any, reference: Distributions, new: Distributions) -> None:
     at = np.arange(len(most))
     for counts, shift, colour, label in ((before, -0.2, _REFERENCE, "reference"), (after, 0.2, _NEW, "run")):
         axes.barh(at + shift, [counts[name] / max(counts.total(), 1) for name in most], 0.4, color=colour, label=label)
-    axes.set_yticks(at, most)
+    axes.set_yticks(at, most, parse_math=False)
     axes.invert_yaxis()
     axes.set_title("class")
     axes.legend()

@@ -43,6 +43,8 @@ def evaluate_regions(run: FinishedRun, folder: Path) -> Evaluation:
         counted = labels != IGNORED
         answers = found[counted] if found is not None else len(run.categories)
         np.add.at(counts, (labels[counted], answers), 1)
+    if not counts.any():
+        raise ConfigError(f"truth={folder}: every pixel is {IGNORED}, which does not count. Expected class ids in some.")
     rows = _rows(counts, run.categories)
     known = counts[:-1, :-1]
     return Evaluation(

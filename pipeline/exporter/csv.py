@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.csv import CSVWriter
 
+from pipeline.exporting import inert
 from pipeline.table import images_schema, names_of
 from pipeline.types import ExportContext
 
@@ -50,16 +51,12 @@ def _plain(table: pa.Table, names: tuple[str, ...]) -> pa.Table:
     columns: dict[str, pa.ChunkedArray] = {}
     for name, column in zip(table.schema.names, table.columns, strict=True):
         if pa.types.is_dictionary(column.type) or pa.types.is_string(column.type):
-            columns[name] = _inert(column.cast(pa.string()))
+            columns[name] = inert(column.cast(pa.string()))
         elif name == "keypoints":
             columns |= _points(column, names)
         elif not pa.types.is_nested(column.type):
             columns[name] = column
     return pa.table(columns)
-
-
-def _inert(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.replace_substring_regex(texts, r"\A([=+\-@\t\r])", r"'\1")
 
 
 def _points(column: pa.ChunkedArray, names: tuple[str, ...]) -> dict[str, pa.ChunkedArray]:

@@ -52,9 +52,9 @@ def _tiles(
         for i, row in enumerate(one.examples):
             wanted[int(images[row])].append((place, i))
     tiles = {}
-    for image_id, entry in entries_of(run, wanted):
+    for image_id, entry, size_hw in entries_of(run, wanted):
         try:
-            pixels = inputs.read(entry)
+            pixels = inputs.read(entry, size_hw)
             for place, i in wanted[image_id]:
                 tiles[place, i] = _tile(pixels, found[place], run.categories[found[place].class_id])
         except (InputError, OSError):

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from PIL import Image
 
-from pipeline.keys import OVERLAY_FORMATS, overlay_name, path_of
+from pipeline.keys import OVERLAY_FORMATS, inside, overlay_name
 
 log = logging.getLogger(__name__)
 SIDE = 224  # pixels, of the longer side
@@ -25,12 +25,6 @@ def overlay_of(run: Path, key: str) -> str | None:
     name = overlay_name(key)
     path = inside(run / "overlays", name)
     return name if path is not None and path.is_file() else None
-
-
-def inside(folder: Path, key: str) -> Path | None:
-    """The file that a key names; None where it would lead out of the folder, as a made-up run's might."""
-    name = PurePosixPath(path_of(key))
-    return None if name.is_absolute() or ".." in name.parts or "\0" in str(name) else folder / name
 
 
 def blocks(makers: Sequence[Callable[[], bytes] | None]) -> Iterator[tuple[int, list[str]]]:

@@ -53,6 +53,7 @@ class _Image:
     """An image and its boxes, as rows of a dict each."""
 
     entry: Entry
+    size_hw: tuple[int, int]
     found: list[dict[str, Any]]
 
 
@@ -79,10 +80,11 @@ def review(options: Options) -> str:
 
 def _images(run: FinishedRun, shard_id: int) -> Iterator[_Image]:
     """Those of a shard that have boxes."""
-    tables = run.table("images", shard_id, ["n_predictions"]), run.table("predictions", shard_id, [*_FOUND, *BOX])
-    for (_, found), entry in zip(by_image(*tables), run.plan.shard(shard_id).entries, strict=True):
+    images = run.table("images", shard_id, ["height", "width", "n_predictions"])
+    tables = images, run.table("predictions", shard_id, [*_FOUND, *BOX])
+    for (row, found), entry in zip(by_image(*tables), run.plan.shard(shard_id).entries, strict=True):
         if found:
-            yield _Image(entry, found)
+            yield _Image(entry, (row["height"], row["width"]), found)
 
 
 _Cut = tuple[list[dict[str, Any]], list[str]]  # rows, what could not be cut and why
@@ -98,7 +100,7 @@ def _cut(image: _Image, inputs: Inputs, folder: Path, names: Sequence[str], marg
     from PIL import Image
 
     try:
-        pixels = inputs.read(image.entry)  # (H, W, 3)
+        pixels = inputs.read(image.entry, image.size_hw)  # (H, W, 3)
     except (InputError, OSError) as error:
         return [], [f"{image.entry.key!r}: {error}"]
     rows, failed = [], []
@@ -110,7 +112,7 @@ def _cut(image: _Image, inputs: Inputs, folder: Path, names: Sequence[str], marg
             failed.append(f"{image.entry.key!r}: {error}")
             continue
         file = f"{names[found['class_id']]}/{crop_name(image.entry.key, number)}"
-        path = folder / path_of(file)
+        path = folder / path_of(file)  # below it: `read` refuses keys that lead out, and no class folder has a \ or /
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[top:bottom, left:right]).save(path, "JPEG", quality=_QUALITY)
         edges = dict(zip((f"window_{edge}" for edge in BOX), window, strict=True))

@@ -21,6 +21,7 @@ from pipeline.commit import published_folder
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.result import Confusion, Evaluation
 from pipeline.evaluation.text import evaluation_text
+from pipeline.exporting import inert
 from pipeline.finished import FinishedRun
 from pipeline.hashing import sha256_of
 from pipeline.options import option, path, path_or_none
@@ -68,9 +69,14 @@ def save(found: Evaluation, summary: Mapping[str, Any], folder: Path) -> None:
 
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
     (folder / "summary.json").write_text(text, encoding="utf-8")
-    pyarrow.csv.write_csv(pa.Table.from_pylist([dict(row) for row in found.classes]), folder / "per_class.csv")
-    pyarrow.csv.write_csv(_listed(found.confusion), folder / "confusion.csv")
+    _write_csv(pa.Table.from_pylist([dict(row) for row in found.classes]), folder / "per_class.csv")
+    _write_csv(_listed(found.confusion), folder / "confusion.csv")
     save_plots(found, folder)
+
+
+def _write_csv(table: pa.Table, path: Path) -> None:
+    columns = [inert(one) if pa.types.is_string(one.type) else one for one in table.columns]
+    pyarrow.csv.write_csv(pa.table(columns, table.schema.names), path)
 
 
 def _listed(confusion: Confusion) -> pa.Table:

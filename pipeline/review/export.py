@@ -12,7 +12,7 @@ from pipeline import checks
 from pipeline.commit import published_folder
 from pipeline.errors import ConfigError, nearest
 from pipeline.finished import FinishedRun, contents, usable
-from pipeline.keys import path_of
+from pipeline.keys import inside
 from pipeline.options import option, path, path_or_none
 from pipeline.parts import build
 from pipeline.resources import resource
@@ -65,9 +65,9 @@ def _context(run: FinishedRun, exporter: Exporter, images: str, stage: Path) -> 
     put: Callable[[Path, Path], object] = os.symlink if images == "link" else shutil.copyfile
 
     def place(key: str, name: str) -> Path:
-        if any(one.startswith("/") or ".." in one.split("/") for one in (key, name)):
+        source, placed = inside(run.input, key), inside(Path(exporter.image_folder), name)
+        if source is None or placed is None:
             raise ConfigError(f"run={run.path}: the image {key!r} leads out of its folder. This run was not made by a run.")
-        source, placed = run.input / path_of(key), Path(exporter.image_folder, path_of(name))
         if images == "none":
             return source
         target = stage / placed
@@ -75,6 +75,8 @@ def _context(run: FinishedRun, exporter: Exporter, images: str, stage: Path) -> 
             raise ConfigError(
                 f"images={images}: {source} is not there any more, or no file of its own (a frame of a video)."
             )
+        if os.path.lexists(target):
+            raise ConfigError(f"images={images}: two images would be {placed}, one of them {key!r}. Say images=none.")
         target.parent.mkdir(parents=True, exist_ok=True)
         put(source, target)
         return placed

@@ -16,11 +16,12 @@ from pipeline import checks
 from pipeline.commit import RunFolder, published_file
 from pipeline.errors import stops_a_run
 from pipeline.finished import FinishedRun
+from pipeline.keys import inside
 from pipeline.options import option, path, path_or_none
 from pipeline.report.figures import Figures, stages
 from pipeline.report.gallery import IMAGES, PREDICTIONS, Gallery, columns
 from pipeline.report.page import write_page
-from pipeline.report.thumbnails import BLOCK, blocks, inside, of_input, of_overlay, overlay_of
+from pipeline.report.thumbnails import BLOCK, blocks, of_input, of_overlay, overlay_of
 from pipeline.timing import read_timings
 from pipeline.types import Status
 

@@ -99,7 +99,8 @@ def _save_plot(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], accurac
         if row[accuracy] is not None and row["images_per_s"] is not None:
             axes.plot(row["images_per_s"], row[accuracy], "o", color="#2b6cb0")
             label = ", ".join(f"{name}={row[name]}" for name in varied)
-            axes.annotate(label, (row["images_per_s"], row[accuracy]), (0, 7), textcoords="offset points", ha="center")
+            at, above = (row["images_per_s"], row[accuracy]), (0, 7)
+            axes.annotate(label, at, above, textcoords="offset points", ha="center", parse_math=False)
     axes.set(xlabel="images/s", ylabel=accuracy)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.2)
     axes.set_ylim(0, axes.get_ylim()[1] * 1.2)

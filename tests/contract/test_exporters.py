@@ -112,13 +112,25 @@ def test_every_file_is_what_its_ending_says(to: str, awkward: Callable[..., Path
 
 
 @pytest.mark.parametrize("to", formats())
-@pytest.mark.parametrize("key", ["../secret.jpg", "a/../../secret.jpg", "/etc/hostname"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "../secret.jpg",
+        "a/../../secret.jpg",
+        "/etc/hostname",
+        r"\x2e\x2e/secret.jpg",
+        r"..\x2fsecret.jpg",
+        r"\x2e\x2e/\x2e\x2e/secret.jpg",
+        r"\x2fetc\x2fhostname",
+    ],
+)
 def test_a_run_that_names_files_outside_of_its_input_is_refused(key: str, to: str, tmp_path: Path) -> None:
     (tmp_path / "secret.jpg").write_text("")
+    (tmp_path / "in" / "a").mkdir(parents=True)
     run = made_run(tmp_path / "run", [Row(key)], input=tmp_path / "in")
     with pytest.raises(ConfigError, match="leads out of its folder"):
         export(run, to, tmp_path / "out", "images=copy")
-    assert {path.name for path in tmp_path.iterdir()} == {"secret.jpg", "run"}
+    assert {path.name for path in tmp_path.iterdir()} == {"secret.jpg", "run", "in"}
 
 
 def test_exporting_does_without_torch() -> None:

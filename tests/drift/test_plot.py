@@ -40,3 +40,9 @@ def test_a_picture_of_whatever_there_is_and_the_same_bytes_again(
 )
 def test_a_few_whole_numbers_have_a_bin_each(values: np.ndarray, n_bins: int) -> None:
     assert len(plot._bins(values)) == n_bins + 1
+
+
+def test_no_class_is_read_as_mathematics(tmp_path: Path) -> None:
+    named = Distributions({CLASS: Counter({r"$10 \frac $5": 3, "$x^{": 2})}, {})
+    save_plot(named, named, tmp_path / "a.png")
+    assert (tmp_path / "a.png").is_file()

@@ -70,10 +70,10 @@ def test_images_without_an_answer_count_as_missed(run: Path, tmp_path: Path) -> 
     assert result.confusion.counts[:, -1].tolist() == [2, 4, 4, 0]
 
 
-def test_all_ignored_is_not_defined(run: Path, tmp_path: Path) -> None:
+def test_all_ignored_is_refused(run: Path, tmp_path: Path) -> None:
     save(tmp_path / "truth" / "a/x.png", [[255] * 3] * 2)
-    result = evaluated(run, tmp_path / "truth")
-    assert result.figures["regions"]["miou"] is None and result.rows() == []
+    with pytest.raises(ConfigError, match="every pixel is 255, which does not count"):
+        evaluated(run, tmp_path / "truth")
 
 
 def test_what_is_no_label_map_is_refused(run: Path, tmp_path: Path) -> None:

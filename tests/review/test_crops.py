@@ -89,6 +89,41 @@ def test_what_cannot_be_cut_is_said_and_the_others_are_there(photos: Path) -> No
     assert "; and 2 more." in said
 
 
+OUTSIDE = ["../out/x.jpg", r"\x2e\x2e/out/x.jpg", r"..\x2fout\x2fx.jpg", r"a/\x2e./../../out/x.jpg"]
+
+
+@pytest.mark.parametrize("key", OUTSIDE)
+def test_nothing_is_read_or_written_outside(key: str, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (photos / "a").mkdir()
+    picture(40, 30).save(tmp_path / "out" / "x.jpg")
+    rows = [Row(key, (30, 40), [box(1, 0.9, 0, 0, 9, 9)])]
+    size = (tmp_path / "out" / "x.jpg").stat().st_size
+    run = made_run(tmp_path / "run", rows, input=photos, sizes=[size])
+    said = cropped(run)
+    assert "0 crops in 0 folders" in said and "its name leads out of the input" in said
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.jpg"]
+    assert not list(run.rglob("*.jpg"))
+
+
+def test_old_boxes_are_not_cut_out_of_a_new_picture(photos: Path) -> None:
+    """As it is after changed=accept: the plan lists the new file, the row has the old one's boxes."""
+    rows = [Row("a.jpg", (30, 40), [box(1, 0.9, 0, 0, 9, 9)]), Row("a.png", (30, 40), [box(1, 0.9, 0, 0, 9, 9)])]
+    said = cropped(run_over(photos, rows))
+    assert "1 crops in 1 folders" in said and "'a.jpg': the run has it as 40x30 pixels, the file has 30x40 now" in said
+
+
+def test_a_class_with_a_long_name(photos: Path) -> None:
+    size = (photos / "a.png").stat().st_size
+    rows = [Row("a.png", (30, 40), [box(1, 0.9, 0, 0, 9, 9), box(2, 0.8, 0, 0, 9, 9)])]
+    names = ("__background__", "n" * 300, "n" * 299 + "m")
+    run = made_run(photos.parent / "run", rows, categories=names, input=photos, sizes=[size])
+    assert "2 crops in 2 folders" in cropped(run)
+    told = pq.read_table(run / "crops" / "crops.parquet")
+    assert sorted(told["file"].to_pylist()) == sorted(pictures(run / "crops"))
+    assert told["class_name"].to_pylist() == list(names[1:])
+
+
 def test_a_real_run_and_the_command(annotate: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     run = annotate("model=codes", "overlays=false", "shard_size=5", f"input={SAMPLES}")
     assert main(["crops", f"run={run}"]) == 0 and "19 crops in 4 folders" in capsys.readouterr().out

@@ -103,3 +103,28 @@ def test_from_the_command_line(run: Path, truth: Path, capsys: pytest.CaptureFix
     assert main(["evaluate", f"run={run}"]) == 2 and "evaluate needs truth=" in capsys.readouterr().err
     assert main(["evaluate", f"run={run}", "truth=nowhere.json"]) == 2 and "no such file" in capsys.readouterr().err
     assert main(["evaluate", "--help"]) == 0 and "COCO's format" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
+def test_no_text_of_a_table_is_a_formula(name: str, tmp_path: Path) -> None:
+    names = ("__background__", name, "a=b")
+    run = made_run(tmp_path / "run", [Row("a.jpg", found=[box(k, 0.9, 0, 0, 9, 9) for k in (1, 2)])], categories=names)
+    boxes = [{"image_id": "a.jpg", "category_id": k, "bbox": [0, 0, 9, 9]} for k in (1, 2)]
+    said(run, write_truth(tmp_path / "t.json", {"a.jpg": (480, 640)}, boxes, {1: name, 2: "a=b"}))
+    for file, column in (("per_class.csv", "class"), ("confusion.csv", "truth"), ("confusion.csv", "found")):
+        with (run / "evaluation" / file).open(newline="", encoding="utf-8") as opened:
+            found = {row[column] for row in csv.DictReader(opened)}
+        assert found >= {"'" + name, "a=b"} and name not in found
+    summary = json.loads((run / "evaluation" / "summary.json").read_text())
+    assert name in [row["class"] for row in summary["classes"]]
+
+
+def test_truth_that_counts_no_pixel_leaves_what_is_there(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", [Row("a.jpg", (2, 3))], "segment")
+    (run / "evaluation").mkdir()
+    (run / "evaluation" / "summary.json").write_text("before")
+    (tmp_path / "truth").mkdir()
+    Image.new("L", (3, 2), 255).save(tmp_path / "truth" / "a.png")
+    with pytest.raises(ConfigError, match="every pixel is 255"):
+        said(run, tmp_path / "truth")
+    assert (run / "evaluation" / "summary.json").read_text() == "before"

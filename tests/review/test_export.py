@@ -55,6 +55,16 @@ def test_images_go_along(how: str, run: Path, tmp_path: Path) -> None:
         assert placed.read_bytes() == (tmp_path / "photos" / key).read_bytes() and placed.is_symlink() is (how == "link")
 
 
+@pytest.mark.parametrize("how", ["link", "copy"])
+def test_no_image_is_put_over_another(how: str, run: Path, tmp_path: Path) -> None:
+    rows = [Row("sub/b.jpg"), Row(r"sub\x2fb.jpg")]  # the second is in no run: a slash is never written so
+    made = made_run(tmp_path / "made", rows, input=tmp_path / "photos")
+    before = (tmp_path / "photos" / "sub" / "b.jpg").read_bytes()
+    with pytest.raises(ConfigError, match=r"two images would be images/sub/b\.jpg, one of them"):
+        said(made, f"images={how}")
+    assert list((made / "exports").iterdir()) == [] and (tmp_path / "photos" / "sub" / "b.jpg").read_bytes() == before
+
+
 def test_an_image_that_is_gone_is_named_and_nothing_is_left(run: Path, tmp_path: Path) -> None:
     (tmp_path / "photos" / "a.jpg").unlink()
     with pytest.raises(ConfigError, match=r"a\.jpg is not there any more"):

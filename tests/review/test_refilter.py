@@ -1,5 +1,6 @@
 """Filtering a finished run gives what a strict run would have given."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,27 @@ def test_what_the_run_cannot_answer_is_refused(word: str, said: str, run: Path) 
     with pytest.raises(ConfigError, match=said):
         refiltered(run, word)
     assert [path.name for path in run.parent.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    "file", ["../secret", "/etc/hostname", "plan/../../secret", "plan/part-00000.parquet/../x", "run.json"]
+)
+def test_a_plan_that_names_other_files_is_refused(file: str, run: Path) -> None:
+    plan = run / "plan" / "plan.json"
+    told = json.loads(plan.read_text())
+    told["parts"][0]["file"] = file
+    plan.write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match=r"expected parts called plan/part-00000\.parquet, got"):
+        refiltered(run, "min_score=0.8")
+    assert [path.name for path in run.parent.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("task", ["../../evil", "a/b", "/srv/evil"])
+def test_a_task_of_another_name_stays_beside_the_run(task: str, run: Path) -> None:
+    record = json.loads((run / "run.json").read_text())
+    record["fingerprint_of"]["task"]["name"] = task
+    (run / "run.json").write_text(json.dumps(record))
+    assert refiltered(run, "min_score=0.8").parent == run.parent and len(list(run.parent.iterdir())) == 2
 
 
 def test_ranked_classes_are_counted_anew(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.errors import ConfigError
 from pipeline.jobs import Job
-from pipeline.review.sweeps import sweep_text
+from pipeline.review.sweeps import _save_plot, sweep_text
 from pipeline.summary import Ended
 from tests.conftest import SAMPLES
 from tests.made_runs import Row, box, made_run
@@ -60,6 +60,12 @@ def test_combinations_of_one_run_are_said(tmp_path: Path) -> None:
 def test_truth_that_is_not_there_is_told_before_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "model=codes", f"output={tmp_path}", "min_score=0.3,0.9", f"truth={tmp_path / 'no.json'}"]) == 2
     assert "there is no such file" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+def test_no_setting_is_read_as_mathematics(tmp_path: Path) -> None:
+    rows = [{"model": r"$10 \frac $5.pt", "ap": 0.5, "images_per_s": 3.0}]
+    _save_plot(rows, ["model"], "ap", tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").is_file()
 
 
 def test_an_interrupted_sweep_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
