@@ -23,9 +23,8 @@ ROWS = [
     Row("b/stop.tif", (60, 80), [box(3, 0.7, 10, 10, 30, 30)]),
     Row(f"c/{EVIL}.jpg", None, status="corrupt", error=FAILED),
     Row(key_of("c/\udcff.jpg"), None, status="missing", error="gone"),
-    Row("d/twin.jpg", None, status="duplicate", error="the same bytes as another"),
 ]
-ALL = [f"c/{EVIL}", r"c/\xff", "b/cat", "b/stop.tif", "a/dog", "b/empty #1?.png", "d/twin"]  # as the report orders them
+ALL = [f"c/{EVIL}", r"c/\xff", "b/cat", "b/stop.tif", "a/dog", "b/empty #1?.png"]  # as the report orders them
 
 
 @pytest.fixture
@@ -62,16 +61,14 @@ def pictures(page: Page) -> list[str]:
 
 def test_failed_ones_come_first_then_the_least_certain(page: Page) -> None:
     assert names(page) == ALL
-    assert pictures(page) == ["corrupt", "missing", "img", "img svg", "img", "img svg", "duplicate"]
+    assert pictures(page) == ["corrupt", "missing", "img", "img svg", "img", "img svg"]
     assert page.locator("#cards .said").all_text_contents()[2:] == [
         "cat 0.55",
         "stop sign 0.70",
         "dog 0.90, 1 more",
         "nothing found",
-        "the same bytes as another",
     ]
-    assert page.locator("#cards .failed").count() == 2
-    expect(page.locator("#count")).to_have_text("7 images")
+    expect(page.locator("#count")).to_have_text("6 images")
 
 
 def test_names_and_errors_are_text(page: Page) -> None:
@@ -101,7 +98,6 @@ def test_a_name_does_not_look_like_another(browser: Browser, tmp_path: Path) -> 
         ("#text=nowhere", []),
         ("#status=failed", [f"c/{EVIL}", r"c/\xff"]),
         ("#status=missing", [r"c/\xff"]),
-        ("#status=duplicate", ["d/twin"]),
         ("#status=found", ["b/cat", "b/stop.tif", "a/dog"]),
         ("#status=nothing", ["b/empty #1?.png"]),
         ("#status=ok&order=name", ["a/dog", "b/cat", "b/empty #1?.png", "b/stop.tif"]),
@@ -115,14 +111,14 @@ def test_a_name_does_not_look_like_another(browser: Browser, tmp_path: Path) -> 
         ("#status=found&order=most", ["a/dog", "b/cat", "b/stop.tif"]),
         (
             "#class=unicorn&order=upwards&status=lost&least=no",
-            ALL,
+            [f"c/{EVIL}", r"c/\xff", "b/cat", "b/stop.tif", "a/dog", "b/empty #1?.png"],
         ),
     ],
 )
 def test_a_link_keeps_its_filters(address: str, found: list[str], browser: Browser, report: Path) -> None:
     page = opened(browser, report, address)
     assert names(page) == found
-    expect(page.locator("#count")).to_have_text("7 images" if len(found) == 7 else f"{len(found)} of 7 images")
+    expect(page.locator("#count")).to_have_text("6 images" if len(found) == 6 else f"{len(found)} of 6 images")
     page.context.close()
 
 
@@ -181,7 +177,7 @@ def test_one_image_with_its_rows_and_links(page: Page, report: Path) -> None:
         "dog\t0.900\t5 5 50 40",
         "cat\t0.600\t0 0 9 9",
     ]
-    expect(page.locator("#view-facts")).to_have_text("2 predictions, 80 x 60 pixels; image 5 of 7")
+    expect(page.locator("#view-facts")).to_have_text("2 predictions, 80 x 60 pixels; image 5 of 6")
     assert [one.get_attribute("href") for one in page.locator("#view-links a").all()] == [
         "overlays/a/dog.jpg",
         (report.parent.parent / "photos/a/dog.jpg").as_uri(),
@@ -257,7 +253,7 @@ def test_it_fits_any_width(width: int, browser: Browser, report: Path) -> None:
 def test_on_paper_there_are_no_controls(page: Page) -> None:
     page.emulate_media(media="print")
     assert page.locator("#filters, .keys, #view").filter(visible=True).count() == 0
-    assert page.locator("#cards li:visible").count() == 7 and page.pdf()[:5] == b"%PDF-"
+    assert page.locator("#cards li:visible").count() == 6 and page.pdf()[:5] == b"%PDF-"
 
 
 def test_thousands_of_images_do_not_freeze_it(browser: Browser, tmp_path: Path) -> None:
@@ -294,3 +290,15 @@ def test_nothing_is_asked_of_a_network(browser: Browser, report: Path) -> None:
         page.keyboard.press("Escape")
     assert asked and [url for url in asked if not re.match("file:|data:", url)] == []
     page.close()
+
+
+def test_a_duplicate_does_not_look_like_a_failure(browser: Browser, tmp_path: Path) -> None:
+    twin = Row("a.jpg", None, status="duplicate", error="the same bytes as b.jpg")
+    run = made_run(tmp_path / "run", [twin, Row("c.jpg", None, status="empty", error="0 bytes")])
+    review(Options(run=run))
+    page = opened(browser, run / "report.html")
+    assert names(page) == ["c", "a"] and pictures(page) == ["empty", "duplicate"]
+    assert page.locator("#cards .failed .name").all_text_contents() == ["c.jpg"]
+    assert page.locator("#cards .said").all_text_contents() == ["0 bytes", "the same bytes as b.jpg"]
+    assert page.locator("#status option").all_text_contents()[4:] == ["not usable", "not usable: empty", "duplicate"]
+    page.context.close()
