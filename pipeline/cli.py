@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from pipeline.board import VARIABLE
-from pipeline.errors import BadImages, ConfigError, OutOfSpace, PipelineError, is_full, nearest
+from pipeline.errors import BadImages, ConfigError, Drifted, OutOfSpace, PipelineError, is_full, nearest
 from pipeline.jobs import for_each
 from pipeline.memory import keep_freed_memory
 from pipeline.overrides import split_arguments
@@ -59,12 +59,13 @@ REVIEW = (
     "report",
     "verify",
 )  # modules below review/
+_KEPT = " Committed shards are kept; the same command goes on from there."
 
 
 def entry() -> int:
     """The program: what computes for long runs in a process that is watched."""
     arguments = sys.argv[1:]
-    watched = arguments[:1] in (["run"], ["sweep"]) and not {"-h", "--help"} & set(arguments)
+    watched = _computes(arguments) and not {"-h", "--help"} & set(arguments)
     if not watched or VARIABLE in os.environ:
         return main(arguments)
     try:
@@ -100,15 +101,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         log.debug("the traceback", exc_info=error)
+        where = "" if given[:1] and given[0] in REVIEW else " log_level=debug shows where it happened."
+        intact = " Committed shards are intact." if _computes(given) else ""
         if is_full(error):
             failure: PipelineError = OutOfSpace(f"The disk or quota is full ({error}). Free space and run again.")
         else:
-            failure = PipelineError(f"{error}. log_level=debug shows where it happened.")
-        return _fail(f"{failure} Committed shards are intact.", failure.exit_code)
+            failure = PipelineError(f"{error}.{where}")
+        return _fail(f"{failure}{intact}", failure.exit_code)
     except _Terminated:
-        return _fail("Terminated. Committed shards are kept; the same command goes on from there.", 143)
+        return _fail("Terminated." + (_KEPT if _computes(given) else ""), 143)
     except KeyboardInterrupt:
-        return _fail("Interrupted. Committed shards are kept; the same command goes on from there.", 130)
+        return _fail("Interrupted." + (_KEPT if _computes(given) else ""), 130)
+
+
+def _computes(arguments: list[str]) -> bool:
+    """Whether it commits shards, which a later call goes on from."""
+    return arguments[:1] in (["run"], ["sweep"])
 
 
 def _dispatch(given: list[str]) -> int:
@@ -191,7 +199,12 @@ def _review(verb: str, arguments: list[str]) -> None:
     from pipeline.options import read_options
 
     module = import_module(f"pipeline.review.{verb}")
-    print(module.review(read_options(verb, arguments, module.Options)), flush=True)
+    options = read_options(verb, arguments, module.Options)
+    try:
+        print(module.review(options), flush=True)
+    except Drifted as drifted:
+        print(drifted.text, flush=True)
+        raise
 
 
 def _help(verb: str) -> str:

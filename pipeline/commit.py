@@ -60,13 +60,9 @@ class RunFolder:
                 shutil.rmtree(self.staging, ignore_errors=True)
 
     def _open_lock(self) -> TextIO:
-        try:
+        with _writing_to(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             return (self.path / ".lock").open("a+")
-        except OSError as error:
-            if is_full(error):
-                raise
-            raise ConfigError(f"output: cannot write to {self.path}: {error.strerror}. Choose another output=.") from None
 
     def committed(self) -> set[int]:
         """The ids of the shards that have a marker."""
@@ -152,15 +148,29 @@ class RunFolder:
 
 
 @contextmanager
+def _writing_to(path: Path) -> Iterator[None]:
+    """Nothing is written yet: a place that cannot be written to is a setting to be changed."""
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            raise
+        raise ConfigError(f"output: cannot write to {path}: {error.strerror}. Choose another output=.") from None
+
+
+@contextmanager
 def published_folder(target: Path, replace: bool) -> Iterator[Path]:
     """An empty folder to write in, which becomes `target` when all went well; else `target` stays as it was. Raises
-    ConfigError where there is something that is not to be replaced."""
-    if not replace and target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(f"output={target}: there is something already. Name a folder that does not exist, or is empty.")
-    stage = target.with_name(f".{target.name}-{os.getpid()}")
-    shutil.rmtree(stage, ignore_errors=True)
-    try:
+    ConfigError where there is something that is not to be replaced, or nothing can be written."""
+    with _writing_to(target):
+        if not replace and target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise ConfigError(
+                f"output={target}: there is something already. Name a folder that does not exist, or is empty."
+            )
+        stage = target.with_name(f".{target.name}-{os.getpid()}")
+        shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir(parents=True)
+    try:
         yield stage
         _flush_all(path for path in chain((stage,), stage.rglob("*")) if not path.is_symlink())
         before = target.with_name(f".{target.name}-{os.getpid()}-before")
@@ -176,12 +186,14 @@ def published_folder(target: Path, replace: bool) -> Iterator[Path]:
 @contextmanager
 def published_file(target: Path, replace: bool) -> Iterator[Path]:
     """A path to write to, which becomes the file `target` when all went well; else `target` stays as it was. Raises
-    ConfigError where there is something that is not to be replaced."""
-    if target.is_dir() or (target.exists() and not replace):
-        raise ConfigError(f"output={target}: there is something already. Name a file that does not exist.")
-    stage = target.with_name(f".{target.name}-{os.getpid()}")
-    try:
+    ConfigError where there is something that is not to be replaced, or nothing can be written."""
+    with _writing_to(target):
+        if target.is_dir() or (target.exists() and not replace):
+            raise ConfigError(f"output={target}: there is something already. Name a file that does not exist.")
+        stage = target.with_name(f".{target.name}-{os.getpid()}")
         target.parent.mkdir(parents=True, exist_ok=True)
+        stage.touch()
+    try:
         yield stage
         _flush(stage)
         stage.replace(target)

@@ -50,6 +50,10 @@ class Drifted(PipelineError):
 
     exit_code = 7
 
+    def __init__(self, message: str, text: str) -> None:
+        super().__init__(message)
+        self.text = text  # what there is to read, as without drift
+
 
 def is_full(error: OSError) -> bool:
     """Whether the disk, the quota or the file size limit is what stopped a write."""

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipeline.commit import RunFolder
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PipelineError, stops_a_run
 from pipeline.keys import path_of
 from pipeline.plan import Plan, load_plan
 from pipeline.table import categories_of
@@ -22,6 +23,7 @@ from pipeline.types import Status
 log = logging.getLogger(__name__)
 _COLUMNS = {"boxes": "x_min", "masks": "mask_rle", "keypoints": "keypoints", "embeddings": "embedding"}
 _COLUMNS |= {"further classes": "rank"}
+_ERRORS = pa.array([status.value for status in Status if status.is_error])
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,13 @@ class FinishedRun:
             said = "is no folder" if not path.is_dir() else "is not the folder of a run: it has no plan/ and no _committed/"
             raise ConfigError(f"run={path}: {said}. Say run=outputs/latest, or one of its neighbours.")
         shard_ids = tuple(sorted(folder.committed() & set(range(plan.n_shards))))
-        if not shard_ids or not all((path / "images" / f"part-{i:05d}.parquet").is_file() for i in shard_ids):
+        if not shard_ids or not all((folder.path / "images" / f"part-{i:05d}.parquet").is_file() for i in shard_ids):
             raise ConfigError(
                 f"run={path}: it has no committed tables. Runs have them with the sink `parquet`, once complete."
             )
         if len(shard_ids) < plan.n_shards:
             log.warning("%s is not complete: %d of %d shards.", path, len(shard_ids), plan.n_shards)
-        return cls(folder, json.loads((path / "run.json").read_text(encoding="utf-8")), plan, shard_ids)
+        return cls(folder, json.loads((folder.path / "run.json").read_text(encoding="utf-8")), plan, shard_ids)
 
     @property
     def path(self) -> Path:
@@ -66,7 +68,9 @@ class FinishedRun:
     @property
     def schema(self) -> pa.Schema:
         """Of predictions, with the metadata."""
-        return pq.read_schema(self._part("predictions", self.shard_ids[0]))
+        part = self._part("predictions", self.shard_ids[0])
+        with self._reading(part):
+            return pq.read_schema(part)
 
     @property
     def input(self) -> Path:
@@ -80,12 +84,34 @@ class FinishedRun:
             yield self.table("images", shard_id), self.table("predictions", shard_id)
 
     def table(self, kind: str, shard_id: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """`images` or `predictions` of one shard."""
-        return pq.read_table(self._part(kind, shard_id), columns=columns, partitioning=None)
+        """`images` or `predictions` of one shard. Raises PipelineError where it is damaged, as all do that read tables."""
+        part = self._part(kind, shard_id)
+        with self._reading(part):
+            return pq.read_table(part, columns=columns, partitioning=None)
+
+    def rows(self, kind: str, columns: Sequence[str]) -> pa.Table:
+        """`images` or `predictions` of all shards at once: of few and narrow columns."""
+        with self._reading(self.path / kind):
+            return self.dataset(kind).to_table(columns=list(columns))
+
+    def count(self, kind: str) -> int:
+        """How many rows all shards have."""
+        with self._reading(self.path / kind):
+            return int(self.dataset(kind).count_rows())
 
     def dataset(self, kind: str) -> ds.Dataset:
         """`images` or `predictions` of all shards, to be scanned."""
-        return ds.dataset([str(self._part(kind, i)) for i in self.shard_ids], format="parquet")
+        with self._reading(self.path / kind):
+            return ds.dataset([str(self._part(kind, i)) for i in self.shard_ids], format="parquet")
+
+    @contextmanager
+    def _reading(self, what: Path) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowInvalid, OSError) as error:
+            if stops_a_run(error):
+                raise
+            raise PipelineError(f"{what} cannot be read; verify run={self.path} names what is damaged.") from error
 
     def _part(self, kind: str, shard_id: int) -> Path:
         return self.path / kind / f"part-{shard_id:05d}.parquet"
@@ -101,7 +127,21 @@ def contents(schema: pa.Schema) -> frozenset[str]:
 
 def usable(images: pa.Table) -> pa.Table:
     """Those that are ok."""
-    return images.filter(pc.equal(images["status"].cast(pa.string()), Status.OK.value))
+    return images.filter(_is(Status.OK, images))
+
+
+def failed(images: pa.Table) -> pa.ChunkedArray:
+    """(N,) bool: which are rows with an error. A duplicate is neither usable nor failed."""
+    return pc.is_in(images["status"].cast(pa.string()), _ERRORS)
+
+
+def duplicates(images: pa.Table) -> pa.ChunkedArray:
+    """(N,) bool: which were not looked at, because another image is the same picture."""
+    return _is(Status.DUPLICATE, images)
+
+
+def _is(status: Status, images: pa.Table) -> pa.ChunkedArray:
+    return pc.equal(images["status"].cast(pa.string()), status.value)
 
 
 def by_image(images: pa.Table, predictions: pa.Table) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:

@@ -8,9 +8,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.commit import RunFolder
+from pipeline.finished import failed
 from pipeline.plan import Plan
 from pipeline.shard import ShardRunner, ShardWriter
-from pipeline.types import Shard, Status
+from pipeline.types import Shard
 
 
 def with_errors(folder: RunFolder, plan: Plan) -> list[int]:
@@ -18,7 +19,7 @@ def with_errors(folder: RunFolder, plan: Plan) -> list[int]:
     return [
         shard_id
         for shard_id in sorted(folder.committed() & set(range(plan.n_shards)))
-        if pc.any(_failed(_rows(folder, "images", shard_id, ["status"]))).as_py()
+        if pc.any(failed(_rows(folder, "images", shard_id, ["status"]))).as_py()
     ]
 
 
@@ -28,9 +29,9 @@ def retry_errors(runner: ShardRunner, shard_ids: list[int]) -> None:
         for shard_id in shard_ids:
             shard = runner.plan.shard(shard_id)
             images, predictions = (_rows(runner.folder, kind, shard_id) for kind in ("images", "predictions"))
-            failed = images.filter(_failed(images))["image_id"].to_pylist()
-            writer.keep(shard, images.filter(pc.invert(_failed(images))), predictions)
-            for _, answered in runner.predictor.answered(_alone(shard, failed)):
+            again = images.filter(failed(images))["image_id"].to_pylist()
+            writer.keep(shard, images.filter(pc.invert(failed(images))), predictions)
+            for _, answered in runner.predictor.answered(_alone(shard, again)):
                 writer.write(shard, answered)
                 runner.progress.retried([item for item, _ in answered])
 
@@ -38,11 +39,6 @@ def retry_errors(runner: ShardRunner, shard_ids: list[int]) -> None:
 def _alone(shard: Shard, image_ids: list[int]) -> Iterator[Shard]:
     for image_id in image_ids:
         yield Shard(shard.shard_id, image_id, (shard.entries[image_id - shard.first_image_id],))
-
-
-def _failed(images: pa.Table) -> pa.ChunkedArray:
-    errors = pa.array([status.value for status in Status if status.is_error])
-    return pc.is_in(images["status"].cast(pa.string()), errors)
 
 
 def _rows(folder: RunFolder, kind: str, shard_id: int, columns: list[str] | None = None) -> pa.Table:

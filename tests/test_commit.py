@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.commit import RunFolder, point_latest
-from pipeline.errors import PipelineError, RunLocked
+from pipeline.commit import RunFolder, point_latest, published_file, published_folder
+from pipeline.errors import ConfigError, PipelineError, RunLocked
 
 
 def staged(folder, shard_id=0, images=3, predictions=2):
@@ -260,3 +260,16 @@ def test_latest_points_to_the_run_of_the_last_call(tmp_path):
         point_latest(tmp_path / name)
         assert (tmp_path / "latest").readlink() == Path(name)  # relative: the outputs can be moved
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "latest", "second"]
+
+
+@pytest.mark.parametrize("published", [published_folder, published_file])
+def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_made(published, tmp_path):
+    (tmp_path / "file").touch()
+    for target, reason in (
+        (tmp_path / "file" / "new", "Not a directory|File exists"),
+        (tmp_path / ("x" * 300), "File name too long"),
+    ):
+        said = f"output: cannot write to .*: ({reason}). Choose another output="
+        with pytest.raises(ConfigError, match=said), published(target, replace=True):
+            pytest.fail("it was begun")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

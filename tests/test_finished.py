@@ -6,8 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import ConfigError
-from pipeline.finished import FinishedRun, by_image, contents, usable
+from pipeline.commit import RunFolder
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.finished import FinishedRun, by_image, contents, duplicates, failed, usable
+from pipeline.plan import Plan, load_plan
 from tests.made_runs import CATEGORIES, Row, box, made_run
 
 ROWS = [
@@ -68,3 +70,38 @@ def test_what_is_no_run_is_refused(path: Path, tmp_path: Path) -> None:
 )
 def test_what_a_schema_says(columns: list[str], expected: set[str]) -> None:
     assert contents(pa.schema([(name, pa.float32()) for name in columns])) == expected
+
+
+def test_a_duplicate_is_neither_usable_nor_failed(tmp_path: Path) -> None:
+    rows = [Row("a.jpg"), Row("b.jpg", None, status="duplicate", error="the same bytes as a.jpg"), ROWS[2]]
+    images = FinishedRun.open(made_run(tmp_path / "run", rows)).table("images", 0)
+    assert usable(images)["key"].to_pylist() == ["a.jpg"]
+    assert (failed(images).to_pylist(), duplicates(images).to_pylist()) == ([False, False, True], [False, True, False])
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone", "middle"])
+def test_a_damaged_part_is_named_and_so_is_what_finds_more(harm: str, path: Path) -> None:
+    run = FinishedRun.open(path)
+    for kind in ("images", "predictions"):
+        part = path / kind / "part-00000.parquet"
+        whole = part.read_bytes()
+        part.write_bytes(whole[:100] if harm == "cut" else whole[:4] + bytes(200) + whole[204:])
+        if harm == "gone":
+            part.unlink()
+    reads = [lambda: run.table("images", 0), lambda: run.rows("images", ["key"])]
+    reads += [lambda: run.schema, lambda: run.count("predictions"), lambda: run.dataset("images")] * (harm != "middle")
+    for read in reads:
+        with pytest.raises(PipelineError, match=f"cannot be read; verify run={path} names what is damaged"):
+            read()
+
+
+def test_a_link_may_point_elsewhere_while_it_is_read(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    latest = tmp_path / "latest"
+    latest.symlink_to(path)
+
+    def moved(folder: RunFolder) -> Plan:
+        latest.unlink()
+        return load_plan(folder)
+
+    monkeypatch.setattr("pipeline.finished.load_plan", moved)
+    assert FinishedRun.open(latest).path == path

@@ -8,9 +8,11 @@ import pyarrow.compute as pc
 
 from pipeline.comparison.matchers import Matcher, Matches, Rows, rows_of
 from pipeline.comparison.side_by_side import Side, Window
+from pipeline.finished import duplicates
 from pipeline.table import BOX
 
 UNCHANGED, CHANGED, ONLY_BEFORE, ONLY_AFTER = "unchanged", "changed", "only_before", "only_after"  # of an image
+DUPLICATE = "duplicate"  # of an image too: in one of the runs it is, so that this one has not looked at it
 SAME, ADDED, LOST, RENAMED, SHIFTED = "same", "added", "lost", "another_class", "shifted"  # of a prediction
 
 
@@ -30,7 +32,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Changes:
-    """Of one window. Predictions are those of images that both runs have."""
+    """Of one window. Predictions are those of images that both runs have looked at."""
 
     images: pa.Table  # one row for each key
     predictions: pa.Table  # one row for each that is not the same
@@ -53,7 +55,7 @@ class _Fates:
 
 def changes(window: Window, matcher: Matcher, names: pa.Array, tolerance: Tolerance) -> Changes:
     """`names`: of the classes of both runs, each once."""
-    in_both = _known(window.before) & _known(window.after)
+    in_both = _known(window.before) & _known(window.after) & ~_duplicate(window)
     before, after = (rows_of(side, matcher, names, in_both) for side in (window.before, window.after))
     found = matcher.match(before, after)
     fates = _fates(before, after, found, tolerance)
@@ -74,6 +76,12 @@ def _known(side: Side) -> np.ndarray:
     """(N,) bool: which of the window's images the run has."""
     known: np.ndarray = pc.is_valid(side.images["key"]).to_numpy()
     return known
+
+
+def _duplicate(window: Window) -> np.ndarray:
+    """(N,) bool: which of its images one of the runs has not looked at."""
+    either = [pc.fill_null(duplicates(side.images), False).to_numpy() for side in (window.before, window.after)]
+    return np.logical_or(*either)
 
 
 def _fates(before: Rows, after: Rows, found: Matches, tolerance: Tolerance) -> _Fates:
@@ -125,21 +133,21 @@ def _most(values: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
 
 def _images(window: Window, fates: _Fates, measured: dict[str, np.ndarray]) -> pa.Table:
     before, after = window.before, window.after
-    here, there, n = _known(before), _known(after), len(window.keys)
-    absent = ~(here & there)
+    here, there, duplicate, n = _known(before), _known(after), _duplicate(window), len(window.keys)
+    absent = ~(here & there) | duplicate
     counts = {kind: np.bincount(fates.at[fates.kind == kind], minlength=n) for kind in (ADDED, LOST, RENAMED, SHIFTED)}
     changed = sum(counts.values()) > 0
     for name in ("status", "width", "height"):
         differs = pc.fill_null(pc.not_equal(_text(before, name), _text(after, name)), False)
         changed |= differs.to_numpy()
-    kind = np.select([~there, ~here, changed], [ONLY_BEFORE, ONLY_AFTER, CHANGED], UNCHANGED)
+    kind = np.select([~there, ~here, duplicate, changed], [ONLY_BEFORE, ONLY_AFTER, DUPLICATE, CHANGED], UNCHANGED)
     columns = {
         "key": window.keys,
         "change": pa.array(kind),
         "status_before": _text(before, "status"),
         "status_after": _text(after, "status"),
-        "before": pa.array(np.bincount(before.at, minlength=n), pa.int32(), mask=~here),
-        "after": pa.array(np.bincount(after.at, minlength=n), pa.int32(), mask=~there),
+        "before": pa.array(np.bincount(before.at, minlength=n), pa.int32(), mask=~here | duplicate),
+        "after": pa.array(np.bincount(after.at, minlength=n), pa.int32(), mask=~there | duplicate),
     }
     columns |= {name: pa.array(count, pa.int32(), mask=absent) for name, count in counts.items()}
     return pa.table(columns | {name: pa.array(one, pa.float32(), from_pandas=True) for name, one in measured.items()})

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pipeline.comparison.changes import (
     ADDED,
     CHANGED,
+    DUPLICATE,
     LOST,
     ONLY_AFTER,
     ONLY_BEFORE,
@@ -74,7 +75,7 @@ class Totals:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "images": {kind: self.images[kind] for kind in (UNCHANGED, CHANGED, ONLY_BEFORE, ONLY_AFTER)},
+            "images": {kind: self.images[kind] for kind in (UNCHANGED, CHANGED, ONLY_BEFORE, ONLY_AFTER, DUPLICATE)},
             "predictions": {kind: self.fates[kind] for kind in (SAME, SHIFTED, RENAMED, ADDED, LOST)},
             "score_shift": {"mean": self.mean_shift, "max": self.shift_most},
             "classes": self._classes(),
@@ -98,7 +99,9 @@ class Totals:
     def headline(self) -> str:
         said = f"{self.images[CHANGED]:,} of {self.in_both:,} images changed."
         alone = [(self.images[kind], side) for kind, side in ((ONLY_BEFORE, "before"), (ONLY_AFTER, "after"))]
-        return said + "".join(f" {n:,} are in the run {side} only, and are not counted below." for n, side in alone if n)
+        said += "".join(f" {n:,} are in the run {side} only, and are not counted below." for n, side in alone if n)
+        n = self.images[DUPLICATE]
+        return said + (f" {n:,} are duplicates that a run has not looked at, and are not counted below." if n else "")
 
     def text(self) -> str:
         fates = self.fates

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import ConfigError
-from pipeline.finished import FinishedRun, contents, usable
+from pipeline.finished import FinishedRun, contents, duplicates, usable
 from pipeline.reread import Inputs, entries_of
 from pipeline.types import InputError
 
@@ -34,9 +35,10 @@ def distributions(run: FinishedRun, brightness: int) -> Distributions:
     image_ids = []
     for shard_id in run.shard_ids:
         every = run.table("images", shard_id, ["image_id", "status", "width", "height", "n_predictions"])
-        images = usable(every)
+        seen = every.filter(pc.invert(duplicates(every)))  # that a picture comes again is no change of what it is like
+        images = usable(seen)
         found = _found(run, shard_id)
-        shares[STATUS].update(_counts(every["status"]))
+        shares[STATUS].update(_counts(seen["status"]))
         shares[CLASS].update(_counts(found["class_name"]))
         for name, values in _numbers(images, found, "labels" in contents(run.schema)).items():
             numbers[name].append(values)

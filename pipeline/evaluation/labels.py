@@ -34,13 +34,14 @@ def evaluate_labels(run: FinishedRun, path: Path) -> Evaluation:
     truth = read_labels(run, path)
     pairs = pair_images(run, truth["key"].combine_chunks())
     label_of, same, notes = _class_ids(truth["label"].combine_chunks(), run.categories)
+    label_of = np.where(pairs.evaluated, label_of, -1)
     found = _found(run, pairs.number_of, same, label_of)
     kept = _kept(run)
     right = {most: _any(found.image[found.hit & (found.rank < most)], len(label_of)) for most in _TOPS if most <= kept}
     short = [f"top5 is not known: the run kept {kept} an image (top_k)."] * (kept < _TOPS[-1])
     present = np.union1d(label_of[label_of >= 0], found.k)
     rows, curves = _rows(run.categories, present, label_of, right, found)
-    top = {f"top{most}": float(right[most].mean()) if most in right else None for most in _TOPS}
+    top = {f"top{most}": float(right[most][pairs.evaluated].mean()) if most in right else None for most in _TOPS}
     return Evaluation(
         kind="labels",
         figures={"labels": top | {"mean_class_accuracy": mean(np.array([row["top1"] for row in rows], float))}},

@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.coco import CocoTruth, read_coco
 from pipeline.evaluation.confusion import IOU, BoxConfusion
 from pipeline.evaluation.matching import Matcher, Matches
-from pipeline.evaluation.pairing import Classes, filter_notes, pair_classes, pair_images
+from pipeline.evaluation.pairing import Classes, Pairs, filter_notes, pair_classes, pair_images
 from pipeline.evaluation.precision import Accumulated, accumulate, best_columns, best_f1, figures
 from pipeline.evaluation.result import Evaluation, mean
 from pipeline.finished import FinishedRun, contents
@@ -41,7 +41,7 @@ def evaluate_objects(run: FinishedRun, path: Path, score: float) -> Evaluation:
     matchers = {kind: Matcher(kind, len(classes.names)) for kind in kinds}
     confusion = BoxConfusion(classes.names, score)
     n_found = np.zeros(len(classes.names), np.int64)
-    for part in _parts(run, truth, classes, pairs.number_of, pairs.sizes_hw):
+    for part in _parts(run, truth, classes, pairs):
         n_found += np.bincount(part.found["k"].to_numpy(), minlength=len(n_found))
         for kind, matcher in matchers.items():
             matcher.add(part.images, part.truth, _detections(kind, part.found))
@@ -77,14 +77,12 @@ def _kinds(run: FinishedRun, truth: CocoTruth) -> tuple[list[str], list[str]]:
     return kinds, [f"{kind.capitalize()} are {said}." for kind in wanted if kind not in kinds]
 
 
-def _parts(
-    run: FinishedRun, truth: CocoTruth, classes: Classes, number_of: np.ndarray, sizes_hw: np.ndarray
-) -> Iterator[_Part]:
-    """Every image of truth once: those of a shard, shard by shard, then those that the run does not have."""
+def _parts(run: FinishedRun, truth: CocoTruth, classes: Classes, pairs: Pairs) -> Iterator[_Part]:
+    """Every evaluated image once: those of a shard, shard by shard, then those that the run does not have."""
     position = {i: k for k, i in enumerate(classes.ids)}
 
     def part(numbers: np.ndarray, predictions: pa.Table) -> _Part:
-        found = _paired(predictions, number_of, classes.index_of)
+        found = _paired(predictions, pairs.number_of, classes.index_of)
         ids = numbers.tolist()
         annotated = [
             one | {"image_id": number, "category_id": position[one["category_id"]]}
@@ -92,13 +90,13 @@ def _parts(
             for one in truth.annotations[number]
             if one["category_id"] in position
         ]
-        sizes = zip(ids, sizes_hw[numbers].tolist(), strict=True)
+        sizes = zip(ids, pairs.sizes_hw[numbers].tolist(), strict=True)
         return _Part([{"id": i, "height": height, "width": width} for i, (height, width) in sizes], annotated, found)
 
     for images, predictions in run.shards():
-        numbers = number_of[images["image_id"].to_numpy()]
-        yield part(numbers[numbers >= 0], predictions)
-    absent = np.setdiff1d(np.arange(len(truth.names)), number_of)
+        numbers = pairs.number_of[images["image_id"].to_numpy()]
+        yield part(numbers[(numbers >= 0) & pairs.evaluated[numbers]], predictions)
+    absent = np.setdiff1d(np.arange(len(truth.names)), pairs.number_of)
     for at in range(0, len(absent), _TOGETHER):
         yield part(absent[at : at + _TOGETHER], run.schema.empty_table())
 

@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 from pipeline.errors import ConfigError, shorten
 from pipeline.evaluation.result import Images
 from pipeline.filters import PLACEHOLDERS, score_thresholds
-from pipeline.finished import FinishedRun
-from pipeline.types import Status
+from pipeline.finished import FinishedRun, duplicates, failed
 
 _SHOWN = 3
 Spelling = Callable[[pa.Array], pa.Array]
@@ -37,6 +36,7 @@ class Pairs:
 
     number_of: np.ndarray  # (images of the run,) int64
     sizes_hw: np.ndarray  # (images of truth, 2) int64: as truth says, else as the run does, else -1
+    evaluated: np.ndarray  # (images of truth,) bool: all but the run's duplicates
     images: Images
     notes: tuple[str, ...]
 
@@ -50,7 +50,7 @@ def pair_images(
     """Truth's `names`, no two alike, beside the run's keys: equal in the first spelling (of names, of keys), else in the
     next, where only one of all names and one of all keys has it. `sizes_hw` (names, 2), -1 where truth says none. Raises
     ConfigError where nothing meets, or where a size differs."""
-    table = run.dataset("images").to_table(columns=["image_id", "key", "width", "height", "status"])
+    table = run.rows("images", ["image_id", "key", "width", "height", "status"])
     keys = table["key"].combine_chunks()
     found = _meet(names, keys, spellings)
     paired = found >= 0
@@ -64,18 +64,25 @@ def pair_images(
     sizes[found[paired]] = np.where(sizes[found[paired]] < 0, seen[paired], sizes[found[paired]])
     number_of = np.full(run.plan.n_images, -1)
     number_of[table["image_id"].to_numpy()] = found
-    ok = pc.equal(table["status"].cast(pa.string()), Status.OK.value).to_numpy()
-    lost, left = keys.filter(pa.array(paired & ~ok)), keys.filter(pa.array(~paired))
+    twins = paired & duplicates(table).to_numpy()
+    evaluated = np.full(len(names), True)
+    evaluated[found[twins]] = False
+    if not evaluated.any():
+        raise ConfigError("All of truth's images are duplicates that the run did not look at. Give truth of the first ones.")
+    lost, left = keys.filter(pa.array(paired & failed(table).to_numpy())), keys.filter(pa.array(~paired))
     absent = names.take(pa.array(np.setdiff1d(np.arange(len(names)), found)))
     unsure = absent.filter(pc.is_in(last_part(absent), value_set=last_part(left)))
     notes = (
+        _note(
+            keys.filter(pa.array(twins)), "images of truth are duplicates that were not looked at; they are not evaluated"
+        ),
         _note(lost, "of truth's images failed in the run; they count as images without predictions"),
         _note(absent, "of truth's images are not in the run; they count as images without predictions"),
         _note(unsure, "of truth's images could be any of several of one file name"),
         _note(left, "images of the run are not in truth and left out"),
     )
-    images = Images(len(names), len(lost), len(absent), len(left))
-    return Pairs(number_of, sizes, images, tuple(note for note in notes if note))
+    images = Images(len(names), int(twins.sum()), len(lost), len(absent), len(left))
+    return Pairs(number_of, sizes, evaluated, images, tuple(note for note in notes if note))
 
 
 def _check_sizes(keys: pa.Array, said_hw: np.ndarray, seen_hw: np.ndarray) -> None:

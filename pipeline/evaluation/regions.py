@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from pipeline.errors import ConfigError
-from pipeline.evaluation.pairing import filter_notes, last_part, pair_images, whole, without_suffix
+from pipeline.evaluation.pairing import Pairs, filter_notes, last_part, pair_images, whole, without_suffix
 from pipeline.evaluation.result import Confusion, Evaluation, mean, or_none
 from pipeline.finished import FinishedRun, usable
 from pipeline.keys import key_of, path_of
@@ -38,7 +38,7 @@ def evaluate_regions(run: FinishedRun, folder: Path) -> Evaluation:
     names = without_suffix(files)
     pairs = pair_images(run, names, spellings=_SPELLINGS)
     counts = np.zeros((len(run.categories) + 1,) * 2, np.int64)
-    for number, found in _label_maps(run, pairs.number_of, len(names)):
+    for number, found in _label_maps(run, pairs):
         labels = _read(folder / path_of(files[number].as_py()), found, run.categories)
         counted = labels != IGNORED
         answers = found[counted] if found is not None else len(run.categories)
@@ -64,17 +64,17 @@ def evaluate_regions(run: FinishedRun, folder: Path) -> Evaluation:
     )
 
 
-def _label_maps(run: FinishedRun, number_of: np.ndarray, n: int) -> Iterator[tuple[int, np.ndarray | None]]:
-    """(truth's number, the run's class ids (H, W) uint8) of every image of truth; None where the run has no answer."""
-    answered = np.zeros(n, bool)
+def _label_maps(run: FinishedRun, pairs: Pairs) -> Iterator[tuple[int, np.ndarray | None]]:
+    """(truth's number, the run's class ids (H, W) uint8) of every evaluated image; None where the run has no answer."""
+    left = pairs.evaluated.copy()
     for images, predictions in run.shards():
         for image in usable(images).to_pylist():
-            number = int(number_of[image["image_id"]])
+            number = int(pairs.number_of[image["image_id"]])
             if number >= 0:
-                answered[number] = True
+                left[number] = False
                 rows = predictions.filter(pc.equal(predictions["image_id"], image["image_id"]))
                 yield number, label_map(rows, (image["height"], image["width"]))
-    yield from ((int(number), None) for number in np.flatnonzero(~answered))
+    yield from ((int(number), None) for number in np.flatnonzero(left))
 
 
 def _read(path: Path, found: np.ndarray | None, categories: tuple[str, ...]) -> np.ndarray:

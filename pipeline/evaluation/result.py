@@ -14,7 +14,8 @@ Figures = Mapping[str, float | None]  # None: not defined, such as the AP of lar
 class Images:
     """How the truth's images and the run's met."""
 
-    truth: int  # in truth: all of them are evaluated
+    truth: int  # in truth: all but duplicates are evaluated
+    duplicates: int  # of those, not looked at in the run because another image is the same picture
     failed: int  # of those, without predictions because the run could not use them
     not_in_run: int  # of those, without predictions because the run does not have them
     not_in_truth: int  # of the run, left out

@@ -13,9 +13,8 @@ _ROWS = ("truth", "predictions", "ap", "ap50", "iou", "top1", "top5", "f1", "thr
 
 def evaluation_text(found: Evaluation) -> str:
     images = found.images
-    lines = [
-        f"{images.truth:,} images in truth, {images.truth - images.failed - images.not_in_run:,} of them usable in the run"
-    ]
+    usable = images.truth - images.duplicates - images.failed - images.not_in_run
+    lines = [f"{images.truth:,} images in truth, {usable:,} of them usable in the run"]
     lines += [f"  {note}" for note in found.notes]
     for kind, figures in found.figures.items():
         lines += ["", _heading(kind, found.settings), *_pairs({name: _number(value) for name, value in figures.items()})]

@@ -90,6 +90,14 @@ class Figures:
         return self.statuses[Status.OK.value]
 
     @property
+    def n_duplicates(self) -> int:
+        return self.statuses[Status.DUPLICATE.value]
+
+    @property
+    def n_failed(self) -> int:
+        return self.n_images - self.n_ok - self.n_duplicates
+
+    @property
     def n_predictions(self) -> int:
         return int(self.classes.sum())
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.types import Status
+from pipeline.finished import failed
 
 MOST_ROWS = 100  # of one image that the page lists; they are in the order of the tables, best first
 IMAGES = ("image_id", "key", "width", "height", "status", "error", "n_predictions")
@@ -18,7 +18,8 @@ _FAILED, _NOTHING = -1.0, np.inf
 
 class Gallery:
     """Keeps the `most` images that need a look most, however many it is given: those that failed, then by their best score,
-    lowest first, then those in which nothing was found. Failed ones take at most half of it where there are others."""
+    lowest first, then those in which nothing was found, and duplicates. Failed ones take at most half of it where there are
+    others."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -72,7 +73,7 @@ def _concern(images: pa.Table, scores: np.ndarray, counts: np.ndarray) -> np.nda
     some = counts > 0
     if some.any():
         concern[some] = np.maximum.reduceat(scores, (np.cumsum(counts) - counts)[some])
-    concern[images["status"].cast(pa.string()).to_numpy(zero_copy_only=False) != Status.OK] = _FAILED
+    concern[failed(images).to_numpy()] = _FAILED
     return concern
 
 

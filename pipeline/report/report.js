@@ -6,6 +6,8 @@
   const total = data.key.length;
   const CHUNK = 60; // cards made at a time
   const OK = "ok";
+  const DUPLICATE = "duplicate"; // not looked at, which is no failure
+  const failed = (i) => data.status[i] !== OK && data.status[i] !== DUPLICATE;
 
   // --- what is known of each image
 
@@ -117,7 +119,9 @@
   }
   const statuses = [...new Set(data.status)].filter((status) => status !== OK).sort();
   const choices = [["", "any"], [OK, "usable"], ["found", "something found"], ["nothing", "nothing found"]];
-  if (statuses.length) choices.push(["failed", "not usable"], ...statuses.map((status) => [status, `not usable: ${status}`]));
+  const failures = statuses.filter((status) => status !== DUPLICATE);
+  if (failures.length) choices.push(["failed", "not usable"], ...failures.map((status) => [status, `not usable: ${status}`]));
+  if (statuses.includes(DUPLICATE)) choices.push([DUPLICATE, "duplicate"]);
   $("status").append(...choices.map(([value, text]) => new Option(text, value)));
   for (const [name, images] of [...counted].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))) {
     const row = document.createElement("li");
@@ -143,7 +147,7 @@
     };
   };
   const rightStatus = (i, status) => ({
-    "": true, failed: data.status[i] !== OK, found: data.n[i] > 0, nothing: data.n[i] === 0,
+    "": true, failed: failed(i), found: data.n[i] > 0, nothing: data.n[i] === 0,
   }[status] ?? data.status[i] === status);
   const rightPrediction = (i, filter, ids) => {
     if (!filter.classes.size && filter.least <= 0 && filter.most >= 1) return true;
@@ -179,7 +183,7 @@
   const cardOf = (i) => {
     const card = $("card").content.firstElementChild.cloneNode(true);
     const [picture, name, text] = card.firstElementChild.children;
-    card.classList.toggle("failed", data.status[i] !== OK);
+    card.classList.toggle("failed", failed(i));
     picture.dataset.i = i;
     name.append(...named(data.key[i]));
     text.textContent = visible(said(i));

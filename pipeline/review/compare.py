@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from pipeline import checks
 from pipeline.commit import published_folder
-from pipeline.comparison.changes import Changes, Tolerance, changes
+from pipeline.comparison.changes import DUPLICATE, Changes, Tolerance, changes
 from pipeline.comparison.matchers import Boxes, Labels, Matcher, Regions
 from pipeline.comparison.side_by_side import side_by_side
 from pipeline.comparison.totals import Totals
@@ -70,7 +70,7 @@ def review(options: Options) -> str:
                     path = stage / f"{name}.parquet"
                     writers[name] = files.enter_context(pq.ParquetWriter(path, rows.schema, compression="zstd"))
                 writers[name].write_table(rows)
-        if not totals.in_both:
+        if not (totals.in_both or totals.images[DUPLICATE]):
             raise ConfigError(_nothing_shared(before, after))
         settings = differing(before.record, after.record)
         said = {"before": str(before.path), "after": str(after.path), "settings": settings, "iou": options.iou}

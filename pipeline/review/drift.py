@@ -50,7 +50,7 @@ class Measure:
 
 
 def review(options: Options) -> str:
-    """Raises Drifted with the same text, once the files are written."""
+    """Raises Drifted, which carries the same text, once the files are written."""
     new, reference = FinishedRun.open(options.run), FinishedRun.open(options.reference)
     ours, theirs = distributions(new, options.brightness), distributions(reference, options.brightness)
     measures = [*_shares(theirs, ours, options), *_numbers(theirs, ours, options)]
@@ -68,7 +68,7 @@ def review(options: Options) -> str:
     lines += _classes(theirs, ours) if any(one.what == CLASS for one in drifted) else []
     text = "\n".join([*lines, "", f"files: {target}"])
     if drifted:
-        raise Drifted(text)
+        raise Drifted(headline, text)
     return text
 
 

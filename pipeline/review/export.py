@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.compute as pc
 from omegaconf import OmegaConf
 
 from pipeline import checks
 from pipeline.commit import published_folder
 from pipeline.errors import ConfigError, nearest
-from pipeline.finished import FinishedRun, contents, usable
+from pipeline.finished import FinishedRun, contents, duplicates, failed, usable
 from pipeline.keys import inside
 from pipeline.options import option, path, path_or_none
 from pipeline.parts import build
@@ -38,7 +39,7 @@ def review(options: Options) -> str:
         found, held = (", ".join(sorted(one - {"scores"})) for one in (there, exporter.holds))
         raise ConfigError(f"to={options.to} holds {held}; the run has {found}. to=jsonl holds everything.")
     target = options.output or run.path / "exports" / options.to
-    rows = images = failed = 0
+    rows = images = n_failed = n_duplicates = 0
     with (
         published_folder(target.absolute(), replace=options.output is None) as stage,
         exporter.open(_context(run, exporter, options.images, stage)) as writer,
@@ -46,11 +47,15 @@ def review(options: Options) -> str:
         for shard_images, predictions in run.shards():
             held = shard_images if "failures" in exporter.holds else usable(shard_images)
             writer.write(held, predictions)
-            rows, images, failed = rows + len(predictions), images + len(held), failed + len(shard_images) - len(held)
+            rows, images = rows + len(predictions), images + len(held)
+            if held is not shard_images:
+                n_failed += pc.sum(failed(shard_images)).as_py()
+                n_duplicates += pc.sum(duplicates(shard_images)).as_py()
     lost = sorted(there - exporter.holds)
     said = [f"{target}: {images:,} images, {rows:,} predictions."]
     said += [f"Not in it, because {options.to} has no place for them: {', '.join(lost)}."] if lost else []
-    said += [f"Not in it: {failed:,} images that failed; images/ in {run.path} says why."] if failed else []
+    said += [f"Not in it: {n_failed:,} images that failed; images/ in {run.path} says why."] if n_failed else []
+    said += [f"Not in it: {n_duplicates:,} duplicates, which were not looked at."] if n_duplicates else []
     return "\n".join(said)
 
 

@@ -58,7 +58,7 @@ def review(options: Options) -> str:
             if shard_id not in done:
                 _commit(run, folder, shard_id, keep, wanted["top_k"])
             kept += pq.read_metadata(folder.path / "predictions" / f"part-{shard_id:05d}.parquet").num_rows
-    return f"{folder.path}: {kept:,} of {run.dataset('predictions').count_rows():,} predictions of {run.path}."
+    return f"{folder.path}: {kept:,} of {run.count('predictions'):,} predictions of {run.path}."
 
 
 def _wanted(options: Options, before: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.commit import published_folder
 from pipeline.errors import PipelineError
-from pipeline.finished import FinishedRun, usable
+from pipeline.finished import FinishedRun, failed
 from pipeline.hashing import short_hash
 from pipeline.jobs import Job
 from pipeline.text import columns
@@ -63,9 +64,9 @@ def _row(one: Job, varied: Sequence[str], accuracies: Sequence[str], figures: Ma
 
 
 def _counts(run: FinishedRun) -> dict[str, Any]:
-    status = run.dataset("images").to_table(columns=["status"])
-    failed, predictions = len(status) - len(usable(status)), run.dataset("predictions").count_rows()
-    return dict(zip(_COUNTS, (len(status), failed, predictions, _rate(run)), strict=True))
+    images = run.rows("images", ["status"])
+    counts = len(images), pc.sum(failed(images)).as_py(), run.count("predictions"), _rate(run)
+    return dict(zip(_COUNTS, counts, strict=True))
 
 
 def _rate(run: FinishedRun) -> float | None:

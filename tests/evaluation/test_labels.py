@@ -182,3 +182,12 @@ def test_a_real_run_in_class_folders(task: str, tmp_path: Path, annotate: Callab
     best = [row for row in rows if row.get("rank", 1) == 1]
     right = sum(row["class_name"] == row["key"].split("/")[0] for row in best)
     assert result.images.truth == 3 and result.figures["labels"]["top1"] == pytest.approx(right / 3)
+
+
+def test_duplicates_are_not_evaluated(run: Path, tmp_path: Path) -> None:
+    twins = [Row(f"z/{i}.jpg", None, status="duplicate", error="the same bytes as dog/5.jpg") for i in range(3)]
+    skipping = made_run(tmp_path / "skipping", [*ROWS, *twins], "classify", NAMES, shard_size=2, top_k=5)
+    truth = as_csv(tmp_path / "t.csv", [*TRUTH, *((twin.key, "dog") for twin in twins)])
+    found, plain = evaluated(skipping, truth), evaluated(run, as_csv(tmp_path / "plain.csv", TRUTH))
+    assert found.figures == plain.figures and found.rows() == plain.rows() and found.images.duplicates == 3
+    assert found.confusion.counts.tolist() == plain.confusion.counts.tolist()

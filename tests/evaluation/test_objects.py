@@ -329,3 +329,32 @@ def _aside(objects: COCO, one: dict[str, Any], rng: np.random.Generator, task: s
         xyv = np.reshape(one["keypoints"], (-1, 3)) + np.array([dx, dy, 0])
         more = {"keypoints": [{"x": a, "y": b, "visibility": 1.0, "score": 1.0} for a, b, _ in xyv.tolist()]}
     return box(one["category_id"], round(float(rng.random()), 2), *corners, **more)
+
+
+def test_duplicates_are_not_evaluated(tmp_path: Path) -> None:
+    """Of pictures that are there twice the figures are those of a run that looked at both."""
+    found = [box(1, 0.9, 0, 0, 50, 50), box(2, 0.8, 0, 0, 50, 50), box(1, 0.7, 200, 200, 240, 260)]
+    twins = [Row(f"b{i}.jpg", None, status="duplicate", error="the same bytes as a.jpg") for i in range(2)]
+    names = {"a0.jpg": (480, 640), "a1.jpg": (480, 640)} | {twin.key: (480, 640) for twin in twins}
+    boxes = [(1, [0, 0, 50, 50]), (1, [200, 200, 40, 50]), (2, [300, 300, 20, 20])]
+    truth = write_truth(
+        tmp_path / "t.json",
+        names,
+        [{"image_id": name, "category_id": k, "bbox": xywh} for name in names for k, xywh in boxes],
+        NAMES,
+    )
+    looked_at = [Row(f"a{i}.jpg", found=found) for i in range(2)]
+    plain = evaluated(made_run(tmp_path / "plain", [*looked_at, *(Row(twin.key, found=found) for twin in twins)]), truth)
+    skipping = evaluated(made_run(tmp_path / "skipping", [*looked_at, *twins], shard_size=3), truth)
+    assert skipping.figures["boxes"] == pytest.approx(plain.figures["boxes"]) and 0 < plain.figures["boxes"]["ap"] < 1
+    assert (skipping.images.truth, skipping.images.duplicates, skipping.images.failed) == (4, 2, 0)
+    assert (
+        "2 images of truth are duplicates that were not looked at; they are not evaluated: b0.jpg, b1.jpg" in skipping.notes
+    )
+
+
+def test_truth_of_duplicates_alone_is_refused(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", [Row("a.jpg"), Row("b.jpg", None, status="duplicate", error="x")])
+    boxes = [{"image_id": "b.jpg", "category_id": 1, "bbox": [0, 0, 9, 9]}]
+    with pytest.raises(ConfigError, match="All of truth's images are duplicates"):
+        evaluated(run, write_truth(tmp_path / "t.json", {"b.jpg": (480, 640)}, boxes, NAMES))

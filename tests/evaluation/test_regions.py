@@ -111,3 +111,13 @@ def test_a_runs_own_label_maps_are_right(annotate: Callable[..., Path], mixed_im
     run = annotate("task=segment", "model=lraspp_mobilenet_v3_large", f"input={mixed_images}", *own)
     result = evaluated(run, run / "label_maps")
     assert result.figures["regions"]["miou"] == 1.0 and result.images.not_in_run == 0 and result.rows()
+
+
+def test_duplicates_are_not_evaluated(tmp_path: Path) -> None:
+    rows = [Row("x.jpg", (2, 3), regions(FOUND)), Row("y.jpg", None, status="duplicate", error="the same bytes as x.jpg")]
+    run = made_run(tmp_path / "run", rows, "segment", NAMES)
+    save(tmp_path / "truth" / "x.png", TRUE)
+    alone = evaluated(run, tmp_path / "truth")
+    save(tmp_path / "truth" / "y.png", TRUE)
+    both = evaluated(run, tmp_path / "truth")
+    assert both.figures == alone.figures and both.rows() == alone.rows() and both.images.duplicates == 1

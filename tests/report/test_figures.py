@@ -56,6 +56,11 @@ def test_shards_add_up_and_equal_names_are_one_class() -> None:
     assert rows_of(figures, "Images by status") == {"ok": 3, "truncated": 1}
 
 
+def test_a_duplicate_is_neither_usable_nor_failed() -> None:
+    figures = counted((images(("ok", 64, 0), ("duplicate", None, None), ("empty", None, None)), predictions()))
+    assert (figures.n_ok, figures.n_failed, figures.n_duplicates) == (1, 1, 1)
+
+
 @pytest.mark.parametrize("score", [-3.0, 0.0, 1.0, 17.0])
 def test_scores_beyond_the_scale_are_counted_at_its_ends(score: float) -> None:
     figures = counted((images(("ok", 9, 1)), predictions((1, score))))

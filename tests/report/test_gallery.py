@@ -44,7 +44,7 @@ def shown(most: int, *shards: Shard) -> dict[str, list]:
     return told
 
 
-OK, BAD = "ok", "corrupt"
+OK, BAD, TWIN = "ok", "corrupt", "duplicate"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,9 @@ OK, BAD = "ok", "corrupt"
         (4, [[(BAD, [])] * 5, [(OK, [0.5])] * 5], {"0": [], "1": [], "5": [0.5], "6": [0.5]}),
         (4, [[(BAD, [])] * 5, [(OK, [0.5])]], {"0": [], "1": [], "2": [], "5": [0.5]}),
         (2, [[(BAD, [])] * 5], {"0": [], "1": []}),
+        # duplicates have not failed
+        (2, [[(TWIN, [])] * 5, [(OK, [0.5]), (BAD, [])]], {"6": [], "5": [0.5]}),
+        (9, [[(TWIN, []), (OK, []), (OK, [0.5])]], {"2": [0.5], "0": [], "1": []}),
     ],
 )
 def test_who_is_shown_and_in_which_order(most: int, shards: list[Shard], expected: dict[str, list]) -> None:

@@ -137,7 +137,7 @@ def test_the_tables_say_which_and_how_much(tmp_path: Path) -> None:
         Row("b.jpg", None, status="corrupt", error="x"), Row("c.jpg", (30, 41)), Row("d.jpg"), Row("new.jpg"),
     ], shard_size=2, min_score=0.5)  # fmt: skip
     text, summary, images, predictions = compared(before, after)
-    assert summary["images"] == {"unchanged": 1, "changed": 3, "only_before": 1, "only_after": 1}
+    assert summary["images"] == {"unchanged": 1, "changed": 3, "only_before": 1, "only_after": 1, "duplicate": 0}
     assert summary["settings"] == {"filters.min_score": [0.3, 0.5]}
     assert summary["became"] == [{"before": "cat", "after": "stop sign", "predictions": 1}]
     assert [(row["key"], row["change"], row["added"], row["lost"], row["before"], row["after"]) for row in images] == [
@@ -229,3 +229,17 @@ def test_the_user_says_what_is_rounding_and_where_the_files_go(tmp_path: Path, c
     assert "0 of 1 images changed" in capsys.readouterr().out and (tmp_path / "new" / "images.parquet").is_file()
     assert main(["compare", *words]) == 2 and "there is something already" in capsys.readouterr().err
     assert main(["compare", words[0]]) == 0 and (runs[1] / "compare" / "0.5" / "summary.json").is_file()
+
+
+def test_duplicates_are_counted_apart(tmp_path: Path) -> None:
+    found = [box(DOG, 0.5, 0, 0, 9, 9)]
+    twin = Row("b.jpg", None, status="duplicate", error="the same bytes as a.jpg")
+    plain = made_run(tmp_path / "plain", [Row("a.jpg", found=found), Row("b.jpg", found=found)])
+    skipping = made_run(tmp_path / "skipping", [Row("a.jpg", found=found), twin])
+    for runs in ((plain, skipping), (skipping, plain)):
+        text, summary, images, predictions = compared(*runs)
+        assert text.startswith("0 of 1 images changed. 1 are duplicates that a run has not looked at")
+        assert summary["predictions"] == fates(same=1) and predictions == []
+        assert [row["change"] for row in images] == ["unchanged", "duplicate"]
+        assert [images[1][name] for name in ("before", "after", "lost", "added")] == [None] * 4
+    assert summary["images"] == {"unchanged": 1, "changed": 0, "only_before": 0, "only_after": 0, "duplicate": 1}

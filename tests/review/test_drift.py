@@ -31,7 +31,7 @@ def measured(reference: Path, run: Path, *words: str) -> dict[tuple[str, str], d
     try:
         text = review(read_options("drift", [f"run={run}", f"reference={reference}", "brightness=0", *words], Options))
     except Drifted as drifted:
-        text = str(drifted)
+        text = drifted.text
     assert text.startswith("Drift") or text.startswith("No drift")
     folder = Path(text.rpartition("files: ")[2])
     return {(one["what"], one["measure"]): one for one in json.loads((folder / "drift.json").read_text())["measures"]}
@@ -83,6 +83,12 @@ def test_a_run_is_like_itself_and_an_empty_one_like_another(tmp_path: Path) -> N
     assert drifted(*empty) == set()
     failed = made_run(tmp_path / "failed", [Row("a.jpg", None, status="corrupt", error="x")])
     assert set(measured(failed, failed)) == {("image status", "PSI"), ("image status", "JS")}
+
+
+def test_duplicates_are_left_out(tmp_path: Path) -> None:
+    twins = [Row(f"{i:03d}b.jpg", None, status="duplicate", error="x") for i in range(60)]
+    plain, doubled = made_run(tmp_path / "plain", rows()), made_run(tmp_path / "doubled", [*rows(), *twins])
+    assert measured(plain, doubled) == measured(plain, plain)
 
 
 def test_few_images_prove_nothing(tmp_path: Path) -> None:
@@ -157,8 +163,9 @@ def test_the_command_and_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["drift", f"run={new}", f"reference={new}", "brightness=0"]) == 0
     assert "No drift: 9 measures." in capsys.readouterr().out
     assert main(["drift", f"run={new}", f"reference={old}", "brightness=0"]) == 7
-    said = capsys.readouterr().err
-    assert "Drift: 2 of 9 measures are above their thresholds." in said and "  dog         50.0% ->   0.0%" in said
+    said, short = capsys.readouterr()
+    headline = "Drift: 2 of 9 measures are above their thresholds."
+    assert said.startswith(headline) and "  dog         50.0% ->   0.0%" in said and short == f"visionbatch: {headline}\n"
     assert {path.name for path in (new / "drift" / "old").iterdir()} == {"drift.json", "drift.png"}
     with pytest.raises(ConfigError, match="drift needs reference="):
         read_options("drift", [f"run={new}"], Options)

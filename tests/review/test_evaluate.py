@@ -43,7 +43,7 @@ def test_what_it_leaves(run: Path, truth: Path) -> None:
     assert {path.name for path in folder.iterdir()} == LEFT
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["figures"]["boxes"]["ap50"] == pytest.approx(51 / 101)  # recall 0.5 is reached, with all right
-    assert summary["images"] == {"truth": 2, "failed": 0, "not_in_run": 0, "not_in_truth": 0}
+    assert summary["images"] == {"truth": 2, "duplicates": 0, "failed": 0, "not_in_run": 0, "not_in_truth": 0}
     assert summary["settings"]["confusion_score"] == 0.5 and len(summary["truth_sha256"]) == 64
     with (folder / "per_class.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

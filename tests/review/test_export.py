@@ -112,3 +112,32 @@ def test_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert json.loads((run / "exports/coco/annotations.json").read_text())["annotations"][0]["score"] == 0.5
     assert main(["export", f"run={run}", "to=cocoa"]) == 2 and "Did you mean 'coco'" in capsys.readouterr().err
     assert main(["export", "--help"]) == 0 and "the format:" in capsys.readouterr().out
+
+
+def test_duplicates_have_not_failed(tmp_path: Path) -> None:
+    twins = [Row(f"b{i}.jpg", None, status="duplicate", error="the same bytes as a.jpg") for i in range(3)]
+    run = made_run(tmp_path / "run", [Row("a.jpg", (30, 40), [box(1, 0.5, 0, 0, 9, 9)]), *twins])
+    text = said(run)
+    assert "Not in it: 3 duplicates, which were not looked at." in text and "failed" not in text
+    assert said(run, "to=csv").endswith("csv: 4 images, 1 predictions.")
+
+
+def test_a_place_that_cannot_be_written_to_is_a_setting_to_be_changed(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "photos" / "a.jpg"
+    assert main(["export", f"run={run}", "to=coco", f"output={file / 'new'}"]) == 2
+    err = capsys.readouterr().err
+    assert f"output: cannot write to {file / 'new'}: Not a directory. Choose another output=." in err
+    assert "shards" not in err and "log_level" not in err
+
+
+def test_interrupted_it_does_not_go_on(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(self: Coco, context: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Coco, "open", interrupt)
+    assert main(["export", f"run={run}", "to=coco"]) == 130
+    assert capsys.readouterr().err == "visionbatch: Interrupted.\n"

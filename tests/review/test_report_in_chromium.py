@@ -290,3 +290,15 @@ def test_nothing_is_asked_of_a_network(browser: Browser, report: Path) -> None:
         page.keyboard.press("Escape")
     assert asked and [url for url in asked if not re.match("file:|data:", url)] == []
     page.close()
+
+
+def test_a_duplicate_does_not_look_like_a_failure(browser: Browser, tmp_path: Path) -> None:
+    twin = Row("a.jpg", None, status="duplicate", error="the same bytes as b.jpg")
+    run = made_run(tmp_path / "run", [twin, Row("c.jpg", None, status="empty", error="0 bytes")])
+    review(Options(run=run))
+    page = opened(browser, run / "report.html")
+    assert names(page) == ["c", "a"] and pictures(page) == ["empty", "duplicate"]
+    assert page.locator("#cards .failed .name").all_text_contents() == ["c.jpg"]
+    assert page.locator("#cards .said").all_text_contents() == ["0 bytes", "the same bytes as b.jpg"]
+    assert page.locator("#status option").all_text_contents()[4:] == ["not usable", "not usable: empty", "duplicate"]
+    page.context.close()

@@ -80,3 +80,12 @@ def test_an_interrupted_sweep_goes_on(tmp_path: Path, capsys: pytest.CaptureFixt
     table = said[said.index("min_score  images") :].splitlines()
     assert {line.split()[0] for line in table[1:3]} == {"0.3", "0.9"} and "sweeps/" in said
     assert all(float(line.split()[4]) > 0 for line in table[1:3])
+
+
+def test_duplicates_have_not_failed(tmp_path: Path) -> None:
+    twin = Row("b.jpg", None, status="duplicate", error="the same bytes as a.jpg")
+    jobs = []
+    for score in ("0.3", "0.5"):
+        run = made_run(tmp_path / score, [Row("a.jpg"), twin, Row("c.jpg", None, status="empty", error="x")])
+        jobs.append(Job({"min_score": score}, Ended("", 1, run)))
+    assert sweep_text(jobs, None, tmp_path).splitlines()[1].split()[:4] == ["0.3", "3", "1", "0"]
