@@ -6,24 +6,23 @@ parts are reopened and counted, everything is flushed to the disk, renamed into 
 start, a picture that has none is written again.
 """
 
-import fcntl
 import json
 import logging
 import os
 import re
 import shutil
-import socket
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.errors import ConfigError, PipelineError, RunLocked, is_full
+from pipeline.errors import ConfigError, PipelineError, is_full
 from pipeline.hashing import sha256_of
+from pipeline.lock import held
 
 log = logging.getLogger(__name__)
 _PARTS = ("images", "predictions")  # the folders whose files are only to be trusted with a marker
@@ -41,28 +40,15 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder, clean up after an interrupted run. Raises RunLocked when another process holds it."""
-        with self._open_lock() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                holder = lock.read().strip() or "unknown"
-                raise RunLocked(
-                    f"{self.path} is being written by another run ({holder}). Wait for it, or stop it."
-                ) from None
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            lock.flush()
+        with _writing_to(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / ".lock").touch()
+        with held(self.path / ".lock", str(self.path)):
             self._remove_leftovers()
             try:
                 yield
             finally:
                 shutil.rmtree(self.staging, ignore_errors=True)
-
-    def _open_lock(self) -> TextIO:
-        with _writing_to(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            return (self.path / ".lock").open("a+")
 
     def committed(self) -> set[int]:
         """The ids of the shards that have a marker."""

@@ -21,11 +21,11 @@ class ImageFiles(ABC):
     clip_length: int | None = None
 
     @abstractmethod
-    def open(self, key: str) -> BinaryIO:
+    def open(self, entry: Entry) -> BinaryIO:
         """The input's bytes. Raises InputError and OSError."""
 
     def size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
-        with self.open(entry.key) as file:
+        with self.open(entry) as file:
             return read_header(file, max_pixels).size_hw
 
     def together(self, entry: Entry) -> Hashable:
@@ -52,11 +52,11 @@ class ImageFiles(ABC):
 
     def _bytes_of(self, entry: Entry, stage: Stage) -> bytes | InputError | OSError:
         try:
-            with stage("read"), self.open(entry.key) as file:
+            with stage("read"), self.open(entry) as file:
                 data = file.read()
         except (InputError, OSError) as error:
             return error
-        if len(data) != entry.size:
+        if entry.size not in (None, len(data)):
             return InputError(Status.CHANGED, f"the plan lists {entry.size} bytes, the file has {len(data)}")
         return data
 

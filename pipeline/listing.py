@@ -48,7 +48,7 @@ class Listing:
             raise ConfigError(f"Cannot list {self.root}: {error.strerror}. Allow it, or choose another input.") from None
 
     def open(self, key: str) -> BinaryIO:
-        """The file's bytes. Raises InputError."""
+        """The file's bytes, as a file that can be searched in. Raises InputError."""
         if key.endswith("/"):
             raise InputError(Status.UNREADABLE, f"a folder that cannot be listed; its {self.what} are not in this run")
         path = self._path(key)

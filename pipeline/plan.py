@@ -1,7 +1,7 @@
 """The frozen list of inputs, cut into shards. On disk and streamed: never a list of paths in memory.
 
-`plan/part-NNNNN.parquet` holds key, size, modification time and what else the source knows of each input, in the order of
-the keys; one row group is one shard.
+`plan/part-NNNNN.parquet` holds key, size, modification time, place in its file and what else the source knows of each
+input, in the order of the keys; one row group is one shard.
 `plan/plan.json` names the parts and is replaced last, so a plan is whole or absent. Files that come later become further
 parts: what was cut is never cut anew.
 """
@@ -23,7 +23,9 @@ from pipeline.commit import RunFolder
 from pipeline.errors import ConfigError, InputChanged, shorten
 from pipeline.types import Entry, Shard, Source
 
-_SCHEMA = pa.schema([("image_id", pa.int64()), ("key", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
+_SCHEMA = pa.schema(
+    [("image_id", pa.int64()), ("key", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("at", pa.int64())]
+)
 _SHARDS_PER_PART = 1000  # bounds what a part's footer takes in memory
 _NAME = re.compile(r"plan/part-[0-9]+\.parquet")  # of a part
 _GONE = -1  # the size of an input whose absence was accepted
@@ -217,7 +219,7 @@ def _publish(plan: Plan, parts: list[Part]) -> Plan:
 
 def _table(entries: list[Entry], first_image_id: int, schema: pa.Schema) -> pa.Table:
     ids = range(first_image_id, first_image_id + len(entries))
-    rows = [(i, entry.key, entry.size, entry.mtime_ns, *entry.carried) for i, entry in zip(ids, entries, strict=True)]
+    rows = [(i, one.key, one.size, one.mtime_ns, one.at, *one.carried) for i, one in zip(ids, entries, strict=True)]
     columns = zip(*rows, strict=True)
     return pa.table([pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)], schema=schema)
 
@@ -225,7 +227,8 @@ def _table(entries: list[Entry], first_image_id: int, schema: pa.Schema) -> pa.T
 def _entries(table: pa.Table) -> Iterator[Entry]:
     """The columns after the plan's own are the source's."""
     columns = (column.to_pylist() for column in table.columns[1:])
-    return (Entry(key, size, mtime_ns, tuple(carried)) for key, size, mtime_ns, *carried in zip(*columns, strict=True))
+    rows = zip(*columns, strict=True)
+    return (Entry(key, size, mtime_ns, tuple(carried), at) for key, size, mtime_ns, at, *carried in rows)
 
 
 def nothing_found(source: Source) -> str:

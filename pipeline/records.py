@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline.text import aligned
+
 _ALSO = ("weights_sha256", "device", "libraries")  # not in the fingerprint, and may move the last digits
 
 
@@ -16,9 +18,8 @@ def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, 
 
 
 def differing_text(settings: Mapping[str, list[Any]]) -> str:
-    width = max(map(len, settings), default=0)
-    lines = [f"  {name:<{width}}  {_short(a)} -> {_short(b)}" for name, (a, b) in settings.items()]
-    return "\n".join(["settings that differ", *(lines or ["  none"])])
+    said = {name: f"{_short(a)} -> {_short(b)}" for name, (a, b) in settings.items()}
+    return "settings that differ\n" + (aligned(said) or "  none")
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:

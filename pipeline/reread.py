@@ -52,8 +52,8 @@ class Inputs:
         from pipeline.decoding import decode
 
         with self.listing.open(entry.key) as file:
-            data = file.read(entry.size + 1)
-        if len(data) != entry.size:
+            data = file.read(-1 if entry.size is None else entry.size + 1)
+        if entry.size not in (None, len(data)):
             raise InputError(Status.CHANGED, f"the plan lists {entry.size} bytes, the file has others")
         return decode(data, self.max_pixels).permute(1, 2, 0).numpy()
 

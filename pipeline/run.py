@@ -21,8 +21,8 @@ from pipeline.identity import determinants, merge_record, record, run_name
 from pipeline.parts import build
 from pipeline.plan import Plan, freeze, load_plan, nothing_found
 from pipeline.progress import Progress
+from pipeline.report.write import leave_report
 from pipeline.retry import retry_errors, with_errors
-from pipeline.review.report import leave_report
 from pipeline.settings import Settings
 from pipeline.shard import ShardRunner
 from pipeline.skipping import skipped

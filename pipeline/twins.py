@@ -69,7 +69,7 @@ class Pictures:
 
     def digest(self, entry: Entry) -> bytes | None:
         try:
-            with self.source.open(entry.key) as file:
+            with self.source.open(entry) as file:
                 return file_digest(file, lambda: blake2b(digest_size=16)).digest()  # type: ignore[arg-type]
         except (InputError, OSError):
             return None
@@ -92,15 +92,15 @@ def find_twins(pictures: Pictures, near: bool, skip: Collection[int] = ()) -> Tw
 
 
 def _equal_bytes(pictures: Pictures, skip: Collection[int]) -> np.ndarray:
-    sizes = np.fromiter((entry.size for entry in pictures.entries()), dtype=np.int64)
+    sizes = np.fromiter((-1 if entry.size is None else entry.size for entry in pictures.entries()), dtype=np.int64)
     _, group, count = np.unique(sizes, return_inverse=True, return_counts=True)
-    candidate = count[group] > 1
+    candidate = (count[group] > 1) | (sizes < 0).any()  # a size that is not known may be any
     candidate[list(skip)] = False
     first = np.arange(len(sizes))
-    seen: dict[tuple[int, bytes], int] = {}
+    seen: dict[bytes, int] = {}
     for i, digest in pictures.each(pictures.digest, candidate):
         if digest is not None:
-            first[i] = seen.setdefault((int(sizes[i]), digest), i)
+            first[i] = seen.setdefault(digest, i)
     return _without_broken(pictures, first)
 
 

@@ -76,9 +76,10 @@ class Entry:
     """One input as the source lists it."""
 
     key: str
-    size: int  # bytes
-    mtime_ns: int
+    size: int | None  # bytes; None: not known before it is read
+    mtime_ns: int  # 0: not known
     carried: tuple[Any, ...] = ()  # values of the source's own columns, which go into every row of this input
+    at: int = 0  # where it begins in a file that holds many, as its source counts: bytes, rows
 
 
 @dataclass(frozen=True)

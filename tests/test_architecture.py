@@ -168,6 +168,11 @@ def test_what_reads_finished_runs_reaches_no_model(module):
     assert [name for name in reached_from(module) if f"{name}.".startswith(beyond)] == []
 
 
+def test_only_the_command_line_knows_the_verbs():
+    verbs = {module for module in MODULES if module.startswith("pipeline.review.")}
+    assert {importer for verb in verbs for importer in importers_of(verb)} <= {"pipeline.cli"}
+
+
 def test_nothing_imports_the_entry_point():
     assert importers_of("pipeline.__main__") == set()
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.boxes import boxes_of
-from pipeline.comparison.matching import one_to_one, overlapping
+from pipeline.boxes import boxes_of, one_to_one
+from pipeline.comparison.matching import overlapping
 from pipeline.comparison.side_by_side import Side
 from pipeline.table import BOX
 

@@ -21,6 +21,7 @@ from pipeline.comparison.changes import (
     UNCHANGED,
     Changes,
 )
+from pipeline.text import columns
 
 _MOST_TOLD = 10
 # after the number of predictions that came, went or have another class
@@ -138,9 +139,6 @@ def _table(rows: Sequence[dict[str, Any]], most: int) -> list[str]:
     """Columns under their names, the first to the left."""
     shown = [[f"{value:,}" if isinstance(value, int) else value for value in row.values()] for row in rows[:most]]
     table = [[name.replace("_", " ") for name in rows[0]], *shown]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join([f"{row[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))])
-        for row in table
-    ]
-    return lines + ([f"... and {len(rows) - most} more classes, in summary.json"] if len(rows) > most else [])
+    return columns(table).splitlines() + (
+        [f"... and {len(rows) - most} more classes, in summary.json"] if len(rows) > most else []
+    )

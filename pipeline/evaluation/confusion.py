@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pipeline.boxes import one_to_one
 from pipeline.evaluation.result import Confusion
 
 IOU = 0.5  # of boxes; the field's convention
@@ -28,7 +29,7 @@ class BoxConfusion:
         nothing = len(self.names)
         iou = _iou(found_xywh, boxes_xywh, crowd)  # (D, G)
         single = np.flatnonzero(~crowd)
-        rows, columns = one_to_one(iou[:, single], found_classes[:, None] == classes[None, single])
+        rows, columns = _pairs(iou[:, single], found_classes[:, None] == classes[None, single])
         in_crowd = ((iou >= IOU) & crowd & (found_classes[:, None] == classes)).any(axis=1)
         np.add.at(self.counts, (classes[single[columns]], found_classes[rows]), 1)
         missed = np.delete(single, columns)
@@ -41,18 +42,12 @@ class BoxConfusion:
         return Confusion((*self.names, "background"), self.counts, "objects", how)
 
 
-def one_to_one(iou: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(iou: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(row, column) of pairs with at least IOU, greedily: `same` (D, G) first, then by overlap; each row and column once."""
     rows, columns = np.nonzero(iou >= IOU)
     order = np.lexsort((-iou[rows, columns], ~same[rows, columns]))
-    free_rows, free_columns = np.ones(iou.shape[0], dtype=bool), np.ones(iou.shape[1], dtype=bool)
-    pairs = []
-    for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
-        if free_rows[row] and free_columns[column]:
-            free_rows[row] = free_columns[column] = False
-            pairs.append((row, column))
-    found = np.array(pairs, dtype=int).reshape(-1, 2)
-    return found[:, 0], found[:, 1]
+    order = order[one_to_one(rows[order], columns[order])]
+    return rows[order], columns[order]
 
 
 def _iou(found_xywh: np.ndarray, boxes_xywh: np.ndarray, crowd: np.ndarray) -> np.ndarray:

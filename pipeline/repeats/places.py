@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.comparison.matching import iou_of_pairs
+from pipeline.boxes import iou_of_pairs
 
 
 @dataclass(frozen=True)

@@ -19,5 +19,5 @@ class Folder(ImageFiles):
     def entries(self) -> Iterator[Entry]:
         return self.listing.entries()
 
-    def open(self, key: str) -> BinaryIO:
-        return self.listing.open(key)
+    def open(self, entry: Entry) -> BinaryIO:
+        return self.listing.open(entry.key)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.boxes import iou_of_pairs, one_to_one
 from pipeline.comparison import matching
-from pipeline.comparison.matching import iou_of_pairs, one_to_one, overlapping
+from pipeline.comparison.matching import overlapping
 
 SQUARE = [0.0, 0.0, 10.0, 10.0]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.comparison.matching import iou_of_pairs
+from pipeline.boxes import iou_of_pairs
 from pipeline.repeats.places import places
 
 STONE = np.array([0.1, 0.2, 0.3, 0.5])

@@ -14,7 +14,8 @@ from pipeline.cli import main
 from pipeline.commit import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.options import read_options
-from pipeline.review.report import Options, leave_report, review
+from pipeline.report.write import leave_report
+from pipeline.review.report import Options, review
 from tests.conftest import SAMPLES, picture, shared
 from tests.made_runs import Row, box, made_run
 
@@ -57,7 +58,7 @@ def test_it_goes_into_the_run_and_is_made_anew(run: Path) -> None:
 def test_a_failure_leaves_the_report_before(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said(run)
     before = (run / "report.html").read_bytes()
-    monkeypatch.setattr("pipeline.review.report.write_page", lambda file, _: file.write("half") / 0)
+    monkeypatch.setattr("pipeline.report.write.write_page", lambda file, _: file.write("half") / 0)
     with pytest.raises(ZeroDivisionError):
         said(run)
     assert (run / "report.html").read_bytes() == before
@@ -98,7 +99,7 @@ def test_of_an_unfinished_run(run: Path, caplog: pytest.LogCaptureFixture, tmp_p
 
 
 def test_more_images_than_the_gallery_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.review.report._MOST_IMAGES", 3)
+    monkeypatch.setattr("pipeline.report.write._MOST_IMAGES", 3)
     run = made_run(tmp_path / "run", [Row(f"{i}.jpg", found=[box(1, 1 - i / 10, 0, 0, 9, 9)]) for i in range(10)])
     assert "3 of 10 images in the gallery" in said(run)
     page = (run / "report.html").read_text()
@@ -157,7 +158,7 @@ def test_a_run_does_without_one_unless_the_disk_is_to_blame(
     def failing(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("pipeline.review.report.write_page", failing)
+    monkeypatch.setattr("pipeline.report.write.write_page", failing)
     stops = "odd" not in str(error)
     with RunFolder(run).locked(), pytest.raises(type(error)) if stops else nullcontext():
         leave_report(RunFolder(run))

@@ -29,7 +29,7 @@ def keys(source):
 
 def refusal(source, key):
     with pytest.raises(InputError) as caught:
-        source.open(key)
+        source.open(Entry(key, 0, 0))
     return caught.value.status
 
 
@@ -52,7 +52,7 @@ def test_one_image_is_a_collection_too(tmp_path):
     source = Folder(str(tmp_path / "b.jpg"))
     (entry,) = source.entries()
     assert (entry.key, entry.size) == ("b.jpg", 5) and source.identity == f"folder:{tmp_path.resolve() / 'b.jpg'}"
-    with source.open("b.jpg") as file:
+    with source.open(Entry("b.jpg", 0, 0)) as file:
         assert file.read() == b"b.jpg"
 
 
@@ -137,7 +137,7 @@ NAMES = [
 def test_a_file_of_any_name_is_listed_and_opened(tmp_path, name):
     source = tree(tmp_path, name)
     (key,) = keys(source)
-    with source.open(key) as file:
+    with source.open(Entry(key, 0, 0)) as file:
         assert file.read() == name
 
 
@@ -166,7 +166,7 @@ def test_a_link_to_a_folder_or_a_file_is_followed(tmp_path):
     (tmp_path / "photos" / "more").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "photos" / "one.jpg").symlink_to(tmp_path / "elsewhere" / "1.jpg")
     assert keys(source) == ["0.jpg", "more/1.jpg", "more/sub/2.jpg", "one.jpg"]
-    with source.open("more/sub/2.jpg") as file:
+    with source.open(Entry("more/sub/2.jpg", 0, 0)) as file:
         assert file.read() == b"sub/2.jpg"
     assert {entry.key: entry.size for entry in source.entries()}["one.jpg"] == 5
 
@@ -279,7 +279,7 @@ def test_a_file_that_the_system_refuses_is_unreadable(tmp_path, monkeypatch, err
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(InputError, match=error.strerror) as caught:
-        source.open("a.jpg")
+        source.open(Entry("a.jpg", 0, 0))
     assert caught.value.status is Status.UNREADABLE
 
 
@@ -306,7 +306,7 @@ def test_a_sub_folder_that_cannot_be_listed_is_a_row(tmp_path, monkeypatch):
     unlistable(monkeypatch, tmp_path / "secret")
     assert keys(source) == ["a.jpg", "secret/", "z.jpg"]
     with pytest.raises(InputError, match="cannot be listed") as caught:
-        source.open("secret/")
+        source.open(Entry("secret/", 0, 0))
     assert caught.value.status is Status.UNREADABLE
 
 

@@ -183,5 +183,5 @@ def test_the_plan_keeps_what_the_source_knows(annotate: Callable[..., Path], tmp
     make_video(tmp_path / "in" / "a.mp4", steady(5))
     made = annotate("model=codes", "source=video", "source.every=2", f"input={tmp_path / 'in'}", "overlays=false")
     plan = pq.read_table(made / "plan" / "part-00000.parquet")
-    assert plan.column_names == ["image_id", "key", "size", "mtime_ns", "video", "frame", "time_s"]
+    assert plan.column_names == ["image_id", "key", "size", "mtime_ns", "at", "video", "frame", "time_s"]
     assert plan["frame"].to_pylist() == [0, 2, 4]
