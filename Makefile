@@ -65,7 +65,7 @@ bench: $(VENV)/.run ## how fast, beside plain loops and the hardware: make bench
 test: $(VENV)/.dev ## run the tests
 	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n 2 --dist worksteal  # passive: two at once must not spin against each other
 
-test-faults: $(VENV)/.dev ## the long tests of what goes wrong (a quarter of an hour)
+test-faults: $(VENV)/.dev ## the long tests of what goes wrong (10 minutes)
 	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n 2 --dist worksteal -m faults tests/faults
 
 check: $(VENV)/.dev ## lint, format check and types

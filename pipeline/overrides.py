@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,19 @@ def _prepare_one(argument: str, sweep: bool) -> str:
 
 def _mappings() -> set[str]:
     """Keys that have a list of their own below them."""
-    config: Any = OmegaConf.load(resource("conf") / "config.yaml")
+    config = _shipped()
     return {str(name) for name in config if OmegaConf.is_dict(config[name])} - _HYDRA_KEYS
+
+
+@cache
+def _shipped() -> Any:
+    """What conf/config.yaml says; parsed once, since that takes 20 ms."""
+    return OmegaConf.load(resource("conf") / "config.yaml")
 
 
 def _check_key(name: str, below: str) -> None:
     """`below` is what follows the first dot; of keys that have a list of their own below them it must be in it."""
-    config: Any = OmegaConf.load(resource("conf") / "config.yaml")
+    config = _shipped()
     groups = {path.name for path in resource("conf").iterdir() if path.is_dir()} - {"format", "exporter"}
     known = (set(map(str, config)) | groups | _HYDRA_KEYS) - {"defaults"}
     if name not in known:

@@ -2,7 +2,8 @@
 (every EVERY-th) one that fails at its n-th operation on the disk, again at the n-th of the next try, then goes on. Prints
 a JSON line each.
 
-Runs are forked off this process, which has imported everything and computed nothing (OpenMP does not survive a fork).
+Runs are forked off this process, which has imported everything and computed nothing (OpenMP does not survive a fork). Their
+model is a tiny one: what is tried is the disk, some hundred times.
 """
 
 import errno
@@ -11,19 +12,34 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+import pipeline.report.page  # noqa: F401 - imported before the forks, not in each
 from pipeline.errors import PipelineError
 from pipeline.run import run
+from pipeline.settings import Settings
 from tests.conftest import settings_for
 from tests.faults.disk import failing
+from tests.own_files import CLASSIFIER, Classifier, save
 
 GAVE_UP, DIED = 7, 9
 
 
-def annotate(images: str, output: Path, workers: int = 1) -> None:
-    own = ("model=codes", f"input={images}", f"output={output}", "shard_size=4", "log_level=error", f"workers={workers}")
-    run(settings_for(*own))
+def annotate(images: str, output: Path, *own: str) -> None:
+    run(settings_for("model=codes", f"input={images}", f"output={output}", "shard_size=4", "log_level=error", *own))
+
+
+def settings_of_tiny(images: str, folder: Path) -> Settings:
+    """For a model that costs next to nothing, without `output`."""
+    names = folder / "names.txt"
+    names.write_text("a\nb\nc\nd\ne\n")
+    if in_child(lambda: save(Classifier(), "torchscript", folder, torch.zeros(2, 3, 224, 224), {0: "batch"})):
+        raise SystemExit("the model was not made")
+    model = ("task=classify", "model=torchscript", f"weights={folder / 'own.pt'}", f"categories={names}", CLASSIFIER)
+    return settings_for(*model, "trust_code=true", "workers=1", "shard_size=4", "log_level=error", f"input={images}")
 
 
 def child(work: Callable[[], object]) -> int:
@@ -46,22 +62,22 @@ def in_child(work: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child(work), 0)[1])
 
 
-def disturbed(kind: str, at: int, images: str, output: Path) -> Callable[[], None]:
+def disturbed(kind: str, at: int, settings: Settings) -> Callable[[], object]:
     def fail(name: str) -> None:
         if kind == "exit":
             os._exit(DIED)
         raise OSError(getattr(errno, kind), os.strerror(getattr(errno, kind)))
 
     def work() -> None:
-        with failing(at, fail, output):
-            annotate(images, output)
+        with failing(at, fail, Path(settings.output)):
+            run(settings)
 
     return work
 
 
 def contents(output: Path) -> dict[str, bytes]:
     """Every file of the one run but the lock, the timings and the report, which shows them: these are no results."""
-    (folder,) = output.glob("detect-*")
+    (folder,) = (path.parent for path in output.glob("*/.lock") if not path.parent.is_symlink())
     others = (".lock", "timing.jsonl", "report.html")
     files = (path for path in folder.rglob("*") if path.is_file() and path.name not in others)
     found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
@@ -73,15 +89,16 @@ def differing(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:
 
 
 def main(kind: str, images: str, folder: str, every: str = "1") -> None:
-    golden = Path(folder) / "golden"
-    if in_child(lambda: annotate(images, golden)):
+    golden, tiny = Path(folder) / "golden", settings_of_tiny(images, Path(folder))
+    if in_child(lambda: run(replace(tiny, output=str(golden)))):
         raise SystemExit("the undisturbed run failed")
     expected = contents(golden)
     at = 1
     while True:
         output = Path(folder) / f"disturbed-{at}"
-        codes = [in_child(disturbed(kind, at, images, output)) for _ in range(2)]
-        codes.append(in_child(lambda output=output: annotate(images, output)))  # type: ignore[misc]
+        settings = replace(tiny, output=str(output))
+        codes = [in_child(disturbed(kind, at, settings)) for _ in range(2)]
+        codes.append(in_child(lambda settings=settings: run(settings)))  # type: ignore[misc]
         print(json.dumps({"at": at, "codes": codes, "differing": differing(contents(output), expected)}), flush=True)
         shutil.rmtree(output)
         if codes[0] == 0:

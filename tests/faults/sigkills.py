@@ -16,7 +16,7 @@ from tests.faults.everywhere import annotate, child, contents, differing, in_chi
 
 def killed(images: str, output: Path, moment: random.Random) -> int:
     """How many of two processes, of which one holds the folder, were killed at their work."""
-    numbers = [child(lambda: annotate(images, output, workers=2)) for _ in range(2)]
+    numbers = [child(lambda: annotate(images, output, "workers=2")) for _ in range(2)]
     time.sleep(moment.uniform(0, 1.5))
     hit = 0
     for number in numbers:
@@ -30,7 +30,7 @@ def killed(images: str, output: Path, moment: random.Random) -> int:
 def main(wanted: str, seed: str, images: str, folder: str) -> None:
     moment = random.Random(seed)
     golden = Path(folder) / "golden"
-    if in_child(lambda: annotate(images, golden, workers=2)):
+    if in_child(lambda: annotate(images, golden, "workers=2")):
         raise SystemExit("the undisturbed run failed")
     expected = contents(golden)
     hits = number = 0
@@ -41,7 +41,7 @@ def main(wanted: str, seed: str, images: str, folder: str) -> None:
             hit = killed(images, output, moment)
             hits += hit
             complete = hit == 0
-        code = in_child(lambda output=output: annotate(images, output, workers=2))  # type: ignore[misc]
+        code = in_child(lambda output=output: annotate(images, output, "workers=2"))  # type: ignore[misc]
         found = {"hits": hits - before, "code": code, "differing": differing(contents(output), expected)}
         print(json.dumps(found), flush=True)
         shutil.rmtree(output)
