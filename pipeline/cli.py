@@ -20,8 +20,8 @@ from pipeline.resources import resource
 from pipeline.supervise import end_with_the_watcher, supervise
 
 if TYPE_CHECKING:
+    from pipeline.outcomes import Ended
     from pipeline.settings import Settings
-    from pipeline.summary import Ended
 
 log = logging.getLogger(__name__)
 

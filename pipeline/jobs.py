@@ -2,11 +2,13 @@
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.resources import resource
@@ -37,8 +39,11 @@ def for_each(
     refuse: Callable[[PipelineError], object] | None = None,
 ) -> list[Job]:
     """Do it with the settings that the arguments make. With `refuse` commas make a sweep; a combination that fails is
-    told to it and does not keep the others from being done. Raises what the action raises, and ConfigError."""
-    from pipeline.overrides import prepare
+    told to it and does not keep the others from being done. Raises what the action raises, and ConfigError.
+
+    A launcher of Hydra's may do a sweep's jobs in processes of its own: `job` is sent there, and its outcome comes back as
+    a file."""
+    from pipeline.overrides import prepare, split_arguments
 
     sweep = refuse is not None
     overrides = prepare(arguments, sweep)
@@ -48,17 +53,24 @@ def for_each(
     from omegaconf.errors import OmegaConfBaseException
 
     jobs: list[Job] = []
+    this, elsewhere = _process(), _shared_folder(split_arguments(arguments))
 
     def job(cfg: "DictConfig") -> None:
         composed = HydraConfig.get()
         given = dict(_plain(word) for word in composed.overrides.task)
         try:
-            jobs.append(Job(given, action(_settings(cfg, composed.runtime.choices["task"]))))
+            done = Job(given, action(_settings(cfg, composed.runtime.choices["task"])))
         except Exception as error:
             if refuse is None or not isinstance(error, PipelineError):
                 raise _Carried(error) from error
-            jobs.append(Job(given, refused=error))
+            done = Job(given, refused=error)
             refuse(error)
+        if _process() == this:
+            jobs.append(done)
+        else:
+            from pipeline.outcomes import tell
+
+            tell(elsewhere, composed.job.num, (given, done.ended, done.refused))
 
     program, sys.argv = sys.argv, ["visionbatch", *(["--multirun"] if sweep else []), *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors then, and the messages are ours
@@ -71,7 +83,21 @@ def for_each(
         raise ConfigError(f"The settings cannot be read: {str(error).splitlines()[0].rstrip('.')}.{hint}") from None
     finally:
         sys.argv = program
+    if elsewhere.is_dir():
+        from pipeline.outcomes import collect
+
+        jobs += [Job(*outcome) for outcome in collect(elsewhere)]
     return jobs
+
+
+def _process() -> tuple[str, int]:
+    return socket.gethostname(), os.getpid()
+
+
+def _shared_folder(words: Sequence[str]) -> Path:
+    """Below the output, which all processes of a sweep see."""
+    outputs = [word.removeprefix("output=") for word in words if word.startswith("output=")]
+    return Path(outputs[-1] if outputs else "outputs").expanduser().absolute() / ".hydra" / f"outcomes-{uuid4().hex}"
 
 
 def _plain(word: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from heapq import merge
-from itertools import islice
+from itertools import chain, groupby, islice
 from operator import attrgetter
 
 import pyarrow as pa
@@ -40,6 +40,7 @@ class Part:
     first_image_id: int
     shards: int
     images: int
+    listing: int = 0  # the how-manieth gave it: the keys of one listing's parts follow one another
 
 
 class Plan:
@@ -75,8 +76,10 @@ class Plan:
                 yield part.first_shard + i, metadata.row_group(i).num_rows
 
     def entries(self) -> Iterator[Entry]:
-        """Every planned input in the order of the keys."""
-        return merge(*(self._entries_of(part) for part in self.parts), key=attrgetter("key"))
+        """Every planned input in the order of the keys. One part of each listing is open at a time."""
+        listings = groupby(self.parts, key=attrgetter("listing"))
+        each = [chain.from_iterable(map(self._entries_of, list(parts))) for _, parts in listings]
+        return merge(*each, key=attrgetter("key"))
 
     def in_order(self) -> Iterator[Entry]:
         """Every planned input in the order of image_id."""
@@ -185,6 +188,7 @@ def _record(plan: Plan, difference: Difference) -> None:
 def _stage(plan: Plan, entries: Iterator[Entry], shard_size: int, schema: pa.Schema) -> list[Part]:
     """Write `entries` as further parts below the staging folder, where nobody looks for them yet."""
     parts: list[Part] = []
+    listing = plan.parts[-1].listing + 1 if plan.parts else 0
     first = next(entries, None)
     while first is not None:
         before = [*plan.parts, *parts]
@@ -201,7 +205,7 @@ def _stage(plan: Plan, entries: Iterator[Entry], shard_size: int, schema: pa.Sch
                 images += len(shard)
                 shards += 1
                 shard = list(islice(entries, 1))
-        parts.append(Part(name, sum(part.shards for part in before), first_image_id, shards, images))
+        parts.append(Part(name, sum(part.shards for part in before), first_image_id, shards, images, listing))
         first = shard[0] if shard else None
     return parts
 

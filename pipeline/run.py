@@ -18,6 +18,7 @@ from pipeline.board import Board
 from pipeline.commit import RunFolder, point_latest
 from pipeline.errors import ConfigError
 from pipeline.identity import determinants, merge_record, record, run_name
+from pipeline.outcomes import Ended
 from pipeline.parts import build
 from pipeline.plan import Plan, freeze, load_plan, nothing_found
 from pipeline.progress import Progress
@@ -26,7 +27,7 @@ from pipeline.retry import retry_errors, with_errors
 from pipeline.settings import Settings
 from pipeline.shard import ShardRunner
 from pipeline.skipping import skipped
-from pipeline.summary import Ended, plan_text, summary
+from pipeline.summary import plan_text, summary
 from pipeline.suspects import Suspects
 from pipeline.timing import StageTimer
 from pipeline.types import GivenUp

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from pipeline.commit import RunFolder
 from pipeline.cores import available_cores
 from pipeline.errors import shorten
 from pipeline.filters import PLACEHOLDERS
+from pipeline.outcomes import Ended
 from pipeline.plan import Difference, Plan, additions
 from pipeline.settings import Settings
 from pipeline.text import aligned
@@ -65,15 +65,6 @@ def _views(settings: Settings) -> str:
     if settings.flip:
         shown.append("mirror images")
     return ", ".join(shown)
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a run ended, for a person, the number of its images that are not usable, and its folder."""
-
-    text: str
-    bad_images: int = 0
-    run: Path | None = None  # None: a dry run
 
 
 def summary(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", seconds: float) -> Ended:

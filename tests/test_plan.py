@@ -8,7 +8,7 @@ import pytest
 from pipeline import plan as plan_module
 from pipeline.commit import RunFolder
 from pipeline.errors import ConfigError, InputChanged
-from pipeline.plan import Difference, additions, freeze, load_plan
+from pipeline.plan import Difference, Plan, additions, freeze, load_plan
 from pipeline.source.folder import Folder
 from pipeline.types import Entry
 
@@ -333,3 +333,26 @@ def test_the_parts_are_named_in_plan_json(tmp_path):
     content = json.loads((folder.path / "plan" / "plan.json").read_text())
     assert [(folder.path / part["file"]).is_file() for part in content["parts"]] == [True]
     assert sum(part["images"] for part in content["parts"]) == 9
+
+
+def test_parts_of_one_listing_are_open_one_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.plan._SHARDS_PER_PART", 2)
+    names = [f"{i:02d}.jpg" for i in range(40)]
+    folder = RunFolder(tmp_path / "run")
+    freeze(folder, Listed(names[::2]), 1, None, False)
+    plan = freeze(folder, Listed(names), 1, None, False)
+    assert [part.listing for part in plan.parts] == [0] * 10 + [1] * 10
+    opened = [0]
+    real = Plan._entries_of
+
+    def counted(self, part):
+        opened[0] += 1
+        yield from real(self, part)
+        opened[0] -= 1
+
+    monkeypatch.setattr(Plan, "_entries_of", counted)
+    keys = []
+    for entry in plan.entries():
+        assert opened[0] <= 2
+        keys.append(entry.key)
+    assert keys == names

@@ -9,8 +9,8 @@ import pytest
 from pipeline.cli import main
 from pipeline.errors import ConfigError
 from pipeline.jobs import Job
+from pipeline.outcomes import Ended
 from pipeline.review.sweeps import _save_plot, sweep_text
-from pipeline.summary import Ended
 from tests.conftest import SAMPLES
 from tests.made_runs import Row, box, made_run
 
