@@ -91,9 +91,7 @@ class Archives:
                     label = labels.of(member.name)
                     held += _HELD_EACH + len(label) + len(member.name)
                     if held > _MOST_HELD:
-                        said = (
-                            f"it has more members than can be sorted, of which the first {len(found):,} are read; split it"
-                        )
+                        said = f"too many members to be sorted; the first {len(found):,} images are read, split the archive"
                         raise InputError(Status.TOO_LARGE, said)
                     found.append((label, member))
         except InputError as error:
@@ -112,7 +110,7 @@ class Archives:
         file = self.listing.open(archive)
         try:
             member, contents = self.kind.open(file, entry.at, entry.size or 0)
-            if (_text(member.name), member.size) != (name, entry.size):
+            if (_text(member.name), member.size, member.mtime_ns) != (name, entry.size, entry.mtime_ns):
                 said = f"at byte {entry.at} the archive has {_text(member.name)!r} of {member.size} bytes now"
                 raise InputError(Status.CHANGED, said)
             if leads_out(member.name):
