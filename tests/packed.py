@@ -10,7 +10,7 @@ from pipeline.archives import Archives
 from pipeline.tars import TAR
 from pipeline.types import Entry, InputError
 from pipeline.zips import ZIP
-from tests.conftest import picture
+from tests.conftest import picture, read
 
 KINDS = {"tar": TAR, "zip": ZIP}
 
@@ -78,3 +78,22 @@ def verdicts(kind: str, root: Path) -> dict[str, str]:
     """By key, without the archive's."""
     archives, entries = listed(kind, root)
     return {entry.key.partition("/")[2]: verdict(archives, entry) for entry in entries}
+
+
+def same_rows(packed: Path, folder: Path, archive: str) -> None:
+    """That a run over one archive has the rows of a run over what is in it."""
+    for kind in ("images", "predictions"):
+        one, other = read(packed, kind), read(folder, kind)
+        assert [key.removeprefix(f"{archive}/") for key in one["key"].to_pylist()] == other["key"].to_pylist()
+        mine = one.drop_columns(["key", "archive", "member"]).replace_schema_metadata()
+        assert len(mine) > 0 and mine.equals(other.drop_columns(["key"]).replace_schema_metadata())
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """All that is below a folder: mode, time of change, contents."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if "outputs" not in path.parts:
+            about = path.lstat()
+            found[str(path)] = (about.st_mode, about.st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+    return found
