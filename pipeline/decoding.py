@@ -58,6 +58,13 @@ class Header:
 
 def read_header(file: BinaryIO, max_pixels: int) -> Header:
     """Read the size without decoding. Raises InputError: EMPTY, UNSUPPORTED, TRUNCATED, CORRUPT, TOO_LARGE."""
+    check_bytes(file, max_pixels)
+    with open_image(file, max_pixels) as image:
+        return _header(image)
+
+
+def check_bytes(file: BinaryIO, max_pixels: int) -> None:
+    """Raise InputError, EMPTY or TOO_LARGE, by the number of bytes alone; leaves the file at its beginning."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     if size == 0:
@@ -65,8 +72,6 @@ def read_header(file: BinaryIO, max_pixels: int) -> Header:
     most = max(_LEAST_CAP, 8 * max_pixels)  # eight bytes a pixel: 16-bit RGBA, uncompressed
     if size > most:
         raise InputError(Status.TOO_LARGE, f"{size} bytes; no image of max_pixels={max_pixels} needs more than {most}")
-    with open_image(file, max_pixels) as image:
-        return _header(image)
 
 
 def decode(data: bytes, max_pixels: int) -> Tensor:

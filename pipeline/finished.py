@@ -73,6 +73,11 @@ class FinishedRun:
             return pq.read_schema(part)
 
     @property
+    def archived(self) -> bool:
+        """Whether its images are members of archives, and no files of their own."""
+        return self.record["fingerprint_of"]["source"].partition(":")[0] in ("tar", "zip")
+
+    @property
     def input(self) -> Path:
         """The folder below which the keys of its images lead. May be gone since."""
         given = Path(path_of(self.record["fingerprint_of"]["source"].partition(":")[2]))

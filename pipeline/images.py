@@ -7,7 +7,7 @@ from typing import BinaryIO
 import pyarrow as pa
 from torch import Tensor
 
-from pipeline.decoding import DECODER, decode, read_header
+from pipeline.decoding import DECODER, check_bytes, decode, read_header
 from pipeline.types import Entry, InputError, Stage, Status
 
 
@@ -35,13 +35,13 @@ class ImageFiles(ABC):
         if self.decode_many is None:
             yield from (self._read_one(entry, max_pixels, stage) for entry in entries)
             return
-        files = [self._bytes_of(entry, stage) for entry in entries]
+        files = [self._bytes_of(entry, max_pixels, stage) for entry in entries]
         with stage("decode"):
             decoded = iter(self.decode_many([data for data in files if isinstance(data, bytes)], max_pixels))
         yield from (next(decoded) if isinstance(data, bytes) else data for data in files)
 
     def _read_one(self, entry: Entry, max_pixels: int, stage: Stage) -> Tensor | InputError | OSError:
-        data = self._bytes_of(entry, stage)
+        data = self._bytes_of(entry, max_pixels, stage)
         if not isinstance(data, bytes):
             return data
         try:
@@ -50,9 +50,10 @@ class ImageFiles(ABC):
         except InputError as error:
             return error
 
-    def _bytes_of(self, entry: Entry, stage: Stage) -> bytes | InputError | OSError:
+    def _bytes_of(self, entry: Entry, max_pixels: int, stage: Stage) -> bytes | InputError | OSError:
         try:
             with stage("read"), self.open(entry) as file:
+                check_bytes(file, max_pixels)  # again: the header may not have been read, or of another file
                 data = file.read()
         except (InputError, OSError) as error:
             return error

@@ -43,15 +43,17 @@ def overlay_name(key: str) -> str:
     return str(path.with_name(fitted(path.name, _OVERLAY_SUFFIX)))
 
 
-def fitted(name: str, ending: str = "") -> str:
-    """`name` + `ending`; where file systems take no name as long, the beginning of `name`, a hash of all of it, `ending`."""
-    if not fits(name + ending):
+def fitted(name: str, ending: str = "", longest: int = _LONGEST) -> str:
+    """`name` + `ending`; where that is longer, as a file's name in bytes, the beginning of `name`, a hash of all of it,
+    `ending`."""
+    if not fits(name + ending, longest):
         ending = f"-{blake2b(name.encode(), digest_size=8).hexdigest()}{ending}"
-        while not fits(name + ending):
+        name = name[: 4 * longest]  # a byte is at most four letters
+        while not fits(name + ending, longest):
             name = name[:-1]
     return name + ending
 
 
-def fits(name: str) -> bool:
+def fits(name: str, longest: int = _LONGEST) -> bool:
     """Whether file systems take a name as long, as a file's or folder's own."""
-    return len(path_of(name).encode("utf-8", "surrogateescape")) <= _LONGEST
+    return len(path_of(name).encode("utf-8", "surrogateescape")) <= longest

@@ -1,8 +1,8 @@
 """The inputs of a finished run, read again: for pictures and measurements of what a run has found."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Inputs:
-    """Reads image files, and frames of videos by their number; a run over clips has no images.
+    """Reads image files, members of archives, and frames of videos by their number; a run over clips has no images.
 
     with closing(Inputs(run)) as inputs:
         pixels = inputs.read(entry, size_hw)
@@ -27,11 +27,12 @@ class Inputs:
         """Raises ConfigError where the run's input is not there any more, or has no images."""
         determined_by = run.record["fingerprint_of"]
         kind = determined_by["source"].partition(":")[0]
-        if kind not in ("folder", "video"):
+        if kind not in ("folder", "tar", "video", "zip"):
             raise ConfigError(f"{run.path} was run over source={kind}, which has no images that could be read again.")
         self.in_order = kind == "video"  # best read one after the other, in the run's order, and by one thread
         try:
             self.listing = Listing(str(run.input), (), "images")
+            self.open = _opener(kind, str(run.input), self.listing)
         except ConfigError:
             raise ConfigError(f"{run.input}, the input of {run.path}, is not there any more.") from None
         self.max_pixels: int = determined_by["max_pixels"]
@@ -51,7 +52,7 @@ class Inputs:
     def _image(self, entry: Entry) -> np.ndarray:
         from pipeline.decoding import decode
 
-        with self.listing.open(entry.key) as file:
+        with self.open(entry) as file:
             data = file.read(-1 if entry.size is None else entry.size + 1)
         if entry.size not in (None, len(data)):
             raise InputError(Status.CHANGED, f"the plan lists {entry.size} bytes, the file has others")
@@ -80,6 +81,17 @@ class Inputs:
         if self._video:
             self._video[2].close()
             self._video = None
+
+
+def _opener(kind: str, root: str, listing: Listing) -> Callable[[Entry], BinaryIO]:
+    """What opens an image of that kind of source. Raises ConfigError."""
+    if kind in ("tar", "zip"):
+        from pipeline.archives import Archives
+        from pipeline.tars import TAR
+        from pipeline.zips import ZIP
+
+        return Archives(root, TAR if kind == "tar" else ZIP).open
+    return lambda entry: listing.open(entry.key)
 
 
 def entries_of(run: FinishedRun, image_ids: Iterable[int]) -> Iterator[tuple[int, Entry, tuple[int, int]]]:

@@ -10,10 +10,13 @@ from PIL import ExifTags, Image
 
 from pipeline.errors import ConfigError
 from pipeline.finished import FinishedRun
+from pipeline.options import read_options
 from pipeline.reread import Inputs, entries_of
+from pipeline.review import crops, export, report
 from pipeline.types import InputError
-from tests.conftest import picture
+from tests.conftest import SAMPLES, picture
 from tests.made_runs import Row, made_run
+from tests.packed import pack_folder
 from tests.videos import make_video, number_of, steady
 
 
@@ -95,3 +98,35 @@ def test_an_image_of_another_size_than_its_rows_is_not_read(tmp_path: Path) -> N
     ((_, entry, size_hw),) = entries_of(run, [0])
     with closing(Inputs(run)) as inputs, pytest.raises(InputError, match="as 30x40 pixels, the file has 40x30 now"):
         inputs.read(entry, size_hw)
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_members_of_archives_are_read_by_every_verb(kind: str, tmp_path: Path, annotate: Callable[..., Path]) -> None:
+    archive = pack_folder(kind, SAMPLES / "desk", tmp_path / f"desk.{kind}")
+    made = annotate("model=codes", f"source={kind}", f"input={archive}", "overlays=false")
+    run = FinishedRun.open(made)
+    with closing(Inputs(run)) as inputs:
+        for _, entry, size_hw in entries_of(run, range(3)):
+            assert inputs.read(entry, size_hw).shape == (*size_hw, 3)
+            plain = SAMPLES / "desk" / entry.carried[1]
+            with inputs.open(entry) as file:
+                assert file.read() == plain.read_bytes()
+    assert "crops in" in crops.review(read_options("crops", [f"run={made}"], crops.Options))
+    assert list((made / "crops").glob(f"*/desk.{kind}/*.jpg-000.jpg"))
+    report.review(read_options("report", [f"run={made}"], report.Options))
+    page = (made / "report.html").read_text()
+    assert 'id="thumbnails-0"' in page and f'"file":["desk.{kind}"' in page
+    said = export.review(read_options("export", [f"run={made}", "to=coco"], export.Options))
+    assert "images=copy puts them beside it" in said
+    export.review(read_options("export", [f"run={made}", "to=coco", "images=copy"], export.Options))
+    for plain in (SAMPLES / "desk").glob("*.jpg"):
+        copy = made / "exports" / "coco" / "images" / f"desk.{kind}" / plain.name
+        assert copy.read_bytes() == plain.read_bytes()
+    with pytest.raises(ConfigError, match="Say images=copy"):
+        export.review(read_options("export", [f"run={made}", "to=coco", "images=link"], export.Options))
+    pack_folder(kind, SAMPLES / "yard", archive)
+    with pytest.raises(ConfigError, match="cannot be read any more"):
+        export.review(read_options("export", [f"run={made}", "to=coco", "images=copy"], export.Options))
+    archive.unlink()
+    with pytest.raises(ConfigError, match="not there any more"):
+        Inputs(run)

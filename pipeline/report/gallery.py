@@ -102,4 +102,6 @@ def columns(images: pa.Table, predictions: pa.Table, overlays: Sequence[str | No
     if "video" in images.schema.names:  # no file of its own
         told["file"] = images["video"].to_pylist()
         told["seconds"] = images["time_s" if "time_s" in images.schema.names else "start_s"].to_pylist()
+    elif {"archive", "member"} <= set(images.schema.names):
+        told["file"] = images["archive"].to_pylist()
     return told

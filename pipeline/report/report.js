@@ -342,7 +342,7 @@
     $("view-facts").textContent = `${found}, ${size}; image ${(place + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")}`;
     $("view-error").textContent = visible(data.error[i] ?? "");
     const overlay = overlayOf(i);
-    $("view-links").replaceChildren(...(overlay ? [link("Overlay", overlay)] : []), link("Original", originalOf(i)));
+    $("view-links").replaceChildren(...(overlay ? [link("Overlay", overlay)] : []), link(data.file && !data.seconds ? "Archive" : "Original", originalOf(i)));
     showPicture(i);
     showRows(i);
     $("previous").disabled = place === 0;

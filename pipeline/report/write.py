@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -11,13 +12,14 @@ from urllib.parse import quote_from_bytes
 import pyarrow as pa
 
 from pipeline.commit import RunFolder
-from pipeline.errors import stops_a_run
+from pipeline.errors import ConfigError, stops_a_run
 from pipeline.finished import FinishedRun
 from pipeline.keys import inside
 from pipeline.report.figures import Figures, stages
 from pipeline.report.gallery import IMAGES, PREDICTIONS, Gallery, columns
 from pipeline.report.page import write_page
-from pipeline.report.thumbnails import BLOCK, blocks, of_input, of_overlay, overlay_of
+from pipeline.report.thumbnails import BLOCK, blocks, of_input, of_overlay, of_pixels, overlay_of
+from pipeline.reread import Inputs, entries_of
 from pipeline.timing import read_timings
 from pipeline.types import Status
 
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 NAME = "report.html"
 TEXT: Any = {"encoding": "utf-8", "errors": "backslashreplace"}  # a path may hold bytes that are no text
 _MOST_IMAGES = 5000  # in the gallery; what a browser shows without waiting
-_CARRIED = ("video", "time_s", "start_s")  # which frame or clip of which file
+_CARRIED = ("video", "time_s", "start_s", "archive", "member")  # which part of which file
 _AT_THE_END = 500  # thumbnails that a run makes at its end: 6 ms of a slow core each
 
 
@@ -78,17 +80,32 @@ def _makers(
 ) -> list[Callable[[], bytes] | None]:
     """What makes each image's thumbnail, for the first `most` that have something to make it of."""
     max_pixels = run.record["config"].get("max_pixels", 100_000_000)
+    ids, keys, statuses = (images[name].to_pylist() for name in ("image_id", "key", "status"))
+    unseen = (i for i, status, overlay in zip(ids, statuses, overlays, strict=True) if status == Status.OK and not overlay)
+    packed = _of_members(run, list(islice(unseen, most))) if from_inputs else {}
 
-    def maker(key: str, status: str, overlay: str | None) -> Callable[[], bytes] | None:
+    def maker(image_id: int, key: str, status: str, overlay: str | None) -> Callable[[], bytes] | None:
         if overlay is not None:
             return of_overlay(run.path / "overlays" / str(inside(Path(), overlay)))
+        if image_id in packed:
+            return packed[image_id]
         file = inside(run.input, key) if from_inputs and status == Status.OK else None
         return of_input(file, max_pixels) if file is not None and file.is_file() else None
 
-    keys, statuses = images["key"].to_pylist(), images["status"].cast(pa.string()).to_pylist()
-    every = [maker(*one) for one in zip(keys, statuses, overlays, strict=True)]
+    every = [maker(*one) for one in zip(ids, keys, statuses, overlays, strict=True)]
     first = set(islice((i for i, one in enumerate(every) if one is not None), most))
     return [one if i in first else None for i, one in enumerate(every)]
+
+
+def _of_members(run: FinishedRun, image_ids: Sequence[int]) -> dict[int, Callable[[], bytes]]:
+    """What makes thumbnails of members of archives, by image_id; nothing where the inputs are files, or gone."""
+    if not run.archived:
+        return {}
+    try:
+        inputs = Inputs(run)
+    except ConfigError:
+        return {}
+    return {i: of_pixels(partial(inputs.read, entry, size_hw)) for i, entry, size_hw in entries_of(run, image_ids)}
 
 
 def _summary(run: FinishedRun) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from pipeline.finished import FinishedRun, contents, duplicates, failed, usable
 from pipeline.keys import inside
 from pipeline.options import option, path, path_or_none
 from pipeline.parts import build
+from pipeline.reread import Inputs
 from pipeline.resources import resource
-from pipeline.types import ExportContext, Exporter
+from pipeline.types import ExportContext, Exporter, InputError
 
 
 def formats() -> list[str]:
@@ -56,6 +57,8 @@ def review(options: Options) -> str:
     said += [f"Not in it, because {options.to} has no place for them: {', '.join(lost)}."] if lost else []
     said += [f"Not in it: {n_failed:,} images that failed; images/ in {run.path} says why."] if n_failed else []
     said += [f"Not in it: {n_duplicates:,} duplicates, which were not looked at."] if n_duplicates else []
+    if run.archived and options.images == "none":
+        said.append("The images are in archives, where other programs do not find them; images=copy puts them beside it.")
     return "\n".join(said)
 
 
@@ -68,6 +71,7 @@ def exporter_of(name: str) -> Exporter:
 
 def _context(run: FinishedRun, exporter: Exporter, images: str, stage: Path) -> ExportContext:
     put: Callable[[Path, Path], object] = os.symlink if images == "link" else shutil.copyfile
+    unpack = _unpacking(run, images) if run.archived and images != "none" else None
 
     def place(key: str, name: str) -> Path:
         source, placed = inside(run.input, key), inside(Path(exporter.image_folder), name)
@@ -76,14 +80,33 @@ def _context(run: FinishedRun, exporter: Exporter, images: str, stage: Path) -> 
         if images == "none":
             return source
         target = stage / placed
-        if not source.is_file():
+        if unpack is None and not source.is_file():
             raise ConfigError(
                 f"images={images}: {source} is not there any more, or no file of its own (a frame of a video)."
             )
         if os.path.lexists(target):
             raise ConfigError(f"images={images}: two images would be {placed}, one of them {key!r}. Say images=none.")
         target.parent.mkdir(parents=True, exist_ok=True)
-        put(source, target)
+        if unpack:
+            unpack(key, target)
+        else:
+            put(source, target)
         return placed
 
     return ExportContext(stage, run.schema, run.input, place, run.path.name)
+
+
+def _unpacking(run: FinishedRun, images: str) -> Callable[[str, Path], None]:
+    """(key, target): writes a member of an archive out as it is. Exporters ask in the order of the plan."""
+    if images == "link":
+        raise ConfigError("images=link: the images are in archives, so there is nothing to link to. Say images=copy.")
+    inputs, planned = Inputs(run), run.plan.in_order()
+
+    def unpack(key: str, target: Path) -> None:
+        try:
+            with inputs.open(next(entry for entry in planned if entry.key == key)) as packed, target.open("wb") as file:
+                shutil.copyfileobj(packed, file)
+        except InputError as error:
+            raise ConfigError(f"images={images}: {key!r} cannot be read any more: {error}.") from None
+
+    return unpack

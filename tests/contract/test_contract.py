@@ -76,6 +76,8 @@ def test_a_task_makes_rows_of_its_schema(name: str) -> None:
 def test_a_source_lists_sorted_keys_and_reads_what_it_lists(name: str, tmp_path: Path) -> None:
     shutil.copytree(SAMPLES, tmp_path / "in")
     make_video(tmp_path / "in" / "desk" / "clip.mp4", steady(80))
+    for kind in ("tar", "zip"):
+        shutil.make_archive(str(tmp_path / "in" / "desk" / "packed"), kind, SAMPLES)
     with closing(build(settings_for(f"source={name}", "model=codes", f"input={tmp_path / 'in'}").parts["source"])) as source:
         entries = list(source.entries())
         keys = [entry.key for entry in entries]
