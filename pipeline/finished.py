@@ -73,6 +73,16 @@ class FinishedRun:
             return pq.read_schema(part)
 
     @property
+    def source(self) -> str:
+        """What kind its input is: folder, video, clips, manifest, hf_parquet."""
+        return str(self.record["fingerprint_of"]["source"]).partition(":")[0]
+
+    @property
+    def files_below_input(self) -> bool:
+        """Whether a key is the name of a file below the input's folder, or begins with one."""
+        return self.source in ("folder", "video", "clips")
+
+    @property
     def input(self) -> Path:
         """The folder below which the keys of its images lead. May be gone since."""
         given = Path(path_of(self.record["fingerprint_of"]["source"].partition(":")[2]))

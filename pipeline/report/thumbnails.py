@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from pipeline.keys import OVERLAY_FORMATS, inside, overlay_name
@@ -42,6 +43,11 @@ def of_overlay(path: Path) -> Callable[[], bytes]:
 
 def of_input(path: Path, max_pixels: int) -> Callable[[], bytes]:
     return partial(_of_input, path, max_pixels)
+
+
+def of_pixels(read: Callable[[], np.ndarray]) -> Callable[[], bytes]:
+    """`read` gives (H, W, 3) uint8 RGB, upright."""
+    return lambda: _small(Image.fromarray(read()))
 
 
 def _attempted(make: Callable[[], bytes] | None) -> str:

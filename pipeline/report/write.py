@@ -2,22 +2,25 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import quote_from_bytes
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.commit import RunFolder
-from pipeline.errors import stops_a_run
+from pipeline.errors import ConfigError, stops_a_run
 from pipeline.finished import FinishedRun
 from pipeline.keys import inside
 from pipeline.report.figures import Figures, stages
 from pipeline.report.gallery import IMAGES, PREDICTIONS, Gallery, columns
 from pipeline.report.page import write_page
-from pipeline.report.thumbnails import BLOCK, blocks, of_input, of_overlay, overlay_of
+from pipeline.report.thumbnails import BLOCK, blocks, of_input, of_overlay, of_pixels, overlay_of
+from pipeline.reread import Inputs, entries_of
 from pipeline.timing import read_timings
 from pipeline.types import Status
 
@@ -57,7 +60,7 @@ def write_report(run: FinishedRun, file: TextIO, place: Path, thumbnails: int, f
         "n_shown": len(images),
         "n_usable_shown": images["status"].cast(pa.string()).to_pylist().count(Status.OK.value),
         "n_thumbnails": sum(maker is not None for maker in makers),
-        "data": {**columns(images, predictions, overlays), **_addresses(run, place)},
+        "data": {**columns(images, predictions, overlays), **_addresses(run, place), **_originals(run, images)},
         "blocks": blocks(makers),
     }
     write_page(file, _summary(run) | {"figures": figures} | shown)
@@ -79,16 +82,44 @@ def _makers(
     """What makes each image's thumbnail, for the first `most` that have something to make it of."""
     max_pixels = run.record["config"].get("max_pixels", 100_000_000)
 
-    def maker(key: str, status: str, overlay: str | None) -> Callable[[], bytes] | None:
+    def maker(image_id: int, key: str, status: str, overlay: str | None) -> Callable[[], bytes] | None:
         if overlay is not None:
             return of_overlay(run.path / "overlays" / str(inside(Path(), overlay)))
+        if not run.files_below_input:
+            return of_pixels(read[image_id]) if image_id in read else None
         file = inside(run.input, key) if from_inputs and status == Status.OK else None
         return of_input(file, max_pixels) if file is not None and file.is_file() else None
 
-    keys, statuses = images["key"].to_pylist(), images["status"].cast(pa.string()).to_pylist()
-    every = [maker(*one) for one in zip(keys, statuses, overlays, strict=True)]
+    ids, keys = images["image_id"].to_pylist(), images["key"].to_pylist()
+    statuses = images["status"].cast(pa.string()).to_pylist()
+    plain = [
+        i for i, status, overlay in zip(ids, statuses, overlays, strict=True) if status == Status.OK and overlay is None
+    ]
+    read = _readers(run, plain) if from_inputs and not run.files_below_input else {}
+    every = [maker(*one) for one in zip(ids, keys, statuses, overlays, strict=True)]
     first = set(islice((i for i, one in enumerate(every) if one is not None), most))
     return [one if i in first else None for i, one in enumerate(every)]
+
+
+def _readers(run: FinishedRun, image_ids: Sequence[int]) -> dict[int, Callable[[], np.ndarray]]:
+    """What reads each of these images again; nothing where the input is gone."""
+    try:
+        inputs = Inputs(run)
+    except ConfigError as error:
+        log.warning("%s", error)
+        return {}
+    return {i: partial(inputs.read, entry, size_hw) for i, entry, size_hw in entries_of(run, image_ids)}
+
+
+def _originals(run: FinishedRun, images: pa.Table) -> dict[str, list[str | None]]:
+    """An address for each image, None where it has none, unless the keys tell."""
+    if run.files_below_input:
+        return {}
+    try:
+        link = Inputs(run).link
+    except ConfigError:
+        return {"original": [None] * len(images)}
+    return {"original": [link(key) for key in images["key"].to_pylist()]}
 
 
 def _summary(run: FinishedRun) -> dict[str, Any]:
