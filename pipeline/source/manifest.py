@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -80,20 +80,22 @@ class Manifest(ImageFiles):
         now = self._only_file()
         if self._sorted is None or self._sorted[0] != now:
             self.close()
-            self._sorted = now, self._read(now)
+            self._sorted = now, self._read()
         return iter(self._sorted[1])
 
-    def _read(self, manifest: Entry) -> SortedRows:
-        rows = SortedRows(pa.schema([*_OWN, *self.columns]))
-        number = 0
-        with self._opened() as (schema, batches):
-            for name in (self.column, *(field.name for field in self.columns)):
+    def _read(self) -> SortedRows:
+        number, names = 0, [field.name for field in self.columns]
+        with self._opened() as (schema, batches), ExitStack() as undo:
+            rows = SortedRows(pa.schema([*_OWN, *self.columns]))
+            undo.callback(rows.close)
+            for name in (self.column, *names):
                 named_column(schema, name, self.where)  # it may have changed since the source was made
-            names = [self.column, self.size, self.mtime, *(field.name for field in self.columns)]
-            for table in batches(list(dict.fromkeys(name for name in names if name))):
+            wanted = filter(None, (self.column, self.size, self.mtime, *names))
+            for table in batches(list(dict.fromkeys(wanted))):
                 rows.add(self._prepared(table, number))
                 number += len(table)
-        rows.finish()
+            rows.finish()
+            undo.pop_all()
         return rows
 
     def _prepared(self, table: pa.Table, first: int) -> pa.Table:
