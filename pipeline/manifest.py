@@ -33,7 +33,7 @@ class Paths:
 
     def entry(self, key: str, size: int | None, mtime_ns: int | None, carried: tuple[Any, ...]) -> Entry:
         """`size` and `mtime_ns` as the manifest has them. Without a size a file is looked at; an address is not."""
-        place = self.place_of(key)
+        place = self.place_of(key) if size is None else ""
         if size is not None or is_address(place) or "\0" in place:
             return Entry(key, size, mtime_ns or 0, carried)
         found = entry_of(place, key)

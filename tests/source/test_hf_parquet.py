@@ -116,9 +116,8 @@ def test_images_may_be_kept_in_several_ways(kind: pa.DataType, wrap: Callable[[b
 
 
 def test_planning_reads_no_image(tmp_path: Path) -> None:
-    file = table_of(
-        tmp_path / "a.parquet", [{"bytes": os.urandom(1 << 20), "path": "a.png"} for _ in range(8)], label=[7] * 8
-    )
+    images = [{"bytes": os.urandom(1 << 20), "path": "a.png"} for _ in range(8)]
+    file = table_of(tmp_path / "a.parquet", images, label=[7] * 8)
     seen: list[int] = []
 
     class Counting(io.BytesIO):
@@ -219,7 +218,7 @@ def test_a_row_group_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch
     table_of(tmp_path / "a.parquet", [{"bytes": os.urandom(2000), "path": None}])
     source = source_of(tmp_path)
     (entry,) = source.entries()
-    with pytest.raises(InputError, match="a row group of .* bytes; up to 1,000") as caught:
+    with pytest.raises(InputError, match=r"a row group of .* bytes; up to 1,000") as caught:
         source.open(entry)
     assert entry.key == "a.parquet/" and caught.value.status is Status.TOO_LARGE
 

@@ -125,7 +125,7 @@ def test_an_input_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
     with closing(Manifest(str(tmp_path), "path", None, None)) as source:
         assert keys(source) == []
     (tmp_path / "b.txt").touch()
-    with pytest.raises(ConfigError, match="expected one manifest, .*; found several"):
+    with pytest.raises(ConfigError, match=r"expected one manifest, .*; found several"):
         Manifest(str(tmp_path), "path", None, None)
 
 
