@@ -84,9 +84,11 @@ class FinishedRun:
 
     @property
     def input(self) -> Path:
-        """The folder below which the keys of its images lead. May be gone since."""
-        given = Path(path_of(self.record["fingerprint_of"]["source"].partition(":")[2]))
-        return given.parent if given.is_file() else given
+        """The folder below which the keys of its images lead, or the paths that a manifest's keys are. May be gone since."""
+        determined_by = self.record["fingerprint_of"]
+        given = Path(path_of(determined_by["source"].partition(":")[2]))
+        root = determined_by.get("source_settings", {}).get("root") or ""
+        return (given.parent if given.is_file() else given) / Path(root).expanduser()
 
     def shards(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """(images, predictions) of each shard, in input order; predictions of an image follow one another."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.errors import ConfigError
-from pipeline.keys import listed_path_of
+from pipeline.keys import listed_path_of, path_of
 from pipeline.listing import entry_of, open_file
 from pipeline.types import Entry, InputError, Status
 
@@ -14,17 +14,10 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class Paths:
-    """Files by the keys of a manifest. Relative paths begin at `root`, which is itself relative to the manifest's folder;
-    None: at that folder."""
+    """Files by the keys of a manifest. Relative paths begin at `root`."""
 
-    def __init__(self, folder: Path, root: str | None) -> None:
-        """Raises ConfigError where that is no folder."""
-        self.root = folder / Path(root or "").expanduser()
-        if not self.root.is_dir():
-            raise ConfigError(
-                f"source.root={root}: {self.root} is no folder. Expected the one that the manifest's relative paths begin "
-                "at: an absolute path, or one that is relative to the manifest's own folder."
-            )
+    def __init__(self, root: Path) -> None:
+        self.root = root
 
     def place_of(self, key: str) -> str:
         """A path of this machine's, or an address."""
@@ -63,3 +56,19 @@ class Paths:
 
 def is_address(path: str) -> bool:
     return _ADDRESS.match(path) is not None
+
+
+def is_below(key: str) -> bool:
+    """Whether the key is its path: that of a file below the root."""
+    return listed_path_of(key) == path_of(key)
+
+
+def root_of(folder: Path, root: str | None) -> Path:
+    """`root` is relative to `folder`, the manifest's own. Raises ConfigError where it is no folder."""
+    found = folder / Path(root or "").expanduser()
+    if not found.is_dir():
+        raise ConfigError(
+            f"source.root={root}: {found} is no folder. Expected the one that the manifest's relative paths begin at: an "
+            "absolute path, or one that is relative to the manifest's own folder."
+        )
+    return found

@@ -51,10 +51,6 @@ class Inputs:
             raise InputError(Status.CHANGED, f"the run has it as {width}x{height} pixels, the file has {now} now")
         return pixels
 
-    def file(self, key: str) -> Path | None:
-        """The file on this machine that a manifest's key names; None where an input is no file of its own."""
-        return self.paths.file(key) if self.paths else None
-
     def link(self, key: str) -> str | None:
         """An address for browsers; None where an input is no file of its own."""
         return self.paths.link(key) if self.paths else None
@@ -62,7 +58,7 @@ class Inputs:
     def _opener(self, source: str, settings: Mapping[str, Any]) -> Callable[[Entry], BinaryIO]:
         """What opens an input, as its source does. Raises InputError, and this itself ConfigError."""
         if source == "manifest":
-            self.paths = paths = Paths(self.listing.root, settings["root"])
+            self.paths = paths = Paths(self.listing.root)
             return lambda entry: paths.open(entry.key)
         if source == "hf_parquet":
             return ImageTables(self.listing.open, settings["column"]).open

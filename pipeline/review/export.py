@@ -15,6 +15,7 @@ from pipeline.commit import published_folder
 from pipeline.errors import ConfigError, nearest
 from pipeline.finished import FinishedRun, contents, duplicates, failed, usable
 from pipeline.keys import inside
+from pipeline.manifest import Paths, is_below
 from pipeline.options import option, path, path_or_none
 from pipeline.parts import build
 from pipeline.reread import Inputs
@@ -61,8 +62,8 @@ def review(options: Options) -> str:
     said += [f"Not in it, because {options.to} has no place for them: {', '.join(lost)}."] if lost else []
     said += [f"Not in it: {n_failed:,} images that failed; images/ in {run.path} says why."] if n_failed else []
     said += [f"Not in it: {n_duplicates:,} duplicates, which were not looked at."] if n_duplicates else []
-    if options.images == "none" and not run.files_below_input:
-        said.append(f"Its images are not files below {run.input}; images=copy puts them beside it.")
+    if place.elsewhere:
+        said.append(f"{place.elsewhere:,} images are no files below {run.input}; images=copy puts them beside it.")
     return "\n".join(said)
 
 
@@ -79,7 +80,9 @@ class _Placing:
     def __init__(self, run: FinishedRun, image_folder: str, images: str, stage: Path) -> None:
         self.run, self.image_folder, self.images, self.stage = run, image_folder, images, stage
         self.inputs = None if run.files_below_input or images == "none" else Inputs(run)
+        self.paths = Paths(run.input) if run.source == "manifest" else None
         self.entries: dict[str, Entry] = {}
+        self.elsewhere = 0  # images that are no files below the input, and were not put anywhere
 
     def shard(self, shard_id: int) -> None:
         """What follows are images of this shard."""
@@ -96,7 +99,8 @@ class _Placing:
             said = f"the image {key!r} leads out of its folder. This run was not made by a run."
             raise ConfigError(f"run={self.run.path}: {said}")
         if self.images == "none":
-            return source
+            self.elsewhere += not (is_below(key) if self.paths else self.run.files_below_input)
+            return (self.paths and self.paths.file(key)) or source
         target = self.stage / placed
         if os.path.lexists(target):
             said = f"two images would be {placed}, one of them {key!r}. Say images=none."
@@ -117,10 +121,10 @@ class _Placing:
 
     def _put_input(self, inputs: Inputs, key: str, target: Path) -> None:
         if self.images == "link":
-            place = inputs.file(key)
-            if place is None:
+            file = self.paths.file(key) if self.paths else None
+            if file is None:
                 raise ConfigError(f"images=link: {key} is no file of its own to link to. Say images=copy.")
-            return self._put_file(place, target)
+            return self._put_file(file, target)
         try:
             with inputs.open(self.entries[key]) as source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy)

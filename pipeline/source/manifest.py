@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.images import ImageFiles
 from pipeline.keys import keys_of_listed, listed_path_of
 from pipeline.listing import Listing
-from pipeline.manifest import Paths
+from pipeline.manifest import Paths, root_of
 from pipeline.manifest_file import SUFFIXES, Batches, opened, row_name
 from pipeline.sorting import SortedRows
 from pipeline.types import Entry, InputError
@@ -26,7 +26,7 @@ _OWN = pa.schema([("key", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.in
 
 class Manifest(ImageFiles):
     """Lists what the manifest names in its `column`, sorted by key. A key is the path as the manifest has it, made a name
-    that leads out of no folder (see `keys.py`). `root`: see `manifest.Paths`. `carry`: columns that go into every row;
+    that leads out of no folder (see `keys.py`). `root`: see `manifest.root_of`. `carry`: columns that go into every row;
     null: all others. With the columns `size` (bytes) and `mtime` (a whole number or a time) no file is looked at.
 
     A path that comes twice is one input, where its rows are equal."""
@@ -37,7 +37,7 @@ class Manifest(ImageFiles):
         self.file = self._only_file()
         self.suffix = PurePosixPath(self.file.key).suffix.casefold()
         self.identity = f"manifest:{self.listing.identity}"
-        self.paths = Paths(self.listing.root, root)
+        self.paths = Paths(root_of(self.listing.root, root))
         self._sorted: tuple[Entry, SortedRows] | None = None  # the manifest that was sorted
         self._told = False  # how many came twice
         with self._opened() as (schema, _):
