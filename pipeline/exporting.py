@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
@@ -123,11 +124,16 @@ def _short(values: pa.Array) -> pa.Array:
 
 
 def strict_json(value: Any) -> str:
-    """On one line, without NaN and infinity, which JSON does not have: they become null."""
+    """On one line, without NaN and infinity, which JSON does not have: they become null. Dates and times, which a source
+    may carry, are written as ISO 8601 has them."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_iso)
     except ValueError:
-        return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+        return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, default=_iso)
+
+
+def _iso(value: date) -> str:
+    return value.isoformat()
 
 
 def _finite(value: Any) -> Any:

@@ -73,15 +73,27 @@ class FinishedRun:
             return pq.read_schema(part)
 
     @property
+    def source(self) -> str:
+        """What kind its input is: folder, video, clips, tar, zip, manifest, hf_parquet."""
+        return str(self.record["fingerprint_of"]["source"]).partition(":")[0]
+
+    @property
     def archived(self) -> bool:
-        """Whether its images are members of archives, and no files of their own."""
-        return self.record["fingerprint_of"]["source"].partition(":")[0] in ("tar", "zip")
+        """Whether its images are members of archives."""
+        return self.source in ("tar", "zip")
+
+    @property
+    def files_below_input(self) -> bool:
+        """Whether a key is the name of a file below the input's folder, or begins with one."""
+        return self.source in ("folder", "video", "clips")
 
     @property
     def input(self) -> Path:
-        """The folder below which the keys of its images lead. May be gone since."""
-        given = Path(path_of(self.record["fingerprint_of"]["source"].partition(":")[2]))
-        return given.parent if given.is_file() else given
+        """The folder below which the keys of its images lead, or the paths that a manifest's keys are. May be gone since."""
+        determined_by = self.record["fingerprint_of"]
+        given = Path(path_of(determined_by["source"].partition(":")[2]))
+        root = determined_by.get("source_settings", {}).get("root") or ""
+        return (given.parent if given.is_file() else given) / Path(root).expanduser()
 
     def shards(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """(images, predictions) of each shard, in input order; predictions of an image follow one another."""

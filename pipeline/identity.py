@@ -48,8 +48,8 @@ def determinants(settings: Settings, spec: ModelSpec, source: Source, engine: En
 
 
 def _source(settings: Settings) -> dict[str, Any]:
-    """What decides which parts of its files a source lists, such as a frame rate; where they are is in its identity."""
-    own = {name: value for name, value in settings.parts["source"].items() if name not in ("_target_", "root")}
+    """What decides which parts of its files a source lists, such as a frame rate; the input is in its identity."""
+    own = {name: value for name, value in settings.parts["source"].items() if name != "_target_" and value != settings.input}
     return {"source_settings": own} if own else {}
 
 

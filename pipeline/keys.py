@@ -2,6 +2,10 @@ r"""File names as keys. A key is the path below the input folder with `/`, as te
 
 File names are bytes, text is not: a byte that is no UTF-8 becomes `\xNN`, and so that every key leads back to its file,
 a name's own backslash before an `x` becomes `\x5c`. Every other name is its own key.
+
+Paths that a user lists may lead anywhere: `/data/a.jpg`, `../a.jpg`, `s3://bucket/a.jpg`. What would lead out of a folder,
+or what a file system would drop, is written `%2F`, `%2E` or `%00` in their keys: `%2Fdata/a.jpg`, `%2E./a.jpg`,
+`s3:/%2Fbucket/a.jpg`. So every key is a name below a folder, never that of two paths, and leads back to its path.
 """
 
 import os
@@ -9,11 +13,26 @@ import re
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 # what browsers show and Pillow writes well
 OVERLAY_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 _OVERLAY_SUFFIX = ".overlay.jpg"
 _LONGEST = 255  # bytes a file system takes for a name
+_SEGMENT_OF_DOTS = (r"(\A|/)\.(\.?)(/|\z)", r"\1%2E\2\3")
+_LISTED = (  # (RE2, replacement), one after the other: a listed path -> its key
+    (r"%(2E|2F|25|00)", r"%25\1"),
+    (r"\\x", r"\\x5cx"),
+    ("\0", "%00"),
+    (r"\A/", "%2F"),
+    ("//", "/%2F"),
+    (r"/\z", "%2F"),
+    _SEGMENT_OF_DOTS,
+    _SEGMENT_OF_DOTS,  # once more: a match takes the slash that the next one would begin with
+)
+_WRITTEN = re.compile("%(2E|2F|25|00)")
 
 
 def key_of(path: str) -> str:
@@ -27,6 +46,18 @@ def path_of(key: str) -> str:
     return os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), key.encode()))
 
 
+def keys_of_listed(paths: pa.Array) -> pa.Array:
+    """Paths as a user lists them, valid UTF-8 -> keys."""
+    for pattern, replacement in _LISTED:
+        paths = pc.replace_substring_regex(paths, pattern, replacement)
+    return paths
+
+
+def listed_path_of(key: str) -> str:
+    """The inverse of `keys_of_listed`."""
+    return _WRITTEN.sub(lambda found: chr(int(found[1], 16)), path_of(key))
+
+
 def inside(folder: Path, key: str) -> Path | None:
     """The file that a key names; None where it would lead out of the folder, as a made-up run's might. What counts is what
     the key becomes: `\\x2e\\x2e/a.jpg` leads out too."""
@@ -38,7 +69,7 @@ def overlay_name(key: str) -> str:
     """Key -> key of its overlay. Never the same for two keys: only names that already end in the appended suffix, or in
     no format of ours, get one more; a name too long for that keeps its beginning and a hash of all of it."""
     path = PurePosixPath(key)
-    if path.suffix.casefold() in OVERLAY_FORMATS and not key.endswith(_OVERLAY_SUFFIX):
+    if path.suffix.casefold() in OVERLAY_FORMATS and not key.endswith(_OVERLAY_SUFFIX) and fits(path.name):
         return key
     return str(path.with_name(fitted(path.name, _OVERLAY_SUFFIX)))
 

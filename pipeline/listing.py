@@ -40,7 +40,7 @@ class Listing:
 
     def entries(self) -> Iterator[Entry]:
         if self.only:
-            yield _entry(self._path(key_of(self.only)), key_of(self.only))
+            yield entry_of(self._path(key_of(self.only)), key_of(self.only))
             return
         try:
             yield from self._walk()
@@ -51,19 +51,7 @@ class Listing:
         """The file's bytes, as a file that can be searched in. Raises InputError."""
         if key.endswith("/"):
             raise InputError(Status.UNREADABLE, f"a folder that cannot be listed; its {self.what} are not in this run")
-        path = self._path(key)
-        try:
-            # O_NONBLOCK: opening a FIFO must not wait for its writer; fstat on the open file leaves no race
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise InputError(Status.MISSING, "the file is gone since the plan was made, or is a broken link") from None
-        except OSError as error:
-            status = Status.NOT_A_FILE if _is_special(path) else Status.UNREADABLE
-            raise InputError(status, _SPECIAL if status is Status.NOT_A_FILE else error.strerror or str(error)) from None
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise InputError(Status.NOT_A_FILE, _SPECIAL)
-        return os.fdopen(descriptor, "rb")
+        return open_file(self._path(key))
 
     def _walk(self) -> Iterator[Entry]:
         # A stack of listings instead of recursion: folders may be nested deeper than Python's frames.
@@ -76,7 +64,7 @@ class Listing:
             if not key:
                 stack.pop()
             elif not is_folder:
-                yield _entry(self._path(key), key)
+                yield entry_of(self._path(key), key)
             else:
                 path = self._path(key.rstrip("/"))
                 try:
@@ -106,6 +94,22 @@ class Listing:
         return os.path.join(self.root, path_of(key))  # noqa: PTH118 - bytes that pathlib would re-encode
 
 
+def open_file(path: str) -> BinaryIO:
+    """A regular file's bytes. Raises InputError for everything else."""
+    try:
+        # O_NONBLOCK: opening a FIFO must not wait for its writer; fstat on the open file leaves no race
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise InputError(Status.MISSING, "the file is gone since the plan was made, or is a broken link") from None
+    except OSError as error:
+        status = Status.NOT_A_FILE if _is_special(path) else Status.UNREADABLE
+        raise InputError(status, _SPECIAL if status is Status.NOT_A_FILE else error.strerror or str(error)) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(Status.NOT_A_FILE, _SPECIAL)
+    return os.fdopen(descriptor, "rb")
+
+
 def _identity(path: str) -> _Identity:
     found = os.stat(path)
     return found.st_dev, found.st_ino
@@ -117,10 +121,11 @@ def _suffix(name: str) -> str:
     return dot + after.casefold()
 
 
-def _entry(path: str, key: str) -> Entry:
+def entry_of(path: str, key: str) -> Entry:
+    """The file as it is now; of none, or no regular one, with size 0: `open_file` will say so in its row."""
     try:
         found = os.stat(path)
-    except OSError:  # a broken link: `open` will say so in its row
+    except OSError:  # a broken link
         return Entry(key, 0, 0)
     return Entry(key, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else Entry(key, 0, 0)
 

@@ -1,15 +1,17 @@
 """The inputs of a finished run, read again: for pictures and measurements of what a run has found."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from pipeline.errors import ConfigError
 from pipeline.finished import FinishedRun
+from pipeline.image_tables import ImageTables
 from pipeline.keys import inside
 from pipeline.listing import Listing
+from pipeline.manifest import Paths
 from pipeline.types import Entry, InputError, Status
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Inputs:
-    """Reads image files, members of archives, and frames of videos by their number; a run over clips has no images.
+    """Reads images as files, wherever they are, and frames of videos by their number; a run over clips has no images.
 
     with closing(Inputs(run)) as inputs:
         pixels = inputs.read(entry, size_hw)
@@ -25,14 +27,14 @@ class Inputs:
 
     def __init__(self, run: FinishedRun) -> None:
         """Raises ConfigError where the run's input is not there any more, or has no images."""
+        if run.source not in ("folder", "video", "tar", "zip", "manifest", "hf_parquet"):
+            raise ConfigError(f"{run.path} was run over source={run.source}, which has no images that could be read again.")
+        self.paths: Paths | None = None  # of a manifest
+        self.in_order = run.source == "video"  # best read one after the other, in the run's order, and by one thread
         determined_by = run.record["fingerprint_of"]
-        kind = determined_by["source"].partition(":")[0]
-        if kind not in ("folder", "tar", "video", "zip"):
-            raise ConfigError(f"{run.path} was run over source={kind}, which has no images that could be read again.")
-        self.in_order = kind == "video"  # best read one after the other, in the run's order, and by one thread
         try:
             self.listing = Listing(str(run.input), (), "images")
-            self.open = _opener(kind, str(run.input), self.listing)
+            self.open = self._opener(run.source, determined_by.get("source_settings", {}))
         except ConfigError:
             raise ConfigError(f"{run.input}, the input of {run.path}, is not there any more.") from None
         self.max_pixels: int = determined_by["max_pixels"]
@@ -48,6 +50,25 @@ class Inputs:
             (height, width), now = size_hw, f"{pixels.shape[1]}x{pixels.shape[0]}"
             raise InputError(Status.CHANGED, f"the run has it as {width}x{height} pixels, the file has {now} now")
         return pixels
+
+    def link(self, key: str) -> str | None:
+        """An address for browsers; None where an input is no file of its own."""
+        return self.paths.link(key) if self.paths else None
+
+    def _opener(self, source: str, settings: Mapping[str, Any]) -> Callable[[Entry], BinaryIO]:
+        """What opens an input, as its source does. Raises InputError, and this itself ConfigError."""
+        if source == "manifest":
+            self.paths = paths = Paths(self.listing.root)
+            return lambda entry: paths.open(entry.key)
+        if source in ("tar", "zip"):
+            from pipeline.archives import Archives  # these know decoders, so torch
+            from pipeline.tars import TAR
+            from pipeline.zips import ZIP
+
+            return Archives(str(self.listing.root / (self.listing.only or "")), TAR if source == "tar" else ZIP).open
+        if source == "hf_parquet":
+            return ImageTables(self.listing.open, settings["column"]).open
+        return lambda entry: self.listing.open(entry.key)
 
     def _image(self, entry: Entry) -> np.ndarray:
         from pipeline.decoding import decode
@@ -81,17 +102,6 @@ class Inputs:
         if self._video:
             self._video[2].close()
             self._video = None
-
-
-def _opener(kind: str, root: str, listing: Listing) -> Callable[[Entry], BinaryIO]:
-    """What opens an image of that kind of source. Raises ConfigError."""
-    if kind in ("tar", "zip"):
-        from pipeline.archives import Archives
-        from pipeline.tars import TAR
-        from pipeline.zips import ZIP
-
-        return Archives(root, TAR if kind == "tar" else ZIP).open
-    return lambda entry: listing.open(entry.key)
 
 
 def entries_of(run: FinishedRun, image_ids: Iterable[int]) -> Iterator[tuple[int, Entry, tuple[int, int]]]:

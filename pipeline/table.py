@@ -68,7 +68,10 @@ def with_columns(schema: pa.Schema, columns: Sequence[pa.Field]) -> pa.Schema:
     """A task's schema with the source's columns after its own. Raises ConfigError for a name that is taken."""
     taken = {column.name for column in columns} & {*schema.names, *IMAGES_SCHEMA.names}
     if taken:
-        raise ConfigError(f"The source's columns {sorted(taken)} have names that the tables use themselves; rename them.")
+        raise ConfigError(
+            f"The source's columns {sorted(taken)} have names that the tables use themselves. "
+            "Rename them, or say which to carry: source.carry=[a,b]."
+        )
     return pa.schema([*schema, *columns], metadata=schema.metadata)
 
 

@@ -56,22 +56,25 @@ def made_run(
     shard_size: int = 4,
     sizes: Sequence[int] | None = None,
     source: str = "folder",
+    listed: Any = None,
+    source_settings: dict[str, Any] | None = None,
     **filters: Any,
 ) -> Path:
     """A complete run at `path`, which is returned. `rows` are in the order of their keys; an image's predictions get its
     image_id and key, and the names of their classes. `sizes`: of the files in bytes, where they are to be read again;
-    `source`: what kind the input is."""
+    `source`: what kind the input is. `listed`: a source that lists the rows' keys, with its settings."""
     made = build(settings_for(f"task={task}").parts["task"], spec=spec_of(*categories, keypoint_names=keypoint_names))
     folder = RunFolder(path)
     with folder.locked():
-        plan = freeze(folder, _Listed([row.key for row in rows], f"{source}:{input}", sizes=sizes), shard_size, None, False)
+        listed = listed or _Listed([row.key for row in rows], f"{source}:{input}", sizes=sizes)
+        plan = freeze(folder, listed, shard_size, None, False)
         determined_by = {
-            "source": f"{source}:{input}",
+            "source": listed.identity,
             "task": {"name": task},
             "model": "made",
             "filters": FILTERS | filters,
         }
-        determined_by["max_pixels"] = 10**8
+        determined_by |= {"max_pixels": 10**8} | ({"source_settings": source_settings} if source_settings else {})
         config = {"input": str(input), "model": "made", "min_score": filters.get("min_score")}
         record = {"task": task, "model": "made", "categories": list(categories), "config": config}
         folder.publish_json("run.json", record | {"fingerprint_of": determined_by})

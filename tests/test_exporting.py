@@ -1,5 +1,6 @@
 """Names, masks, numbers and JSON of exports."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +67,9 @@ def test_numbers_are_shortened_within_lists_of_any_length() -> None:
 
 def test_json_has_no_nan() -> None:
     assert strict_json({"a": [float("nan"), 1.5], "b": float("inf")}) == '{"a": [null, 1.5], "b": null}'
+
+
+def test_dates_and_times_are_text_in_json() -> None:
+    when = datetime(2024, 5, 1, 12, 30, tzinfo=UTC)
+    assert strict_json([when, when.date()]) == '["2024-05-01T12:30:00+00:00", "2024-05-01"]'
+    assert strict_json([when.date(), float("nan")]) == '["2024-05-01", null]'

@@ -1,9 +1,13 @@
 import itertools
 import os
+from pathlib import Path, PurePosixPath
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipeline.keys import fits, fitted, inside, key_of, path_of
+from pipeline.keys import fits, fitted, inside, key_of, keys_of_listed, listed_path_of, overlay_name, path_of
 
 NAMES = [
     b"",
@@ -105,3 +109,55 @@ def test_a_long_name_is_cut_and_stays_its_own(letter):
     found = {fitted(name, ending) for name in names for ending in ("", ".jpg")}
     assert len(found) == 4 and all(fits(name) and name.startswith(letter * 10) for name in found)
     assert fitted("a" * 251, ".jpg") == "a" * 251 + ".jpg" and not fits("a" * 256)
+
+
+# --- paths that a user lists
+
+
+def listed_key(path):
+    return keys_of_listed(pa.array([path]))[0].as_py()
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("a/b c.jpg", "a/b c.jpg"),
+        ("100%/50%25.jpg", "100%/50%2525.jpg"),
+        ("a%20b.jpg", "a%20b.jpg"),  # nothing that is not ours is touched
+        ("/data/a.jpg", "%2Fdata/a.jpg"),
+        ("s3://bucket/a.jpg", "s3:/%2Fbucket/a.jpg"),
+        ("../../a.jpg", "%2E./%2E./a.jpg"),
+        ("./a/./b.jpg", "%2E/a/%2E/b.jpg"),
+        ("a/..", "a/%2E."),
+        ("a/", "a%2F"),
+        ("a//b.jpg", "a/%2Fb.jpg"),
+        ("...", "..."),
+        ("/", "%2F"),
+        ("///", "%2F/%2F"),
+        ("a\0b", "a%00b"),
+        ("\\x2e\\x2e/a.jpg", "\\x5cx2e\\x5cx2e/a.jpg"),  # a name of a file, not of the folder above
+        ("%2Fa", "%252Fa"),
+    ],
+)
+def test_a_listed_path_has_a_key_below_a_folder(path, key):
+    assert listed_key(path) == key and listed_path_of(key) == path
+
+
+@given(st.text(st.sampled_from("/.%2EF05\\xc\0aé\n") | st.characters(codec="utf-8"), min_size=1))
+def test_whatever_is_listed_stays_below_and_leads_back(path):
+    key = listed_key(path)
+    assert listed_path_of(key) == path
+    assert inside(Path(), key) is not None and "\0" not in key
+    assert str(PurePosixPath(key)) == key, "no part of it is dropped, so two keys are two files"
+
+
+def test_short_listed_paths_have_keys_of_their_own():
+    paths = ["".join(letters) for n in range(1, 7) for letters in itertools.product("/.%2F", repeat=n)]
+    keys = keys_of_listed(pa.array(paths)).to_pylist()
+    assert len(set(keys)) == len(paths) and [listed_path_of(key) for key in keys] == paths
+
+
+@pytest.mark.parametrize("key", ["x" * 300 + ".jpg", "a/" + "é" * 200 + ".png", "x" * 300])
+def test_an_overlay_of_an_overlong_name_fits(key):
+    name = PurePosixPath(overlay_name(key)).name
+    assert fits(name) and name.endswith(".overlay.jpg") and overlay_name(key) != overlay_name("y" + key[1:])

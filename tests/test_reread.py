@@ -15,6 +15,7 @@ from pipeline.reread import Inputs, entries_of
 from pipeline.review import crops, export, report
 from pipeline.types import InputError
 from tests.conftest import SAMPLES, picture
+from tests.listed_runs import manifest_run, pixels, table_run
 from tests.made_runs import Row, made_run
 from tests.packed import pack_folder
 from tests.videos import make_video, number_of, steady
@@ -125,8 +126,35 @@ def test_members_of_archives_are_read_by_every_verb(kind: str, tmp_path: Path, a
     with pytest.raises(ConfigError, match="Say images=copy"):
         export.review(read_options("export", [f"run={made}", "to=coco", "images=link"], export.Options))
     pack_folder(kind, SAMPLES / "yard", archive)
-    with pytest.raises(ConfigError, match="cannot be read any more"):
+    with pytest.raises(ConfigError, match="the archive has"):
         export.review(read_options("export", [f"run={made}", "to=coco", "images=copy"], export.Options))
     archive.unlink()
     with pytest.raises(ConfigError, match="not there any more"):
         Inputs(run)
+
+
+@pytest.mark.parametrize("make", [manifest_run, table_run])
+def test_images_that_are_no_files_below_a_folder(make: Callable, tmp_path: Path) -> None:
+    path, images = make(tmp_path / "in")
+    run = FinishedRun.open(path)
+    with closing(Inputs(run)) as inputs:
+        found = [inputs.read(entry, size_hw).tobytes() for _, entry, size_hw in entries_of(run, [0, 1])]
+        assert found == [pixels(image) for image in images] and not inputs.in_order
+    images[0].unlink()
+    (tmp_path / "in" / ("a.parquet" if make is table_run else "lists/a.txt")).unlink()
+    with pytest.raises(ConfigError, match="is not there any more"):
+        Inputs(run)
+
+
+def test_addresses_for_a_browser(tmp_path: Path) -> None:
+    run, images = manifest_run(tmp_path / "in")
+    inputs = Inputs(FinishedRun.open(run))
+    keys = ["near.png", "%2Fa b/%2E./c.png", "https:/%2Fhost/a.png", "s3:/%2Fbucket/a.png", "javascript:/%2Falert(1)"]
+    assert [inputs.link(key) for key in keys] == [
+        images[1].as_uri(),
+        "file:///a%20b/../c.png",
+        "https://host/a.png",
+        None,
+        None,
+    ]
+    assert Inputs(FinishedRun.open(table_run(tmp_path / "tables")[0])).link("a.parquet/00000000.png") is None

@@ -52,7 +52,8 @@
     const name = data.overlay[i] === 1 ? data.key[i] : data.overlay[i];
     return name === null ? null : `${data.overlays}/${address(name)}`;
   };
-  const originalOf = (i) => {
+  const originalOf = (i) => { // null: no file that a browser could open
+    if (data.original) return data.original[i];
     const seconds = data.seconds?.[i];
     return `${data.input.replace(/\/$/, "")}/${address(data.file ? data.file[i] : data.key[i])}${seconds == null ? "" : `#t=${seconds}`}`;
   };
@@ -341,8 +342,8 @@
     const found = data.status[i] === OK ? count(data.n[i], "prediction", "predictions") : data.status[i].replaceAll("_", " ");
     $("view-facts").textContent = `${found}, ${size}; image ${(place + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")}`;
     $("view-error").textContent = visible(data.error[i] ?? "");
-    const overlay = overlayOf(i);
-    $("view-links").replaceChildren(...(overlay ? [link("Overlay", overlay)] : []), link(data.file && !data.seconds ? "Archive" : "Original", originalOf(i)));
+    const targets = [["Overlay", overlayOf(i)], [data.file && !data.seconds ? "Archive" : "Original", originalOf(i)]];
+    $("view-links").replaceChildren(...targets.filter(([, target]) => target).map(([text, target]) => link(text, target)));
     showPicture(i);
     showRows(i);
     $("previous").disabled = place === 0;

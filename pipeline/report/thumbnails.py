@@ -46,7 +46,7 @@ def of_input(path: Path, max_pixels: int) -> Callable[[], bytes]:
 
 
 def of_pixels(read: Callable[[], np.ndarray]) -> Callable[[], bytes]:
-    """`read`: (H, W, 3) uint8 RGB, upright."""
+    """`read` gives (H, W, 3) uint8 RGB, upright."""
     return lambda: _small(Image.fromarray(read()))
 
 

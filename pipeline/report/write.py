@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import quote_from_bytes
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.commit import RunFolder
@@ -59,7 +60,7 @@ def write_report(run: FinishedRun, file: TextIO, place: Path, thumbnails: int, f
         "n_shown": len(images),
         "n_usable_shown": images["status"].cast(pa.string()).to_pylist().count(Status.OK.value),
         "n_thumbnails": sum(maker is not None for maker in makers),
-        "data": {**columns(images, predictions, overlays), **_addresses(run, place)},
+        "data": {**columns(images, predictions, overlays), **_addresses(run, place), **_originals(run, images)},
         "blocks": blocks(makers),
     }
     write_page(file, _summary(run) | {"figures": figures} | shown)
@@ -80,32 +81,45 @@ def _makers(
 ) -> list[Callable[[], bytes] | None]:
     """What makes each image's thumbnail, for the first `most` that have something to make it of."""
     max_pixels = run.record["config"].get("max_pixels", 100_000_000)
-    ids, keys, statuses = (images[name].to_pylist() for name in ("image_id", "key", "status"))
-    unseen = (i for i, status, overlay in zip(ids, statuses, overlays, strict=True) if status == Status.OK and not overlay)
-    packed = _of_members(run, list(islice(unseen, most))) if from_inputs else {}
 
     def maker(image_id: int, key: str, status: str, overlay: str | None) -> Callable[[], bytes] | None:
         if overlay is not None:
             return of_overlay(run.path / "overlays" / str(inside(Path(), overlay)))
-        if image_id in packed:
-            return packed[image_id]
+        if not run.files_below_input:
+            return of_pixels(read[image_id]) if image_id in read else None
         file = inside(run.input, key) if from_inputs and status == Status.OK else None
         return of_input(file, max_pixels) if file is not None and file.is_file() else None
 
+    ids, keys = images["image_id"].to_pylist(), images["key"].to_pylist()
+    statuses = images["status"].cast(pa.string()).to_pylist()
+    plain = [
+        i for i, status, overlay in zip(ids, statuses, overlays, strict=True) if status == Status.OK and overlay is None
+    ]
+    read = _readers(run, plain[:most]) if from_inputs and not run.files_below_input else {}
     every = [maker(*one) for one in zip(ids, keys, statuses, overlays, strict=True)]
     first = set(islice((i for i, one in enumerate(every) if one is not None), most))
     return [one if i in first else None for i, one in enumerate(every)]
 
 
-def _of_members(run: FinishedRun, image_ids: Sequence[int]) -> dict[int, Callable[[], bytes]]:
-    """What makes thumbnails of members of archives, by image_id; nothing where the inputs are files, or gone."""
-    if not run.archived:
-        return {}
+def _readers(run: FinishedRun, image_ids: Sequence[int]) -> dict[int, Callable[[], np.ndarray]]:
+    """What reads each of these images again; nothing where the input is gone."""
     try:
         inputs = Inputs(run)
-    except ConfigError:
+    except ConfigError as error:
+        log.warning("%s", error)
         return {}
-    return {i: of_pixels(partial(inputs.read, entry, size_hw)) for i, entry, size_hw in entries_of(run, image_ids)}
+    return {i: partial(inputs.read, entry, size_hw) for i, entry, size_hw in entries_of(run, image_ids)}
+
+
+def _originals(run: FinishedRun, images: pa.Table) -> dict[str, list[str | None]]:
+    """An address for each image, None where it has none, unless the keys tell."""
+    if run.files_below_input or run.archived:
+        return {}
+    try:
+        link = Inputs(run).link
+    except ConfigError:
+        return {"original": [None] * len(images)}
+    return {"original": [link(key) for key in images["key"].to_pylist()]}
 
 
 def _summary(run: FinishedRun) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from pipeline.commit import published_folder
 from pipeline.errors import ConfigError, nearest
 from pipeline.finished import FinishedRun, contents, duplicates, failed, usable
 from pipeline.keys import inside
+from pipeline.manifest import Paths, is_below
 from pipeline.options import option, path, path_or_none
 from pipeline.parts import build
 from pipeline.reread import Inputs
 from pipeline.resources import resource
-from pipeline.types import ExportContext, Exporter, InputError
+from pipeline.types import Entry, ExportContext, Exporter, InputError
 
 
 def formats() -> list[str]:
@@ -43,9 +45,12 @@ def review(options: Options) -> str:
     rows = images = n_failed = n_duplicates = 0
     with (
         published_folder(target.absolute(), replace=options.output is None) as stage,
-        exporter.open(_context(run, exporter, options.images, stage)) as writer,
+        closing(_Placing(run, exporter.image_folder, options.images, stage)) as place,
+        exporter.open(ExportContext(stage, run.schema, run.input, place, run.path.name)) as writer,
     ):
-        for shard_images, predictions in run.shards():
+        for shard_id in run.shard_ids:
+            place.shard(shard_id)
+            shard_images, predictions = run.table("images", shard_id), run.table("predictions", shard_id)
             held = shard_images if "failures" in exporter.holds else usable(shard_images)
             writer.write(held, predictions)
             rows, images = rows + len(predictions), images + len(held)
@@ -57,8 +62,8 @@ def review(options: Options) -> str:
     said += [f"Not in it, because {options.to} has no place for them: {', '.join(lost)}."] if lost else []
     said += [f"Not in it: {n_failed:,} images that failed; images/ in {run.path} says why."] if n_failed else []
     said += [f"Not in it: {n_duplicates:,} duplicates, which were not looked at."] if n_duplicates else []
-    if run.archived and options.images == "none":
-        said.append("The images are in archives, where other programs do not find them; images=copy puts them beside it.")
+    if place.elsewhere:
+        said.append(f"{place.elsewhere:,} images are no files below {run.input}; images=copy puts them beside it.")
     return "\n".join(said)
 
 
@@ -69,44 +74,59 @@ def exporter_of(name: str) -> Exporter:
     return exporter
 
 
-def _context(run: FinishedRun, exporter: Exporter, images: str, stage: Path) -> ExportContext:
-    put: Callable[[Path, Path], object] = os.symlink if images == "link" else shutil.copyfile
-    unpack = _unpacking(run, images) if run.archived and images != "none" else None
+class _Placing:
+    """`ExportContext.place_image`. An image that is no file of its own, such as a row of a Parquet file, can be copied."""
 
-    def place(key: str, name: str) -> Path:
-        source, placed = inside(run.input, key), inside(Path(exporter.image_folder), name)
+    def __init__(self, run: FinishedRun, image_folder: str, images: str, stage: Path) -> None:
+        self.run, self.image_folder, self.images, self.stage = run, image_folder, images, stage
+        self.inputs = None if run.files_below_input or images == "none" else Inputs(run)
+        self.paths = Paths(run.input) if run.source == "manifest" else None
+        self.entries: dict[str, Entry] = {}
+        self.elsewhere = 0  # images that are no files below the input, and were not put anywhere
+
+    def shard(self, shard_id: int) -> None:
+        """What follows are images of this shard."""
+        if self.inputs:
+            self.entries = {entry.key: entry for entry in self.run.plan.shard(shard_id).entries}
+
+    def close(self) -> None:
+        if self.inputs:
+            self.inputs.close()
+
+    def __call__(self, key: str, name: str) -> Path:
+        source, placed = inside(self.run.input, key), inside(Path(self.image_folder), name)
         if source is None or placed is None:
-            raise ConfigError(f"run={run.path}: the image {key!r} leads out of its folder. This run was not made by a run.")
-        if images == "none":
-            return source
-        target = stage / placed
-        if unpack is None and not source.is_file():
-            raise ConfigError(
-                f"images={images}: {source} is not there any more, or no file of its own (a frame of a video)."
-            )
+            said = f"the image {key!r} leads out of its folder. This run was not made by a run."
+            raise ConfigError(f"run={self.run.path}: {said}")
+        if self.images == "none":
+            self.elsewhere += not (is_below(key) if self.paths else self.run.files_below_input)
+            return (self.paths and self.paths.file(key)) or source
+        target = self.stage / placed
         if os.path.lexists(target):
-            raise ConfigError(f"images={images}: two images would be {placed}, one of them {key!r}. Say images=none.")
+            said = f"two images would be {placed}, one of them {key!r}. Say images=none."
+            raise ConfigError(f"images={self.images}: {said}")
         target.parent.mkdir(parents=True, exist_ok=True)
-        if unpack:
-            unpack(key, target)
+        if self.inputs:
+            self._put_input(self.inputs, key, target)
         else:
-            put(source, target)
+            self._put_file(source, target)
         return placed
 
-    return ExportContext(stage, run.schema, run.input, place, run.path.name)
+    def _put_file(self, source: Path, target: Path) -> None:
+        if not source.is_file():
+            said = f"{source} is not there any more, or no file of its own (a frame of a video)."
+            raise ConfigError(f"images={self.images}: {said}")
+        put: Callable[[Path, Path], object] = os.symlink if self.images == "link" else shutil.copyfile
+        put(source, target)
 
-
-def _unpacking(run: FinishedRun, images: str) -> Callable[[str, Path], None]:
-    """(key, target): writes a member of an archive out as it is. Exporters ask in the order of the plan."""
-    if images == "link":
-        raise ConfigError("images=link: the images are in archives, so there is nothing to link to. Say images=copy.")
-    inputs, planned = Inputs(run), run.plan.in_order()
-
-    def unpack(key: str, target: Path) -> None:
+    def _put_input(self, inputs: Inputs, key: str, target: Path) -> None:
+        if self.images == "link":
+            file = self.paths.file(key) if self.paths else None
+            if file is None:
+                raise ConfigError(f"images=link: {key} is no file of its own to link to. Say images=copy.")
+            return self._put_file(file, target)
         try:
-            with inputs.open(next(entry for entry in planned if entry.key == key)) as packed, target.open("wb") as file:
-                shutil.copyfileobj(packed, file)
+            with inputs.open(self.entries[key]) as source, target.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
         except InputError as error:
-            raise ConfigError(f"images={images}: {key!r} cannot be read any more: {error}.") from None
-
-    return unpack
+            raise ConfigError(f"images=copy: {key}: {error}.") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -78,7 +79,10 @@ def test_a_source_lists_sorted_keys_and_reads_what_it_lists(name: str, tmp_path:
     make_video(tmp_path / "in" / "desk" / "clip.mp4", steady(80))
     for kind in ("tar", "zip"):
         shutil.make_archive(str(tmp_path / "in" / "desk" / "packed"), kind, SAMPLES)
-    with closing(build(settings_for(f"source={name}", "model=codes", f"input={tmp_path / 'in'}").parts["source"])) as source:
+    (tmp_path / "in" / "list.txt").write_text("\n".join(path.name for path in (tmp_path / "in").glob("*.jpg")))
+    pq.write_table(pa.table({"image": [path.read_bytes() for path in SAMPLES.glob("*.jpg")]}), tmp_path / "in" / "a.parquet")
+    given = tmp_path / "in" / ("list.txt" if name == "manifest" else "")
+    with closing(build(settings_for(f"source={name}", "model=codes", f"input={given}").parts["source"])) as source:
         entries = list(source.entries())
         keys = [entry.key for entry in entries]
         assert len(keys) > 1 and keys == sorted(set(keys)) and entries == list(source.entries())

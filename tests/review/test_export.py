@@ -2,6 +2,7 @@
 
 import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pipeline.exporter.coco import Coco
 from pipeline.options import read_options
 from pipeline.review.export import Options, review
 from tests.conftest import picture
+from tests.listed_runs import manifest_run, table_run
 from tests.made_runs import Row, box, made_run
 
 
@@ -141,3 +143,27 @@ def test_interrupted_it_does_not_go_on(
     monkeypatch.setattr(Coco, "open", interrupt)
     assert main(["export", f"run={run}", "to=coco"]) == 130
     assert capsys.readouterr().err == "visionbatch: Interrupted.\n"
+
+
+@pytest.mark.parametrize("make", [manifest_run, table_run])
+def test_images_that_are_no_files_below_a_folder_can_be_copied(make: Callable, tmp_path: Path) -> None:
+    run, images = make(tmp_path / "in")
+    elsewhere = 1 if make is manifest_run else 2
+    assert f"{elsewhere} images are no files below {tmp_path / 'in'}" in said(run)
+    assert "images=copy" not in said(run, "images=copy", f"output={tmp_path / 'new'}")
+    placed = sorted(path for path in (tmp_path / "new" / "images").rglob("*.png"))
+    assert [path.read_bytes() for path in placed] == [image.read_bytes() for image in images]
+    names = [one["file_name"] for one in json.loads((tmp_path / "new" / "annotations.json").read_text())["images"]]
+    assert [str(path.relative_to(tmp_path / "new" / "images")) for path in placed] == names
+
+
+def test_files_of_a_manifest_can_be_linked_rows_of_a_table_cannot(tmp_path: Path) -> None:
+    run, images = manifest_run(tmp_path / "in")
+    said(run, "images=link", f"output={tmp_path / 'new'}")
+    assert sorted(path.resolve() for path in (tmp_path / "new").rglob("*.png")) == images
+    images[0].unlink()
+    for how, why in (("link", "elsewhere.png is not there any more"), ("copy", "%2F.*elsewhere.png: the file is gone")):
+        with pytest.raises(ConfigError, match=f"images={how}: .*{why}"):
+            said(run, f"images={how}")
+    with pytest.raises(ConfigError, match=r"images=link: a.parquet/00000000.png is no file of its own.*images=copy"):
+        said(table_run(tmp_path / "tables")[0], "images=link")

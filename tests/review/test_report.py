@@ -17,6 +17,7 @@ from pipeline.options import read_options
 from pipeline.report.write import leave_report
 from pipeline.review.report import Options, review
 from tests.conftest import SAMPLES, picture, shared
+from tests.listed_runs import manifest_run, table_run
 from tests.made_runs import Row, box, made_run
 
 YARD = f"input={SAMPLES / 'yard'}"
@@ -171,3 +172,19 @@ def test_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["report", f"run={run}", "thumbnails=-1"]) == 2 and "a whole number, 0 or more" in capsys.readouterr().err
     assert main(["report", f"run={run.parent}"]) == 2 and "not the folder of a run" in capsys.readouterr().err
     assert main(["report", "--help"]) == 0 and "thumbnails" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("make", [manifest_run, table_run])
+def test_images_that_are_no_files_below_a_folder(make: Callable, tmp_path: Path) -> None:
+    run, images = make(tmp_path / "in")
+    said(run)
+    assert thumbnails(run / "report.html") == 2
+    originals = data_of(run / "report.html")["original"]
+    expected = [None, *(image.as_uri() for image in images)] if make is manifest_run else [None, None]
+    assert originals == expected, "the address failed, so it is first; it is no link"
+    said(run, "thumbnails=1")
+    assert thumbnails(run / "report.html") == 1
+    images[0].unlink()
+    (tmp_path / "in" / "a.parquet").unlink(missing_ok=True)
+    said(run)
+    assert thumbnails(run / "report.html") == (1 if make is manifest_run else 0)

@@ -1,0 +1,64 @@
+"""Columns of a user's own tables that go into every row: which, and as what."""
+
+from collections.abc import Collection, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import ConfigError, nearest
+from pipeline.table import BOX, carried_field
+from pipeline.types import IMAGES_SCHEMA
+
+# what readers know a task's rows, or a video's frames, by
+_TAKEN = {*IMAGES_SCHEMA.names, *BOX, "class_id", "class_name", "score", "rank", "mask_rle", "mask_height", "mask_width"}
+_TAKEN |= {"pixels", "share", "keypoints", "embedding", "video", "frame", "time_s", "clip", "start_s", "end_s"}
+_CHOOSE = "Name the columns to carry: source.carry=[a,b], or [] for none."
+
+
+def chosen_fields(schema: pa.Schema, used: Collection[str], carry: Sequence[str] | None, where: str) -> list[pa.Field]:
+    """The columns to carry: those of `carry`, or all but the `used` ones. Raises ConfigError, which begins with `where`, for
+    a column that there is not, whose name is taken, or whose type has no place in a row."""
+    unknown = [name for name in carry or () if name not in schema.names]
+    if unknown:
+        hint = nearest(unknown[0], schema.names)
+        raise ConfigError(f"{where}: source.carry has {unknown[0]!r}.{hint} The columns are {', '.join(schema.names)}.")
+    names = [name for name in schema.names if name not in used] if carry is None else list(dict.fromkeys(carry))
+    taken = [name for name in names if name in _TAKEN]
+    if taken:
+        raise ConfigError(f"{where}: a run's tables have columns called {', '.join(taken)} themselves. {_CHOOSE}")
+    kinds = {name: carried_type(schema.field(name).type) for name in names}
+    for name, kind in kinds.items():
+        if kind is None:
+            raise ConfigError(f"{where}: column {name!r} ({schema.field(name).type}) cannot go into a row. {_CHOOSE}")
+    return [carried_field(name, kind) for name, kind in kinds.items()]
+
+
+def carried_type(kind: pa.DataType) -> pa.DataType | None:
+    """The type in a run's tables; None for what is no single number, text, date or time."""
+    if pa.types.is_dictionary(kind):
+        return carried_type(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind):
+        return pa.string()
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)  # finer ones do not pass through Python
+    plain = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_string, pa.types.is_date32)
+    return kind if any(is_kind(kind) for is_kind in plain) else None
+
+
+def carried_values(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """As that type. NaN becomes null: it is not equal to itself, so a plan would take it for a change. Raises
+    pa.ArrowInvalid for values that the type cannot hold, such as nanoseconds."""
+    values = column.cast(kind)
+    return pc.if_else(pc.is_nan(values), None, values) if pa.types.is_floating(kind) else values
+
+
+def named_column(schema: pa.Schema, name: str, where: str, hint: str = "") -> pa.Field:
+    """Raises ConfigError where there is none of that name, or several."""
+    count = schema.names.count(name)
+    if count != 1:
+        there = ", ".join(schema.names) or "none"
+        said = f"{count} columns are called" if count else "there is no column"
+        raise ConfigError(f"{where}: {said} {name!r}.{nearest(name, schema.names)} The columns are {there}.{hint}")
+    return schema.field(name)

@@ -1,0 +1,74 @@
+"""Where a manifest's paths lead: what its source and those who read a finished run again have in common."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pipeline.errors import ConfigError
+from pipeline.keys import listed_path_of, path_of
+from pipeline.listing import entry_of, open_file
+from pipeline.types import Entry, InputError, Status
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+class Paths:
+    """Files by the keys of a manifest. Relative paths begin at `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def place_of(self, key: str) -> str:
+        """A path of this machine's, or an address."""
+        path = listed_path_of(key)
+        return path if is_address(path) else os.path.join(self.root, path)  # noqa: PTH118 - bytes that are no text
+
+    def entry(self, key: str, size: int | None, mtime_ns: int | None, carried: tuple[Any, ...]) -> Entry:
+        """`size` and `mtime_ns` as the manifest has them. Without a size a file is looked at; an address is not."""
+        place = self.place_of(key) if size is None else ""
+        if size is not None or is_address(place) or "\0" in place:
+            return Entry(key, size, mtime_ns or 0, carried)
+        found = entry_of(place, key)
+        return Entry(key, found.size, found.mtime_ns, carried)
+
+    def open(self, key: str) -> BinaryIO:
+        """The file's bytes, as a file that can be searched in. Raises InputError."""
+        place = self.place_of(key)
+        if is_address(place):  # the one place where a manifest's address would be opened
+            raise InputError(Status.UNREADABLE, "an address; a manifest's paths are those of files")
+        if "\0" in place:
+            raise InputError(Status.MISSING, "no file has a NUL character in its name")
+        return open_file(place)
+
+    def file(self, key: str) -> Path | None:
+        """On this machine; None for an address."""
+        place = self.place_of(key)
+        return None if is_address(place) else Path(place)
+
+    def link(self, key: str) -> str | None:
+        """For a browser; None for an address that browsers do not open."""
+        place = self.place_of(key)
+        if is_address(place):
+            return place if place.startswith(("https://", "http://")) else None
+        return Path(place).as_uri()
+
+
+def is_address(path: str) -> bool:
+    return _ADDRESS.match(path) is not None
+
+
+def is_below(key: str) -> bool:
+    """Whether the key is its path: that of a file below the root."""
+    return listed_path_of(key) == path_of(key)
+
+
+def root_of(folder: Path, root: str | None) -> Path:
+    """`root` is relative to `folder`, the manifest's own. Raises ConfigError where it is no folder."""
+    found = folder / Path(root or "").expanduser()
+    if not found.is_dir():
+        raise ConfigError(
+            f"source.root={root}: {found} is no folder. Expected the one that the manifest's relative paths begin at: an "
+            "absolute path, or one that is relative to the manifest's own folder."
+        )
+    return found
