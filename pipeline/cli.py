@@ -159,6 +159,7 @@ def _element(arguments: list[str]) -> None:
     """`run` with settings that are complete: the element of an array job, which the executor `slurm` has made."""
     from pipeline.settings import Settings
 
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm sends it to every process before the time is over; submitit acts
     _check_images(_run_one(use(Settings.from_plain(json.loads(arguments[0])))))
 
 

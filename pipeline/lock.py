@@ -21,7 +21,8 @@ from pipeline.errors import RunLocked
 
 log = logging.getLogger(__name__)
 _TOGETHER = "together"
-_TICK_S = 0.5
+_TICK_S = 0.1
+_LONG_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,12 @@ def together(folder: Path) -> Iterator[None]:
     """One at a time of the writers who are there. Waits for the one before, however long it plans."""
     path = folder / ".locks" / _TOGETHER
     with path.open("a+") as lock:
-        if not _taken(lock.fileno(), fcntl.LOCK_EX):
-            log.info("Waiting for another writer of %s, which plans it (%s).", folder, _told(path))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        said_at = time.monotonic() + _LONG_S
+        while not _taken(lock.fileno(), fcntl.LOCK_EX):
+            if time.monotonic() > said_at:
+                log.info("Waiting for another writer of %s, which plans it or reports on it (%s).", folder, _told(path))
+                said_at = float("inf")
+            time.sleep(_TICK_S)
         _sign(lock)
         yield
 

@@ -102,16 +102,15 @@ def summary(work: "Work", said: str | None) -> Ended:
 def _title(work: "Work", images: int, predictions: int, bad: int) -> str:
     """Of a process that did a part of the run, what is still missing of all of it."""
     index, count = work.settings.shard["index"], work.settings.shard["count"]
-    missing, all_of_it = len(work.remaining()), work.plan.n_shards
-    left = len(work.remaining(index, count))
+    missing, left = len(work.remaining()), len(work.remaining(index, count))
     title = f"{images:,} images, {predictions:,} predictions" + (f", {bad:,} images not usable" if bad else "")
+    title += "" if work.images or left else " (nothing was left to do)"
     if left:
-        title = f"Not complete: {title}; {missing:,} of {all_of_it:,} shards are to be done"
-    elif count == 1 or not missing:
-        title = f"Complete: {title}"
-    else:
-        title = f"Part {index} of {count} is complete: {title}; {missing:,} of all {all_of_it:,} shards are not done yet"
-    return title if work.images or left else f"{title} (nothing was left to do)"
+        return f"Not complete: {title}; {missing:,} of {work.plan.n_shards:,} shards are to be done"
+    if count == 1:
+        return f"Complete: {title}"
+    others = f"{missing:,} of all {work.plan.n_shards:,} shards are not done yet" if missing else "so is the run"
+    return f"Part {index} of {count} is complete: {title}; {others}"
 
 
 def _speed(work: "Work") -> list[str]:

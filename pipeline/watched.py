@@ -31,7 +31,7 @@ class WatchedWorker:
         self._ready, self._ended = False, False
         self._why, self._code = "", 0
         self._stdin: IO[bytes] | None = None
-        self._listener = Thread(target=lambda: None)
+        self._listener: Thread | None = None
         self._watch: Watch | None = None
         self._keeper = Thread(target=self._keep_running, name="watch", daemon=True)
         self._keeper.start()
@@ -53,7 +53,7 @@ class WatchedWorker:
     def close(self) -> None:
         """It ends in order, or is killed after the time that any runner has for that."""
         with self._changed:
-            self._changed.wait_for(lambda: self._watch is not None)
+            self._changed.wait_for(lambda: self._watch is not None or self._ended)
         if self._watch:
             self._watch.hand_on(signal.SIGTERM)
         self._keeper.join()
@@ -71,16 +71,22 @@ class WatchedWorker:
                     self._watch = Watch(board, path, self._command, self._start)
                     self._changed.notify_all()
                 code = keep_running(self._watch, self._heard)
+                self._hear_out()
         except OSError as error:
             self._why = f"no worker could be started: {error}"
-        self._listener.join()
-        with self._changed:
-            self._ended, self._code = True, code
-            self._changed.notify_all()
+        finally:
+            with self._changed:
+                self._ended, self._code = True, code
+                self._changed.notify_all()
+
+    def _hear_out(self) -> None:
+        """The worker that has ended may have said more before."""
+        if self._listener:
+            self._listener.join()
 
     def _start(self, command: Sequence[str], env: Mapping[str, str], pass_fds: Sequence[int]) -> "subprocess.Popen[bytes]":
         """A worker that is given what the one before had in hand."""
-        self._listener.join()  # of the one before, who may have said more before it died
+        self._hear_out()
         pipe = subprocess.PIPE
         worker = subprocess.Popen(
             command, env={**env, **self._environment}, cwd=self._folder, pass_fds=pass_fds, stdin=pipe, stdout=pipe

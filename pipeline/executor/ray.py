@@ -26,15 +26,28 @@ _TICK_S = 1.0
 _LONG_S = 30.0  # without any worker, after which it is said
 _GRACE_S = 8.0  # for workers to end in order
 _PATIENCE_S = 90.0  # for what is left of a driver or worker that has died
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# of a Ray of its own: it calls nobody, and listens on 127.0.0.1 only, where the second is the switch; read at the import
+_ALONE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
 
 
 class Hand:
     """The actor. Its methods are called side by side."""
 
-    def __init__(self, order: Mapping[str, Any], cpus: int) -> None:
-        share = {"VISIONBATCH_CORES": str(cpus), "OMP_NUM_THREADS": str(cpus)}  # Ray sets the latter to 1 otherwise
-        self._worker = WatchedWorker(order, share)
+    def __init__(self, order: Mapping[str, Any], cpus: int, openmp_threads: str | None) -> None:
+        """A worker decodes with its share of the cores. The forward pass on a CPU has a thread for every core of the
+        machine, as in a run of one process, because oneDNN's sums depend on their number and the bytes must not; threads of
+        workers that share cores do not spin."""
+        own = {"VISIONBATCH_CORES": str(cpus)}
+        os.environ.pop("OMP_NUM_THREADS", None)  # which Ray sets
+        if openmp_threads:
+            own["OMP_NUM_THREADS"] = openmp_threads
+        if cpus < len(os.sched_getaffinity(0)):
+            own["GOMP_SPINCOUNT"] = "0"
+        self._worker = WatchedWorker(order, own)
 
     def ready(self) -> Answer:
         return self._worker.ready()
@@ -63,17 +76,23 @@ class Ray:
             )
         self.address, self.workers, self.cpus, self.gpus = address, workers, cpus, gpus
         self.attempts, self.dashboard = attempts, dashboard
+        if address is None:
+            os.environ.update({name: os.environ.get(name, value) for name, value in _ALONE.items()})
         _ray()
+        logging.getLogger("ray").setLevel(logging.ERROR)
 
     def preview(self, work: Work) -> str:
         return ""
 
     def run(self, shard_ids: Sequence[int], work: Work) -> None:
         order = work.plain()
-        with self._cluster():
+        with Signals() as signals, self._cluster():
+            signals.take()  # from Ray
             share = self._share(on_cpu=order["settings"]["device"] == "cpu")
             log.info("Ray: %d workers, each with %d cores and %g GPUs.", share.workers, share.cpus, share.gpus)
-            crew = Crew(lambda number: _hand(order, number, share), min(share.workers, len(shard_ids)), self.attempts)
+            crew = Crew(
+                lambda number: _hand(order, number, share), min(share.workers, len(shard_ids)), self.attempts, signals
+            )
             try:
                 crew.begin(shard_ids)
                 with work.going() as progress:
@@ -91,25 +110,16 @@ class Ray:
     def _cluster(self) -> Iterator[None]:
         """Connected to Ray, which is stopped afterwards if it was started here."""
         ray = _ray()
-        kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         own: dict[str, Any] = {"address": self.address}
         if self.address is None:
             from pipeline.cores import available_cores  # of the driver, which has torch anyway
 
-            os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
-            own = {
-                "address": "local",
-                "num_cpus": max(available_cores(), self.workers or 1),
-                "_node_ip_address": "127.0.0.1",
-            }
+            own = {"address": "local", "num_cpus": max(available_cores(), self.workers or 1)}
             own |= {"include_dashboard": self.dashboard, "object_store_memory": _STORE_BYTES}
         try:
             ray.init(**own, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ConfigError(f"executor.address={self.address}: no Ray cluster could be joined: {error}") from None
-        finally:
-            for number, handler in kept.items():  # Ray takes the signals; how a run ends is ours
-                signal.signal(number, handler)
         try:
             yield
         finally:
@@ -161,8 +171,8 @@ class Crew:
     """Workers and the shards they have in hand. What a worker has when it is lost is tried again, each shard alone, so that
     a shard that ends its worker takes no other with it."""
 
-    def __init__(self, hire: Callable[[int], Any], size: int, attempts: int) -> None:
-        self.hire, self.size, self.attempts = hire, size, attempts
+    def __init__(self, hire: Callable[[int], Any], size: int, attempts: int, signals: "Signals") -> None:
+        self.hire, self.size, self.attempts, self.signals = hire, size, attempts, signals
         self.given_up: dict[int, str] = {}  # shard_id -> why
         self._hands: dict[int, Any] = {}
         self._asked: dict[Any, tuple[int, int | None]] = {}  # answer to come -> (worker, shard; None: whether it is ready)
@@ -206,6 +216,7 @@ class Crew:
     def _next(self, progress: Progress | None) -> None:
         """What is answered next, within a second."""
         ray = _ray()
+        self.signals.obey()
         for answered in ray.wait(list(self._asked), timeout=_TICK_S)[0]:
             number, shard_id = self._asked.pop(answered)
             try:
@@ -268,6 +279,31 @@ class Crew:
             log.log(logging.getLevelNamesMapping().get(level, logging.WARNING), "%s", message)
 
 
+class Signals:
+    """Kept until the driver can obey: what a handler raises does not come through Ray's own code."""
+
+    def __enter__(self) -> "Signals":
+        self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._came: list[int] = []
+        self.take()
+        return self
+
+    def take(self) -> None:
+        for number in self._handlers:
+            signal.signal(number, lambda came, frame: self._came.append(came))
+
+    def obey(self) -> None:
+        if self._came:
+            signal.signal(self._came[0], self._handlers[signal.Signals(self._came[0])])
+            signal.raise_signal(self._came[0])
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if kind is None:
+            self.obey()
+
+
 def _hand(order: Mapping[str, Any], number: int, each: Share) -> Any:
     own = {**order, "writer": asdict(Writer(f"ray-{number}", "ray-*", _PATIENCE_S))}
     actor = (
@@ -275,7 +311,7 @@ def _hand(order: Mapping[str, Any], number: int, each: Share) -> Any:
         .remote(Hand)
         .options(num_cpus=each.cpus, num_gpus=each.gpus, max_concurrency=_IN_HAND + 2, scheduling_strategy="SPREAD")
     )
-    return actor.remote(own, each.cpus)
+    return actor.remote(own, each.cpus, os.environ.get("OMP_NUM_THREADS"))
 
 
 def _with_code(error: PipelineError, code: int) -> PipelineError:
