@@ -45,7 +45,8 @@ def held(folder: Path, writer: Writer, begin: Callable[[bool], None]) -> Iterato
     Raises RunLocked, which names who is there."""
     with (folder / ".lock").open("a+") as lock:
         if not _taken(lock.fileno(), fcntl.LOCK_SH if writer.name else fcntl.LOCK_EX):
-            raise _refused(folder, _told(folder / ".lock") if writer.name else "; ".join(_present(folder).values()))
+            parts = "" if writer.name else "; ".join(_present(folder).values())
+            raise _refused(folder, parts or _told(folder / ".lock"))
         if not writer.name:
             _sign(lock)
             begin(True)
@@ -124,4 +125,4 @@ def _told(path: Path) -> str:
 
 
 def _refused(folder: Path, who: str) -> RunLocked:
-    return RunLocked(f"{folder} is being written by another run ({who or 'unknown'}). Wait for it, or stop it.")
+    return RunLocked(f"{folder} is being written by another run ({who}). Wait for it, or stop it.")

@@ -53,8 +53,8 @@ def check_input(work: Work) -> None:
     if work.settings.changed == "trust":
         if not work.plan.parts:
             raise ConfigError(
-                f"changed=trust: {work.folder.path} has no plan to trust yet. Leave it out once, and the plan is made. If it was "
-                "made on a machine of another kind, say precision= and device= on both: they decide the folder's name."
+                f"changed=trust: {work.folder.path} has no plan to trust yet; leave it out once, and one is made. If one "
+                "was made on a machine of another kind, say precision= and device= on both: they decide the folder's name."
             )
     elif not work.folder.path.is_dir() and next(work.parts.source.entries(), None) is None:
         raise ConfigError(nothing_found(work.parts.source))

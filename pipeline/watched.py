@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Condition, Thread
 from typing import IO, Any
@@ -76,6 +77,7 @@ class WatchedWorker:
             self._why = f"no worker could be started: {error}"
         finally:
             with self._changed:
+                self._hang_up()
                 self._ended, self._code = True, code
                 self._changed.notify_all()
 
@@ -94,6 +96,7 @@ class WatchedWorker:
         self._listener = Thread(target=self._listen, args=[worker.stdout], name="listen", daemon=True)
         self._listener.start()
         with self._changed:
+            self._hang_up()
             self._stdin = worker.stdin
             self._tell(self._order)
             for shard_id in self._in_hand:
@@ -107,7 +110,13 @@ class WatchedWorker:
             self._stdin.write(line.encode() + b"\n")
             self._stdin.flush()
         except OSError:  # it has just died; the next one is told again
-            self._stdin = None
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._stdin:
+            with suppress(OSError):
+                self._stdin.close()
+        self._stdin = None
 
     def _listen(self, answers: IO[bytes]) -> None:
         with answers:

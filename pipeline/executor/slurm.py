@@ -58,14 +58,15 @@ class Slurm:
         """The script, as it would be submitted."""
         from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-        names = SlurmExecutor._equivalence_dict()
-        options = {names.get(name, name): value for name, value in self._options(work).items()}
+        names: Any = SlurmExecutor._equivalence_dict()
+        options: dict[str, Any] = {names.get(name, name): value for name, value in self._options(work).items()}
         if "mem" in options:
             options["mem"] = f"{options['mem']}GB"
-        array = {"map_count": self.nodes} if self.nodes > 1 else {}
+        if self.nodes > 1:
+            options["map_count"] = self.nodes
         folder = _folder(work)
         command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
-        return "\n\n" + _make_sbatch_string(command=command, folder=folder, **options, **array)
+        return "\n\n" + _make_sbatch_string(command=command, folder=folder, **options)
 
     def run(self, shard_ids: Sequence[int], work: Work) -> str:
         submitit = _submitit()
