@@ -1,5 +1,6 @@
 """Verbs -> functions. Errors become one message and an exit code here, and nowhere else."""
 
+import json
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.board import VARIABLE
 from pipeline.errors import BadImages, ConfigError, Drifted, OutOfSpace, PipelineError, is_full, nearest
-from pipeline.jobs import for_each
+from pipeline.jobs import for_each, use
 from pipeline.memory import keep_freed_memory
 from pipeline.overrides import split_arguments
 from pipeline.resources import resource
@@ -116,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _computes(arguments: list[str]) -> bool:
     """Whether it commits shards, which a later call goes on from."""
-    return arguments[:1] in (["run"], ["sweep"])
+    return arguments[:1] in (["run"], ["sweep"], ["element"])
 
 
 def _dispatch(given: list[str]) -> int:
@@ -128,6 +129,9 @@ def _dispatch(given: list[str]) -> int:
         "bench": _bench,
         "duplicates": _duplicates,
     }
+    if given and given[0] in _FOR_EXECUTORS:
+        _FOR_EXECUTORS[given[0]](given[1:])
+        return 0
     if not given or given[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if given else 2
@@ -142,9 +146,30 @@ def _dispatch(given: list[str]) -> int:
 
 def _run(arguments: list[str]) -> None:
     (job,) = for_each(arguments, _run_one)
-    if job.ended.bad_images:
-        said = f"{job.ended.bad_images:,} images are not usable; their rows in images/ say why (status, error)."
+    _check_images(job.ended)
+
+
+def _check_images(ended: "Ended") -> None:
+    if ended.bad_images:
+        said = f"{ended.bad_images:,} images are not usable; their rows in images/ say why (status, error)."
         raise BadImages(said)
+
+
+def _element(arguments: list[str]) -> None:
+    """`run` with settings that are complete: the element of an array job, which the executor `slurm` has made."""
+    from pipeline.settings import Settings
+
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm sends it to every process before the time is over; submitit acts
+    _check_images(_run_one(use(Settings.from_plain(json.loads(arguments[0])))))
+
+
+def _worker(arguments: list[str]) -> None:
+    from pipeline.worker import work_for_another
+
+    work_for_another()
+
+
+_FOR_EXECUTORS = {"element": _element, "worker": _worker}
 
 
 def _sweep(arguments: list[str]) -> None:

@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError, PipelineError, is_full
 from pipeline.hashing import sha256_of
-from pipeline.lock import held
+from pipeline.lock import Writer, held, together
 
 log = logging.getLogger(__name__)
 _PARTS = ("images", "predictions")  # the folders whose files are only to be trusted with a marker
@@ -30,11 +30,13 @@ _PART = re.compile(r"part-(\d+)\..+")
 
 
 class RunFolder:
-    """One run's folder. Only the process that holds its lock may write."""
+    """One run's folder. Only a process that holds its lock may write: the only one, or one of several writers, each with
+    shards and a stage of its own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, writer: Writer | None = None) -> None:
         self.path = path
-        self.staging = path / ".tmp"
+        self.writer = writer or Writer()
+        self.staging = path / ".tmp" / self.writer.name
         self.markers = path / "_committed"
 
     @contextmanager
@@ -43,12 +45,15 @@ class RunFolder:
         with _writing_to(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / ".lock").touch()
-        with held(self.path / ".lock", str(self.path)):
-            self._remove_leftovers()
+        with held(self.path, self.writer, self._remove_leftovers):
             try:
                 yield
             finally:
                 shutil.rmtree(self.staging, ignore_errors=True)
+
+    def together(self) -> AbstractContextManager[None]:
+        """For what all writers share, one after the other; who writes alone has it at once."""
+        return together(self.path) if self.writer.name else nullcontext()
 
     def committed(self) -> set[int]:
         """The ids of the shards that have a marker."""
@@ -123,8 +128,11 @@ class RunFolder:
         for folder in folders:
             _flush(folder)
 
-    def _remove_leftovers(self) -> None:
-        shutil.rmtree(self.staging, ignore_errors=True)
+    def _remove_leftovers(self, alone: bool) -> None:
+        """Of other writers' too, unless they are at work: what they leave is written again with its shard."""
+        shutil.rmtree(self.path / ".tmp" if alone else self.staging, ignore_errors=True)
+        if not alone:
+            return
         done = self.committed()
         for folder in (self.path / name for name in _PARTS if (self.path / name).is_dir()):
             for path in folder.iterdir():

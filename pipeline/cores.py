@@ -14,12 +14,14 @@ from threadpoolctl import ThreadpoolController
 A = TypeVar("A")
 B = TypeVar("B")
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
+SHARE = "VISIONBATCH_CORES"  # in the environment of a process that shares a machine with others of its kind
 
 
 def available_cores() -> int:
-    """Those of the affinity mask, and no more than a container's CPU quota."""
+    """Those of the affinity mask, no more than a container's CPU quota, and than this process's share."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(cores, cpu_quota(_CONTROL_GROUP))))
+    share = float(os.environ.get(SHARE, math.inf))
+    return max(1, math.ceil(min(cores, cpu_quota(_CONTROL_GROUP), share)))
 
 
 def cpu_quota(control_group: Path) -> float:

@@ -87,7 +87,7 @@ def record(
         "weights_sha256": sha256,
         "preprocessing": spec.preprocessing,
         "categories": list(spec.categories),
-        "config": {k: v for k, v in vars(settings).items() if k != "dry_run"},
+        "config": {k: v for k, v in vars(settings).items() if k not in ("dry_run", "shard")},
         "fingerprint_of": determined_by,
         "device": device,
         "decoder": determined_by["decoder"],

@@ -110,7 +110,11 @@ def _plain(word: str) -> tuple[str, str]:
 def _settings(cfg: "DictConfig", task: str) -> "Settings":
     from pipeline.settings import Settings
 
-    settings = Settings.from_config(cfg, task)
+    return use(Settings.from_config(cfg, task))
+
+
+def use(settings: "Settings") -> "Settings":
+    """What of the settings holds for the process as a whole."""
     logging.getLogger("pipeline").setLevel(settings.log_level.upper())
     logging.getLogger("py.warnings").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.ERROR)
     return settings

@@ -47,10 +47,16 @@ class Progress:
         self.images += len(items)
 
     def advance(self, items: Sequence[Item]) -> None:
-        self.images += len(items)
-        self.errors += sum(item.status.is_error for item in items)
+        self.add(len(items), sum(item.status.is_error for item in items))
+
+    def add(self, images: int, errors: int) -> None:
+        self.images += images
+        self.errors += errors
         self._bar.set_postfix_str(f"{self.errors} errors", refresh=False)
-        self._bar.update(len(items))
+        self._bar.update(images)
+
+    def committed(self, shard_id: int, images: int, errors: int) -> None:
+        """A shard is on the disk. The bar counts images, as they come."""
 
     def _beat(self) -> None:
         while not self._ended.wait(1.0):

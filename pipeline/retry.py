@@ -14,11 +14,11 @@ from pipeline.shard import ShardRunner, ShardWriter
 from pipeline.types import Shard
 
 
-def with_errors(folder: RunFolder, plan: Plan) -> list[int]:
-    """The committed shards in which an image failed, in order."""
+def with_errors(folder: RunFolder, plan: Plan, index: int = 0, count: int = 1) -> list[int]:
+    """The committed shards in which an image failed, in order: of all, or of every `count`-th."""
     return [
         shard_id
-        for shard_id in sorted(folder.committed() & set(range(plan.n_shards)))
+        for shard_id in sorted(folder.committed() & set(range(index, plan.n_shards, count)))
         if pc.any(failed(_rows(folder, "images", shard_id, ["status"]))).as_py()
     ]
 

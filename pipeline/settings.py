@@ -11,6 +11,7 @@ from pipeline import checks
 from pipeline.errors import ConfigError, nearest
 from pipeline.resources import resource
 
+_NAMES = ("classes", "exclude")  # tuples, which JSON has not
 PARTS = ("task", "source", "engine", "executor", "sink")
 
 
@@ -46,6 +47,7 @@ class Settings:
     batch_size: int | str | None  # auto: measured; None: the task's for the device
     shard_size: int
     workers: int | None
+    shard: Mapping[str, int]  # index, count: this process does the shards whose id modulo count is index
     timeout: int  # seconds for one input to be read and decoded
     device: str
     jpeg: str  # cpu, gpu: what decodes JPEG files
@@ -59,6 +61,15 @@ class Settings:
     @property
     def lowest_min_score(self) -> float:
         return min(self.min_score.values()) if isinstance(self.min_score, Mapping) else self.min_score
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it; `from_plain` is the inverse."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Settings":
+        lists = {key: tuple(value) for key, value in plain.items() if key in _NAMES and value is not None}
+        return cls(**{**plain, **lists})
 
     @classmethod
     def from_config(cls, cfg: DictConfig, task: str) -> "Settings":
@@ -123,6 +134,15 @@ def _tiles(key: str, value: Any) -> dict[str, Any]:
     return {name: check(f"{key}.{name}", value[name]) for name, check in _TILES.items()}
 
 
+def _shard(key: str, value: Any) -> dict[str, int]:
+    if not OmegaConf.is_dict(value):
+        raise checks.refusal(key, value, "a mapping", f" Say {key}.index=3 {key}.count=16.")
+    index, count = checks.required(0)(f"{key}.index", value["index"]), checks.required(1)(f"{key}.count", value["count"])
+    if index >= count:
+        raise checks.refusal(f"{key}.index", index, f"from 0 to {count - 1}, less than {key}.count")
+    return {"index": index, "count": count}
+
+
 def _batch_size(key: str, value: Any) -> int | str | None:
     if value == "auto" or value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
@@ -150,7 +170,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_pixels": checks.required(1),
     "retry": checks.or_none(checks.one_of("errors")),
     "skip_duplicates": checks.or_none(checks.one_of("bytes", "near")),
-    "changed": checks.one_of("refuse", "accept"),
+    "changed": checks.one_of("refuse", "accept", "trust"),
     "classes": checks.names,
     "exclude": checks.names,
     "min_score": checks.min_score,
@@ -163,6 +183,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "batch_size": _batch_size,
     "shard_size": checks.required(1),
     "workers": checks.whole(1),
+    "shard": _shard,
     "timeout": checks.required(1),
     "device": checks.some_text,
     "jpeg": checks.one_of("cpu", "gpu"),

@@ -9,11 +9,13 @@ from functools import partial
 from types import TracebackType
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from pipeline.commit import RunFolder
 from pipeline.cores import without_openmp
 from pipeline.errors import PipelineError
+from pipeline.finished import failed
 from pipeline.plan import Plan
 from pipeline.predict import Answered, Predictor
 from pipeline.progress import Progress
@@ -55,7 +57,7 @@ class ShardWriter:
         self._group: list[Answered] = []  # not yet handed over
         self._bytes = self._handed_over = 0  # of the group; inputs of the shard
         self._shard: Shard | None = None
-        self._rows = 0
+        self._rows = self._errors = 0  # of the shard, handed to the sinks
         self._stack = ExitStack()
         self._writers: list[SinkWriter] = []
         self._failed = False
@@ -118,6 +120,7 @@ class ShardWriter:
             for writer in self._writers:
                 writer.write(images, predictions)
             self._rows += images.num_rows
+            self._errors += pc.sum(failed(images)).as_py() or 0
             complete = self._rows == len(shard)
             if complete:
                 self._stack.close()  # sinks finish their files here, and only here
@@ -127,11 +130,13 @@ class ShardWriter:
             spent = self.timer.since_last()
             self.runner.folder.append_line("timing.jsonl", {"shard": shard.shard_id, "images": len(shard), **spent})
             self.predictor.loader.guard.board.advance()
+            self.runner.progress.committed(shard.shard_id, len(shard), self._errors)
             log.debug("shard %d committed, %d images", shard.shard_id, len(shard))
 
     def _open(self, shard: Shard) -> None:
         runner = self.runner
-        self._stage, self._rows, self._stack = runner.folder.stage(shard.shard_id), 0, ExitStack()
+        self._stage, self._stack = runner.folder.stage(shard.shard_id), ExitStack()
+        self._rows = self._errors = 0
         context = SinkContext(self._stage, shard.shard_id, self.predictor.schema, self._draw, self._read_image)
         self._writers = [self._stack.enter_context(sink.open(context)) for sink in runner.sinks]
         self._shard, self._place = shard, {entry.key: i for i, entry in enumerate(shard.entries)}

@@ -23,7 +23,7 @@ from pipeline.timing import STAGES
 from pipeline.types import Status
 
 if TYPE_CHECKING:
-    from pipeline.shard import ShardRunner
+    from pipeline.work import Work
 
 _MOST_CLASSES = 15
 
@@ -67,34 +67,22 @@ def _views(settings: Settings) -> str:
     return ", ".join(shown)
 
 
-def summary(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", seconds: float) -> Ended:
-    """How the run ended and where its files are."""
-    statuses, classes = count(folder, plan)
-    total = sum(statuses.values())
+def summary(work: "Work", said: str | None) -> Ended:
+    """How the run ended and where its files are. `said`: by the executor, where shards are still to be done."""
+    folder, plan, shard = work.folder, work.plan, work.settings.shard
+    mine = range(shard["index"], plan.n_shards, shard["count"])
+    statuses, classes = count(folder, mine)
     bad = sum(count for status, count in statuses.items() if Status(status).is_error)
-    lines = [
-        f"Complete: {total:,} images, {sum(classes.values()):,} predictions"
-        + (f", {bad:,} images not usable" if bad else "")
-    ]
-    if runner is None:
-        lines[0] += " (nothing was left to do)"
-    lines += ["", "images by status", aligned({k: f"{v:,}" for k, v in statuses.most_common()})]
+    lines = [_title(work, statuses.total(), classes.total(), bad)]
+    if said:
+        lines += ["", said]
+    lines += ["", "images by status", aligned({k: f"{v:,}" for k, v in statuses.most_common()} or {"none": ""})]
     top = dict(classes.most_common(_MOST_CLASSES))
     lines += ["", "predictions by class", aligned({k: f"{v:,}" for k, v in top.items()} or {"none": ""})]
     if len(classes) > len(top):
         rest = sum(classes.values()) - sum(top.values())
         lines.append(f"  ... and {rest:,} of {len(classes) - len(top)} other classes")
-    if runner is not None:
-        rate = runner.progress.images / seconds if seconds else 0.0
-        loader, engine = runner.predictor.loader, runner.predictor.engine
-        spent = loader.timer.seconds()
-        stages = "  ".join(f"{name} {spent[name]:.1f}" for name in STAGES)
-        lines += [
-            "",
-            f"{rate:.1f} images/s ({runner.progress.images:,} images in {seconds:.1f} s on {engine.device})",
-        ]
-        lines.append(f"  seconds per stage (threads overlap): {stages}")
-        lines.append(f"  {bottleneck(spent, seconds, loader.workers, available_cores(), engine.device, engine.precision)}")
+    lines += _speed(work)
     agreement = folder.path / "agreement.json"
     if agreement.is_file():
         lines += ["", Agreement(**json.loads(agreement.read_text())).text()]
@@ -102,9 +90,37 @@ def summary(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", seconds
     return Ended("\n".join(lines), bad, folder.path)
 
 
-def count(folder: RunFolder, plan: Plan) -> tuple[Counter[str], Counter[str]]:
-    """(images by status, predictions by class) over the committed shards."""
-    done = sorted(folder.committed() & set(range(plan.n_shards)))
+def _title(work: "Work", images: int, predictions: int, bad: int) -> str:
+    """Of a process that did a part of the run, what is still missing of all of it."""
+    index, count = work.settings.shard["index"], work.settings.shard["count"]
+    missing, left = len(work.remaining()), len(work.remaining(index, count))
+    title = f"{images:,} images, {predictions:,} predictions" + (f", {bad:,} images not usable" if bad else "")
+    title += "" if work.images or left else " (nothing was left to do)"
+    if left:
+        return f"Not complete: {title}; {missing:,} of {work.plan.n_shards:,} shards are to be done"
+    if count == 1:
+        return f"Complete: {title}"
+    others = f"{missing:,} of all {work.plan.n_shards:,} shards are not done yet" if missing else "so is the run"
+    return f"Part {index} of {count} is complete: {title}; {others}"
+
+
+def _speed(work: "Work") -> list[str]:
+    """Of this session, and where the time went, if that was here."""
+    if not work.images or not work.seconds:
+        return []
+    done = f"{work.images / work.seconds:.1f} images/s ({work.images:,} images in {work.seconds:.1f} s"
+    if work.runner is None:
+        return ["", f"{done})"]
+    loader, engine = work.runner.predictor.loader, work.runner.predictor.engine
+    spent = loader.timer.seconds()
+    stages = "  ".join(f"{name} {spent[name]:.1f}" for name in STAGES)
+    limit = bottleneck(spent, work.seconds, loader.workers, available_cores(), engine.device, engine.precision)
+    return ["", f"{done} on {engine.device})", f"  seconds per stage (threads overlap): {stages}", f"  {limit}"]
+
+
+def count(folder: RunFolder, shard_ids: Iterable[int]) -> tuple[Counter[str], Counter[str]]:
+    """(images by status, predictions by class) over those of the shards that are committed."""
+    done = sorted(folder.committed() & set(shard_ids))
     statuses = _count_column((folder.path / "images" / f"part-{i:05d}.parquet" for i in done), "status")
     classes = _count_column((folder.path / "predictions" / f"part-{i:05d}.parquet" for i in done), "class_name")
     return statuses, classes

@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Thread
 from types import FrameType
 
 from pipeline.board import VARIABLE, Board, Death
 
+Start = Callable[..., "subprocess.Popen[bytes]"]
 LIFELINE = "VISIONBATCH_LIFELINE"  # a pipe's end in the runner's environment; its other end closes when this process ends
 _FRUITLESS = 3  # deaths one after the other with nothing reached in between
 _GRACE_S = 30  # between a signal and the end: Slurm's default
@@ -29,26 +30,32 @@ RUNNER = (sys.executable, "-P", "-c", _PROGRAM.format(str(Path(__file__).parent.
 
 def supervise(arguments: Sequence[str], program: Sequence[str] = RUNNER) -> int:
     """The exit code of the last runner, which is `program` with these arguments."""
-    fruitless = 0
     with Board.created() as (board, path):
         watch = Watch(board, path, [*program, *arguments])
-        while True:
-            before = board.progress
-            code, hung = watch.one_runner()
-            if watch.asked:
-                return code if code >= 0 else 128 + watch.asked
-            if code >= 0:
-                return code
-            fruitless = 0 if board.progress > before else fruitless + 1
-            death = _death(code, hung, board)
-            if fruitless == _FRUITLESS:
-                _say(
-                    f"{death.reason}, for the {_FRUITLESS}rd time without getting any further. Committed shards are intact."
-                )
-                return 1
-            then = "which tries each alone" if death.image_ids else "which goes on"
-            _say(f"{death.reason}, with {len(death.image_ids)} inputs in hand. Starting another, {then}.")
-            board.tell(death)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, watch.hand_on)
+        return keep_running(watch, _say)
+
+
+def keep_running(watch: "Watch", say: Callable[[str], None]) -> int:
+    """One runner after another, until one ends by itself, or is asked to, or the third in a row gets nowhere."""
+    board = watch.board
+    fruitless = 0
+    while True:
+        before = board.progress
+        code, hung = watch.one_runner()
+        if watch.asked:
+            return code if code >= 0 else 128 + watch.asked
+        if code >= 0:
+            return code
+        fruitless = 0 if board.progress > before else fruitless + 1
+        death = _death(code, hung, board)
+        if fruitless == _FRUITLESS:
+            say(f"{death.reason}, for the {_FRUITLESS}rd time without getting any further. Committed shards are intact.")
+            return 1
+        then = "which tries each alone" if death.image_ids else "which goes on"
+        say(f"{death.reason}, with {len(death.image_ids)} inputs in hand. Starting another, {then}.")
+        board.tell(death)
 
 
 def _death(code: int, hung: tuple[int, ...], board: Board) -> Death:
@@ -59,21 +66,20 @@ def _death(code: int, hung: tuple[int, ...], board: Board) -> Death:
 
 
 class Watch:
-    """Runners, one after the other. Signals that this process gets are handed on; the second one kills."""
+    """Runners, one after the other. Signals are handed on; the second one kills."""
 
-    def __init__(self, board: Board, path: Path, command: Sequence[str]) -> None:
-        self.board, self.path, self.command = board, path, command
+    def __init__(self, board: Board, path: Path, command: Sequence[str], start: Start | None = None) -> None:
+        """`start` takes the command with `env` and `pass_fds`, as Popen does."""
+        self.board, self.path, self.command, self.start = board, path, command, start or subprocess.Popen
         self.asked = 0  # the signal that this process was sent
         self._asked_at = 0.0
         self._runner: subprocess.Popen[bytes] | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._hand_on)
 
     def one_runner(self) -> tuple[int, tuple[int, ...]]:
         """(exit code, the inputs at which it hung and was killed for)."""
         read_end, write_end = os.pipe()
         own = {VARIABLE: str(self.path), LIFELINE: str(read_end)}
-        self._runner = runner = subprocess.Popen(self.command, env=os.environ | own, pass_fds=[read_end])
+        self._runner = runner = self.start(self.command, env=os.environ | own, pass_fds=[read_end])
         os.close(read_end)
         try:
             if self.asked:  # while there was none
@@ -98,7 +104,7 @@ class Watch:
             ):
                 runner.kill()
 
-    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+    def hand_on(self, number: int, frame: FrameType | None = None) -> None:
         runner = self._runner
         if self.asked and runner:
             runner.kill()

@@ -11,18 +11,19 @@ from pipeline.plan import Plan
 from pipeline.predict import Predictor
 from pipeline.types import GivenUp, Shard, Status
 
-_FILE = "suspects.json"
-
 
 class Suspects:
-    """Kept in the run folder, so that whoever resumes the run knows them too."""
+    """Kept in the run folder, so that whoever resumes the run knows them too. Each writer has a file of its own; all are
+    read. What was only suspected by another writer is not tried alone: if it kills this one too, it will be."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        path = folder.path / _FILE
-        known = json.loads(path.read_text()) if path.is_file() else {"to_try": [], "given_up": {}}
-        self.to_try: set[int] = set(known["to_try"])
-        self._given_up = {int(i): GivenUp(Status(one["status"]), one["error"]) for i, one in known["given_up"].items()}
+        name = folder.writer.name
+        self.file = f"suspects-{name}.json" if name else "suspects.json"
+        known = {path.name: json.loads(path.read_text()) for path in folder.path.glob("suspects*.json")}
+        given_up = [one for file in known.values() for one in file["given_up"].items()]
+        self._given_up = {int(image_id): GivenUp(Status(one["status"]), one["error"]) for image_id, one in given_up}
+        self.to_try: set[int] = set(known[self.file]["to_try"]) if self.file in known else set()
 
     @property
     def given_up(self) -> Mapping[int, GivenUp]:
@@ -60,5 +61,8 @@ class Suspects:
 
     def _publish(self) -> None:
         given_up = {str(image_id): asdict(one) for image_id, one in sorted(self._given_up.items())}
-        if self.to_try or given_up or (self.folder.path / _FILE).is_file():
-            self.folder.publish_json(_FILE, {"to_try": sorted(self.to_try), "given_up": given_up})
+        others = [] if self.folder.writer.name else list(self.folder.path.glob("suspects-*.json"))
+        if self.to_try or given_up or others or (self.folder.path / self.file).is_file():
+            self.folder.publish_json(self.file, {"to_try": sorted(self.to_try), "given_up": given_up})
+        for path in others:  # who writes alone keeps what they held in its own
+            path.unlink()

@@ -14,6 +14,8 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from pipeline.lock import Writer
+
 SCHEMA_VERSION = "1"
 
 
@@ -332,10 +334,38 @@ class Exporter(Protocol):
     def open(self, context: ExportContext) -> AbstractContextManager[SinkWriter]: ...
 
 
+class Work(Protocol):
+    """What an executor is given: shards that are done in this process, or by workers elsewhere."""
+
+    def here(self, shard_ids: Iterable[int]) -> None:
+        """Do them in this process, which loads the model."""
+        ...
+
+    def plain(self) -> Mapping[str, Any]:
+        """What `pipeline.worker` needs to do them in another process, as JSON can hold it."""
+        ...
+
+    def going(self) -> AbstractContextManager[Progress]:
+        """While workers do them: a bar to tell of what they have done."""
+        ...
+
+
+class Progress(Protocol):
+    def add(self, images: int, errors: int) -> None: ...
+
+
 class Executor(Protocol):
     """Where shards run. It sees shard ids, never pixels."""
 
-    def run(self, shard_ids: Sequence[int], work: Callable[[Iterable[int]], None]) -> None: ...
+    writer: Writer | None  # as whom this process holds the run folder while others write to it; None: only this one writes
+
+    def preview(self, work: Work) -> str:
+        """What `dry_run` says of it, if anything."""
+        ...
+
+    def run(self, shard_ids: Sequence[int], work: Work) -> str | None:
+        """Do these shards, each once, or have them done. Returns what a person is to know of what is not done by then."""
+        ...
 
 
 Filter = Callable[[pa.Table], pa.Table]

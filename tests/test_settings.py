@@ -119,7 +119,7 @@ REFUSED = [
     ("precision=fp8", "precision=fp8", "fp32, bf16 or fp16", "str 'fp8'"),
     ("precision=16", "precision=16", "fp32, bf16 or fp16", "int 16"),
     ("log_level=warn", "log_level=warn", "debug, info, warning or error", "str 'warn'.* Did you mean 'warning'"),
-    ("changed=acept", "changed=acept", "refuse or accept", "str 'acept'.* Did you mean 'accept'"),
+    ("changed=acept", "changed=acept", "refuse, accept or trust", "str 'acept'.* Did you mean 'accept'"),
     ("trust_code=1", "trust_code=1", "true or false", "int 1"),
     ("trust_code='true'", "trust_code=true", "true or false", "str 'true'"),
     ("dry_run=yes", "dry_run=yes", "true or false", "str 'yes'"),

@@ -1,6 +1,10 @@
 """Every part that ships, found by its configuration file, keeps its kind's contract."""
 
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from itertools import groupby
 from pathlib import Path
@@ -12,12 +16,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from pipeline.hashing import sha256_of
 from pipeline.parts import build
 from pipeline.resources import resource
 from pipeline.sink.parquet import in_input_order
 from pipeline.table import image_rows, images_schema
 from pipeline.types import Item, Model, SinkContext, Status, Task
-from tests.conftest import SAMPLES, settings_for, spec_of
+from tests.conftest import REPOSITORY, SAMPLES, settings_for, spec_of
 from tests.videos import make_video, steady
 
 SPEC = spec_of("__background__", "dog", "cat", keypoint_names=("nose", "left_eye"), embedding_dim=4)
@@ -119,11 +124,31 @@ def test_an_engine_gives_what_the_network_gives(name: str) -> None:
         torch.testing.assert_close(one["logits"], other["logits"], atol=bound, rtol=bound)
 
 
+OF_AN_EXECUTOR = {"ray": ["executor.workers=2"], "slurm": ["executor.nodes=2", "executor.cluster=local"]}
+
+
 @pytest.mark.parametrize("name", names("executor"))
-def test_an_executor_hands_out_every_shard_once(name: str) -> None:
-    done: list[int] = []
-    build(settings_for(f"executor={name}").parts["executor"]).run([0, 1, 4], done.extend)
-    assert sorted(done) == [0, 1, 4]
+def test_an_executor_has_every_shard_done_with_the_same_bytes(
+    name: str, annotate: Callable[..., Path], tmp_path: Path
+) -> None:
+    settings = ["model=codes", f"input={SAMPLES}", "shard_size=3", "overlays=false"]
+    expected = parts_of(annotate(*settings))
+    own = [f"executor={name}", *OF_AN_EXECUTOR.get(name, []), f"output={tmp_path / 'out'}", "log_level=error"]
+    command = [sys.executable, "-m", "pipeline", "run", *settings, *own]
+    done = subprocess.run(command, check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    run = (tmp_path / "out" / "latest").resolve()
+    until = time.monotonic() + 120
+    while len(list((run / "_committed").glob("*.json"))) < 4 and time.monotonic() < until:  # slurm does not wait
+        time.sleep(0.2)
+    assert parts_of(run) == expected and len(expected) == 8
+
+
+def parts_of(run: Path) -> dict[str, str]:
+    """SHA-256 by name."""
+    return {
+        str(path.relative_to(run)): sha256_of(path) for path in sorted(run.glob("*/part-*")) if path.parent.name != "plan"
+    }
 
 
 @pytest.mark.parametrize("name", names("sink"))
