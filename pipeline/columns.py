@@ -49,9 +49,19 @@ def carried_type(kind: pa.DataType) -> pa.DataType | None:
 
 def carried_values(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """As that type. NaN becomes null: it is not equal to itself, so a plan would take it for a change. Raises
-    pa.ArrowInvalid for values that the type cannot hold, such as nanoseconds."""
+    pa.ArrowInvalid for values that the type or Python cannot hold, such as nanoseconds, or the year 10000."""
     values = column.cast(kind)
+    if pa.types.is_temporal(kind):
+        _check_years(values)
     return pc.if_else(pc.is_nan(values), None, values) if pa.types.is_floating(kind) else values
+
+
+def _check_years(times: pa.ChunkedArray) -> None:
+    try:
+        for extreme in pc.min_max(times).values():
+            extreme.as_py()
+    except (ValueError, OverflowError):
+        raise pa.ArrowInvalid("a date outside of the years 1 to 9999") from None
 
 
 def named_column(schema: pa.Schema, name: str, where: str, hint: str = "") -> pa.Field:

@@ -20,6 +20,7 @@ from pipeline.types import Entry, InputError, Status
 SUFFIXES = frozenset((".parquet",))
 _HELD_BYTES = 256 << 20  # of row groups that are kept, because a shard's images are read twice: headers, then pixels
 _LARGEST_GROUP = 2 << 30  # bytes: a row group is read as a whole
+_MOST_ROWS = 10_000_000  # of a file: a footer is easily made that claims any number
 _BYTES, _PATH = "bytes", "path"  # Hugging Face's names in the struct
 
 
@@ -56,7 +57,7 @@ class ImageTables:
                 with pq.ParquetFile(file) as table:
                     self._check(table)
                     yield table
-            except (pa.ArrowException, OSError, EOFError) as error:
+            except (pa.ArrowException, OSError, EOFError, ValueError, OverflowError) as error:
                 said = " ".join(str(error).split())[:300]
                 raise InputError(Status.CORRUPT, f"the Parquet file cannot be read: {said}") from None
 
@@ -65,7 +66,14 @@ class ImageTables:
         if schema.names.count(self.column) != 1 or not holds_images(schema.field(self.column).type):
             there = ", ".join(f"{field.name} ({field.type})" for field in schema)
             raise InputError(Status.UNSUPPORTED, f"no column {self.column!r} of images in the Parquet file; it has {there}")
-        sizes = [table.metadata.row_group(i).total_byte_size for i in range(table.num_row_groups)]
+        groups = [table.metadata.row_group(i) for i in range(table.num_row_groups)]
+        if any(group.num_rows < 0 for group in groups) or sum(group.num_rows for group in groups) != table.metadata.num_rows:
+            raise pa.ArrowInvalid("its footer contradicts itself about the number of rows")
+        if table.metadata.num_rows > _MOST_ROWS:
+            raise InputError(
+                Status.TOO_LARGE, f"{table.metadata.num_rows:,} rows in one file; up to {_MOST_ROWS:,} are read"
+            )
+        sizes = [group.total_byte_size for group in groups]
         if max(sizes, default=0) > _LARGEST_GROUP:
             said = f"a row group of {max(sizes):,} bytes; up to {_LARGEST_GROUP:,} are read at once. Write smaller ones"
             raise InputError(Status.TOO_LARGE, said)
@@ -79,7 +87,11 @@ class ImageTables:
     def _read_group(self, where: tuple[str, int, int]) -> pa.ChunkedArray:
         file, mtime_ns, group = where
         with self.file(file, mtime_ns) as table:
-            return table.read_row_group(group, columns=[self.column], use_threads=False)[self.column]
+            images = table.read_row_group(group, columns=[self.column], use_threads=False)[self.column]
+            if len(images) != table.metadata.row_group(group).num_rows:
+                raise pa.ArrowInvalid("a row group has not the rows that the footer says")
+            images.validate(full=True)  # damaged files may have been read without an error
+            return images
 
 
 class _RowGroups:

@@ -33,7 +33,7 @@ def opened(file: BinaryIO, suffix: str, where: str) -> Iterator[tuple[pa.Schema,
             raise pa.ArrowInvalid("the text is UTF-16, not UTF-8")
         file.seek(0)
         yield readers.get(suffix, _text)(file)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
         said = " ".join(str(error).split())[:300].rstrip(".")
         expected = "a Parquet file" if suffix == ".parquet" else "text in UTF-8"
         raise ConfigError(f"{where}: cannot be read: {said}. Expected {expected}; the README shows manifests.") from None
@@ -49,6 +49,7 @@ def _parquet(file: BinaryIO) -> tuple[pa.Schema, Batches]:
 
     def batches(columns: list[str]) -> Iterator[pa.Table]:
         for batch in table.iter_batches(_BATCH_ROWS, columns=columns):
+            batch.validate(full=True)  # a damaged file may have been read without an error
             yield pa.Table.from_batches([batch])
 
     return table.schema_arrow, batches

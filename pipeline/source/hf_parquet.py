@@ -14,7 +14,7 @@ from pipeline.images import ImageFiles
 from pipeline.listing import Listing
 from pipeline.types import Entry, InputError, Status
 
-_DIGITS = 8  # of a row's number in its key
+_DIGITS = 8  # of a row's number in its key; no file has more rows
 _AT_ONCE = 1 << 14  # rows
 
 
@@ -56,12 +56,13 @@ class HfParquet(ImageFiles):
                 raise InputError(Status.UNSUPPORTED, f"no column {absent[0]!r} in the Parquet file, as others have")
             path = path_column(schema, self.column)
             rows = table.read([*([path] if path else []), *names], use_threads=False)
-            suffixes = [""] * table.metadata.num_rows
+            rows.validate(full=True)  # damaged files may have been read without an error
+            suffixes = pa.repeat("", table.metadata.num_rows)
             if path:
                 paths = pc.struct_field(rows[self.column], "path").to_pylist()
-                suffixes = [suffix_of(one, IMAGE_SUFFIXES) for one in paths]
+                suffixes = pa.array([suffix_of(one, IMAGE_SUFFIXES) for one in paths], pa.string())
             carried = [carried_values(rows[field.name], field.type) for field in self.columns]
-            return pa.table([pa.array(suffixes, pa.string()), *carried], names=["", *names])
+            return pa.table([suffixes, *carried], names=["", *names])
 
     def _first_schema(self) -> pa.Schema | None:
         """Of the first file that can be read; None where none can. Raises ConfigError where it has no such column."""
@@ -76,8 +77,8 @@ class HfParquet(ImageFiles):
 
 
 def _entries_of(file: Entry, rows: pa.Table) -> Iterator[Entry]:
-    number, digits = 0, max(_DIGITS, len(str(len(rows))))
+    number = 0
     for batch in rows.to_batches(_AT_ONCE):
         for suffix, *carried in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            yield Entry(f"{file.key}/{number:0{digits}d}{suffix}", None, file.mtime_ns, tuple(carried), number)
+            yield Entry(f"{file.key}/{number:0{_DIGITS}d}{suffix}", None, file.mtime_ns, tuple(carried), number)
             number += 1

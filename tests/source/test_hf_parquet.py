@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -221,6 +222,25 @@ def test_a_row_group_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch
     with pytest.raises(InputError, match=r"a row group of .* bytes; up to 1,000") as caught:
         source.open(entry)
     assert entry.key == "a.parquet/" and caught.value.status is Status.TOO_LARGE
+
+
+def test_no_damage_ends_a_listing_or_a_run(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    whole = table_of(tmp_path / "whole" / "a.parquet", rows(7), label=list(range(7)), site=["x"] * 7).read_bytes()
+    footer = int.from_bytes(whole[-8:-4], "little")
+    file, found = tmp_path / "a.parquet", []
+    for _ in range(200):
+        data = bytearray(whole)
+        for _ in range(rng.choice((1, 1, 3))):
+            first = len(data) - 8 - footer if rng.random() < 0.7 else 0
+            data[rng.randrange(first, len(data))] = rng.randrange(256)
+        file.write_bytes(data)
+        try:
+            found += contents(source_of(file))
+        except ConfigError:  # the column's name was hit
+            continue
+    read = [one for one in found if isinstance(one, bytes)]
+    assert len(read) > 100 and Status.CORRUPT in found
 
 
 # --- changes

@@ -105,6 +105,19 @@ def test_what_is_no_manifest_is_refused(
         keys(listed(name, content))
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (pa.array([1], pa.timestamp("ns")), "would lose data"),
+        (pa.array([3_000_000], pa.date32()), "years 1 to 9999"),
+        (pa.array([10**18], pa.timestamp("us")), "years 1 to 9999"),
+    ],
+)
+def test_times_that_cannot_be_carried_are_refused(values: pa.Array, said: str, listed: Callable[..., Manifest]) -> None:
+    with pytest.raises(ConfigError, match=said):
+        keys(listed("a.parquet", {"path": ["a.jpg"], "taken": values}))
+
+
 @pytest.mark.parametrize("content", ["", "\n\n"])
 def test_an_empty_manifest_has_no_inputs(content: str, annotate: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(content)
