@@ -27,8 +27,8 @@ COLUMNS = (
 )
 NOWHERE = -1  # where a member begins that only its archive's directory knows to be no file
 LARGEST = (1 << 63) - 1  # headers may claim more than a column of sizes holds
-# Members of one archive are in memory while they are sorted: some 3 million of them, with names as in WebDataset's shards.
-_MOST_HELD, _HELD_EACH = 1 << 30, 300  # bytes; of one member beside its names
+# The images of one archive are in memory while they are sorted: about 2 million with usual names.
+_MOST_HELD, _HELD_EACH = 1 << 30, 400  # bytes; of one member beside its names (measured)
 _LONGEST_NAME = 4096  # bytes of a name that are kept: what systems take for a path
 _LONGEST_PART, _LONGEST_LABEL = 200, 1000  # bytes; so that pictures' names, which are longer, fit a file system
 _DRIVE = re.compile(rb"[A-Za-z]:[/\\]")
