@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ConfigError, PipelineError
@@ -14,6 +13,7 @@ from pipeline.resources import resource
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from pipeline.addresses import Place
     from pipeline.settings import Settings
 
 
@@ -26,7 +26,7 @@ class Job:
     refused: PipelineError | None = None
 
     @property
-    def run(self) -> Path | None:
+    def run(self) -> "Place | None":
         """The run folder that it has become."""
         return self.ended.run if self.ended else None
 

@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.errors import ConfigError
 from pipeline.finished import FinishedRun
 from pipeline.keys import inside
-from pipeline.listing import Listing
+from pipeline.listing import listing
 from pipeline.types import Entry, InputError, Status
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Inputs:
             raise ConfigError(f"{run.path} was run over source={kind}, which has no images that could be read again.")
         self.in_order = kind == "video"  # best read one after the other, in the run's order, and by one thread
         try:
-            self.listing = Listing(str(run.input), (), "images")
+            self.listing = listing(str(run.input), (), "images")
         except ConfigError:
             raise ConfigError(f"{run.input}, the input of {run.path}, is not there any more.") from None
         self.max_pixels: int = determined_by["max_pixels"]

@@ -8,10 +8,10 @@ from collections import ChainMap
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from pipeline.addresses import place
 from pipeline.agreement import measure
 from pipeline.assemble import Parts, assemble, load_predictor, load_reference
 from pipeline.board import Board
@@ -45,10 +45,10 @@ def run(settings: Settings) -> Ended:
 def annotate(settings: Settings, parts: Parts) -> Ended:
     """The run folder, the plan, and the shards that are not complete yet."""
     determined_by = determinants(settings, parts.spec, parts.source, parts.engine)
-    folder = RunFolder(Path(settings.output).expanduser() / run_name(determined_by))
+    folder = RunFolder(place(settings.output) / run_name(determined_by))
     if settings.dry_run:
         return Ended(plan_text(settings, parts, load_plan(folder), folder))
-    if not folder.path.is_dir() and next(parts.source.entries(), None) is None:
+    if not folder.exists() and next(parts.source.entries(), None) is None:
         raise ConfigError(nothing_found(parts.source))
     with folder.locked():
         plan = freeze(folder, parts.source, settings.shard_size, settings.limit, settings.changed == "accept")
@@ -62,7 +62,7 @@ def annotate(settings: Settings, parts: Parts) -> Ended:
                 build(settings.parts["executor"]).run(todo, runner.run)
                 retry_errors(runner, again)
         seconds = perf_counter() - start
-        if runner or not (folder.path / "report.html").is_file():
+        if runner or not folder.has("report.html"):
             leave_report(folder)
     return summary(plan, folder, runner, seconds)
 
@@ -87,7 +87,7 @@ def prepare(settings: Settings, parts: Parts, determined_by: dict[str, Any], pla
     sha256 = predictor.loader.model.weights_sha256
     suspects.try_each(plan, predictor)
     this = record(settings, parts.spec, determined_by, sha256, parts.engine.device)
-    folder.publish_json("run.json", merge_record(folder.path / "run.json", this))
+    folder.publish_json("run.json", merge_record(folder.local("run.json"), this))
     if not parts.engine.exact:
         sample = replace(first, entries=first.entries[:_COMPARED])
         agreement = measure(predictor, load_reference(settings, parts, predictor.loader), sample)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
+from pipeline.addresses import Place
 from pipeline.agreement import Agreement
 from pipeline.assemble import Parts
 from pipeline.bottleneck import bottleneck
@@ -73,7 +74,7 @@ class Ended:
 
     text: str
     bad_images: int = 0
-    run: Path | None = None  # None: a dry run
+    run: Place | None = None  # None: a dry run
 
 
 def summary(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", seconds: float) -> Ended:
@@ -104,18 +105,18 @@ def summary(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", seconds
         ]
         lines.append(f"  seconds per stage (threads overlap): {stages}")
         lines.append(f"  {bottleneck(spent, seconds, loader.workers, available_cores(), engine.device, engine.precision)}")
-    agreement = folder.path / "agreement.json"
+    agreement = folder.local("agreement.json")
     if agreement.is_file():
         lines += ["", Agreement(**json.loads(agreement.read_text())).text()]
-    lines += ["", "files", aligned(_files(folder.path))]
+    lines += ["", "files", aligned(_files(folder))]
     return Ended("\n".join(lines), bad, folder.path)
 
 
 def count(folder: RunFolder, plan: Plan) -> tuple[Counter[str], Counter[str]]:
     """(images by status, predictions by class) over the committed shards."""
     done = sorted(folder.committed() & set(range(plan.n_shards)))
-    statuses = _count_column((folder.path / "images" / f"part-{i:05d}.parquet" for i in done), "status")
-    classes = _count_column((folder.path / "predictions" / f"part-{i:05d}.parquet" for i in done), "class_name")
+    statuses = _count_column((folder.local(f"images/part-{i:05d}.parquet") for i in done), "status")
+    classes = _count_column((folder.local(f"predictions/part-{i:05d}.parquet") for i in done), "class_name")
     return statuses, classes
 
 
@@ -128,7 +129,8 @@ def _count_column(parts: Iterable[Path], column: str) -> Counter[str]:
     return counted
 
 
-def _files(run: Path) -> Mapping[str, str]:
+def _files(folder: RunFolder) -> Mapping[str, str]:
+    run = folder.path
     found = {
         "rows": f"{run}/images/*.parquet  {run}/predictions/*.parquet",
         "pictures": f"{run}/overlays/",
@@ -136,5 +138,5 @@ def _files(run: Path) -> Mapping[str, str]:
         "settings": f"{run}/run.json",
         "latest": f"{run.parent}/latest -> {run.name}",
     }
-    there = {"pictures": run / "overlays", "report": run / "report.html"}
-    return {name: place for name, place in found.items() if name not in there or there[name].exists()}
+    there = {"pictures": "overlays", "report": "report.html"}
+    return {name: place for name, place in found.items() if name not in there or folder.has(there[name])}

@@ -19,7 +19,7 @@ class Suspects:
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        path = folder.path / _FILE
+        path = folder.local(_FILE)
         known = json.loads(path.read_text()) if path.is_file() else {"to_try": [], "given_up": {}}
         self.to_try: set[int] = set(known["to_try"])
         self._given_up = {int(i): GivenUp(Status(one["status"]), one["error"]) for i, one in known["given_up"].items()}
@@ -60,5 +60,5 @@ class Suspects:
 
     def _publish(self) -> None:
         given_up = {str(image_id): asdict(one) for image_id, one in sorted(self._given_up.items())}
-        if self.to_try or given_up or (self.folder.path / _FILE).is_file():
+        if self.to_try or given_up or self.folder.local(_FILE).is_file():
             self.folder.publish_json(_FILE, {"to_try": sorted(self.to_try), "given_up": given_up})

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from omegaconf import OmegaConf
 
 from pipeline import checks
+from pipeline.addresses import Address, Place
 from pipeline.commit import published_folder
 from pipeline.errors import ConfigError, nearest
 from pipeline.finished import FinishedRun, contents, duplicates, failed, usable
@@ -26,9 +27,9 @@ def formats() -> list[str]:
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = option(path, Path("outputs/latest"), "the run's folder")
+    run: Place = option(path, Path("outputs/latest"), "the run's folder")
     to: str = option(checks.some_text, help=f"the format: {', '.join(formats())}")
-    output: Path | None = option(path_or_none, None, "a new folder; RUN/exports/FORMAT unless given, made anew each time")
+    output: Place | None = option(path_or_none, None, "a new folder; RUN/exports/FORMAT unless given, made anew each time")
     images: str = option(checks.one_of("none", "link", "copy"), "none", "the images beside it: none, link or copy")
 
 
@@ -68,9 +69,14 @@ def exporter_of(name: str) -> Exporter:
 
 def _context(run: FinishedRun, exporter: Exporter, images: str, stage: Path) -> ExportContext:
     put: Callable[[Path, Path], object] = os.symlink if images == "link" else shutil.copyfile
+    root = run.input
+    if isinstance(root, Address):
+        if images != "none":
+            raise ConfigError(f"images={images}: the run's images are at {root}. Copy them with the store's own tools.")
+        root = Path(root.text.partition("://")[2])
 
     def place(key: str, name: str) -> Path:
-        source, placed = inside(run.input, key), inside(Path(exporter.image_folder), name)
+        source, placed = inside(root, key), inside(Path(exporter.image_folder), name)
         if source is None or placed is None:
             raise ConfigError(f"run={run.path}: the image {key!r} leads out of its folder. This run was not made by a run.")
         if images == "none":
@@ -86,4 +92,4 @@ def _context(run: FinishedRun, exporter: Exporter, images: str, stage: Path) -> 
         put(source, target)
         return placed
 
-    return ExportContext(stage, run.schema, run.input, place, run.path.name)
+    return ExportContext(stage, run.schema, root, place, run.path.name)
