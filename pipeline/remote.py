@@ -20,7 +20,7 @@ _EXTRAS |= {"http": "http", "https": "http"}
 _PASSING = {errno.EBUSY, errno.EREMOTEIO, errno.EAGAIN, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE}
 _THROTTLED = (408, 425, 429)  # of HTTP, beside 500 and above
 _PERMANENT = (501, 505)
-_REFUSED = (errno.EPERM, errno.EACCES)
+_DRIVERS = ("botocore", "aiobotocore", "aiohttp", "azure", "gcsfs")
 
 
 class Unanswered(OSError):
@@ -190,7 +190,7 @@ def said(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     if isinstance(error, OSError) and error.errno and error.strerror is None:
         text = str(error.args[-1])
-    return without_secrets(" ".join((f"HTTP status {status}: " if status else "").split(" ") + text.split())).strip()
+    return without_secrets(" ".join((f"HTTP status {status}: {text}" if status else text).split()))
 
 
 def plain(error: Exception, address: Address) -> Exception:
@@ -202,8 +202,8 @@ def plain(error: Exception, address: Address) -> Exception:
         return FileNotFoundError(said(error))
     if isinstance(error, PermissionError) or status in (401, 403) or "Credential" in type(error).__name__:
         return PermissionError(errno.EACCES, said(error))
-    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("botocore", "aiohttp", "azure", "gcsfs"):
-        return Unanswered(said(error))
+    if isinstance(error, OSError) or status or type(error).__module__.partition(".")[0] in _DRIVERS:
+        return OSError(said(error))
     return PipelineError(f"{without_secrets(address.text)}: {type(error).__name__}: {said(error)}")
 
 

@@ -40,7 +40,11 @@ class Faults:
                 if "status" in rule:
                     code = {503: "SlowDown", 403: "AccessDenied"}.get(rule["status"], "InternalError")
                     respond(f"{rule['status']} {code}", [("Content-Type", "application/xml")])
-                    return [f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()]
+                    return (
+                        []
+                        if method == "HEAD"
+                        else [f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()]
+                    )
         return self.app(environ, respond)
 
     def _control(self, method: str, path: str, environ: dict[str, Any], respond: Callable[..., Any]) -> list[bytes]:

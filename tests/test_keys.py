@@ -1,9 +1,10 @@
 import itertools
 import os
+from pathlib import PurePosixPath
 
 import pytest
 
-from pipeline.keys import fits, fitted, inside, key_of, path_of
+from pipeline.keys import fits, fitted, inside, key_of, path_of, tame
 
 NAMES = [
     b"",
@@ -105,3 +106,20 @@ def test_a_long_name_is_cut_and_stays_its_own(letter):
     found = {fitted(name, ending) for name in names for ending in ("", ".jpg")}
     assert len(found) == 4 and all(fits(name) and name.startswith(letter * 10) for name in found)
     assert fitted("a" * 251, ".jpg") == "a" * 251 + ".jpg" and not fits("a" * 256)
+
+
+WILD = ["../a.jpg", "a/../b.jpg", "/a.jpg", "a//b.jpg", "./a.jpg", "..", "a/..", "__/a.jpg", r"\x2e\x2e/a.jpg", "a\0.jpg"]
+
+
+@pytest.mark.parametrize("key", WILD)
+def test_a_name_that_leads_elsewhere_is_tamed(key, tmp_path):
+    path = tmp_path / path_of(tame(key))
+    assert path.resolve().is_relative_to(tmp_path) and "\0" not in str(path)
+    assert PurePosixPath(path.name).suffix == PurePosixPath(key).suffix or ".." in key
+    assert tame(tame(key)) != tame(key), "no other key has this name"
+
+
+def test_tamed_names_are_never_the_same():
+    keys = [*WILD, "a.jpg", "a/b.jpg", "b.jpg", *(tame(key) for key in WILD)]
+    assert len({tame(key) for key in keys}) == len(keys)
+    assert [key for key in ("a.jpg", "a/b c.jpg", r"\xff.jpg", "..jpg", "_/a.jpg") if tame(key) != key] == []
