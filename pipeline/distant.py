@@ -3,6 +3,7 @@
 import io
 from collections.abc import Collection, Iterator
 from heapq import heappop, heappush
+from itertools import islice
 from typing import Any, BinaryIO
 
 from pipeline.addresses import Address, without_secrets
@@ -12,6 +13,7 @@ from pipeline.remote import Remote, TooSlow, Unanswered, modified_ns
 from pipeline.types import Entry, InputError, Status
 
 _BLOCK = 1 << 20  # bytes that a file opened here asks for at least
+_PROBE_S = 10.0  # for another file, to tell whether the store answers at all
 _MARKER = "_committed/"  # what is beside it is a run of ours, and no input
 _Found = tuple[str, dict[str, Any]]  # name below the root, what the store says of it
 
@@ -69,7 +71,7 @@ class DistantListing:
         try:
             size = self.remote.info(path).get("size")
         except OSError as error:
-            raise self._verdict(error) from None
+            raise self._verdict(path, error) from None
         if size is None:
             return io.BytesIO(self.read(key))
         return io.BufferedReader(_Ranges(self, path, size), _BLOCK)
@@ -80,7 +82,7 @@ class DistantListing:
         try:
             data = self.remote.read(path, seconds=seconds)
         except OSError as error:
-            raise self._verdict(error) from None
+            raise self._verdict(path, error) from None
         self._known_good = path
         return data
 
@@ -132,30 +134,33 @@ class DistantListing:
         except OSError:
             return {}  # its row will say so
 
-    def _verdict(self, error: OSError) -> Exception:
-        """What becomes of one input. An unanswered question is its fault only if the store answers others."""
+    def _verdict(self, path: str, error: OSError) -> Exception:
+        """What becomes of one input. That it is refused, or not answered for, is its own fault only if others are given."""
         if isinstance(error, FileNotFoundError):
             return InputError(Status.MISSING, "the object is gone since the plan was made")
+        if isinstance(error, PermissionError | Unanswered) and (down := self._down(path)):
+            return PipelineError(
+                f"{self.root}: {down}. Nothing can be read there. Committed shards are kept; run again later."
+            )
         if isinstance(error, TooSlow):
             return InputError(Status.TIMEOUT, str(error))
-        if isinstance(error, PermissionError):
-            return InputError(Status.UNREADABLE, f"the store refuses it: {error.strerror}")
-        if isinstance(error, Unanswered) and (down := self._down()):
-            return PipelineError(f"{self.root} does not answer: {down}. Committed shards are kept; run again when it does.")
-        return InputError(Status.UNREADABLE, str(error))
+        refused = isinstance(error, PermissionError)
+        return InputError(Status.UNREADABLE, f"the store refuses it: {error.strerror}" if refused else str(error))
 
-    def _down(self) -> str | None:
-        """Why not even a file that was read before can be had, or the folder be looked at."""
-        try:
-            if self._known_good:
-                self.remote.read(self._known_good, 0, 1)
+    def _down(self, path: str) -> str | None:
+        """Why not even a file that was read before can be had, or two others where none was."""
+        others = (self._path(entry.key) for entry in self.entries())
+        said = None
+        for other in [self._known_good] if self._known_good else islice((one for one in others if one != path), 2):
+            try:
+                self.remote.read(other, 0, 1, _PROBE_S)
+            except (PermissionError, Unanswered) as error:
+                said = str(error)
+            except OSError:
+                return None
             else:
-                self.remote.info(self.remote.root)
-        except (FileNotFoundError, PermissionError):
-            return None
-        except OSError as error:
-            return str(error)
-        return None
+                return None
+        return said
 
 
 class _Ranges(io.RawIOBase):
@@ -184,7 +189,7 @@ class _Ranges(io.RawIOBase):
         try:
             data = self._listing.remote.read(self._path, self._at, end)
         except OSError as error:
-            raise self._listing._verdict(error) from None
+            raise self._listing._verdict(self._path, error) from None
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)

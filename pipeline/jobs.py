@@ -3,10 +3,12 @@
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.addresses import Address, place
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.resources import resource
 
@@ -60,7 +62,8 @@ def for_each(
             jobs.append(Job(given, refused=error))
             refuse(error)
 
-    program, sys.argv = sys.argv, ["visionbatch", *(["--multirun"] if sweep else []), *overrides]
+    own = ["--multirun", *_hydras_folder(overrides)] if sweep else []
+    program, sys.argv = sys.argv, ["visionbatch", *own, *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors then, and the messages are ours
     try:
         hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name="config")(job)()
@@ -72,6 +75,12 @@ def for_each(
     finally:
         sys.argv = program
     return jobs
+
+
+def _hydras_folder(overrides: Sequence[str]) -> list[str]:
+    """Where Hydra is to note a sweep, if not below `output`: it can write to files only."""
+    outputs = [place(_plain(word)[1]) for word in overrides if word.startswith("output=")]
+    return [f"hydra.sweep.dir='{tempfile.gettempdir()}'"] if any(isinstance(one, Address) for one in outputs) else []
 
 
 def _plain(word: str) -> tuple[str, str]:

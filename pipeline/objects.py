@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-from pipeline.addresses import Address
+from pipeline.addresses import Address, without_secrets
 from pipeline.disk import append_line
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.lease import Lease, leased
@@ -29,6 +29,10 @@ class Objects:
     alone (in TMPDIR), which ends with it."""
 
     def __init__(self, address: Address) -> None:
+        if address.scheme in ("http", "https") or "?" in address.text:
+            raise ConfigError(
+                f"{without_secrets(address.text)}: runs are written to and read from stores, such as s3:// or gs://."
+            )
         self.address = address
         self.remote = Remote(address)
         self.mirror = _own_folder()
