@@ -42,10 +42,6 @@ class RunFolder:
     def exists(self) -> bool:
         return self.store.exists()
 
-    def has(self, name: str) -> bool:
-        """Whether there is such a file, or a folder with something in it."""
-        return bool(self.store.existing([name]) or self.store.files(name))
-
     def local(self, name: str) -> Path:
         """Where one of its files can be read: there, or a copy of it. It need not exist."""
         return self.store.local(name)
@@ -73,14 +69,14 @@ class RunFolder:
 
     def marker(self, shard_id: int) -> dict[str, Any]:
         """What was committed of a shard."""
-        marker: dict[str, Any] = json.loads(self.local(_marker(shard_id)).read_text(encoding="utf-8"))
-        return marker
+        return _read(self.local(_marker(shard_id)))
 
     def check_parts(self) -> None:
         """Raise PipelineError when a part that a marker names is absent or has another size. Reads no part."""
         sizes = {f"{kind}/{name}": size for kind in _PARTS for name, size in self.store.files(kind).items()}
-        for shard_id in sorted(self.committed()):
-            for name, part in self.marker(shard_id)["parts"].items():
+        committed = sorted(self.committed())
+        for shard_id, marker in zip(committed, self.store.brought(map(_marker, committed)), strict=True):
+            for name, part in _read(marker)["parts"].items():
                 if sizes.get(name) != part["bytes"]:
                     raise PipelineError(
                         f"{self.path / name} is missing or damaged: its marker says {part['bytes']} bytes. Restore it, or "
@@ -137,6 +133,11 @@ class RunFolder:
 
 def _marker(shard_id: int) -> str:
     return f"_committed/{shard_id:05d}.json"
+
+
+def _read(marker: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
+    return content
 
 
 @contextmanager

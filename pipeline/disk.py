@@ -44,6 +44,14 @@ class Disk:
         """Where the file can be read; it need not exist."""
         return self.path / name
 
+    def brought(self, names: Iterable[str]) -> Iterator[Path]:
+        """`local` of each."""
+        return map(self.local, names)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file or folder."""
+        return (self.path / name).exists()
+
     def existing(self, names: Iterable[str]) -> set[str]:
         return {name for name in names if (self.path / name).is_file()}
 

@@ -92,7 +92,9 @@ class FinishedRun:
 
     def shards(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """(images, predictions) of each shard, in input order; predictions of an image follow one another."""
+        brought = self.folder.store.brought(_part(kind, i) for i in self.shard_ids for kind in ("images", "predictions"))
         for shard_id in self.shard_ids:
+            next(brought), next(brought)
             yield self.table("images", shard_id), self.table("predictions", shard_id)
 
     def table(self, kind: str, shard_id: int, columns: Sequence[str] | None = None) -> pa.Table:
@@ -114,7 +116,10 @@ class FinishedRun:
     def dataset(self, kind: str) -> ds.Dataset:
         """`images` or `predictions` of all shards, to be scanned."""
         with self._reading(kind):
-            return ds.dataset([str(self.folder.local(_part(kind, i))) for i in self.shard_ids], format="parquet")
+            paths = self.folder.store.brought(_part(kind, i) for i in self.shard_ids)
+            return ds.dataset([str(path) for path in paths], format="parquet")
+                [str(path) for path in self.folder.store.brought(_part(kind, i) for i in self.shard_ids)], format="parquet"
+            )
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:

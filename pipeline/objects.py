@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from pipeline.addresses import Address, without_secrets
 from pipeline.disk import append_line
@@ -40,7 +40,6 @@ class Objects:
         self.staging = self.mirror / ".tmp"
         self._lease: Lease | None = None
         self._logs: dict[str, float] = {}  # when each was PUT
-        self._bringing = Lock()
 
     def exists(self) -> bool:
         return bool(self._asked(lambda: self.remote.names(self.remote.root)))
@@ -90,20 +89,25 @@ class Objects:
 
     def local(self, name: str) -> Path:
         path = self.mirror / name
-        with self._bringing:
-            if not path.exists():
-                self._bring(name, path)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{uuid4().hex}")  # two threads may both bring it
+            try:
+                self._asked(lambda: self.remote.get(self._path(name), part))
+                part.replace(path)
+            except FileNotFoundError:
+                pass
+            finally:
+                part.unlink(missing_ok=True)
         return path
 
-    def _bring(self, name: str, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".part-{path.name}"[:255])
-        try:
-            self._asked(lambda: self.remote.get(self._path(name), part))
-        except FileNotFoundError:
-            part.unlink(missing_ok=True)
-            return
-        part.replace(path)
+    def brought(self, names: Iterable[str]) -> Iterator[Path]:
+        """`local` of each, several at once."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            yield from pool.map(self.local, names)
+
+    def has(self, name: str) -> bool:
+        return bool(self.listed(name))
 
     def existing(self, names: Iterable[str]) -> set[str]:
         def there(name: str) -> bool:

@@ -62,7 +62,7 @@ def annotate(settings: Settings, parts: Parts) -> Ended:
                 build(settings.parts["executor"]).run(todo, runner.run)
                 retry_errors(runner, again)
         seconds = perf_counter() - start
-        if runner or not folder.has("report.html"):
+        if runner or not folder.store.has("report.html"):
             leave_report(folder)
     return summary(plan, folder, runner, seconds)
 

@@ -115,8 +115,8 @@ def summary(plan: Plan, folder: RunFolder, runner: "ShardRunner | None", seconds
 def count(folder: RunFolder, plan: Plan) -> tuple[Counter[str], Counter[str]]:
     """(images by status, predictions by class) over the committed shards."""
     done = sorted(folder.committed() & set(range(plan.n_shards)))
-    statuses = _count_column((folder.local(f"images/part-{i:05d}.parquet") for i in done), "status")
-    classes = _count_column((folder.local(f"predictions/part-{i:05d}.parquet") for i in done), "class_name")
+    statuses = _count_column(folder.store.brought(f"images/part-{i:05d}.parquet" for i in done), "status")
+    classes = _count_column(folder.store.brought(f"predictions/part-{i:05d}.parquet" for i in done), "class_name")
     return statuses, classes
 
 
@@ -139,4 +139,4 @@ def _files(folder: RunFolder) -> Mapping[str, str]:
         "latest": f"{run.parent}/latest -> {run.name}",
     }
     there = {"pictures": "overlays", "report": "report.html"}
-    return {name: place for name, place in found.items() if name not in there or folder.has(there[name])}
+    return {name: place for name, place in found.items() if name not in there or folder.store.has(there[name])}
