@@ -118,8 +118,6 @@ class FinishedRun:
         with self._reading(kind):
             paths = self.folder.store.brought(_part(kind, i) for i in self.shard_ids)
             return ds.dataset([str(path) for path in paths], format="parquet")
-                [str(path) for path in self.folder.store.brought(_part(kind, i) for i in self.shard_ids)], format="parquet"
-            )
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
