@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pipeline.decoding import SUFFIXES
 from pipeline.keys import fitted, key_of
-from pipeline.listing import Listing
+from pipeline.listing import listing
 from pipeline.table import carried_field
 from pipeline.types import Entry, InputError, Status
 
@@ -62,7 +62,7 @@ class Archives:
 
     def __init__(self, given: str, kind: Kind) -> None:
         suffixes = {ending[ending.rindex(".") :] for ending in kind.endings}
-        self.kind, self.listing = kind, Listing(given, suffixes, f"{kind.name} archives", below=True)
+        self.kind, self.listing = kind, listing(given, suffixes, f"{kind.name} archives", below=True)
         self._problems: dict[str, InputError] = {}  # what listing has found, by the archive's key
 
     def entries(self) -> Iterator[Entry]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from pipeline.addresses import without_secrets
 from pipeline.board import VARIABLE
 from pipeline.errors import BadImages, ConfigError, Drifted, OutOfSpace, PipelineError, is_full, nearest
 from pipeline.jobs import for_each, use
@@ -275,6 +276,6 @@ def _ignore_signals() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"visionbatch: {message}", file=sys.stderr)
+    print(f"visionbatch: {without_secrets(message)}", file=sys.stderr)
     sys.stderr.flush()
     return code

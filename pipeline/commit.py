@@ -1,9 +1,9 @@
-"""The only code that publishes files in a run folder.
+"""The only code that publishes files in a run folder, which is on a disk (`disk.py`) or in an object store (`objects.py`).
 
-A shard is written below `.tmp/` as a miniature run folder. Committing it means: every staged file is closed, the Parquet
-parts are reopened and counted, everything is flushed to the disk, renamed into place, and last of all the marker
-`_committed/NNNNN.json` is published the same way. Readers trust markers only; a part that has none is removed at the next
-start, a picture that has none is written again.
+A shard is written below a staging folder as a miniature run folder. Committing it means: every staged file is closed, the
+Parquet parts are reopened and counted, everything is published, durably and each file whole or not at all, and last of all
+the marker `_committed/NNNNN.json` is published the same way. Readers trust markers only; a part that has none is removed at
+the next start, a picture that has none is written again.
 """
 
 import json
@@ -20,9 +20,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipeline.addresses import Address, Place
+from pipeline.disk import Disk, flush
 from pipeline.errors import ConfigError, PipelineError, is_full
 from pipeline.hashing import sha256_of
-from pipeline.lock import Writer, held, together
+from pipeline.lock import Writer
+from pipeline.objects import Objects, name_latest, published_object, published_objects
 
 log = logging.getLogger(__name__)
 _PARTS = ("images", "predictions")  # the folders whose files are only to be trusted with a marker
@@ -33,19 +36,25 @@ class RunFolder:
     """One run's folder. Only a process that holds its lock may write: the only one, or one of several writers, each with
     shards and a stage of its own."""
 
-    def __init__(self, path: Path, writer: Writer | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Place, writer: Writer | None = None) -> None:
+        self.path = path  # or address: to name it; `local` is for reading
         self.writer = writer or Writer()
-        self.staging = path / ".tmp" / self.writer.name
-        self.markers = path / "_committed"
+        self.store = Objects(path, self.writer) if isinstance(path, Address) else Disk(path, self.writer)
+        self.staging = self.store.staging
+
+    def exists(self) -> bool:
+        return self.store.exists()
+
+    def local(self, name: str) -> Path:
+        """Where one of its files can be read: there, or a copy of it. It need not exist."""
+        return self.store.local(name)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder, clean up after an interrupted run. Raises RunLocked when another process holds it."""
         with _writing_to(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / ".lock").touch()
-        with held(self.path, self.writer, self._remove_leftovers):
+            self.store.make()
+        with self.store.held(self._remove_leftovers):
             try:
                 yield
             finally:
@@ -53,22 +62,31 @@ class RunFolder:
 
     def together(self) -> AbstractContextManager[None]:
         """For what all writers share, one after the other; who writes alone has it at once."""
-        return together(self.path) if self.writer.name else nullcontext()
+        return self.store.together() if self.writer.name else nullcontext()
+
+    def begun(self) -> bool:
+        """Whether there is a place for markers, or one of them."""
+        return bool(self.store.files("_committed")) or self.local("_committed").is_dir()
 
     def committed(self) -> set[int]:
         """The ids of the shards that have a marker."""
-        return {int(path.stem) for path in self.markers.glob("*.json") if path.stem.isdigit()}
+        names = (name.removesuffix(".json") for name in self.store.files("_committed") if name.endswith(".json"))
+        return {int(name) for name in names if name.isdigit()}
+
+    def marker(self, shard_id: int) -> dict[str, Any]:
+        """What was committed of a shard."""
+        return _read(self.local(_marker(shard_id)))
 
     def check_parts(self) -> None:
         """Raise PipelineError when a part that a marker names is absent or has another size. Reads no part."""
-        for shard_id in sorted(self.committed()):
-            marker = json.loads((self.markers / f"{shard_id:05d}.json").read_text(encoding="utf-8"))
-            for name, part in marker["parts"].items():
-                path = self.path / name
-                if not path.is_file() or path.stat().st_size != part["bytes"]:
+        sizes = {f"{kind}/{name}": size for kind in _PARTS for name, size in self.store.files(kind).items()}
+        committed = sorted(self.committed())
+        for shard_id, marker in zip(committed, self.store.brought(map(_marker, committed)), strict=True):
+            for name, part in _read(marker)["parts"].items():
+                if sizes.get(name) != part["bytes"]:
                     raise PipelineError(
-                        f"{path} is missing or damaged: its marker says {part['bytes']} bytes. Restore it, or delete "
-                        f"{self.markers / f'{shard_id:05d}.json'} and run again to compute that shard anew."
+                        f"{self.path / name} is missing or damaged: its marker says {part['bytes']} bytes. Restore it, or "
+                        f"delete {self.path / _marker(shard_id)} and run again to compute that shard anew."
                     )
 
     def stage(self, shard_id: int) -> Path:
@@ -86,13 +104,11 @@ class RunFolder:
         counted = parts.get(f"images/part-{shard_id:05d}.parquet", {"rows": n_images})["rows"]
         if counted != n_images:
             raise PipelineError(f"shard {shard_id} has {counted} image rows for {n_images} inputs; nothing was committed.")
-        before = self.markers / f"{shard_id:05d}.json"
-        if before.exists():
-            before.unlink()
-            _flush(self.markers)
-        self._publish(files, stage)
+        if self.store.existing([_marker(shard_id)]):
+            self.store.remove(_marker(shard_id))
+        self.store.publish(files, stage)
         marker = {"shard": shard_id, "images": n_images, "parts": parts, "other_files": len(files) - len(parts)}
-        self.publish_json(f"_committed/{shard_id:05d}.json", marker)
+        self.publish_json(_marker(shard_id), marker)
         shutil.rmtree(stage)
 
     def publish_json(self, name: str, content: Any) -> None:
@@ -101,48 +117,40 @@ class RunFolder:
         staged.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         staged.write_bytes(text.encode("utf-8", "backslashreplace"))  # a path may hold bytes that are no text
-        self._publish([staged], self.staging)
+        self.store.publish([staged], self.staging)
 
     def publish_file(self, name: str) -> None:
         """Move a file that was written below `staging` to the same place in the run folder."""
-        self._publish([self.staging / name], self.staging)
+        self.store.publish([self.staging / name], self.staging)
 
     def append_line(self, name: str, content: Any) -> None:
         """Add a line to a log that is no part of the promise (timing.jsonl)."""
-        with (self.path / name).open("ab+") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read() != b"\n":  # a kill cut the last line
-                    file.write(b"\n")
-            file.write(json.dumps(content).encode() + b"\n")
-
-    def _publish(self, files: list[Path], base: Path) -> None:
-        for path in files:
-            _flush(path)
-        folders: set[Path] = set()
-        for path in files:
-            target = self.path / path.relative_to(base)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-            folders.update(p for p in target.parents if p == self.path or self.path in p.parents)
-        for folder in folders:
-            _flush(folder)
+        self.store.append(name, json.dumps(content).encode())
 
     def _remove_leftovers(self, alone: bool) -> None:
         """Of other writers' too, unless they are at work: what they leave is written again with its shard."""
-        shutil.rmtree(self.path / ".tmp" if alone else self.staging, ignore_errors=True)
+        shutil.rmtree(self.store.stages if alone else self.staging, ignore_errors=True)
         if not alone:
             return
         done = self.committed()
-        for folder in (self.path / name for name in _PARTS if (self.path / name).is_dir()):
-            for path in folder.iterdir():
-                part = _PART.fullmatch(path.name)
+        for kind in _PARTS:
+            for name in self.store.files(kind):
+                part = _PART.fullmatch(name)
                 if part and int(part[1]) not in done:
-                    path.unlink()
+                    self.store.remove(f"{kind}/{name}")
+
+
+def _marker(shard_id: int) -> str:
+    return f"_committed/{shard_id:05d}.json"
+
+
+def _read(marker: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
+    return content
 
 
 @contextmanager
-def _writing_to(path: Path) -> Iterator[None]:
+def _writing_to(path: Place) -> Iterator[None]:
     """Nothing is written yet: a place that cannot be written to is a setting to be changed."""
     try:
         yield
@@ -153,9 +161,13 @@ def _writing_to(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def published_folder(target: Path, replace: bool) -> Iterator[Path]:
+def published_folder(target: Place, replace: bool) -> Iterator[Path]:
     """An empty folder to write in, which becomes `target` when all went well; else `target` stays as it was. Raises
     ConfigError where there is something that is not to be replaced, or nothing can be written."""
+    if isinstance(target, Address):
+        with published_objects(target, replace) as stage:
+            yield stage
+        return
     with _writing_to(target):
         if not replace and target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise ConfigError(
@@ -171,16 +183,20 @@ def published_folder(target: Path, replace: bool) -> Iterator[Path]:
         if target.exists():
             target.replace(before)
         stage.replace(target)
-        _flush(target.parent)
+        flush(target.parent)
         shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
 @contextmanager
-def published_file(target: Path, replace: bool) -> Iterator[Path]:
+def published_file(target: Place, replace: bool) -> Iterator[Path]:
     """A path to write to, which becomes the file `target` when all went well; else `target` stays as it was. Raises
     ConfigError where there is something that is not to be replaced, or nothing can be written."""
+    if isinstance(target, Address):
+        with published_object(target, replace) as stage:
+            yield stage
+        return
     with _writing_to(target):
         if target.is_dir() or (target.exists() and not replace):
             raise ConfigError(f"output={target}: there is something already. Name a file that does not exist.")
@@ -189,9 +205,9 @@ def published_file(target: Path, replace: bool) -> Iterator[Path]:
         stage.touch()
     try:
         yield stage
-        _flush(stage)
+        flush(stage)
         stage.replace(target)
-        _flush(target.parent)
+        flush(target.parent)
     finally:
         stage.unlink(missing_ok=True)
 
@@ -203,26 +219,20 @@ def _describe(part: Path) -> dict[str, Any]:
     return {"rows": rows, "bytes": part.stat().st_size, "sha256": sha256_of(part)}
 
 
-def _flush(path: Path) -> None:
-    """Make a file's contents, or a folder's names, survive a power cut. A failed fsync raises and is not tried again."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _flush_all(paths: Iterable[Path]) -> None:
     """Of a folder that may have a file for each of a million images: several at once, because a file system writes its
     journal for all of them together (measured on ext4: 0.1 ms a file, one by one 3.6)."""
     waiting = iter(paths)
     with ThreadPoolExecutor(16) as pool:
         while some := list(islice(waiting, 1000)):
-            list(pool.map(_flush, some))
+            list(pool.map(flush, some))
 
 
-def point_latest(run: Path) -> None:
-    """Make `latest` beside the run folder a link to it, replaced in one step."""
+def point_latest(run: Place) -> None:
+    """Make `latest` beside the run folder a link to it, or in a store an object that names it, replaced in one step."""
+    if isinstance(run, Address):
+        name_latest(run)
+        return
     temporary = run.parent / f".latest-{os.getpid()}"
     try:
         temporary.unlink(missing_ok=True)

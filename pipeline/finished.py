@@ -13,9 +13,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from pipeline.addresses import Address, Place, place
 from pipeline.commit import RunFolder
 from pipeline.errors import ConfigError, PipelineError, stops_a_run
 from pipeline.keys import path_of
+from pipeline.manifest import joined
+from pipeline.objects import resolved
 from pipeline.plan import Plan, load_plan
 from pipeline.table import categories_of
 from pipeline.types import Status
@@ -36,24 +39,31 @@ class FinishedRun:
     shard_ids: tuple[int, ...]  # with a marker, in order
 
     @classmethod
-    def open(cls, path: Path) -> "FinishedRun":
+    def open(cls, path: Place) -> "FinishedRun":
         """Raises ConfigError for what is no run, has no tables, or nothing committed; warns of one that is not complete."""
-        folder = RunFolder(path.resolve())  # not `latest`, which may come to point elsewhere
-        plan = load_plan(folder)
-        if not folder.markers.is_dir() or not plan.parts:
-            said = "is no folder" if not path.is_dir() else "is not the folder of a run: it has no plan/ and no _committed/"
+        folder = RunFolder(resolved(path) if isinstance(path, Address) else path.resolve())  # `latest` may come to lead away
+        return cls.of(folder, path)
+
+    @classmethod
+    def of(cls, folder: RunFolder, path: Place | None = None) -> "FinishedRun":
+        """The same where the folder is in hand; `path` is what messages call it."""
+        plan, path = load_plan(folder), path or folder.path
+        if not folder.begun() or not plan.parts:
+            said = (
+                "is no folder" if not folder.exists() else "is not the folder of a run: it has no plan/ and no _committed/"
+            )
             raise ConfigError(f"run={path}: {said}. Say run=outputs/latest, or one of its neighbours.")
         shard_ids = tuple(sorted(folder.committed() & set(range(plan.n_shards))))
-        if not shard_ids or not all((folder.path / "images" / f"part-{i:05d}.parquet").is_file() for i in shard_ids):
+        if not shard_ids or not {f"part-{i:05d}.parquet" for i in shard_ids} <= set(folder.store.files("images")):
             raise ConfigError(
                 f"run={path}: it has no committed tables. Runs have them with the sink `parquet`, once complete."
             )
         if len(shard_ids) < plan.n_shards:
             log.warning("%s is not complete: %d of %d shards.", path, len(shard_ids), plan.n_shards)
-        return cls(folder, json.loads((folder.path / "run.json").read_text(encoding="utf-8")), plan, shard_ids)
+        return cls(folder, json.loads(folder.local("run.json").read_text(encoding="utf-8")), plan, shard_ids)
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Place:
         return self.folder.path
 
     @property
@@ -68,9 +78,9 @@ class FinishedRun:
     @property
     def schema(self) -> pa.Schema:
         """Of predictions, with the metadata."""
-        part = self._part("predictions", self.shard_ids[0])
+        part = _part("predictions", self.shard_ids[0])
         with self._reading(part):
-            return pq.read_schema(part)
+            return pq.read_schema(self.folder.local(part))
 
     @property
     def source(self) -> str:
@@ -88,50 +98,60 @@ class FinishedRun:
         return self.source in ("folder", "video", "clips")
 
     @property
-    def input(self) -> Path:
+    def input(self) -> Place:
         """The folder below which the keys of its images lead, or the paths that a manifest's keys are. May be gone since."""
         determined_by = self.record["fingerprint_of"]
-        given = Path(path_of(determined_by["source"].partition(":")[2]))
-        root = determined_by.get("source_settings", {}).get("root") or ""
-        return (given.parent if given.is_file() else given) / Path(root).expanduser()
+        given = place(path_of(determined_by["source"].partition(":")[2]))
+        if self.source == "manifest":
+            return joined(given.parent, determined_by.get("source_settings", {}).get("root"))
+        if isinstance(given, Path):
+            return given.parent if given.is_file() else given
+        first = next(self.plan.in_order(), None)
+        return given.parent if first and self.plan.n_images == 1 and first.key == given.name else given
 
     def shards(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """(images, predictions) of each shard, in input order; predictions of an image follow one another."""
+        brought = self.folder.store.brought(_part(kind, i) for i in self.shard_ids for kind in ("images", "predictions"))
         for shard_id in self.shard_ids:
+            next(brought), next(brought)
             yield self.table("images", shard_id), self.table("predictions", shard_id)
 
     def table(self, kind: str, shard_id: int, columns: Sequence[str] | None = None) -> pa.Table:
         """`images` or `predictions` of one shard. Raises PipelineError where it is damaged, as all do that read tables."""
-        part = self._part(kind, shard_id)
+        part = _part(kind, shard_id)
         with self._reading(part):
-            return pq.read_table(part, columns=columns, partitioning=None)
+            return pq.read_table(self.folder.local(part), columns=columns, partitioning=None)
 
     def rows(self, kind: str, columns: Sequence[str]) -> pa.Table:
         """`images` or `predictions` of all shards at once: of few and narrow columns."""
-        with self._reading(self.path / kind):
+        with self._reading(kind):
             return self.dataset(kind).to_table(columns=list(columns))
 
     def count(self, kind: str) -> int:
         """How many rows all shards have."""
-        with self._reading(self.path / kind):
+        with self._reading(kind):
             return int(self.dataset(kind).count_rows())
 
     def dataset(self, kind: str) -> ds.Dataset:
         """`images` or `predictions` of all shards, to be scanned."""
-        with self._reading(self.path / kind):
-            return ds.dataset([str(self._part(kind, i)) for i in self.shard_ids], format="parquet")
+        with self._reading(kind):
+            paths = self.folder.store.brought(_part(kind, i) for i in self.shard_ids)
+            return ds.dataset([str(path) for path in paths], format="parquet")
 
     @contextmanager
-    def _reading(self, what: Path) -> Iterator[None]:
+    def _reading(self, what: str) -> Iterator[None]:
         try:
             yield
         except (pa.ArrowInvalid, OSError) as error:
             if stops_a_run(error):
                 raise
-            raise PipelineError(f"{what} cannot be read; verify run={self.path} names what is damaged.") from error
+            raise PipelineError(
+                f"{self.path / what} cannot be read; verify run={self.path} names what is damaged."
+            ) from error
 
-    def _part(self, kind: str, shard_id: int) -> Path:
-        return self.path / kind / f"part-{shard_id:05d}.parquet"
+
+def _part(kind: str, shard_id: int) -> str:
+    return f"{kind}/part-{shard_id:05d}.parquet"
 
 
 def contents(schema: pa.Schema) -> frozenset[str]:

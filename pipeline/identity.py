@@ -6,11 +6,13 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
+from pipeline.addresses import without_secrets
 from pipeline.hashing import short_hash
 from pipeline.resources import resource
 from pipeline.settings import Settings
@@ -87,7 +89,7 @@ def record(
         "weights_sha256": sha256,
         "preprocessing": spec.preprocessing,
         "categories": list(spec.categories),
-        "config": {k: v for k, v in vars(settings).items() if k not in ("dry_run", "shard")},
+        "config": _told({k: v for k, v in vars(settings).items() if k not in ("dry_run", "shard")}),
         "fingerprint_of": determined_by,
         "device": device,
         "decoder": determined_by["decoder"],
@@ -96,6 +98,13 @@ def record(
         | {name: sys.modules[name].__version__ for name in _IF_USED if name in sys.modules},
         "git_revision": _git_revision(),
     }
+
+
+def _told(value: Any) -> Any:
+    """As it may be written down: an address may hold a signature."""
+    if isinstance(value, Mapping):
+        return {name: _told(one) for name, one in value.items()}
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def merge_record(path: Path, this: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +118,7 @@ def merge_record(path: Path, this: dict[str, Any]) -> dict[str, Any]:
     differing = {key: here[key] for key in keys if here[key] != first.get(key)}
     told = [key for key in differing if key != "config"]
     if told:
-        log.warning("This run was begun with another %s; %s/run.json lists both.", ", ".join(told), path.parent)
+        log.warning("This run was begun with another %s; its run.json lists both.", ", ".join(told))
     if differing and differing not in first.get("resumed_with", []):
         first["resumed_with"] = [*first.get("resumed_with", []), differing]
     return first

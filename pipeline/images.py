@@ -1,5 +1,6 @@
 """Sources whose inputs are image files: what is common to all of them is how bytes become pixels."""
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import BinaryIO
@@ -7,6 +8,7 @@ from typing import BinaryIO
 import pyarrow as pa
 from torch import Tensor
 
+from pipeline.ahead import Ahead
 from pipeline.decoding import DECODER, check_bytes, decode, read_header
 from pipeline.types import Entry, InputError, Stage, Status
 
@@ -17,6 +19,7 @@ class ImageFiles(ABC):
     decoder: str = DECODER
     # set where files are decoded many at a time, on another device (`gpu_jpeg.py`): (files, max_pixels) -> what each holds
     decode_many: Callable[[Sequence[bytes], int], list[Tensor | InputError]] | None = None
+    ahead: Ahead | None = None  # set where files are far away: they are fetched whole, before they are asked for
     columns: Sequence[pa.Field] = ()
     clip_length: int | None = None
 
@@ -25,7 +28,7 @@ class ImageFiles(ABC):
         """The input's bytes. Raises InputError and OSError."""
 
     def size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
-        with self.open(entry) as file:
+        with self._opened(entry) as file:
             return read_header(file, max_pixels).size_hw
 
     def together(self, entry: Entry) -> Hashable:
@@ -52,7 +55,7 @@ class ImageFiles(ABC):
 
     def _bytes_of(self, entry: Entry, max_pixels: int, stage: Stage) -> bytes | InputError | OSError:
         try:
-            with stage("read"), self.open(entry) as file:
+            with stage("read"), self._opened(entry) as file:
                 check_bytes(file, max_pixels)  # again: the header may not have been read, or of another file
                 data = file.read()
         except (InputError, OSError) as error:
@@ -61,5 +64,18 @@ class ImageFiles(ABC):
             return InputError(Status.CHANGED, f"the plan lists {entry.size} bytes, the file has {len(data)}")
         return data
 
-    def close(self) -> None:  # noqa: B027 - nothing stays open, so most sources have nothing to add
+    def _opened(self, entry: Entry) -> BinaryIO:
+        return self.open(entry) if self.ahead is None else io.BytesIO(self.ahead.take(entry))
+
+    def begin(self, entries: Sequence[Entry], seconds: float) -> None:
+        if self.ahead is not None:
+            self.ahead.begin(entries, seconds)
+
+    def end(self, entries: Sequence[Entry]) -> None:
+        if self.ahead is not None:
+            self.ahead.end(entries)
+
+    def close(self) -> None:
         """No file stays open between reads."""
+        if self.ahead is not None:
+            self.ahead.close()

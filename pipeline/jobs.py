@@ -4,18 +4,21 @@ import logging
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from pipeline.addresses import Address, place
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.resources import resource
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from pipeline.addresses import Place
     from pipeline.settings import Settings
 
 
@@ -28,7 +31,7 @@ class Job:
     refused: PipelineError | None = None
 
     @property
-    def run(self) -> Path | None:
+    def run(self) -> "Place | None":
         """The run folder that it has become."""
         return self.ended.run if self.ended else None
 
@@ -43,7 +46,7 @@ def for_each(
 
     A launcher of Hydra's may do a sweep's jobs in processes of its own: `job` is sent there, and its outcome comes back as
     a file."""
-    from pipeline.overrides import prepare, split_arguments
+    from pipeline.overrides import prepare
 
     sweep = refuse is not None
     overrides = prepare(arguments, sweep)
@@ -53,7 +56,8 @@ def for_each(
     from omegaconf.errors import OmegaConfBaseException
 
     jobs: list[Job] = []
-    this, elsewhere = _process(), _shared_folder(split_arguments(arguments))
+    output = _output(overrides)
+    this, elsewhere = _process(), _shared_folder(output)
 
     def job(cfg: "DictConfig") -> None:
         composed = HydraConfig.get()
@@ -72,7 +76,10 @@ def for_each(
 
             tell(elsewhere, composed.job.num, (given, done.ended, done.refused))
 
-    program, sys.argv = sys.argv, ["visionbatch", *(["--multirun"] if sweep else []), *overrides]
+    # Hydra can note a sweep in files only
+    noted = [f"hydra.sweep.dir='{tempfile.gettempdir()}'"] if isinstance(output, Address) else []
+    own = ["--multirun", *noted] if sweep else []
+    program, sys.argv = sys.argv, ["visionbatch", *own, *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors then, and the messages are ours
     try:
         hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name="config")(job)()
@@ -94,10 +101,15 @@ def _process() -> tuple[str, int]:
     return socket.gethostname(), os.getpid()
 
 
-def _shared_folder(words: Sequence[str]) -> Path:
-    """Below the output, which all processes of a sweep see."""
-    outputs = [word.removeprefix("output=") for word in words if word.startswith("output=")]
-    return Path(outputs[-1] if outputs else "outputs").expanduser().absolute() / ".hydra" / f"outcomes-{uuid4().hex}"
+def _shared_folder(output: "Place") -> Path:
+    """Below the output, which all processes of a sweep see; for an address on this machine, as Hydra's own notes."""
+    base = Path(tempfile.gettempdir()) if isinstance(output, Address) else output.absolute() / ".hydra"
+    return base / f"outcomes-{uuid4().hex}"
+
+
+def _output(words: Sequence[str]) -> "Place":
+    given = [_plain(word)[1] for word in words if word.startswith("output=")]
+    return place(given[-1] if given else "outputs")
 
 
 def _plain(word: str) -> tuple[str, str]:

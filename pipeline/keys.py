@@ -20,6 +20,8 @@ _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 # what browsers show and Pillow writes well
 OVERLAY_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 _OVERLAY_SUFFIX = ".overlay.jpg"
+_NOWHERE = "__"
+_WILD = ("", ".", "..", _NOWHERE)  # parts of a name that lead elsewhere, or are what such are replaced by
 _LONGEST = 255  # bytes a file system takes for a name
 _SEGMENT_OF_DOTS = (r"(\A|/)\.(\.?)(/|\z)", r"\1%2E\2\3")
 _LISTED = (  # (RE2, replacement), one after the other: a listed path -> its key
@@ -65,9 +67,21 @@ def inside(folder: Path, key: str) -> Path | None:
     return None if name.is_absolute() or ".." in name.parts or "\0" in str(name) else folder / name
 
 
+def tame(key: str) -> str:
+    """A key that names one file below any folder, where this one does not: names of objects, and of members of archives,
+    may have `..` or nothing between two slashes. Never the same for two keys."""
+    parts = path_of(key).split("/")
+    if not any(part in _WILD for part in parts) and "\0" not in key:
+        return key
+    *folders, name = [_NOWHERE if part in _WILD else part.replace("\0", "_") for part in parts]
+    digest = blake2b(key.encode(), digest_size=8).hexdigest()
+    return "/".join([_NOWHERE, *map(key_of, folders), fitted(f"{digest}-{key_of(name)}")])
+
+
 def overlay_name(key: str) -> str:
     """Key -> key of its overlay. Never the same for two keys: only names that already end in the appended suffix, or in
     no format of ours, get one more; a name too long for that keeps its beginning and a hash of all of it."""
+    key = tame(key)
     path = PurePosixPath(key)
     if path.suffix.casefold() in OVERLAY_FORMATS and not key.endswith(_OVERLAY_SUFFIX) and fits(path.name):
         return key

@@ -6,6 +6,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from pipeline.addresses import Address, place
+from pipeline.ahead import Ahead
+from pipeline.distant import DistantListing
 from pipeline.errors import ConfigError
 from pipeline.keys import key_of, path_of
 from pipeline.types import Entry, InputError, Status
@@ -108,6 +111,19 @@ def open_file(path: str) -> BinaryIO:
         os.close(descriptor)
         raise InputError(Status.NOT_A_FILE, _SPECIAL)
     return os.fdopen(descriptor, "rb")
+
+
+def listing(given: str, suffixes: Collection[str], what: str, below: bool = False) -> Listing | DistantListing:
+    """Of the folder, file or address that the user named. Raises ConfigError for one that is not there."""
+    where = place(given)
+    if isinstance(where, Address):
+        return DistantListing(where, suffixes, what, below)
+    return Listing(str(where), suffixes, what, below)
+
+
+def ahead_of(listed: Listing | DistantListing) -> Ahead | None:
+    """What fetches its files before they are asked for, where they are far away."""
+    return Ahead(listed.read) if isinstance(listed, DistantListing) else None
 
 
 def _identity(path: str) -> _Identity:

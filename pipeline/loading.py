@@ -75,13 +75,20 @@ class Loader:
     def batches(self, shards: Iterable[Shard]) -> Generator[Batch, None, None]:
         """All batches of the first shard, then of the next: reading ahead does not stop at a shard's end."""
         with ThreadPoolExecutor(self.workers, thread_name_prefix="decode", initializer=without_openmp) as pool:
-            groups = ((shard, group) for shard in shards for group in self._groups_of(shard, pool))
+            told = begin_ahead(map(self._announced, shards), 1)
+            groups = ((shard, group) for shard in told for group in self._groups_of(shard, pool))
             # groups in hand while the next are decoded: enough for every thread to have something to do
             begun = begin_ahead(groups, -(-2 * self.workers // self.batch_size)) if self.overlap else groups
             batches = (
                 self._uploaded(batch) for shard, group in begun for batch in self._batches_of_group(shard, group, pool)
             )
             yield from read_ahead(batches, _AHEAD) if self.overlap else batches
+
+    def _announced(self, shard: Shard) -> Shard:
+        ids = range(shard.first_image_id, shard.first_image_id + len(shard))
+        wanted = [entry for i, entry in zip(ids, shard.entries, strict=True) if i not in self.guard.given_up]
+        self.source.begin(wanted, self.guard.timeout)
+        return shard
 
     def _groups_of(self, shard: Shard, pool: ThreadPoolExecutor) -> Iterator["Group"]:
         """Images that are decoded together, their decoding begun. A turn on the forward pass's own cores is several batches

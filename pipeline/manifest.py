@@ -1,28 +1,36 @@
 """Where a manifest's paths lead: what its source and those who read a finished run again have in common."""
 
+import io
 import os
-import re
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pipeline.addresses import Address, Place, is_address, place
+from pipeline.distant import DistantFiles
 from pipeline.errors import ConfigError
 from pipeline.keys import listed_path_of, path_of
 from pipeline.listing import entry_of, open_file
 from pipeline.types import Entry, InputError, Status
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-
 
 class Paths:
     """Files by the keys of a manifest. Relative paths begin at `root`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Place) -> None:
         self.root = root
+        self._far = DistantFiles()
 
     def place_of(self, key: str) -> str:
         """A path of this machine's, or an address."""
         path = listed_path_of(key)
-        return path if is_address(path) else os.path.join(self.root, path)  # noqa: PTH118 - bytes that are no text
+        if is_address(path):
+            return path
+        if isinstance(self.root, Address):
+            return str(self.root / path)
+        return os.path.join(self.root, path)  # noqa: PTH118 - bytes that are no text
+
+    def is_far(self, key: str) -> bool:
+        return is_address(self.place_of(key))
 
     def entry(self, key: str, size: int | None, mtime_ns: int | None, carried: tuple[Any, ...]) -> Entry:
         """`size` and `mtime_ns` as the manifest has them. Without a size a file is looked at; an address is not."""
@@ -35,11 +43,19 @@ class Paths:
     def open(self, key: str) -> BinaryIO:
         """The file's bytes, as a file that can be searched in. Raises InputError."""
         place = self.place_of(key)
-        if is_address(place):  # the one place where a manifest's address would be opened
-            raise InputError(Status.UNREADABLE, "an address; a manifest's paths are those of files")
+        if is_address(place):
+            return io.BytesIO(self._far.read(place))
         if "\0" in place:
             raise InputError(Status.MISSING, "no file has a NUL character in its name")
         return open_file(place)
+
+    def read(self, key: str, seconds: float | None = None) -> bytes:
+        """The whole of it, from far away in so many seconds. Raises InputError, and PipelineError where nothing answers."""
+        place = self.place_of(key)
+        if is_address(place):
+            return self._far.read(place, seconds)
+        with self.open(key) as file:
+            return file.read()
 
     def file(self, key: str) -> Path | None:
         """On this machine; None for an address."""
@@ -54,21 +70,26 @@ class Paths:
         return Path(place).as_uri()
 
 
-def is_address(path: str) -> bool:
-    return _ADDRESS.match(path) is not None
-
-
 def is_below(key: str) -> bool:
     """Whether the key is its path: that of a file below the root."""
     return listed_path_of(key) == path_of(key)
 
 
-def root_of(folder: Path, root: str | None) -> Path:
-    """`root` is relative to `folder`, the manifest's own. Raises ConfigError where it is no folder."""
-    found = folder / Path(root or "").expanduser()
-    if not found.is_dir():
+def joined(folder: Place, root: str | None) -> Place:
+    """What a manifest's relative paths begin at: `root` is relative to `folder`, the manifest's own."""
+    if root and is_address(root):
+        return place(root)
+    if isinstance(folder, Address):
+        return folder / root if root else folder
+    return folder / Path(root or "").expanduser()
+
+
+def root_of(folder: Place, root: str | None) -> Place:
+    """`joined`. Raises ConfigError where it is no folder."""
+    found = joined(folder, root)
+    if isinstance(found, Path) and not found.is_dir():
         raise ConfigError(
             f"source.root={root}: {found} is no folder. Expected the one that the manifest's relative paths begin at: an "
-            "absolute path, or one that is relative to the manifest's own folder."
+            "absolute path or an address, or a path that is relative to the manifest's own folder."
         )
     return found

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from pipeline import checks
+from pipeline.addresses import Address, Place, place
 from pipeline.errors import ConfigError, nearest
 from pipeline.overrides import split_arguments
 
@@ -63,17 +64,25 @@ def _parsed(key: str, value: str) -> Any:
 # --- checks that these verbs share
 
 
-def path(key: str, value: Any) -> Path:
-    return Path(checks.some_text(key, value)).expanduser()
+def path(key: str, value: Any) -> Place:
+    """Or an address."""
+    return place(checks.some_text(key, value))
 
 
-def path_or_none(key: str, value: Any) -> Path | None:
+def path_or_none(key: str, value: Any) -> Place | None:
     return None if value == "null" else path(key, value)
 
 
-def paths(key: str, value: Any) -> tuple[Path, ...]:
+def paths(key: str, value: Any) -> tuple[Place, ...]:
     given = value if OmegaConf.is_list(value) else [value]
     return tuple(path(key, one) for one in given)
 
 
-_TEXTS = (checks.text, checks.some_text, path, path_or_none)  # take what was written, a number or a bracket too
+def local_path(key: str, value: Any) -> Path:
+    found = path(key, value)
+    if isinstance(found, Address):
+        raise ConfigError(f"{key}={found}: expected a file or folder of this machine; copy it here first.")
+    return found
+
+
+_TEXTS = (checks.text, checks.some_text, path, path_or_none, local_path)  # take what was written, a number or a bracket too

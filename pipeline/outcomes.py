@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.addresses import Place, place
 from pipeline.errors import ConfigError, OutOfSpace, PipelineError, RunLocked
 
 
@@ -16,7 +17,7 @@ class Ended:
 
     text: str
     bad_images: int = 0
-    run: Path | None = None  # None: a dry run
+    run: Place | None = None  # None: a dry run
 
 
 _ERRORS = {cls.exit_code: cls for cls in (PipelineError, ConfigError, RunLocked, OutOfSpace)}
@@ -41,7 +42,7 @@ def collect(folder: Path) -> list[Outcome]:
     for path in sorted(folder.glob("*.json")):
         said = json.loads(path.read_text())
         refused = _ERRORS.get(said["exit_code"], PipelineError)(said["refused"]) if "refused" in said else None
-        run = Path(said["run"]) if said.get("run") else None
+        run = place(said["run"]) if said.get("run") else None
         ended = Ended(said["text"], said["bad_images"], run) if "text" in said else None
         outcomes.append((said["settings"], ended, refused))
     shutil.rmtree(folder, ignore_errors=True)

@@ -54,7 +54,7 @@ class Plan:
 
     def shard(self, shard_id: int) -> Shard:
         part = self.parts[bisect_right(self.parts, shard_id, key=attrgetter("first_shard")) - 1]
-        with pq.ParquetFile(self.folder.path / part.file) as file:
+        with pq.ParquetFile(self.folder.local(part.file)) as file:
             table = file.read_row_group(shard_id - part.first_shard)
         return Shard(shard_id, table["image_id"][0].as_py(), tuple(_entries(table)))
 
@@ -71,7 +71,7 @@ class Plan:
     def shard_sizes(self) -> Iterator[tuple[int, int]]:
         """(shard_id, number of images) of every shard, from the footers alone."""
         for part in self.parts:
-            metadata = pq.read_metadata(self.folder.path / part.file)
+            metadata = pq.read_metadata(self.folder.local(part.file))
             for i in range(part.shards):
                 yield part.first_shard + i, metadata.row_group(i).num_rows
 
@@ -87,7 +87,7 @@ class Plan:
             yield from self._entries_of(part)
 
     def _entries_of(self, part: Part) -> Iterator[Entry]:
-        with pq.ParquetFile(self.folder.path / part.file) as file:
+        with pq.ParquetFile(self.folder.local(part.file)) as file:
             for i in range(part.shards):
                 yield from _entries(file.read_row_group(i))
 
@@ -103,7 +103,7 @@ class Difference:
 
 def load_plan(folder: RunFolder) -> Plan:
     """The plan on disk; an empty one when there is none yet. Raises ConfigError for parts that no run has."""
-    path = folder.path / "plan" / "plan.json"
+    path = folder.local("plan/plan.json")
     parts = [Part(**part) for part in json.loads(path.read_text())["parts"]] if path.is_file() else []
     for part in parts:
         if not _NAME.fullmatch(part.file):  # it may be somebody else's run, and lead out of its folder
@@ -174,7 +174,7 @@ def _record(plan: Plan, difference: Difference) -> None:
         staged = plan.folder.staging / part.file
         staged.parent.mkdir(parents=True, exist_ok=True)
         with (
-            pq.ParquetFile(plan.folder.path / part.file) as file,
+            pq.ParquetFile(plan.folder.local(part.file)) as file,
             pq.ParquetWriter(staged, file.schema_arrow, compression="zstd") as writer,
         ):
             for i in range(part.shards):

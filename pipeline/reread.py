@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.finished import FinishedRun
 from pipeline.image_tables import ImageTables
 from pipeline.keys import inside
-from pipeline.listing import Listing
+from pipeline.listing import listing
 from pipeline.manifest import Paths
 from pipeline.types import Entry, InputError, Status
 
@@ -33,8 +33,8 @@ class Inputs:
         self.in_order = run.source == "video"  # best read one after the other, in the run's order, and by one thread
         determined_by = run.record["fingerprint_of"]
         try:
-            self.listing = Listing(str(run.input), (), "images")
-            self.open = self._opener(run.source, determined_by.get("source_settings", {}))
+            self.listing = listing(str(run.input), (), "images")
+            self.open = self._opener(run, determined_by.get("source_settings", {}))
         except ConfigError:
             raise ConfigError(f"{run.input}, the input of {run.path}, is not there any more.") from None
         self.max_pixels: int = determined_by["max_pixels"]
@@ -55,8 +55,9 @@ class Inputs:
         """An address for browsers; None where an input is no file of its own."""
         return self.paths.link(key) if self.paths else None
 
-    def _opener(self, source: str, settings: Mapping[str, Any]) -> Callable[[Entry], BinaryIO]:
+    def _opener(self, run: FinishedRun, settings: Mapping[str, Any]) -> Callable[[Entry], BinaryIO]:
         """What opens an input, as its source does. Raises InputError, and this itself ConfigError."""
+        source = run.source
         if source == "manifest":
             self.paths = paths = Paths(self.listing.root)
             return lambda entry: paths.open(entry.key)
@@ -65,7 +66,7 @@ class Inputs:
             from pipeline.tars import TAR
             from pipeline.zips import ZIP
 
-            return Archives(str(self.listing.root / (self.listing.only or "")), TAR if source == "tar" else ZIP).open
+            return Archives(str(run.input), TAR if source == "tar" else ZIP).open
         if source == "hf_parquet":
             return ImageTables(self.listing.open, settings["column"]).open
         return lambda entry: self.listing.open(entry.key)

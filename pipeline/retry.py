@@ -42,4 +42,4 @@ def _alone(shard: Shard, image_ids: list[int]) -> Iterator[Shard]:
 
 
 def _rows(folder: RunFolder, kind: str, shard_id: int, columns: list[str] | None = None) -> pa.Table:
-    return pq.read_table(folder.path / kind / f"part-{shard_id:05d}.parquet", columns=columns, partitioning=None)
+    return pq.read_table(folder.local(f"{kind}/part-{shard_id:05d}.parquet"), columns=columns, partitioning=None)

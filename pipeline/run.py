@@ -57,7 +57,7 @@ def check_input(work: Work) -> None:
                 f"changed=trust: {work.folder.path} has no plan to trust yet; leave it out once, and one is made. If one "
                 "was made on a machine of another kind, say precision= and device= on both: they decide the folder's name."
             )
-    elif not work.folder.path.is_dir() and next(work.parts.source.entries(), None) is None:
+    elif not work.folder.exists() and next(work.parts.source.entries(), None) is None:
         raise ConfigError(nothing_found(work.parts.source))
 
 
@@ -71,5 +71,5 @@ def frozen(work: Work) -> Plan:
 
 def report(work: Work, anew: bool) -> None:
     """By the writer who finds every shard complete: of several, the last. `anew`: also where there is one."""
-    if not work.remaining() and (anew or not (work.folder.path / "report.html").is_file()):
+    if not work.remaining() and (anew or not work.folder.store.has("report.html")):
         leave_report(work.folder)

@@ -4,12 +4,12 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.addresses import place
 from pipeline.board import Board
 from pipeline.commit import RunFolder, published_folder
 from pipeline.errors import ConfigError
@@ -52,9 +52,9 @@ def skipped(settings: Settings, source: Source, plan: Plan, folder: RunFolder, s
     again where inputs have come or changed. What killed a runner before is not looked at."""
     if settings.skip_duplicates is None:
         return {}
-    planned = sha256_of(*(folder.path / part.file for part in plan.parts))
+    planned = sha256_of(*(folder.local(part.file) for part in plan.parts))
     name = f"plan/duplicates-{settings.skip_duplicates}-{planned[:16]}.parquet"
-    if not (folder.path / name).is_file():
+    if not folder.local(name).is_file():
         untouched = {*suspects.to_try, *suspects.given_up}
         board = Board.here()
         pictures = Pictures(
@@ -65,7 +65,7 @@ def skipped(settings: Settings, source: Source, plan: Plan, folder: RunFolder, s
         staged.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(twins_table(twins, plan.in_order), staged, compression="zstd")
         folder.publish_file(name)
-    return Skipped(pq.read_table(folder.path / name, partitioning=None).combine_chunks())
+    return Skipped(pq.read_table(folder.local(name), partitioning=None).combine_chunks())
 
 
 def duplicates_text(settings: Settings) -> str:
@@ -79,7 +79,7 @@ def duplicates_text(settings: Settings) -> str:
 
     near = settings.skip_duplicates != "bytes"
     twins = find_twins(Pictures(image_files(source), entries, settings.max_pixels), near)
-    target = Path(settings.output).expanduser() / "duplicates" / short_hash(source.identity)
+    target = place(settings.output) / "duplicates" / short_hash(source.identity)
     with published_folder(target.absolute(), replace=True) as stage:
         pq.write_table(twins_table(twins, entries), stage / "duplicates.parquet", compression="zstd")
     same = int(twins.same_bytes[twins.indices].sum())

@@ -83,10 +83,10 @@ def summary(work: "Work", said: str | None) -> Ended:
         rest = sum(classes.values()) - sum(top.values())
         lines.append(f"  ... and {rest:,} of {len(classes) - len(top)} other classes")
     lines += _speed(work)
-    agreement = folder.path / "agreement.json"
+    agreement = folder.local("agreement.json")
     if agreement.is_file():
         lines += ["", Agreement(**json.loads(agreement.read_text())).text()]
-    lines += ["", "files", aligned(_files(folder.path))]
+    lines += ["", "files", aligned(_files(folder))]
     return Ended("\n".join(lines), bad, folder.path)
 
 
@@ -121,8 +121,8 @@ def _speed(work: "Work") -> list[str]:
 def count(folder: RunFolder, shard_ids: Iterable[int]) -> tuple[Counter[str], Counter[str]]:
     """(images by status, predictions by class) over those of the shards that are committed."""
     done = sorted(folder.committed() & set(shard_ids))
-    statuses = _count_column((folder.path / "images" / f"part-{i:05d}.parquet" for i in done), "status")
-    classes = _count_column((folder.path / "predictions" / f"part-{i:05d}.parquet" for i in done), "class_name")
+    statuses = _count_column(folder.store.brought(f"images/part-{i:05d}.parquet" for i in done), "status")
+    classes = _count_column(folder.store.brought(f"predictions/part-{i:05d}.parquet" for i in done), "class_name")
     return statuses, classes
 
 
@@ -135,7 +135,8 @@ def _count_column(parts: Iterable[Path], column: str) -> Counter[str]:
     return counted
 
 
-def _files(run: Path) -> Mapping[str, str]:
+def _files(folder: RunFolder) -> Mapping[str, str]:
+    run = folder.path
     found = {
         "rows": f"{run}/images/*.parquet  {run}/predictions/*.parquet",
         "pictures": f"{run}/overlays/",
@@ -143,5 +144,5 @@ def _files(run: Path) -> Mapping[str, str]:
         "settings": f"{run}/run.json",
         "latest": f"{run.parent}/latest -> {run.name}",
     }
-    there = {"pictures": run / "overlays", "report": run / "report.html"}
-    return {name: place for name, place in found.items() if name not in there or there[name].exists()}
+    there = {"pictures": "overlays", "report": "report.html"}
+    return {name: place for name, place in found.items() if name not in there or folder.store.has(there[name])}

@@ -4,6 +4,7 @@ gets a row that says so, and the run goes on without it."""
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from fnmatch import fnmatchcase
 
 from pipeline.board import Board, Death
 from pipeline.commit import RunFolder
@@ -14,16 +15,17 @@ from pipeline.types import GivenUp, Shard, Status
 
 class Suspects:
     """Kept in the run folder, so that whoever resumes the run knows them too. Each writer has a file of its own; all are
-    read. What was only suspected by another writer is not tried alone: if it kills this one too, it will be."""
+    read. What another writer only suspected is tried by who writes alone; beside others, when it has killed this one too."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         name = folder.writer.name
         self.file = f"suspects-{name}.json" if name else "suspects.json"
-        known = {path.name: json.loads(path.read_text()) for path in folder.path.glob("suspects*.json")}
+        known = {file: json.loads(folder.local(file).read_text()) for file in self._files()}
         given_up = [one for file in known.values() for one in file["given_up"].items()]
         self._given_up = {int(image_id): GivenUp(Status(one["status"]), one["error"]) for image_id, one in given_up}
-        self.to_try: set[int] = set(known[self.file]["to_try"]) if self.file in known else set()
+        mine = known.values() if not name else [known[self.file]] if self.file in known else []
+        self.to_try: set[int] = {image_id for file in mine for image_id in file["to_try"]} - set(self._given_up)
 
     @property
     def given_up(self) -> Mapping[int, GivenUp]:
@@ -61,8 +63,13 @@ class Suspects:
 
     def _publish(self) -> None:
         given_up = {str(image_id): asdict(one) for image_id, one in sorted(self._given_up.items())}
-        others = [] if self.folder.writer.name else list(self.folder.path.glob("suspects-*.json"))
-        if self.to_try or given_up or others or (self.folder.path / self.file).is_file():
+        files = self._files()
+        if self.to_try or given_up or files:
             self.folder.publish_json(self.file, {"to_try": sorted(self.to_try), "given_up": given_up})
-        for path in others:  # who writes alone keeps what they held in its own
-            path.unlink()
+        if not self.folder.writer.name:  # who writes alone keeps what they held in its own
+            for file in set(files) - {self.file}:
+                self.folder.store.remove(file)
+
+    def _files(self) -> list[str]:
+        """Of all writers there have been."""
+        return [name for name in self.folder.store.files("") if fnmatchcase(name, "suspects*.json")]

@@ -231,6 +231,14 @@ class Source(Protocol):
         why it cannot be had. Times its stages `read` and `decode`."""
         ...
 
+    def begin(self, entries: Sequence[Entry], seconds: float) -> None:
+        """These are next, in any order, each of them perhaps several times; one may take so many seconds."""
+        ...
+
+    def end(self, entries: Sequence[Entry]) -> None:
+        """These are not read again soon."""
+        ...
+
     def close(self) -> None:
         """Close what is kept open between reads."""
         ...

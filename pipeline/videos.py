@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ConfigError
-from pipeline.listing import Listing
+from pipeline.listing import listing
 from pipeline.types import Entry, InputError, Stage, Status
 from pipeline.video import SUFFIXES, VIDEO_DECODER, Frames, Index, read_index
 
@@ -43,7 +43,7 @@ class VideoFiles(ABC):
     own_columns: Sequence[pa.Field]  # the first column is the video's path
 
     def __init__(self, root: str) -> None:
-        self.listing = Listing(root, SUFFIXES, "videos", below=True)
+        self.listing = listing(root, SUFFIXES, "videos", below=True)
         self._idle: list[tuple[Entry, Frames]] = []  # the last one used is the last
         self._lock = Lock()
         self._samples_of = lru_cache(maxsize=64)(self._read_samples)
@@ -94,6 +94,12 @@ class VideoFiles(ABC):
                 yield error
             else:
                 yield pixels
+
+    def begin(self, entries: Sequence[Entry], seconds: float) -> None:  # noqa: B027 - not a duty
+        """Videos are read where they are: there is nothing to make ready."""
+
+    def end(self, entries: Sequence[Entry]) -> None:  # noqa: B027
+        """Videos stay open for the next frames."""
 
     def close(self) -> None:
         with self._lock:

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from pipeline.addresses import place
 from pipeline.agreement import measure
 from pipeline.assemble import Parts, load_predictor, load_reference
 from pipeline.board import Board
@@ -48,7 +49,7 @@ class Work:
     def of(cls, settings: Settings, parts: Parts, writer: Writer) -> "Work":
         """Nothing is written or read yet but names, and a plan if there is one."""
         determined_by = determinants(settings, parts.spec, parts.source, parts.engine)
-        folder = RunFolder(Path(settings.output).expanduser() / run_name(determined_by), writer)
+        folder = RunFolder(place(settings.output) / run_name(determined_by), writer)
         return cls(settings, parts, determined_by, folder, load_plan(folder))
 
     def remaining(self, index: int = 0, count: int = 1) -> list[int]:
@@ -107,7 +108,7 @@ class Work:
         sha256 = predictor.loader.model.weights_sha256
         this = record(self.settings, self.parts.spec, dict(self.determined_by), sha256, self.parts.engine.device)
         with self.folder.together():
-            self.folder.publish_json("run.json", merge_record(self.folder.path / "run.json", this))
+            self.folder.publish_json("run.json", merge_record(self.folder.local("run.json"), this))
             point_latest(self.folder.path)
 
     def _measure(self, predictor: Predictor) -> None:

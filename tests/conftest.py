@@ -18,6 +18,7 @@ from pipeline.resources import resource
 from pipeline.run import run
 from pipeline.settings import Settings
 from pipeline.types import Model, ModelSpec
+from tests.objectstore import Store, running
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
@@ -57,6 +58,19 @@ def annotate(tmp_path: Path) -> Callable[..., Path]:
         return (output / "latest").resolve()
 
     return call
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Store]:
+    with running() as store:
+        yield store
+
+
+@pytest.fixture
+def s3(s3_server: Store) -> Store:
+    """An S3 server on this machine, without faults until a test asks for some."""
+    s3_server.rules()
+    return s3_server
 
 
 @pytest.fixture(autouse=True)

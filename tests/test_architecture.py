@@ -11,7 +11,7 @@ PACKAGE = Path(pipeline.__file__).resolve().parent
 PLUG_INS = ("source", "task", "engine", "executor", "sink", "format", "exporter")
 LEAVES = ("boxes", "duplicates", "keys", "errors", "sniff", "jpeg")
 # Moves files by name; everything else that publishes goes through it.
-MAY_RENAME = {"pipeline.commit"}
+MAY_RENAME = {"pipeline.commit", "pipeline.disk", "pipeline.objects"}
 
 
 def module_of(path):

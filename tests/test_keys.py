@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.keys import fits, fitted, inside, key_of, keys_of_listed, listed_path_of, overlay_name, path_of
+from pipeline.keys import fits, fitted, inside, key_of, keys_of_listed, listed_path_of, overlay_name, path_of, tame
 
 NAMES = [
     b"",
@@ -161,3 +161,20 @@ def test_short_listed_paths_have_keys_of_their_own():
 def test_an_overlay_of_an_overlong_name_fits(key):
     name = PurePosixPath(overlay_name(key)).name
     assert fits(name) and name.endswith(".overlay.jpg") and overlay_name(key) != overlay_name("y" + key[1:])
+
+
+WILD = ["../a.jpg", "a/../b.jpg", "/a.jpg", "a//b.jpg", "./a.jpg", "..", "a/..", "__/a.jpg", r"\x2e\x2e/a.jpg", "a\0.jpg"]
+
+
+@pytest.mark.parametrize("key", WILD)
+def test_a_name_that_leads_elsewhere_is_tamed(key, tmp_path):
+    path = tmp_path / path_of(tame(key))
+    assert path.resolve().is_relative_to(tmp_path) and "\0" not in str(path)
+    assert PurePosixPath(path.name).suffix == PurePosixPath(key).suffix or ".." in key
+    assert tame(tame(key)) != tame(key), "no other key has this name"
+
+
+def test_tamed_names_are_never_the_same():
+    keys = [*WILD, "a.jpg", "a/b.jpg", "b.jpg", *(tame(key) for key in WILD)]
+    assert len({tame(key) for key in keys}) == len(keys)
+    assert [key for key in ("a.jpg", "a/b c.jpg", r"\xff.jpg", "..jpg", "_/a.jpg") if tame(key) != key] == []

@@ -344,10 +344,10 @@ def test_a_file_that_changes_after_its_header_was_read_is_a_row(mixed_images):
 def test_a_file_that_cannot_be_read_is_unreadable(mixed_images, monkeypatch, error):
     real = Folder.open
 
-    def broken(self, key):
-        if key == "0.jpg":
+    def broken(self, entry):
+        if entry.key == "0.jpg":
             raise error
-        return real(self, key)
+        return real(self, entry)
 
     monkeypatch.setattr(Folder, "open", broken)
     found = by_key(load(mixed_images)[0])

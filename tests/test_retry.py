@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.commit import RunFolder
+from pipeline.disk import Disk
 from pipeline.errors import ConfigError
 from pipeline.predict import Predictor
 from pipeline.review.verify import verify_text
@@ -80,15 +80,15 @@ def test_a_retry_that_is_interrupted_between_old_and_new_leaves_a_run_that_can_g
     settings = ("model=codes", f"input={photos}", "shard_size=5")
     run = annotate(*settings)
     mend(photos, *BROKEN)
-    publish = RunFolder._publish
+    publish = Disk.publish
 
-    def fail(self: RunFolder, files: list[Path], base: Path) -> None:
+    def fail(self: Disk, files: list[Path], base: Path) -> None:
         if base.name.startswith("shard-"):
             raise OSError("killed")
         publish(self, files, base)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "_publish", fail)
+        patch.setattr(Disk, "publish", fail)
         with pytest.raises(OSError, match="killed"):
             annotate(*settings, "retry=errors", "changed=accept")
     assert not (run / "_committed" / "00000.json").exists() and (run / "_committed" / "00002.json").exists()

@@ -77,14 +77,15 @@ def plain_dataloader(tutorial: Tutorial, batch_size: int) -> Taken:
 
 def pipeline(one: Engaged) -> Taken:
     """From files to committed Parquet."""
-    folder = RunFolder(Path(mkdtemp(prefix="bench-", dir=Path(one.settings.output).expanduser())))
+    root = Path(mkdtemp(prefix="bench-", dir=Path(one.settings.output).expanduser()))
+    folder = RunFolder(root)
     try:
         with folder.locked():
             plan = freeze(folder, one.source, one.settings.shard_size, None, False)
             runner = ShardRunner(plan, folder, one.predictor, one.parts.sinks, Progress(0, plan.n_images, quiet=True))
             return timed(len(one.entries), lambda: runner.run(range(plan.n_shards)))
     finally:
-        shutil.rmtree(folder.path)
+        shutil.rmtree(root)
 
 
 def forward_alone(one: Engaged) -> Taken:

@@ -37,6 +37,12 @@ class Repeated:
     def read(self, entries: Sequence[Entry], max_pixels: int, stage: Stage) -> Iterator[Tensor | InputError | OSError]:
         return self.source.read([_original(entry) for entry in entries], max_pixels, stage)
 
+    def begin(self, entries: Sequence[Entry], seconds: float) -> None:
+        self.source.begin(list(dict.fromkeys(_original(entry) for entry in entries)), seconds)
+
+    def end(self, entries: Sequence[Entry]) -> None:
+        self.source.end([_original(entry) for entry in entries])
+
     def close(self) -> None:
         self.source.close()
 

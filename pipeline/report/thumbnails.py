@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipeline.commit import RunFolder
 from pipeline.keys import OVERLAY_FORMATS, inside, overlay_name
 
 log = logging.getLogger(__name__)
@@ -21,11 +22,13 @@ _QUALITY = 60
 _THREADS = 4  # Pillow lets others run while it decodes
 
 
-def overlay_of(run: Path, key: str) -> str | None:
-    """The key of the image's overlay, where there is one."""
-    name = overlay_name(key)
-    path = inside(run / "overlays", name)
-    return name if path is not None and path.is_file() else None
+def overlays_of(folder: RunFolder, keys: Sequence[str]) -> list[str | None]:
+    """Of each image the key of its overlay, where there is one."""
+    names = [overlay_name(key) for key in keys]
+    insides = [inside(Path("overlays"), name) for name in names]
+    paths = [str(path) if path else None for path in insides]
+    there = folder.store.existing(path for path in paths if path)
+    return [name if path in there else None for name, path in zip(names, paths, strict=True)]
 
 
 def blocks(makers: Sequence[Callable[[], bytes] | None]) -> Iterator[tuple[int, list[str]]]:
@@ -37,8 +40,8 @@ def blocks(makers: Sequence[Callable[[], bytes] | None]) -> Iterator[tuple[int, 
                 yield first // BLOCK, made
 
 
-def of_overlay(path: Path) -> Callable[[], bytes]:
-    return partial(_of_overlay, path)
+def of_overlay(folder: RunFolder, name: str) -> Callable[[], bytes]:
+    return lambda: _of_overlay(folder.local(name))
 
 
 def of_input(path: Path, max_pixels: int) -> Callable[[], bytes]:

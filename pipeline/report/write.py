@@ -12,6 +12,7 @@ from urllib.parse import quote_from_bytes
 import numpy as np
 import pyarrow as pa
 
+from pipeline.addresses import Place
 from pipeline.commit import RunFolder
 from pipeline.errors import ConfigError, stops_a_run
 from pipeline.finished import FinishedRun
@@ -19,7 +20,7 @@ from pipeline.keys import inside
 from pipeline.report.figures import Figures, stages
 from pipeline.report.gallery import IMAGES, PREDICTIONS, Gallery, columns
 from pipeline.report.page import write_page
-from pipeline.report.thumbnails import BLOCK, blocks, of_input, of_overlay, of_pixels, overlay_of
+from pipeline.report.thumbnails import BLOCK, blocks, of_input, of_overlay, of_pixels, overlays_of
 from pipeline.reread import Inputs, entries_of
 from pipeline.timing import read_timings
 from pipeline.types import Status
@@ -38,7 +39,7 @@ def leave_report(folder: RunFolder) -> None:
     try:
         folder.staging.mkdir(parents=True, exist_ok=True)
         with (folder.staging / NAME).open("w", **TEXT) as file:
-            write_report(FinishedRun.open(folder.path), file, folder.path, _AT_THE_END, from_inputs=False)
+            write_report(FinishedRun.of(folder), file, folder.path, _AT_THE_END, from_inputs=False)
         folder.publish_file(NAME)
     except Exception as error:
         if stops_a_run(error):
@@ -46,7 +47,7 @@ def leave_report(folder: RunFolder) -> None:
         log.warning("%s was not made: %s", folder.path / NAME, error)
 
 
-def write_report(run: FinishedRun, file: TextIO, place: Path, thumbnails: int, from_inputs: bool) -> int:
+def write_report(run: FinishedRun, file: TextIO, place: Place, thumbnails: int, from_inputs: bool) -> int:
     """The page, as it is to lie in the folder `place`; `from_inputs`: images without an overlay are read for a thumbnail.
     Returns the number of images in the gallery."""
     figures, gallery = Figures(run.categories), Gallery(_MOST_IMAGES)
@@ -54,7 +55,7 @@ def write_report(run: FinishedRun, file: TextIO, place: Path, thumbnails: int, f
         figures.add(images, predictions)
         gallery.add(images, predictions)
     images, predictions = gallery.shown()
-    overlays = [overlay_of(run.path, key) for key in images["key"].to_pylist()]
+    overlays = overlays_of(run.folder, images["key"].to_pylist())
     makers = _makers(run, images, overlays, thumbnails, from_inputs)
     shown = {
         "n_shown": len(images),
@@ -81,13 +82,14 @@ def _makers(
 ) -> list[Callable[[], bytes] | None]:
     """What makes each image's thumbnail, for the first `most` that have something to make it of."""
     max_pixels = run.record["config"].get("max_pixels", 100_000_000)
+    folder = run.input if run.files_below_input and isinstance(run.input, Path) else None
 
     def maker(image_id: int, key: str, status: str, overlay: str | None) -> Callable[[], bytes] | None:
         if overlay is not None:
-            return of_overlay(run.path / "overlays" / str(inside(Path(), overlay)))
-        if not run.files_below_input:
+            return of_overlay(run.folder, str(inside(Path("overlays"), overlay)))
+        if folder is None:
             return of_pixels(read[image_id]) if image_id in read else None
-        file = inside(run.input, key) if from_inputs and status == Status.OK else None
+        file = inside(folder, key) if from_inputs and status == Status.OK else None
         return of_input(file, max_pixels) if file is not None and file.is_file() else None
 
     ids, keys = images["image_id"].to_pylist(), images["key"].to_pylist()
@@ -95,7 +97,7 @@ def _makers(
     plain = [
         i for i, status, overlay in zip(ids, statuses, overlays, strict=True) if status == Status.OK and overlay is None
     ]
-    read = _readers(run, plain[:most]) if from_inputs and not run.files_below_input else {}
+    read = _readers(run, plain[:most]) if from_inputs and folder is None else {}
     every = [maker(*one) for one in zip(ids, keys, statuses, overlays, strict=True)]
     first = set(islice((i for i, one in enumerate(every) if one is not None), most))
     return [one if i in first else None for i, one in enumerate(every)]
@@ -124,7 +126,7 @@ def _originals(run: FinishedRun, images: pa.Table) -> dict[str, list[str | None]
 
 def _summary(run: FinishedRun) -> dict[str, Any]:
     named = {"task": run.task, "model": run.record["model"], "facts": _facts(run)}
-    return named | {"n_planned": run.plan.n_images, "stages": stages(read_timings(run.path / "timing.jsonl"))}
+    return named | {"n_planned": run.plan.n_images, "stages": stages(read_timings(run.folder.local("timing.jsonl")))}
 
 
 def _facts(run: FinishedRun) -> dict[str, str]:
@@ -144,12 +146,16 @@ def _facts(run: FinishedRun) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def _addresses(run: FinishedRun, place: Path) -> dict[str, Any]:
+def _addresses(run: FinishedRun, place: Place) -> dict[str, Any]:
     """What the page's script needs to find pictures and names; addresses are percent-encoded."""
-    overlays = os.path.relpath(run.path / "overlays", place)
+    overlays, root = f"{run.path}/overlays", run.input
+    if isinstance(run.path, Path) and isinstance(place, Path):
+        overlays = os.path.relpath(overlays, place)
+    elif place == run.path:
+        overlays = "overlays"
     return {
         "classes": dict(enumerate(run.categories)),
         "block": BLOCK,
         "overlays": quote_from_bytes(os.fsencode(overlays)),
-        "input": run.input.absolute().as_uri(),
+        "input": root.absolute().as_uri() if isinstance(root, Path) else str(root),
     }

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
 from pipeline import checks
+from pipeline.addresses import Place
 from pipeline.commit import published_folder
 from pipeline.comparison.changes import DUPLICATE, Changes, Tolerance, changes
 from pipeline.comparison.matchers import Boxes, Labels, Matcher, Regions
@@ -29,7 +29,7 @@ from pipeline.records import differing, differing_text
 _ROUNDING = Tolerance(score=2e-4, box=0.05, mask=0.01, embedding=1e-4)
 
 
-def two_runs(key: str, value: Any) -> tuple[Path, Path]:
+def two_runs(key: str, value: Any) -> tuple[Place, Place]:
     given = paths(key, value)
     if len(given) != 2:
         raise checks.refusal(key, value, "two runs, such as [outputs/detect-a-1234,outputs/latest]")
@@ -49,8 +49,8 @@ def tolerance(key: str, value: Any) -> Tolerance:
 
 @dataclass(frozen=True)
 class Options:
-    runs: tuple[Path, Path] = option(two_runs, help="two folders of runs: [BEFORE,AFTER]")
-    output: Path | None = option(path_or_none, None, "a new folder; AFTER/compare/BEFORE's name unless given, made anew")
+    runs: tuple[Place, Place] = option(two_runs, help="two folders of runs: [BEFORE,AFTER]")
+    output: Place | None = option(path_or_none, None, "a new folder; AFTER/compare/BEFORE's name unless given, made anew")
     iou: float = option(checks.required_fraction(1.0), 0.5, "overlap from which two boxes may be one object")
     tolerance: Tolerance = option(tolerance, _ROUNDING, "differences that are rounding; some of these")
 
@@ -106,6 +106,6 @@ def _nothing_shared(before: FinishedRun, after: FinishedRun) -> str:
     )
 
 
-def _text(before: FinishedRun, after: FinishedRun, settings: Mapping[str, list[Any]], totals: Totals, target: Path) -> str:
+def _text(before: FinishedRun, after: FinishedRun, settings: Mapping[str, list[Any]], totals: Totals, target: Place) -> str:
     lines = [totals.headline(), "", f"before  {before.path}", f"after   {after.path}"]
     return "\n".join([*lines, "", differing_text(settings), "", totals.text(), "", f"files: {target}"])

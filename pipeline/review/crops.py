@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import checks
+from pipeline.addresses import Place
 from pipeline.commit import published_folder
 from pipeline.crops import class_folders, crop_name, window_of
 from pipeline.errors import ConfigError
@@ -43,8 +44,8 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = option(path, Path("outputs/latest"), "the run's folder")
-    output: Path | None = option(path_or_none, None, "a new folder; RUN/crops unless given, made anew each time")
+    run: Place = option(path, Path("outputs/latest"), "the run's folder")
+    output: Place | None = option(path_or_none, None, "a new folder; RUN/crops unless given, made anew each time")
     margin: float = option(checks.required_fraction(10), 0.0, "around the box, on each side, in parts of its longer side")
 
 
@@ -71,7 +72,8 @@ def review(options: Options) -> str:
                 rows, failed = [row for rows, _ in done for row in rows], [reason for _, failed in done for reason in failed]
                 writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
                 n, lost, reasons = n + len(rows), lost + len(failed), (reasons + failed)[:_MOST_TOLD]
-    said = [f"{target}: {n:,} crops in {sum(1 for _ in target.glob('*/')):,} folders."]
+        folders = sum(1 for _ in stage.glob("*/"))
+    said = [f"{target}: {n:,} crops in {folders:,} folders."]
     if lost:
         more = f"; and {lost - len(reasons):,} more" if lost > len(reasons) else ""
         said.append(f"Without a crop: {'; '.join(reasons)}{more}.")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import checks
+from pipeline.addresses import Place
 from pipeline.commit import published_folder
 from pipeline.drift.distributions import CLASS, Distributions, distributions
 from pipeline.drift.measures import jensen_shannon, kolmogorov_smirnov, stability_index
@@ -23,9 +24,9 @@ _MOST_TOLD = 8  # classes
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = option(path, Path("outputs/latest"), "the run's folder")
-    reference: Path = option(path, help="the folder of a run that was as it should be")
-    output: Path | None = option(path_or_none, None, "a new folder; RUN/drift/REFERENCE's name unless given, made anew")
+    run: Place = option(path, Path("outputs/latest"), "the run's folder")
+    reference: Place = option(path, help="the folder of a run that was as it should be")
+    output: Place | None = option(path_or_none, None, "a new folder; RUN/drift/REFERENCE's name unless given, made anew")
     psi: float = option(checks.required_fraction(float("inf")), 0.25, "stability index of classes; 0.1 is usual for a watch")
     js: float = option(checks.required_fraction(1.0), 0.2, "Jensen-Shannon distance of classes")
     ks: float = option(

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from pipeline import checks
+from pipeline.addresses import Place
 from pipeline.commit import published_folder
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.result import Confusion, Evaluation
@@ -24,17 +25,17 @@ from pipeline.evaluation.text import evaluation_text
 from pipeline.exporting import inert
 from pipeline.finished import FinishedRun
 from pipeline.hashing import sha256_of
-from pipeline.options import option, path, path_or_none
+from pipeline.options import local_path, option, path, path_or_none
 
 SUMMARY_VERSION = "1"
 
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = option(path, Path("outputs/latest"), "the run's folder")
-    truth: Path = option(path, help="what is right: a file or folder, see above")
+    run: Place = option(path, Path("outputs/latest"), "the run's folder")
+    truth: Path = option(local_path, help="what is right: a file or folder, see above")
     score: float = option(checks.required_fraction(1.0), 0.5, "boxes: what the confusion matrix leaves out below")
-    output: Path | None = option(path_or_none, None, "a new folder; RUN/evaluation unless given, made anew each time")
+    output: Place | None = option(path_or_none, None, "a new folder; RUN/evaluation unless given, made anew each time")
 
 
 def review(options: Options) -> str:

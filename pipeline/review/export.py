@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from omegaconf import OmegaConf
 
 from pipeline import checks
+from pipeline.addresses import Place
 from pipeline.commit import published_folder
 from pipeline.errors import ConfigError, nearest
 from pipeline.finished import FinishedRun, contents, duplicates, failed, usable
@@ -29,9 +30,9 @@ def formats() -> list[str]:
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = option(path, Path("outputs/latest"), "the run's folder")
+    run: Place = option(path, Path("outputs/latest"), "the run's folder")
     to: str = option(checks.some_text, help=f"the format: {', '.join(formats())}")
-    output: Path | None = option(path_or_none, None, "a new folder; RUN/exports/FORMAT unless given, made anew each time")
+    output: Place | None = option(path_or_none, None, "a new folder; RUN/exports/FORMAT unless given, made anew each time")
     images: str = option(checks.one_of("none", "link", "copy"), "none", "the images beside it: none, link or copy")
 
 
@@ -46,7 +47,7 @@ def review(options: Options) -> str:
     with (
         published_folder(target.absolute(), replace=options.output is None) as stage,
         closing(_Placing(run, exporter.image_folder, options.images, stage)) as place,
-        exporter.open(ExportContext(stage, run.schema, run.input, place, run.path.name)) as writer,
+        exporter.open(ExportContext(stage, run.schema, place.root, place, run.path.name)) as writer,
     ):
         for shard_id in run.shard_ids:
             place.shard(shard_id)
@@ -79,7 +80,9 @@ class _Placing:
 
     def __init__(self, run: FinishedRun, image_folder: str, images: str, stage: Path) -> None:
         self.run, self.image_folder, self.images, self.stage = run, image_folder, images, stage
-        self.inputs = None if run.files_below_input or images == "none" else Inputs(run)
+        files = run.files_below_input and isinstance(run.input, Path)
+        self.root = run.input if isinstance(run.input, Path) else Path(run.input.text.partition("://")[2])
+        self.inputs = None if files or images == "none" else Inputs(run)
         self.paths = Paths(run.input) if run.source == "manifest" else None
         self.entries: dict[str, Entry] = {}
         self.elsewhere = 0  # images that are no files below the input, and were not put anywhere
@@ -94,7 +97,7 @@ class _Placing:
             self.inputs.close()
 
     def __call__(self, key: str, name: str) -> Path:
-        source, placed = inside(self.run.input, key), inside(Path(self.image_folder), name)
+        source, placed = inside(self.root, key), inside(Path(self.image_folder), name)
         if source is None or placed is None:
             said = f"the image {key!r} leads out of its folder. This run was not made by a run."
             raise ConfigError(f"run={self.run.path}: {said}")

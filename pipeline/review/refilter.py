@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import checks
+from pipeline.addresses import Place
 from pipeline.commit import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.filters import PLACEHOLDERS, Filters, score_thresholds
@@ -29,8 +30,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = option(path, Path("outputs/latest"), "the run's folder")
-    output: Path | None = option(path_or_none, None, "where the new run's folder is to be; beside the run unless given")
+    run: Place = option(path, Path("outputs/latest"), "the run's folder")
+    output: Place | None = option(path_or_none, None, "where the new run's folder is to be; beside the run unless given")
     min_score: float | Mapping[str, float] | None = option(checks.min_score, None, "0.7, or {default: 0.5, person: 0.8}")
     classes: tuple[str, ...] | None = option(checks.names, None, "[dog, cat]")
     exclude: tuple[str, ...] | None = option(checks.names, None, "[person]")
@@ -57,7 +58,7 @@ def review(options: Options) -> str:
         for shard_id in run.shard_ids:
             if shard_id not in done:
                 _commit(run, folder, shard_id, keep, wanted["top_k"])
-            kept += pq.read_metadata(folder.path / "predictions" / f"part-{shard_id:05d}.parquet").num_rows
+            kept += pq.read_metadata(folder.local(f"predictions/part-{shard_id:05d}.parquet")).num_rows
     return f"{folder.path}: {kept:,} of {run.count('predictions'):,} predictions of {run.path}."
 
 
@@ -136,7 +137,7 @@ def _identity(run: FinishedRun) -> dict[str, str]:
     """The run and what was committed of it: one that has changed since has another."""
     digest = hashlib.sha256()
     for shard_id in run.shard_ids:
-        digest.update((run.folder.markers / f"{shard_id:05d}.json").read_bytes())
+        digest.update(run.folder.local(f"_committed/{shard_id:05d}.json").read_bytes())
     return {"run": run.path.name, "committed": digest.hexdigest()}
 
 
@@ -147,5 +148,5 @@ def _publish_plan(run: FinishedRun, folder: RunFolder) -> None:
     for name in names:
         staged = folder.staging / name
         staged.parent.mkdir(parents=True, exist_ok=True)
-        staged.write_bytes((run.path / name).read_bytes())
+        staged.write_bytes(run.folder.local(name).read_bytes())
         folder.publish_file(name)

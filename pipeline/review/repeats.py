@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import checks
+from pipeline.addresses import Place
 from pipeline.commit import published_folder
 from pipeline.errors import ConfigError
 from pipeline.finished import FinishedRun, contents
@@ -33,8 +34,8 @@ def overlap(key: str, value: object) -> float:
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = option(path, Path("outputs/latest"), "the run's folder")
-    output: Path | None = option(path_or_none, None, "a new folder; RUN/repeats unless given, made anew each time")
+    run: Place = option(path, Path("outputs/latest"), "the run's folder")
+    output: Place | None = option(path_or_none, None, "a new folder; RUN/repeats unless given, made anew each time")
     iou: float = option(overlap, 0.9, "overlap from which boxes are at one place")
     images: int = option(checks.required(2), 20, "from so many images of a camera a place is flagged")
     shown: int = option(checks.required(0), 40, "places on the pages, those of the most images; 0: no pages")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import checks
+from pipeline.addresses import Place
 from pipeline.commit import published_file
 from pipeline.finished import FinishedRun
 from pipeline.options import option, path, path_or_none
@@ -13,8 +14,8 @@ from pipeline.report.write import NAME, TEXT, write_report
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = option(path, Path("outputs/latest"), "the run's folder")
-    output: Path | None = option(path_or_none, None, "a new file; RUN/report.html unless given, made anew each time")
+    run: Place = option(path, Path("outputs/latest"), "the run's folder")
+    output: Place | None = option(path_or_none, None, "a new file; RUN/report.html unless given, made anew each time")
     thumbnails: int = option(checks.required(0), 2000, "images that get one, the most in need of a look first; 7 KB each")
 
 
@@ -23,5 +24,5 @@ def review(options: Options) -> str:
     target = (options.output or run.path / NAME).absolute()
     with published_file(target, replace=options.output is None) as stage, stage.open("w", **TEXT) as file:
         shown = write_report(run, file, target.parent, options.thumbnails, from_inputs=True)
-    size = target.stat().st_size / 1e6
+        size = file.tell() / 1e6
     return f"{target}: {shown:,} of {run.plan.n_images:,} images in the gallery, {size:.1f} MB."

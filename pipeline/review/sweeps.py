@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.addresses import Place
 from pipeline.commit import published_folder
 from pipeline.errors import PipelineError
 from pipeline.finished import FinishedRun, failed
@@ -20,7 +21,7 @@ from pipeline.timing import read_timings
 _COUNTS = ("images", "failed", "predictions", "images_per_s")
 
 
-def sweep_text(jobs: Sequence[Job], truth: Path | None, output: Path) -> str:
+def sweep_text(jobs: Sequence[Job], truth: Path | None, output: Place) -> str:
     """Leaves <output>/sweeps/<hash of the settings>/sweep.parquet, and accuracy.svg where there is a truth. The table, the
     most accurate first, else the fastest."""
     keys = dict.fromkeys(key for one in jobs for key in one.settings)
@@ -42,7 +43,7 @@ def sweep_text(jobs: Sequence[Job], truth: Path | None, output: Path) -> str:
     return "\n\n".join([*said, f"  {target}/"])
 
 
-def _accuracy(run: Path, truth: Path) -> dict[str, Any]:
+def _accuracy(run: Place, truth: Path) -> dict[str, Any]:
     """The two figures that its evaluation leads with, or why there are none."""
     from pipeline.evaluation.evaluate import evaluate
 
@@ -71,7 +72,7 @@ def _counts(run: FinishedRun) -> dict[str, Any]:
 
 def _rate(run: FinishedRun) -> float | None:
     """Images per second over all sessions that worked at it, loading the model not counted; None where that is not known."""
-    timings = [one for one in read_timings(run.path / "timing.jsonl") if "seconds" in one]
+    timings = [one for one in read_timings(run.folder.local("timing.jsonl")) if "seconds" in one]
     seconds = sum(one["seconds"] for one in timings)
     return round(sum(one["images"] for one in timings) / seconds, 2) if seconds else None
 

@@ -1,6 +1,5 @@
 """Whether a run folder holds what was committed: sizes, SHA-256, row counts, and one row for each input."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.addresses import Address, Place
 from pipeline.commit import RunFolder
 from pipeline.errors import ConfigError, Damaged
 from pipeline.hashing import sha256_of
+from pipeline.objects import resolved
 from pipeline.options import option, path
 from pipeline.plan import load_plan
 from pipeline.types import Shard
@@ -21,21 +22,21 @@ _MOST_TOLD = 20
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = option(path, Path("outputs/latest"), "the run's folder")
+    run: Place = option(path, Path("outputs/latest"), "the run's folder")
 
 
 def review(options: Options) -> str:
     return verify_text(options.run)
 
 
-def verify_text(run: Path) -> str:
+def verify_text(run: Place) -> str:
     """What was found right. Raises Damaged, naming every shard that is not, and ConfigError for what is no run folder."""
-    folder = RunFolder(run)
-    if not folder.markers.is_dir() or not (run / "plan" / "plan.json").is_file():
+    folder = RunFolder(resolved(run) if isinstance(run, Address) else run)
+    plan = load_plan(folder)
+    if not folder.begun() or not plan.parts:
         raise ConfigError(
             f"run={run}: expected the folder of a run, with plan/ and _committed/ in it. Say run=outputs/latest."
         )
-    plan = load_plan(folder)
     strays = folder.committed() - set(range(plan.n_shards))
     found = [f"_committed/{shard_id:05d}.json: the plan has no such shard" for shard_id in sorted(strays)]
     images = predictions = 0
@@ -50,7 +51,7 @@ def verify_text(run: Path) -> str:
         listed = "".join(f"\n  {one}" for one in found[:_MOST_TOLD])
         raise Damaged(
             f"{run} is damaged:{listed}{more}\nRestore the named files, or delete the markers of these shards in "
-            f"{folder.markers} and run again: they are computed anew."
+            f"{folder.path / '_committed'} and run again: they are computed anew."
         )
     complete = len(folder.committed())
     left = "" if complete == plan.n_shards else f"; {plan.n_shards - complete:,} of {plan.n_shards:,} shards are to come"
@@ -64,11 +65,10 @@ class _Wrong(Exception):
 
 def _check_shard(folder: RunFolder, shard: Shard) -> tuple[int, int]:
     """(rows of images, rows of predictions) of a shard that is whole. Raises _Wrong for the first thing that is not."""
-    marker = json.loads((folder.markers / f"{shard.shard_id:05d}.json").read_text(encoding="utf-8"))
-    for name, part in marker["parts"].items():
-        _check_part(folder.path / name, name, part)
+    for name, part in folder.marker(shard.shard_id)["parts"].items():
+        _check_part(folder.local(name), name, part)
     images, predictions = (
-        pq.read_table(folder.path / kind / f"part-{shard.shard_id:05d}.parquet", partitioning=None)
+        pq.read_table(folder.local(f"{kind}/part-{shard.shard_id:05d}.parquet"), partitioning=None)
         for kind in ("images", "predictions")
     )
     if images["image_id"].to_pylist() != list(range(shard.first_image_id, shard.first_image_id + len(shard))):

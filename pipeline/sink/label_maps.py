@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipeline.drawing import colour_of
 from pipeline.errors import ConfigError
-from pipeline.keys import path_of
+from pipeline.keys import path_of, tame
 from pipeline.masks import label_map
 from pipeline.table import categories_of
 from pipeline.types import SinkContext, Status
@@ -45,6 +45,6 @@ class _Writer:
     def _save(self, key: str, labels: np.ndarray) -> None:
         image = Image.fromarray(labels)
         image.putpalette(self.palette)
-        path = self.context.stage / "label_maps" / (path_of(key) + ".png")
+        path = self.context.stage / "label_maps" / (path_of(tame(key)) + ".png")
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, "PNG")

@@ -5,15 +5,17 @@ from typing import BinaryIO
 
 from pipeline.decoding import SUFFIXES
 from pipeline.images import ImageFiles
-from pipeline.listing import Listing
+from pipeline.listing import ahead_of, listing
 from pipeline.types import Entry
 
 
 class Folder(ImageFiles):
-    """Lists image files by their suffix, sub-folders included, sorted by key (see `Listing`). `root` may be one image."""
+    """Lists image files by their suffix, sub-folders included, sorted by key (see `Listing`). `root` may be one image, and
+    an address as well as a path."""
 
     def __init__(self, root: str) -> None:
-        self.listing = Listing(root, SUFFIXES, "images")
+        self.listing = listing(root, SUFFIXES, "images")
+        self.ahead = ahead_of(self.listing)
         self.identity = f"folder:{self.listing.identity}"
 
     def entries(self) -> Iterator[Entry]:

@@ -11,7 +11,7 @@ from pipeline.decoding import SUFFIXES as IMAGE_SUFFIXES
 from pipeline.errors import ConfigError
 from pipeline.image_tables import SUFFIXES, ImageTables, path_column, suffix_of
 from pipeline.images import ImageFiles
-from pipeline.listing import Listing
+from pipeline.listing import listing
 from pipeline.types import Entry, InputError, Status
 
 _DIGITS = 8  # of a row's number in its key; no file has more rows
@@ -24,7 +24,7 @@ class HfParquet(ImageFiles):
     such column, is one row with the key `<its path>/`. Planning reads no image."""
 
     def __init__(self, root: str, column: str, carry: Sequence[str] | str | None) -> None:
-        self.listing = Listing(root, SUFFIXES, "Parquet files", below=True)
+        self.listing = listing(root, SUFFIXES, "Parquet files", below=True)
         self.identity = f"hf_parquet:{self.listing.identity}"
         self.where, self.column = f"input={root}", str(column)
         self.tables = ImageTables(self.listing.open, self.column)

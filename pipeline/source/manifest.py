@@ -10,11 +10,12 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.ahead import Ahead
 from pipeline.columns import carried_type, carried_values, chosen_fields, named_column
 from pipeline.errors import ConfigError
 from pipeline.images import ImageFiles
 from pipeline.keys import keys_of_listed, listed_path_of
-from pipeline.listing import Listing
+from pipeline.listing import listing
 from pipeline.manifest import Paths, root_of
 from pipeline.manifest_file import SUFFIXES, Batches, opened, row_name
 from pipeline.sorting import SortedRows
@@ -32,7 +33,7 @@ class Manifest(ImageFiles):
     A path that comes twice is one input, where its rows are equal."""
 
     def __init__(self, file: str, column: str, root: str | None, carry: Sequence[str] | str | None) -> None:
-        self.listing = Listing(file, SUFFIXES, "manifests")
+        self.listing = listing(file, SUFFIXES, "manifests")
         self.where, self.column = f"input={file}", str(column)
         self.file = self._only_file()
         self.suffix = PurePosixPath(self.file.key).suffix.casefold()
@@ -40,7 +41,7 @@ class Manifest(ImageFiles):
         self.paths = Paths(root_of(self.listing.root, root))
         self._sorted: tuple[Entry, SortedRows] | None = None  # the manifest that was sorted
         self._told = False  # how many came twice
-        with self._opened() as (schema, _):
+        with self._reading() as (schema, _):
             kind = named_column(schema, self.column, self.where, " Say source.column=NAME.").type
             if not _is_text(kind):
                 raise ConfigError(f"{self.where}: source.column={self.column} is {kind}; expected paths as text.")
@@ -70,7 +71,14 @@ class Manifest(ImageFiles):
     def open(self, entry: Entry) -> BinaryIO:
         return self.paths.open(entry.key)
 
+    def begin(self, entries: Sequence[Entry], seconds: float) -> None:
+        far = [entry for entry in entries if self.paths.is_far(entry.key)]
+        if far and self.ahead is None:
+            self.ahead = Ahead(self.paths.read)
+        super().begin(far, seconds)
+
     def close(self) -> None:
+        super().close()
         if self._sorted:
             self._sorted[1].close()
             self._sorted = None
@@ -85,7 +93,7 @@ class Manifest(ImageFiles):
 
     def _read(self) -> SortedRows:
         number, names = 0, [field.name for field in self.columns]
-        with self._opened() as (schema, batches), ExitStack() as undo:
+        with self._reading() as (schema, batches), ExitStack() as undo:
             rows = SortedRows(pa.schema([*_OWN, *self.columns]))
             undo.callback(rows.close)
             for name in (self.column, *names):
@@ -121,7 +129,7 @@ class Manifest(ImageFiles):
         return (column.cast(pa.timestamp("ns", column.type.tz)) if times else column).cast(pa.int64())
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[pa.Schema, Batches]]:
+    def _reading(self) -> Iterator[tuple[pa.Schema, Batches]]:
         try:
             with self.listing.open(self.file.key) as file, opened(file, self.suffix, self.where) as found:
                 yield found
