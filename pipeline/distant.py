@@ -146,8 +146,7 @@ class DistantListing:
             )
         if isinstance(error, TooSlow):
             return InputError(Status.TIMEOUT, str(error))
-        refused = isinstance(error, PermissionError)
-        return InputError(Status.UNREADABLE, f"the store refuses it: {error.strerror}" if refused else str(error))
+        return InputError(Status.UNREADABLE, _why(error))
 
     def _down(self, path: str) -> str | None:
         """Why not even a file that was read before can be had, or two others where none was."""
@@ -252,6 +251,10 @@ def _entry(key: str, info: dict[str, Any]) -> Entry:
 def _suffix(name: str) -> str:
     _, dot, after = name.rpartition("/")[2].rpartition(".")
     return dot + after.casefold()
+
+
+def _why(error: OSError) -> str:
+    return f"the store refuses it: {error.strerror}" if isinstance(error, PermissionError) else str(error)
 
 
 def _refused(error: OSError) -> str:
