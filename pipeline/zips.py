@@ -57,7 +57,12 @@ class _Directory:
 
 
 def members(file: BinaryIO) -> Iterator[Member]:
-    directory = _directory(file)
+    try:
+        directory = _directory(file)
+    except InputError as error:
+        if error.status is Status.TRUNCATED:
+            yield from _from_the_front(file)
+        raise
     _check_places(file, directory)
     count = 0
     for one in _listed(file, directory):
@@ -123,11 +128,13 @@ class _Contents(Part):
         self._file.seek(self._start)
 
     def next_bytes(self, most: int) -> bytes:
+        if most <= 0:  # at its end: nothing need be inflated to say so
+            return b""
         if self._at < self._done:
             self._begin()
         while self._done < self._at:
             self._make(min(_PIECE, self._at - self._done))
-        data = self._make(most) if most else b""
+        data = self._make(most)
         self._at += len(data)
         return data
 
@@ -190,13 +197,30 @@ def _directory(file: BinaryIO) -> _Directory:
     return _Directory(end - length, end, shift, count)
 
 
+def _from_the_front(file: BinaryIO) -> Iterator[Member]:
+    """Of an archive without a directory, one after the other, until one does not tell its size, or is cut."""
+    at, length = 0, file.seek(0, 2)
+    while at < length:
+        file.seek(at)
+        header = file.read(_LOCAL.size)
+        if len(header) < _LOCAL.size or not header.startswith(b"PK\3\4"):
+            return
+        _, _, flags, _, time, date, _, packed, size, n_name, n_extra = _LOCAL.unpack(header)
+        name, extra = file.read(n_name), file.read(n_extra)
+        if flags & _LATER or len(name) < n_name:
+            return
+        size, packed = _wide(extra, size, packed)
+        yield Member(_utf8(name, flags), at, min(size, LARGEST), _nanoseconds(date, time))
+        at += _LOCAL.size + n_name + n_extra + packed
+
+
 def _no_directory(file: BinaryIO, size: int) -> InputError:
     file.seek(0)
     begin = file.read(4)
     if size == 0:
         return InputError(Status.EMPTY, "the archive has zero bytes")
     if begin == b"PK\3\4":
-        said = "its end is missing, where the directory is, so none of its members is listed (zip -FF may mend it)"
+        said = "its end is missing, where the directory is; the members listed are those that tell where the next one begins"
         return InputError(Status.TRUNCATED, said)
     return InputError(Status.UNSUPPORTED, f"no zip archive (it begins with {begin.hex(' ')})")
 

@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import ConfigError, InputChanged
 from pipeline.review.verify import verify_text
 from pipeline.run import run
-from tests.conftest import SAMPLES, picture, read, settings_for, shared
+from tests.conftest import SAMPLES, read, settings_for
 from tests.packed import image, pack_folder, same_rows, snapshot, special, tar_of
 
 
@@ -22,14 +22,6 @@ def test_a_tar_and_the_folder_give_the_same_rows(annotate: Callable[..., Path], 
     assert (packed / "overlays" / "samples.tar" / "desk" / "page.jpg").is_file()
     images = read(packed, "images")
     assert set(images["archive"].to_pylist()) == {"samples.tar"} and "desk/page.jpg" in images["member"].to_pylist()
-
-
-@pytest.mark.faults
-def test_photographs_from_shards(annotate: Callable[..., Path], tmp_path: Path) -> None:
-    photographs = shared("data/coco128/images")
-    folder = annotate("model=codes", f"input={photographs}", "overlays=false")
-    archive = pack_folder("tar", photographs, tmp_path / "coco.tar")
-    same_rows(annotate("model=codes", "source=tar", f"input={archive}", "overlays=false"), folder, "coco.tar")
 
 
 def test_a_hostile_archive_gives_rows_and_touches_nothing(annotate: Callable[..., Path], tmp_path: Path) -> None:
@@ -78,13 +70,13 @@ def bomb() -> bytes:
 def test_a_damaged_archive_costs_what_it_hit(annotate: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for name in ("a", "b", "c"):
-        tar_of(tmp_path / "in" / f"{name}.tar", [(f"{i}.jpg", image(i)) for i in range(4)])
+        tar_of(tmp_path / "in" / f"{name}.tar", [(f"{i}.jpg", image(i)) for i in range(3)])
     whole = (tmp_path / "in" / "b.tar").read_bytes()
-    (tmp_path / "in" / "b.tar").write_bytes(whole[: len(whole) // 4])
+    (tmp_path / "in" / "b.tar").write_bytes(whole[: whole.index(b"1.jpg") + 600])
     (tmp_path / "in" / "c.tar").write_text("no archive")
     made = annotate("model=codes", "source=tar", f"input={tmp_path / 'in'}", "shard_size=3")
     rows = {row["key"]: (row["status"], row["member"]) for row in read(made, "images").to_pylist()}
-    assert rows == {f"a.tar/{i}.jpg": ("ok", f"{i}.jpg") for i in range(4)} | {
+    assert rows == {f"a.tar/{i}.jpg": ("ok", f"{i}.jpg") for i in range(3)} | {
         "b.tar/": ("truncated", None),
         "b.tar/0.jpg": ("ok", "0.jpg"),
         "b.tar/1.jpg": ("truncated", "1.jpg"),
@@ -95,8 +87,8 @@ def test_a_damaged_archive_costs_what_it_hit(annotate: Callable[..., Path], tmp_
 def test_a_run_that_goes_on_leaves_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for name in ("a", "b"):
-        tar_of(tmp_path / "in" / f"{name}.tar", [(f"{i}.jpg", image(i)) for i in range(5)])
-    common = ("model=codes", "source=tar", f"input={tmp_path / 'in'}", "shard_size=3", "log_level=error", "overlays=false")
+        tar_of(tmp_path / "in" / f"{name}.tar", [(f"{i}.jpg", image(i)) for i in range(3)])
+    common = ("model=codes", "source=tar", f"input={tmp_path / 'in'}", "shard_size=2", "log_level=error", "overlays=false")
     run(settings_for(*common, f"output={tmp_path / 'out'}"))
     made = (tmp_path / "out" / "latest").resolve()
     parts = {path: path.read_bytes() for path in made.rglob("part-*.parquet")}
@@ -107,7 +99,7 @@ def test_a_run_that_goes_on_leaves_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_new_members_are_appended_and_changed_ones_refused(tmp_path: Path) -> None:
-    path = tar_of(tmp_path / "a.tar", [(f"{i}.jpg", image(i)) for i in range(4)])
+    path = tar_of(tmp_path / "a.tar", [(f"{i}.jpg", b"no picture") for i in range(4)])
     common = (
         "model=codes",
         "source=tar",
@@ -117,13 +109,13 @@ def test_new_members_are_appended_and_changed_ones_refused(tmp_path: Path) -> No
         "overlays=false",
     )
     run(settings_for(*common))
-    picture(30, 30).save(tmp_path / "1a.jpg")
+    (tmp_path / "1a.jpg").write_bytes(b"new")
     with tarfile.open(path, "a") as tar:
         tar.add(tmp_path / "1a.jpg", "1a.jpg")
     run(settings_for(*common))
     made = (tmp_path / "out" / "latest").resolve()
     assert read(made, "images")["member"].to_pylist() == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "1a.jpg"]
-    tar_of(path, [(f"{i}.jpg", image(i + 1)) for i in range(4)])
+    tar_of(path, [(f"{i}.jpg", b"no picture either") for i in range(4)])
     with pytest.raises(InputChanged, match=r"removed \(1\): a.tar/1a.jpg"):
         run(settings_for(*common))
     run(settings_for(*common, "changed=accept"))

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.run import run
-from tests.conftest import SAMPLES, read, settings_for, shared
+from tests.conftest import SAMPLES, read, settings_for
 from tests.packed import image, pack_folder, same_rows, snapshot, zip_of
 
 
@@ -19,14 +19,6 @@ def test_a_zip_and_the_folder_give_the_same_rows(annotate: Callable[..., Path], 
     packed = annotate("model=codes", "source=zip", f"input={archive}", "shard_size=2", "batch_size=2")
     same_rows(packed, folder, "yard.zip")
     assert (packed / "overlays" / "yard.zip" / "grass.jpg").is_file()
-
-
-@pytest.mark.faults
-def test_photographs_from_a_zip(annotate: Callable[..., Path], tmp_path: Path) -> None:
-    photographs = shared("data/coco128/images")
-    folder = annotate("model=codes", f"input={photographs}", "overlays=false")
-    archive = pack_folder("zip", photographs, tmp_path / "coco.zip")
-    same_rows(annotate("model=codes", "source=zip", f"input={archive}", "overlays=false"), folder, "coco.zip")
 
 
 def test_a_hostile_archive_gives_rows_and_touches_nothing(annotate: Callable[..., Path], tmp_path: Path) -> None:

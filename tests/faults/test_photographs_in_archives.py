@@ -1,0 +1,19 @@
+"""The photographs of coco128 from archives, beside those from their folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import shared
+from tests.packed import pack_folder, same_rows
+
+
+@pytest.mark.faults
+def test_archives_and_the_folder_give_the_same_rows(annotate: Callable[..., Path], tmp_path: Path) -> None:
+    photographs = shared("data/coco128/images")
+    folder = annotate("model=codes", f"input={photographs}", "overlays=false")
+    for kind in ("tar", "zip"):
+        archive = pack_folder(kind, photographs, tmp_path / f"coco.{kind}")
+        packed = annotate("model=codes", f"source={kind}", f"input={archive}", "overlays=false", "shard_size=50")
+        same_rows(packed, folder, archive.name)
