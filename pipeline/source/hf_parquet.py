@@ -1,11 +1,12 @@
 """Images in Parquet files, as Hugging Face datasets keep them."""
 
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.checks import some_text
 from pipeline.columns import carried_values, chosen_fields
 from pipeline.decoding import SUFFIXES as IMAGE_SUFFIXES
 from pipeline.errors import ConfigError
@@ -23,14 +24,13 @@ class HfParquet(ImageFiles):
     that. `carry`: columns that go into every row; null: all but the images. A Parquet file that cannot be read, or has no
     such column, is one row with the key `<its path>/`. Planning reads no image."""
 
-    def __init__(self, root: str, column: str, carry: Sequence[str] | str | None) -> None:
+    def __init__(self, root: str, column: str, carry: Any) -> None:
         self.listing = Listing(root, SUFFIXES, "Parquet files", below=True)
         self.identity = f"hf_parquet:{self.listing.identity}"
-        self.where, self.column = f"input={root}", str(column)
+        self.where, self.column = f"input={root}", some_text("source.column", column)
         self.tables = ImageTables(self.listing.open, self.column)
-        given = [carry] if isinstance(carry, str) else carry
         schema = self._first_schema()
-        self.columns: Sequence[pa.Field] = chosen_fields(schema, {self.column}, given, self.where) if schema else ()
+        self.columns: Sequence[pa.Field] = chosen_fields(schema, {self.column}, carry, self.where) if schema else ()
 
     def entries(self) -> Iterator[Entry]:
         for file in self.listing.entries():

@@ -1,7 +1,7 @@
 """The images that a list names: Parquet, CSV or text, with columns that go into every row."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import PurePosixPath
@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.checks import some_text, text
 from pipeline.columns import carried_type, carried_values, chosen_fields, named_column
 from pipeline.errors import ConfigError
 from pipeline.images import ImageFiles
@@ -31,13 +32,13 @@ class Manifest(ImageFiles):
 
     A path that comes twice is one input, where its rows are equal."""
 
-    def __init__(self, file: str, column: str, root: str | None, carry: Sequence[str] | str | None) -> None:
+    def __init__(self, file: str, column: str, root: str | None, carry: Any) -> None:
         self.listing = Listing(file, SUFFIXES, "manifests")
-        self.where, self.column = f"input={file}", str(column)
+        self.where, self.column = f"input={file}", some_text("source.column", column)
         self.file = self._only_file()
         self.suffix = PurePosixPath(self.file.key).suffix.casefold()
         self.identity = f"manifest:{self.listing.identity}"
-        self.paths = Paths(root_of(self.listing.root, root))
+        self.paths = Paths(root_of(self.listing.root, text("source.root", root)))
         self._sorted: tuple[Entry, SortedRows] | None = None  # the manifest that was sorted
         self._told = False  # how many came twice
         with self._opened() as (schema, _):
@@ -46,8 +47,7 @@ class Manifest(ImageFiles):
                 raise ConfigError(f"{self.where}: source.column={self.column} is {kind}; expected paths as text.")
             self.size, self.mtime = _number(schema, "size"), _number(schema, "mtime")
             used = {self.column, self.size, self.mtime}
-            given = [carry] if isinstance(carry, str) else carry
-            self.columns = chosen_fields(schema, used - {None}, given, self.where)  # type: ignore[arg-type]
+            self.columns = chosen_fields(schema, {name for name in used if name}, carry, self.where)
 
     def entries(self) -> Iterator[Entry]:
         before: tuple | None = None

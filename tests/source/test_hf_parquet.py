@@ -149,8 +149,13 @@ def test_other_columns_are_carried(tmp_path: Path) -> None:
     [
         ({}, "picture", None, r"a.parquet: no column 'picture' of images .*; it has image \(struct.*source.column=NAME"),
         ({"label": [1]}, "label", None, r"no column 'label' of images"),
-        ({"objects": [[1]]}, "image", None, r"column 'objects' .* cannot go into a row. Name the columns to carry"),
-        ({"width": [1]}, "image", None, "columns called width"),
+        (
+            {"objects": [[1]]},
+            "image",
+            None,
+            r"column 'objects' .* cannot go into a row. Say what to carry: source.carry=\[\]",
+        ),
+        ({"width": [1]}, "image", None, "column 'width' has a name"),
         ({"label": [1]}, "image", ["lable"], "Did you mean 'label'"),
     ],
 )

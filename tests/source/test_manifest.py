@@ -256,11 +256,11 @@ def test_columns_can_be_chosen(carry: list[str], expected: tuple, listed: Callab
 @pytest.mark.parametrize(
     ("name", "values", "carry", "said"),
     [
-        ("key", ["x"], None, "a run's tables have columns called key themselves. Name the columns to carry: source.carry="),
-        ("score", [0.5], None, "columns called score"),
-        ("x_min", [0.5], ["x_min"], "columns called x_min"),  # readers would take the run for one with boxes
-        ("embedding", [[0.5]], None, "columns called embedding"),
-        ("vector", [[0.5]], None, r"column 'vector' \(list<.*double>\) cannot go into a row. Name the columns"),
+        ("key", ["x"], None, "column 'key' has a name that a run's tables use themselves. Say what to carry: source.carry="),
+        ("score", [0.5], None, "column 'score' has a name"),
+        ("x_min", [0.5], ["x_min"], "column 'x_min' has a name"),  # readers would take the run for one with boxes
+        ("embedding", [[0.5]], None, "column 'embedding' has a name"),
+        ("vector", [[0.5]], None, r"column 'vector' \(list<.*double>\) cannot go into a row. Say what to carry"),
         ("data", [b"x"], None, r"column 'data' \(binary\) cannot go into a row"),
         ("n", [1], ["m"], "source.carry has 'm'.* The columns are path, n"),
     ],
@@ -270,6 +270,27 @@ def test_a_column_that_has_no_place_in_a_row_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         listed("a.parquet", {"path": ["a.jpg"], name: values}, carry=carry)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"carry": {"a": 1}}, r"source.carry=.*expected names of columns, such as \[label,site\]"),
+        ({"carry": 0.5}, "source.carry=0.5: expected names"),
+        ({"column": None}, "source.column=None: expected a text"),
+        ({"root": ["a"]}, "source.root=.*expected a text"),
+        ({"root": 5}, "source.root=5: .*/5 is no folder"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(settings: dict, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a.jpg")
+    with pytest.raises(ConfigError, match=said):
+        Manifest(str(tmp_path / "a.txt"), **{"column": "path", "root": None, "carry": None} | settings)
+
+
+def test_the_columns_that_could_be_carried_are_proposed(listed: Callable[..., Manifest]) -> None:
+    with pytest.raises(ConfigError, match=r"'width' has a name .*source.carry=\[label,site\]\."):
+        listed("a.csv", "path,label,width,site\na.jpg,1,2,3\n")
 
 
 # --- the same path again
