@@ -1,6 +1,7 @@
 """Images in Parquet files, as Hugging Face datasets keep them."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from pipeline.decoding import SUFFIXES as IMAGE_SUFFIXES
 from pipeline.errors import ConfigError
 from pipeline.image_tables import SUFFIXES, ImageTables, path_column, suffix_of
 from pipeline.images import ImageFiles
+from pipeline.keys import path_of
 from pipeline.listing import Listing
 from pipeline.types import Entry, InputError, Status
 
@@ -37,9 +39,15 @@ class HfParquet(ImageFiles):
             try:
                 rows = self._rows(file.key)
             except (InputError, OSError):  # said again, in its row, when its turn comes
+                if self._is_folder(file.key):
+                    continue
                 yield Entry(f"{file.key}/", file.size, file.mtime_ns, (None,) * len(self.columns))
             else:
                 yield from _entries_of(file, rows)
+
+    def _is_folder(self, key: str) -> bool:
+        """Spark's data sets are folders called *.parquet: what is in them is listed, and they need no row."""
+        return (Path(self.listing.root) / path_of(key)).is_dir()
 
     def open(self, entry: Entry) -> BinaryIO:
         if not entry.key.endswith("/"):

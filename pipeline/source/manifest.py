@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.checks import some_text, text
 from pipeline.columns import carried_type, carried_values, chosen_fields, named_column
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, is_full
 from pipeline.images import ImageFiles
 from pipeline.keys import keys_of_listed, listed_path_of
 from pipeline.listing import Listing
@@ -126,6 +126,8 @@ class Manifest(ImageFiles):
             with self.listing.open(self.file.key) as file, opened(file, self.suffix, self.where) as found:
                 yield found
         except (InputError, OSError) as error:
+            if isinstance(error, OSError) and is_full(error):  # where rows are sorted
+                raise
             raise ConfigError(f"{self.where}: cannot be read: {error}.") from None
 
     def _only_file(self) -> Entry:

@@ -1,6 +1,7 @@
 """source=manifest: what a list names, whatever it is written in and wherever its paths lead."""
 
 import datetime
+import errno
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ from pipeline.identity import determinants, run_name
 from pipeline.plan import freeze
 from pipeline.review.verify import Options as VerifyOptions
 from pipeline.review.verify import review as verify
+from pipeline.sorting import SortedRows
 from pipeline.source.manifest import Manifest
 from pipeline.types import Entry, InputError, Status
 from tests.conftest import SAMPLES, read, settings_for
@@ -291,6 +293,20 @@ def test_settings_of_another_kind_are_refused(settings: dict, said: str, tmp_pat
 def test_the_columns_that_could_be_carried_are_proposed(listed: Callable[..., Manifest]) -> None:
     with pytest.raises(ConfigError, match=r"'width' has a name .*source.carry=\[label,site\]\."):
         listed("a.csv", "path,label,width,site\na.jpg,1,2,3\n")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_not_the_manifests_fault(
+    number: int, listed: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = listed("a.txt", "a.jpg")
+
+    def fail(*_: object) -> None:
+        raise OSError(number, "full")
+
+    monkeypatch.setattr(SortedRows, "_write_run", fail)
+    with pytest.raises(OSError, match="full"):
+        keys(source)
 
 
 # --- the same path again
