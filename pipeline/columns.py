@@ -10,9 +10,9 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.table import BOX, carried_field
 from pipeline.types import IMAGES_SCHEMA
 
-# what readers know a task's rows, or a video's frames, by
+# what readers know a task's rows by
 _TAKEN = {*IMAGES_SCHEMA.names, *BOX, "class_id", "class_name", "score", "rank", "mask_rle", "mask_height", "mask_width"}
-_TAKEN |= {"pixels", "share", "keypoints", "embedding", "video", "frame", "time_s", "clip", "start_s", "end_s"}
+_TAKEN |= {"share", "keypoints", "embedding"}
 
 
 def chosen_fields(schema: pa.Schema, used: Collection[str], carry: Any, where: str) -> list[pa.Field]:

@@ -88,10 +88,10 @@ class Manifest(ImageFiles):
         with self._opened() as (schema, batches), ExitStack() as undo:
             rows = SortedRows(pa.schema([*_OWN, *self.columns]))
             undo.callback(rows.close)
-            for name in (self.column, *names):
+            wanted = list(dict.fromkeys(filter(None, (self.column, self.size, self.mtime, *names))))
+            for name in wanted:
                 named_column(schema, name, self.where)  # it may have changed since the source was made
-            wanted = filter(None, (self.column, self.size, self.mtime, *names))
-            for table in batches(list(dict.fromkeys(wanted))):
+            for table in batches(wanted):
                 rows.add(self._prepared(table, number))
                 number += len(table)
             rows.finish()

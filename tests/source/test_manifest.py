@@ -359,6 +359,14 @@ def test_a_manifest_is_read_again_when_it_has_changed(listed: Callable[..., Mani
     assert keys(source) == ["a.jpg", "b.jpg"]
 
 
+@pytest.mark.parametrize("gone", ["path", "size", "site"])
+def test_a_column_that_went_since_is_missed(gone: str, listed: Callable[..., Manifest], tmp_path: Path) -> None:
+    source = listed("a.csv", "path,size,site\na,1,x\n")
+    (tmp_path / "a.csv").write_text("path,size,site\na,1,x\n".replace(gone, "other"))
+    with pytest.raises(ConfigError, match=f"there is no column '{gone}'"):
+        keys(source)
+
+
 # --- runs
 
 
@@ -367,16 +375,17 @@ def test_a_run_over_a_manifest_is_that_over_the_folder(annotate: Callable[..., P
     files = sorted(desk.iterdir())
     lines = [f"{path.name},{number:03d}" for number, path in enumerate(files)]
     manifest = tmp_path / "list.csv"
-    manifest.write_text("path,site\n" + "\n".join(reversed(lines)))
+    manifest.write_text("path,video\n" + "\n".join(reversed(lines)))  # a column that frames of videos have, too
     plain = annotate("model=codes", f"input={desk}", "overlays=false")
     given = ("model=codes", "source=manifest", f"input={manifest}", f"source.root={desk}")
     carried = annotate(*given, "overlays=2")
     for kind in ("images", "predictions"):
         rows = read(carried, kind)
-        assert rows.drop_columns(["site"]).equals(read(plain, kind))
+        assert rows.drop_columns(["video"]).equals(read(plain, kind))
         numbers = {key: number for key, _, number in (line.partition(",") for line in lines)}
-        assert rows["site"].to_pylist() == [numbers[key] for key in rows["key"].to_pylist()]
+        assert rows["video"].to_pylist() == [numbers[key] for key in rows["key"].to_pylist()]
     assert len(list((carried / "overlays").iterdir())) == 2
+    assert '"file"' not in (carried / "report.html").read_text(), "no image is a part of another file"
     assert "damaged" not in verify(VerifyOptions(run=carried))
     manifest.write_text(manifest.read_text() + f"\n{tmp_path / 'new.jpg'},x\n")
     (tmp_path / "new.jpg").write_bytes(files[0].read_bytes())
