@@ -1,6 +1,7 @@
 """Columns of a user's own tables that go into every row: which, and as what."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,28 +10,37 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.table import BOX, carried_field
 from pipeline.types import IMAGES_SCHEMA
 
-# what readers know a task's rows, or a video's frames, by
+# what readers know a task's rows by
 _TAKEN = {*IMAGES_SCHEMA.names, *BOX, "class_id", "class_name", "score", "rank", "mask_rle", "mask_height", "mask_width"}
-_TAKEN |= {"pixels", "share", "keypoints", "embedding", "video", "frame", "time_s", "clip", "start_s", "end_s"}
-_CHOOSE = "Name the columns to carry: source.carry=[a,b], or [] for none."
+_TAKEN |= {"share", "keypoints", "embedding"}
 
 
-def chosen_fields(schema: pa.Schema, used: Collection[str], carry: Sequence[str] | None, where: str) -> list[pa.Field]:
-    """The columns to carry: those of `carry`, or all but the `used` ones. Raises ConfigError, which begins with `where`, for
-    a column that there is not, whose name is taken, or whose type has no place in a row."""
-    unknown = [name for name in carry or () if name not in schema.names]
+def chosen_fields(schema: pa.Schema, used: Collection[str], carry: Any, where: str) -> list[pa.Field]:
+    """The columns to carry: those of `carry`, as the user set it, or where that is null all but the `used` ones. Raises
+    ConfigError, which begins with `where`, for a column that there is not, whose name is taken, or whose type has no place
+    in a row."""
+    given = _names(carry)
+    unknown = [name for name in given or () if name not in schema.names]
     if unknown:
         hint = nearest(unknown[0], schema.names)
         raise ConfigError(f"{where}: source.carry has {unknown[0]!r}.{hint} The columns are {', '.join(schema.names)}.")
-    names = [name for name in schema.names if name not in used] if carry is None else list(dict.fromkeys(carry))
-    taken = [name for name in names if name in _TAKEN]
-    if taken:
-        raise ConfigError(f"{where}: a run's tables have columns called {', '.join(taken)} themselves. {_CHOOSE}")
+    names = [name for name in schema.names if name not in used] if given is None else given
     kinds = {name: carried_type(schema.field(name).type) for name in names}
+    fitting = [name for name, kind in kinds.items() if kind is not None and name not in _TAKEN]
+    choose = f"Say what to carry: source.carry=[{','.join(fitting)}]."
     for name, kind in kinds.items():
+        if name in _TAKEN:
+            raise ConfigError(f"{where}: column {name!r} has a name that a run's tables use themselves. {choose}")
         if kind is None:
-            raise ConfigError(f"{where}: column {name!r} ({schema.field(name).type}) cannot go into a row. {_CHOOSE}")
+            raise ConfigError(f"{where}: column {name!r} ({schema.field(name).type}) cannot go into a row. {choose}")
     return [carried_field(name, kind) for name, kind in kinds.items()]
+
+
+def _names(carry: Any) -> list[str] | None:
+    given = [carry] if isinstance(carry, str | int) else carry
+    if given is None or (isinstance(given, list | tuple) and all(isinstance(name, str | int) for name in given)):
+        return None if given is None else list(dict.fromkeys(map(str, given)))
+    raise ConfigError(f"source.carry={carry}: expected names of columns, such as [label,site], or [] for none.")
 
 
 def carried_type(kind: pa.DataType) -> pa.DataType | None:

@@ -237,5 +237,6 @@ def _entries(table: pa.Table) -> Iterator[Entry]:
 
 def nothing_found(source: Source) -> str:
     kind, _, where = source.identity.partition(":")
-    hint = " For videos say source=video, or task=video; for archives source=tar or source=zip." if kind == "folder" else ""
+    hint = " For videos say source=video, or task=video; for archives source=tar or zip; for a list of images source=manifest."
+    hint = hint if kind == "folder" else ""
     return f"No inputs found in {where} (source={kind}). The README names the file types.{hint}"

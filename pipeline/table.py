@@ -69,8 +69,8 @@ def with_columns(schema: pa.Schema, columns: Sequence[pa.Field]) -> pa.Schema:
     taken = {column.name for column in columns} & {*schema.names, *IMAGES_SCHEMA.names}
     if taken:
         raise ConfigError(
-            f"The source's columns {sorted(taken)} have names that the tables use themselves. "
-            "Rename them, or say which to carry: source.carry=[a,b]."
+            f"The source's columns {sorted(taken)} have names that the tables use themselves; "
+            "rename them, or say which to carry: source.carry=[a,b]."
         )
     return pa.schema([*schema, *columns], metadata=schema.metadata)
 

@@ -1,16 +1,19 @@
 """Images in Parquet files, as Hugging Face datasets keep them."""
 
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.checks import some_text
 from pipeline.columns import carried_values, chosen_fields
 from pipeline.decoding import SUFFIXES as IMAGE_SUFFIXES
 from pipeline.errors import ConfigError
 from pipeline.image_tables import SUFFIXES, ImageTables, path_column, suffix_of
 from pipeline.images import ImageFiles
+from pipeline.keys import path_of
 from pipeline.listing import listing
 from pipeline.types import Entry, InputError, Status
 
@@ -23,23 +26,28 @@ class HfParquet(ImageFiles):
     that. `carry`: columns that go into every row; null: all but the images. A Parquet file that cannot be read, or has no
     such column, is one row with the key `<its path>/`. Planning reads no image."""
 
-    def __init__(self, root: str, column: str, carry: Sequence[str] | str | None) -> None:
+    def __init__(self, root: str, column: str, carry: Any) -> None:
         self.listing = listing(root, SUFFIXES, "Parquet files", below=True)
         self.identity = f"hf_parquet:{self.listing.identity}"
-        self.where, self.column = f"input={root}", str(column)
+        self.where, self.column = f"input={root}", some_text("source.column", column)
         self.tables = ImageTables(self.listing.open, self.column)
-        given = [carry] if isinstance(carry, str) else carry
         schema = self._first_schema()
-        self.columns: Sequence[pa.Field] = chosen_fields(schema, {self.column}, given, self.where) if schema else ()
+        self.columns: Sequence[pa.Field] = chosen_fields(schema, {self.column}, carry, self.where) if schema else ()
 
     def entries(self) -> Iterator[Entry]:
         for file in self.listing.entries():
             try:
                 rows = self._rows(file.key)
             except (InputError, OSError):  # said again, in its row, when its turn comes
+                if self._is_folder(file.key):
+                    continue
                 yield Entry(f"{file.key}/", file.size, file.mtime_ns, (None,) * len(self.columns))
             else:
                 yield from _entries_of(file, rows)
+
+    def _is_folder(self, key: str) -> bool:
+        """Spark's data sets are folders called *.parquet: what is in them is listed, and they need no row."""
+        return (Path(self.listing.root) / path_of(key)).is_dir()
 
     def open(self, entry: Entry) -> BinaryIO:
         if not entry.key.endswith("/"):

@@ -1,7 +1,7 @@
 """The images that a list names: Parquet, CSV or text, with columns that go into every row."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import PurePosixPath
@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.ahead import Ahead
+from pipeline.checks import some_text, text
 from pipeline.columns import carried_type, carried_values, chosen_fields, named_column
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, is_full
 from pipeline.images import ImageFiles
 from pipeline.keys import keys_of_listed, listed_path_of
 from pipeline.listing import listing
@@ -32,13 +33,13 @@ class Manifest(ImageFiles):
 
     A path that comes twice is one input, where its rows are equal."""
 
-    def __init__(self, file: str, column: str, root: str | None, carry: Sequence[str] | str | None) -> None:
+    def __init__(self, file: str, column: str, root: str | None, carry: Any) -> None:
         self.listing = listing(file, SUFFIXES, "manifests")
-        self.where, self.column = f"input={file}", str(column)
+        self.where, self.column = f"input={file}", some_text("source.column", column)
         self.file = self._only_file()
         self.suffix = PurePosixPath(self.file.key).suffix.casefold()
         self.identity = f"manifest:{self.listing.identity}"
-        self.paths = Paths(root_of(self.listing.root, root))
+        self.paths = Paths(root_of(self.listing.root, text("source.root", root)))
         self._sorted: tuple[Entry, SortedRows] | None = None  # the manifest that was sorted
         self._told = False  # how many came twice
         with self._reading() as (schema, _):
@@ -47,8 +48,7 @@ class Manifest(ImageFiles):
                 raise ConfigError(f"{self.where}: source.column={self.column} is {kind}; expected paths as text.")
             self.size, self.mtime = _number(schema, "size"), _number(schema, "mtime")
             used = {self.column, self.size, self.mtime}
-            given = [carry] if isinstance(carry, str) else carry
-            self.columns = chosen_fields(schema, used - {None}, given, self.where)  # type: ignore[arg-type]
+            self.columns = chosen_fields(schema, {name for name in used if name}, carry, self.where)
 
     def entries(self) -> Iterator[Entry]:
         before: tuple | None = None
@@ -96,10 +96,10 @@ class Manifest(ImageFiles):
         with self._reading() as (schema, batches), ExitStack() as undo:
             rows = SortedRows(pa.schema([*_OWN, *self.columns]))
             undo.callback(rows.close)
-            for name in (self.column, *names):
+            wanted = list(dict.fromkeys(filter(None, (self.column, self.size, self.mtime, *names))))
+            for name in wanted:
                 named_column(schema, name, self.where)  # it may have changed since the source was made
-            wanted = filter(None, (self.column, self.size, self.mtime, *names))
-            for table in batches(list(dict.fromkeys(wanted))):
+            for table in batches(wanted):
                 rows.add(self._prepared(table, number))
                 number += len(table)
             rows.finish()
@@ -134,6 +134,8 @@ class Manifest(ImageFiles):
             with self.listing.open(self.file.key) as file, opened(file, self.suffix, self.where) as found:
                 yield found
         except (InputError, OSError) as error:
+            if isinstance(error, OSError) and is_full(error):  # where rows are sorted
+                raise
             raise ConfigError(f"{self.where}: cannot be read: {error}.") from None
 
     def _only_file(self) -> Entry:

@@ -149,8 +149,13 @@ def test_other_columns_are_carried(tmp_path: Path) -> None:
     [
         ({}, "picture", None, r"a.parquet: no column 'picture' of images .*; it has image \(struct.*source.column=NAME"),
         ({"label": [1]}, "label", None, r"no column 'label' of images"),
-        ({"objects": [[1]]}, "image", None, r"column 'objects' .* cannot go into a row. Name the columns to carry"),
-        ({"width": [1]}, "image", None, "columns called width"),
+        (
+            {"objects": [[1]]},
+            "image",
+            None,
+            r"column 'objects' .* cannot go into a row. Say what to carry: source.carry=\[\]",
+        ),
+        ({"width": [1]}, "image", None, "column 'width' has a name"),
         ({"label": [1]}, "image", ["lable"], "Did you mean 'label'"),
     ],
 )
@@ -180,6 +185,15 @@ def test_a_broken_file_is_one_row_and_the_others_are_read(tmp_path: Path) -> Non
     ]
     broken, other = Status.CORRUPT, Status.UNSUPPORTED
     assert contents(source) == [broken, png(0), png(1), broken, broken, other, broken, other]
+
+
+def test_a_folder_with_the_name_of_a_file_is_listed(tmp_path: Path) -> None:
+    table_of(tmp_path / "spark.parquet" / "part-0.parquet", rows(1))
+    (tmp_path / "spark.parquet" / "_SUCCESS").touch()
+    os.mkfifo(tmp_path / "fifo.parquet")
+    source = source_of(tmp_path)
+    assert [entry.key for entry in source.entries()] == ["fifo.parquet/", "spark.parquet/part-0.parquet/00000000.png"]
+    assert contents(source) == [Status.NOT_A_FILE, png(0)]
 
 
 def test_a_file_that_could_not_be_read_and_can_be_now_has_changed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """source=manifest: what a list names, whatever it is written in and wherever its paths lead."""
 
 import datetime
+import errno
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ from pipeline.identity import determinants, run_name
 from pipeline.plan import freeze
 from pipeline.review.verify import Options as VerifyOptions
 from pipeline.review.verify import review as verify
+from pipeline.sorting import SortedRows
 from pipeline.source.manifest import Manifest
 from pipeline.types import Entry, InputError, Status
 from tests.conftest import SAMPLES, read, settings_for
@@ -256,11 +258,11 @@ def test_columns_can_be_chosen(carry: list[str], expected: tuple, listed: Callab
 @pytest.mark.parametrize(
     ("name", "values", "carry", "said"),
     [
-        ("key", ["x"], None, "a run's tables have columns called key themselves. Name the columns to carry: source.carry="),
-        ("score", [0.5], None, "columns called score"),
-        ("x_min", [0.5], ["x_min"], "columns called x_min"),  # readers would take the run for one with boxes
-        ("embedding", [[0.5]], None, "columns called embedding"),
-        ("vector", [[0.5]], None, r"column 'vector' \(list<.*double>\) cannot go into a row. Name the columns"),
+        ("key", ["x"], None, "column 'key' has a name that a run's tables use themselves. Say what to carry: source.carry="),
+        ("score", [0.5], None, "column 'score' has a name"),
+        ("x_min", [0.5], ["x_min"], "column 'x_min' has a name"),  # readers would take the run for one with boxes
+        ("embedding", [[0.5]], None, "column 'embedding' has a name"),
+        ("vector", [[0.5]], None, r"column 'vector' \(list<.*double>\) cannot go into a row. Say what to carry"),
         ("data", [b"x"], None, r"column 'data' \(binary\) cannot go into a row"),
         ("n", [1], ["m"], "source.carry has 'm'.* The columns are path, n"),
     ],
@@ -270,6 +272,41 @@ def test_a_column_that_has_no_place_in_a_row_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         listed("a.parquet", {"path": ["a.jpg"], name: values}, carry=carry)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"carry": {"a": 1}}, r"source.carry=.*expected names of columns, such as \[label,site\]"),
+        ({"carry": 0.5}, "source.carry=0.5: expected names"),
+        ({"column": None}, "source.column=None: expected a text"),
+        ({"root": ["a"]}, "source.root=.*expected a text"),
+        ({"root": 5}, "source.root=5: .*/5 is no folder"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(settings: dict, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a.jpg")
+    with pytest.raises(ConfigError, match=said):
+        Manifest(str(tmp_path / "a.txt"), **{"column": "path", "root": None, "carry": None} | settings)
+
+
+def test_the_columns_that_could_be_carried_are_proposed(listed: Callable[..., Manifest]) -> None:
+    with pytest.raises(ConfigError, match=r"'width' has a name .*source.carry=\[label,site\]\."):
+        listed("a.csv", "path,label,width,site\na.jpg,1,2,3\n")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_not_the_manifests_fault(
+    number: int, listed: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = listed("a.txt", "a.jpg")
+
+    def fail(*_: object) -> None:
+        raise OSError(number, "full")
+
+    monkeypatch.setattr(SortedRows, "_write_run", fail)
+    with pytest.raises(OSError, match="full"):
+        keys(source)
 
 
 # --- the same path again
@@ -322,6 +359,14 @@ def test_a_manifest_is_read_again_when_it_has_changed(listed: Callable[..., Mani
     assert keys(source) == ["a.jpg", "b.jpg"]
 
 
+@pytest.mark.parametrize("gone", ["path", "size", "site"])
+def test_a_column_that_went_since_is_missed(gone: str, listed: Callable[..., Manifest], tmp_path: Path) -> None:
+    source = listed("a.csv", "path,size,site\na,1,x\n")
+    (tmp_path / "a.csv").write_text("path,size,site\na,1,x\n".replace(gone, "other"))
+    with pytest.raises(ConfigError, match=f"there is no column '{gone}'"):
+        keys(source)
+
+
 # --- runs
 
 
@@ -330,16 +375,17 @@ def test_a_run_over_a_manifest_is_that_over_the_folder(annotate: Callable[..., P
     files = sorted(desk.iterdir())
     lines = [f"{path.name},{number:03d}" for number, path in enumerate(files)]
     manifest = tmp_path / "list.csv"
-    manifest.write_text("path,site\n" + "\n".join(reversed(lines)))
+    manifest.write_text("path,video\n" + "\n".join(reversed(lines)))  # a column that frames of videos have, too
     plain = annotate("model=codes", f"input={desk}", "overlays=false")
     given = ("model=codes", "source=manifest", f"input={manifest}", f"source.root={desk}")
     carried = annotate(*given, "overlays=2")
     for kind in ("images", "predictions"):
         rows = read(carried, kind)
-        assert rows.drop_columns(["site"]).equals(read(plain, kind))
+        assert rows.drop_columns(["video"]).equals(read(plain, kind))
         numbers = {key: number for key, _, number in (line.partition(",") for line in lines)}
-        assert rows["site"].to_pylist() == [numbers[key] for key in rows["key"].to_pylist()]
+        assert rows["video"].to_pylist() == [numbers[key] for key in rows["key"].to_pylist()]
     assert len(list((carried / "overlays").iterdir())) == 2
+    assert '"file"' not in (carried / "report.html").read_text(), "no image is a part of another file"
     assert "damaged" not in verify(VerifyOptions(run=carried))
     manifest.write_text(manifest.read_text() + f"\n{tmp_path / 'new.jpg'},x\n")
     (tmp_path / "new.jpg").write_bytes(files[0].read_bytes())
