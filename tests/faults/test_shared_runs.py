@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,18 @@ def below(process: "subprocess.Popen[str]", words: str) -> list[int]:
     return found
 
 
+def listened_to(numbers: list[int]) -> list[str]:
+    """The addresses, in hexadecimal as the kernel gives them, at which these processes take connections."""
+    sockets = set()
+    for number in numbers:
+        for path in Path(f"/proc/{number}/fd").glob("*"):
+            with suppress(OSError):
+                sockets.add(str(path.readlink()).removeprefix("socket:[").removesuffix("]"))
+    tables = (Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6"))
+    lines = [line.split() for table in tables for line in table]
+    return [line[1].partition(":")[0] for line in lines if line[3] == "0A" and line[9] in sockets]
+
+
 def kill(numbers: list[int]) -> None:
     for number in numbers:
         os.kill(number, signal.SIGKILL)
@@ -186,6 +199,8 @@ def test_a_signal_ends_the_driver_and_its_workers_in_order(sent: int, code: int,
     process = ray_run(images, output)
     when(lambda: markers(output) >= 2, process)
     workers = below(process, WORKER)
+    listening = listened_to(below(process, ""))
+    assert len(listening) > 2 and all(where.endswith(("0100007F", "01000000")) for where in listening), listening
     process.send_signal(sent)
     said = process.communicate(timeout=40)
     assert process.returncode == code, said
