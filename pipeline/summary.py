@@ -87,7 +87,7 @@ def summary(work: "Work", said: str | None) -> Ended:
     if agreement.is_file():
         lines += ["", Agreement(**json.loads(agreement.read_text())).text()]
     lines += ["", "files", aligned(_files(folder))]
-    return Ended("\n".join(lines), bad, folder.path)
+    return Ended("\n".join(lines), 0 if said else bad, folder.path)
 
 
 def _title(work: "Work", images: int, predictions: int, bad: int) -> str:

@@ -69,11 +69,12 @@ class Work:
         return {"settings": self.settings.plain(), "run": self.folder.path.name, "folder": str(Path.cwd())}
 
     def progress(self) -> Progress:
-        """A bar that begins with what is committed."""
-        committed = self.folder.committed()
-        done = sum(size for shard_id, size in self.plan.shard_sizes() if shard_id in committed)
+        """A bar over the shards of this process, which begins with what is committed."""
+        shard, committed = self.settings.shard, self.folder.committed()
+        mine = [(i, size) for i, size in self.plan.shard_sizes() if i % shard["count"] == shard["index"]]
+        done = sum(size for shard_id, size in mine if shard_id in committed)
         quiet = self.settings.log_level in ("warning", "error")
-        return Progress(done, self.plan.n_images, quiet, Board.here())
+        return Progress(done, sum(size for _, size in mine), quiet, Board.here())
 
     @contextmanager
     def going(self, progress: Progress | None = None) -> Iterator[Progress]:

@@ -45,7 +45,7 @@ class Hand:
         os.environ.pop("OMP_NUM_THREADS", None)  # which Ray sets
         if openmp_threads:
             own["OMP_NUM_THREADS"] = openmp_threads
-        if cpus < len(os.sched_getaffinity(0)):
+        if cpus < (os.cpu_count() or 1):
             own["GOMP_SPINCOUNT"] = "0"
         self._worker = WatchedWorker(order, own)
 
@@ -68,7 +68,8 @@ class Ray:
         self, address: str | None, workers: int | None, cpus: int | None, gpus: float | None, attempts: int, dashboard: bool
     ) -> None:
         for name, value in {"workers": workers, "cpus": cpus, "attempts": attempts}.items():
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            left_out = value is None and name != "attempts"
+            if not left_out and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ConfigError(f"executor.{name}={value}: expected a whole number, 1 or more, got {value!r}.")
         if gpus is not None and (isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0):
             raise ConfigError(
@@ -88,11 +89,10 @@ class Ray:
         order = work.plain()
         with Signals() as signals, self._cluster():
             signals.take()  # from Ray
-            share = self._share(on_cpu=order["settings"]["device"] == "cpu")
-            log.info("Ray: %d workers, each with %d cores and %g GPUs.", share.workers, share.cpus, share.gpus)
-            crew = Crew(
-                lambda number: _hand(order, number, share), min(share.workers, len(shard_ids)), self.attempts, signals
-            )
+            each = self._share(on_cpu=order["settings"]["device"] == "cpu")
+            log.info("Ray: %d workers, each with %d cores and %g GPUs.", each.workers, each.cpus, each.gpus)
+            size = min(each.workers, len(shard_ids))
+            crew = Crew(lambda number: _hand(order, number, each), size, self.attempts, signals)
             try:
                 crew.begin(shard_ids)
                 with work.going() as progress:
@@ -168,8 +168,8 @@ def share(nodes: Sequence[Node], asked: Ray) -> Share:
 
 
 class Crew:
-    """Workers and the shards they have in hand. What a worker has when it is lost is tried again, each shard alone, so that
-    a shard that ends its worker takes no other with it."""
+    """`size` workers, made by `hire`, and the shards they have in hand. What a worker has when it is lost is tried again,
+    each shard alone, so that a shard that ends its worker takes no other with it."""
 
     def __init__(self, hire: Callable[[int], Any], size: int, attempts: int, signals: "Signals") -> None:
         self.hire, self.size, self.attempts, self.signals = hire, size, attempts, signals
@@ -198,8 +198,11 @@ class Crew:
     def finish(self, progress: Progress) -> None:
         for number in self._ready:
             self._give(number)
-        while self._queue or self._alone or any(shard_id is not None for _, shard_id in self._asked.values()):
+        while self._left():
             self._next(progress)
+
+    def _left(self) -> bool:
+        return bool(self._queue or self._alone) or any(shard_id is not None for _, shard_id in self._asked.values())
 
     def close(self) -> None:
         """Workers end in order if they do so soon. Those that Ray has lost are gone already."""
@@ -268,7 +271,7 @@ class Crew:
         if self._fruitless[number] < self.attempts:
             log.warning("Worker %d was lost (%s). Another takes its place.", number, why)
             self._hire(number)
-        elif all(self._fruitless[one] >= self.attempts for one in range(self.size)):
+        elif self._left() and all(self._fruitless[one] >= self.attempts for one in range(self.size)):
             raise _with_code(PipelineError(f"No worker gets any further: {why} Committed shards are intact."), code)
 
     def _say(self, text: str) -> None:

@@ -47,7 +47,7 @@ class HfParquet(ImageFiles):
 
     def _is_folder(self, key: str) -> bool:
         """Spark's data sets are folders called *.parquet: what is in them is listed, and they need no row."""
-        return (Path(self.listing.root) / path_of(key)).is_dir()
+        return isinstance(self.listing.root, Path) and (self.listing.root / path_of(key)).is_dir()
 
     def open(self, entry: Entry) -> BinaryIO:
         if not entry.key.endswith("/"):

@@ -1,7 +1,7 @@
 """The images that a list names: Parquet, CSV or text, with columns that go into every row."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import PurePosixPath

@@ -145,6 +145,16 @@ def test_a_shard_that_always_ends_its_worker_is_given_up_and_no_other(crew: Call
     assert list(made.given_up) == [3] and "node died" in made.given_up[3]
 
 
+def test_the_last_shard_is_given_up_by_name_too(crew: Callable[..., Any]) -> None:
+    def fate(number: int, shard_id: int | None, held: list[int]) -> Any:
+        if shard_id == 0:
+            raise Lost("node died")
+        return good(shard_id)
+
+    done, made, _ = crew(fate, 1, 1)
+    assert done == [] and list(made.given_up) == [0]
+
+
 @pytest.mark.parametrize(("code", "starts"), [(2, 1), (4, 1), (1, 6)])
 def test_what_no_other_worker_would_mend_ends_it_at_once_and_the_rest_soon(
     code: int, starts: int, crew: Callable[..., Any]
