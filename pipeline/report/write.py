@@ -83,7 +83,8 @@ def _makers(
 
     def maker(key: str, status: str, overlay: str | None) -> Callable[[], bytes] | None:
         if overlay is not None:
-            return of_overlay(run.folder, str(inside(Path("overlays"), overlay)))
+            name = str(inside(Path("overlays"), overlay))
+            return lambda: of_overlay(run.folder.local(name))()  # brought when its turn comes
         file = inside(folder, key) if folder and status == Status.OK else None
         return of_input(file, max_pixels) if file is not None and file.is_file() else None
 
