@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -83,8 +84,7 @@ def _makers(
 
     def maker(key: str, status: str, overlay: str | None) -> Callable[[], bytes] | None:
         if overlay is not None:
-            name = str(inside(Path("overlays"), overlay))
-            return lambda: of_overlay(run.folder.local(name))()  # brought when its turn comes
+            return partial(_thumbnail, run.folder, str(inside(Path("overlays"), overlay)))
         file = inside(folder, key) if folder and status == Status.OK else None
         return of_input(file, max_pixels) if file is not None and file.is_file() else None
 
@@ -92,6 +92,11 @@ def _makers(
     every = [maker(*one) for one in zip(keys, statuses, overlays, strict=True)]
     first = set(islice((i for i, one in enumerate(every) if one is not None), most))
     return [one if i in first else None for i, one in enumerate(every)]
+
+
+def _thumbnail(folder: RunFolder, overlay: str) -> bytes:
+    """Of an overlay that is brought when its turn comes."""
+    return of_overlay(folder.local(overlay))()
 
 
 def _summary(run: FinishedRun) -> dict[str, Any]:
