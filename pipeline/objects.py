@@ -48,10 +48,11 @@ class Objects:
         """There are no folders."""
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Be its one writer. Raises RunLocked, and ConfigError where nothing can be written."""
+    def held(self, index: int = 0, count: int = 1) -> Iterator[None]:
+        """Be its one writer, or the one of its part `index` of `count`. Raises RunLocked, and ConfigError where nothing can
+        be written."""
         with ExitStack() as stack:
-            self._lease = self._leased(stack)
+            self._lease = self._leased(stack, index, count)
             shutil.rmtree(self.mirror)  # what was read before may have been another's, who was at it
             self.mirror.mkdir()
             try:
@@ -61,9 +62,9 @@ class Objects:
                     self._put(self.mirror / name, name)
                 self._lease = None
 
-    def _leased(self, stack: ExitStack) -> Lease:
+    def _leased(self, stack: ExitStack, index: int, count: int) -> Lease:
         try:
-            return stack.enter_context(leased(self.remote, self.remote.root, str(self.address)))
+            return stack.enter_context(leased(self.remote, self.remote.root, str(self.address), index, count))
         except PermissionError as error:
             raise ConfigError(f"output: cannot write to {self.address}: {error.strerror}. Choose another output=.") from None
         except FileNotFoundError as error:
