@@ -1,5 +1,5 @@
-"""The commit protocol where there are no renames, on fsspec's store in memory. Runs in a real S3 server's buckets, with kills
-and faults: test_run_in_buckets.py."""
+"""The commit protocol where there are no renames, on fsspec's store in memory. Runs in buckets of an S3 server, with kills and
+faults, are in test_run_in_buckets.py."""
 
 import json
 import time
@@ -78,7 +78,7 @@ def test_a_shard_that_is_committed_anew_has_no_marker_meanwhile(folder, monkeypa
     folder.commit(0, 3, staged(folder))
     stage = staged(folder)
     monkeypatch.setattr(folder.store.remote, "put", lambda file, path: (_ for _ in ()).throw(OSError("down")))
-    with pytest.raises(PipelineError, match="down. Committed shards are kept"):
+    with pytest.raises(PipelineError, match=r"down\. Committed shards are kept"):
         folder.commit(0, 3, stage)
     assert folder.committed() == set()
 
@@ -99,7 +99,7 @@ def test_leftovers_are_the_unmarked_parts_and_nothing_else(root):
 
 def test_a_second_writer_is_refused_and_removes_nothing(folder):
     stage = staged(folder)
-    with pytest.raises(RunLocked, match="memory://.*/run is being written by another run"), RunFolder(folder.path).locked():
+    with pytest.raises(RunLocked, match=r"memory://.*/run is being written by another run"), RunFolder(folder.path).locked():
         pytest.fail("both hold it")
     assert len([path for path in stage.rglob("*") if path.is_file()]) == 3
 
@@ -117,7 +117,8 @@ def test_a_log_is_there_when_the_run_is_over_and_goes_on(root):
         folder = RunFolder(root / "run")
         with folder.locked():
             folder.append_line("timing.jsonl", {"shard": i})
-    lines = RunFolder(root / "run").local("timing.jsonl").read_text().splitlines()
+    reader = RunFolder(root / "run")
+    lines = reader.local("timing.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [{"shard": 0}, {"shard": 1}]
 
 
