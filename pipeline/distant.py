@@ -232,16 +232,23 @@ class _Ranges(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        end = min(self._at + len(buffer), self._size)
+        data = self._read_to(min(self._at + len(buffer), self._size))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        """The rest in one request, where the standard library would ask for 8 KB at a time."""
+        return self._read_to(self._size)
+
+    def _read_to(self, end: int) -> bytes:
         if end <= self._at:
-            return 0
+            return b""
         try:
             data = self._listing.remote.read(self._path, self._at, end)
         except OSError as error:
             raise self._listing._verdict(self._path, error) from None
-        buffer[: len(data)] = data
         self._at += len(data)
-        return len(data)
+        return data
 
 
 def _entry(key: str, info: dict[str, Any]) -> Entry:

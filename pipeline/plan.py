@@ -237,6 +237,8 @@ def _entries(table: pa.Table) -> Iterator[Entry]:
 
 def nothing_found(source: Source) -> str:
     kind, _, where = source.identity.partition(":")
-    hint = " For videos say source=video, or task=video; for archives source=tar or zip; for a list of images source=manifest."
+    hint = (
+        " For videos say source=video, or task=video; for archives source=tar or zip; for a list of images source=manifest."
+    )
     hint = hint if kind == "folder" else ""
     return f"No inputs found in {where} (source={kind}). The README names the file types.{hint}"

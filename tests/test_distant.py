@@ -158,6 +158,10 @@ def test_a_large_file_is_read_by_ranges(s3):
         assert file.read() == data[-3:] and file.read(1) == b""
         assert file.seek(10**9) and file.read(5) == b""
     assert 2 <= len(s3.requests("GET", "/large/a.mp4")) <= 3
+    s3.rules()
+    with listed.open("a.mp4") as file:
+        assert file.read() == data
+    assert len(s3.requests("GET", "/large/a.mp4")) == 1
 
 
 def status_of(listed, key):

@@ -11,10 +11,12 @@ from tempfile import mkdtemp
 
 from torch.utils.data import DataLoader
 
+from pipeline.addresses import Address, place
 from pipeline.assemble import Parts
 from pipeline.bench.repeated import Repeated
 from pipeline.bench.tutorial import Tutorial
 from pipeline.commit import RunFolder
+from pipeline.errors import ConfigError
 from pipeline.plan import freeze
 from pipeline.predict import Predictor
 from pipeline.progress import Progress
@@ -77,7 +79,10 @@ def plain_dataloader(tutorial: Tutorial, batch_size: int) -> Taken:
 
 def pipeline(one: Engaged) -> Taken:
     """From files to committed Parquet."""
-    root = Path(mkdtemp(prefix="bench-", dir=Path(one.settings.output).expanduser()))
+    where = place(one.settings.output)
+    if isinstance(where, Address):
+        raise ConfigError(f"output={where}: bench measures with a disk; name a folder of this machine.")
+    root = Path(mkdtemp(prefix="bench-", dir=where))
     folder = RunFolder(root)
     try:
         with folder.locked():

@@ -40,8 +40,8 @@ def blocks(makers: Sequence[Callable[[], bytes] | None]) -> Iterator[tuple[int, 
                 yield first // BLOCK, made
 
 
-def of_overlay(folder: RunFolder, name: str) -> Callable[[], bytes]:
-    return lambda: _of_overlay(folder.local(name))
+def of_overlay(path: Path) -> Callable[[], bytes]:
+    return partial(_of_overlay, path)
 
 
 def of_input(path: Path, max_pixels: int) -> Callable[[], bytes]:

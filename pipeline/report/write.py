@@ -87,7 +87,7 @@ def _makers(
 
     def maker(image_id: int, key: str, status: str, overlay: str | None) -> Callable[[], bytes] | None:
         if overlay is not None:
-            return of_overlay(run.folder, str(inside(Path("overlays"), overlay)))
+            return partial(_thumbnail, run.folder, str(inside(Path("overlays"), overlay)))
         if folder is None:
             return of_pixels(read[image_id]) if image_id in read else None
         file = inside(folder, key) if from_inputs and status == Status.OK else None
@@ -123,6 +123,11 @@ def _originals(run: FinishedRun, images: pa.Table) -> dict[str, list[str | None]
     except ConfigError:
         return {"original": [None] * len(images)}
     return {"original": [link(key) for key in images["key"].to_pylist()]}
+
+
+def _thumbnail(folder: RunFolder, overlay: str) -> bytes:
+    """Of an overlay that is brought when its turn comes."""
+    return of_overlay(folder.local(overlay))()
 
 
 def _summary(run: FinishedRun) -> dict[str, Any]:

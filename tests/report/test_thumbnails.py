@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.report.thumbnails import BLOCK, SIDE, blocks, of_input, of_overlay, overlay_of
+from pipeline.commit import RunFolder
+from pipeline.report.thumbnails import BLOCK, SIDE, blocks, of_input, of_overlay, overlays_of
 from tests.conftest import picture
 
 
@@ -60,7 +61,8 @@ def test_overlays_are_found_under_their_names(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.gif.overlay.jpg", "sub/c.png"):
         (tmp_path / "overlays" / name).touch()
     os.mkfifo(tmp_path / "overlays" / "pipe.jpg")
-    found = {key: overlay_of(tmp_path, key) for key in ("a.jpg", "b.gif", "sub/c.png", "none.jpg", "sub", "pipe.jpg")}
+    keys = ("a.jpg", "b.gif", "sub/c.png", "none.jpg", "sub", "pipe.jpg")
+    found = dict(zip(keys, overlays_of(RunFolder(tmp_path), keys), strict=True))
     assert found == {"a.jpg": "a.jpg", "b.gif": "b.gif.overlay.jpg", "sub/c.png": "sub/c.png"} | dict.fromkeys(
         ("none.jpg", "sub", "pipe.jpg")
     )
@@ -70,4 +72,4 @@ def test_overlays_are_found_under_their_names(tmp_path: Path) -> None:
 def test_no_overlay_is_outside_of_its_folder(key: str, tmp_path: Path) -> None:
     (tmp_path / "run" / "overlays").mkdir(parents=True)
     (tmp_path / "run" / "a.jpg").touch()
-    assert overlay_of(tmp_path / "run", key) is None
+    assert overlays_of(RunFolder(tmp_path / "run"), [key]) == [None]

@@ -89,7 +89,7 @@ def test_what_could_not_be_flushed_is_not_published(run: Path, monkeypatch: pyte
         if path.name == "annotations.json":
             raise OSError(errno.EIO, "cannot be written")
 
-    monkeypatch.setattr(commit, "_flush", fail)
+    monkeypatch.setattr(commit, "flush", fail)
     with pytest.raises(OSError, match="cannot be written"):
         said(run)
     assert list((run / "exports").iterdir()) == []
