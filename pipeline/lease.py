@@ -31,6 +31,9 @@ _LEASE, _ALONE, _TOGETHER = ".lease-", "alone", "together"  # an object's name: 
 _SETTLED_S = 2.0  # in which two that take a lease over at once have both written
 
 
+_BY_DEFAULT = Writer()
+
+
 @dataclass(frozen=True)
 class Holder:
     """Who writes. `process` and `host` name a process for as long as that machine is up."""
@@ -132,7 +135,9 @@ class Lease:
 
 
 @contextmanager
-def leased(remote: Remote, folder: str, what: str, writer: Writer, begin: Callable[[bool], None]) -> Iterator[Lease]:
+def leased(
+    remote: Remote, folder: str, what: str, writer: Writer = _BY_DEFAULT, begin: Callable[[bool], None] = lambda alone: None
+) -> Iterator[Lease]:
     """Be this writer of `what`. `begin` is called while no other writer can come or plan, with whether there is none.
     Raises RunLocked, which names who is there."""
     lease = Lease(remote, f"{folder}/{_LEASE}{writer.name or _ALONE}", what)

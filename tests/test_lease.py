@@ -2,13 +2,16 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from threading import Thread
 
 import pytest
 
 from pipeline import lease
 from pipeline.addresses import Address
 from pipeline.errors import ConfigError, RunLocked
-from pipeline.lease import Holder, Lease, leased
+from pipeline.lease import Holder, Lease, leased, together
+from pipeline.lock import Writer
 from pipeline.remote import Remote
 
 
@@ -20,7 +23,7 @@ def place(s3, monkeypatch):
     return Remote(Address(f"s3://{bucket}")), f"{bucket}/run"
 
 
-def held_by(place, holder, name=".lease-0-of-1"):
+def held_by(place, holder, name=".lease-alone"):
     remote, folder = place
     remote.write(f"{folder}/{name}", json.dumps(vars(holder)).encode())
 
@@ -33,8 +36,8 @@ def test_it_is_one_object_while_it_is_held_and_none_afterwards(place, s3):
     with leased(remote, folder, "the run") as held:
         held.check()
         content = s3.contents(folder.partition("/")[0])
-        assert list(content) == ["run/.lease-0-of-1"]
-        assert json.loads(content["run/.lease-0-of-1"])["process"] == held.me.process
+        assert list(content) == ["run/.lease-alone"]
+        assert json.loads(content["run/.lease-alone"])["process"] == held.me.process
     assert s3.contents(folder.partition("/")[0]) == {}
 
 
@@ -69,7 +72,7 @@ def test_a_holder_that_died_on_this_machine_gives_way_at_once(place):
 
 def test_what_is_no_lease_of_ours_counts_as_one(place):
     remote, folder = place
-    remote.write(f"{folder}/.lease-0-of-1", b"what is this")
+    remote.write(f"{folder}/.lease-alone", b"what is this")
     with pytest.raises(RunLocked, match="unknown"), leased(remote, folder, "the run"):
         pytest.fail("taken")
 
@@ -80,10 +83,10 @@ def test_who_has_lost_it_is_told_and_does_not_remove_the_others(place):
         held_by(place, ELSEWHERE)
         with pytest.raises(RunLocked, match=r"lease was taken over by process 7 on mars\. It stops"):
             held.check()
-    assert json.loads(remote.read(f"{folder}/.lease-0-of-1"))["host"] == "mars"
-    remote.remove(f"{folder}/.lease-0-of-1")
+    assert json.loads(remote.read(f"{folder}/.lease-alone"))["host"] == "mars"
+    remote.remove(f"{folder}/.lease-alone")
     with leased(remote, folder, "the run") as held:
-        remote.remove(f"{folder}/.lease-0-of-1")
+        remote.remove(f"{folder}/.lease-alone")
         with pytest.raises(RunLocked, match="lease was removed"):
             held.check()
 
@@ -93,11 +96,11 @@ def test_it_is_renewed_while_it_is_held(place, s3, monkeypatch):
     s3.rules()
     with leased(*place, "the run"):
         time.sleep(1.0)
-    assert len(s3.requests("PUT", r"\.lease-0-of-1$")) >= 3
+    assert len(s3.requests("PUT", r"\.lease-alone$")) >= 3
 
 
 def test_two_that_take_it_over_at_once_do_not_both_have_it(place):
-    one, other = (Lease(place[0], f"{place[1]}/.lease-0-of-1", "the run") for _ in range(2))
+    one, other = (Lease(place[0], f"{place[1]}/.lease-alone", "the run") for _ in range(2))
     for each in (one, other):  # both saw that it was free
         each.remote.write(each.path, each._content())
     other.check()
@@ -107,13 +110,32 @@ def test_two_that_take_it_over_at_once_do_not_both_have_it(place):
 
 def test_parts_of_one_count_are_written_side_by_side_and_of_two_counts_are_not(place):
     remote, folder = place
-    with leased(remote, folder, "the run", 0, 2):
-        with leased(remote, folder, "the run", 1, 2):
+    alone = []
+    with leased(remote, folder, "the run", Writer.of_shards(0, 2), alone.append):
+        with leased(remote, folder, "the run", Writer.of_shards(1, 2), alone.append):
             pass
         for index, count in ((0, 2), (0, 1), (2, 3)):
-            with pytest.raises(RunLocked), leased(remote, folder, "the run", index, count):
+            writer = replace(Writer.of_shards(index, count), patience=0.0)
+            with pytest.raises(RunLocked), leased(remote, folder, "the run", writer, alone.append):
                 pytest.fail("beside the other")
-    assert remote.names(folder) == []
+    assert alone == [True, False] and remote.names(folder) == []
+
+
+def test_what_writers_share_is_for_one_at_a_time(place):
+    remote, folder = place
+    order = []
+
+    def second():
+        with together(remote, folder, "the run"):
+            order.append("second")
+
+    with together(remote, folder, "the run"):
+        thread = Thread(target=second)
+        thread.start()
+        time.sleep(0.3)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"] and remote.names(folder) == []
 
 
 def test_a_bucket_that_is_not_there(s3):

@@ -106,7 +106,7 @@ def test_a_second_writer_is_refused_and_removes_nothing(folder):
 
 def test_who_has_lost_the_lease_commits_nothing(folder):
     stage = staged(folder)
-    FS.rm(f"/{str(folder.path).partition('://')[2]}/.lease-0-of-1")
+    FS.rm(f"/{str(folder.path).partition('://')[2]}/.lease-alone")
     with pytest.raises(RunLocked, match="lease was removed"):
         folder.commit(0, 3, stage)
     assert folder.committed() == set()
