@@ -103,8 +103,11 @@ def _unpacking(run: FinishedRun, images: str) -> Callable[[str, Path], None]:
     inputs, planned = Inputs(run), run.plan.in_order()
 
     def unpack(key: str, target: Path) -> None:
+        entry = next((entry for entry in planned if entry.key == key), None)
+        if entry is None:
+            raise ConfigError(f"run={run.path}: the image {key!r} is not where its plan has it. No run made this one.")
         try:
-            with inputs.open(next(entry for entry in planned if entry.key == key)) as packed, target.open("wb") as file:
+            with inputs.open(entry) as packed, target.open("wb") as file:
                 shutil.copyfileobj(packed, file)
         except InputError as error:
             raise ConfigError(f"images={images}: {key!r} cannot be read any more: {error}.") from None
