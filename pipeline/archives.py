@@ -110,7 +110,7 @@ class Archives:
         file = self.listing.open(archive)
         try:
             member, contents = self.kind.open(file, entry.at, entry.size or 0)
-            if (_text(member.name), member.size, member.mtime_ns) != (name, entry.size, entry.mtime_ns):
+            if (_text(member.name), member.size) != (name, entry.size):
                 said = f"at byte {entry.at} the archive has {_text(member.name)!r} of {member.size} bytes now"
                 raise InputError(Status.CHANGED, said)
             if leads_out(member.name):
@@ -122,7 +122,9 @@ class Archives:
 
     def _problem(self, archive: str) -> InputError:
         known = self._problems.get(archive) or self._list(archive)[1]
-        return known or InputError(Status.CHANGED, "the archive was damaged when the plan was made, and is not now")
+        if known is None:
+            return InputError(Status.CHANGED, "the archive was damaged when the plan was made, and is not now")
+        return InputError(known.status, str(known))  # several threads may raise it
 
 
 class Part(RawIOBase):

@@ -30,7 +30,8 @@ _ENCRYPTED, _LATER, _PATCH, _UTF8 = 0x1, 0x8, 0x20, 0x800  # 4.4.4; _LATER: CRC 
 _STORED, _DEFLATED = 0, 8
 _METHODS = {9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "zstd", 95: "xz", 99: "AES"}
 _MOST_INFLATED = 1032  # bytes that deflate can make of one (zlib's "maximum compression factor")
-_PIECE = 1 << 16
+_PIECE = 1 << 16  # bytes
+_MOST_KEPT = 64 << 20  # bytes of a member; threads hold as much when they decode it
 _FILE = 0o100000  # st_mode's type
 _UNIX = 3
 _OTHER = "its name, size or place is not what the plan lists: the archive has changed, or its directory is wrong"
@@ -114,12 +115,14 @@ def _check(flags: int, method: int, packed: int, size: int, there: int) -> None:
 
 class _Contents(Part):
     """A member's bytes, inflated as far as they are asked for, so that a bomb costs what is looked at of it. When the last
-    is read, length and CRC are checked. To seek back is to begin anew."""
+    is read, length and CRC are checked. What was made is kept, because a TIFF's header leads to and fro; of a large member
+    it is not, and to seek back is to begin anew."""
 
     def __init__(self, file: BinaryIO, start: int, packed: int, size: int, deflated: bool, crc: int | None) -> None:
         """`crc` None: it follows the contents."""
         super().__init__(file, start, size)
         self._packed, self._deflated, self._expected = packed, deflated, crc
+        self._kept = bytearray() if size <= _MOST_KEPT else None
         self._begin()
 
     def _begin(self) -> None:
@@ -130,11 +133,14 @@ class _Contents(Part):
     def next_bytes(self, most: int) -> bytes:
         if most <= 0:  # at its end: nothing need be inflated to say so
             return b""
-        if self._at < self._done:
-            self._begin()
-        while self._done < self._at:
-            self._make(min(_PIECE, self._at - self._done))
-        data = self._make(most)
+        if self._kept is not None and self._at < self._done:
+            data = bytes(self._kept[self._at : self._at + most])
+        else:
+            if self._at < self._done:
+                self._begin()
+            while self._done < self._at:
+                self._make(min(_PIECE, self._at - self._done))
+            data = self._make(most)
         self._at += len(data)
         return data
 
@@ -143,6 +149,8 @@ class _Contents(Part):
         if not data:
             raise InputError(Status.TRUNCATED, f"it ends after {self._done} of {self._size} bytes")
         self._done += len(data)
+        if self._kept is not None:
+            self._kept += data
         self._crc = zlib.crc32(data, self._crc)
         if self._done == self._size:
             self._check_end()

@@ -12,7 +12,6 @@ from time import perf_counter
 
 from pipeline.commit import RunFolder
 from pipeline.plan import freeze, load_plan
-from pipeline.run import remaining
 from pipeline.types import Entry
 
 _FOLDER = 1000  # keys in a folder
@@ -48,16 +47,17 @@ def main(folder: str, keys: str = "10_000_000", shard_size: str = "256") -> None
     timed("plan", start)
     found["shards"], found["parts"] = plan.n_shards, len(plan.parts)
     found["plan_mb"] = sum(path.stat().st_size for path in (run.path / "plan").iterdir()) / 1e6
-    run.markers.mkdir()
+    (run.path / "_committed").mkdir()
     for shard_id in range(0, plan.n_shards, 2):
         marker = {"shard": shard_id, "images": int(shard_size), "parts": {}, "other_files": 0}
-        (run.markers / f"{shard_id:05d}.json").write_text(json.dumps(marker))
+        (run.path / "_committed" / f"{shard_id:05d}.json").write_text(json.dumps(marker))
     start = perf_counter()
     freeze(run, source, int(shard_size), None, False)  # type: ignore[arg-type]
     timed("list_again", start)
     start = perf_counter()
     plan = load_plan(run)
-    found["left"] = len(remaining(plan, run))
+    run.check_parts()
+    found["left"] = plan.n_shards - len(run.committed())
     timed("open_and_count", start)
     chosen = random.Random(0).choices(range(plan.n_shards), k=100)
     start = perf_counter()

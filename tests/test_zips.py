@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import zips
 from pipeline.types import Entry, Status
 from tests.packed import image, listed, verdict, verdicts, zip_of
 
@@ -182,6 +183,24 @@ def test_a_header_is_read_without_inflating_the_rest(tmp_path: Path) -> None:
         assert file.read(54) == bytes(54)
     assert tracemalloc.get_traced_memory()[1] < 2_000_000
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_seeking_to_and_fro(kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zips, "_MOST_KEPT", 1 << 26 if kept else 0)
+    data = random.Random(3).randbytes(1000) * 3000
+    zip_of(tmp_path / "a.zip", [("a.tiff", data)])
+    archives, (entry,) = listed("zip", tmp_path)
+    begun: list[int] = []
+    begin = zips._Contents._begin
+    monkeypatch.setattr(zips._Contents, "_begin", lambda self: (begun.append(1), begin(self)))
+    with archives.open(entry) as file:
+        for at in (2_999_000, 8, 1_500_000, 0, 2_999_999, 3_000_005, 700_000):
+            file.seek(at)
+            assert file.read(900) == data[at : at + 900]
+        file.seek(0)
+        assert file.read() == data
+    assert (len(begun) == 1) is kept
 
 
 def test_members_that_overlap_are_not_read(tmp_path: Path) -> None:

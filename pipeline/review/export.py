@@ -128,6 +128,9 @@ class _Placing:
             if file is None:
                 raise ConfigError(f"images=link: {key} is no file of its own to link to. Say images=copy.")
             return self._put_file(file, target)
+        if key not in self.entries:
+            said = f"the image {key!r} is not where its plan has it. This run was not made by a run."
+            raise ConfigError(f"run={self.run.path}: {said}")
         try:
             with inputs.open(self.entries[key]) as source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy)
