@@ -7,6 +7,7 @@ input that kills or hangs its decoder is found there as in any run. Through Ray 
 import logging
 import os
 import signal
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ _IN_HAND = 2  # shards of a worker: it reads ahead into the second while it does
 _STORE_BYTES = 80 << 20  # of Ray's object store, which holds nothing of ours; Ray takes no less
 _TICK_S = 1.0
 _LONG_S = 30.0  # without any worker, after which it is said
+_CONNECT_S = 10.0
 _GRACE_S = 8.0  # for workers to end in order
 _PATIENCE_S = 90.0  # for what is left of a driver or worker that has died
 # of a Ray of its own: it calls nobody, and listens on 127.0.0.1 only, where the second is the switch; read at the import
@@ -117,9 +119,13 @@ class Ray:
             own = {"address": "local", "num_cpus": max(available_cores(), self.workers or 1)}
             own |= {"include_dashboard": self.dashboard, "object_store_memory": _STORE_BYTES}
         try:
+            if self.address not in (None, "auto"):  # Ray would try for minutes
+                host, _, port = str(self.address).rpartition(":")
+                socket.create_connection((host, int(port)), _CONNECT_S).close()
             ray.init(**own, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"executor.address={self.address}: no Ray cluster could be joined: {error}") from None
+        except (OSError, ValueError, RuntimeError) as error:
+            expected = "Expected auto, or HOST:PORT of a cluster that runs; or leave it out."
+            raise ConfigError(f"executor.address={self.address}: no Ray could be joined: {error}. {expected}") from None
         try:
             yield
         finally:

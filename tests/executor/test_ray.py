@@ -52,6 +52,13 @@ def test_settings_that_cannot_be_are_refused(given: dict[str, Any], said: str) -
         asked(**given)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
+def test_a_cluster_that_is_not_there_is_told_at_once(address: str) -> None:
+    with pytest.raises(ConfigError, match=f"address={address}: .*Expected auto, or HOST:PORT"):
+        with asked(address=address)._cluster():
+            pytest.fail("it was joined")
+
+
 class Lost(Exception):
     """As Ray's."""
 
