@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.addresses import Address, place
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.lock import Writer
 from pipeline.supervise import supervise
@@ -106,9 +107,11 @@ class Slurm:
 
 
 def _folder(work: Work) -> Path:
-    """Beside the run folder, not in it. Absolute: the job may begin elsewhere."""
+    """Beside the run folder, not in it; of a run in a store below ./outputs, which the nodes must share then. Absolute: the
+    job may begin elsewhere."""
     plain = work.plain()
-    return Path(plain["settings"]["output"]).expanduser().absolute() / ".slurm" / plain["run"]
+    output = place(plain["settings"]["output"])
+    return (Path("outputs") if isinstance(output, Address) else output).absolute() / ".slurm" / plain["run"]
 
 
 def _submitit() -> Any:
