@@ -54,9 +54,9 @@ def test_settings_that_cannot_be_are_refused(given: dict[str, Any], said: str) -
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
 def test_a_cluster_that_is_not_there_is_told_at_once(address: str) -> None:
-    with pytest.raises(ConfigError, match=f"address={address}: .*Expected auto, or HOST:PORT"):
-        with asked(address=address)._cluster():
-            pytest.fail("it was joined")
+    said = f"address={address}: .*Expected auto, or HOST:PORT"
+    with pytest.raises(ConfigError, match=said), asked(address=address)._cluster():
+        pytest.fail("it was joined")
 
 
 class Lost(Exception):
