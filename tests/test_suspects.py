@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.board import Board, Death
 from pipeline.commit import RunFolder
+from pipeline.lock import Writer
 from pipeline.suspects import Suspects
 from pipeline.types import GivenUp, Status
 
@@ -69,3 +70,14 @@ def test_forgiven_it_is_as_if_nothing_had_been(folder: RunFolder) -> None:
         suspects.learn(death, Board())
     suspects.forgive()
     assert not suspects.given_up and not Suspects(folder).given_up and not Suspects(folder).to_try
+
+
+def test_what_one_writer_gave_up_all_know_and_who_writes_alone_keeps_it(tmp_path: Path) -> None:
+    one, other, alone = (RunFolder(tmp_path, writer) for writer in (Writer("0-of-2"), Writer("1-of-2"), Writer()))
+    for death in (died_with(4), died_with(4), died_with(7)):
+        Suspects(one).learn(death, Board())
+    assert set(Suspects(other).given_up) == {4} and Suspects(other).to_try == set(), "7 was not this one's"
+    assert Suspects(one).to_try == {7}
+    Suspects(alone).learn(died_with(9), Board())
+    assert [path.name for path in tmp_path.glob("suspects*")] == ["suspects.json"]
+    assert set(Suspects(other).given_up) == {4} and Suspects(alone).to_try == {9}
