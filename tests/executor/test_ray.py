@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from pipeline import crew as crew_module
+from pipeline.crew import Crew, Signals
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.executor import ray as executor
-from pipeline.executor.ray import Crew, Node, Ray, Share, Signals, share
+from pipeline.executor.ray import Node, Ray, Share, share
 
 GPU_NODES = [Node(32, 4), Node(64, 8)]
 GIVEN: dict[str, Any] = {"address": None, "workers": None, "cpus": None, "gpus": None, "attempts": 3, "dashboard": False}
@@ -99,7 +100,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         kill=lambda hand: None,
         exceptions=SimpleNamespace(RayError=Lost),
     )
-    monkeypatch.setattr(executor, "_ray", lambda: fake)
+    monkeypatch.setattr(crew_module, "ray_library", lambda: fake)
 
     def call(fate: Callable[..., Any], shards: int, size: int = 2) -> Any:
         log: list[tuple[int, int]] = []
