@@ -66,7 +66,7 @@ test: $(VENV)/.dev ## run the tests
 	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n 2 --dist worksteal  # passive: two at once must not spin against each other
 
 test-faults: $(VENV)/.dev ## the long tests of what goes wrong (10 minutes)
-	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n 2 --dist worksteal -m faults tests/faults
+	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n 2 --dist worksteal -m faults
 
 check: $(VENV)/.dev ## lint, format check and types
 	@$(PY) -m ruff check .
