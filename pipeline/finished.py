@@ -103,7 +103,8 @@ class FinishedRun:
         determined_by = self.record["fingerprint_of"]
         given = place(path_of(determined_by["source"].partition(":")[2]))
         if self.source == "manifest":
-            return joined(given.parent, determined_by.get("source_settings", {}).get("root"))
+            gone = isinstance(given, Path) and not given.is_file()
+            return joined(given if gone else given.parent, determined_by.get("source_settings", {}).get("root"))
         if isinstance(given, Path):
             return given.parent if given.is_file() else given
         first = next(self.plan.in_order(), None)

@@ -56,13 +56,12 @@ class ImageFiles(ABC):
     def _bytes_of(self, entry: Entry, max_pixels: int, stage: Stage) -> bytes | InputError | OSError:
         try:
             with stage("read"), self._opened(entry) as file:
-                check_bytes(file, max_pixels)  # again: the header may not have been read, or of another file
-                data = file.read()
+                if entry.size not in (None, size := file.seek(0, io.SEEK_END)):
+                    return InputError(Status.CHANGED, f"the plan lists {entry.size} bytes, the file has {size}")
+                check_bytes(file, max_pixels)  # again: the header may not have been read
+                return file.read()
         except (InputError, OSError) as error:
             return error
-        if entry.size not in (None, len(data)):
-            return InputError(Status.CHANGED, f"the plan lists {entry.size} bytes, the file has {len(data)}")
-        return data
 
     def _opened(self, entry: Entry) -> BinaryIO:
         return self.open(entry) if self.ahead is None else io.BytesIO(self.ahead.take(entry))

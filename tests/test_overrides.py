@@ -228,7 +228,7 @@ def test_what_is_no_setting_of_a_user_is_unknown(given):
         ("task=detekt", "task=detekt: expected classify, detect.* Did you mean 'detect'"),
         ("task=Classify", "Did you mean 'classify'"),
         ("task=", "task=: expected classify, detect"),
-        ("source=foldr", "expected clips, folder, video. Did you mean 'folder'"),
+        ("source=foldr", "expected clips, folder, .*, zip. Did you mean 'folder'"),
         ("engine=eagr", "Did you mean 'eager'"),
         ("executor=locl", "Did you mean 'local'"),
         ("sink=parqet", "Did you mean 'parquet'"),

@@ -41,7 +41,18 @@ class Element:
 class Slurm:
     """This process plans, submits, and ends."""
 
-    def __init__(self, nodes: int, minutes: int, cluster: str, setup: Sequence[str], **options: str | int | None) -> None:
+    def __init__(
+        self,
+        nodes: int,
+        minutes: int,
+        cluster: str,
+        setup: Sequence[str],
+        gpus_per_node: int | None,
+        cpus_per_task: int | None,
+        mem_gb: int | None,
+        partition: str | None,
+        account: str | None,
+    ) -> None:
         for name, value in {"nodes": nodes, "minutes": minutes}.items():
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"executor.{name}={value}: expected a whole number, 1 or more, got {value!r}.")
@@ -50,6 +61,8 @@ class Slurm:
         if isinstance(setup, str) or not all(isinstance(line, str) for line in setup):
             raise ConfigError(f"executor.setup={setup}: expected a list of lines of shell, got {setup!r}.")
         self.nodes, self.minutes, self.cluster, self.setup = nodes, minutes, cluster, setup
+        options = {"gpus_per_node": gpus_per_node, "cpus_per_task": cpus_per_task, "mem_gb": mem_gb}
+        options |= {"partition": partition, "account": account}  # type: ignore[dict-item]
         self.options = {name: value for name, value in options.items() if value is not None}
         # a name among those of the elements, which may begin while this process still holds the folder
         self.writer = Writer(f"planner-of-{nodes}")

@@ -71,8 +71,8 @@ def write_report(run: FinishedRun, file: TextIO, place: Place, thumbnails: int, 
 def _shards(run: FinishedRun) -> Iterator[tuple[pa.Table, pa.Table]]:
     """With the columns that the page shows, and no masks or embeddings."""
     there = run.schema.names
-    of_videos = run.source in ("video", "clips")  # a manifest may carry columns of these names
-    of_images = [*IMAGES, *(name for name in _CARRIED if of_videos and name in there)]
+    ours = run.source in ("video", "clips", "tar", "zip")  # a manifest may carry columns of these names
+    of_images = [*IMAGES, *(name for name in _CARRIED if ours and name in there)]
     of_predictions = [name for name in PREDICTIONS if name in there]
     for shard_id in run.shard_ids:
         yield run.table("images", shard_id, of_images), run.table("predictions", shard_id, of_predictions)

@@ -10,6 +10,7 @@ import pytest
 from pipeline.errors import ConfigError, InputChanged
 from pipeline.review.verify import verify_text
 from pipeline.run import run
+from pipeline.work import Work
 from tests.conftest import SAMPLES, read, settings_for
 from tests.packed import image, pack_folder, same_rows, snapshot, special, tar_of
 
@@ -131,15 +132,13 @@ def test_an_archive_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: p
         f"output={tmp_path / 'out'}",
         "overlays=false",
     )
-    from pipeline import run as module
-
-    prepare = module.prepare
+    opened = Work.open
 
     def changed(*arguments):
         tar_of(path, [(f"{i}.jpg", image(i) + b"longer" * 200) for i in range(4)])
-        return prepare(*arguments)
+        return opened(*arguments)
 
-    monkeypatch.setattr(module, "prepare", changed)
+    monkeypatch.setattr(Work, "open", changed)
     assert run(settings_for(*common)).bad_images == 4
     assert set(read((tmp_path / "out" / "latest").resolve(), "images")["status"].to_pylist()) == {"changed"}
 
