@@ -15,7 +15,7 @@ FIRST_TRY = {"exit": DIED, "EIO": GAVE_UP, "ENOSPC": GAVE_UP}
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(("kind", "every"), [("exit", 1), ("EIO", 1), ("ENOSPC", 3)])
+@pytest.mark.parametrize(("kind", "every"), [("exit", 1), ("EIO", 1), ("ENOSPC", 5)])
 def test_at_every_operation_once_and_again(kind: str, every: int, tmp_path: Path) -> None:
     assert len(disturb(kind, tmp_path, every)) > 40 // every
 
