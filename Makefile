@@ -11,11 +11,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # One shell word that holds make's own list of key=value; the program splits it (pipeline/overrides.py).
 ARGS = --make '$(subst ','\'',$(MAKEOVERRIDES))'
 
-.PHONY: help run sweep inspect models bench duplicates evaluate report compare drift repeats crops refilter export verify test \
+.PHONY: help run sweep inspect models bench duplicates evaluate report compare drift repeats crops refilter export verify \
+	train anchors export-model test \
 	test-faults check format clean
 
 help: ## print this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: $(VENV)/.run ## annotate images: make run task=detect input=DIR (no input: the samples)
 	@$(PY) -m pipeline run $(ARGS)
@@ -62,6 +63,15 @@ verify: $(VENV)/.run ## does a run folder hold what was committed? make verify r
 bench: $(VENV)/.run ## how fast, beside plain loops and the hardware: make bench task=classify model=NAME input=DIR
 	@$(PY) -m pipeline bench $(ARGS)
 
+train: $(VENV)/.train ## learn your classes: make train task=detect model=NAME train.data=instances.json
+	@$(PY) -m pipeline train $(ARGS)
+
+anchors: $(VENV)/.train ## anchor boxes that fit your data: make anchors model=NAME train.data=instances.json
+	@$(PY) -m pipeline anchors $(ARGS)
+
+export-model: $(VENV)/.train ## a model as a program, compared with itself: make export-model model=FILE.safetensors to=onnx
+	@$(PY) -m pipeline export-model $(ARGS)
+
 test: $(VENV)/.dev ## run the tests
 	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n 2 --dist worksteal  # passive: two at once must not spin against each other
 
@@ -89,6 +99,11 @@ $(PY):
 $(VENV)/.run: pyproject.toml constraints.txt | $(PY)
 	@echo 'Setting up $(VENV): PyTorch and its libraries, about 6 GB, once ...'
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.train: $(VENV)/.run
+	@echo 'Adding what training needs ...'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run

@@ -34,6 +34,9 @@ USAGE = """usage: visionbatch VERB key=value ...
   inspect     what a model sees, costs and was measured to be: inspect task=detect model=NAME classes=[dog]
   models      the catalogue as a table: models task=segment sort=accuracy (or gflops, params, size, name)
   duplicates  the same picture twice in an input: duplicates input=~/photos
+  train       learn the classes of your own annotated images: train task=detect model=NAME train.data=instances.json
+  anchors     anchor boxes that fit such data: anchors model=NAME train.data=instances.json
+  export-model  a model as an ONNX, torch.export or TorchScript program: export-model model=NAME to=onnx
   bench       how fast this machine is at it, beside plain loops and what its hardware allows: bench task=classify
 
 Of a finished run, without its model:
@@ -129,6 +132,9 @@ def _dispatch(given: list[str]) -> int:
         "models": _models,
         "bench": _bench,
         "duplicates": _duplicates,
+        "train": _train,
+        "anchors": _anchors,
+        "export-model": _export_model,
     }
     if given and given[0] in _FOR_EXECUTORS:
         _FOR_EXECUTORS[given[0]](given[1:])
@@ -202,6 +208,24 @@ def _duplicates(arguments: list[str]) -> None:
     from pipeline.skipping import duplicates_text
 
     for_each(arguments, _printed(duplicates_text))
+
+
+def _train(arguments: list[str]) -> None:
+    from pipeline.training.train import train_text
+
+    for_each(arguments, _printed(train_text))
+
+
+def _anchors(arguments: list[str]) -> None:
+    from pipeline.training.propose import anchors_text
+
+    for_each(arguments, _printed(anchors_text))
+
+
+def _export_model(arguments: list[str]) -> None:
+    from pipeline.training.export_model import export_model_text
+
+    for_each(arguments, _printed(export_model_text))
 
 
 def _inspect(arguments: list[str]) -> None:

@@ -11,7 +11,9 @@ from omegaconf import OmegaConf
 from pipeline.errors import ConfigError, nearest
 from pipeline.resources import resource
 
-_TEXT_KEYS = frozenset({"input", "output", "weights", "categories", "model", "device"})
+_TEXT_KEYS = frozenset({"input", "output", "weights", "categories", "model", "device", "backbone"}) | frozenset(
+    {"train.data", "train.images", "train.backbone_weights"}
+)
 _HYDRA_KEYS = frozenset({"hydra"})
 
 
@@ -50,7 +52,7 @@ def _prepare_one(argument: str, sweep: bool) -> str:
         raise ConfigError(f"{argument!r}: expected key=value, for example task=detect or input=photos.")
     _check_key(name, ".".join(below))
     _check_part_key(name, ".".join([name, *below]))
-    if key == name and key in _TEXT_KEYS:
+    if key in _TEXT_KEYS:
         return f"{key}={_quote_all(value) if sweep else _quote(value)}"
     if key == name and not sweep:
         _check_choice(name, value)

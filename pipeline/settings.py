@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.resources import resource
 
 _NAMES = ("classes", "exclude")  # tuples, which JSON has not
-PARTS = ("task", "source", "engine", "executor", "sink")
+PARTS = ("task", "source", "engine", "executor", "sink", "examples")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Settings:
     model_args: Mapping[str, Any]
     trust_code: bool
     seed: int
+    backbone: str | None
+    anchors: Mapping[str, Any]  # sizes, ratios
     input: str | None  # None: not given, and the task has no samples
     output: str
     limit: int | None
@@ -54,6 +56,8 @@ class Settings:
     precision: str | None  # None: the engine's own
     overlays: bool | int
     dry_run: bool
+    to: str | None  # onnx, pt2, torchscript: what export-model makes
+    train: Mapping[str, Any]  # see conf/config.yaml
     bench: Mapping[str, Any]  # images, repeats, engines, peers
     log_level: str
     parts: Mapping[str, Any]
@@ -125,13 +129,58 @@ def _bench(key: str, value: Any) -> dict[str, Any]:
     }
 
 
-def _tiles(key: str, value: Any) -> dict[str, Any]:
-    if not OmegaConf.is_dict(value):
-        raise checks.refusal(key, value, "a mapping", f" Say {key}.size=640, or {key}={{size: 640, overlap: 0.25}}.")
-    for name in map(str, value):
-        if name not in _TILES:
-            raise ConfigError(f"{key}.{name}: {key} has no such setting.{nearest(name, _TILES)} It has {', '.join(_TILES)}.")
-    return {name: check(f"{key}.{name}", value[name]) for name, check in _TILES.items()}
+def _below(checks_of: Mapping[str, checks.Check], example: str) -> checks.Check:
+    """A mapping with a check for each of its keys. `example`: one of them with a value."""
+
+    def check(key: str, value: Any) -> dict[str, Any]:
+        if not OmegaConf.is_dict(value):
+            raise checks.refusal(key, value, "a mapping", f" Say {key}.{example.replace(': ', '=')}, or {key}={{{example}}}.")
+        for name in map(str, value):
+            if name not in checks_of:
+                known = ", ".join(checks_of)
+                raise ConfigError(f"{key}.{name}: {key} has no such setting.{nearest(name, checks_of)} It has {known}.")
+        return {name: one(f"{key}.{name}", value[name]) for name, one in checks_of.items()}
+
+    return check
+
+
+def _anchor_sizes(key: str, value: Any) -> list[list[float]] | None:
+    """[[32], [64, 90]] as it stands; [32, 64] is one for each level."""
+    if value is None:
+        return None
+    given = OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
+    levels = [one if isinstance(one, list) else [one] for one in given] if isinstance(given, list) else []
+    if not levels or not all(level and all(_is_positive(size) for size in level) for level in levels):
+        raise checks.refusal(key, value, "pixels by level, such as [[32], [64], [128]] or [32, 64, 128]")
+    return [[float(size) for size in level] for level in levels]
+
+
+def _anchor_ratios(key: str, value: Any) -> list[float] | None:
+    if value is None:
+        return None
+    given = list(value) if OmegaConf.is_list(value) else []
+    if not given or not all(_is_positive(ratio) for ratio in given):
+        raise checks.refusal(key, value, "height / width, such as [0.5, 1, 2]")
+    return [float(ratio) for ratio in given]
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _validation(key: str, value: Any) -> float | str:
+    return value if isinstance(value, str) and value else checks.required_fraction(0.9)(key, value)
+
+
+def _learning_rate(key: str, value: Any) -> float | None:
+    if value is None or (_is_positive(value) and value <= 10):
+        return value
+    raise checks.refusal(key, value, "a number above 0, at most 10")
+
+
+def _augment(key: str, value: Any) -> list[str]:
+    given = list(value) if OmegaConf.is_list(value) else [value]
+    return [checks.one_of(*AUGMENTATIONS)(key, one) for one in given]
 
 
 def _shard(key: str, value: Any) -> dict[str, int]:
@@ -149,11 +198,26 @@ def _batch_size(key: str, value: Any) -> int | str | None:
     raise checks.refusal(key, value, "a whole number, 1 or more, or auto")
 
 
-_TILES: dict[str, Callable[[str, Any], Any]] = {
+AUGMENTATIONS = ("flip", "crop", "colour")
+_TILES: dict[str, checks.Check] = {
     "size": checks.whole(32),
     "overlap": checks.required_fraction(0.9),
     "merge": checks.one_of("nms", "nmm"),
     "iou": checks.required_fraction(1.0),
+}
+_TRAIN: dict[str, checks.Check] = {
+    "data": checks.text,
+    "images": checks.text,
+    "validation": _validation,
+    "epochs": checks.required(1),
+    "batch_size": checks.required(1),
+    "lr": _learning_rate,
+    "weight_decay": checks.required_fraction(1.0),
+    "warmup": checks.required_fraction(0.9),
+    "ema": checks.required_fraction(0.99999),
+    "backbone_weights": checks.some_text,
+    "frozen_stages": checks.whole(0),
+    "augment": _augment,
 }
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "model": checks.text,
@@ -164,6 +228,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "model_args": checks.mapping,
     "trust_code": checks.flag,
     "seed": checks.required(0),
+    "backbone": checks.text,
+    "anchors": _below({"sizes": _anchor_sizes, "ratios": _anchor_ratios}, "ratios: [0.5, 1, 2]"),
     "input": checks.text,
     "output": _output,
     "limit": checks.whole(1),
@@ -178,7 +244,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "nms_iou": checks.fraction,
     "max_detections": checks.whole(1),
     "top_k": checks.whole(1),
-    "tiles": _tiles,
+    "tiles": _below(_TILES, "size: 640"),
     "flip": checks.flag,
     "batch_size": _batch_size,
     "shard_size": checks.required(1),
@@ -190,6 +256,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "precision": checks.or_none(checks.one_of("fp32", "bf16", "fp16")),
     "overlays": _overlays,
     "dry_run": checks.flag,
+    "to": checks.or_none(checks.one_of("onnx", "pt2", "torchscript")),
+    "train": _below(_TRAIN, "epochs: 20"),
     "bench": _bench,
     "log_level": checks.one_of("debug", "info", "warning", "error"),
 }

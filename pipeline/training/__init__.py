@@ -1,0 +1,1 @@
+"""Learning from annotated images: what makes ordinary weights, which any run then takes."""
