@@ -1,0 +1,90 @@
+"""A part of an image that cuts no object in half."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import tv_tensors
+from torchvision.ops import box_area
+
+_PART = 0.7  # of the images; the others stay whole
+_TRIALS = 20
+_LEAST_SIDE = 0.4  # of the image's
+_MOST_STRETCHED = 2.0  # how much the crop's sides may differ from the image's
+_VISIBLE, _GONE = 0.6, 0.2  # of an object's area: from the one it is still one, up to the other it may be left out
+_LEAST_PIXELS = 2.0  # of a side of an object that is cut
+
+
+class ObjectCrop(nn.Module):
+    """Like SSD's sampling (torchvision's RandomIoUCrop), with another rule for what is cut: a window is taken only if of
+    every object at least 60 % can be seen (by its box), or at most 20 %, and then it is no object there. So neither halves
+    are taught as objects nor halves as background. Objects there must remain some, if there are any. Where twenty windows
+    are none of these, the image stays whole."""
+
+    def forward(self, sample: dict[str, Any]) -> dict[str, Any]:
+        if torch.rand(()) >= _PART:
+            return sample
+        size_hw = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
+        boxes = sample["boxes"].as_subclass(Tensor)
+        for _ in range(_TRIALS):
+            window = _window(size_hw)
+            visible = _visible(boxes, window)
+            kept = visible >= _VISIBLE
+            if bool((kept | (visible <= _GONE)).all()) and (bool(kept.any()) or not len(boxes)):
+                return _cut(sample, window, kept, visible < 1)
+        return sample
+
+
+def _window(size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of a part, at least one pixel of each side."""
+    while True:
+        parts = _LEAST_SIDE + (1 - _LEAST_SIDE) * torch.rand(2)
+        if 1 / _MOST_STRETCHED <= float(parts[0] / parts[1]) <= _MOST_STRETCHED:
+            break
+    height, width = (max(1, int(side * float(part))) for side, part in zip(size_hw, parts, strict=True))
+    top = int(torch.randint(0, size_hw[0] - height + 1, ()))
+    left = int(torch.randint(0, size_hw[1] - width + 1, ()))
+    return left, top, left + width, top + height
+
+
+def _visible(boxes: Tensor, window: tuple[int, int, int, int]) -> Tensor:
+    """(N, 4) xyxy -> (N,): which part of each box's area the window shows."""
+    left, top, right, bottom = window
+    shown = boxes.clamp(boxes.new_tensor([left, top, left, top]), boxes.new_tensor([right, bottom, right, bottom]))
+    return box_area(shown) / box_area(boxes)
+
+
+def _cut(sample: dict[str, Any], window: tuple[int, int, int, int], kept: Tensor, cut: Tensor) -> dict[str, Any]:
+    """What of the sample is in the window. Objects that are cut get the box of what is left of their mask; those of which
+    nothing is left, or a line, are left out. Keypoints outside are not labelled."""
+    left, top, right, bottom = window
+    cut, size_hw = cut[kept], (bottom - top, right - left)
+    boxes = sample["boxes"].as_subclass(Tensor)[kept]
+    limits = boxes.new_tensor([right - left, bottom - top] * 2)
+    boxes = (boxes - boxes.new_tensor([left, top, left, top])).clamp(torch.zeros_like(limits), limits)
+    target = {name: sample[name].as_subclass(Tensor)[kept] for name in ("labels", "masks", "keypoints") if name in sample}
+    if "masks" in target:
+        target["masks"] = target["masks"][:, top:bottom, left:right]
+        boxes = torch.where(cut[:, None], _boxes_of(target["masks"]), boxes)
+    if "keypoints" in target:
+        points = target["keypoints"] - boxes.new_tensor([left, top, 0])
+        inside = ((points[..., :2] >= 0) & (points[..., :2] <= limits[:2])).all(dim=-1) & (points[..., 2] > 0)
+        target["keypoints"] = points * inside[..., None]
+    large = ((boxes[:, 2:] - boxes[:, :2]) >= _LEAST_PIXELS).all(dim=1) | ~cut
+    target = {name: value[large] for name, value in target.items()}
+    if "masks" in target:
+        target["masks"] = tv_tensors.Mask(target["masks"])
+    image = tv_tensors.Image(sample["image"].as_subclass(Tensor)[:, top:bottom, left:right])
+    return target | {"image": image, "boxes": tv_tensors.BoundingBoxes(boxes[large], format="XYXY", canvas_size=size_hw)}
+
+
+def _boxes_of(masks: Tensor) -> Tensor:
+    """(N, H, W) -> (N, 4) float32 xyxy around their pixels; of an empty one without extent."""
+    rows, columns = masks.any(dim=2), masks.any(dim=1)  # (N, H), (N, W)
+    sides = []
+    for seen in (columns, rows):
+        first = seen.int().argmax(dim=1)
+        last = seen.shape[1] - seen.flip(1).int().argmax(dim=1)
+        sides.append((first, torch.where(seen.any(dim=1), last, first)))
+    (x_min, x_max), (y_min, y_max) = sides
+    return torch.stack([x_min, y_min, x_max, y_max], dim=1).float()
