@@ -36,8 +36,8 @@ def split_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def with_task_of_file(words: Sequence[str]) -> list[str]:
-    """With `task=` what the model's file says that it was trained for, where nothing else says it. A file that cannot be read
-    is left to those who want more of it."""
+    """With `task=` what the model's file says that it was trained for, where nothing else says it. A file that cannot be
+    read is left to those who want more of it."""
     keys = {word.partition("=")[0].lstrip("+~") for word in words}
     models = [word.partition("=")[2] for word in words if word.startswith("model=")]
     if not models or keys & {"task", "experiment"}:
