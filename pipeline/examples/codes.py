@@ -48,7 +48,9 @@ class Codes:
         self.identity = {
             "scenes": f"{scenes} and {validation_scenes} of {size} pixels, version {VERSION}",
             "seed": str(seed),
-            "backgrounds": short_hash("".join(f"{file.name} {file.stat().st_size}\n" for file in files)) if files else "drawn",
+            "backgrounds": short_hash("".join(f"{file.name} {file.stat().st_size}\n" for file in files))
+            if files
+            else "drawn",
         }
         self.training = SceneSet(scenes, size, seed, 0, TRAINING, behind.training(), "scene")
         self.validation = SceneSet(validation_scenes, size, seed, 1, VALIDATION, behind.validation(), "validation scene")
@@ -95,7 +97,9 @@ def _photographs(folder: str | None) -> list[Path]:
         return []
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise ConfigError(f"examples.backgrounds={folder}: not a folder. Expected one of photographs without codes, or null.")
+        raise ConfigError(
+            f"examples.backgrounds={folder}: not a folder. Expected one of photographs without codes, or null."
+        )
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
         raise ConfigError(f"examples.backgrounds={folder}: no images in it. Expected photographs without codes, or null.")

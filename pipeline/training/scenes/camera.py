@@ -27,8 +27,8 @@ def _lit(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     side = 48
     y, x = np.mgrid[:side, :side].astype(np.float32) / side - 0.5
     angle = rng.uniform(0, 2 * np.pi)
-    gain = 1 + rng.uniform(0, 0.9) * (x * np.cos(angle) + y * np.sin(angle))
-    gain -= rng.uniform(0, 0.8) * (x**2 + y**2)
+    gain = rng.uniform(0.9, 1.2) + rng.uniform(0, 0.8) * (x * np.cos(angle) + y * np.sin(angle))
+    gain -= rng.uniform(0, 0.6) * (x**2 + y**2)
     if rng.random() < 0.3:
         gain *= 1 + 0.5 * (clouds(rng, (side, side), (3, 3)) - 0.5)
     if rng.random() < 0.3:
@@ -37,7 +37,7 @@ def _lit(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     size = (picture.shape[1], picture.shape[0])
     large = cv2.resize(gain.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     picture = cv2.multiply(picture, cv2.merge([large] * 3), dtype=cv2.CV_8U)
-    if rng.random() < 0.15:
+    if rng.random() < 0.1:
         centre, spread = rng.uniform(-0.5, 0.5, 2), rng.uniform(0.03, 0.25, 2)
         spot = np.exp(-(((x - centre[0]) / spread[0]) ** 2) - ((y - centre[1]) / spread[1]) ** 2)
         spot = cv2.resize((spot * rng.uniform(60, 300)).clip(0, 255).astype(np.uint8), size, interpolation=cv2.INTER_LINEAR)
@@ -56,8 +56,9 @@ def _developed(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     """White balance, exposure, contrast and gamma, as one table for each channel."""
     steps = np.linspace(0, 1, 256)[:, None]
     curve = steps ** np.exp(rng.uniform(-0.5, 0.5))
-    curve = 0.5 + (curve - 0.5) * np.exp(rng.uniform(-0.7, 0.35)) + rng.uniform(-0.12, 0.12)
-    balance = np.exp(rng.normal(0, 0.09, 3)) * np.exp(rng.uniform(-0.45, 0.3))
+    curve = 0.5 + (curve - 0.5) * np.exp(rng.uniform(-0.6, 0.35)) + rng.uniform(-0.1, 0.1)
+    cast = rng.normal(0, 1) * np.array([1, 0, -1]) + 0.3 * rng.normal(0, 1, 3)  # lamps are warm or cold, seldom green
+    balance = np.exp(0.08 * cast) * np.exp(rng.uniform(-0.35, 0.3))
     return cv2.LUT(picture, (np.clip(curve * balance, 0, 1) * 255).astype(np.uint8)[None])
 
 
@@ -90,7 +91,7 @@ def _blurred(rng: np.random.Generator, picture: np.ndarray, strength: float) -> 
 def _noisy(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     """Grain of the sensor, in brightness and in colour; now and then of clumps."""
     size_hw = picture.shape[0], picture.shape[1]
-    amount = rng.uniform(2, 14) if rng.random() < 0.75 else rng.uniform(14, 50)
+    amount = rng.uniform(2, 12) if rng.random() < 0.8 else rng.uniform(12, 40)
     channels = [grain(rng, size_hw)] * 3 if rng.random() < 0.4 else [grain(rng, size_hw) for _ in range(3)]
     noise = cv2.merge(channels)
     if rng.random() < 0.3:
@@ -108,4 +109,5 @@ def jpeg(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     quality = int(rng.uniform(25, 95))
     blue_first = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)  # the file's brightness is a weighted sum of the channels
     _, data = cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

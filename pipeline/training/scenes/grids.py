@@ -10,7 +10,21 @@ from pipeline.training.scenes.writing import contrasting
 
 
 def grid(rng: np.random.Generator, stock: Stock, side: int) -> Print:
-    makers = (_checks, _tiles, _facade, _facade, _keyboard, _crossword, _table, _rings, _frames, _dominoes, _halftone, _noise, _sign)
+    makers = (
+        _checks,
+        _tiles,
+        _facade,
+        _facade,
+        _keyboard,
+        _crossword,
+        _table,
+        _rings,
+        _frames,
+        _dominoes,
+        _halftone,
+        _noise,
+        _sign,
+    )
     return Print(makers[int(rng.integers(0, len(makers)))](rng, stock, side))
 
 
@@ -92,7 +106,13 @@ def _crossword(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
             if rng.random() < black:
                 pixels[y : y + step, x : x + step] = 15
             elif rng.random() < filled and step > 7:
-                stamp(pixels, written(stock.word(rng)[0].upper(), int(step * 0.6), font), (20, 20, 40), x + step // 4, y + step // 5)
+                stamp(
+                    pixels,
+                    written(stock.word(rng)[0].upper(), int(step * 0.6), font),
+                    (20, 20, 40),
+                    x + step // 4,
+                    y + step // 5,
+                )
     pixels[::step] = 30
     pixels[:, ::step] = 30
     return pixels
@@ -146,7 +166,9 @@ def _dominoes(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     for row in range(rows):
         for column in range(columns):
             x, y = column * step, row * step
-            cv2.rectangle(pixels, (x + step // 12, y + step // 12), (x + step - step // 12, y + step - step // 12), paper, -1)
+            cv2.rectangle(
+                pixels, (x + step // 12, y + step // 12), (x + step - step // 12, y + step - step // 12), paper, -1
+            )
             for u, v in places[: int(rng.integers(1, 8))]:
                 cv2.circle(pixels, (x + int(u * step), y + int(v * step)), max(1, step // 11), ink, -1, cv2.LINE_AA)
     return pixels
@@ -187,5 +209,7 @@ def _sign(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
         stamp(pixels, text, ink, middle - text.shape[1] // 2, middle - text.shape[0] // 2)
     else:
         thick = max(2, radius // 4)
-        cv2.arrowedLine(pixels, (middle, middle + radius // 2), (middle, middle - radius // 2), ink, thick, cv2.LINE_AA, 0, 0.4)
+        cv2.arrowedLine(
+            pixels, (middle, middle + radius // 2), (middle, middle - radius // 2), ink, thick, cv2.LINE_AA, 0, 0.4
+        )
     return pixels

@@ -61,7 +61,9 @@ def _with_logo(rng: np.random.Generator, ink: np.ndarray) -> np.ndarray:
     cv2.rectangle(ink, (middle - half, middle - half), (middle + half, middle + half), 0, -1)
     inner = max(1, int(half * rng.uniform(0.5, 0.85)))
     if rng.random() < 0.5:
-        cv2.circle(ink, (middle, middle), inner, int(rng.integers(80, 256)), -1 if rng.random() < 0.6 else max(1, inner // 3))
+        cv2.circle(
+            ink, (middle, middle), inner, int(rng.integers(80, 256)), -1 if rng.random() < 0.6 else max(1, inner // 3)
+        )
     else:
         cv2.rectangle(ink, (middle - inner, middle - inner // 2), (middle + inner, middle + inner // 2), 200, -1)
     return ink

@@ -1,19 +1,27 @@
 """A code as people print it: ink on paper or metal, its quiet zone, digits beneath, words around, several on a sheet."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 
 from pipeline.training.scenes.ink import inked
-from pipeline.training.scenes.prints import Print, moved, outline, paste, stamp
+from pipeline.training.scenes.prints import Code, Print, moved, outline, paste, stamp
 from pipeline.training.scenes.stock import Stock, written
 from pipeline.training.scenes.surfaces import Colour, colour, material, metal
 from pipeline.training.scenes.symbols import BARCODE, DATA_MATRIX, MARKER, QR, Symbol, symbol
 from pipeline.training.scenes.writing import ground, lines
 
 # how often a class is black on white, coloured, inverted, or hardly to be told from its ground
-_MANNERS = {BARCODE: (0.7, 0.17, 0.05, 0.08), QR: (0.62, 0.22, 0.1, 0.06), DATA_MATRIX: (0.45, 0.12, 0.23, 0.2), MARKER: (0.85, 0.05, 0.04, 0.06)}
+_MANNERS = {
+    BARCODE: (0.7, 0.17, 0.05, 0.08),
+    QR: (0.62, 0.22, 0.1, 0.06),
+    DATA_MATRIX: (0.45, 0.12, 0.23, 0.2),
+    MARKER: (0.85, 0.05, 0.04, 0.06),
+}
+
+
+Material = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
 
 def label(rng: np.random.Generator, stock: Stock, kind: int, side: int, bare: bool = False) -> Print:
@@ -26,7 +34,7 @@ def label(rng: np.random.Generator, stock: Stock, kind: int, side: int, bare: bo
     digits = _digits(rng, stock, code, ink.shape) if rng.random() < _written_share(kind) else None
     beneath = 0 if digits is None else digits.shape[0] + max(1, int(0.15 * digits.shape[0]))
     top, right, bottom, left = margins if bare else _with_words(rng, margins, ink.shape)
-    size_hw = (top + ink.shape[0] + beneath + bottom, left + ink.shape[1] + right)
+    size_hw: tuple[int, int] = (top + ink.shape[0] + beneath + bottom, left + ink.shape[1] + right)
     pixels = texture(rng, size_hw) if texture else ground(rng, size_hw, paper)
     stamp(pixels, ink, fill, left, top, rng.uniform(0.85, 1) if texture else 1.0)
     if digits is not None:
@@ -42,7 +50,7 @@ def _written_share(kind: int) -> float:
     return {BARCODE: 0.75, QR: 0.12, DATA_MATRIX: 0.15, MARKER: 0.12}[kind]
 
 
-def _colours(rng: np.random.Generator, kind: int) -> tuple[Colour, Colour, object]:
+def _colours(rng: np.random.Generator, kind: int) -> tuple[Colour, Colour, Material | None]:
     """(ink, paper, what makes the ground where it is a material, else None)."""
     manner = int(rng.choice(4, p=_MANNERS[kind]))
     white = colour(rng, 215, 255, 0.12)
@@ -59,12 +67,18 @@ def _colours(rng: np.random.Generator, kind: int) -> tuple[Colour, Colour, objec
     base = rng.uniform(60, 200)
     step = rng.uniform(45, 80)
     tint = rng.uniform(0.8, 1, 3)
-    ink, paper = (tuple(int(np.clip(one * t, 0, 255)) for t in tint) for one in (base - step / 2, base + step / 2))
-    return ink, paper, None  # type: ignore[return-value]
+    return _shade(tint * (base - step / 2)), _shade(tint * (base + step / 2)), None
+
+
+def _shade(values: np.ndarray) -> Colour:
+    red, green, blue = (int(np.clip(one, 0, 255)) for one in values)
+    return red, green, blue
 
 
 def _calm(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
-    return cv2.addWeighted(material(rng, size_hw, room=False), 0.5, np.full((*size_hw, 3), rng.uniform(80, 180), np.uint8), 0.5, 0)
+    return cv2.addWeighted(
+        material(rng, size_hw, room=False), 0.5, np.full((*size_hw, 3), rng.uniform(80, 180), np.uint8), 0.5, 0
+    )
 
 
 def _margins(rng: np.random.Generator, code: Symbol, cell: float, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -127,7 +141,7 @@ def sheet(rng: np.random.Generator, stock: Stock, prints: Sequence[Print], colum
     size_hw = (rows * (step_y + gap) + gap, columns * (step_x + gap) + gap)
     paper = colour(rng, 200, 255, 0.2) if rng.random() < 0.8 else colour(rng)
     pixels = ground(rng, size_hw, paper)
-    codes = []
+    codes: list[Code] = []
     for number, one in enumerate(prints):
         x, y = gap + number % columns * (step_x + gap), gap + number // columns * (step_y + gap)
         paste(pixels, one.pixels, x, y)

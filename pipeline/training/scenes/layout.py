@@ -11,6 +11,7 @@ from pipeline.training.scenes.placing import bounds, clipped, corners, moved_to,
 from pipeline.training.scenes.prints import Print
 from pipeline.training.scenes.stock import Stock
 from pipeline.training.scenes.symbols import BARCODE, DATA_MATRIX, MARKER, QR
+from pipeline.training.scenes.wear import worn
 from pipeline.training.scenes.writing import lettering
 
 _KINDS, _SHARES = (QR, BARCODE, DATA_MATRIX, MARKER), (0.25, 0.4, 0.21, 0.14)
@@ -79,6 +80,7 @@ def _tilt(rng: np.random.Generator) -> float:
 
 def _bent(rng: np.random.Generator, thing: Print) -> Print:
     chance = rng.random()
+    thing = worn(rng, thing)
     return cylinder(rng, thing) if chance < 0.12 else wrinkled(rng, thing) if chance < 0.22 else thing
 
 
@@ -155,7 +157,7 @@ def _clutter(rng: np.random.Generator, stock: Stock, layout: Layout, count: int)
 
 
 def _put(rng: np.random.Generator, layout: Layout, thing: Print, part: float) -> None:
-    """So that its codes, or it, take `part` of the frame and cover no code that is there; left out where there is no room."""
+    """So that its codes, or it, take `part` of the frame and cover no code; left out where there is no room."""
     for _ in range(6):
         matrix = pose(rng, thing.size_hw, _turn(rng), _tilt(rng))
         box = whole_box(thing, matrix)
@@ -165,7 +167,9 @@ def _put(rng: np.random.Generator, layout: Layout, thing: Print, part: float) ->
         room = np.abs(frame - scale * size) / 2
         spread = 0.5 if part > 0.5 else 1.0
         middle = frame / 2 + rng.uniform(-1, 1, 2) * (room * spread + 0.04 * frame)
-        found = Placed(thing, moved_to(matrix, box, scale, (middle[0], middle[1])), float(rng.choice([0, rng.uniform(0.2, 0.7)])))
+        found = Placed(
+            thing, moved_to(matrix, box, scale, (middle[0], middle[1])), float(rng.choice([0, rng.uniform(0.2, 0.7)]))
+        )
         if _has_room(layout, found):
             _add(layout, found)
             return

@@ -1,4 +1,4 @@
-"""What a label is on: packaging, pages, screens, metal, boards. It is larger than the label and has words and shapes of its own."""
+"""What a label is on: packaging, pages, metal, boards, with words and shapes of their own."""
 
 import cv2
 import numpy as np
@@ -67,7 +67,14 @@ def _packaging(rng: np.random.Generator, stock: Stock, size_hw: tuple[int, int])
             letters = written(stock.text(rng, 2), max(8, side // 4), stock.font(rng), rng.uniform(0.6, 1.4))
             stamp(pixels, np.ascontiguousarray(np.rot90(letters, int(rng.integers(0, 2)))), colour(rng), x, y)
         elif kind == 3:
-            lines(rng, pixels, stock, colour(rng), max(5, side // 12), (max(0, x), max(0, y), min(width, x + side), min(height, y + side)))
+            lines(
+                rng,
+                pixels,
+                stock,
+                colour(rng),
+                max(5, side // 12),
+                (max(0, x), max(0, y), min(width, x + side), min(height, y + side)),
+            )
         else:
             paste(pixels, distractor(rng, stock, max(24, side // 2)).pixels, x, y)
     return pixels

@@ -29,7 +29,7 @@ def outline(x0: float, y0: float, x1: float, y1: float, along: int = 5) -> np.nd
 
 
 def moved(codes: Sequence[Code], x: float, y: float) -> tuple[Code, ...]:
-    return tuple((label, points + np.float32([x, y])) for label, points in codes)
+    return tuple((label, points + np.array([x, y], np.float32)) for label, points in codes)
 
 
 def stamp(canvas: np.ndarray, ink: np.ndarray, fill: Sequence[float], x: int, y: int, strength: float = 1.0) -> None:

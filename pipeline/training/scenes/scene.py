@@ -62,7 +62,10 @@ def _lay(rng: np.random.Generator, canvas: np.ndarray, one: Placed, matrix: np.n
     size_hw = one.thing.size_hw
     quad = seen_as(corners(size_hw), matrix)
     edges = np.linalg.norm(quad - np.roll(quad, -1, 0), axis=1)  # top, right, bottom, left
-    scale = [min(1.0, finest * max(a, b, 1.0) / side) for a, b, side in ((edges[0], edges[2], size_hw[1]), (edges[1], edges[3], size_hw[0]))]
+    scale = [
+        min(1.0, finest * max(a, b, 1.0) / side)
+        for a, b, side in ((edges[0], edges[2], size_hw[1]), (edges[1], edges[3], size_hw[0]))
+    ]
     if min(scale) < 0.85:
         small = (max(2, round(size_hw[1] * scale[0])), max(2, round(size_hw[0] * scale[1])))
         pixels = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
@@ -73,14 +76,18 @@ def _lay(rng: np.random.Generator, canvas: np.ndarray, one: Placed, matrix: np.n
     if right <= left or bottom <= top:
         return
     # warpPerspective has a pixel's middle at whole numbers, the layout at halves
-    to_region = np.array([[1, 0, -left - 0.5], [0, 1, -top - 0.5], [0, 0, 1]]) @ matrix @ np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    to_region = (
+        np.array([[1, 0, -left - 0.5], [0, 1, -top - 0.5], [0, 0, 1]])
+        @ matrix
+        @ np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    )
     wh = (int(right - left), int(bottom - top))
     cover = alpha if alpha is not None else np.full(pixels.shape[:2], 255, np.uint8)
     warped = cv2.warpPerspective(pixels, to_region, wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    mask = cv2.warpPerspective(cover, to_region, wh, flags=cv2.INTER_LINEAR).astype(np.float32) / 255
+    mask: np.ndarray = cv2.warpPerspective(cover, to_region, wh, flags=cv2.INTER_LINEAR).astype(np.float32) / 255
     region = canvas[top:bottom, left:right]
     if rng.random() < 0.5:
-        warped = cv2.convertScaleAbs(warped, alpha=rng.uniform(0.55, 1.05))
+        warped = cv2.convertScaleAbs(warped, alpha=rng.uniform(0.65, 1.05))
     if rng.random() < 0.3:
         mask = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.5, 1.2))
     if one.shadow:
@@ -89,6 +96,6 @@ def _lay(rng: np.random.Generator, canvas: np.ndarray, one: Placed, matrix: np.n
 
 
 def _shaded(rng: np.random.Generator, region: np.ndarray, mask: np.ndarray, darkness: float) -> np.ndarray:
-    shift = np.float32([[1, 0, rng.uniform(-6, 6)], [0, 1, rng.uniform(-6, 6)]])
+    shift = np.array([[1, 0, rng.uniform(-6, 6)], [0, 1, rng.uniform(-6, 6)]], np.float32)
     shadow = cv2.GaussianBlur(cv2.warpAffine(mask, shift, (mask.shape[1], mask.shape[0])), (0, 0), rng.uniform(1, 5))
     return cv2.multiply(region, cv2.merge([1 - np.float32(darkness) * shadow] * 3), dtype=cv2.CV_8U)

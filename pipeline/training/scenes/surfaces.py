@@ -133,7 +133,8 @@ def _room(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
 
 
 _MATERIALS: tuple[tuple[Callable[[np.random.Generator, tuple[int, int]], np.ndarray], float], ...] = (
-    (_paper, 0.16), (_metal, 0.1), (_wood, 0.12), (_fabric, 0.08), (_speckled, 0.2), (_gradient, 0.1), (_blobs, 0.12), (_plain, 0.12)
+    (_paper, 0.16), (_metal, 0.1), (_wood, 0.12), (_fabric, 0.08), (_speckled, 0.2), (_gradient, 0.1), (_blobs, 0.12),
+    (_plain, 0.12),
 )  # fmt: skip
 
 

@@ -18,7 +18,9 @@ _DICTIONARIES = sorted(name for name in dir(cv2.aruco) if name.startswith("DICT_
 @dataclass(frozen=True)
 class Symbol:
     label: int
-    cells: np.ndarray  # (rows, columns) uint8, 1 where it is dark, without the quiet zone; a linear code's rows are its height
+    cells: (
+        np.ndarray
+    )  # (rows, columns) uint8, 1 where it is dark, without the quiet zone; a linear code's rows are its height
     text: str  # what people read beneath it
     quiet: int  # cells that the standard wants free around it
     name: str
@@ -46,7 +48,7 @@ def _message(rng: np.random.Generator, stock: Stock) -> str:
     if kind == 2:
         return stock.text(rng, int(rng.integers(1, 20)))
     if kind == 3:
-        return f"BEGIN:VCARD\nN:{stock.text(rng, 2)}\nTEL:+{digits(rng, 11)}\nEMAIL:{stock.word(rng)}@{stock.word(rng)}.com\nEND:VCARD"
+        return f"BEGIN:VCARD\nN:{stock.text(rng, 2)}\nTEL:+{digits(rng, 11)}\nURL:{stock.word(rng)}.com\nEND:VCARD"
     return capitals(rng, 1, 40)
 
 
@@ -63,8 +65,9 @@ def _qr(rng: np.random.Generator, stock: Stock) -> Symbol:
 def _data_matrix(rng: np.random.Generator, stock: Stock) -> Symbol:
     kind = rng.random()
     if kind < 0.2:  # the rectangular sizes
-        text = capitals(rng, 1, 8)
-        cells = _cells(text, "DataMatrix", version=int(rng.choice([25, 26, 27, 28, 29, 30], p=[0.1, 0.15, 0.15, 0.2, 0.2, 0.2])))
+        version = int(rng.integers(25, 31))  # 8x18, 8x32, 12x26, 12x36, 16x36, 16x48
+        text = capitals(rng, 1, 5 if version == 25 else 10)
+        cells = _cells(text, "DataMatrix", version=version)
     else:
         text = capitals(rng, 1, 14) if kind < 0.7 else _message(rng, stock)
         if kind > 0.92:
@@ -87,18 +90,19 @@ def _linear(rng: np.random.Generator, stock: Stock) -> Symbol:
 
 
 def _content(rng: np.random.Generator, name: str) -> str:
-    lengths = {"EAN13": 12, "UPCA": 11, "EAN8": 7, "UPCE": 6, "DataBarOmni": 13}
+    lengths = {"EAN13": 12, "UPCA": 11, "EAN8": 7, "DataBarOmni": 13}
     if name in lengths:
-        return ("0" if name == "UPCE" else "") + digits(rng, lengths[name])
+        return digits(rng, lengths[name])
+    if name == "UPCE":  # not every number has a short form; without 0 to 2 before its last digit it has
+        return "0" + "".join(map(str, rng.integers(3, 10, 5))) + digits(rng, 1)
     if name == "ITF":
         return digits(rng, 2 * int(rng.integers(2, 12)))
     if name == "Codabar":
         return f"A{digits(rng, int(rng.integers(4, 14)))}B"
-    if name == "DataBarExp":
-        return f"(01)9{digits(rng, 12)}"
     if name == "Code128" and rng.random() < 0.5:
         return digits(rng, 2 * int(rng.integers(2, 14)))
-    return capitals(rng, 3, 24 if name == "Code128" else 14)
+    batch = "(10)" if name == "DataBarExp" else ""  # it holds GS1's elements
+    return batch + capitals(rng, 3, 24 if name == "Code128" else 14)
 
 
 def _marker(rng: np.random.Generator, stock: Stock) -> Symbol:

@@ -50,7 +50,10 @@ def headline(rng: np.random.Generator, stock: Stock, side: int) -> Print:
         rows.append(written(text.upper() if rng.random() < 0.6 else text, height, font, stretch)[:, : 3 * side])
     gap = int(height * rng.uniform(0.05, 0.5))
     margin = int(height * rng.uniform(-0.15, 0.6))  # negative: letters are cut
-    size_hw = (max(8, sum(row.shape[0] + gap for row in rows) + 2 * margin), max(8, max(row.shape[1] for row in rows) + 2 * margin))
+    size_hw = (
+        max(8, sum(row.shape[0] + gap for row in rows) + 2 * margin),
+        max(8, max(row.shape[1] for row in rows) + 2 * margin),
+    )
     canvas = ground(rng, size_hw, paper)
     y, middle = margin, rng.random() < 0.5
     for row in rows:
@@ -63,7 +66,9 @@ def lettering(rng: np.random.Generator, stock: Stock, side: int) -> Print:
     """Letters without a ground of their own: painted on whatever is behind them."""
     height = int(side * rng.uniform(0.1, 0.5))
     text = stock.text(rng, int(rng.integers(1, 4)))
-    ink = written(text.upper() if rng.random() < 0.6 else text, height, stock.font(rng), rng.uniform(0.4, 1.5))[:, : 3 * side]
+    ink = written(text.upper() if rng.random() < 0.6 else text, height, stock.font(rng), rng.uniform(0.4, 1.5))[
+        :, : 3 * side
+    ]
     return Print(plain((ink.shape[0], ink.shape[1]), colour(rng)), alpha=(ink * rng.uniform(0.6, 1)).astype(np.uint8))
 
 
@@ -84,7 +89,9 @@ def paragraph(rng: np.random.Generator, stock: Stock, side: int) -> Print:
     for column in range(columns):
         left = margin + column * step
         if rng.random() < 0.15 and height - y > 12:
-            canvas[y : height - margin, left : left + step - margin] = material(rng, (max(1, height - margin - y), step - margin))
+            canvas[y : height - margin, left : left + step - margin] = material(
+                rng, (max(1, height - margin - y), step - margin)
+            )
         else:
             lines(rng, canvas, stock, ink, small, (left, y, left + step - margin, height - margin))
     return Print(canvas)
