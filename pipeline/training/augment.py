@@ -35,8 +35,8 @@ class Augmentation:
         keypoint_names: Sequence[str] = (),
         resize: int | None = None,
     ) -> "Augmentation":
-        """`names` of flip, crop, colour. `crop_hw`: the size that all images of classify and segment get, so that they make a
-        batch; `resize`: their shorter side before that, as the weights' preprocessing has it. Detectors take images of any
+        """`names` of flip, crop, colour. `crop_hw`: the size that all images of classify and segment get, so that they make
+        a batch; `resize`: their shorter side before that, as the weights' preprocessing has it. Detectors take images of any
         size."""
         flip: list[nn.Module] = [Mirror(keypoint_names)] if "flip" in names else []
         # mild: as another lamp or camera would have it
