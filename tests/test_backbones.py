@@ -18,7 +18,7 @@ FAMILIES = {
     "efficientnet_b0": {4: 24, 8: 40, 16: 112, 32: 1280},
     "efficientnet_v2_s": {4: 48, 8: 64, 16: 160, 32: 1280},
     "googlenet": {4: 192, 8: 480, 16: 832, 32: 1024},
-    "inception_v3": {4: 64, 8: 288, 16: 768, 32: 2048},
+    "inception_v3": {4: 192, 8: 288, 16: 768, 32: 2048},
     "mnasnet0_5": {4: 16, 8: 24, 16: 48, 32: 1280},
     "mobilenet_v2": {4: 24, 8: 32, 16: 96, 32: 1280},
     "mobilenet_v3_small": {4: 16, 8: 24, 16: 48, 32: 576},
@@ -126,7 +126,7 @@ def test_random_backbones_have_no_state() -> None:
     assert backbone_state("resnet18", "random") is None
     with pytest.raises(ConfigError, match=r"train.backbone_weights=nowhere.pth: there is no such file"):
         backbone_state("resnet18", "nowhere.pth")
-    with pytest.raises(ConfigError, match="train.backbone_weights=COCO_V1: resnet18 has no weights of this name"):
+    with pytest.raises(ConfigError, match=r"train.backbone_weights=COCO_V1: resnet18 has no weights of this name"):
         backbone_state("resnet18", "COCO_V1")
 
 

@@ -28,8 +28,8 @@ class Fit:
 
 
 def best_iou(boxes_wh: np.ndarray, anchors_wh: np.ndarray) -> np.ndarray:
-    """(N, 2), (A, 2) -> (N,): the IoU with the anchor that fits best, both about one centre, as if it stood at the best place:
-    min(w, w') min(h, h') / (w h + w' h' - min(w, w') min(h, h')), which YOLOv2 clusters by (Redmon and Farhadi 2017,
+    """(N, 2), (A, 2) -> (N,): the IoU with the anchor that fits best, both about one centre, as if it stood at the best
+    place: min(w, w') min(h, h') / (w h + w' h' - min(w, w') min(h, h')), which YOLOv2 clusters by (Redmon and Farhadi 2017,
     section 2, "Dimension Clusters")."""
     best = np.empty(len(boxes_wh))
     for start in range(0, len(boxes_wh), _AT_ONCE):
