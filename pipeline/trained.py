@@ -59,7 +59,7 @@ def trained_bytes(state: Mapping[str, Tensor], trained: Trained) -> bytes:
 
 
 def _in_order(content: bytes) -> bytes:
-    """safetensors writes the metadata in an order that chance gives. A file: the header's length, the header, the tensors."""
+    """safetensors writes the metadata in an order of chance. A file: the header's length, the header, the tensors."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))

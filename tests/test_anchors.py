@@ -124,10 +124,10 @@ def test_retinanets_heads_take_classes_and_anchors() -> None:
 
 
 def test_a_new_layer_begins_as_torchvisions_does() -> None:
-    head = get_model_builder(RETINANET)(weights=None, weights_backbone=None, num_classes=2, trainable_backbone_layers=5)
+    network = hollow(RETINANET, 2)
     torch.manual_seed(0)
-    apply_anchors(head, Anchors(None, (1.0,)), 2)
-    layer = head.head.classification_head.cls_logits
+    apply_anchors(network, Anchors(None, (1.0,)), 2)  # not without data: the new layers alone have some
+    layer = network.head.classification_head.cls_logits
     assert layer.bias.detach().numpy() == pytest.approx(np.log(0.01 / 0.99)) and 0.009 < layer.weight.std() < 0.011
 
 
@@ -193,15 +193,15 @@ def test_an_ssd_may_be_told_its_own_anchors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "anchors"),
+    ("name", "anchors", "arguments"),
     [
-        ("ssdlite320_mobilenet_v3_large", Anchors(((16.0,), (32.0,), (64.0,), (128.0,), (192.0,), (256.0,)), (1.0, 4.0))),
-        ("fasterrcnn_mobilenet_v3_large_320_fpn", Anchors(((16.0, 32.0),) * 3, (0.2, 1.0))),
+        (SSDLITE, Anchors(((16.0,), (32.0,), (64.0,), (128.0,), (192.0,), (256.0,)), (1.0, 4.0)), {}),
+        (FPN, Anchors(((16.0, 32.0),) * 3, (0.2, 1.0)), {"min_size": 64, "max_size": 96}),
     ],
 )
-def test_the_changed_network_learns_and_finds(name: str, anchors: Anchors) -> None:
+def test_the_changed_network_learns_and_finds(name: str, anchors: Anchors, arguments: dict[str, int]) -> None:
     torch.manual_seed(0)
-    network = get_model_builder(name)(weights=None, weights_backbone=None, num_classes=3)
+    network = get_model_builder(name)(weights=None, weights_backbone=None, num_classes=3, **arguments)
     apply_anchors(network, anchors, 3)
     image = torch.rand(3, 64, 96)
     target = {"boxes": torch.tensor([[10.0, 10, 60, 20]]), "labels": torch.tensor([1])}

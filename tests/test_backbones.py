@@ -1,5 +1,7 @@
 """Faster R-CNN on classifiers: their maps are found. Networks without data, but for one small one."""
 
+from functools import cache
+
 import pytest
 import torch
 from torch import Tensor
@@ -32,6 +34,7 @@ FAMILIES = {
 }
 
 
+@cache
 def hollow(backbone: str) -> torch.nn.Module:
     with without_data():
         return fasterrcnn(backbone=backbone, num_classes=3).eval()
@@ -91,7 +94,7 @@ def test_a_classifiers_weights_find_their_places() -> None:
     state = get_model_builder("mobilenet_v2")(weights=None).state_dict()
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        network = fasterrcnn(backbone="mobilenet_v2", num_classes=2)
+        network = fasterrcnn(backbone="mobilenet_v2", num_classes=2, min_size=64, max_size=96)
     taken = load_backbone(network, state)
     body = network.backbone.body.state_dict()  # type: ignore[union-attr]
     assert taken == len(body) == len(state) - 2  # all but the head's weight and bias
