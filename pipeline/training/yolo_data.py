@@ -62,6 +62,7 @@ class _Reader:
         self.point_names = _point_names(data, self.point_shape[0]) if task == "keypoints" else ()
         data["train"]  # raises KeyError
         self.digest = hashlib.sha256(path.read_bytes())
+        self.image_of: dict[Path, Path] = {}  # file of labels -> the image it is about
 
     def images(self, given: Any) -> list[Path]:
         """Raises ConfigError for what is not there."""
@@ -84,12 +85,15 @@ class _Reader:
 
     def listed(self, image: Path) -> Listed:
         labels = _labels_of(image)
+        other = self.image_of.setdefault(labels, image)
+        if other != image:
+            self.problems.add(f"{self._name(other)}: {self._name(image)} has the same labels, {labels.name}")
         try:
             text = labels.read_bytes()
         except FileNotFoundError:
             text = b""
         self.digest.update(text)
-        name = (image.relative_to(self.root) if image.is_relative_to(self.root) else image).as_posix()
+        name = self._name(image)
         rows = list(self._rows(text, f"{name}: {labels.name} line"))
         numbers, classes, boxes, polygons, points = zip(*rows, strict=True) if rows else ((),) * 5
         return Listed(
@@ -103,6 +107,9 @@ class _Reader:
             keypoints=np.array(points).reshape(-1, len(self.point_names), 3) if self.task == "keypoints" else None,
             fractions=True,
         )
+
+    def _name(self, image: Path) -> str:
+        return (image.relative_to(self.root) if image.is_relative_to(self.root) else image).as_posix()
 
     def _rows(self, text: bytes, said: str) -> Iterator[tuple[Any, ...]]:
         """(line, label, box, polygon, keypoints) of each line that can be read."""
