@@ -69,7 +69,7 @@ def shapes(target: Mapping[str, Tensor]) -> dict[str, Any]:
 @pytest.mark.parametrize("task", ["detect", "instances", "keypoints"])
 def test_boxes_stay_around_what_they_are_about(task: str) -> None:
     augment = Augmentation.of(task, ["flip", "crop"], keypoint_names=POINTS)
-    cropped = mirrored = left_out = 0
+    cropped = left_out = 0
     for seed in range(60):
         before = scene(task)
         after = augment(before, seed)
@@ -82,7 +82,6 @@ def test_boxes_stay_around_what_they_are_about(task: str) -> None:
         assert len(after.target["labels"]) > 0 and shapes(after.target) == shapes(before.target)
         cropped += after.image.shape != before.image.shape
         left_out += len(after.target["labels"]) < 3
-        mirrored += same(augment(before, seed), after) and not torch.equal(after.image[:, 0], after.image[:, 0].flip(-1))
     assert cropped > 20 and left_out > 5
 
 
@@ -113,12 +112,12 @@ def test_an_object_that_is_cut_has_the_box_of_its_mask() -> None:
     x_min, y_min, x_max, y_max = BOXES[0]
     before.target["masks"][0, y_min : y_max - 8, x_min + 8 : x_max] = 0
     before.image[:, y_min : y_max - 8, x_min + 8 : x_max] = 90
-    augment, tight = Augmentation.of("instances", ["crop"]), 0
-    for seed in range(60):
+    augment, bars = Augmentation.of("instances", ["crop"]), 0
+    for seed in range(300):
         after = augment(before, seed)
         assert after.target["boxes"].tolist() == [seen(after.image)[1]]
-        tight += after.target["boxes"][0, 2] < after.image.shape[2] and after.target["boxes"][0, 2] == 0
-    assert tight == 0
+        bars += int(after.target["boxes"][0, 3] - after.target["boxes"][0, 1]) <= 8
+    assert bars > 0
 
 
 def test_keypoints_stay_on_their_object() -> None:

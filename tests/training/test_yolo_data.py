@@ -166,7 +166,7 @@ def test_class_numbers_may_have_gaps(tmp_path: Path) -> None:
     data = opened(file)
     assert data.categories == ("__background__", "cat", "dog") and set(data.training.images[0].labels.tolist()) == {2}
     relabel(file, "a.png", "6 0.5 0.5 0.1 0.1\n")
-    with pytest.raises(ConfigError, match="the class 6 is none of data.yaml's names, 5 to 7"):
+    with pytest.raises(ConfigError, match=r"the class 6 is none of data.yaml's names, 5 to 7"):
         opened(file)
 
 
