@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models import WeightsEnum, get_model_weights
 
 from pipeline.errors import ConfigError, nearest
-from pipeline.models import builder_of
+from pipeline.models import PYRAMID, builder_of
 from pipeline.weights import cache_path
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def check_arguments(name: str, model_args: Mapping[str, Any], file: Path | None)
     for given in set(model_args) - known:  # torchvision's detectors would swallow it without a word
         expected = ", ".join(sorted(known))
         raise ConfigError(f"model_args: {name} has no argument {given!r}.{nearest(given, known)} It has {expected}.")
-    for member in get_model_weights(name):
+    for member in get_model_weights(name) if name != PYRAMID else ():
         if file and file.name == Path(member.url).name:
             raise ConfigError(
                 f"weights={file} is torchvision's own file, which its builder sets up in a way of its own. "

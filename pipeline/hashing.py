@@ -16,3 +16,8 @@ def sha256_of(*paths: Path) -> str:
         with path.open("rb") as file:
             hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
+
+
+def seed_of(*parts: int | str) -> int:
+    """A number for a random generator, of 63 bits, that is a function of the parts alone and far from that of other parts."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little") >> 1

@@ -45,6 +45,7 @@ def determinants(settings: Settings, spec: ModelSpec, source: Source, engine: En
         }
         | _source(settings)
         | _views(settings)
+        | _network(settings)
         | ({"skip_duplicates": settings.skip_duplicates} if settings.skip_duplicates else {})
     )
 
@@ -53,6 +54,12 @@ def _source(settings: Settings) -> dict[str, Any]:
     """What decides which parts of its files a source lists, such as a frame rate; the input is in its identity."""
     own = {name: value for name, value in settings.parts["source"].items() if name != "_target_" and value != settings.input}
     return {"source_settings": own} if own else {}
+
+
+def _network(settings: Settings) -> dict[str, Any]:
+    """What makes a builder's network another one, where it is said."""
+    anchors = {name: value for name, value in settings.anchors.items() if value is not None}
+    return ({"backbone": settings.backbone} if settings.backbone else {}) | ({"anchors": anchors} if anchors else {})
 
 
 def _views(settings: Settings) -> dict[str, Any]:

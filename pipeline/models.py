@@ -1,6 +1,7 @@
 """The catalogue: torchvision's builders by name, what each can do, and the model that the settings ask for."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -12,6 +13,7 @@ from pipeline.parts import build
 from pipeline.resources import resource
 from pipeline.settings import Settings
 from pipeline.types import Format
+from pipeline.weights import WEIGHTS_FILES
 
 _TASKS_OF_MODULE = {  # these find boxes too
     "mask_rcnn": frozenset({"instances", "detect"}),
@@ -25,17 +27,20 @@ _TASKS_OF_FAMILY = {
     "quantization": frozenset({"classify", "embed"}),
 }
 EMBEDDED = "codes"  # the detector in data/, for the samples and for codes in photographs
+PYRAMID = "fasterrcnn"  # Faster R-CNN on a classifier of the user's choice: `backbone`
+_LIKE_PYRAMID = "fasterrcnn_resnet50_fpn"  # whose preprocessing and classes it has where nothing else is said
 
 
 def model_format(settings: Settings) -> Format:
-    """The part that knows how the chosen model is stored. `model` names a format (`torchscript`) or else a builder."""
+    """The part that knows how the chosen model is stored. `model` names a format (`torchscript`), or else a builder or a
+    file that training left."""
     conf = resource("conf") / "format"
     formats = sorted(path.stem for path in conf.glob("*.yaml") if path.stem != "builder")
     if settings.model in formats:
         chosen = settings.model
     else:
         chosen = "builder"
-        if settings.model != EMBEDDED:
+        if settings.model != EMBEDDED and not is_weights_file(settings.model):
             check_builder(settings.model, settings.task, also=[EMBEDDED, *formats])
     node: Any = OmegaConf.to_container(OmegaConf.load(conf / f"{chosen}.yaml"))
     if chosen != "builder":  # a builder gets model_args itself, further down
@@ -43,13 +48,15 @@ def model_format(settings: Settings) -> Format:
         if unknown:
             raise ConfigError(f"model_args: {chosen} takes {sorted(set(node) - {'_target_'})}, not {sorted(unknown)}.")
         node |= dict(settings.model_args)
+        if settings.backbone or any(settings.anchors.values()):
+            raise ConfigError(f"model={chosen} is a program as it is: leave backbone= and anchors= out.")
     return build(node, settings=settings)
 
 
 def check_builder(name: str, task: str, also: list[str]) -> None:
-    """Raise ConfigError unless torchvision has a builder of this name that can serve the task."""
-    serving = [n for n in list_models() if task in tasks_of(n)]
-    if name not in list_models():
+    """Raise ConfigError unless there is a builder of this name that can serve the task."""
+    serving = [n for n in builder_names() if task in tasks_of(n)]
+    if name not in builder_names():
         raise ConfigError(
             f"model={name}: torchvision has no builder of this name.{nearest(name, [*serving, *also])} "
             f"For task={task} it has: {', '.join(serving)}."
@@ -59,19 +66,35 @@ def check_builder(name: str, task: str, also: list[str]) -> None:
         raise ConfigError(f"model={name} cannot do task={task}; it does {can}. Choose one of: {', '.join(serving)}.")
 
 
+def builder_names() -> list[str]:
+    """torchvision's, and `fasterrcnn`, which takes a backbone."""
+    return [*list_models(), PYRAMID]
+
+
+def is_weights_file(given: str) -> bool:
+    """Whether a model or weights are given as a file, which its ending tells."""
+    return Path(given).suffix.casefold() in WEIGHTS_FILES
+
+
 def tasks_of(name: str) -> frozenset[str]:
     """The tasks a builder can serve, from the torchvision module it is defined in (`detection.mask_rcnn`, `resnet`)."""
+    if name == PYRAMID:
+        return frozenset({"detect"})
     family, _, module = get_model_builder(name).__module__.removeprefix("torchvision.models.").rpartition(".")
     return _TASKS_OF_MODULE.get(module) or _TASKS_OF_FAMILY.get(family, frozenset())
 
 
 def builder_of(name: str) -> Callable[..., Any]:
+    if name == PYRAMID:
+        from pipeline.backbones import fasterrcnn
+
+        return fasterrcnn
     return get_model_builder(name)
 
 
 def weights_member(name: str, member: str, key: str = "weights") -> WeightsEnum:
     """One of a builder's published weights, `DEFAULT` or by name (the enum's own name before a dot is allowed)."""
-    members = get_model_weights(name)
+    members = get_model_weights(_LIKE_PYRAMID if name == PYRAMID else name)
     short = member.rpartition(".")[2]
     if short == "DEFAULT" and len(members):
         return members.DEFAULT
@@ -100,4 +123,4 @@ def published_transform(given: str, task: str) -> Callable[[Tensor], Tensor]:
 
 def is_quantized(name: str) -> bool:
     """Whether a builder makes an int8 network (`quantized_resnet18`)."""
-    return get_model_builder(name).__module__.startswith("torchvision.models.quantization.")
+    return name != PYRAMID and get_model_builder(name).__module__.startswith("torchvision.models.quantization.")

@@ -23,7 +23,7 @@ def prepare(arguments: Sequence[str], sweep: bool) -> list[str]:
     `--make WORDS` brings the variables of make's command line (make writes blanks and backslashes in a value with a
     backslash before them, and doubles `$`); UPPERCASE ones are the Makefile's own and are left out.
     """
-    return [_prepare_one(argument, sweep) for argument in split_arguments(arguments)]
+    return [_prepare_one(argument, sweep) for argument in with_task_of_file(split_arguments(arguments))]
 
 
 def split_arguments(arguments: Sequence[str]) -> list[str]:
@@ -33,6 +33,29 @@ def split_arguments(arguments: Sequence[str]) -> list[str]:
         at = given.index("--make")
         given[at : at + 2] = split_make_variables(given[at + 1] if at + 1 < len(given) else "")
     return given
+
+
+def with_task_of_file(words: Sequence[str]) -> list[str]:
+    """With `task=` what the model's file says that it was trained for, where nothing else says it. A file that cannot be
+    read is left to those who want more of it."""
+    keys = {word.partition("=")[0].lstrip("+~") for word in words}
+    models = [word.partition("=")[2] for word in words if word.startswith("model=")]
+    if not models or keys & {"task", "experiment"}:
+        return list(words)
+    task = _task_of_file(Path(models[-1].strip("'\"")).expanduser())
+    return [*words, f"task={task}"] if task in _choices("task") else list(words)
+
+
+def _task_of_file(path: Path) -> str | None:
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix.casefold() != ".safetensors" or not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:  # which reads the header only, and needs no torch
+            return (file.metadata() or {}).get("task")
+    except (SafetensorError, OSError):
+        return None
 
 
 def split_make_variables(words: str) -> list[str]:
@@ -109,9 +132,13 @@ def _check_choice(group: str, choice: str) -> None:
     folder = resource("conf") / group
     if not folder.is_dir() or choice.startswith("["):
         return
-    choices = sorted(path.stem for path in folder.glob("*.yaml"))
+    choices = _choices(group)
     if choice not in choices:
         raise ConfigError(f"{group}={choice}: expected {', '.join(choices)}.{nearest(choice, choices)}")
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (resource("conf") / group).glob("*.yaml"))
 
 
 def _quote_all(values: str) -> str:

@@ -134,7 +134,9 @@ def _below(checks_of: Mapping[str, checks.Check], example: str) -> checks.Check:
 
     def check(key: str, value: Any) -> dict[str, Any]:
         if not OmegaConf.is_dict(value):
-            raise checks.refusal(key, value, "a mapping", f" Say {key}.{example.replace(': ', '=')}, or {key}={{{example}}}.")
+            raise checks.refusal(
+                key, value, "a mapping", f" Say {key}.{example.replace(': ', '=')}, or {key}={{{example}}}."
+            )
         for name in map(str, value):
             if name not in checks_of:
                 known = ", ".join(checks_of)

@@ -16,16 +16,17 @@ from torchvision.models import WeightsEnum
 from pipeline.errors import ConfigError, PipelineError, is_full
 from pipeline.hashing import sha256_of
 
+WEIGHTS_FILES = (".safetensors", ".pth", ".pt")
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")
 
 
-def existing(given: str, suffixes: tuple[str, ...]) -> Path:
-    """The file that `weights=` names. Raises ConfigError when it is absent or of another kind."""
+def existing(given: str, suffixes: tuple[str, ...], key: str = "weights") -> Path:
+    """The file that `weights=` or another `key` names. Raises ConfigError when it is absent or of another kind."""
     path = Path(given).expanduser()
     if not path.is_file():
-        raise ConfigError(f"weights={given}: there is no such file. Expected a file ending in {' or '.join(suffixes)}.")
+        raise ConfigError(f"{key}={given}: there is no such file. Expected a file ending in {' or '.join(suffixes)}.")
     if path.suffix.casefold() not in suffixes:
-        raise ConfigError(f"weights={given}: expected a file ending in {' or '.join(suffixes)}, got {path.name!r}.")
+        raise ConfigError(f"{key}={given}: expected a file ending in {' or '.join(suffixes)}, got {path.name!r}.")
     return path
 
 

@@ -1,64 +1,48 @@
 """A torchvision builder by name, with torchvision's weights, random ones, or the user's file."""
 
-import inspect
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torchvision.models import WeightsEnum
+from torch import Tensor, nn
 
+from pipeline.architecture import WITH_AUXILIARY_HEADS, Architecture
 from pipeline.builders import check_arguments, check_quantized, warn_of_own_limits
 from pipeline.catalogue import Card
 from pipeline.categories import load_categories, with_background
+from pipeline.choice import RANDOM, choose
 from pipeline.errors import ConfigError
 from pipeline.hashing import sha256_of
-from pipeline.models import EMBEDDED, builder_of, is_quantized, tasks_of, weights_member
-from pipeline.networks import Classifier, Detector, Segmenter, find_head, without_data
-from pipeline.resources import resource
+from pipeline.models import PYRAMID, is_quantized, tasks_of
+from pipeline.networks import Classifier, Detector, Segmenter, find_head
 from pipeline.settings import Settings
+from pipeline.trained import Trained
 from pipeline.transforms import Preprocessing, Transform
 from pipeline.types import Model, ModelSpec
-from pipeline.weights import (
-    cache_path,
-    existing,
-    metadata_categories,
-    official_file,
-    read_metadata,
-    read_state_dict,
-)
-
-RANDOM = "random"
-# heads for training only
-_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3", "quantized_googlenet", "quantized_inception_v3")
+from pipeline.weights import cache_path, metadata_categories, official_file, read_metadata, read_state_dict
 
 
 class Builder:
-    """`weights` is DEFAULT or another member of the builder's enum, `random`, or a file."""
+    """`model` is a builder or a file that training left; `weights` is DEFAULT or another member of the builder's enum,
+    `random`, or a file."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.name, weights = settings.model, settings.weights
-        if self.name == EMBEDDED:
-            path = resource("data") / f"{EMBEDDED}.safetensors"
-            if weights != "DEFAULT":
-                raise ConfigError(f"model={EMBEDDED} is one architecture with one file; leave weights= out.")
-            self.name, weights = read_metadata(path)["architecture"], str(path)
+        self.settings, self.choice = settings, choose(settings)
+        self.name, self.file, self.member = self.choice.architecture, self.choice.file, self.choice.member
         self.detector, self.quantized = "detect" in tasks_of(self.name), is_quantized(self.name)
-        self.file: Path | None = None
-        self.member: WeightsEnum | None = None
-        if Path(weights).suffix.casefold() in (".safetensors", ".pth", ".pt"):
-            self.file = existing(weights, (".safetensors", ".pth", ".pt"))
-        elif weights != RANDOM:
-            self.member = weights_member(self.name, weights)
-        # Whose preprocessing and class names: the weights' own; for random weights and files the member `preprocess=`.
-        self.like = self.member or weights_member(self.name, settings.preprocess, key="preprocess")
+        self.like = self.choice.like
         self.transform = self.like.transforms()
-        check_arguments(self.name, settings.model_args, self.file)
+        self.made = Architecture(self.choice, settings.seed)
+        check_arguments(self.name, self.made.model_args, self.file)
         if self.quantized:
             check_quantized(self.name, self.like, self.file)
 
     def describe(self) -> ModelSpec:
+        self._refuse_untrained()
+        if self.choice.anchors:
+            self._skeleton()  # refuses those that it cannot have
+        trained = self.choice.trained
         if self.file:
             weights, weights_id = str(self.file), f"sha256:{sha256_of(self.file)}"
         elif self.member:
@@ -67,13 +51,13 @@ class Builder:
         else:
             weights, weights_id = RANDOM, f"{RANDOM}:{self.settings.seed}"
         return ModelSpec(
-            name=self.settings.model,
+            name=self.choice.called,
             tasks=tasks_of(self.name),
             categories=self._categories(),
             weights=weights,
             weights_id=weights_id,
-            preprocessing=f"{self.name} {self.transform!r} channels={self.settings.channels}",
-            keypoint_names=tuple(self.like.meta.get("keypoint_names", ())),
+            preprocessing=f"{self.name} {self.transform!r} channels={self.choice.channels}",
+            keypoint_names=(trained and trained.keypoint_names) or tuple(self.like.meta.get("keypoint_names", ())),
             clip_lengths=self._clip_lengths(),
             embedding_dim=self._embedding_dim if "embed" in tasks_of(self.name) else None,
         )
@@ -81,6 +65,9 @@ class Builder:
     def details(self) -> dict[str, str]:
         network = self._skeleton()
         rows = {"parameters": f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"}
+        if self.choice.trained:
+            said = {"measured": self.choice.trained.metrics, "trained": self.choice.trained.trained}
+            rows |= {name: _told(facts) for name, facts in said.items() if facts}
         if self.member is None:
             return rows
         card, meta, where = Card.of(self.name, self.member), self.member.meta, cache_path(self.member)
@@ -94,16 +81,15 @@ class Builder:
         }
 
     def load(self) -> Model:
+        self._refuse_untrained()
         sha256 = None
         if self.quantized:  # before building: int8 weights are packed for one engine
             torch.backends.quantized.engine = self.like.meta["backend"]
         if self.member:
             sha256 = sha256_of(official_file(self.member))
-            network = self._build(weights=self.member)
+            network = self.made.published()
         else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.settings.seed)
-                network = self._build(**self._without_weights())
+            network = self.made.untrained(self._num_classes())
             if self.file:
                 sha256 = sha256_of(self.file)
                 self._load_file(network, self.file)
@@ -142,7 +128,7 @@ class Builder:
 
     def _in_order(self, then: Transform) -> Transform:
         """The channels in the order that the weights want, then the rest."""
-        return (lambda image: then(image.flip(0))) if self.settings.channels == "bgr" else then
+        return (lambda image: then(image.flip(0))) if self.choice.channels == "bgr" else then
 
     def _categories(self) -> tuple[str, ...]:
         if self.settings.categories:
@@ -168,7 +154,7 @@ class Builder:
         asked += ", or categories=coco." if self.detector else ", or categories=imagenet."
         if self.detector:  # its scores come from several layers
             return f"{file} carries no class names: {asked}"
-        network = self._skeleton(named=False)
+        network = self.made.skeleton(None)
         head = find_head(network)
         layer = next(name for name, module in network.named_modules() if module is head)
         state = read_state_dict(file)
@@ -177,37 +163,55 @@ class Builder:
         n_outputs = state[f"{layer}.weight"].shape[0]
         return f"{file} carries no class names. Its head {layer} has out_features={n_outputs}: {asked}"
 
-    def _skeleton(self, named: bool = True) -> nn.Module:
-        """The network without data; a quantized builder's before it is quantized, which takes data."""
-        arguments = self._without_weights(named) | ({"quantize": False} if self.quantized else {})
-        with without_data():
-            return self._build(**arguments)
+    def fresh(self, num_classes: int, num_keypoints: int | None = None) -> nn.Module:
+        """An untrained network for so many classes; see `Architecture.fresh`."""
+        return self.made.fresh(num_classes, num_keypoints)
 
-    def _build(self, **arguments: Any) -> nn.Module:
-        arguments = ({"quantize": True} if self.quantized else {}) | arguments
-        try:
-            return builder_of(self.name)(**arguments, **self.settings.model_args)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{self.name} does not take model_args={dict(self.settings.model_args)}: {error}") from None
+    def pretrained_state(self) -> Mapping[str, Tensor] | None:
+        """The tensors that training begins with, or None; see `Architecture.pretrained_state`."""
+        return self.made.pretrained_state()
 
-    def _without_weights(self, named: bool = True) -> dict[str, Any]:
-        """What the builder is called with for random weights and files: its own defaults, and no download. The number of
-        classes is that of the names, or the builder's default when not `named`."""
-        arguments: dict[str, Any] = {"weights": None}
-        if named and (self.file or self.settings.categories):
-            arguments["num_classes"] = len(self._categories())
-        if "weights_backbone" in inspect.signature(builder_of(self.name)).parameters:
-            arguments["weights_backbone"] = None
-        if self.name in _WITH_AUXILIARY_HEADS:
-            arguments["init_weights"] = self.file is None  # slow, and a file replaces it
-            if self.file:
-                arguments["aux_logits"] = False
-        return arguments
+    def trained(
+        self,
+        categories: Sequence[str],
+        keypoint_names: Sequence[str] = (),
+        metrics: Mapping[str, Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> Trained:
+        """What a file says that holds the weights of a network that `fresh` made."""
+        return Trained(
+            architecture=self.name,
+            categories=tuple(categories),
+            task=self.settings.task,
+            backbone=self.choice.backbone,
+            anchors=self.choice.anchors,
+            model_args=self.made.model_args,
+            keypoint_names=tuple(keypoint_names),
+            preprocess=f"{type(self.like).__name__}.{self.like.name}",
+            channels=self.choice.channels,
+            metrics=metrics or {},
+            trained=facts or {},
+        )
+
+    def _refuse_untrained(self) -> None:
+        if self.choice.needs_training:
+            raise ConfigError(
+                f"model={PYRAMID} has no published weights: train it (make train model={PYRAMID} "
+                f"backbone={self.choice.backbone} train.data=...), or say weights=FILE, or weights=random to try it."
+            )
+
+    def _skeleton(self) -> nn.Module:
+        return self.made.skeleton(self._num_classes())
+
+    def _num_classes(self) -> int | None:
+        """None: the builder's default, which is what its published weights have."""
+        return len(self._categories()) if self.file or self.settings.categories else None
 
     def _load_file(self, network: nn.Module, file: Path) -> None:
         state = read_state_dict(file)
-        if self.name in _WITH_AUXILIARY_HEADS or "segment" in tasks_of(self.name):
-            for key in [key for key in state if key.casefold().startswith("aux")]:
+        if self.name in WITH_AUXILIARY_HEADS or "segment" in tasks_of(self.name):
+            own = network.state_dict()
+            for key in [key for key in state if key.casefold().startswith("aux") and key not in own]:
                 del state[key]
         if state._metadata is None:  # type: ignore[attr-defined]  # safetensors: mnasnet asks which version wrote it
             state._metadata = {"": {"version": network._version}}  # type: ignore[attr-defined]
@@ -218,3 +222,11 @@ class Builder:
                 f"weights={file} do not fit {self.name} with {len(self._categories())} classes "
                 f"(categories={self.settings.categories or 'from the file'}):\n" + "\n".join(str(error).splitlines()[1:4])
             ) from None
+
+
+def _told(facts: Mapping[str, Any]) -> str:
+    """A file's facts for people, on one line; what is nested stays in the file."""
+    plain = {name: value for name, value in facts.items() if isinstance(value, str | int | float)}
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in plain.items()
+    )

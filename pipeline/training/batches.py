@@ -1,0 +1,76 @@
+"""Examples as batches: in worker processes, in an order and with an augmentation that are functions of the seed alone, so
+that a training that was interrupted goes on with exactly what it would have seen."""
+
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.hashing import seed_of
+from pipeline.training.examples import Example, ExampleSet
+from pipeline.types import InputError
+
+log = logging.getLogger(__name__)
+Place: TypeAlias = tuple[int, int]  # (epoch, number of the example)
+Prepare = Callable[[Example, int], Example]  # of a seed: augmentation, or what validation does instead
+
+
+class Drawn(Dataset[Example | str]):
+    """Examples by (epoch, number), prepared. One that cannot be read is a text that says why."""
+
+    def __init__(self, examples: ExampleSet, prepare: Prepare, seed: int) -> None:
+        self.examples, self.prepare, self.seed = examples, prepare, seed
+
+    def __getitem__(self, place: Place) -> Example | str:
+        epoch, number = place
+        try:
+            example = self.examples.example(number, epoch)
+        except (InputError, OSError) as error:
+            return f"{self.examples.name(number)}: {' '.join(str(error).split())}"
+        return self.prepare(example, seed_of(self.seed, epoch, number))
+
+
+def shuffled(n_examples: int, batch_size: int, seed: int, epoch: int) -> list[list[Place]]:
+    """An epoch's batches. The last one is left out where it is not full, because a batch norm has nothing to go by in a
+    batch of one; other examples are in it in the next epoch."""
+    draw = torch.Generator().manual_seed(seed_of(seed, epoch))
+    order = torch.randperm(n_examples, generator=draw).tolist()
+    full = n_examples - n_examples % batch_size if n_examples >= batch_size else n_examples
+    return [[(epoch, number) for number in order[at : at + batch_size]] for at in range(0, full, batch_size)]
+
+
+def loaded(drawn: Drawn, batches: Sequence[list[Place]] | Iterable[list[Place]], workers: int) -> Iterator[list[Example]]:
+    """The examples of each batch, in order. `workers` processes work ahead; 0: none. Those that cannot be read are left
+    out of their batch, and named once."""
+    told: set[str] = set()
+    for batch in DataLoader(
+        drawn,
+        batch_sampler=batches,  # type: ignore[arg-type]  # any iterable of lists will do
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=_alone if workers else None,
+        multiprocessing_context=_processes() if workers else None,
+        prefetch_factor=4 if workers else None,
+    ):
+        for said in {one for one in batch if isinstance(one, str)} - told:
+            told.add(said)
+            log.warning("Left out of training: %s", said)
+        yield [one for one in batch if isinstance(one, Example)]
+
+
+def _processes() -> multiprocessing.context.BaseContext:
+    """Forked from a process that has the libraries and no threads: a fork of this one could hang, and `spawn` would import
+    them for every worker."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pipeline.training.batches", "torchvision"])
+    return context
+
+
+def _alone(worker: int) -> None:
+    """One core for each worker: a team of threads in each would fight for them."""
+    torch.set_num_threads(1)
+    # tensors go back through files in shared memory: descriptors, of which a process has a thousand, would run out
+    torch.multiprocessing.set_sharing_strategy("file_system")

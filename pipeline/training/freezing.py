@@ -1,0 +1,94 @@
+"""Which part of a network does not learn: the first stages of its backbone, where a stage ends as its maps are halved."""
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+from pipeline.networks import find_head
+
+STAGES = 5  # maps of 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's side
+_NOT_BACKBONE = ("fpn", "extra")  # what torchvision's detectors add to theirs
+_SIDES = (224, 256, 320)  # of the image that is tried; some networks take but one
+
+
+class Frozen:
+    """Holds a part of a network as it is: its parameters get no gradients, its batch norms keep their statistics, its
+    dropout is off. `hold` again after each `network.train()`."""
+
+    def __init__(self, network: nn.Module, stages: int) -> None:
+        """Freezes at once. Raises ConfigError for a number of stages that the backbone does not have."""
+        if not 0 <= stages <= STAGES:
+            raise ConfigError(
+                f"train.frozen_stages={stages}: expected 0 (all of it learns) to {STAGES} (none of the backbone)."
+            )
+        found = stages_of(network) if stages else {}
+        if stages and min(found.values(), default=STAGES + 1) > stages:
+            raise ConfigError(
+                f"train.frozen_stages={stages}: this network's maps are never that large, so nothing would be frozen. "
+                f"Its first stage is {min(found.values(), default=STAGES)}; say that, or 0."
+            )
+        self.modules = [module for module, stage in found.items() if stage <= stages]
+        for module in self.modules:
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(False)
+        self.hold()
+
+    def hold(self) -> None:
+        for module in self.modules:
+            module.training = False
+
+
+def stages_of(network: nn.Module) -> dict[nn.Module, int]:
+    """The modules of the backbone with values of their own, in the order in which they are run, and the stage of each: 1
+    until its maps are half as large as the image, 2 for a quarter ... Found by running it without data."""
+    backbone, head = _backbone(network)
+    order = _run_order(backbone)
+    found: dict[nn.Module, int] = {}
+    reached = 1
+    for name, shape, side in order:
+        if name.split(".")[0] in _NOT_BACKBONE or name == head:
+            continue
+        if len(shape) == 4 and shape[-1] > 0:  # others, such as tokens, are as far as those before them
+            smaller = min(shape[2], shape[3]) if shape[2] == shape[3] else min(shape[1], shape[2])  # Swin's are (B, H, W, C)
+            reached = max(reached, min(STAGES, math.ceil(math.log2(max(1.0, side / smaller)) - 0.2)))
+        found[backbone.get_submodule(name)] = reached
+    return found
+
+
+def _backbone(network: nn.Module) -> tuple[nn.Module, str]:
+    """And the name of the head below it: a classifier is its own backbone."""
+    if isinstance(backbone := getattr(network, "backbone", None), nn.Module):
+        return backbone, ""
+    head = find_head(network)
+    return network, next(name for name, module in network.named_modules() if module is head)
+
+
+def _run_order(backbone: nn.Module) -> list[tuple[str, tuple[int, ...], int]]:
+    """(name, shape of its output, side of the image) of each module that has values of its own, as they are called."""
+    hollow = copy.deepcopy(backbone).to("meta").eval()
+    for side in _SIDES:
+        order: list[tuple[str, tuple[int, ...], int]] = []
+        handles = [
+            module.register_forward_hook(lambda _, __, output, name=name: _note(order, name, output, side))
+            for name, module in hollow.named_modules()
+            if next(module.parameters(recurse=False), None) is not None
+            or next(module.buffers(recurse=False), None) is not None
+        ]
+        try:
+            with torch.no_grad():
+                hollow(torch.empty(1, 3, side, side, device="meta"))
+            return order
+        except (RuntimeError, ValueError, AssertionError):
+            continue
+        finally:
+            for handle in handles:
+                handle.remove()
+    raise ConfigError("train.frozen_stages: this network's stages cannot be found. Say train.frozen_stages=0.")
+
+
+def _note(order: list, name: str, output: object, side: int) -> None:
+    if isinstance(output, Tensor):
+        order.append((name, tuple(output.shape), side))

@@ -1,0 +1,79 @@
+"""What is written down while it learns: a line for each step and each epoch, and the same for TensorBoard."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pipeline.commit import published_file
+from pipeline.disk import append_line
+from pipeline.errors import ConfigError
+
+_MOST_STEPS = 20_000  # lines; of a longer training every second, third ... step has one
+
+
+class Logbook:
+    """steps.jsonl (step, epoch, learning rate, loss and its parts), epochs.jsonl (step, epoch, figures), tensorboard/.
+
+    What was written after `step`, from where a training goes on, is taken back: it will come again."""
+
+    def __init__(self, folder: Path, step: int, total: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ConfigError(
+                "train writes logs for TensorBoard, which is not installed: pip install 'visionbatch[train]', or in a clone "
+                ".venv/bin/pip install -c constraints.txt -e '.[train]'"
+            ) from None
+        self.folder, self.every = folder, -(-total // _MOST_STEPS)
+        for name in ("steps.jsonl", "epochs.jsonl"):
+            _cut(folder / name, step)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def __enter__(self) -> "Logbook":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.board.close()
+
+    def step(self, step: int, epoch: int, rate: float, losses: Mapping[str, float]) -> None:
+        if step % self.every:
+            return
+        line = {"step": step, "epoch": epoch, "lr": rate, "loss": sum(losses.values()), "parts": dict(losses)}
+        append_line(self.folder / "steps.jsonl", json.dumps(line).encode())
+        for name, value in (("loss", line["loss"]), ("lr", rate), *((f"loss/{k}", v) for k, v in losses.items())):
+            self.board.add_scalar(name, value, step)
+
+    def epoch(self, step: int, epoch: int, figures: Mapping[str, float | None], seconds: float) -> None:
+        line = {"step": step, "epoch": epoch, "figures": dict(figures), "seconds": round(seconds, 1)}
+        append_line(self.folder / "epochs.jsonl", json.dumps(line).encode())
+        for name, value in figures.items():
+            if value is not None:
+                self.board.add_scalar(f"validation/{name}", value, step)
+        self.board.flush()
+
+    def epochs(self) -> list[dict[str, Any]]:
+        return read_lines(self.folder / "epochs.jsonl")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Of a log; a last line that a kill has cut is left out."""
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+    return [one for one in map(_parsed, lines) if one is not None]
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return content
+
+
+def _cut(path: Path, step: int) -> None:
+    kept: Sequence[dict[str, Any]] = [one for one in read_lines(path) if step and one["step"] <= step]
+    with published_file(path, replace=True) as stage:
+        stage.write_text("".join(json.dumps(one) + "\n" for one in kept), encoding="utf-8")

@@ -1,0 +1,231 @@
+"""The loop: READ THIS FIRST of what learns. Steps, epochs, checkpoints; everything drawn is a function of the seed and the
+step, so a training that was killed goes on as if it had not been."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.commit import published_file
+from pipeline.errors import PipelineError
+from pipeline.hashing import seed_of
+from pipeline.training.averaging import Average
+from pipeline.training.batches import Drawn, Place, loaded, shuffled
+from pipeline.training.examples import Example
+from pipeline.training.freezing import Frozen
+from pipeline.training.learner import Figures, Learner
+from pipeline.training.logbook import Logbook
+from pipeline.training.schedule import learning_rate
+
+log = logging.getLogger(__name__)
+_SAVE_S = 300.0  # between checkpoints inside an epoch
+_STATISTICS = 480  # examples that the averaged weights' batch norms are counted on
+_MOST_GRADIENT = 10.0  # norm; beyond it a step is shortened
+_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+# (state_dict, figures, rows of the classes, epoch, whether it is the best so far)
+Keep = Callable[[dict[str, Tensor], Figures, list[dict[str, Any]], int, bool], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How it learns; the settings `train.*` with their nulls replaced."""
+
+    epochs: int
+    batch_size: int
+    rate: float
+    weight_decay: float
+    warmup: float
+    ema: float
+    seed: int
+    precision: str
+    device: str
+    workers: int
+
+
+@dataclass
+class Best:
+    figure: float = -math.inf
+    epoch: int = 0
+
+
+class Training:
+    """A network on its way. `keep` is called with the averaged weights of each epoch."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        frozen: Frozen,
+        learner: Learner,
+        training: Drawn,
+        validation: Drawn,
+        validation_batches: list[list[Place]],
+        recipe: Recipe,
+        folder: Path,
+        keep: Keep,
+    ) -> None:
+        self.network = network.to(recipe.device, memory_format=torch.channels_last)
+        self.frozen, self.learner, self.recipe = frozen, learner, recipe
+        self.training, self.validation, self.validation_batches = training, validation, validation_batches
+        self.folder, self.keep = folder, keep
+        self.optimizer = optimizer_of(self.network, recipe)
+        self.scaler = torch.amp.GradScaler(recipe.device.partition(":")[0], enabled=recipe.precision == "fp16")
+        self.average = Average(self.network, recipe.ema)
+        self.best, self.step = Best(), 0
+        self.steps_per_epoch = len(shuffled(len(training.examples), recipe.batch_size, recipe.seed, 0))
+        self.total = self.steps_per_epoch * recipe.epochs
+        self.saved_at = time.monotonic()
+
+    def fit(self) -> list[dict[str, Any]]:
+        """From the checkpoint, or from the beginning, to the end. Returns the epochs' lines; epoch 0 is before training."""
+        self._restore()
+        with Logbook(self.folder, self.step, self.total) as logbook:
+            if self.step:
+                log.info("Going on after step %s of %s.", f"{self.step:,}", f"{self.total:,}")
+            else:
+                self._evaluate(logbook, 0, 0.0)
+                self._save()
+            self._learn_mode()
+            begun = time.monotonic()
+            for batch in loaded(self.training, Remaining(self), self.recipe.workers):
+                self._learn(batch, logbook)
+                epoch, rest = divmod(self.step, self.steps_per_epoch)
+                if not rest:
+                    self._finish(logbook, epoch, time.monotonic() - begun)
+                    begun = time.monotonic()
+                elif time.monotonic() - self.saved_at > _SAVE_S:
+                    self._save()
+            return logbook.epochs()
+
+    def _learn(self, batch: list[Example], logbook: Logbook) -> None:
+        """One step."""
+        rate = learning_rate(self.step, self.total, self.recipe.warmup, self.recipe.rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.step += 1
+        if not batch:  # none of its images could be read, which was said
+            return
+        losses = self._losses(batch)
+        loss = torch.stack(list(losses.values())).sum()
+        told = {name: float(value) for name, value in losses.items()}
+        if not math.isfinite(sum(told.values())):
+            raise PipelineError(
+                f"The loss is not finite at step {self.step} ({told}): it learns too fast. Say a lower train.lr than {rate:g}"
+                + ("." if self.recipe.precision == "fp32" else ", or precision=fp32.")
+            )
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), _MOST_GRADIENT)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.network, self.step)
+        logbook.step(self.step, (self.step - 1) // self.steps_per_epoch + 1, rate, told)
+
+    def _losses(self, batch: list[Example]) -> dict[str, Tensor]:
+        # detectors draw which boxes they learn from, and layers what they drop: as a function of the step
+        torch.manual_seed(seed_of(self.recipe.seed, "step", self.step))
+        dtype = _AUTOCAST[self.recipe.precision]
+        kind = torch.device(self.recipe.device).type
+        with torch.autocast(kind, dtype) if dtype else nullcontext():
+            return {
+                name: value.float() for name, value in self.learner.losses(self.network, batch, self.recipe.device).items()
+            }
+
+    def _finish(self, logbook: Logbook, epoch: int, seconds: float) -> None:
+        with self.average.applied(self.network, lambda: self._count_statistics(epoch)):
+            self._evaluate(logbook, epoch, seconds)
+        self._save()
+
+    def _evaluate(self, logbook: Logbook, epoch: int, seconds: float) -> None:
+        self.network.eval()
+        begun = time.monotonic()
+        with torch.no_grad():  # not inference_mode: torchvision's anchors are kept, and learnt with afterwards
+            batches = loaded(self.validation, self.validation_batches, self.recipe.workers)
+            figures, classes = self.learner.figures(self.network, batches, self.recipe.device)
+        main = figures[self.learner.figure]
+        better = epoch > 0 and (main if main is not None else -math.inf) >= self.best.figure
+        if better:
+            self.best = Best(main if main is not None else -math.inf, epoch)
+        if epoch:
+            self.keep(self.network.state_dict(), figures, classes, epoch, better)
+        logbook.epoch(self.step, epoch, figures, seconds)
+        spent = f"{seconds:.0f} s, validation {time.monotonic() - begun:.0f} s"
+        when = f"Epoch {epoch} of {self.recipe.epochs}" if epoch else "Before training"
+        log.info("%s: %s (%s)", when, figures_text(figures, self.learner.figure), spent)
+
+    @torch.no_grad()
+    def _count_statistics(self, epoch: int) -> None:
+        """The network in training mode sees some of the epoch's examples."""
+        self._learn_mode()
+        size = self.recipe.batch_size
+        places = shuffled(len(self.training.examples), size, self.recipe.seed, epoch - 1)
+        for batch in loaded(self.training, places[: math.ceil(_STATISTICS / size)], self.recipe.workers):
+            if batch:
+                self._losses(batch)
+
+    def _learn_mode(self) -> None:
+        self.network.train()
+        self.frozen.hold()
+
+    def _save(self) -> None:
+        self._learn_mode()
+        state = {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.state(),
+            "best": {"figure": self.best.figure, "epoch": self.best.epoch},
+        }
+        with published_file(self.folder / "checkpoint.pt", replace=True) as stage:
+            torch.save(state, stage)
+        self.saved_at = time.monotonic()
+
+    def _restore(self) -> None:
+        path = self.folder / "checkpoint.pt"
+        if not path.is_file():
+            return
+        state = torch.load(path, map_location=self.recipe.device, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.average.restore(state["average"])
+        self.best, self.step = Best(**state["best"]), state["step"]
+
+
+class Remaining:
+    """The batches that are still to come, epoch after epoch."""
+
+    def __init__(self, training: Training) -> None:
+        self.recipe, self.n_examples = training.recipe, len(training.training.examples)
+        self.first, self.skipped = divmod(training.step, training.steps_per_epoch)
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        for epoch in range(self.first, self.recipe.epochs):
+            batches = shuffled(self.n_examples, self.recipe.batch_size, self.recipe.seed, epoch)
+            yield from batches[self.skipped if epoch == self.first else 0 :]
+
+
+def optimizer_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW; weight decay on what multiplies, not on biases and norms."""
+    learning = [one for one in network.parameters() if one.requires_grad]
+    groups = [
+        {"params": [one for one in learning if one.dim() > 1], "weight_decay": recipe.weight_decay},
+        {"params": [one for one in learning if one.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=recipe.rate)
+
+
+def figures_text(figures: Figures, main: str) -> str:
+    """The figures that people know, the one that decides first."""
+    shown = [name for name in (main, f"{main}50", "top5", "pixel_accuracy") if figures.get(name) is not None]
+    return ", ".join(f"{name} {figures[name]:.4f}" for name in shown) or f"{main} is not defined"

@@ -1,0 +1,119 @@
+"""A training as one HTML page that opens offline: what was learnt from, how the losses fell, how right it became."""
+
+import base64
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.commit import published_file
+from pipeline.training.logbook import read_lines
+
+_HERE = Path(__file__).parent
+_COLOURS = ("#2b6cb0", "#c53030", "#2f855a", "#b7791f", "#6b46c1", "#4a5568")
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em; color: #1a202c; }
+table { border-collapse: collapse; margin: 1em 0; } th, td { padding: .2em .8em; text-align: right; }
+th:first-child, td:first-child { text-align: left; } tr { border-bottom: 1px solid #e2e8f0; } .best { font-weight: bold; }
+img { max-width: 100%; } dt { float: left; clear: left; width: 11em; color: #4a5568; } dd { margin-left: 11em; }
+"""
+
+
+def write_report(
+    folder: Path,
+    facts: Mapping[str, Any],
+    epochs: Sequence[Mapping[str, Any]],
+    classes: Sequence[Mapping[str, Any]],
+    figure: str,
+    best: int,
+) -> None:
+    """`<folder>/report.html`. `classes`: the rows of the best epoch; `figure`: what the best epoch was chosen by."""
+    names = [name for name in epochs[-1]["figures"] if any(one["figures"].get(name) is not None for one in epochs)]
+    names.sort(key=lambda name: name != figure)
+    page = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    page.filters["number"] = _number
+    text = page.get_template("training.html.j2").render(
+        title=f"{facts['task']} {facts['model']}",
+        facts=facts,
+        epochs=epochs,
+        names=names[:8],
+        columns=list(classes[0]) if classes else [],
+        classes=classes,
+        best=best,
+        pictures={
+            "losses": _png(_losses(read_lines(folder / "steps.jsonl"))),
+            "figures": _png(_figures(epochs, names[:4], best)),
+        },
+        style=Markup(_STYLE),  # noqa: S704 - ours
+        policy=f"default-src 'none'; style-src 'sha256-{_hash(_STYLE)}'; img-src data:; base-uri 'none'",
+    )
+    with published_file(folder / "report.html", replace=True) as stage:
+        stage.write_text(text, encoding="utf-8")
+
+
+def _losses(steps: Sequence[Mapping[str, Any]]) -> Any:
+    """Each part of the loss and their sum by step, smoothed; the learning rate below."""
+    figure = _figure((9, 5.5))
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    at = np.array([one["step"] for one in steps])
+    parts = sorted({name for one in steps for name in one["parts"]})
+    lines = {"sum": [one["loss"] for one in steps]} if len(parts) > 1 else {}
+    lines |= {name: [one["parts"].get(name, np.nan) for one in steps] for name in parts}
+    for colour, (name, values) in zip(_COLOURS * 3, lines.items(), strict=False):
+        upper.plot(at, _smooth(np.array(values)), color=colour, label=name, linewidth=2 if name == "sum" else 1.2)
+    if lines:
+        upper.legend(fontsize=8)
+    upper.set_ylabel("loss")
+    upper.set_ylim(bottom=0)
+    lower.plot(at, [one["lr"] for one in steps], color=_COLOURS[-1])
+    lower.set_ylabel("learning rate")
+    lower.set_xlabel("step")
+    return figure
+
+
+def _figures(epochs: Sequence[Mapping[str, Any]], names: Sequence[str], best: int) -> Any:
+    figure = _figure((9, 3.5))
+    axes = figure.subplots()
+    at = [one["epoch"] for one in epochs]
+    for colour, name in zip(_COLOURS, names, strict=False):
+        values = [np.nan if one["figures"].get(name) is None else one["figures"][name] for one in epochs]
+        axes.plot(at, values, color=colour, label=name, marker=".")
+    axes.axvline(best, color="#a0aec0", linestyle=":", label=f"best: epoch {best}")
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("epoch (0: before training)")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """The mean of some 1 % of the steps around each."""
+    width = max(1, len(values) // 100)
+    kernel = np.ones(width)
+    known = np.convolve(~np.isnan(values), kernel, mode="same")
+    return np.asarray(np.convolve(np.nan_to_num(values), kernel, mode="same") / np.maximum(known, 1))
+
+
+def _figure(size: tuple[float, float]) -> Any:
+    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+    return Figure(figsize=size, layout="constrained")
+
+
+def _png(figure: Any) -> str:
+    """As an address that holds the picture."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

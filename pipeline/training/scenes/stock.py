@@ -1,0 +1,88 @@
+"""What scenes are written with: fonts and words, some of them kept for validation."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+_FONTS = """
+    DejaVuSans.ttf DejaVuSans-Bold.ttf DejaVuSans-Oblique.ttf DejaVuSansMono.ttf DejaVuSansMono-Bold.ttf DejaVuSerif.ttf
+    DejaVuSerif-Bold.ttf DejaVuSerif-Italic.ttf STIXGeneral.ttf STIXGeneralBol.ttf STIXGeneralItalic.ttf cmb10.ttf
+    cmr10.ttf cmtt10.ttf
+"""
+_FONTS_KEPT = """
+    DejaVuSans-BoldOblique.ttf DejaVuSerif-BoldItalic.ttf DejaVuSansMono-Oblique.ttf STIXGeneralBolIta.ttf cmss10.ttf
+"""
+_WORDS = """
+    the sale new open daily fresh milk bread stop exit hotel news world city market express pizza coffee tea organic
+    natural total price best before use by made in lot batch serial model type fragile handle with care this side up
+    priority mail ship to from order date weight net kg ml contents store dry place warning danger keep out no parking
+    police taxi bus school street avenue university library museum music live tonight welcome home love peace free WIFI
+    scan me menu ticket seat row gate flight boarding passport vitamin sugar salt energy protein cereal chocolate butter
+    water juice wine beer soap shampoo clean power battery charge input output voltage volume edition press science
+    history of and for on at to
+"""
+_WORDS_KEPT = """
+    garden winter bicycle thunder orange silver harbour castle station window doctor forest engine canvas mirror pepper
+    salmon violet walnut ribbon saddle tunnel velvet wizard zebra anchor breeze copper dragon falcon ginger hammer
+    island jungle kitten lemon magnet needle oyster pirate quartz rocket spider turtle umbrella village wagon yellow
+    zipper almond
+"""
+_LETTERS = np.array(list("abcdefghijklmnoprstuvwz"))
+_VOWELS = np.array(list("aeiou"))
+
+
+@dataclass(frozen=True)
+class Stock:
+    fonts: tuple[str, ...]
+    words: tuple[str, ...]
+
+    def font(self, rng: np.random.Generator) -> str:
+        return str(rng.choice(self.fonts))
+
+    def word(self, rng: np.random.Generator) -> str:
+        if rng.random() < 0.35:
+            syllables = rng.integers(1, 5)
+            return "".join(rng.choice(_LETTERS) + rng.choice(_VOWELS) for _ in range(syllables))
+        return str(rng.choice(self.words))
+
+    def text(self, rng: np.random.Generator, words: int) -> str:
+        """So many words, in one of the ways people write: small, Capitalised, CAPITALS, with numbers."""
+        style = rng.integers(0, 4)
+        found = []
+        for _ in range(words):
+            word = self.word(rng) if rng.random() > 0.12 else digits(rng, int(rng.integers(1, 6)))
+            found.append(word.upper() if style == 1 else word.capitalize() if style == 2 else word)
+        return " ".join(found)
+
+
+TRAINING = Stock(tuple(_FONTS.split()), tuple(_WORDS.split()))
+VALIDATION = Stock(tuple(_FONTS_KEPT.split()), tuple(_WORDS_KEPT.split()))
+
+
+def digits(rng: np.random.Generator, count: int) -> str:
+    return "".join(map(str, rng.integers(0, 10, count)))
+
+
+def written(text: str, height: int, font: str, stretch: float = 1.0) -> np.ndarray:
+    """(h, w) uint8, 255 where ink is; about `height` pixels from ascender to descender, tight around the letters.
+
+    `stretch` widens or narrows the letters: a family of fonts from each."""
+    face = _face(font, max(6, height))
+    left, top, right, bottom = (round(edge) for edge in face.getbbox(text))
+    width = max(1, right - left)
+    image = Image.new("L", (width, max(1, bottom - top)))
+    ImageDraw.Draw(image).text((-left, -top), text, fill=255, font=face)
+    if stretch != 1.0:
+        image = image.resize((max(1, round(width * stretch)), image.height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+@lru_cache(maxsize=256)
+def _face(font: str, size: int) -> ImageFont.FreeTypeFont:
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    # the basic layout is the same with and without libraqm
+    return ImageFont.truetype(str(folder / font), size, layout_engine=ImageFont.Layout.BASIC)

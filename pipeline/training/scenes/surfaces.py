@@ -1,0 +1,173 @@
+"""Materials: what labels are made of and stick on, and what stands for a background where there is no photograph."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+Colour = tuple[int, int, int]
+
+
+def colour(rng: np.random.Generator, low: float = 0, high: float = 255, saturation: float = 1.0) -> Colour:
+    """Grey-ish to vivid, its brightest channel between `low` and `high`."""
+    value = rng.uniform(low, high)
+    part = rng.uniform(0, saturation) * rng.random()
+    hue = rng.random(3)
+    hue = 1 - part * (1 - (hue - hue.min()) / max(1e-6, float(np.ptp(hue))))
+    red, green, blue = (int(np.clip(value * one, 0, 255)) for one in hue)
+    return red, green, blue
+
+
+def plain(size_hw: tuple[int, int], fill: Colour) -> np.ndarray:
+    return np.full((*size_hw, 3), fill, np.uint8)
+
+
+def clouds(rng: np.random.Generator, size_hw: tuple[int, int], cells: tuple[int, int], channels: int = 1) -> np.ndarray:
+    """(H, W) or (H, W, channels) float32 from 0 to 1: smooth noise of so many cells down and across."""
+    small = rng.random((max(2, cells[0]), max(2, cells[1]), channels), np.float32)
+    large = cv2.resize(small, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_CUBIC)
+    return np.clip(large, 0, 1)
+
+
+def tinted(shade: np.ndarray, dark: Colour, light: Colour) -> np.ndarray:
+    """A shade (H, W) from 0 to 1 or 0 to 255 becomes a mixture of two colours, (H, W, 3) uint8."""
+    if shade.dtype != np.uint8:
+        shade = (np.clip(shade, 0, 1) * 255).astype(np.uint8)
+    steps = np.linspace(0, 1, 256)[:, None]
+    table = (np.array(dark) * (1 - steps) + np.array(light) * steps).astype(np.uint8)
+    return cv2.LUT(cv2.merge([shade] * 3), table[None])
+
+
+def grain(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) float32 around 0, about -0.5 to 0.5, pixel by pixel: cut from a bank that each process has."""
+    height, width = min(size_hw[0], 1000), min(size_hw[1], 1000)
+    top, left = int(rng.integers(0, 1024 - height)), int(rng.integers(0, 1024 - width))
+    piece = _bank()[top : top + height, left : left + width]
+    return piece if (height, width) == size_hw else cv2.resize(piece, (size_hw[1], size_hw[0]))
+
+
+_BANKS: dict[str, np.ndarray] = {}
+
+
+def _bank() -> np.ndarray:
+    if "grain" not in _BANKS:
+        _BANKS["grain"] = np.random.default_rng(20).random((1024, 1024), np.float32) - np.float32(0.5)
+    return _BANKS["grain"]
+
+
+def _paper(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    shade = 0.75 + 0.2 * clouds(rng, size_hw, (4, 4)) + rng.uniform(0, 0.12) * grain(rng, size_hw)
+    return tinted(shade, (0, 0, 0), colour(rng, 190, 255, 0.25))
+
+
+def _metal(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    """Brushed: noise that is long in one direction."""
+    across = rng.random() < 0.5
+    brush = cv2.resize(grain(rng, (size_hw[0], max(4, size_hw[1] // 40))), (size_hw[1], size_hw[0]))
+    if across:
+        brush = cv2.resize(grain(rng, (max(4, size_hw[0] // 40), size_hw[1])), (size_hw[1], size_hw[0]))
+    shade = 0.5 + rng.uniform(0.1, 0.45) * brush + 0.5 * (clouds(rng, size_hw, (3, 3)) - 0.5)
+    return tinted(shade, colour(rng, 20, 90, 0.2), colour(rng, 150, 250, 0.2))
+
+
+def _wood(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    wave = clouds(rng, size_hw, (3, 12) if rng.random() < 0.5 else (12, 3))
+    rings = 0.5 + 0.5 * np.sin(wave * rng.uniform(20, 90))
+    shade = 0.7 * rings + 0.3 * clouds(rng, size_hw, (40, 8)) + 0.2 * grain(rng, size_hw)
+    dark = colour(rng, 40, 140)
+    return tinted(shade, dark, tuple(min(255, int(one * rng.uniform(1.1, 1.8))) for one in dark))  # type: ignore[arg-type]
+
+
+def _fabric(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    y, x = np.ogrid[: size_hw[0], : size_hw[1]]
+    step = rng.uniform(2.5, 9)
+    weave = np.sin(x * 2 * np.pi / step) * np.sin(y * 2 * np.pi / step * rng.uniform(0.8, 1.25))
+    shade = 0.5 + 0.25 * weave.astype(np.float32) + 0.3 * grain(rng, size_hw) + 0.4 * (clouds(rng, size_hw, (4, 5)) - 0.5)
+    return tinted(shade, colour(rng, 0, 120), colour(rng, 80, 255))
+
+
+def _speckled(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    """Stone, asphalt, cardboard, carpets: noise of several sizes."""
+    shade = np.full(size_hw, 0.5, np.float32)
+    size = 4
+    while size < max(size_hw):
+        shade += rng.uniform(0, 0.5) * (clouds(rng, size_hw, (size, size)) - 0.5)
+        size *= int(rng.integers(2, 5))
+    shade += rng.uniform(0, 0.5) * grain(rng, size_hw)
+    return tinted(shade, colour(rng, 0, 130), colour(rng, 100, 255))
+
+
+def _gradient(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    corners = np.array([[colour(rng) for _ in range(2)] for _ in range(2)], np.uint8)
+    return cv2.resize(corners, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def _blobs(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    """Coloured noise far out of focus."""
+    cells = tuple(int(one) for one in rng.integers(2, 14, 2))
+    return (clouds(rng, size_hw, (cells[0], cells[1]), 3) * 255).astype(np.uint8)
+
+
+def _plain(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    return plain(size_hw, colour(rng))
+
+
+def _room(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    """Surfaces that meet, things in front of them: polygons and ellipses over a material, each with its own."""
+    height, width = size_hw
+    scene = material(rng, size_hw, room=False)
+    for _ in range(int(rng.integers(2, 12))):
+        centre = rng.uniform(0, 1, 2) * (width, height)
+        reach = rng.uniform(0.05, 0.6) * max(size_hw)
+        angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 7))))
+        points = centre + reach * np.stack([np.cos(angles), np.sin(angles)], 1) * rng.uniform(0.4, 1, (len(angles), 1))
+        fill = colour(rng)
+        if rng.random() < 0.3:
+            axes = (int(reach), int(reach * rng.uniform(0.2, 1)))
+            cv2.ellipse(scene, (int(centre[0]), int(centre[1])), axes, rng.uniform(0, 180), 0, 360, fill, -1, cv2.LINE_AA)
+        else:
+            cv2.fillPoly(scene, [points.astype(np.int32)], fill, cv2.LINE_AA)
+    if rng.random() < 0.6:
+        scene = cv2.GaussianBlur(scene, (0, 0), rng.uniform(0.5, 6))
+    return scene
+
+
+_MATERIALS: tuple[tuple[Callable[[np.random.Generator, tuple[int, int]], np.ndarray], float], ...] = (
+    (_paper, 0.16), (_metal, 0.1), (_wood, 0.12), (_fabric, 0.08), (_speckled, 0.2), (_gradient, 0.1), (_blobs, 0.12),
+    (_plain, 0.12),
+)  # fmt: skip
+
+
+def material(rng: np.random.Generator, size_hw: tuple[int, int], room: bool = True) -> np.ndarray:
+    """(H, W, 3) uint8. `room`: also several in one picture."""
+    if room and rng.random() < 0.45:
+        return _room(rng, size_hw)
+    makers, shares = zip(*_MATERIALS, strict=True)
+    return makers[int(rng.choice(len(makers), p=shares))](rng, size_hw)
+
+
+def metal(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    return _metal(rng, size_hw)
+
+
+def board(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    """A printed circuit: traces, pads and chips on green, blue, black or red."""
+    base = [(20, 80, 40), (15, 40, 90), (25, 25, 28), (110, 20, 25), (5, 60, 55)][int(rng.integers(0, 5))]
+    scene = tinted(0.5 + 0.5 * clouds(rng, size_hw, (3, 3)), tuple(one // 2 for one in base), base)  # type: ignore[arg-type]
+    height, width = size_hw
+    trace = tuple(min(255, one + 40) for one in base)
+    for _ in range(int(rng.integers(8, 30))):
+        x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
+        bend = int(rng.integers(-width // 3, width // 3 + 1))
+        points = np.array([(x, y), (x + bend, y), (x + 2 * bend, y + abs(bend)), (x + 2 * bend, y + height)])
+        cv2.polylines(scene, [points.astype(np.int32)], False, trace, max(1, width // 150), cv2.LINE_AA)
+    for _ in range(int(rng.integers(3, 14))):
+        x, y, step = int(rng.integers(0, width)), int(rng.integers(0, height)), max(3, int(width * rng.uniform(0.015, 0.05)))
+        for pad in range(int(rng.integers(2, 9))):
+            left = x + pad * step
+            cv2.rectangle(scene, (left, y), (left + step // 2, y + step), (190, 180, 140), -1)
+    for _ in range(int(rng.integers(0, 5))):
+        x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
+        w, h = (int(one) for one in rng.uniform(0.05, 0.3, 2) * (width, height))
+        cv2.rectangle(scene, (x, y), (x + w, y + h), (30, 30, 32), -1)
+    return scene

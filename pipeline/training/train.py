@@ -1,0 +1,252 @@
+"""The verb: train task=detect model=NAME train.data=instances.json. Everything is checked before the first step; what it
+leaves is ordinary weights, `best.safetensors`, which name all that a run needs to use them."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from pipeline.addresses import Address, place
+from pipeline.commit import published_file
+from pipeline.cores import available_cores
+from pipeline.devices import bf16_is_native, resolve_device
+from pipeline.errors import ConfigError, shorten
+from pipeline.identity import run_name
+from pipeline.lock import Writer, held
+from pipeline.models import model_format
+from pipeline.parts import build
+from pipeline.settings import Settings
+from pipeline.text import aligned
+from pipeline.trained import Trainable, Trained, read_trained, save_trained
+from pipeline.training.augment import Augmentation
+from pipeline.training.batches import Drawn, Place
+from pipeline.training.beginning import begin_with
+from pipeline.training.examples import Examples, ExampleSet
+from pipeline.training.freezing import Frozen
+from pipeline.training.learner import Figures, learner_of
+from pipeline.training.loop import Keep, Recipe, Training, figures_text
+from pipeline.training.report import write_report
+from pipeline.training.ssd_loss import learn_from_empty_images
+from pipeline.transforms import Preprocessing
+
+log = logging.getLogger(__name__)
+TASKS = ("detect", "instances", "keypoints", "segment", "classify")
+_DONE = "trained.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the settings ask for, checked."""
+
+    settings: Settings
+    examples: Examples
+    model: Trainable
+    network: nn.Module
+    frozen_stages: int
+    begun_with: str  # for people: what the weights are when training begins
+    recipe: Recipe
+    folder: Path
+    identity: Mapping[str, Any]
+
+
+def train_text(settings: Settings) -> str:
+    """Train, or go on, or find it complete."""
+    check_task(settings)
+    with_logs()
+    examples: Examples = build(settings.parts["examples"], task=settings.task)
+    plan = planned(settings, examples)
+    if settings.dry_run:
+        return told(plan)
+    if (plan.folder / _DONE).is_file():
+        return outcome_text(plan.folder)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with held(plan.folder, Writer(), lambda alone: None):
+        log.info("%s", told(plan))
+        learn(plan)
+    return outcome_text(plan.folder)
+
+
+def check_task(settings: Settings) -> None:
+    """Raise ConfigError for what cannot be learnt from."""
+    if settings.task not in TASKS:
+        raise ConfigError(f"task={settings.task} cannot be trained; expected {', '.join(TASKS)}.")
+    if isinstance(place(settings.output), Address):
+        raise ConfigError(f"output={settings.output}: train writes to this machine's disk; say a folder.")
+
+
+def planned(settings: Settings, examples: Examples) -> Plan:
+    """Raises ConfigError."""
+    model = model_format(settings)
+    if not isinstance(model, Trainable):
+        raise ConfigError(f"model={settings.model} is a program and cannot be trained; choose a torchvision builder.")
+    if settings.task not in model.describe_tasks():
+        raise ConfigError(
+            f"model={settings.model} does {', '.join(sorted(model.describe_tasks()))}, not task={settings.task}."
+        )
+    device = resolve_device(settings.device)
+    n_points = len(examples.keypoint_names) or None
+    if settings.task == "keypoints" and not n_points:
+        raise ConfigError("task=keypoints: the data has no keypoints, or does not name them (COCO: categories[].keypoints).")
+    network = model.fresh(len(examples.categories), n_points)
+    learn_from_empty_images(network)
+    begun_with, trained_before = begin_with(network, model, settings)
+    stages = settings.train["frozen_stages"]
+    stages = stages if stages is not None else 2 if trained_before else 0
+    precision = settings.precision or ("bf16" if bf16_is_native(device) else "fp32")
+    if precision == "fp16" and device == "cpu":
+        raise ConfigError("precision=fp16 is for GPUs; on the CPU say bf16 or fp32.")
+    own = settings.train
+    recipe = Recipe(
+        epochs=own["epochs"],
+        batch_size=min(own["batch_size"], len(examples.training)),
+        rate=own["lr"] or (2e-4 if trained_before else 2e-3),
+        weight_decay=own["weight_decay"],
+        warmup=own["warmup"],
+        ema=own["ema"],
+        seed=settings.seed,
+        precision=precision,
+        device=device,
+        workers=settings.workers or max(1, available_cores() // (2 if device == "cpu" else 1)),
+    )
+    identity = determinants(settings, model, examples, recipe, stages, begun_with)
+    folder = Path(settings.output).expanduser() / f"train-{run_name(identity)}"
+    return Plan(settings, examples, model, network, stages, begun_with, recipe, folder.absolute(), identity)
+
+
+def determinants(
+    settings: Settings, model: Trainable, examples: Examples, recipe: Recipe, stages: int, begun_with: str
+) -> dict[str, Any]:
+    """What decides the weights. Not in it: the device and the number of workers."""
+    how = {name: value for name, value in vars(recipe).items() if name not in ("device", "workers")}
+    return {
+        "task": {"name": settings.task},
+        "model": settings.model,
+        "architecture": model.facts(),
+        "begun_with": begun_with,
+        "examples": {**examples.identity, "categories": list(examples.categories)},
+        "augment": sorted(settings.train["augment"]),
+        "frozen_stages": stages,
+        **how,
+    }
+
+
+def learn(plan: Plan) -> None:
+    """From the examples to the weights and the report."""
+    settings, examples, recipe = plan.settings, plan.examples, plan.recipe
+    halves = Preprocessing.of(plan.model.transform)
+    learner = learner_of(settings.task, examples.categories, examples.keypoint_names, halves.normalize.to(recipe.device))
+    augmentation = Augmentation.of(settings.task, settings.train["augment"], plan.model.transform, examples.keypoint_names)
+    validation = Drawn(examples.validation, augmentation.for_validation, recipe.seed)
+    training = Training(
+        plan.network,
+        Frozen(plan.network, plan.frozen_stages),
+        learner,
+        Drawn(examples.training, augmentation, recipe.seed),
+        validation,
+        same_size(examples.validation, recipe.batch_size),
+        recipe,
+        plan.folder,
+        keeper(plan, learner.figure),
+    )
+    epochs = training.fit()
+    best = training.best.epoch
+    classes = read_trained(plan.folder / "best.safetensors").metrics["classes"]
+    write_report(plan.folder, facts(plan), epochs, classes, learner.figure, best)
+    with published_file(plan.folder / _DONE, replace=True) as stage:
+        content = {"figure": learner.figure, "best_epoch": best, "epochs": epochs, **facts(plan)}
+        stage.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (plan.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def same_size(examples: ExampleSet, batch_size: int) -> list[list[Place]]:
+    """Validation's batches, each of images of one size: a detector pads to the largest, which changes the others' results."""
+    by_size: dict[tuple[int, int], list[Place]] = {}
+    for number, (size_hw, _) in enumerate(examples.boxes()):
+        by_size.setdefault(size_hw, []).append((0, number))
+    return [some[at : at + batch_size] for some in by_size.values() for at in range(0, len(some), batch_size)]
+
+
+def keeper(plan: Plan, figure: str) -> Keep:
+    """Saves an epoch's weights as `last.safetensors`, and as `best.safetensors` while no other is better."""
+
+    def keep(state: dict[str, Tensor], figures: Figures, classes: list[dict[str, Any]], epoch: int, best: bool) -> None:
+        metrics = {"figure": figure, "epoch": epoch, **figures, "classes": classes}
+        trained = Trained(
+            task=plan.settings.task,
+            categories=plan.examples.categories,
+            keypoint_names=plan.examples.keypoint_names,
+            metrics=metrics,
+            trained=facts(plan),
+            **plan.model.facts(),
+        )
+        for name in ("last", "best") if best else ("last",):
+            with published_file(plan.folder / f"{name}.safetensors", replace=True) as stage:
+                save_trained(stage, state, trained)
+
+    return keep
+
+
+def facts(plan: Plan) -> dict[str, Any]:
+    """Of a training, for those who come later. No paths, which are nobody else's business."""
+    return {
+        "task": plan.settings.task,
+        "model": plan.settings.model,
+        "begun_with": plan.begun_with,
+        "classes": len(plan.examples.categories) - (plan.examples.categories[0] == "__background__"),
+        "examples": len(plan.examples.training),
+        "validation_examples": len(plan.examples.validation),
+        "frozen_stages": plan.frozen_stages,
+        "augment": list(plan.settings.train["augment"]),
+        **{name: value for name, value in vars(plan.recipe).items() if name != "workers"},
+        "data": dict(plan.examples.identity),
+        "libraries": {name: version(name) for name in ("torch", "torchvision")},
+    }
+
+
+def told(plan: Plan) -> str:
+    """What is about to be done."""
+    names = [name for name in plan.examples.categories if name != "__background__"]
+    examples = len(plan.examples.training), len(plan.examples.validation)
+    learning = sum(one.numel() for one in plan.network.parameters() if one.requires_grad) / 1e6
+    rows = {
+        "examples": f"{examples[0]:,} to learn from, {examples[1]:,} to be measured by",
+        "classes": f"{len(names)}: {shorten(names)}",
+        "begins with": plan.begun_with,
+        "learns": f"{learning:.1f} M parameters before freezing; {plan.frozen_stages} stages of the backbone are frozen",
+        "how": f"{plan.recipe.epochs} epochs in batches of {plan.recipe.batch_size}, {plan.recipe.precision}, "
+        f"{plan.recipe.device}, learning rate {plan.recipe.rate:g}",
+        "folder": str(plan.folder),
+    }
+    return f"Training {plan.settings.model} for task={plan.settings.task}\n{aligned(rows)}"
+
+
+def outcome_text(folder: Path) -> str:
+    """Of a training that has ended."""
+    done = json.loads((folder / _DONE).read_text(encoding="utf-8"))
+    main, best = done["figure"], done["best_epoch"]
+    figures = {line["epoch"]: line["figures"] for line in done["epochs"]}
+    rows = {
+        "before": figures_text(figures[0], main),
+        f"epoch {best} (best)": figures_text(figures[best], main),
+        f"epoch {max(figures)} (last)": figures_text(figures[max(figures)], main),
+        "weights": str(folder / "best.safetensors"),
+        "report": str(folder / "report.html"),
+    }
+    usage = f"make run model={folder / 'best.safetensors'} input=DIR"
+    return f"Trained: {done['examples']:,} examples, {len(done['epochs']) - 1} epochs\n{aligned(rows)}\n\nUse it: {usage}"
+
+
+def with_logs() -> None:
+    """Raise ConfigError where TensorBoard is not installed."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "train writes logs for TensorBoard, which is not installed: pip install 'visionbatch[train]', or in a clone "
+            ".venv/bin/pip install -c constraints.txt -e '.[train]'"
+        ) from None

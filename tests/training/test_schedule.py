@@ -1,0 +1,18 @@
+"""The learning rate rises, then falls."""
+
+import pytest
+
+from pipeline.training.schedule import learning_rate
+
+
+def test_it_rises_in_a_line_and_falls_as_a_cosine():
+    rates = [learning_rate(step, 100, 0.1, 1.0) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
+    assert rates[55] == pytest.approx(0.5)  # half of the way down
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert 0 < rates[-1] < 0.001
+
+
+@pytest.mark.parametrize(("step", "total", "warmup", "rate"), [(0, 1, 0.0, 1.0), (0, 1, 0.9, 1.0), (0, 10, 0.0, 1.0)])
+def test_short_trainings_learn_too(step, total, warmup, rate):
+    assert learning_rate(step, total, warmup, 1.0) == pytest.approx(rate)
