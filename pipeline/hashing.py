@@ -1,7 +1,9 @@
 """SHA-256 of files."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def short_hash(text: str) -> str:
@@ -18,6 +20,15 @@ def sha256_of(*paths: Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_of_tensors(state: Mapping[str, Any]) -> str:
+    """Of named tensors, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def seed_of(*parts: int | str) -> int:
-    """A number for a random generator, of 63 bits, that is a function of the parts alone and far from that of other parts."""
+    """63 bits for a random generator: a function of the parts alone, and far from that of other parts."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little") >> 1

@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -41,6 +41,32 @@ class Trained:
         lists = {name: json.dumps(list(plain[name])) for name in _LISTS if plain[name] or name == "categories"}
         mappings = {name: json.dumps(_finite(plain[name]), sort_keys=True) for name in _MAPPINGS if plain[name]}
         return texts | lists | mappings
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A model's format that can be trained: `format.builder.Builder`."""
+
+    transform: Callable[[Tensor], Tensor]  # the preprocessing of the weights
+    weights_id: str
+
+    def fresh(self, num_classes: int, num_keypoints: int | None = None) -> nn.Module:
+        """An untrained network for so many classes, a detector's and a segmenter's background included."""
+        ...
+
+    def pretrained_state(self) -> Mapping[str, Tensor] | None:
+        """The tensors that training begins with, or None for random ones."""
+        ...
+
+    def trained(
+        self,
+        categories: Sequence[str],
+        keypoint_names: Sequence[str] = (),
+        metrics: Mapping[str, Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> Trained:
+        """What a file says that holds the weights of a network that `fresh` made."""
+        ...
 
 
 _TEXTS = ("architecture", "task", "backbone", "preprocess", "channels")

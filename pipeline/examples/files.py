@@ -99,9 +99,9 @@ class Files:
         for part, images in (("to learn from", training), ("for validation", held_out)):
             if not any(_has_objects(one) for one in images):
                 raise ConfigError(
-                    f"{what}: of {len(training)} images to learn from and {len(held_out)} for validation, none {part} has "
-                    f"an object {learnt}. Give train.validation= a part above 0 and the data two such images, or give it "
-                    "data of its own."
+                    f"{what}: of {len(training)} images to learn from and {len(held_out)} for validation, none {part} "
+                    f"has an object {learnt}. Give train.validation= a part above 0 and the data two such images, or "
+                    "give it data of its own."
                 )
         both = {one.path.resolve() for one in training} & {one.path.resolve() for one in held_out}
         if both:

@@ -43,13 +43,7 @@ class Builder:
         if self.choice.anchors:
             self._skeleton()  # refuses those that it cannot have
         trained = self.choice.trained
-        if self.file:
-            weights, weights_id = str(self.file), f"sha256:{sha256_of(self.file)}"
-        elif self.member:
-            # the file's name carries the beginning of its SHA-256, so that nothing need be downloaded to know it
-            weights, weights_id = self.member.name, Path(self.member.url).name
-        else:
-            weights, weights_id = RANDOM, f"{RANDOM}:{self.settings.seed}"
+        weights, weights_id = self._weights()
         return ModelSpec(
             name=self.choice.called,
             tasks=tasks_of(self.name),
@@ -61,6 +55,20 @@ class Builder:
             clip_lengths=self._clip_lengths(),
             embedding_dim=self._embedding_dim if "embed" in tasks_of(self.name) else None,
         )
+
+    @property
+    def weights_id(self) -> str:
+        """As in `describe`, which also asks for class names."""
+        return self._weights()[1]
+
+    def _weights(self) -> tuple[str, str]:
+        """(for people, for the fingerprint)."""
+        if self.file:
+            return str(self.file), f"sha256:{sha256_of(self.file)}"
+        if self.member:
+            # the file's name carries the beginning of its SHA-256, so that nothing need be downloaded to know it
+            return self.member.name, Path(self.member.url).name
+        return RANDOM, f"{RANDOM}:{self.settings.seed}"
 
     def details(self) -> dict[str, str]:
         network = self._skeleton()

@@ -36,8 +36,8 @@ class Augmentation:
         resize: int | None = None,
     ) -> "Augmentation":
         """`names` of flip, crop, colour. `crop_hw`: the size that all images of classify and segment get, so that they make
-        a batch; `resize`: their shorter side before that, as the weights' preprocessing has it. Detectors take images of
-        any size."""
+        a batch; `resize`: their shorter side before that, as the weights' preprocessing has it. Detectors take images of any
+        size."""
         flip: list[nn.Module] = [Mirror(keypoint_names)] if "flip" in names else []
         # mild: as another lamp or camera would have it
         colour: list[nn.Module] = [v2.ColorJitter(0.3, 0.3, 0.3, 0.03)] if "colour" in names else []
@@ -79,8 +79,6 @@ class Mirror(nn.Module):
             for name, value in sample.items()
         }
         if "keypoints" in flipped:
-            if len(self.order) != flipped["keypoints"].shape[1]:
-                raise ValueError(f"{len(self.order)} names of keypoints for {flipped['keypoints'].shape[1]}")
             points = flipped["keypoints"][:, self.order].clone()
             points[..., 0] = torch.where(points[..., 2] > 0, sample["image"].shape[-1] - points[..., 0], points[..., 0])
             flipped["keypoints"] = points

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ def _run_order(backbone: nn.Module) -> list[tuple[str, tuple[int, ...], int]]:
     for side in _SIDES:
         order: list[tuple[str, tuple[int, ...], int]] = []
         handles = [
-            module.register_forward_hook(lambda _, __, output, name=name: _note(order, name, output, side))
+            module.register_forward_hook(partial(_note, order, name, side))
             for name, module in hollow.named_modules()
             if next(module.parameters(recurse=False), None) is not None
             or next(module.buffers(recurse=False), None) is not None
@@ -89,6 +90,6 @@ def _run_order(backbone: nn.Module) -> list[tuple[str, tuple[int, ...], int]]:
     raise ConfigError("train.frozen_stages: this network's stages cannot be found. Say train.frozen_stages=0.")
 
 
-def _note(order: list, name: str, output: object, side: int) -> None:
+def _note(order: list, name: str, side: int, module: nn.Module, inputs: object, output: object) -> None:
     if isinstance(output, Tensor):
         order.append((name, tuple(output.shape), side))

@@ -118,7 +118,7 @@ class Training:
         told = {name: float(value) for name, value in losses.items()}
         if not math.isfinite(sum(told.values())):
             raise PipelineError(
-                f"The loss is not finite at step {self.step} ({told}): it learns too fast. Say a lower train.lr than {rate:g}"
+                f"The loss is not finite at step {self.step} ({told}): it learns too fast. Say a train.lr below {rate:g}"
                 + ("." if self.recipe.precision == "fp32" else ", or precision=fp32.")
             )
         self.scaler.scale(loss).backward()

@@ -1,4 +1,4 @@
-"""How fast it learns: up in a straight line, then down as half a cosine (Loshchilov and Hutter, 2017; Goyal et al., 2017)."""
+"""How fast it learns: up in a straight line, then down as half a cosine (Loshchilov and Hutter 2017, Goyal et al. 2017)."""
 
 import math
 

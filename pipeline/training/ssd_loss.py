@@ -37,7 +37,7 @@ class _MinedOverBatch:
 
 
 def labels_of(targets: Targets, matched_idxs: list[Tensor]) -> Tensor:
-    """(B, A) int64: the class of each anchor's object, 0 where it has none. `matched_idxs` (A,) of each image, -1 for none."""
+    """(B, A) int64: the class of each anchor's object, 0 for none. `matched_idxs` (A,) of each image, -1 for none."""
     rows = []
     for target, matched in zip(targets, matched_idxs, strict=True):
         has = matched >= 0

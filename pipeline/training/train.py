@@ -22,7 +22,7 @@ from pipeline.models import model_format
 from pipeline.parts import build
 from pipeline.settings import Settings
 from pipeline.text import aligned
-from pipeline.trained import Trainable, Trained, read_trained, save_trained
+from pipeline.trained import Trainable, read_trained, save_trained
 from pipeline.training.augment import Augmentation
 from pipeline.training.batches import Drawn, Place
 from pipeline.training.beginning import begin_with
@@ -126,7 +126,7 @@ def determinants(
     return {
         "task": {"name": settings.task},
         "model": settings.model,
-        "architecture": model.facts(),
+        "architecture": model.trained(examples.categories, examples.keypoint_names).metadata(),
         "begun_with": begun_with,
         "examples": {**examples.identity, "categories": list(examples.categories)},
         "augment": sorted(settings.train["augment"]),
@@ -140,14 +140,15 @@ def learn(plan: Plan) -> None:
     settings, examples, recipe = plan.settings, plan.examples, plan.recipe
     halves = Preprocessing.of(plan.model.transform)
     learner = learner_of(settings.task, examples.categories, examples.keypoint_names, halves.normalize.to(recipe.device))
-    augmentation = Augmentation.of(settings.task, settings.train["augment"], plan.model.transform, examples.keypoint_names)
-    validation = Drawn(examples.validation, augmentation.for_validation, recipe.seed)
+    crop_hw, resize = input_size(plan.model.transform)
+    augmentation = Augmentation.of(settings.task, settings.train["augment"], crop_hw, examples.keypoint_names, resize)
+    as_judged = Augmentation.for_validation(settings.task, crop_hw, resize)
     training = Training(
         plan.network,
         Frozen(plan.network, plan.frozen_stages),
         learner,
         Drawn(examples.training, augmentation, recipe.seed),
-        validation,
+        Drawn(examples.validation, as_judged, recipe.seed),
         same_size(examples.validation, recipe.batch_size),
         recipe,
         plan.folder,
@@ -163,8 +164,18 @@ def learn(plan: Plan) -> None:
     (plan.folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
+def input_size(transform: Any) -> tuple[tuple[int, int] | None, int | None]:
+    """(height and width that images are cropped to, their shorter side before that) of a torchvision preset; None where it
+    has none. Segmentation's images, which its preset does not crop, become squares to make a batch."""
+    crop, resize = getattr(transform, "crop_size", None), getattr(transform, "resize_size", None)
+    side = int(resize[0] if isinstance(resize, list | tuple) else resize) if resize else None
+    if crop is None:
+        return ((side, side) if side else None), side
+    return (int(crop[0]), int(crop[-1])), side
+
+
 def same_size(examples: ExampleSet, batch_size: int) -> list[list[Place]]:
-    """Validation's batches, each of images of one size: a detector pads to the largest, which changes the others' results."""
+    """Validation's batches, each of images of one size: detectors pad to the largest, which changes the others' results."""
     by_size: dict[tuple[int, int], list[Place]] = {}
     for number, (size_hw, _) in enumerate(examples.boxes()):
         by_size.setdefault(size_hw, []).append((0, number))
@@ -176,17 +187,9 @@ def keeper(plan: Plan, figure: str) -> Keep:
 
     def keep(state: dict[str, Tensor], figures: Figures, classes: list[dict[str, Any]], epoch: int, best: bool) -> None:
         metrics = {"figure": figure, "epoch": epoch, **figures, "classes": classes}
-        trained = Trained(
-            task=plan.settings.task,
-            categories=plan.examples.categories,
-            keypoint_names=plan.examples.keypoint_names,
-            metrics=metrics,
-            trained=facts(plan),
-            **plan.model.facts(),
-        )
+        trained = plan.model.trained(plan.examples.categories, plan.examples.keypoint_names, metrics, facts(plan))
         for name in ("last", "best") if best else ("last",):
-            with published_file(plan.folder / f"{name}.safetensors", replace=True) as stage:
-                save_trained(stage, state, trained)
+            save_trained(plan.folder / f"{name}.safetensors", state, trained)
 
     return keep
 

@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+from itertools import chain
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ def test_worker_processes_give_what_this_process_gives():
     drawn, batches = Drawn(Squares(8), noise, seed=7), shuffled(8, 3, 0, 0)
     alone, helped = (list(loaded(drawn, batches, workers)) for workers in (0, 1))
     assert [len(batch) for batch in alone] == [3, 3]
-    for mine, theirs in zip(sum(alone, []), sum(helped, []), strict=True):
+    for mine, theirs in zip(chain(*alone), chain(*helped), strict=True):
         assert mine.image.equal(theirs.image)
         assert mine.target["boxes"].equal(theirs.target["boxes"])
 

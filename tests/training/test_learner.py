@@ -108,23 +108,27 @@ def test_regions_are_counted_and_255_is_not():
     assert 0.5 < figures["miou"] < 0.7
 
 
+NO_WEIGHTS = {"weights": None, "weights_backbone": None, "num_classes": 3}
+RCNN = {"loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg"}
+
+
 @pytest.mark.parametrize(
     ("task", "network", "parts"),
     [
-        ("detect", lambda: ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3),
-         {"bbox_regression", "classification"}),
-        ("instances", lambda: maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3, min_size=64, max_size=64),
-         {"loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg"}),
-        ("classify", lambda: get_model("googlenet", weights=None, num_classes=2, init_weights=False),
-         {"classification", "auxiliary_0", "auxiliary_1"}),
-        ("segment", lambda: get_model("lraspp_mobilenet_v3_large", weights=None, weights_backbone=None, num_classes=3), {"pixels"}),
+        ("detect", lambda: ssdlite320_mobilenet_v3_large(**NO_WEIGHTS), {"bbox_regression", "classification"}),
+        ("instances", lambda: maskrcnn_resnet50_fpn(**NO_WEIGHTS, min_size=64, max_size=64), RCNN),
+        (
+            "classify",
+            lambda: get_model("googlenet", weights=None, num_classes=2, init_weights=False),
+            {"classification", "auxiliary_0", "auxiliary_1"},
+        ),
+        ("segment", lambda: get_model("lraspp_mobilenet_v3_large", **NO_WEIGHTS), {"pixels"}),
     ],
-)  # fmt: skip
+)
 def test_losses_come_by_part_and_have_gradients(task, network, parts):
     made = network().train()
-    losses = learner_of(task, CATEGORIES[1:] if task == "classify" else CATEGORIES, (), NORMALIZE).losses(
-        made, batch(task), "cpu"
-    )
+    categories = CATEGORIES[1:] if task == "classify" else CATEGORIES
+    losses = learner_of(task, categories, (), NORMALIZE).losses(made, batch(task), "cpu")
     assert set(losses) == parts
     sum(losses.values()).backward()
     assert any(one.grad is not None and bool(one.grad.abs().sum() > 0) for one in made.parameters())

@@ -1,5 +1,7 @@
 """The learning rate rises, then falls."""
 
+from itertools import pairwise
+
 import pytest
 
 from pipeline.training.schedule import learning_rate
@@ -9,7 +11,7 @@ def test_it_rises_in_a_line_and_falls_as_a_cosine():
     rates = [learning_rate(step, 100, 0.1, 1.0) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
     assert rates[55] == pytest.approx(0.5)  # half of the way down
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[10:]))
     assert 0 < rates[-1] < 0.001
 
 
