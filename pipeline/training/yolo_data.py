@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from pipeline.decoding import SUFFIXES
 from pipeline.errors import ConfigError
-from pipeline.training.listed import Listed, Listing, Problems
+from pipeline.training.listed import Listed, Listing, Problems, no_boxes
 from pipeline.views import mirrored_order
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class _Reader:
             name=name,
             path=image,
             labels=np.array(classes, np.int64),
-            boxes_xyxy=np.array(boxes, np.float64).reshape(-1, 4),
+            boxes_xyxy=no_boxes() if self.task == "segment" else np.array(boxes, np.float64).reshape(-1, 4),
             ids=numbers,
             called=f"{labels.name} line",
             masks=tuple((polygon,) for polygon in polygons) if self.task in ("instances", "segment") else None,

@@ -138,7 +138,7 @@ def _image(number: int, **values: Any) -> Callable[[dict[str, Any]], Any]:
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_file(change: Callable[[dict[str, Any]], Any], message: str, tmp_path: Path) -> None:
     said = _broken(change, tmp_path)
-    assert f"{tmp_path / 'set.json'}: a problem" in said
+    assert re.search(r"set.json: (a problem|2 problems),", said)
     assert re.search(message, said), said
 
 
@@ -300,7 +300,7 @@ def test_validation_has_its_own_data_whose_classes_go_by_name(tmp_path: Path) ->
 def test_a_class_that_only_validation_has_is_named(tmp_path: Path) -> None:
     scenes = (Scene("v.png", objects=(("bird", 3, 3, 20, 20), ("dog", 3, 3, 20, 20))),)
     other = write_coco(tmp_path / "b", scenes, coco_of(scenes, ("bird", "dog", "unused")))
-    with pytest.raises(ConfigError, match=r"train.validation=.*v.png: annotation 1: the class 'bird' is none of those"):
+    with pytest.raises(ConfigError, match=r"(?s)train.validation=.*v.png: annotation 1: the class 'bird' is none of those"):
         opened(write_coco(tmp_path / "a"), validation=str(other))
     data = opened(write_coco(tmp_path / "c"), validation=str(other), classes=["dog"])  # what is not learnt is not judged
     assert found(data.validation, names=data.categories) == {"v": [("dog", 3, 3, 20, 20)]}

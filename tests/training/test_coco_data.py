@@ -21,7 +21,7 @@ POINTS = ["nose", "left_eye", "right_eye"]
 
 def example(data: Any, name: str = "a.png") -> Any:
     part, number = next(
-        (part, i) for part in (data.training, data.validation) for i in range(len(part)) if part.name(i) == name
+        (part, i) for part in (data.training, data.validation) for i in range(len(part)) if part.name(i).endswith(name)
     )
     return part.example(number, 0)
 
@@ -136,7 +136,9 @@ def _with_points(points: Any) -> dict[str, Any]:
 
 
 def test_keypoints(tmp_path: Path) -> None:
-    data = opened(write_coco(tmp_path, content=_with_points([5, 7, 2, 9, 9, 1, 99, 99, 0])), "keypoints", validation=0.3)
+    content = _with_points([5, 7, 2, 9, 9, 1, 99, 99, 0])
+    content["annotations"][2]["keypoints"] = [1, 1, 2] * 3  # another image to learn from
+    data = opened(write_coco(tmp_path, content=content), "keypoints", validation=0.3)
     assert data.keypoint_names == tuple(POINTS)
     points = example(data).target["keypoints"]
     assert points.dtype == torch.float32
@@ -178,7 +180,7 @@ def test_images_are_found(place: str, file: str, tmp_path: Path) -> None:
         paint(scene, tmp_path / place)
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(json.dumps(coco_of()))
-    assert len(opened(tmp_path / file, validation=0.3).training.images) == 2
+    assert len(opened(tmp_path / file, validation=0.3).training.images) == 3
 
 
 def test_images_are_where_the_settings_say(tmp_path: Path) -> None:

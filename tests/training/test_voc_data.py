@@ -69,7 +69,9 @@ def test_entities_are_refused(tmp_path: Path) -> None:
 
 
 def test_parts_by_lists(tmp_path: Path) -> None:
-    data = opened(write_voc(tmp_path, train="a c", val="b 1"))
+    folder = write_voc(tmp_path, train="a c", val="b")
+    (folder / "ImageSets" / "Main" / "val.txt").write_text("b  1\n")  # as VOC's lists of one class
+    data = opened(folder)
     assert [data.training.name(i) for i in range(2)] == ["Annotations/a.xml", "Annotations/c.xml"]
     assert data.validation.name(0) == "Annotations/b.xml"
 
