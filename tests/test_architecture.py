@@ -8,7 +8,7 @@ import pytest
 import pipeline
 
 PACKAGE = Path(pipeline.__file__).resolve().parent
-PLUG_INS = ("source", "task", "engine", "executor", "sink", "format", "exporter")
+PLUG_INS = ("source", "task", "engine", "executor", "sink", "format", "exporter", "examples")
 LEAVES = ("boxes", "duplicates", "keys", "errors", "sniff", "jpeg")
 # Moves files by name; everything else that publishes goes through it.
 MAY_RENAME = {"pipeline.commit", "pipeline.disk", "pipeline.objects"}

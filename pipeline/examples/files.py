@@ -94,10 +94,10 @@ class Files:
         if not training and not held_out:
             raise ConfigError(f"{what}: there are no images in it.")
         learnt = f"of {shorten(self.names)}"
-        if not any(_has_objects(one) for one in (*training, *held_out)):
+        if not any(one.has_objects for one in (*training, *held_out)):
             raise ConfigError(f"{what}: none of its {len(training) + len(held_out):,} images has an object {learnt}.")
         for part, images in (("to learn from", training), ("for validation", held_out)):
-            if not any(_has_objects(one) for one in images):
+            if not any(one.has_objects for one in images):
                 raise ConfigError(
                     f"{what}: of {len(training)} images to learn from and {len(held_out)} for validation, none {part} "
                     f"has an object {learnt}. Give train.validation= a part above 0 and the data two such images, or "
@@ -131,7 +131,3 @@ def _chosen(names: tuple[str, ...], only: Sequence[str] | None, what: str) -> tu
         if name not in names:
             raise ConfigError(f"classes: {what} has no class {name!r}.{nearest(name, names)} It has {shorten(names)}.")
     return names if only is None else tuple(name for name in names if name in only)
-
-
-def _has_objects(one: Annotated) -> bool:
-    return bool(len(one.labels)) if one.keypoints is None else bool((one.keypoints[..., 2] > 0).any())

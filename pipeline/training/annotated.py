@@ -30,6 +30,11 @@ class Annotated:
     label_map: Path | None = None  # of task=segment
     class_of: np.ndarray | None = None  # (256,) uint8: value of the label map -> class id
 
+    @property
+    def has_objects(self) -> bool:
+        """That something can be learnt from; of people without a keypoint it cannot."""
+        return bool(len(self.labels)) if self.keypoints is None else bool((self.keypoints[..., 2] > 0).any())
+
 
 class AnnotatedSet:
     """An ExampleSet."""

@@ -79,6 +79,8 @@ class Mirror(nn.Module):
             for name, value in sample.items()
         }
         if "keypoints" in flipped:
+            if len(self.order) != flipped["keypoints"].shape[1]:
+                raise ValueError(f"{len(self.order)} names of keypoints for {flipped['keypoints'].shape[1]}")
             points = flipped["keypoints"][:, self.order].clone()
             points[..., 0] = torch.where(points[..., 2] > 0, sample["image"].shape[-1] - points[..., 0], points[..., 0])
             flipped["keypoints"] = points

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ConfigError
-from pipeline.training.listed import Listed, Listing, Mask, Problems, is_background
+from pipeline.training.listed import Listed, Listing, Mask, Problems, is_background, no_boxes
 
 TASKS = frozenset({"detect", "instances", "keypoints", "segment"})
 
@@ -69,7 +69,7 @@ class _Reader:
             name=name,
             path=_found(self.images, name),
             labels=np.array(labels, np.int64),
-            boxes_xyxy=np.array(boxes).reshape(-1, 4),
+            boxes_xyxy=no_boxes() if self.task == "segment" else np.array(boxes, np.float64).reshape(-1, 4),
             ids=ids,
             called="annotation",
             size_hw=(height, width) if height and width else None,
@@ -88,7 +88,7 @@ class _Reader:
                 label = self.label_of.get(one["category_id"])
                 if label is None:
                     raise ValueError(f"category_id {one['category_id']!r} is none of the file's categories")
-                box = _corners(one.get("bbox")) if self.task != "segment" else [0.0] * 4
+                box = _corners(one.get("bbox")) if self.task != "segment" else ()
                 mask = _mask(one.get("segmentation")) if self.task in ("instances", "segment") else ()
                 points = _points(one.get("keypoints"), len(self.point_names)) if self.task == "keypoints" else ()
             except (ValueError, TypeError, KeyError) as error:

@@ -12,7 +12,7 @@ _TRIALS = 20
 _LEAST_SIDE = 0.4  # of the image's
 _MOST_STRETCHED = 2.0  # how much the crop's sides may differ from the image's
 _VISIBLE, _GONE = 0.6, 0.2  # of an object's area: from the one it is still one, up to the other it may be left out
-_LEAST_PIXELS = 2.0  # of a side of an object that is cut
+_LEAST_PIXELS = 2.0  # of a side of an object that is cut, if it had them
 
 
 class ObjectCrop(nn.Module):
@@ -60,6 +60,7 @@ def _cut(sample: dict[str, Any], window: tuple[int, int, int, int], kept: Tensor
     left, top, right, bottom = window
     cut, size_hw = cut[kept], (bottom - top, right - left)
     boxes = sample["boxes"].as_subclass(Tensor)[kept]
+    least = _sides(boxes).clamp(max=_LEAST_PIXELS)
     limits = boxes.new_tensor([right - left, bottom - top] * 2)
     boxes = (boxes - boxes.new_tensor([left, top, left, top])).clamp(torch.zeros_like(limits), limits)
     target = {name: sample[name].as_subclass(Tensor)[kept] for name in ("labels", "masks", "keypoints") if name in sample}
@@ -70,7 +71,7 @@ def _cut(sample: dict[str, Any], window: tuple[int, int, int, int], kept: Tensor
         points = target["keypoints"] - boxes.new_tensor([left, top, 0])
         inside = ((points[..., :2] >= 0) & (points[..., :2] <= limits[:2])).all(dim=-1) & (points[..., 2] > 0)
         target["keypoints"] = points * inside[..., None]
-    large = ((boxes[:, 2:] - boxes[:, :2]) >= _LEAST_PIXELS).all(dim=1) | ~cut
+    large = (_sides(boxes) >= least).all(dim=1) | ~cut
     target = {name: value[large] for name, value in target.items()}
     if "masks" in target:
         target["masks"] = tv_tensors.Mask(target["masks"])
@@ -78,9 +79,14 @@ def _cut(sample: dict[str, Any], window: tuple[int, int, int, int], kept: Tensor
     return target | {"image": image, "boxes": tv_tensors.BoundingBoxes(boxes[large], format="XYXY", canvas_size=size_hw)}
 
 
+def _sides(boxes: Tensor) -> Tensor:
+    """(N, 4) xyxy -> (N, 2) width and height."""
+    return boxes[:, 2:] - boxes[:, :2]
+
+
 def _boxes_of(masks: Tensor) -> Tensor:
     """(N, H, W) -> (N, 4) float32 xyxy around their pixels; of an empty one without extent."""
-    rows, columns = masks.any(dim=2), masks.any(dim=1)  # (N, H), (N, W)
+    rows, columns = (masks > 0).any(dim=2), (masks > 0).any(dim=1)  # (N, H), (N, W)
     sides = []
     for seen in (columns, rows):
         first = seen.int().argmax(dim=1)

@@ -14,7 +14,7 @@ def drawn(images: Sequence[Annotated], part: float, seed: int, by_class: bool) -
     they were as far as that can be."""
     groups: dict[int, list[Annotated]] = {}
     for one in images:
-        groups.setdefault(int(one.labels[0]) if by_class else int(len(one.labels) > 0), []).append(one)
+        groups.setdefault(int(one.labels[0]) if by_class else int(one.has_objects), []).append(one)
     chosen: set[str] = set()
     for group in groups.values():
         count = min(max(1, round(part * len(group))), len(group) - 1) if part else 0

@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from pipeline.decoding import SUFFIXES
 from pipeline.errors import ConfigError
-from pipeline.training.listed import Listed, Listing, Problems
+from pipeline.training.listed import Listed, Listing, Problems, no_boxes
 from pipeline.views import mirrored_order
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class _Reader:
         self.point_names = _point_names(data, self.point_shape[0]) if task == "keypoints" else ()
         data["train"]  # raises KeyError
         self.digest = hashlib.sha256(path.read_bytes())
+        self.image_of: dict[Path, Path] = {}  # file of labels -> the image it is about
 
     def images(self, given: Any) -> list[Path]:
         """Raises ConfigError for what is not there."""
@@ -84,25 +85,31 @@ class _Reader:
 
     def listed(self, image: Path) -> Listed:
         labels = _labels_of(image)
+        other = self.image_of.setdefault(labels, image)
+        if other != image:
+            self.problems.add(f"{self._name(other)}: {self._name(image)} has the same labels, {labels.name}")
         try:
             text = labels.read_bytes()
         except FileNotFoundError:
             text = b""
         self.digest.update(text)
-        name = (image.relative_to(self.root) if image.is_relative_to(self.root) else image).as_posix()
+        name = self._name(image)
         rows = list(self._rows(text, f"{name}: {labels.name} line"))
         numbers, classes, boxes, polygons, points = zip(*rows, strict=True) if rows else ((),) * 5
         return Listed(
             name=name,
             path=image,
             labels=np.array(classes, np.int64),
-            boxes_xyxy=np.array(boxes, np.float64).reshape(-1, 4),
+            boxes_xyxy=no_boxes() if self.task == "segment" else np.array(boxes, np.float64).reshape(-1, 4),
             ids=numbers,
             called=f"{labels.name} line",
             masks=tuple((polygon,) for polygon in polygons) if self.task in ("instances", "segment") else None,
             keypoints=np.array(points).reshape(-1, len(self.point_names), 3) if self.task == "keypoints" else None,
             fractions=True,
         )
+
+    def _name(self, image: Path) -> str:
+        return (image.relative_to(self.root) if image.is_relative_to(self.root) else image).as_posix()
 
     def _rows(self, text: bytes, said: str) -> Iterator[tuple[Any, ...]]:
         """(line, label, box, polygon, keypoints) of each line that can be read."""
