@@ -13,7 +13,6 @@ from pipeline.exported.held import MOST_DIFFERENCE
 from pipeline.masks import label_map
 from pipeline.predict import Predictor
 from pipeline.table import BOX
-from pipeline.text import aligned
 from pipeline.types import Shard
 
 MARGIN = 1e-3  # of a score: rounding may carry a row over a threshold that is nearer
@@ -60,7 +59,8 @@ class Parity:
         }
         return [fault for fault, holds in found.items() if holds]
 
-    def text(self) -> str:
+    def said(self) -> dict[str, str]:
+        """Headings and what is said, for people."""
         edge = f", {self.at_the_edge} of these at a threshold" if self.at_the_edge else ""
         rows = {
             "rows": f"{self.rows_kept} of {self.rows_eager} kept, {self.rows_lost} lost, {self.rows_added} added{edge}",
@@ -70,7 +70,7 @@ class Parity:
             rows["boxes"] = f"{self.box_difference_max:.3g} px apart (largest)"
         if self.pixels_differing is not None:
             rows["pixels"] = f"{self.pixels_differing:.3%} of another class"
-        return aligned(rows)
+        return rows
 
     def record(self) -> dict[str, Any]:
         return asdict(self) | {"equal": self.equal}

@@ -90,7 +90,10 @@ def to_pt2(task: str, network: nn.Module, example: Tensor) -> list[Attempt]:
 def to_torchscript(task: str, network: nn.Module, example: Tensor) -> list[Attempt]:
     """Scripted: its branches and loops are those of the Python code, so it holds no shape. Traced where that fails. A
     detector keeps the interface of a scripted torchvision one: a list of images -> (losses, detections)."""
-    inner: Any = network.network if task == "detect" else network
+    inner: Any = network
+    if task == "detect":
+        inner = network.network
+        inner._has_warned = True  # of these losses; else it would, from within the program
     scripted = Attempt("scripted", lambda file: torch.jit.script(inner).save(file))
     if task == "detect":
         return [scripted]

@@ -51,7 +51,7 @@ def test_the_same_rows_are_equal() -> None:
     one = compared(rows(DOG, BIRD), rows(DOG, BIRD))
     assert one.equal and (one.rows_kept, one.rows_lost, one.rows_added) == (2, 0, 0)
     assert one.box_difference_max == 0.0 and one.pixels_differing is None and not one.shows_nothing
-    assert one.record()["equal"] is True and "2 of 2 kept, 0 lost, 0 added" in one.text()
+    assert one.record()["equal"] is True and one.said()["rows"] == "2 of 2 kept, 0 lost, 0 added"
 
 
 def test_nothing_found_is_equal_and_shows_nothing() -> None:
@@ -109,7 +109,7 @@ def test_an_image_that_only_one_can_take_is_a_fault() -> None:
 def test_regions_are_compared_pixel_by_pixel(found: list[tuple[int, int]], share: float, equal: bool) -> None:
     one = between(images("ok"), regions((1, 5)), images("ok"), regions(*found), Limits([0.0] * 4, None))
     assert one.pixels_differing == pytest.approx(share) and one.equal is equal
-    assert one.box_difference_max is None and "px" not in one.text()
+    assert one.box_difference_max is None and "boxes" not in one.said()
 
 
 @pytest.mark.parametrize(("difference", "faults"), [(0.0, 0), (1e-5, 0), (0.01, 1), (float("inf"), 1)])

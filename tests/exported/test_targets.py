@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.exported.held import held, probes_for_logits
+from pipeline.exported.original import OneImage
 from pipeline.exported.targets import FILES, attempts, quiet
 from pipeline.models import model_format
 from tests.conftest import settings_for
@@ -16,7 +17,7 @@ NETWORKS = {"classify": (Classifier, (224, 224), CLASSIFIER), "segment": (Region
 
 
 def ways(to: str, task: str) -> list[str]:
-    return [one.how for one in attempts(to, task, nn.Identity(), torch.zeros(2, 3, 8, 8))]
+    return [one.how for one in attempts(to, task, OneImage(nn.Identity()), torch.zeros(2, 3, 8, 8))]
 
 
 CASES = [(to, task, how) for to in FILES for task in NETWORKS for how in ways(to, task)]
