@@ -18,7 +18,7 @@ def distractor(rng: np.random.Generator, stock: Stock, side: int) -> Print:
     return makers[int(rng.choice(6, p=(0.34, 0.12, 0.1, 0.24, 0.12, 0.08)))](rng, stock, side)
 
 
-def mount(rng: np.random.Generator, stock: Stock, thing: Print, around: float, largest: int = 900) -> Print:
+def mount(rng: np.random.Generator, stock: Stock, thing: Print, around: float, largest: int = 720) -> Print:
     """`thing` somewhere on a surface that is `around` times as large, at most `largest` pixels."""
     if rng.random() < 0.25:
         thing = turned(thing, int(rng.integers(1, 4)))
