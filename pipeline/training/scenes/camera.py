@@ -59,6 +59,8 @@ def _developed(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     curve = 0.5 + (curve - 0.5) * np.exp(rng.uniform(-0.6, 0.35)) + rng.uniform(-0.1, 0.1)
     cast = rng.normal(0, 1) * np.array([1, 0, -1]) + 0.3 * rng.normal(0, 1, 3)  # lamps are warm or cold, seldom green
     balance = np.exp(0.08 * cast) * np.exp(rng.uniform(-0.35, 0.3))
+    if rng.random() < 0.75:  # cameras expose so that what is bright is bright
+        balance *= np.clip(rng.uniform(0.75, 1.1) / (np.percentile(picture[::8, ::8], 95) / 255 + 0.02), 0.7, 2.5)
     return cv2.LUT(picture, (np.clip(curve * balance, 0, 1) * 255).astype(np.uint8)[None])
 
 

@@ -10,11 +10,10 @@ Colour = tuple[int, int, int]
 
 def colour(rng: np.random.Generator, low: float = 0, high: float = 255, saturation: float = 1.0) -> Colour:
     """Grey-ish to vivid, its brightest channel between `low` and `high`."""
-    value = rng.uniform(low, high)
-    part = rng.uniform(0, saturation) * rng.random()
-    hue = rng.random(3)
-    hue = 1 - part * (1 - (hue - hue.min()) / max(1e-6, float(np.ptp(hue))))
-    red, green, blue = (int(np.clip(value * one, 0, 255)) for one in hue)
+    draws = rng.random(6).tolist()
+    value, part = low + (high - low) * draws[0], saturation * draws[1] * draws[2]
+    least, most = min(draws[3:]), max(draws[3:])
+    red, green, blue = (int(value * (1 - part * (most - one) / (most - least + 1e-9))) for one in draws[3:])
     return red, green, blue
 
 
