@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.training.scenes.prints import Print, stamp
-from pipeline.training.scenes.stock import Stock, written
+from pipeline.training.scenes.stock import Stock, letter
 from pipeline.training.scenes.surfaces import colour, material, plain, tinted
 from pipeline.training.scenes.writing import contrasting
 
@@ -76,7 +76,7 @@ def _keyboard(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
             x, y = column * step + (row % 2) * step // 3, row * step
             pixels[y + step // 10 : y + step - step // 10, x + step // 10 : x + step - step // 10] = key
             if step > 8:
-                stamp(pixels, written(stock.word(rng)[0].upper(), step // 2, font), ink, x + step // 4, y + step // 4)
+                stamp(pixels, letter(stock.word(rng)[0].upper(), step // 2, font), ink, x + step // 4, y + step // 4)
     return pixels
 
 
@@ -94,7 +94,7 @@ def _crossword(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
             elif rng.random() < filled and step > 7:
                 stamp(
                     pixels,
-                    written(stock.word(rng)[0].upper(), int(step * 0.6), font),
+                    letter(stock.word(rng)[0].upper(), int(step * 0.6), font),
                     (20, 20, 40),
                     x + step // 4,
                     y + step // 5,

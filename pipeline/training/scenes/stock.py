@@ -85,6 +85,12 @@ def ready_line(rng: np.random.Generator, stock: Stock, height: int) -> np.ndarra
     return cv2.resize(line, size, interpolation=cv2.INTER_AREA)
 
 
+@lru_cache(maxsize=2048)
+def letter(text: str, height: int, font: str) -> np.ndarray:
+    """`written`, remembered: for pictures that repeat few letters many times."""
+    return written(text, height, font)
+
+
 def written(text: str, height: int, font: str, stretch: float = 1.0) -> np.ndarray:
     """(h, w) uint8, 255 where ink is; about `height` pixels from ascender to descender, tight around the letters.
 

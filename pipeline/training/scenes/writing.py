@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from pipeline.training.scenes.prints import Print, stamp
-from pipeline.training.scenes.stock import Stock, digits, ready_line, written
+from pipeline.training.scenes.stock import Stock, digits, letter, ready_line, written
 from pipeline.training.scenes.surfaces import Colour, clouds, colour, material, plain, tinted
 
 
@@ -107,8 +107,11 @@ def listing(rng: np.random.Generator, stock: Stock, side: int) -> Print:
     ruled, font = rng.random() < 0.5, stock.font(rng)
     for row in range(rows):
         for column in range(columns):
-            text = digits(rng, int(rng.integers(1, 7))) if rng.random() < 0.6 else stock.word(rng)
-            stamp(canvas, written(text, height, font)[:, : step_x - 2], ink, column * step_x + 3, row * step_y + height // 4)
+            if rng.random() < 0.6:
+                text = letter(digits(rng, 3), height, font)
+            else:
+                text = ready_line(rng, stock, height)
+            stamp(canvas, text[:, : step_x - 2], ink, column * step_x + 3, row * step_y + height // 4)
     if ruled:
         canvas[::step_y] = ink
         canvas[:, ::step_x] = ink
