@@ -155,7 +155,7 @@ def learn(plan: Plan) -> None:
     classes = read_trained(plan.folder / "best.safetensors").metrics["classes"]
     write_report(plan.folder, facts(plan), epochs, classes, learner.figure, best)
     with published_file(plan.folder / _DONE, replace=True) as stage:
-        content = {"figure": learner.figure, "best_epoch": best, "epochs": epochs, **facts(plan)}
+        content = {"figure": learner.figure, "best_epoch": best, "log": epochs, **facts(plan)}
         stage.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (plan.folder / "checkpoint.pt").unlink(missing_ok=True)
 
@@ -228,7 +228,7 @@ def outcome_text(folder: Path) -> str:
     """Of a training that has ended."""
     done = json.loads((folder / _DONE).read_text(encoding="utf-8"))
     main, best = done["figure"], done["best_epoch"]
-    figures = {line["epoch"]: line["figures"] for line in done["epochs"]}
+    figures = {line["epoch"]: line["figures"] for line in done["log"]}
     rows = {
         "before": figures_text(figures[0], main),
         f"epoch {best} (best)": figures_text(figures[best], main),
@@ -237,7 +237,7 @@ def outcome_text(folder: Path) -> str:
         "report": str(folder / "report.html"),
     }
     usage = f"make run model={folder / 'best.safetensors'} input=DIR"
-    return f"Trained: {done['examples']:,} examples, {len(done['epochs']) - 1} epochs\n{aligned(rows)}\n\nUse it: {usage}"
+    return f"Trained: {done['examples']:,} examples, {done['epochs']} epochs\n{aligned(rows)}\n\nUse it: {usage}"
 
 
 def with_logs() -> None:
