@@ -62,12 +62,12 @@ def _rows(predictor: Predictor, shard: Shard) -> Iterator[pa.Table]:
 
 def compare(fp32: pa.Table, here: pa.Table, images: int, precision: str) -> Agreement:
     """Row by row, the best of fp32 first; each row of `here` is the partner of one at most."""
-    pairs = list(_pairs(fp32, here))
-    a, b = (np.array([pair[i] for pair in pairs], dtype=np.int64) for i in (0, 1))
+    paired = list(pairs(fp32, here))
+    a, b = (np.array([pair[i] for pair in paired], dtype=np.int64) for i in (0, 1))
     score = np.abs(_floats(fp32, "score")[a] - _floats(here, "score")[b])
     box = np.abs(boxes_of(fp32)[a] - boxes_of(here)[b]) if set(BOX) <= set(fp32.schema.names) else None
     cosine = None
-    if "embedding" in fp32.schema.names and pairs:
+    if "embedding" in fp32.schema.names and paired:
         one, other = (np.stack(t["embedding"].to_pylist())[i] for t, i in ((fp32, a), (here, b)))
         cosine = float(((one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)).min())
     return Agreement(
@@ -75,16 +75,17 @@ def compare(fp32: pa.Table, here: pa.Table, images: int, precision: str) -> Agre
         images=images,
         rows_fp32=fp32.num_rows,
         rows_here=here.num_rows,
-        rows_in_both=len(pairs),
-        score_difference_mean=float(score.mean()) if pairs else 0.0,
+        rows_in_both=len(paired),
+        score_difference_mean=float(score.mean()) if paired else 0.0,
         score_difference_max=float(score.max(initial=0.0)),
-        box_difference_mean=None if box is None else float(box.mean()) if pairs else 0.0,
+        box_difference_mean=None if box is None else float(box.mean()) if paired else 0.0,
         box_difference_max=None if box is None else float(box.max(initial=0.0)),
         cosine_min=cosine,
     )
 
 
-def _pairs(fp32: pa.Table, here: pa.Table) -> Iterator[tuple[int, int]]:
+def pairs(fp32: pa.Table, here: pa.Table) -> Iterator[tuple[int, int]]:
+    """(row of fp32, row of here) that mean the same: one image and class, of boxes also IoU >= 0.5."""
     kind_a, kind_b = (_groups(table) for table in (fp32, here))
     for kind, rows in kind_a.items():
         others = kind_b.get(kind, np.empty(0, dtype=np.int64))

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torchvision.models.detection import FCOS, SSD, FasterRCNN, RetinaNet
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+from torchvision.models.detection.ssd import SSD
 
 from pipeline.errors import ConfigError
 
@@ -77,9 +78,10 @@ def own_anchors(network: nn.Module) -> Anchors:
     return Anchors(tuple(tuple(float(size) for size in level) for level in generator.sizes), tuple(ratios))
 
 
-def anchor_shapes(network: nn.Module) -> list[np.ndarray]:
-    """Of each level the (A, 2) widths and heights of its anchors, in pixels of the network's input."""
-    generator = generator_of(network)
+def anchor_shapes(network: nn.Module, anchors: Anchors | None = None) -> list[np.ndarray]:
+    """Of each level the (A, 2) widths and heights of its anchors, in pixels of the network's input: as they are, or as they
+    would be with other anchors. Raises ConfigError."""
+    generator = generator_with(network, anchors) if anchors else generator_of(network)
     if isinstance(generator, DefaultBoxGenerator):
         pairs = [pair.clamp(0, 1) if generator.clip else pair for pair in generator._wh_pairs]
         return [(pair * _side(network)).numpy() for pair in pairs]
@@ -97,11 +99,24 @@ def generator_of(network: nn.Module) -> Any:
 def apply_anchors(network: nn.Module, anchors: Anchors, num_classes: int) -> list[str]:
     """Change the detector's anchors in place. Where their number at a place changes, the layers that score and shape them
     are made anew, initialised as torchvision does it; the names of these are returned. Raises ConfigError."""
+    generator = generator_with(network, anchors)
+    counts = generator.num_anchors_per_location()
+    if isinstance(network, FasterRCNN):
+        network.rpn.anchor_generator = generator
+        return _resize_rpn(network.rpn.head, counts[0])
+    network.anchor_generator = generator
+    if isinstance(network, SSD):
+        return _resize_ssd(network.head, counts, num_classes)
+    return _resize_retinanet(network.head, counts[0], num_classes) if isinstance(network, RetinaNet) else []
+
+
+def generator_with(network: Any, anchors: Anchors) -> Any:
+    """One like the network's, with these anchors. Raises ConfigError for what the network cannot have."""
     generator = generator_of(network)
     if not anchors:
-        return []
+        return generator
     if isinstance(generator, DefaultBoxGenerator):
-        return _apply_to_ssd(network, generator, anchors, num_classes)
+        return _ssd_generator(network, generator, anchors)
     sizes = _sizes(network, generator, anchors)
     if isinstance(network, FCOS):
         if anchors.ratios is not None:
@@ -112,12 +127,9 @@ def apply_anchors(network: nn.Module, anchors: Anchors, num_classes: int) -> lis
     made = AnchorGenerator(sizes, ratios)
     if any((cell[:, 2:] <= cell[:, :2]).any() for cell in made.cell_anchors):
         raise ConfigError(f"anchors: sizes {_plain(sizes)} with ratios {_plain(ratios[0])} give boxes without an area.")
-    count = _one_number(made, sizes)
-    if isinstance(network, FasterRCNN):
-        network.rpn.anchor_generator = made
-        return _resize_rpn(network.rpn.head, count)
-    network.anchor_generator = made
-    return _resize_retinanet(network.head, count, num_classes) if isinstance(network, RetinaNet) else []
+    if len(set(made.num_anchors_per_location())) != 1:  # the layers that score them are the same for all levels
+        raise ConfigError(f"anchors.sizes={_plain(sizes)}: every level must have as many sizes as the others.")
+    return made
 
 
 def _sizes(network: nn.Module, generator: AnchorGenerator, anchors: Anchors) -> tuple[tuple[float, ...], ...]:
@@ -128,14 +140,6 @@ def _sizes(network: nn.Module, generator: AnchorGenerator, anchors: Anchors) -> 
             f"are sizes for {len(anchors.sizes)}. Its own are {_plain(own)}."
         )
     return anchors.sizes or own
-
-
-def _one_number(generator: AnchorGenerator, sizes: tuple[tuple[float, ...], ...]) -> int:
-    """The layers that score anchors are the same for all levels."""
-    counts = generator.num_anchors_per_location()
-    if len(set(counts)) != 1:
-        raise ConfigError(f"anchors.sizes={_plain(sizes)}: every level must have as many sizes as the others.")
-    return counts[0]
 
 
 def _resize_rpn(head: Any, count: int) -> list[str]:
@@ -157,7 +161,7 @@ def _resize_retinanet(head: Any, count: int, num_classes: int) -> list[str]:
     return ["head.classification_head.cls_logits", "head.regression_head.bbox_reg"]
 
 
-def _apply_to_ssd(network: Any, generator: DefaultBoxGenerator, anchors: Anchors, num_classes: int) -> list[str]:
+def _ssd_generator(network: Any, generator: DefaultBoxGenerator, anchors: Anchors) -> DefaultBoxGenerator:
     levels = len(generator.aspect_ratios)
     scales, ratios = list(generator.scales), [list(level) for level in generator.aspect_ratios]
     if anchors.sizes is not None:
@@ -172,14 +176,7 @@ def _apply_to_ssd(network: Any, generator: DefaultBoxGenerator, anchors: Anchors
             scales.append(scales[-1] * (scales[-1] / scales[-2] if levels > 1 else 1))
     if anchors.ratios is not None:
         ratios = [_lying_and_standing(anchors.ratios)] * levels
-    network.anchor_generator = DefaultBoxGenerator(ratios, scales=scales, steps=generator.steps, clip=generator.clip)
-    anew = []
-    for level, count in enumerate(network.anchor_generator.num_anchors_per_location()):
-        for name, columns in (("classification_head", num_classes), ("regression_head", 4)):
-            layers = getattr(network.head, name).module_list
-            if _resize_ssd(layers, level, count * columns):
-                anew.append(f"head.{name}.module_list.{level}")
-    return anew
+    return DefaultBoxGenerator(ratios, scales=scales, steps=generator.steps, clip=generator.clip)
 
 
 def _lying_and_standing(ratios: tuple[float, ...]) -> list[float]:
@@ -191,17 +188,23 @@ def _lying_and_standing(ratios: tuple[float, ...]) -> list[float]:
     return found
 
 
-def _resize_ssd(layers: nn.ModuleList, level: int, outputs: int) -> bool:
-    """Whether the level's last convolution had to be made anew. SSDlite has a depthwise one before it, which stays."""
-    block = layers[level]
-    last: Any = block[-1] if isinstance(block, nn.Sequential) else block
-    if last.out_channels == outputs:
-        return False
-    if isinstance(block, nn.Sequential):
-        block[-1] = _with_outputs(last, outputs, 0.03)
-    else:
-        layers[level] = _with_outputs(last, outputs, None)
-    return True
+def _resize_ssd(head: Any, counts: Sequence[int], num_classes: int) -> list[str]:
+    """The last convolution of each level and kind. SSDlite has a depthwise one before it, which stays."""
+    anew = []
+    for level, count in enumerate(counts):
+        for name, columns in (("classification_head", num_classes), ("regression_head", 4)):
+            layers = getattr(head, name).module_list
+            lite = isinstance(layers[level], nn.Sequential)
+            last = layers[level][-1] if lite else layers[level]
+            if last.out_channels == count * columns:
+                continue
+            made = _with_outputs(last, count * columns, 0.03 if lite else None)
+            if lite:
+                layers[level][-1] = made
+            else:
+                layers[level] = made
+            anew.append(f"head.{name}.module_list.{level}")
+    return anew
 
 
 def _with_outputs(conv: nn.Conv2d, outputs: int, std: float | None, bias: float = 0.0) -> nn.Conv2d:

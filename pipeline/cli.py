@@ -223,9 +223,10 @@ def _anchors(arguments: list[str]) -> None:
 
 
 def _export_model(arguments: list[str]) -> None:
+    from pipeline.inspect import with_task
     from pipeline.training.export_model import export_model_text
 
-    for_each(arguments, _printed(export_model_text))
+    for_each(with_task(split_arguments(arguments)), _printed(export_model_text))
 
 
 def _inspect(arguments: list[str]) -> None:

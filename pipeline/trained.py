@@ -81,8 +81,17 @@ def trained_bytes(state: Mapping[str, Tensor], trained: Trained) -> bytes:
         name: (one.detach().float() if one.is_floating_point() else one.detach()).cpu().clone().contiguous()
         for name, one in sorted(state.items())
     }
-    content: bytes = save(tensors, metadata=trained.metadata())
-    return content
+    return _in_order(save(tensors, metadata=trained.metadata()))
+
+
+def _in_order(content: bytes) -> bytes:
+    """safetensors writes the metadata in an order of chance. A file: the header's length, the header, the tensors."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def save_trained(path: Path, state: Mapping[str, Tensor], trained: Trained) -> None:

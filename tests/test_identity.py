@@ -47,6 +47,9 @@ def base():
         "sink.parquet.compression=snappy",
         "tiles.size=640",
         "flip=true",
+        "backbone=resnet18",
+        "anchors.sizes=[32,64]",
+        "anchors.ratios=[1]",
     ],
 )
 def test_a_setting_that_decides_what_the_files_hold_makes_another_run(base, override):
@@ -69,6 +72,9 @@ def test_a_setting_that_decides_what_the_files_hold_makes_another_run(base, over
         "tiles.merge=nmm",  # of no tiles
         "tiles.overlap=0.3",
         "tiles.iou=0.4",
+        "anchors.ratios=null",
+        "train.epochs=3",
+        "to=onnx",
     ],
 )
 def test_a_setting_that_only_decides_how_does_not(base, override):

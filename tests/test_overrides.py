@@ -1,7 +1,10 @@
 import shutil
 import subprocess
+import sys
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from pipeline.errors import ConfigError
 from pipeline.overrides import prepare, split_make_variables
@@ -254,3 +257,47 @@ def test_a_tilde_is_the_home_folder_as_the_shell_would_have_it(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     assert settings_for("input=~/photos", "output=~/o").input == "/home/someone/photos"
     assert prepare(["output=~/o"], sweep=True) == ["output='/home/someone/o'"]
+
+
+@pytest.mark.parametrize(
+    ("words", "metadata", "added"),
+    [
+        (["model=FILE"], {"task": "classify"}, ["task=classify"]),
+        (["model='FILE'", "limit=3"], {"task": "segment"}, ["task=segment"]),
+        (["model=FILE", "task=embed"], {"task": "classify"}, []),
+        (["experiment=codes", "model=FILE"], {"task": "classify"}, []),
+        (["model=FILE"], {"task": "classify limit=3"}, []),
+        (["model=FILE"], {"task": "dance"}, []),
+        (["model=FILE"], {}, []),
+        (["model=FILE.absent.safetensors"], {"task": "classify"}, []),
+        (["model=resnet18"], {"task": "classify"}, []),
+        (["weights=FILE"], {"task": "classify"}, []),
+        ([], {}, []),
+    ],
+)
+@pytest.mark.parametrize("sweep", [False, True])
+def test_a_files_task_is_the_task_where_nothing_else_says_it(words, metadata, added, sweep, tmp_path):
+    path = tmp_path / "a b.safetensors"
+    save_file({"w": torch.zeros(1)}, path, metadata=metadata)
+    given = [word.replace("FILE", str(path)) for word in words]
+    assert prepare(given, sweep)[len(given) :] == added
+
+
+def test_a_damaged_file_is_left_to_the_model(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(b"nothing")
+    assert prepare([f"model={tmp_path / 'a.safetensors'}"], sweep=False) == [f"model='{tmp_path / 'a.safetensors'}'"]
+
+
+def test_a_files_task_is_read_without_torch(tmp_path):
+    save_file({"w": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"task": "classify"})
+    code = (
+        "import sys; from pipeline.overrides import prepare; print(prepare(sys.argv[1:], False)[1], 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"model={tmp_path / 'a.safetensors'}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["task=classify", "False"]

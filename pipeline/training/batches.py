@@ -48,7 +48,7 @@ def loaded(drawn: Drawn, batches: Sequence[list[Place]] | Iterable[list[Place]],
     told: set[str] = set()
     for batch in DataLoader(
         drawn,
-        batch_sampler=batches,  # type: ignore[arg-type]  # any iterable of lists will do
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=list,
         worker_init_fn=_alone if workers else None,

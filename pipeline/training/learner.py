@@ -107,9 +107,9 @@ class Classes:
         labels: list[int] = []
         for batch in batches:
             logits = logits_of(network(stacked(batch, self.normalize, device)))[0].float().cpu()
-            truth = torch.stack([one.target["label"] for one in batch])
-            ranks += (logits > logits.gather(1, truth[:, None])).sum(dim=1).tolist()
-            labels += truth.tolist()
+            right = torch.stack([one.target["label"] for one in batch])
+            ranks += (logits > logits.gather(1, right[:, None])).sum(dim=1).tolist()
+            labels += right.tolist()
         hit, truth = np.array(ranks, int), np.array(labels, int)
         rows = [
             {"class": name, "truth": int((truth == k).sum()), "recall": _mean((hit == 0)[truth == k].astype(float))}
@@ -141,12 +141,12 @@ class Regions:
         counts = np.zeros((n, n), np.int64)
         for batch in batches:
             found = network(stacked(batch, self.normalize, device))["out"].argmax(dim=1).cpu().numpy()
-            truth = torch.stack([one.target["mask"] for one in batch]).numpy()
-            counted = truth != IGNORED
-            counts += np.bincount(truth[counted] * n + found[counted], minlength=n * n).reshape(n, n)
-        right, truth, found = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+            labels = torch.stack([one.target["mask"] for one in batch]).numpy()
+            counted = labels != IGNORED
+            counts += np.bincount(labels[counted] * n + found[counted], minlength=n * n).reshape(n, n)
+        right, truth, answers = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
         with np.errstate(invalid="ignore"):
-            iou = right / (truth + found - right)
+            iou = right / (truth + answers - right)
         rows = [
             {"class": name, "truth": int(truth[k]), "iou": _mean(iou[k : k + 1])} for k, name in enumerate(self.categories)
         ]

@@ -72,7 +72,7 @@ class Training:
         folder: Path,
         keep: Keep,
     ) -> None:
-        self.network = network.to(recipe.device, memory_format=torch.channels_last)
+        self.network = network.to(recipe.device).to(memory_format=torch.channels_last)
         self.frozen, self.learner, self.recipe = frozen, learner, recipe
         self.training, self.validation, self.validation_batches = training, validation, validation_batches
         self.folder, self.keep = folder, keep

@@ -1,6 +1,5 @@
 """make anchors: anchor boxes that fit the boxes of a data set, beside those that a model has."""
 
-import copy
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
-from torchvision.models.detection import FCOS, SSD
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.ssd import SSD
 
 from pipeline.addresses import place
-from pipeline.anchors import Anchors, anchor_shapes, apply_anchors, own_anchors
+from pipeline.anchors import Anchors, anchor_shapes, own_anchors
 from pipeline.commit import published_file
 from pipeline.errors import ConfigError
 from pipeline.models import model_format
-from pipeline.networks import without_data
 from pipeline.parts import build
 from pipeline.settings import Settings
 from pipeline.text import columns
@@ -106,16 +105,13 @@ def propose(network: nn.Module, boxes_wh: np.ndarray) -> Proposal:
     strides = isinstance(network, FCOS)
     if strides:  # each box is tried at many places
         boxes_wh = boxes_wh[:: -(-len(boxes_wh) // _TRIED)]
-    before = _beside(network, own, boxes_wh, own)
+    before = _beside(network, own, None, boxes_wh)
     tried = []
     for one in _candidates(network, own, boxes_wh):
-        trial = copy.deepcopy(network)
         try:
-            with without_data():
-                apply_anchors(trial, one, num_classes=2)
+            tried.append(_beside(network, own, one, boxes_wh))
         except ConfigError:  # boxes so thin that a generator would round them to nothing
             continue
-        tried.append(_beside(trial, one, boxes_wh, own))
     best = max(tried, key=lambda one: one.fit.rank, default=before)
     return Proposal(before, best if best.fit.rank > before.fit.rank else None, strides)
 
@@ -138,12 +134,13 @@ def _candidates(network: Any, own: Anchors, boxes_wh: np.ndarray) -> list[Anchor
     return [Anchors(by_level, ratios), Anchors(None, ratios), Anchors(by_level, None)]
 
 
-def _beside(network: nn.Module, told: Anchors, boxes_wh: np.ndarray, own: Anchors) -> Beside:
-    """`told`: what is said of the network's anchors. Its generator makes the shapes, with its rounding and clipping."""
-    shapes = np.concatenate(anchor_shapes(network)).astype(float)
+def _beside(network: nn.Module, own: Anchors, others: Anchors | None, boxes_wh: np.ndarray) -> Beside:
+    """The network's `own` anchors, or others in their place. Its generator makes the shapes, rounds and clips them."""
+    told = others or own
+    shapes = np.concatenate(anchor_shapes(network, others)).astype(float)
     if not isinstance(network, FCOS):
         return Beside(told, shapes, fit(boxes_wh, shapes))
-    strides, grids = ([level[0] for level in one.sizes or ()] for one in (own_anchors(network), own))
+    strides, grids = ([level[0] for level in one.sizes or ()] for one in (told, own))
     return Beside(told, shapes, placed(boxes_wh, strides, grids))
 
 

@@ -28,9 +28,9 @@ class Fit:
 
 
 def best_iou(boxes_wh: np.ndarray, anchors_wh: np.ndarray) -> np.ndarray:
-    """(N, 2), (A, 2) -> (N,): the IoU with the anchor that fits best, both about one centre, as if an anchor stood at the
-    best place: min(w, w') min(h, h') / (w h + w' h' - min(w, w') min(h, h')), the distance of YOLOv2 (Redmon and Farhadi,
-    2017, section 2, "Dimension Clusters")."""
+    """(N, 2), (A, 2) -> (N,): the IoU with the anchor that fits best, both about one centre, as if it stood at the best
+    place: min(w, w') min(h, h') / (w h + w' h' - min(w, w') min(h, h')), which YOLOv2 clusters by (Redmon and Farhadi 2017,
+    section 2, "Dimension Clusters")."""
     best = np.empty(len(boxes_wh))
     for start in range(0, len(boxes_wh), _AT_ONCE):
         some = boxes_wh[start : start + _AT_ONCE, None]

@@ -18,7 +18,7 @@ Targets = list[dict[str, Tensor]]
 def learn_from_empty_images(network: nn.Module) -> None:
     """Change how an SSD's loss for classes is computed; other networks stay as they are."""
     if isinstance(network, SSD):
-        network.compute_loss = _MinedOverBatch(network.compute_loss, network.neg_to_pos_ratio)  # type: ignore[assignment, method-assign]
+        network.compute_loss = _MinedOverBatch(network.compute_loss, network.neg_to_pos_ratio)
 
 
 class _MinedOverBatch:

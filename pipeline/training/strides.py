@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.training.shapes import Fit
 
 _CENTRE = 1.5  # torchvision's center_sampling_radius, in strides
-_PHASES = np.linspace(0, 1, 8, endpoint=False)  # of a box's centre between two places
+_PHASES = (np.arange(8) + 0.5) / 8  # of a box's centre between two places
 _FACTORS = (1, 2**0.5, 0.5**0.5, 2, 0.5, 2**1.5, 0.5**1.5, 4, 0.25)  # of the own strides, the nearest first
 _WORTH = 0.01  # recall that a factor must gain over one that is nearer to 1
 

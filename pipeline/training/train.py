@@ -84,10 +84,6 @@ def planned(settings: Settings, examples: Examples) -> Plan:
     model = model_format(settings)
     if not isinstance(model, Trainable):
         raise ConfigError(f"model={settings.model} is a program and cannot be trained; choose a torchvision builder.")
-    if settings.task not in model.describe_tasks():
-        raise ConfigError(
-            f"model={settings.model} does {', '.join(sorted(model.describe_tasks()))}, not task={settings.task}."
-        )
     device = resolve_device(settings.device)
     n_points = len(examples.keypoint_names) or None
     if settings.task == "keypoints" and not n_points:

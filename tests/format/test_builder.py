@@ -1,6 +1,7 @@
 """torchvision builders with published, random and own weights."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.format.builder import Builder
 from pipeline.models import model_format
 from pipeline.weights import cache_path, sha256_of
-from tests.conftest import settings_for
+from tests.conftest import read, settings_for
 
 
 def builder(*overrides: str) -> Builder:
@@ -113,3 +114,52 @@ def test_the_embedded_detector_has_one_file() -> None:
     assert builder("model=codes").describe().categories[1:] == ("qr code", "barcode", "data matrix", "fiducial marker")
     with pytest.raises(ConfigError, match="leave weights= out"):
         builder("model=codes", "weights=random")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=fasterrcnn"], "needs a backbone: say backbone=mobilenet_v2"),
+        (
+            ["model=fasterrcnn_resnet50_fpn", "backbone=resnet18"],
+            "is for model=fasterrcnn; fasterrcnn_resnet50_fpn has its own",
+        ),
+        (["model=fasterrcnn", "backbone=vit_b_16"], "one size only"),
+        (["model=fasterrcnn", "backbone=resnet18", "weights=COCO_V2"], "fasterrcnn has no weights of this name"),
+        (["task=instances", "model=fasterrcnn", "backbone=resnet18"], "cannot do task=instances"),
+        (["task=classify", "model=resnet18", "anchors.ratios=[1]"], "resnet18 finds no boxes"),
+        (["model=onnx", "weights=x.onnx", "backbone=resnet18"], "leave backbone= and anchors= out"),
+        (["model=onnx", "weights=x.onnx", "anchors.ratios=[1]"], "leave backbone= and anchors= out"),
+    ],
+)
+def test_a_backbone_or_anchors_where_there_is_no_place_for_them(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        builder(*overrides)
+
+
+def test_a_backbone_of_ones_own_is_to_be_trained_first() -> None:
+    made = builder("model=fasterrcnn", "backbone=mobilenet_v2")
+    for call in (made.describe, made.load):
+        with pytest.raises(ConfigError, match=r"no published weights: train it .*backbone=mobilenet_v2.*weights=random"):
+            call()
+
+
+def test_a_backbone_of_ones_own_finds_boxes(annotate: Callable[..., Path], mixed_images: Path) -> None:
+    small = "model_args={min_size: 64, max_size: 96}"
+    run = annotate(
+        "model=fasterrcnn", "backbone=mobilenet_v2", "weights=random", f"input={mixed_images}", small, "min_score=0"
+    )
+    assert set(read(run, "images")["status"].to_pylist()) == {"ok"}
+
+
+def test_other_anchors_for_published_weights_keep_their_number() -> None:
+    assert builder("model=fasterrcnn_mobilenet_v3_large_fpn", "anchors.ratios=[0.2,1,5]").describe().weights == "COCO_V1"
+    with pytest.raises(ConfigError, match=r"another number of anchors at a place; rpn.head.cls_logits.*make train"):
+        builder("model=fasterrcnn_mobilenet_v3_large_fpn", "anchors.ratios=[1]").describe()
+    with pytest.raises(ConfigError, match="maps of 3 levels"):
+        builder("model=fasterrcnn_mobilenet_v3_large_fpn", "anchors.sizes=[8,16]").describe()
+
+
+def test_random_weights_take_any_anchors() -> None:
+    made = builder("model=ssdlite320_mobilenet_v3_large", "weights=random", "anchors.ratios=[1,5]")
+    assert made.load().network.network.body.anchors.shape == (4 * (20**2 + 10**2 + 5**2 + 3**2 + 2**2 + 1), 4)  # type: ignore[union-attr]

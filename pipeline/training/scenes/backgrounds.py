@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from pipeline.decoding import decode
-from pipeline.training.scenes.surfaces import material
+from pipeline.training.scenes.surfaces import material, soft
 
 _KEPT = 448  # pixels of a photograph's longer side, kept in memory: more than a scene has
 _EVERY = 8  # one photograph in so many is for validation
@@ -55,12 +55,13 @@ def _piece(rng: np.random.Generator, photograph: np.ndarray, aspect: float, whol
 
 def _recoloured(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     """Other colours, contrast, and now and then far out of focus: few photographs become many."""
-    if rng.random() < 0.3:
+    if rng.random() < 0.08:
         picture = picture[..., rng.permutation(3)]
     steps = np.linspace(0, 1, 256)[:, None]
-    curve = np.clip(steps ** np.exp(rng.uniform(-0.5, 0.5, 3)) * rng.uniform(0.6, 1.15, 3) + rng.uniform(-0.1, 0.15), 0, 1)
+    gamma = np.exp(rng.uniform(-0.4, 0.4) + rng.normal(0, 0.1, 3))
+    curve = np.clip(steps**gamma * rng.uniform(0.7, 1.15) + rng.uniform(-0.08, 0.12), 0, 1)
     picture = cv2.LUT(np.ascontiguousarray(picture), (curve * 255).astype(np.uint8)[None])
-    return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 7)) if rng.random() < 0.3 else picture
+    return soft(picture, rng.uniform(0.5, 7)) if rng.random() < 0.3 else picture
 
 
 @lru_cache(maxsize=1024)

@@ -42,7 +42,7 @@ def _around(rng: np.random.Generator, thing: Print) -> Print:
         bent = np.stack([half + half * np.sin(turn) / np.sin(angle), points[:, 1] + arc(turn) - low], 1)
         codes.append((label, bent.astype(np.float32)))
     shade = np.cos(t * rng.uniform(0.6, 1.0) + rng.uniform(-0.3, 0.3))
-    return _mapped(thing, source_x, source_y, codes, np.clip(shade, 0.2, 1)[None, :, None])
+    return _mapped(thing, source_x, source_y, codes, np.clip(shade, 0.2, 1)[None])
 
 
 def wrinkled(rng: np.random.Generator, thing: Print) -> Print:
@@ -51,13 +51,13 @@ def wrinkled(rng: np.random.Generator, thing: Print) -> Print:
     cells = (int(rng.integers(2, 7)), int(rng.integers(2, 7)))
     reach = rng.uniform(0.1, 0.45) * min(height / cells[0], width / cells[1])
     field = (clouds(rng, (height, width), cells, 2) - 0.5) * np.float32(2 * reach * 0.6)
-    y, x = np.mgrid[:height, :width].astype(np.float32)
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     codes = []
     for label, points in thing.codes:
         at = np.clip(points.astype(int), 0, (width - 1, height - 1))
         codes.append((label, points - field[at[:, 1], at[:, 0]]))  # of first order: the field is smooth
     slope = cv2.Sobel(field[..., 0], cv2.CV_32F, 1, 0) if rng.random() < 0.8 else np.zeros((height, width), np.float32)
-    shade = np.clip(1 + slope * rng.uniform(0, 0.35), 0.5, 1.3)[..., None]
+    shade = np.clip(1 + slope * rng.uniform(0, 0.35), 0.5, 1.3)
     return _mapped(thing, x + field[..., 0], y + field[..., 1], codes, shade)
 
 
@@ -66,5 +66,5 @@ def _mapped(thing: Print, source_x: np.ndarray, source_y: np.ndarray, codes: lis
     pixels = cv2.remap(thing.pixels, source_x, source_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     alpha = thing.alpha if thing.alpha is not None else np.full(thing.size_hw, 255, np.uint8)
     alpha = cv2.remap(alpha, source_x, source_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-    shaded = np.clip(pixels * shade.astype(np.float32), 0, 255).astype(np.uint8)
-    return Print(shaded, tuple(codes), alpha)
+    gain = np.broadcast_to(shade, thing.size_hw if shade.shape[0] > 1 else pixels.shape[:2]).astype(np.float32)
+    return Print(cv2.multiply(pixels, cv2.merge([gain] * 3), dtype=cv2.CV_8U), tuple(codes), alpha)

@@ -1,34 +1,20 @@
-"""Patterns of squares, dots and rings that are no matrix code or marker."""
+"""Fields and dots in rows that are no matrix code or marker."""
 
-import cv2
 import numpy as np
 
 from pipeline.training.scenes.prints import Print, stamp
-from pipeline.training.scenes.stock import Stock, written
-from pipeline.training.scenes.surfaces import colour, grain, material, plain, tinted
+from pipeline.training.scenes.stock import Stock, letter
+from pipeline.training.scenes.surfaces import colour, material, plain, tinted
 from pipeline.training.scenes.writing import contrasting
 
 
 def grid(rng: np.random.Generator, stock: Stock, side: int) -> Print:
-    makers = (
-        _checks,
-        _tiles,
-        _facade,
-        _facade,
-        _keyboard,
-        _crossword,
-        _table,
-        _rings,
-        _frames,
-        _dominoes,
-        _halftone,
-        _noise,
-        _sign,
-    )
+    makers = (_checks, _tiles, _facade, _facade, _keyboard, _crossword, _table, _halftone)
     return Print(makers[int(rng.integers(0, len(makers)))](rng, stock, side))
 
 
-def _shape(rng: np.random.Generator, side: int) -> tuple[int, int]:
+def shape(rng: np.random.Generator, side: int) -> tuple[int, int]:
+    """(height, width) of a rectangle, the longer one `side`."""
     ratio = np.exp(rng.uniform(-0.7, 0.7))
     return max(8, int(side * min(1, ratio))), max(8, int(side * min(1, 1 / ratio)))
 
@@ -36,7 +22,7 @@ def _shape(rng: np.random.Generator, side: int) -> tuple[int, int]:
 def _checks(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     """Chess boards, flags, floors. One with noise in it would be a code: regular only."""
     ink, paper = contrasting(rng)
-    height, width = _shape(rng, side)
+    height, width = shape(rng, side)
     cell = max(2, int(side / rng.uniform(3, 24)))
     y, x = np.ogrid[:height, :width]
     on = (x // cell + y // cell) % 2
@@ -45,7 +31,7 @@ def _checks(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
 
 def _tiles(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     """Bricks, tiles, paving: joints between stones whose colours vary."""
-    height, width = _shape(rng, side)
+    height, width = shape(rng, side)
     cell_w = max(4, int(side / rng.uniform(3, 20)))
     cell_h = max(3, int(cell_w * rng.choice([1.0, 0.5, 0.35])))
     joint = max(1, int(cell_h * rng.uniform(0.04, 0.2)))
@@ -61,7 +47,7 @@ def _tiles(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
 
 def _facade(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     """Windows of a building, shelves, drawers, solar panels: dark or bright fields in rows."""
-    height, width = _shape(rng, side)
+    height, width = shape(rng, side)
     wall = colour(rng, 60, 255, 0.6)
     pixels = plain((height, width), wall)
     step_x, step_y = (max(6, int(side / rng.uniform(3, 16))) for _ in range(2))
@@ -90,7 +76,7 @@ def _keyboard(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
             x, y = column * step + (row % 2) * step // 3, row * step
             pixels[y + step // 10 : y + step - step // 10, x + step // 10 : x + step - step // 10] = key
             if step > 8:
-                stamp(pixels, written(stock.word(rng)[0].upper(), step // 2, font), ink, x + step // 4, y + step // 4)
+                stamp(pixels, letter(stock.word(rng)[0].upper(), step // 2, font), ink, x + step // 4, y + step // 4)
     return pixels
 
 
@@ -108,7 +94,7 @@ def _crossword(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
             elif rng.random() < filled and step > 7:
                 stamp(
                     pixels,
-                    written(stock.word(rng)[0].upper(), int(step * 0.6), font),
+                    letter(stock.word(rng)[0].upper(), int(step * 0.6), font),
                     (20, 20, 40),
                     x + step // 4,
                     y + step // 5,
@@ -120,7 +106,7 @@ def _crossword(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
 
 def _table(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     """Squared paper, window grilles, nets: lines both ways."""
-    height, width = _shape(rng, side)
+    height, width = shape(rng, side)
     pixels = material(rng, (height, width))
     ink, step = colour(rng), max(4, int(side / rng.uniform(4, 40)))
     thick = max(1, int(step * rng.uniform(0.03, 0.35)))
@@ -130,86 +116,12 @@ def _table(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     return pixels
 
 
-def _rings(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
-    """Targets, wheels, lenses, spirals: circles in circles."""
-    ink, paper = contrasting(rng)
-    pixels = plain((side, side), paper)
-    middle, radius = side // 2, side * 0.48
-    for number in range(int(rng.integers(2, 10))):
-        cv2.circle(pixels, (middle, middle), int(radius), ink if number % 2 == 0 else paper, -1, cv2.LINE_AA)
-        radius *= rng.uniform(0.6, 0.92)
-    return pixels
-
-
-def _frames(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
-    """Picture frames, screens, doors, speakers, sockets: rectangles in rectangles, without cells."""
-    height, width = _shape(rng, side)
-    pixels = plain((height, width), colour(rng))
-    x0, y0, x1, y1 = 0.0, 0.0, float(width), float(height)
-    for _ in range(int(rng.integers(1, 5))):
-        step = rng.uniform(0.03, 0.2) * min(x1 - x0, y1 - y0)
-        x0, y0, x1, y1 = x0 + step, y0 + step, x1 - step, y1 - step
-        cv2.rectangle(pixels, (int(x0), int(y0)), (int(x1), int(y1)), colour(rng), -1)
-    if rng.random() < 0.5 and x1 - x0 > 8 and y1 - y0 > 8:
-        inner = material(rng, (int(y1) - int(y0), int(x1) - int(x0)))
-        pixels[int(y0) : int(y1), int(x0) : int(x1)] = inner
-    return pixels
-
-
-def _dominoes(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
-    """Dice, dominoes, buttons, holes, lamps: round dots on squares."""
-    ink, paper = contrasting(rng, 0.5)
-    columns, rows = int(rng.integers(1, 6)), int(rng.integers(1, 4))
-    step = max(12, side // columns)
-    pixels = plain((rows * step, columns * step), colour(rng))
-    places = [(0.5, 0.5), (0.25, 0.25), (0.75, 0.75), (0.25, 0.75), (0.75, 0.25), (0.25, 0.5), (0.75, 0.5)]
-    for row in range(rows):
-        for column in range(columns):
-            x, y = column * step, row * step
-            cv2.rectangle(
-                pixels, (x + step // 12, y + step // 12), (x + step - step // 12, y + step - step // 12), paper, -1
-            )
-            for u, v in places[: int(rng.integers(1, 8))]:
-                cv2.circle(pixels, (x + int(u * step), y + int(v * step)), max(1, step // 11), ink, -1, cv2.LINE_AA)
-    return pixels
-
-
 def _halftone(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     """Dots in even rows: halftone, perforated sheets, loudspeakers, polka dots, bubble wrap."""
     ink, paper = contrasting(rng)
-    height, width = _shape(rng, side)
+    height, width = shape(rng, side)
     cell = max(3, int(side / rng.uniform(6, 50)))
     offset = np.arange(cell) + 0.5 - cell / 2
     dot = np.clip((rng.uniform(0.15, 0.48) - np.hypot(*np.meshgrid(offset, offset)) / cell) * cell + 0.5, 0, 1)
     tiled = np.tile(dot, (height // cell + 1, width // cell + 1))[:height, :width]
     return tinted(tiled.astype(np.float32), paper, ink)
-
-
-def _noise(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
-    """Gravel, foliage, static: grains of one size without straight edges."""
-    height, width = _shape(rng, side)
-    sigma = rng.uniform(0.6, 5)
-    shade = cv2.GaussianBlur(grain(rng, (height, width)), (0, 0), sigma)
-    return tinted(0.5 + shade * sigma * rng.uniform(1, 3.5), colour(rng, 0, 120), colour(rng, 100, 255))
-
-
-def _sign(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
-    """Road signs, logos, badges: a shape with a border and a letter, an arrow or a bar in it."""
-    ink, paper = contrasting(rng, 0.5)
-    pixels = material(rng, (side, side), room=False)
-    middle, radius = side // 2, int(side * rng.uniform(0.3, 0.5))
-    corners = int(rng.choice([3, 4, 6, 8, 40]))
-    angles = np.linspace(0, 2 * np.pi, corners, endpoint=False) + np.pi / corners + rng.choice([0, np.pi / 2])
-    points = middle + np.stack([np.cos(angles), np.sin(angles)], 1)
-    for scale, fill in ((1.0, ink), (rng.uniform(0.7, 0.95), paper)):
-        points = middle + radius * scale * np.stack([np.cos(angles), np.sin(angles)], 1)
-        cv2.fillPoly(pixels, [points.astype(np.int32)], fill, cv2.LINE_AA)
-    if rng.random() < 0.6:
-        text = written(stock.word(rng)[:4].upper(), int(radius * rng.uniform(0.4, 0.9)), stock.font(rng))
-        stamp(pixels, text, ink, middle - text.shape[1] // 2, middle - text.shape[0] // 2)
-    else:
-        thick = max(2, radius // 4)
-        cv2.arrowedLine(
-            pixels, (middle, middle + radius // 2), (middle, middle - radius // 2), ink, thick, cv2.LINE_AA, 0, 0.4
-        )
-    return pixels

@@ -13,7 +13,7 @@ def inked(rng: np.random.Generator, symbol: Symbol, side: int, plain: bool = Fal
     if symbol.label == BARCODE:
         return _bars(rng, symbol, side, plain)
     cell = max(1, -(-side // max(symbol.cells.shape)))
-    cell = min(cell, max(2, 900 // max(symbol.cells.shape)))
+    cell = min(cell, max(2, 720 // max(symbol.cells.shape)))
     style = 1.0 if plain else rng.random()
     if symbol.label == QR and style < 0.16 and cell >= 3:
         return _with_logo(rng, _shaped(rng, symbol, cell) if style < 0.1 else _squares(symbol.cells, cell))

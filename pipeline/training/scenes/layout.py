@@ -60,7 +60,7 @@ def _frame(rng: np.random.Generator, size: int, clean: bool) -> tuple[int, int]:
     aspect = float(rng.choice(_ASPECTS, p=_ASPECT_SHARES)) or float(np.exp(rng.uniform(np.log(0.6), np.log(1.7))))
     if clean:
         aspect *= float(np.exp(rng.uniform(-0.5, 0.6)))
-    side = size * float(rng.uniform(1.0, 1.5))
+    side = size * float(rng.uniform(1.0, 1.35))
     return max(32, round(side * aspect**0.5)), max(32, round(side / aspect**0.5))
 
 
@@ -125,7 +125,7 @@ def _some(rng: np.random.Generator, stock: Stock, layout: Layout) -> None:
 def _many(rng: np.random.Generator, stock: Stock, layout: Layout) -> None:
     """A sheet with several codes of one kind."""
     kind = int(rng.choice(_KINDS, p=(0.25, 0.25, 0.15, 0.35)))
-    columns, rows = int(rng.integers(1, 5)), int(rng.integers(1, 5))
+    columns, rows = (int(one) for one in rng.choice([1, 2, 3, 4], 2, p=[0.3, 0.4, 0.2, 0.1]))
     side = int(max(16, min(layout.frame_wh) / max(columns, rows, 2) * 0.8 * _detail(rng, layout)))
     prints = [label(rng, stock, kind, side, bare=bool(rng.random() < 0.6)) for _ in range(columns * rows)]
     thing = sheet(rng, stock, prints, columns)
@@ -145,7 +145,7 @@ def _empty(rng: np.random.Generator, stock: Stock, layout: Layout) -> None:
 
 def _detail(rng: np.random.Generator, layout: Layout) -> float:
     """How many pixels of a print there are for one of the frame."""
-    return float(rng.uniform(1.2, 2.0) if layout.sharp else rng.uniform(1.0, 1.3))
+    return float(rng.uniform(1.1, 1.7) if layout.sharp else rng.uniform(1.0, 1.15))
 
 
 def _clutter(rng: np.random.Generator, stock: Stock, layout: Layout, count: int) -> None:

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 
 from pipeline.training.scenes.grids import grid
-from pipeline.training.scenes.prints import Print, moved, paste, stamp
+from pipeline.training.scenes.prints import Print, moved, paste, stamp, turned
+from pipeline.training.scenes.shapes import figure
 from pipeline.training.scenes.stock import Stock, written
 from pipeline.training.scenes.stripes import stripes
 from pipeline.training.scenes.surfaces import board, colour, material, metal
@@ -13,12 +14,14 @@ from pipeline.training.scenes.writing import contrasting, ground, headline, line
 
 def distractor(rng: np.random.Generator, stock: Stock, side: int) -> Print:
     """A thing that is no code, of about this size."""
-    makers = (headline, paragraph, listing, stripes, grid)
-    return makers[int(rng.choice(5, p=(0.34, 0.12, 0.1, 0.24, 0.2)))](rng, stock, side)
+    makers = (headline, paragraph, listing, stripes, grid, figure)
+    return makers[int(rng.choice(6, p=(0.34, 0.12, 0.1, 0.24, 0.12, 0.08)))](rng, stock, side)
 
 
-def mount(rng: np.random.Generator, stock: Stock, thing: Print, around: float, largest: int = 900) -> Print:
+def mount(rng: np.random.Generator, stock: Stock, thing: Print, around: float, largest: int = 720) -> Print:
     """`thing` somewhere on a surface that is `around` times as large, at most `largest` pixels."""
+    if rng.random() < 0.25:
+        thing = turned(thing, int(rng.integers(1, 4)))
     height, width = thing.size_hw
     room = [min(largest, max(size, int(size * around * rng.uniform(0.8, 1.25)))) for size in (height, width)]
     size_hw = (max(room[0], height), max(room[1], width))

@@ -40,8 +40,7 @@ def stamp(canvas: np.ndarray, ink: np.ndarray, fill: Sequence[float], x: int, y:
         return
     region = canvas[y + top : y + bottom, x + left : x + right]
     cover = ink[top:bottom, left:right].astype(np.float32) * np.float32(strength / 255)
-    colour = np.empty_like(region)
-    colour[:] = np.asarray(fill, np.uint8)
+    colour = cv2.rectangle(np.empty(region.shape, np.uint8), (0, 0), region.shape[1::-1], fill, -1)
     region[:] = cv2.blendLinear(colour, region, cover, 1 - cover)
 
 

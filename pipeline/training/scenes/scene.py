@@ -82,9 +82,8 @@ def _lay(rng: np.random.Generator, canvas: np.ndarray, one: Placed, matrix: np.n
         @ np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     )
     wh = (int(right - left), int(bottom - top))
-    cover = alpha if alpha is not None else np.full(pixels.shape[:2], 255, np.uint8)
     warped = cv2.warpPerspective(pixels, to_region, wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    mask: np.ndarray = cv2.warpPerspective(cover, to_region, wh, flags=cv2.INTER_LINEAR).astype(np.float32) / 255
+    mask = _covered(alpha, quad - (left, top), to_region, wh)
     region = canvas[top:bottom, left:right]
     if rng.random() < 0.5:
         warped = cv2.convertScaleAbs(warped, alpha=rng.uniform(0.65, 1.05))
@@ -93,6 +92,16 @@ def _lay(rng: np.random.Generator, canvas: np.ndarray, one: Placed, matrix: np.n
     if one.shadow:
         region[:] = _shaded(rng, region, mask, one.shadow)
     region[:] = cv2.blendLinear(warped, np.ascontiguousarray(region), mask, 1 - mask)
+
+
+def _covered(alpha: np.ndarray | None, quad: np.ndarray, matrix: np.ndarray, wh: tuple[int, int]) -> np.ndarray:
+    """(H, W) float32 from 0 to 1: how much of each pixel the print covers, soft at its edges."""
+    if alpha is not None:
+        mask = cv2.warpPerspective(alpha, matrix, wh, flags=cv2.INTER_LINEAR)
+    else:
+        mask = np.zeros((wh[1], wh[0]), np.uint8)
+        cv2.fillConvexPoly(mask, np.round((quad - 0.5) * 16).astype(np.int32), 255, cv2.LINE_AA, 4)
+    return mask.astype(np.float32) * np.float32(1 / 255)
 
 
 def _shaded(rng: np.random.Generator, region: np.ndarray, mask: np.ndarray, darkness: float) -> np.ndarray:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -65,6 +66,29 @@ VALIDATION = Stock(tuple(_FONTS_KEPT.split()), tuple(_WORDS_KEPT.split()))
 
 def digits(rng: np.random.Generator, count: int) -> str:
     return "".join(map(str, rng.integers(0, 10, count)))
+
+
+@lru_cache(maxsize=4096)
+def _line(stock: Stock, number: int) -> np.ndarray:
+    """Line `number` of the stock: its words and font depend on nothing else, so every process has the same."""
+    rng = np.random.default_rng([41, len(stock.words), number])
+    return written(stock.text(rng, int(rng.integers(3, 9))), 32, stock.font(rng), rng.uniform(0.6, 1.3))
+
+
+def ready_line(rng: np.random.Generator, stock: Stock, height: int) -> np.ndarray:
+    """(h, w) uint8 ink of some words of about this height: one of a thousand lines that are written once in each process."""
+    line = _line(stock, int(rng.integers(0, 1000)))
+    scale = height / 32
+    if scale > 1.5:
+        return written(stock.text(rng, 3), height, stock.font(rng), rng.uniform(0.6, 1.3))
+    size = (max(1, round(line.shape[1] * scale)), max(1, round(line.shape[0] * scale)))
+    return cv2.resize(line, size, interpolation=cv2.INTER_AREA)
+
+
+@lru_cache(maxsize=2048)
+def letter(text: str, height: int, font: str) -> np.ndarray:
+    """`written`, remembered: for pictures that repeat few letters many times."""
+    return written(text, height, font)
 
 
 def written(text: str, height: int, font: str, stretch: float = 1.0) -> np.ndarray:

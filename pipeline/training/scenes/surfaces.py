@@ -10,23 +10,36 @@ Colour = tuple[int, int, int]
 
 def colour(rng: np.random.Generator, low: float = 0, high: float = 255, saturation: float = 1.0) -> Colour:
     """Grey-ish to vivid, its brightest channel between `low` and `high`."""
-    value = rng.uniform(low, high)
-    part = rng.uniform(0, saturation) * rng.random()
-    hue = rng.random(3)
-    hue = 1 - part * (1 - (hue - hue.min()) / max(1e-6, float(np.ptp(hue))))
-    red, green, blue = (int(np.clip(value * one, 0, 255)) for one in hue)
+    draws = rng.random(6).tolist()
+    value, part = low + (high - low) * draws[0], saturation * draws[1] * draws[2]
+    least, most = min(draws[3:]), max(draws[3:])
+    red, green, blue = (int(value * (1 - part * (most - one) / (most - least + 1e-9))) for one in draws[3:])
     return red, green, blue
 
 
 def plain(size_hw: tuple[int, int], fill: Colour) -> np.ndarray:
-    return np.full((*size_hw, 3), fill, np.uint8)
+    canvas = np.empty((*size_hw, 3), np.uint8)
+    # several times as fast as numpy's, whose innermost loop has three steps
+    return cv2.rectangle(canvas, (0, 0), (size_hw[1], size_hw[0]), fill, -1)
+
+
+def soft(picture: np.ndarray, sigma: float) -> np.ndarray:
+    """A Gaussian blur; a wide one of the shrunk picture, which looks the same and takes a fraction of the time."""
+    shrink = int(sigma / 1.5)
+    height, width = picture.shape[:2]
+    if shrink < 2 or min(height, width) < 8 * shrink:
+        return cv2.GaussianBlur(picture, (0, 0), sigma)
+    small = cv2.resize(picture, (width // shrink, height // shrink), interpolation=cv2.INTER_AREA)
+    return cv2.resize(cv2.GaussianBlur(small, (0, 0), sigma / shrink), (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def clouds(rng: np.random.Generator, size_hw: tuple[int, int], cells: tuple[int, int], channels: int = 1) -> np.ndarray:
     """(H, W) or (H, W, channels) float32 from 0 to 1: smooth noise of so many cells down and across."""
     small = rng.random((max(2, cells[0]), max(2, cells[1]), channels), np.float32)
-    large = cv2.resize(small, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_CUBIC)
-    return np.clip(large, 0, 1)
+    size = (size_hw[1], size_hw[0])
+    between = (min(size[0], 6 * small.shape[1]), min(size[1], 6 * small.shape[0]))  # cubic is dear, linear cheap
+    curved = np.clip(cv2.resize(small, between, interpolation=cv2.INTER_CUBIC), 0, 1)
+    return curved if between == size else cv2.resize(curved, size, interpolation=cv2.INTER_LINEAR)
 
 
 def tinted(shade: np.ndarray, dark: Colour, light: Colour) -> np.ndarray:
@@ -44,6 +57,16 @@ def grain(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     top, left = int(rng.integers(0, 1024 - height)), int(rng.integers(0, 1024 - width))
     piece = _bank()[top : top + height, left : left + width]
     return piece if (height, width) == size_hw else cv2.resize(piece, (size_hw[1], size_hw[0]))
+
+
+def speckle(rng: np.random.Generator, size_hw: tuple[int, int], coloured: bool) -> np.ndarray:
+    """(H, W, 3) uint8 around 128, the same in each channel or not: a sensor's noise. Sides up to 1000."""
+    top, left = int(rng.integers(0, 1024 - size_hw[0])), int(rng.integers(0, 1024 - size_hw[1]))
+    if "coloured" not in _BANKS:
+        grey = (_bank() * 255 + 128).astype(np.uint8)
+        _BANKS["coloured"] = cv2.merge([grey, np.ascontiguousarray(grey[::-1]), np.ascontiguousarray(grey[:, ::-1])])
+        _BANKS["grey"] = cv2.merge([grey] * 3)
+    return _BANKS["coloured" if coloured else "grey"][top : top + size_hw[0], left : left + size_hw[1]]
 
 
 _BANKS: dict[str, np.ndarray] = {}
@@ -105,7 +128,8 @@ def _gradient(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
 def _blobs(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     """Coloured noise far out of focus."""
     cells = tuple(int(one) for one in rng.integers(2, 14, 2))
-    return (clouds(rng, size_hw, (cells[0], cells[1]), 3) * 255).astype(np.uint8)
+    small = (clouds(rng, (64, 64), (cells[0], cells[1]), 3) * 255).astype(np.uint8)
+    return cv2.resize(small, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR)
 
 
 def _plain(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
@@ -128,7 +152,7 @@ def _room(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
         else:
             cv2.fillPoly(scene, [points.astype(np.int32)], fill, cv2.LINE_AA)
     if rng.random() < 0.6:
-        scene = cv2.GaussianBlur(scene, (0, 0), rng.uniform(0.5, 6))
+        scene = soft(scene, rng.uniform(0.5, 6))
     return scene
 
 

@@ -1,9 +1,10 @@
 """Print without codes: headlines, paragraphs, tables, signs. What a detector of codes takes for codes most often."""
 
+import cv2
 import numpy as np
 
 from pipeline.training.scenes.prints import Print, stamp
-from pipeline.training.scenes.stock import Stock, digits, written
+from pipeline.training.scenes.stock import Stock, digits, letter, ready_line, written
 from pipeline.training.scenes.surfaces import Colour, clouds, colour, material, plain, tinted
 
 
@@ -18,7 +19,8 @@ def ground(rng: np.random.Generator, size_hw: tuple[int, int], paper: Colour) ->
     if rng.random() < 0.5:
         return plain(size_hw, paper)
     darker: Colour = tuple(int(one * rng.uniform(0.7, 1)) for one in paper)  # type: ignore[assignment]
-    return tinted(clouds(rng, size_hw, (3, 3)), darker, paper)
+    small = tinted(clouds(rng, (32, 32), (3, 3)), darker, paper)
+    return cv2.resize(small, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR)
 
 
 def lines(
@@ -26,17 +28,15 @@ def lines(
 ) -> None:
     """Fills the box (x0, y0, x1, y1) of the canvas with lines of text of this height, in place, ragged on the right."""
     x0, y0, x1, y1 = box
-    font, gap = stock.font(rng), rng.uniform(1.1, 1.9)
-    stretch = rng.uniform(0.6, 1.3)
-    words = max(1, int((x1 - x0) / max(1, height) / 2.6 / stretch))
-    drawn: list[np.ndarray] = []
-    y = y0
-    while y + height <= y1:
-        if len(drawn) < 5:  # later lines repeat earlier ones: nobody reads them
-            drawn.append(written(stock.text(rng, max(1, int(words * rng.uniform(0.7, 1.2)))), height, font, stretch))
-        line = drawn[-1] if len(drawn) < 5 else drawn[int(rng.integers(0, 5))]
-        stamp(canvas, line[:, : max(1, x1 - x0)], ink, x0, y)
-        y += max(2, int(height * gap))
+    gap, ragged = max(2, int(height * rng.uniform(1.1, 1.9))), rng.random() < 0.5
+    page = np.zeros((max(0, y1 - y0), max(1, x1 - x0)), np.uint8)
+    for y in range(0, len(page) - height + 1, gap):
+        x, end = 0, int(page.shape[1] * (rng.uniform(0.5, 1) if ragged else 1))
+        while x < end:
+            line = ready_line(rng, stock, height)[: len(page) - y, : end - x]
+            page[y : y + line.shape[0], x : x + line.shape[1]] = line
+            x += line.shape[1] + height // 2
+    stamp(canvas, page, ink, x0, y0)
 
 
 def headline(rng: np.random.Generator, stock: Stock, side: int) -> Print:
@@ -107,8 +107,11 @@ def listing(rng: np.random.Generator, stock: Stock, side: int) -> Print:
     ruled, font = rng.random() < 0.5, stock.font(rng)
     for row in range(rows):
         for column in range(columns):
-            text = digits(rng, int(rng.integers(1, 7))) if rng.random() < 0.6 else stock.word(rng)
-            stamp(canvas, written(text, height, font)[:, : step_x - 2], ink, column * step_x + 3, row * step_y + height // 4)
+            if rng.random() < 0.6:
+                text = letter(digits(rng, 3), height, font)
+            else:
+                text = ready_line(rng, stock, height)
+            stamp(canvas, text[:, : step_x - 2], ink, column * step_x + 3, row * step_y + height // 4)
     if ruled:
         canvas[::step_y] = ink
         canvas[:, ::step_x] = ink
