@@ -39,8 +39,9 @@ class Augmentation:
         a batch; `resize`: their shorter side before that, as the weights' preprocessing has it. Detectors take images of any
         size."""
         flip: list[nn.Module] = [Mirror(keypoint_names)] if "flip" in names else []
-        # mild: as another lamp or camera would have it
-        colour: list[nn.Module] = [v2.ColorJitter(0.3, 0.3, 0.3, 0.03)] if "colour" in names else []
+        # mild: as another lamp or camera would have it; hue for some, since it takes more time than all the rest
+        hue = v2.RandomApply([v2.ColorJitter(hue=0.03)], p=0.3)
+        colour: list[nn.Module] = [v2.ColorJitter(0.3, 0.3, 0.3), hue] if "colour" in names else []
         if task in _DETECTION:
             return cls([*([ObjectCrop()] if "crop" in names else []), *flip, *colour])
         size = _fixed(task, crop_hw, resize) if "crop" not in names else _varied(task, crop_hw, resize)
@@ -58,7 +59,7 @@ class Augmentation:
             return example
         sample = _wrapped(example)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed GPUs, and take 4 ms for it
             for step in self.steps:
                 sample = step(sample)
         return Example(_plain(sample.pop("image")), {name: _plain(value) for name, value in sample.items()})
