@@ -31,6 +31,7 @@ class Frozen:
                 f"train.frozen_stages={stages}: this network's maps are never that large, so nothing would be frozen. "
                 f"Its first stage is {min(found.values(), default=STAGES)}; say that, or 0."
             )
+        self.stages = stages
         self.modules = [module for module, stage in found.items() if stage <= stages]
         for module in self.modules:
             for parameter in module.parameters(recurse=False):
@@ -43,8 +44,8 @@ class Frozen:
 
 
 def stages_of(network: nn.Module) -> dict[nn.Module, int]:
-    """The modules of the backbone with values of their own, earlier stages first, and the stage of each: 1 until its maps are
-    half as large as the image, 2 for a quarter ... Found by running it without data."""
+    """The modules of the backbone with values of their own, earlier stages first, and the stage of each: 1 until its maps
+    are half as large as the image, 2 for a quarter ... Found by running it without data."""
     backbone, head = _backbone(network)
     stage_of: dict[str, int] = {}
     reached = 1
