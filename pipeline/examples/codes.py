@@ -38,6 +38,7 @@ class Codes:
                 raise ConfigError(f"examples.{name}={value}: expected a whole number, {least} or more.")
         try:
             from pipeline.training.scenes.backgrounds import Backgrounds
+            from pipeline.training.scenes.scene import scene as _drawable  # noqa: F401 - needs all that draws
             from pipeline.training.scenes.stock import TRAINING, VALIDATION
         except ModuleNotFoundError as error:
             raise ConfigError(

@@ -23,6 +23,7 @@ class Drawn(Dataset[Example | str]):
 
     def __init__(self, examples: ExampleSet, prepare: Prepare, seed: int) -> None:
         self.examples, self.prepare, self.seed = examples, prepare, seed
+        self.told: set[str] = set()  # in this process
 
     def __getitem__(self, place: Place) -> Example | str:
         epoch, number = place
@@ -45,7 +46,6 @@ def shuffled(n_examples: int, batch_size: int, seed: int, epoch: int) -> list[li
 def loaded(drawn: Drawn, batches: Sequence[list[Place]] | Iterable[list[Place]], workers: int) -> Iterator[list[Example]]:
     """The examples of each batch, in order. `workers` processes work ahead; 0: none. Those that cannot be read are left
     out of their batch, and named once."""
-    told: set[str] = set()
     for batch in DataLoader(
         drawn,
         batch_sampler=batches,
@@ -55,8 +55,8 @@ def loaded(drawn: Drawn, batches: Sequence[list[Place]] | Iterable[list[Place]],
         multiprocessing_context=_processes() if workers else None,
         prefetch_factor=4 if workers else None,
     ):
-        for said in {one for one in batch if isinstance(one, str)} - told:
-            told.add(said)
+        for said in {one for one in batch if isinstance(one, str)} - drawn.told:
+            drawn.told.add(said)
             log.warning("Left out of training: %s", said)
         yield [one for one in batch if isinstance(one, Example)]
 

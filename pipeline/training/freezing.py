@@ -31,6 +31,7 @@ class Frozen:
                 f"train.frozen_stages={stages}: this network's maps are never that large, so nothing would be frozen. "
                 f"Its first stage is {min(found.values(), default=STAGES)}; say that, or 0."
             )
+        self.stages = stages
         self.modules = [module for module, stage in found.items() if stage <= stages]
         for module in self.modules:
             for parameter in module.parameters(recurse=False):
@@ -43,20 +44,33 @@ class Frozen:
 
 
 def stages_of(network: nn.Module) -> dict[nn.Module, int]:
-    """The modules of the backbone with values of their own, in the order in which they are run, and the stage of each: 1
-    until its maps are half as large as the image, 2 for a quarter ... Found by running it without data."""
+    """The modules of the backbone with values of their own, earlier stages first, and the stage of each: 1 until its maps
+    are half as large as the image, 2 for a quarter ... Found by running it without data."""
     backbone, head = _backbone(network)
-    order = _run_order(backbone)
-    found: dict[nn.Module, int] = {}
+    stage_of: dict[str, int] = {}
     reached = 1
-    for name, shape, side in order:
+    for name, shape, side in _run_order(backbone):
         if name.split(".")[0] in _NOT_BACKBONE or name == head:
             continue
         if len(shape) == 4 and shape[-1] > 0:  # others, such as tokens, are as far as those before them
             smaller = min(shape[2], shape[3]) if shape[2] == shape[3] else min(shape[1], shape[2])  # Swin's are (B, H, W, C)
             reached = max(reached, min(STAGES, math.ceil(math.log2(max(1.0, side / smaller)) - 0.2)))
-        found[backbone.get_submodule(name)] = reached
-    return found
+        stage_of[name] = reached
+    found = {
+        module: _stage(name, stage_of) for name, module in backbone.named_modules() if name != head and _has_values(module)
+    }
+    return {module: stage for module, stage in sorted(found.items(), key=lambda one: one[1] or 0) if stage}
+
+
+def _stage(name: str, stage_of: dict[str, int]) -> int | None:
+    """That of the module, or where only its weights are used and it is not called, of the one around it."""
+    while name and name not in stage_of:
+        name = name.rpartition(".")[0]
+    return stage_of.get(name) if name else None
+
+
+def _has_values(module: nn.Module) -> bool:
+    return any(next(values(recurse=False), None) is not None for values in (module.parameters, module.buffers))
 
 
 def _backbone(network: nn.Module) -> tuple[nn.Module, str]:
@@ -68,15 +82,14 @@ def _backbone(network: nn.Module) -> tuple[nn.Module, str]:
 
 
 def _run_order(backbone: nn.Module) -> list[tuple[str, tuple[int, ...], int]]:
-    """(name, shape of its output, side of the image) of each module that has values of its own, as they are called."""
+    """(name, shape of its output, side of the image) of each module, as they are done."""
     hollow = copy.deepcopy(backbone).to("meta").eval()
     for side in _SIDES:
         order: list[tuple[str, tuple[int, ...], int]] = []
         handles = [
             module.register_forward_hook(partial(_note, order, name, side))
             for name, module in hollow.named_modules()
-            if next(module.parameters(recurse=False), None) is not None
-            or next(module.buffers(recurse=False), None) is not None
+            if name
         ]
         try:
             with torch.no_grad():

@@ -115,7 +115,7 @@ class Training:
             return
         losses = self._losses(batch)
         loss = torch.stack(list(losses.values())).sum()
-        told = {name: float(value) for name, value in losses.items()}
+        told = {name: value.item() for name, value in losses.items()}
         if not math.isfinite(sum(told.values())):
             raise PipelineError(
                 f"The loss is not finite at step {self.step} ({told}): it learns too fast. Say a train.lr below {rate:g}"

@@ -47,11 +47,10 @@ class Plan:
     examples: Examples
     model: Trainable
     network: nn.Module
-    frozen_stages: int
+    frozen: Frozen
     begun_with: str  # for people: what the weights are when training begins
     recipe: Recipe
     folder: Path
-    identity: Mapping[str, Any]
 
 
 def train_text(settings: Settings) -> str:
@@ -111,7 +110,7 @@ def planned(settings: Settings, examples: Examples) -> Plan:
     )
     identity = determinants(settings, model, examples, recipe, stages, begun_with)
     folder = Path(settings.output).expanduser() / f"train-{run_name(identity)}"
-    return Plan(settings, examples, model, network, stages, begun_with, recipe, folder.absolute(), identity)
+    return Plan(settings, examples, model, network, Frozen(network, stages), begun_with, recipe, folder.absolute())
 
 
 def determinants(
@@ -141,7 +140,7 @@ def learn(plan: Plan) -> None:
     as_judged = Augmentation.for_validation(settings.task, crop_hw, resize)
     training = Training(
         plan.network,
-        Frozen(plan.network, plan.frozen_stages),
+        plan.frozen,
         learner,
         Drawn(examples.training, augmentation, recipe.seed),
         Drawn(examples.validation, as_judged, recipe.seed),
@@ -155,7 +154,7 @@ def learn(plan: Plan) -> None:
     classes = read_trained(plan.folder / "best.safetensors").metrics["classes"]
     write_report(plan.folder, facts(plan), epochs, classes, learner.figure, best)
     with published_file(plan.folder / _DONE, replace=True) as stage:
-        content = {"figure": learner.figure, "best_epoch": best, "epochs": epochs, **facts(plan)}
+        content = {"figure": learner.figure, "best_epoch": best, "log": epochs, **facts(plan)}
         stage.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (plan.folder / "checkpoint.pt").unlink(missing_ok=True)
 
@@ -199,7 +198,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "classes": len(plan.examples.categories) - (plan.examples.categories[0] == "__background__"),
         "examples": len(plan.examples.training),
         "validation_examples": len(plan.examples.validation),
-        "frozen_stages": plan.frozen_stages,
+        "frozen_stages": plan.frozen.stages,
         "augment": list(plan.settings.train["augment"]),
         **{name: value for name, value in vars(plan.recipe).items() if name != "workers"},
         "data": dict(plan.examples.identity),
@@ -211,12 +210,13 @@ def told(plan: Plan) -> str:
     """What is about to be done."""
     names = [name for name in plan.examples.categories if name != "__background__"]
     examples = len(plan.examples.training), len(plan.examples.validation)
+    every = sum(one.numel() for one in plan.network.parameters()) / 1e6
     learning = sum(one.numel() for one in plan.network.parameters() if one.requires_grad) / 1e6
     rows = {
         "examples": f"{examples[0]:,} to learn from, {examples[1]:,} to be measured by",
         "classes": f"{len(names)}: {shorten(names)}",
         "begins with": plan.begun_with,
-        "learns": f"{learning:.1f} M parameters before freezing; {plan.frozen_stages} stages of the backbone are frozen",
+        "learns": f"{learning:.1f} of {every:.1f} M parameters; {plan.frozen.stages} stages of the backbone are frozen",
         "how": f"{plan.recipe.epochs} epochs in batches of {plan.recipe.batch_size}, {plan.recipe.precision}, "
         f"{plan.recipe.device}, learning rate {plan.recipe.rate:g}",
         "folder": str(plan.folder),
@@ -228,7 +228,7 @@ def outcome_text(folder: Path) -> str:
     """Of a training that has ended."""
     done = json.loads((folder / _DONE).read_text(encoding="utf-8"))
     main, best = done["figure"], done["best_epoch"]
-    figures = {line["epoch"]: line["figures"] for line in done["epochs"]}
+    figures = {line["epoch"]: line["figures"] for line in done["log"]}
     rows = {
         "before": figures_text(figures[0], main),
         f"epoch {best} (best)": figures_text(figures[best], main),
@@ -237,7 +237,7 @@ def outcome_text(folder: Path) -> str:
         "report": str(folder / "report.html"),
     }
     usage = f"make run model={folder / 'best.safetensors'} input=DIR"
-    return f"Trained: {done['examples']:,} examples, {len(done['epochs']) - 1} epochs\n{aligned(rows)}\n\nUse it: {usage}"
+    return f"Trained: {done['examples']:,} examples, {done['epochs']} epochs\n{aligned(rows)}\n\nUse it: {usage}"
 
 
 def with_logs() -> None:

@@ -17,16 +17,6 @@ from pipeline.training.scenes.scene import truth
 from pipeline.training.scenes.stock import TRAINING
 from tests.conftest import settings_for
 
-CODE_WITHOUT_OPENCV = """
-import sys
-sys.modules["cv2"] = None
-from pipeline.errors import ConfigError
-from pipeline.examples.codes import Codes
-try:
-    Codes(1, 1, 320, None, 0, 10**8, "detect")
-except ConfigError as error:
-    print(error)
-"""
 CODE_HASHES = """
 import hashlib
 from pipeline.examples.codes import Codes
@@ -127,6 +117,16 @@ def test_photographs_are_the_backgrounds_and_each_is_for_one_part_only(photos):
     assert not torch.equal(made.training.example(0, 0).image, codes().training.example(0, 0).image)
 
 
-def test_without_opencv_the_extra_is_named():
-    said = subprocess.run([sys.executable, "-c", CODE_WITHOUT_OPENCV], check=True, capture_output=True, text=True).stdout
-    assert "cv2 is not installed" in said and "visionbatch[train]" in said
+@pytest.mark.parametrize("missing", ["cv2", "zxingcpp"])
+def test_without_what_draws_the_extra_is_named(missing, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    for name in [name for name in sys.modules if name.startswith("pipeline.training.scenes")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ConfigError, match=rf"{missing} is not installed. Install visionbatch\[train\]"):
+        codes()
+
+
+def test_the_experiment_chooses_the_scenes_and_adds_nothing_to_them():
+    settings = settings_for("experiment=codes")
+    assert settings.parts["examples"]["_target_"] == "pipeline.examples.codes.Codes"
+    assert settings.task == "detect" and settings.train["augment"] == []

@@ -6,13 +6,14 @@ import numpy as np
 from pipeline.training.scenes.surfaces import clouds, speckle
 
 
-def photographed(rng: np.random.Generator, picture: np.ndarray, strength: float = 1.0) -> np.ndarray:
-    """(H, W, 3) uint8 RGB in and out; `strength` 0 to 1: how often and how much."""
+def photographed(rng: np.random.Generator, picture: np.ndarray, strength: float = 1.0, least: float = 1000.0) -> np.ndarray:
+    """(H, W, 3) uint8 RGB in and out; `strength` 0 to 1: how often and how much. `least`: pixels of the smallest code, which
+    blur must not make a spot."""
     if rng.random() < 0.7 * strength:
         picture = _lit(rng, picture)
     if rng.random() < 0.8 * strength:
         picture = _developed(rng, picture)
-    picture = _blurred(rng, picture, strength)
+    picture = _blurred(rng, picture, strength, 0.5 + 0.04 * least)
     if rng.random() < 0.6 * strength:
         picture = _noisy(rng, picture)
     if rng.random() < 0.08 * strength:
@@ -58,16 +59,18 @@ def _developed(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     curve = steps ** np.exp(rng.uniform(-0.5, 0.5))
     curve = 0.5 + (curve - 0.5) * np.exp(rng.uniform(-0.6, 0.35)) + rng.uniform(-0.1, 0.1)
     cast = rng.normal(0, 1) * np.array([1, 0, -1]) + 0.3 * rng.normal(0, 1, 3)  # lamps are warm or cold, seldom green
-    balance = np.exp(0.08 * cast) * np.exp(rng.uniform(-0.35, 0.3))
+    gain = float(np.exp(rng.uniform(-0.35, 0.3)))
     if rng.random() < 0.75:  # cameras expose so that what is bright is bright
-        balance *= np.clip(rng.uniform(0.75, 1.1) / (np.percentile(picture[::8, ::8], 95) / 255 + 0.02), 0.7, 2.5)
+        gain = float(np.clip(rng.uniform(0.75, 1.15) / (np.percentile(picture[::8, ::8], 95) / 255 + 0.02), 0.7, 2.5))
+    balance = gain * np.exp(0.08 * cast)
     return cv2.LUT(picture, (np.clip(curve * balance, 0, 1) * 255).astype(np.uint8)[None])
 
 
-def _blurred(rng: np.random.Generator, picture: np.ndarray, strength: float) -> np.ndarray:
+def _blurred(rng: np.random.Generator, picture: np.ndarray, strength: float, most: float) -> np.ndarray:
     """A lens out of focus, or a hand that moved, from hardly to so much that thin bars run together."""
     kind, side = rng.random(), picture.shape[0]
     amount = side / 320 * (rng.uniform(0.3, 1.2) if rng.random() < 0.65 else rng.uniform(1.2, 3.2)) * max(0.3, strength)
+    amount = min(amount, most)
     if kind < 0.45:
         return picture
     if kind < 0.65:

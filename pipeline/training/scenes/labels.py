@@ -28,7 +28,7 @@ def label(rng: np.random.Generator, stock: Stock, kind: int, side: int, bare: bo
     """One code of about `side` pixels on a ground of its own. `bare`: nothing but the code and its quiet zone."""
     code = symbol(rng, stock, kind)
     ink = inked(rng, code, side, plain=bare and rng.random() < 0.5)
-    fill, paper, texture = _colours(rng, kind)
+    fill, paper, texture = _colours(rng, kind, side)
     cell = ink.shape[1] / code.cells.shape[1]
     margins = _margins(rng, code, cell, ink.shape)
     digits = _digits(rng, stock, code, ink.shape) if rng.random() < _written_share(kind) else None
@@ -50,9 +50,10 @@ def _written_share(kind: int) -> float:
     return {BARCODE: 0.75, QR: 0.12, DATA_MATRIX: 0.15, MARKER: 0.12}[kind]
 
 
-def _colours(rng: np.random.Generator, kind: int) -> tuple[Colour, Colour, Material | None]:
+def _colours(rng: np.random.Generator, kind: int, side: int) -> tuple[Colour, Colour, Material | None]:
     """(ink, paper, what makes the ground where it is a material, else None)."""
-    manner = int(rng.choice(4, p=_MANNERS[kind]))
+    # a small one without contrast cannot be seen
+    manner = int(rng.choice(4, p=_MANNERS[kind] if side >= 48 else (0.88, 0.12, 0, 0)))
     white = colour(rng, 215, 255, 0.12)
     if manner == 0:
         return colour(rng, 0, 60, 0.3), white, None

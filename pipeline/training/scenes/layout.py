@@ -16,7 +16,7 @@ from pipeline.training.scenes.writing import lettering
 
 _KINDS, _SHARES = (QR, BARCODE, DATA_MATRIX, MARKER), (0.25, 0.4, 0.21, 0.14)
 _LEAST_SHOWN = 0.6  # of a code's area: what shows less of it is not called a code
-_LEAST_SIDE = 5.0  # pixels of the frame
+_LEAST_SIDE = 6.0  # pixels of the frame
 _ASPECTS, _ASPECT_SHARES = (4 / 3, 3 / 4, 1.0, 16 / 9, 9 / 16, 0.0), (0.36, 0.22, 0.14, 0.07, 0.06, 0.15)
 
 

@@ -53,7 +53,8 @@ def drawn(rng: np.random.Generator, layout: Layout, backgrounds: Backgrounds, si
         canvas = jpeg(rng, canvas)
     if canvas.shape[:2] != (size, size):
         canvas = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_LINEAR)
-    return photographed(rng, canvas, 0.3 if layout.clean or layout.whole else 1.0)
+    sides = [float(((box[2:] - box[:2]) / layout.frame_wh).max()) * size for box in layout.boxes]
+    return photographed(rng, canvas, 0.3 if layout.clean or layout.whole else 1.0, min(sides, default=float(size)))
 
 
 def _lay(rng: np.random.Generator, canvas: np.ndarray, one: Placed, matrix: np.ndarray, finest: float) -> None:

@@ -107,10 +107,8 @@ def listing(rng: np.random.Generator, stock: Stock, side: int) -> Print:
     ruled, font = rng.random() < 0.5, stock.font(rng)
     for row in range(rows):
         for column in range(columns):
-            if rng.random() < 0.6:
-                text = letter(digits(rng, 3), height, font)
-            else:
-                text = ready_line(rng, stock, height)
+            number = rng.random() < 0.6
+            text = letter(digits(rng, 3), height, font) if number else ready_line(rng, stock, height)
             stamp(canvas, text[:, : step_x - 2], ink, column * step_x + 3, row * step_y + height // 4)
     if ruled:
         canvas[::step_y] = ink

@@ -27,7 +27,7 @@ def test_a_blurred_square_stays_where_it_is(seed):
     """Boxes depend on it."""
     given = np.zeros((120, 120, 3), np.uint8)
     given[40:80, 30:90] = 220
-    made = _blurred(np.random.default_rng(seed), given, 1.0).astype(float).mean(2)
+    made = _blurred(np.random.default_rng(seed), given, 1.0, 9.0).astype(float).mean(2)
     centre = [np.average(np.arange(120), weights=made.sum(axis)) for axis in (1, 0)]
     assert np.abs(np.array(centre) - 59.5).max() < 0.7
 

@@ -14,7 +14,7 @@ def test_boxes_are_inside_the_frame_and_not_tiny():
         boxes = np.array(layout.boxes).reshape(-1, 4)
         assert len(boxes) == len(layout.labels)
         assert (boxes >= 0).all() and (boxes <= layout.frame_wh * 2).all()
-        assert ((boxes[:, 2:] - boxes[:, :2]) >= 5).all()
+        assert ((boxes[:, 2:] - boxes[:, :2]) >= 6).all()
 
 
 def test_codes_are_of_all_sizes_in_frames_of_all_shapes():

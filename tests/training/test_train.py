@@ -1,0 +1,160 @@
+"""The verb: from annotated images to weights that any run takes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipeline.errors import ConfigError, RunLocked
+from pipeline.lock import Writer, held
+from pipeline.trained import read_trained
+from pipeline.training.logbook import read_lines
+from pipeline.training.train import train_text
+from tests.conftest import REPOSITORY, read, settings_for
+from tests.training.squares import CATEGORIES, Squares
+
+SSD = ["task=detect", "model=ssdlite320_mobilenet_v3_large", "weights=random"]
+SHORT = ["train.epochs=2", "train.batch_size=4", "train.validation=0.3", "workers=1", "device=cpu", "precision=fp32"]
+
+
+def coco(folder, n=12):
+    """Squares as PNG files with a COCO file."""
+    folder.mkdir()
+    examples, images, annotations = Squares(n), [], []
+    for number in range(n):
+        one = examples.example(number, 0)
+        Image.fromarray(one.image.permute(1, 2, 0).numpy()).save(folder / f"{number:02d}.png")
+        images.append({"id": number, "file_name": f"{number:02d}.png", "width": 64, "height": 64})
+        for (x0, y0, x1, y1), label in zip(one.target["boxes"].tolist(), one.target["labels"].tolist(), strict=True):
+            box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
+            annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": label} | box)
+    categories = [{"id": k, "name": name} for k, name in enumerate(CATEGORIES) if k]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "instances.json").write_text(json.dumps(content))
+    return folder / "instances.json"
+
+
+def class_folders(folder, n=12):
+    examples = Squares(n, "classify")
+    for number in range(n):
+        one = examples.example(number, 0)
+        path = folder / CATEGORIES[1 + int(one.target["label"])] / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(one.image.permute(1, 2, 0).numpy()).save(path)
+    return folder
+
+
+def folder_of(text):
+    return Path(re.search(r"weights +(\S+)/best\.safetensors", text)[1])
+
+
+def test_boxes_are_learnt_and_their_weights_run_as_they_are(tmp_path, annotate):
+    data = coco(tmp_path / "data")
+    settings = settings_for(*SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}")
+    text = train_text(settings)
+    folder = folder_of(text)
+    assert re.fullmatch(r"train-detect-ssdlite320_mobilenet_v3_large-[0-9a-f]{8}", folder.name)
+    left = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    assert left == {
+        "best.safetensors", "last.safetensors", "steps.jsonl", "epochs.jsonl", "tensorboard", "trained.json", "report.html",
+    }  # fmt: skip
+    trained = read_trained(folder / "best.safetensors")
+    assert (trained.task, trained.categories) == ("detect", CATEGORIES)
+    assert trained.metrics["figure"] == "boxes_ap"
+    assert str(tmp_path) not in json.dumps(trained.metadata())  # no paths
+    assert [one["epoch"] for one in read_lines(folder / "epochs.jsonl")] == [0, 1, 2]
+    assert {"bbox_regression", "classification"} == set(read_lines(folder / "steps.jsonl")[0]["parts"])
+    assert "boxes_ap" in (folder / "report.html").read_text()
+    run = annotate(f"model={folder / 'best.safetensors'}", f"input={data.parent}", "min_score=0", "overlays=false")
+    assert set(read(run, "predictions")["class_name"].to_pylist()) <= set(CATEGORIES[1:])
+    assert set(read(run, "images")["status"].to_pylist()) == {"ok"}
+    # again: nothing is learnt twice
+    before = (folder / "best.safetensors").stat().st_mtime_ns
+    assert train_text(settings) == text
+    assert (folder / "best.safetensors").stat().st_mtime_ns == before
+
+
+def test_classes_of_images_are_learnt_from_folders(tmp_path, annotate):
+    data = class_folders(tmp_path / "data")
+    words = ["task=classify", "model=mobilenet_v3_small", "weights=random", *SHORT, "train.epochs=1"]
+    folder = folder_of(train_text(settings_for(*words, f"train.data={data}", f"output={tmp_path / 'out'}")))
+    assert read_trained(folder / "best.safetensors").categories == ("green", "red")
+    run = annotate(f"model={folder / 'best.safetensors'}", "task=classify", f"input={data}", "overlays=false")
+    assert run.name.startswith("classify-best-")
+    assert read(run, "predictions").num_rows == 2 * 12  # both classes of each image
+
+
+def test_a_dry_run_says_what_would_be_learnt_and_leaves_nothing(tmp_path):
+    data = coco(tmp_path / "data", 6)
+    text = train_text(settings_for(*SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}", "dry_run=true"))
+    assert "5 to learn from, 1 to be measured by" in text or "4 to learn from, 2 to be measured by" in text
+    assert "2: red, green" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_trainings_do_not_write_to_one_folder(tmp_path):
+    data = coco(tmp_path / "data", 6)
+    settings = settings_for(*SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}", "dry_run=true")
+    folder = Path(re.search(r"folder +(\S+)", train_text(settings))[1])
+    folder.mkdir(parents=True)
+    words = [*SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}"]
+    with held(folder, Writer(), lambda alone: None), pytest.raises(RunLocked):
+        train_text(settings_for(*words))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["task=embed"], "task=embed cannot be trained; expected detect"),
+        (["task=video"], "task=video cannot be trained"),
+        (["output=s3://bucket/runs"], "train writes to this machine's disk"),
+        (["train.data=null"], "train.data= is needed"),
+        (["train.data=/nowhere.json"], "/nowhere.json"),
+        (["train.data={data}", "precision=fp16", "device=cpu"], "precision=fp16 is for GPUs"),
+        (["train.data={data}", "task=keypoints", "model=keypointrcnn_resnet50_fpn"], "keypoints"),
+        (["train.data={data}", "model=fasterrcnn"], "needs a backbone"),
+        (["train.data={data}", "train.frozen_stages=6"], "expected 0 .* to 5"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, words, message):
+    data = coco(tmp_path / "data", 6)
+    given = [word.replace("{data}", str(data)) for word in words]
+    output = [] if any(word.startswith("output=") for word in given) else [f"output={tmp_path / 'out'}"]
+    with pytest.raises(ConfigError, match=message):
+        train_text(settings_for(*[word for word in SSD if word.split("=")[0] not in "".join(given)], *given, *output))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.faults
+def test_a_killed_training_goes_on_with_the_same_losses(tmp_path):
+    data = coco(tmp_path / "data", 20)
+    words = [*SSD, *SHORT, f"train.data={data}", "train.epochs=3"]
+
+    def start(output):
+        command = [sys.executable, "-m", "pipeline", "train", *words, f"output={output}"]
+        return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def ended(process):
+        text, _ = process.communicate(timeout=300)
+        assert process.returncode == 0
+        return folder_of(text)
+
+    golden = ended(start(tmp_path / "golden"))
+    steps = read_lines(golden / "steps.jsonl")
+    for at in (1, len(steps) // 2, len(steps) - 1):
+        process = start(tmp_path / "killed")
+        log = tmp_path / "killed" / golden.name / "steps.jsonl"
+        while process.poll() is None and len(read_lines(log)) < at:
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    killed = ended(start(tmp_path / "killed"))
+    assert read_lines(killed / "steps.jsonl") == steps
+    assert (killed / "best.safetensors").read_bytes() == (golden / "best.safetensors").read_bytes()
