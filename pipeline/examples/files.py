@@ -103,7 +103,7 @@ class Files:
                     f"has an object {learnt}. Give train.validation= a part above 0 and the data two such images, or "
                     "give it data of its own."
                 )
-        both = {one.path.resolve() for one in training} & {one.path.resolve() for one in held_out}
+        both = _paths(training, held_out) & _paths(held_out, training)
         if both:
             log.warning(
                 "%s images are in both the training and the validation part, such as %s: validation will look better than "
@@ -131,3 +131,9 @@ def _chosen(names: tuple[str, ...], only: Sequence[str] | None, what: str) -> tu
         if name not in names:
             raise ConfigError(f"classes: {what} has no class {name!r}.{nearest(name, names)} It has {shorten(names)}.")
     return names if only is None else tuple(name for name in names if name in only)
+
+
+def _paths(images: Sequence[Annotated], others: Sequence[Annotated]) -> set[Path]:
+    """Of those whose file has the name of one of the others; to follow every path's links would take minutes."""
+    names = {one.path.name for one in others}
+    return {one.path.resolve() for one in images if one.path.name in names}

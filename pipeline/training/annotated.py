@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.decoding import check_bytes, decode
+from pipeline.training.columns import Column, MaskColumn
 from pipeline.training.examples import Example
 from pipeline.training.listed import IGNORED, Mask
 from pipeline.types import InputError, Status
@@ -37,19 +38,46 @@ class Annotated:
 
 
 class AnnotatedSet:
-    """An ExampleSet."""
+    """An ExampleSet. Values of all images lie in a few long arrays: with objects of its own for each image, a set of 100,000
+    took 20 seconds to reach another process, and every process that looks at one has a copy."""
 
     def __init__(self, images: Sequence[Annotated], task: str, max_pixels: int) -> None:
-        self.images, self.task, self.max_pixels = tuple(images), task, max_pixels
+        self.task, self.max_pixels = task, max_pixels
+        self.names = [one.name for one in images]
+        self.paths = [str(one.path) for one in images]
+        self.sizes_hw = np.array([one.size_hw for one in images], np.int64).reshape(-1, 2)
+        self.labels = Column([one.labels for one in images])
+        self.boxes_xyxy = Column([one.boxes_xyxy for one in images])
+        self.keypoints = Column.of([one.keypoints for one in images])
+        self.crowd = Column.of([one.crowd for one in images])
+        self.masks = MaskColumn.of([one.masks for one in images])
+        self.label_maps = None if not images or images[0].label_map is None else [str(one.label_map) for one in images]
+        self.class_of = images[0].class_of if images else None
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.names)
 
     def name(self, number: int) -> str:
-        return self.images[number].name
+        return self.names[number]
+
+    def annotated(self, number: int) -> Annotated:
+        """What is known of an image without looking at it. Raises IndexError."""
+        height, width = self.sizes_hw[number].tolist()
+        return Annotated(
+            name=self.names[number],
+            path=Path(self.paths[number]),
+            size_hw=(height, width),
+            labels=self.labels[number],
+            boxes_xyxy=self.boxes_xyxy[number],
+            masks=None if self.masks is None else self.masks[number],
+            keypoints=None if self.keypoints is None else self.keypoints[number],
+            crowd=None if self.crowd is None else self.crowd[number],
+            label_map=None if self.label_maps is None else Path(self.label_maps[number]),
+            class_of=self.class_of,
+        )
 
     def example(self, number: int, epoch: int) -> Example:
-        one = self.images[number]
+        one = self.annotated(number)
         with one.path.open("rb") as file:
             check_bytes(file, self.max_pixels)
             pixels = decode(file.read(), self.max_pixels)
@@ -59,8 +87,8 @@ class AnnotatedSet:
         return Example(pixels, self._target(one))
 
     def boxes(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-        for one in self.images:
-            yield one.size_hw, one.boxes_xyxy
+        for number, (height, width) in enumerate(self.sizes_hw.tolist()):
+            yield (height, width), self.boxes_xyxy[number]
 
     def _target(self, one: Annotated) -> dict[str, Tensor]:
         if self.task == "classify":

@@ -19,7 +19,7 @@ from pipeline.parts import build
 from pipeline.training.annotated import AnnotatedSet
 from pipeline.training.examples import Examples
 from tests.conftest import settings_for, shared
-from tests.training.made_sets import SCENES, Scene, coco_of, paint, write_classes, write_coco, write_voc, write_yolo
+from tests.training.made_sets import SCENES, Scene, coco_of, images, paint, write_classes, write_coco, write_voc, write_yolo
 
 
 def opened(data: Path | str, task: str = "detect", **more: Any) -> Files:
@@ -54,7 +54,7 @@ def test_boxes_are_given_without_decoding(write: Callable[[Path], Path], tmp_pat
     for file in tmp_path.rglob("*.png"):
         file.unlink()
     for part in (data.training, data.validation):
-        for (size_hw, boxes), one in zip(part.boxes(), part.images, strict=True):
+        for (size_hw, boxes), one in zip(part.boxes(), images(part), strict=True):
             scene = next(scene for scene in SCENES if Path(scene.name).stem == Path(one.name).stem)
             assert size_hw == scene.size[::-1] and boxes.dtype == np.float32
             np.testing.assert_allclose(boxes, np.array([box[1:] for box in scene.objects]).reshape(-1, 4), atol=1e-4)
@@ -90,7 +90,7 @@ def test_a_target_that_is_changed_in_place_is_the_same_the_next_time(tmp_path: P
 
 def test_a_file_that_changed_since_it_was_checked_is_no_example(tmp_path: Path) -> None:
     part = opened(write_coco(tmp_path)).training
-    Image.new("RGB", (9, 9)).save(part.images[0].path)
+    Image.new("RGB", (9, 9)).save(images(part)[0].path)
     with pytest.raises(Exception, match="when its annotations were checked"):
         part.example(0, 0)
 
@@ -164,7 +164,7 @@ def test_a_rounding_is_clipped(by: float, clipped: bool, tmp_path: Path) -> None
             opened(file)
         return
     data = opened(file)
-    boxes = {one.name: one.boxes_xyxy for part in (data.training, data.validation) for one in part.images}
+    boxes = {one.name: one.boxes_xyxy for part in (data.training, data.validation) for one in images(part)}
     assert boxes["b.png"].tolist() == [[0, 0, 48, 64]]
 
 
@@ -282,7 +282,7 @@ def test_the_order_of_the_file_does_not_matter_for_what_is_drawn(tmp_path: Path)
 
 def test_a_small_part_is_an_image_at_least(tmp_path: Path) -> None:
     data = opened(write_coco(tmp_path), validation=0.01)
-    assert any(len(one.labels) for one in data.validation.images)
+    assert any(len(one.labels) for one in images(data.validation))
 
 
 def test_no_part_is_no_validation(tmp_path: Path) -> None:
@@ -387,4 +387,4 @@ def test_validation_by_another_part_of_coco(caplog: pytest.LogCaptureFixture) ->
     data = opened(shared("data/coco128/instances.json"), validation=str(other), classes=["person"], max_pixels=10**8)
     assert (len(data.training), len(data.validation)) == (128, 50)
     assert data.categories == ("__background__", "person")
-    assert sum(len(one.labels) for one in data.validation.images) > 90
+    assert sum(len(one.labels) for one in images(data.validation)) > 90

@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 from PIL import Image, ImageDraw
 
+from pipeline.training.annotated import Annotated, AnnotatedSet
+
 NAMES = ("cat", "dog")
 
 
@@ -27,6 +29,10 @@ SCENES = (
     Scene("c.png"),
     Scene("d.png", (80, 40), (("dog", 10, 5, 79, 39),)),
 )
+
+
+def images(part: AnnotatedSet) -> list[Annotated]:
+    return [part.annotated(number) for number in range(len(part))]
 
 
 def paint(scene: Scene, folder: Path) -> Path:

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from tests.examples.test_files import opened
-from tests.training.made_sets import Scene, paint, write_classes
+from tests.training.made_sets import Scene, images, paint, write_classes
 
 
 def test_a_folder_is_a_class(tmp_path: Path) -> None:
@@ -29,14 +29,14 @@ def test_a_folder_is_a_class(tmp_path: Path) -> None:
 def test_every_class_is_in_both_parts(tmp_path: Path) -> None:
     data = opened(write_classes(tmp_path, cat=20, dog=3, newt=2), "classify", validation=0.2)
     counts = [
-        [sum(int(one.labels[0]) == k for one in part.images) for k in range(3)] for part in (data.training, data.validation)
+        [sum(int(one.labels[0]) == k for one in images(part)) for k in range(3)] for part in (data.training, data.validation)
     ]
     assert counts == [[16, 2, 1], [4, 1, 1]]
 
 
 def test_the_only_image_of_a_class_is_learnt_from(tmp_path: Path) -> None:
     data = opened(write_classes(tmp_path, cat=4, dog=1), "classify", validation=0.5)
-    assert [one.name for one in data.validation.images if one.labels[0] == 1] == []
+    assert [one.name for one in images(data.validation) if one.labels[0] == 1] == []
 
 
 @pytest.mark.parametrize("own", ["val", "valid", "validation", "test"])
@@ -45,7 +45,7 @@ def test_parts_of_its_own(own: str, tmp_path: Path, caplog: pytest.LogCaptureFix
     write_classes(tmp_path / "train", cat=2, dog=2)
     write_classes(tmp_path / own, dog=1)
     data = opened(tmp_path, "classify")
-    assert (len(data.training), [one.name for one in data.validation.images]) == (4, [f"{own}/dog/sub/0.png"])
+    assert (len(data.training), [one.name for one in images(data.validation)]) == (4, [f"{own}/dog/sub/0.png"])
     assert data.validation.example(0, 0).target["label"] == 1 and "of its own, which is used" in caplog.text
 
 

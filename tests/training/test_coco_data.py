@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.masks import encode
 from pipeline.training.annotated import AnnotatedSet
 from tests.examples.test_files import opened
-from tests.training.made_sets import SCENES, Scene, coco_of, paint, write_coco
+from tests.training.made_sets import SCENES, Scene, coco_of, images, paint, write_coco
 
 SIZE_HW = (48, 64)  # of a.png
 POINTS = ["nose", "left_eye", "right_eye"]
@@ -180,7 +180,7 @@ def test_images_are_found(place: str, file: str, tmp_path: Path) -> None:
         paint(scene, tmp_path / place)
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(json.dumps(coco_of()))
-    assert len(opened(tmp_path / file, validation=0.3).training.images) == 3
+    assert len(images(opened(tmp_path / file, validation=0.3).training)) == 3
 
 
 def test_images_are_where_the_settings_say(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_validation_finds_its_own_images_before_those_of_the_data(tmp_path: Path
     data, other = write_coco(tmp_path / "data"), write_coco(tmp_path / "val")
     found = opened(data, images=str(tmp_path / "data" / "images"), validation=str(other)).validation
     assert isinstance(found, AnnotatedSet)
-    assert {one.path.parent for one in found.images} == {tmp_path / "val" / "images"}
+    assert {one.path.parent for one in images(found)} == {tmp_path / "val" / "images"}
 
 
 @pytest.mark.parametrize("name", ["background", "__background__"])

@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.errors import ConfigError
 from tests.examples.test_files import EXPECTED, found, opened
-from tests.training.made_sets import NAMES, SCENES, Scene, paint, write_yolo
+from tests.training.made_sets import NAMES, SCENES, Scene, images, paint, write_yolo
 from tests.training.test_coco_data import DOG, example
 
 COCO_FLIP = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
@@ -98,7 +98,7 @@ def test_labels_beside_images_without_such_a_folder(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text("1 0.5 0.5 0.5 0.5\n")
     (tmp_path / "data.yaml").write_text(yaml.safe_dump({"train": ".", "names": list(NAMES)}))
-    assert sum(len(one.labels) for one in opened(tmp_path / "data.yaml").training.images) == 1
+    assert sum(len(one.labels) for one in images(opened(tmp_path / "data.yaml").training)) == 1
 
 
 def test_its_own_validation_part_is_used_unless_a_part_is_asked_for(
@@ -164,7 +164,7 @@ def test_class_numbers_may_have_gaps(tmp_path: Path) -> None:
     for name in "abd":
         relabel(file, f"{name}.png", "7 0.5 0.5 0.1 0.1\n")
     data = opened(file)
-    assert data.categories == ("__background__", "cat", "dog") and set(data.training.images[0].labels.tolist()) == {2}
+    assert data.categories == ("__background__", "cat", "dog") and set(images(data.training)[0].labels.tolist()) == {2}
     relabel(file, "a.png", "6 0.5 0.5 0.1 0.1\n")
     with pytest.raises(ConfigError, match=r"the class 6 is none of data.yaml's names, 5 to 7"):
         opened(file)
