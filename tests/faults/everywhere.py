@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from pipeline.report.page import template
 from pipeline.errors import PipelineError
+from pipeline.report.page import template
 from pipeline.run import run
 from pipeline.settings import Settings
 from tests.conftest import settings_for
