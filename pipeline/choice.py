@@ -79,6 +79,10 @@ def _file(settings: Settings) -> tuple[Path | None, Trained | None]:
         for key, given in {"weights": settings.weights, "categories": settings.categories}.items():
             if given not in ("DEFAULT", None):
                 raise ConfigError(f"model={settings.model} brings its {key} with it; leave {key}= out.")
+        if not Path(settings.model).expanduser().is_file():
+            raise ConfigError(
+                f"model={settings.model}: there is no such file. Expected a .safetensors file that `train` left."
+            )
         path = existing(settings.model, WEIGHTS_FILES, key="model")
         return path, read_trained(path)
     if not is_weights_file(settings.weights):
