@@ -5,8 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-
-_NORMS = nn.modules.batchnorm._BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Average:
@@ -53,7 +52,7 @@ class Average:
 def recount(network: nn.Module, count_statistics: Callable[[], None]) -> None:
     """Make the running statistics of the batch norms that are in training mode the plain mean over the batches that
     `count_statistics` shows the network ("precise batch norm", Wu and Johnson, 2021, section 3)."""
-    norms = [module for module in network.modules() if isinstance(module, _NORMS) and module.training]
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.training]
     if not norms:
         return
     momenta = {norm: norm.momentum for norm in norms}

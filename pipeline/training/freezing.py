@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.errors import ConfigError
 from pipeline.networks import find_head
@@ -19,8 +20,10 @@ class Frozen:
     """Holds a part of a network as it is: its parameters get no gradients, its batch norms keep their statistics, its
     dropout is off. `hold` again after each `network.train()`."""
 
-    def __init__(self, network: nn.Module, stages: int) -> None:
-        """Freezes at once. Raises ConfigError for a number of stages that the backbone does not have."""
+    def __init__(self, network: nn.Module, stages: int, keep_statistics: bool = False) -> None:
+        """Freezes at once. `keep_statistics`: of every batch norm of the backbone, as torchvision's detectors do with one that
+        was trained before: their batches are too small to count them anew. Raises ConfigError for a number of stages that
+        the backbone does not have."""
         if not 0 <= stages <= STAGES:
             raise ConfigError(
                 f"train.frozen_stages={stages}: expected 0 (all of it learns) to {STAGES} (none of the backbone)."
@@ -36,6 +39,8 @@ class Frozen:
         for module in self.modules:
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(False)
+        if keep_statistics:
+            self.modules += [one for one in _backbone(network)[0].modules() if isinstance(one, _BatchNorm)]
         self.hold()
 
     def hold(self) -> None:

@@ -34,7 +34,8 @@ from pipeline.training.ssd_loss import learn_from_empty_images
 from pipeline.transforms import Preprocessing
 
 log = logging.getLogger(__name__)
-TASKS = ("detect", "instances", "keypoints", "segment", "classify")
+DETECTION = ("detect", "instances", "keypoints")
+TASKS = (*DETECTION, "segment", "classify")
 _DONE = "trained.json"
 
 
@@ -109,7 +110,8 @@ def planned(settings: Settings, examples: Examples) -> Plan:
     )
     identity = determinants(settings, model, examples, recipe, stages, begun_with)
     folder = Path(settings.output).expanduser() / f"train-{run_name(identity)}"
-    return Plan(settings, examples, model, network, Frozen(network, stages), begun_with, recipe, folder.absolute())
+    frozen = Frozen(network, stages, keep_statistics=trained_before and settings.task in DETECTION)
+    return Plan(settings, examples, model, network, frozen, begun_with, recipe, folder.absolute())
 
 
 def determinants(

@@ -53,6 +53,17 @@ def test_what_is_frozen_has_no_gradients_and_keeps_its_statistics():
     assert not network.layer3[0].bn1.running_mean.equal(before[1])
 
 
+def test_statistics_alone_can_be_kept():
+    network = get_model("resnet18", weights=None)
+    frozen = Frozen(network, 0, keep_statistics=True)
+    network.train()
+    frozen.hold()
+    before = network.layer4[0].bn1.running_mean.clone()
+    network(torch.rand(2, 3, 64, 64))
+    assert network.layer4[0].bn1.running_mean.equal(before)
+    assert all(one.requires_grad for one in network.parameters())
+
+
 def test_nothing_is_frozen_by_0():
     network = get_model("resnet18", weights=None)
     assert Frozen(network, 0).modules == []
