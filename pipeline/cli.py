@@ -64,7 +64,6 @@ REVIEW = (
     "report",
     "verify",
 )  # modules below review/
-_KEPT = " Committed shards are kept; the same command goes on from there."
 
 
 def entry() -> int:
@@ -114,9 +113,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failure = PipelineError(f"{error}.{where}")
         return _fail(f"{failure}{intact}", failure.exit_code)
     except _Terminated:
-        return _fail("Terminated." + (_KEPT if _computes(given) else ""), 143)
+        return _fail("Terminated." + _kept(given), 143)
     except KeyboardInterrupt:
-        return _fail("Interrupted." + (_KEPT if _computes(given) else ""), 130)
+        return _fail("Interrupted." + _kept(given), 130)
+
+
+def _kept(arguments: list[str]) -> str:
+    if arguments[:1] == ["train"]:
+        return " The same command goes on from the last checkpoint."
+    return " Committed shards are kept; the same command goes on from there." if _computes(arguments) else ""
 
 
 def _computes(arguments: list[str]) -> bool:

@@ -3,6 +3,7 @@ that a training that was interrupted goes on with exactly what it would have see
 
 import logging
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
@@ -70,7 +71,8 @@ def _processes() -> multiprocessing.context.BaseContext:
 
 
 def _alone(worker: int) -> None:
-    """One core for each worker: a team of threads in each would fight for them."""
+    """One core for each worker: a team of threads in each would fight for them. A terminal's Ctrl-C is for the trainer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     # tensors go back through files in shared memory: descriptors, of which a process has a thousand, would run out
     torch.multiprocessing.set_sharing_strategy("file_system")

@@ -3,7 +3,6 @@ leaves is ordinary weights, `best.safetensors`, which name all that a run needs 
 
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-import pipeline.report.page  # noqa: F401 - imported before the forks, not in each
 from pipeline.errors import PipelineError
+from pipeline.report.page import template
 from pipeline.run import run
 from pipeline.settings import Settings
 from tests.conftest import settings_for
@@ -89,6 +89,7 @@ def differing(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:
 
 
 def main(kind: str, images: str, folder: str, every: str = "1") -> None:
+    template()  # before the forks, not in each
     golden, tiny = Path(folder) / "golden", settings_of_tiny(images, Path(folder))
     if in_child(lambda: run(replace(tiny, output=str(golden)))):
         raise SystemExit("the undisturbed run failed")

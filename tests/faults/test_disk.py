@@ -1,14 +1,13 @@
 """Wherever the disk fails or the machine stops: what is committed stays, and going on gives an undisturbed run's bytes."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, SAMPLES
+from tests.conftest import REPOSITORY, picture
 from tests.faults.everywhere import DIED, GAVE_UP
 
 FIRST_TRY = {"exit": DIED, "EIO": GAVE_UP, "ENOSPC": GAVE_UP}
@@ -26,8 +25,10 @@ def test_at_some_operations(kind: str, tmp_path: Path) -> None:
 
 
 def disturb(kind: str, tmp_path: Path, every: int) -> list[dict]:
-    shutil.copytree(SAMPLES / "yard", tmp_path / "images" / "a", ignore=shutil.ignore_patterns("*.json"))
-    shutil.copytree(SAMPLES / "yard", tmp_path / "images" / "b", ignore=shutil.ignore_patterns("*.json"))
+    for number in range(6):
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(96, 64, seed=number).save(path)
     command = [sys.executable, "-m", "tests.faults.everywhere", kind, str(tmp_path / "images"), str(tmp_path), str(every)]
     done = subprocess.run(command, check=False, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

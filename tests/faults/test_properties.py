@@ -92,7 +92,7 @@ def test_one_row_each_and_the_same_bytes(collection: dict, batch: int, shard: in
 
 
 @pytest.mark.faults
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(collection=COLLECTIONS, at=st.integers(1, 150), **RUNS)
 def test_one_row_each_and_the_same_bytes_at_length(
     collection: dict, batch: int, shard: int, workers: tuple, at: int
