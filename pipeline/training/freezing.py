@@ -21,9 +21,9 @@ class Frozen:
     dropout is off. `hold` again after each `network.train()`."""
 
     def __init__(self, network: nn.Module, stages: int, keep_statistics: bool = False) -> None:
-        """Freezes at once. `keep_statistics`: of every batch norm of the backbone, as torchvision's detectors do with one that
-        was trained before: their batches are too small to count them anew. Raises ConfigError for a number of stages that
-        the backbone does not have."""
+        """Freezes at once. `keep_statistics`: of every batch norm of the backbone, as torchvision's detectors do with one
+        that was trained before: their batches are too small to count them anew. Raises ConfigError for a number of stages
+        that the backbone does not have."""
         if not 0 <= stages <= STAGES:
             raise ConfigError(
                 f"train.frozen_stages={stages}: expected 0 (all of it learns) to {STAGES} (none of the backbone)."
