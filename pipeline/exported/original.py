@@ -41,7 +41,8 @@ class OneImage(nn.Module):
 def original(model: Model) -> nn.Module:
     """(B, 3, h, w) prepared -> logits (B, C); or `Regions`; or `OneImage`. Takes the network out of the model, which is not
     to be called any more: its hooks, which exporters would take for a part of the network, are removed."""
-    wrapped, made = model.network, None
+    wrapped = model.network
+    made: nn.Module | None = None
     if isinstance(wrapped, Detector):
         made = OneImage(wrapped.published())
     elif isinstance(wrapped, Segmenter):

@@ -44,7 +44,7 @@ def forward_speeds(image: Tensor, eager: nn.Module, fp32: Predictor, exported: P
     def by_engine(predictor: Predictor, prepared: Tensor) -> None:
         predictor.engine.forward([prepared] * images, [size_hw] * images)
 
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "eager": published,
         "this pipeline": partial(by_engine, fp32, fp32.loader.model.preprocess(image)),
         "exported": partial(by_engine, exported, given),

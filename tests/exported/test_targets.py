@@ -21,6 +21,7 @@ def ways(to: str, task: str) -> list[str]:
 
 
 CASES = [(to, task, how) for to in FILES for task in NETWORKS for how in ways(to, task)]
+CASES.remove(("onnx", "classify", "by torch.export, opset 18"))  # six seconds; the segmenter has more to leave open
 
 
 @pytest.mark.parametrize(("to", "task", "how"), CASES)
