@@ -23,6 +23,7 @@ from pipeline.training.freezing import Frozen
 from pipeline.training.learner import Figures, Learner
 from pipeline.training.logbook import Logbook
 from pipeline.training.schedule import learning_rate
+from pipeline.training.shown import Shown
 
 log = logging.getLogger(__name__)
 _SAVE_S = 300.0  # between checkpoints inside an epoch
@@ -87,32 +88,33 @@ class Training:
     def fit(self) -> list[dict[str, Any]]:
         """From the checkpoint, or from the beginning, to the end. Returns the epochs' lines; epoch 0 is before training."""
         self._restore()
-        with Logbook(self.folder, self.step, self.total) as logbook:
+        with Logbook(self.folder, self.step, self.total) as logbook, Shown(self.step, self.total) as shown:
             if self.step:
                 log.info("Going on after step %s of %s.", f"{self.step:,}", f"{self.total:,}")
             else:
-                self._evaluate(logbook, 0, 0.0)
+                self._evaluate(logbook, 0, 0.0, "Before training")
                 self._save()
             self._learn_mode()
             begun = time.monotonic()
             for batch in loaded(self.training, Remaining(self), self.recipe.workers):
-                self._learn(batch, logbook)
+                shown.step(self._learn(batch, logbook))
                 epoch, rest = divmod(self.step, self.steps_per_epoch)
                 if not rest:
-                    self._finish(logbook, epoch, time.monotonic() - begun)
+                    said = f"Epoch {epoch} of {self.recipe.epochs}: {shown.epoch()}"
+                    self._finish(logbook, epoch, time.monotonic() - begun, said)
                     begun = time.monotonic()
                 elif time.monotonic() - self.saved_at > _SAVE_S:
                     self._save()
             return logbook.epochs()
 
-    def _learn(self, batch: list[Example], logbook: Logbook) -> None:
-        """One step."""
+    def _learn(self, batch: list[Example], logbook: Logbook) -> dict[str, float]:
+        """One step. Returns the parts of the loss."""
         rate = learning_rate(self.step, self.total, self.recipe.warmup, self.recipe.rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.step += 1
         if not batch:  # none of its images could be read, which was said
-            return
+            return {}
         losses = self._losses(batch)
         loss = torch.stack(list(losses.values())).sum()
         told = {name: value.item() for name, value in losses.items()}
@@ -129,6 +131,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.network, self.step)
         logbook.step(self.step, (self.step - 1) // self.steps_per_epoch + 1, rate, told)
+        return told
 
     def _losses(self, batch: list[Example]) -> dict[str, Tensor]:
         # detectors draw which boxes they learn from, and layers what they drop: as a function of the step
@@ -140,12 +143,12 @@ class Training:
                 name: value.float() for name, value in self.learner.losses(self.network, batch, self.recipe.device).items()
             }
 
-    def _finish(self, logbook: Logbook, epoch: int, seconds: float) -> None:
+    def _finish(self, logbook: Logbook, epoch: int, seconds: float, said: str) -> None:
         with self.average.applied(self.network, lambda: self._count_statistics(epoch)):
-            self._evaluate(logbook, epoch, seconds)
+            self._evaluate(logbook, epoch, seconds, said)
         self._save()
 
-    def _evaluate(self, logbook: Logbook, epoch: int, seconds: float) -> None:
+    def _evaluate(self, logbook: Logbook, epoch: int, seconds: float, said: str) -> None:
         self.network.eval()
         begun = time.monotonic()
         with torch.no_grad():  # not inference_mode: torchvision's anchors are kept, and learnt with afterwards
@@ -159,8 +162,7 @@ class Training:
             self.keep(self.network.state_dict(), figures, classes, epoch, better)
         logbook.epoch(self.step, epoch, figures, seconds)
         spent = f"{seconds:.0f} s, validation {time.monotonic() - begun:.0f} s"
-        when = f"Epoch {epoch} of {self.recipe.epochs}" if epoch else "Before training"
-        log.info("%s: %s (%s)", when, figures_text(figures, self.learner.figure), spent)
+        log.info("%s; %s (%s)", said, figures_text(figures, self.learner.figure), spent)
 
     @torch.no_grad()
     def _count_statistics(self, epoch: int) -> None:
