@@ -2,8 +2,9 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,16 @@ def to_torchscript(task: str, network: nn.Module, example: Tensor) -> list[Attem
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters warn of what is looked at afterwards anyway: shapes that a trace may hold, ways that are deprecated."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Exporters warn of what is looked at afterwards anyway: shapes that a trace may hold, ways that are deprecated; and what
+    they cannot do they print, graph and all. Attention takes its plain path: the fused one is no operator of ONNX's."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def _automatic(example: Tensor, task: str) -> dict[int, Any]:
