@@ -20,7 +20,8 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em; color: #1a202c; }
 table { border-collapse: collapse; margin: 1em 0; } th, td { padding: .2em .8em; text-align: right; }
 th:first-child, td:first-child { text-align: left; } tr { border-bottom: 1px solid #e2e8f0; } .best { font-weight: bold; }
-img { max-width: 100%; } dt { float: left; clear: left; width: 11em; color: #4a5568; } dd { margin-left: 11em; }
+img { max-width: 100%; } dt { float: left; clear: left; width: 11em; color: #4a5568; } dd { margin-left: 11em; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; }
 """
 
 
@@ -41,7 +42,7 @@ def write_report(
         title=f"{facts['task']} {facts['model']}",
         facts=facts,
         epochs=epochs,
-        names=names[:8],
+        names=names[:6],
         columns=list(classes[0]) if classes else [],
         classes=classes,
         best=best,
@@ -84,15 +85,15 @@ def _figures(epochs: Sequence[Mapping[str, Any]], names: Sequence[str], best: in
         values = [np.nan if one["figures"].get(name) is None else one["figures"][name] for one in epochs]
         axes.plot(at, values, color=colour, label=name, marker=".")
     axes.axvline(best, color="#a0aec0", linestyle=":", label=f"best: epoch {best}")
-    axes.set_ylim(0, 1)
+    axes.set_ylim(bottom=0)
     axes.set_xlabel("epoch (0: before training)")
     axes.legend(fontsize=8)
     return figure
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """The mean of some 1 % of the steps around each."""
-    width = max(1, len(values) // 100)
+    """The mean of some 3 % of the steps around each."""
+    width = max(1, len(values) // 33)
     kernel = np.ones(width)
     known = np.convolve(~np.isnan(values), kernel, mode="same")
     return np.asarray(np.convolve(np.nan_to_num(values), kernel, mode="same") / np.maximum(known, 1))
