@@ -21,9 +21,9 @@ class Frozen:
     dropout is off. `hold` again after each `network.train()`."""
 
     def __init__(self, network: nn.Module, stages: int, keep_statistics: bool = False) -> None:
-        """Freezes at once. `keep_statistics`: of every batch norm of the backbone, as torchvision's detectors do with one that
-        was trained before: their batches are too small to count them anew. Raises ConfigError for a number of stages that
-        the backbone does not have."""
+        """Freezes at once. `keep_statistics`: of every batch norm of the backbone, as torchvision's detectors do with one
+        that was trained before: their batches are too small to count them anew. Raises ConfigError for a number of stages
+        that the backbone does not have."""
         if not 0 <= stages <= STAGES:
             raise ConfigError(
                 f"train.frozen_stages={stages}: expected 0 (all of it learns) to {STAGES} (none of the backbone)."
@@ -46,6 +46,12 @@ class Frozen:
     def hold(self) -> None:
         for module in self.modules:
             module.training = False
+
+
+def usual_stages(network: nn.Module) -> int:
+    """How many are frozen of a network that was trained before, if nobody says it: 2; none of one whose maps are never that
+    large, such as a ViT."""
+    return 2 if min(stages_of(network).values(), default=STAGES) <= 2 else 0
 
 
 def stages_of(network: nn.Module) -> dict[nn.Module, int]:
