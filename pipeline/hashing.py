@@ -22,10 +22,12 @@ def sha256_of(*paths: Path) -> str:
 
 def sha256_of_tensors(state: Mapping[str, Any]) -> str:
     """Of named tensors, whatever file they came from."""
+    import torch
+
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())  # NumPy has no bfloat16
     return digest.hexdigest()
 
 

@@ -54,6 +54,10 @@ class Augmentation:
             return cls([])
         return cls(_fixed(task, crop_hw if task == "classify" else None, resize))
 
+    def in_order(self, channels: str) -> "Augmentation":
+        """With the image's channels in the order that the network wants, rgb or bgr."""
+        return self if channels == "rgb" else Augmentation([*self.steps, Reversed()])
+
     def __call__(self, example: Example, seed: int) -> Example:
         if not self.steps:
             return example
@@ -86,6 +90,13 @@ class Mirror(nn.Module):
             points[..., 0] = torch.where(points[..., 2] > 0, sample["image"].shape[-1] - points[..., 0], points[..., 0])
             flipped["keypoints"] = points
         return flipped
+
+
+class Reversed(nn.Module):
+    """Red, green, blue become blue, green, red."""
+
+    def forward(self, sample: dict[str, Any]) -> dict[str, Any]:
+        return sample | {"image": tv_tensors.Image(sample["image"].flip(0))}
 
 
 def _varied(task: str, crop_hw: tuple[int, int] | None, resize: int | None) -> list[nn.Module]:

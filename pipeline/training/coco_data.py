@@ -23,7 +23,7 @@ def read_coco(path: Path, task: str, images: Sequence[Path], problems: Problems)
         return _Reader(content, task, images, problems).listing(hashlib.sha256(data).hexdigest())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}. Expected a JSON file in COCO's format.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ConfigError(
             f"{path}: expected COCO's format, with images, annotations and categories ({type(error).__name__}: {error})."
         ) from None
@@ -91,7 +91,7 @@ class _Reader:
                 box = _corners(one.get("bbox")) if self.task != "segment" else ()
                 mask = _mask(one.get("segmentation")) if self.task in ("instances", "segment") else ()
                 points = _points(one.get("keypoints"), len(self.point_names)) if self.task == "keypoints" else ()
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, OverflowError) as error:
                 self.problems.add(f"{name}: annotation {one.get('id')}: {error}")
                 continue
             yield label, box, mask, points, crowd, one.get("id", "?")

@@ -48,6 +48,12 @@ class Frozen:
             module.training = False
 
 
+def usual_stages(network: nn.Module) -> int:
+    """How many are frozen of a network that was trained before, if nobody says it: 2; none of one whose maps are never that
+    large, such as a ViT."""
+    return 2 if min(stages_of(network).values(), default=STAGES) <= 2 else 0
+
+
 def stages_of(network: nn.Module) -> dict[nn.Module, int]:
     """The modules of the backbone with values of their own, earlier stages first, and the stage of each: 1 until its maps
     are half as large as the image, 2 for a quarter ... Found by running it without data."""

@@ -40,9 +40,10 @@ def boxes_in(frame: Frame) -> np.ndarray:
     corners = frame.one.boxes_xyxy[frame.rows].reshape(-1, 2, 2) * frame.scale
     outside = frame.outside(corners).max(axis=1)
     clipped = corners.clip(0, frame.size_hw[::-1]).astype(np.float32)
-    empty = ~(clipped[:, 1] > clipped[:, 0]).all(axis=1)
+    # torchvision's detectors stop at a box whose sides are nothing once it is resized
+    empty = ~(clipped[:, 1] - clipped[:, 0] > _SLACK).all(axis=1)
     # a box without extent of its own is called so, wherever it lies
-    no_extent = ~(corners[:, 1] > corners[:, 0]).all(axis=1)
+    no_extent = ~(corners[:, 1] - corners[:, 0] > _SLACK).all(axis=1)
     for i in np.flatnonzero(empty | (outside > TOLERANCE + _SLACK)).tolist():
         text = " ".join(f"{value:.6g}" for value in corners[i].ravel())
         if no_extent[i]:

@@ -9,6 +9,7 @@ import torch
 from pycocotools import mask as rle
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torchvision.models.detection import KeypointRCNN
 
 from pipeline.evaluation.matching import Matcher
 from pipeline.evaluation.precision import accumulate, best_f1, figures
@@ -108,7 +109,8 @@ class Classes:
         for batch in batches:
             logits = logits_of(network(stacked(batch, self.normalize, device)))[0].float().cpu()
             right = torch.stack([one.target["label"] for one in batch])
-            ranks += (logits > logits.gather(1, right[:, None])).sum(dim=1).tolist()
+            # how many others are not below the right one: of logits that are all alike, or no numbers, all of them
+            ranks += (~(logits < logits.gather(1, right[:, None]))).sum(dim=1).sub(1).tolist()
             labels += right.tolist()
         hit, truth = np.array(ranks, int), np.array(labels, int)
         rows = [
@@ -131,9 +133,9 @@ class Regions:
     def losses(self, network: nn.Module, batch: Sequence[Example], device: str) -> Losses:
         truth = torch.stack([one.target["mask"] for one in batch]).to(device)
         outputs = network(stacked(batch, self.normalize, device))
-        found = {"pixels": cross_entropy(outputs["out"], truth, ignore_index=IGNORED)}
+        found = {"pixels": pixels_loss(outputs["out"], truth)}
         if "aux" in outputs:
-            found["auxiliary"] = _AUXILIARY * cross_entropy(outputs["aux"], truth, ignore_index=IGNORED)
+            found["auxiliary"] = _AUXILIARY * pixels_loss(outputs["aux"], truth)
         return found
 
     def figures(self, network: nn.Module, batches: Iterable[Sequence[Example]], device: str) -> tuple[Figures, list[dict]]:
@@ -151,6 +153,20 @@ class Regions:
             {"class": name, "truth": int(truth[k]), "iou": _mean(iou[k : k + 1])} for k, name in enumerate(self.categories)
         ]
         return {"miou": _mean(iou), "pixel_accuracy": float(right.sum() / max(counts.sum(), 1))}, rows
+
+
+def in_channels_last(network: nn.Module) -> nn.Module:
+    """In the memory format that convolutions are fastest in. torchvision's loss of keypoints takes their maps apart by
+    `view`, so these alone are made contiguous again."""
+    if isinstance(network, KeypointRCNN):
+        network.roi_heads.keypoint_predictor.register_forward_hook(lambda module, inputs, maps: maps.contiguous())
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def pixels_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Mean cross-entropy of the pixels that count; 0, not nan, where none does. (B, C, H, W), (B, H, W) -> ()."""
+    summed = cross_entropy(logits, truth, ignore_index=IGNORED, reduction="sum")
+    return summed / (truth != IGNORED).sum().clamp(min=1)
 
 
 def unit(image: Tensor, device: str) -> Tensor:

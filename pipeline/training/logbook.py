@@ -19,17 +19,10 @@ class Logbook:
     What was written after `step`, from where a training goes on, is taken back: it will come again."""
 
     def __init__(self, folder: Path, step: int, total: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise ConfigError(
-                "train writes logs for TensorBoard, which is not installed: pip install 'visionbatch[train]', or in a clone "
-                ".venv/bin/pip install -c constraints.txt -e '.[train]'"
-            ) from None
         self.folder, self.every = folder, -(-total // _MOST_STEPS)
         for name in ("steps.jsonl", "epochs.jsonl"):
             _cut(folder / name, step)
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self.board = summary_writer()(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def __enter__(self) -> "Logbook":
         return self
@@ -57,6 +50,18 @@ class Logbook:
 
     def epochs(self) -> list[dict[str, Any]]:
         return read_lines(self.folder / "epochs.jsonl")
+
+
+def summary_writer() -> Any:
+    """torch's class. Raises ConfigError where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError(
+            "train writes logs for TensorBoard, which is not installed: pip install 'visionbatch[train]', or in a clone "
+            ".venv/bin/pip install -c constraints.txt -e '.[train]'"
+        ) from None
+    return SummaryWriter
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

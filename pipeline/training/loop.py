@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.commit import published_file
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.hashing import seed_of
 from pipeline.training.averaging import Average
 from pipeline.training.batches import Drawn, Place, loaded, shuffled
 from pipeline.training.examples import Example
 from pipeline.training.freezing import Frozen
-from pipeline.training.learner import Figures, Learner
+from pipeline.training.learner import Figures, Learner, in_channels_last
 from pipeline.training.logbook import Logbook
 from pipeline.training.schedule import learning_rate
 from pipeline.training.shown import Shown
@@ -73,7 +73,7 @@ class Training:
         folder: Path,
         keep: Keep,
     ) -> None:
-        self.network = network.to(recipe.device).to(memory_format=torch.channels_last)
+        self.network = in_channels_last(network.to(recipe.device))
         self.frozen, self.learner, self.recipe = frozen, learner, recipe
         self.training, self.validation, self.validation_batches = training, validation, validation_batches
         self.folder, self.keep = folder, keep
@@ -113,7 +113,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.step += 1
-        if not batch:  # none of its images could be read, which was said
+        if not self._enough(batch):
             return {}
         losses = self._losses(batch)
         loss = torch.stack(list(losses.values())).sum()
@@ -133,15 +133,25 @@ class Training:
         logbook.step(self.step, (self.step - 1) // self.steps_per_epoch + 1, rate, told)
         return told
 
+    def _enough(self, batch: list[Example]) -> bool:
+        """Of those that could be read: none, or one of several, which a batch norm has nothing to go by in, is no step."""
+        return len(batch) >= min(2, self.recipe.batch_size)
+
     def _losses(self, batch: list[Example]) -> dict[str, Tensor]:
         # detectors draw which boxes they learn from, and layers what they drop: as a function of the step
         torch.manual_seed(seed_of(self.recipe.seed, "step", self.step))
         dtype = _AUTOCAST[self.recipe.precision]
         kind = torch.device(self.recipe.device).type
-        with torch.autocast(kind, dtype) if dtype else nullcontext():
-            return {
-                name: value.float() for name, value in self.learner.losses(self.network, batch, self.recipe.device).items()
-            }
+        try:
+            with torch.autocast(kind, dtype) if dtype else nullcontext():
+                found = self.learner.losses(self.network, batch, self.recipe.device)
+        except ValueError as error:
+            if len(batch) > 1:
+                raise
+            raise ConfigError(
+                f"train.batch_size=1, or a single image to learn from: this network takes two at least ({error})."
+            ) from None
+        return {name: value.float() for name, value in found.items()}
 
     def _finish(self, logbook: Logbook, epoch: int, seconds: float, said: str) -> None:
         with self.average.applied(self.network, lambda: self._count_statistics(epoch)):
@@ -171,7 +181,7 @@ class Training:
         size = self.recipe.batch_size
         places = shuffled(len(self.training.examples), size, self.recipe.seed, epoch - 1)
         for batch in loaded(self.training, places[: math.ceil(_STATISTICS / size)], self.recipe.workers):
-            if batch:
+            if self._enough(batch):
                 self._losses(batch)
 
     def _learn_mode(self) -> None:

@@ -42,6 +42,8 @@ def read_listing(path: Path, task: str, images: Path | None, problems: Problems,
             return read_class_folders(path, problems)
     except OSError as error:
         raise ConfigError(f"{what}: {error.filename or path}: {error.strerror or error}.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{what}: one of its lists of names is no text in UTF-8 ({error}).") from None
     inside = next((one.name for pattern in ("*.yaml", "*.yml", "*.json") for one in sorted(path.glob(pattern))), None)
     hint = f" Did you mean {path / inside}?" if inside and path.is_dir() else ""
     raise ConfigError(f"{what}: for task={task} expected {EXPECTED}.{hint}")

@@ -17,7 +17,7 @@ from pipeline.devices import bf16_is_native, resolve_device
 from pipeline.errors import ConfigError, shorten
 from pipeline.identity import run_name
 from pipeline.lock import Writer, held
-from pipeline.models import model_format
+from pipeline.models import is_weights_file, model_format, tasks_of
 from pipeline.parts import build
 from pipeline.settings import Settings
 from pipeline.text import aligned
@@ -26,8 +26,9 @@ from pipeline.training.augment import Augmentation
 from pipeline.training.batches import Drawn, Place
 from pipeline.training.beginning import begin_with
 from pipeline.training.examples import Examples, ExampleSet
-from pipeline.training.freezing import Frozen
+from pipeline.training.freezing import Frozen, usual_stages
 from pipeline.training.learner import Figures, learner_of
+from pipeline.training.logbook import summary_writer
 from pipeline.training.loop import Keep, Recipe, Training, figures_text
 from pipeline.training.report import write_report
 from pipeline.training.ssd_loss import learn_from_empty_images
@@ -56,7 +57,7 @@ class Plan:
 def train_text(settings: Settings) -> str:
     """Train, or go on, or find it complete."""
     check_task(settings)
-    with_logs()
+    summary_writer()  # to be refused before anything is read
     examples: Examples = build(settings.parts["examples"], task=settings.task)
     plan = planned(settings, examples)
     if settings.dry_run:
@@ -83,15 +84,14 @@ def planned(settings: Settings, examples: Examples) -> Plan:
     model = model_format(settings)
     if not isinstance(model, Trainable):
         raise ConfigError(f"model={settings.model} is a program and cannot be trained; choose a torchvision builder.")
+    check_learnable(settings.task, model.trained(examples.categories).architecture, examples)
     device = resolve_device(settings.device)
     n_points = len(examples.keypoint_names) or None
-    if settings.task == "keypoints" and not n_points:
-        raise ConfigError("task=keypoints: the data has no keypoints, or does not name them (COCO: categories[].keypoints).")
     network = model.fresh(len(examples.categories), n_points)
     learn_from_empty_images(network)
     begun_with, trained_before = begin_with(network, model, settings)
     stages = settings.train["frozen_stages"]
-    stages = stages if stages is not None else 2 if trained_before else 0
+    stages = stages if stages is not None else usual_stages(network) if trained_before else 0
     precision = settings.precision or ("bf16" if bf16_is_native(device) else "fp32")
     if precision == "fp16" and device == "cpu":
         raise ConfigError("precision=fp16 is for GPUs; on the CPU say bf16 or fp32.")
@@ -114,6 +114,23 @@ def planned(settings: Settings, examples: Examples) -> Plan:
     return Plan(settings, examples, model, network, frozen, begun_with, recipe, folder.absolute())
 
 
+def check_learnable(task: str, architecture: str, examples: Examples) -> None:
+    """Raise ConfigError for examples that have not what the network's losses ask for."""
+    more = tasks_of(architecture) - {"detect"}
+    if task == "detect" and more:
+        raise ConfigError(
+            f"task=detect: {architecture} learns from more than boxes; say task={' or '.join(sorted(more))}, or choose "
+            "another model, such as fasterrcnn_resnet50_fpn."
+        )
+    if task == "keypoints" and not examples.keypoint_names:
+        raise ConfigError("task=keypoints: the data has no keypoints, or does not name them (COCO: categories[].keypoints).")
+    if task == "classify" and len(examples.categories) < 2:
+        raise ConfigError(
+            f"task=classify: the data has one class, {examples.categories[0]}; there is nothing to tell it from. Add a "
+            "folder of images that are something else."
+        )
+
+
 def determinants(
     settings: Settings, model: Trainable, examples: Examples, recipe: Recipe, stages: int, begun_with: str
 ) -> dict[str, Any]:
@@ -121,7 +138,7 @@ def determinants(
     how = {name: value for name, value in vars(recipe).items() if name not in ("device", "workers")}
     return {
         "task": {"name": settings.task},
-        "model": settings.model,
+        "model": called(settings),
         "architecture": model.trained(examples.categories, examples.keypoint_names).metadata(),
         "begun_with": begun_with,
         "examples": {**examples.identity, "categories": list(examples.categories)},
@@ -139,13 +156,14 @@ def learn(plan: Plan) -> None:
     crop_hw, resize = input_size(plan.model.transform)
     augmentation = Augmentation.of(settings.task, settings.train["augment"], crop_hw, examples.keypoint_names, resize)
     as_judged = Augmentation.for_validation(settings.task, crop_hw, resize)
+    channels = plan.model.trained(examples.categories).channels
     training = Training(
         plan.network,
         plan.frozen,
         learner,
-        Drawn(examples.training, augmentation, recipe.seed),
-        Drawn(examples.validation, as_judged, recipe.seed),
-        same_size(examples.validation, recipe.batch_size),
+        Drawn(examples.training, augmentation.in_order(channels), recipe.seed),
+        Drawn(examples.validation, as_judged.in_order(channels), recipe.seed),
+        validation_batches(examples.validation, recipe.batch_size, cropped=settings.task == "classify"),
         recipe,
         plan.folder,
         keeper(plan, learner.figure),
@@ -170,11 +188,12 @@ def input_size(transform: Any) -> tuple[tuple[int, int] | None, int | None]:
     return (int(crop[0]), int(crop[-1])), side
 
 
-def same_size(examples: ExampleSet, batch_size: int) -> list[list[Place]]:
-    """Validation's batches, each of images of one size: detectors pad to the largest, which changes the others' results."""
+def validation_batches(examples: ExampleSet, batch_size: int, cropped: bool) -> list[list[Place]]:
+    """Each of images of one size: detectors pad to the largest, which changes the others' results. `cropped`: all become of
+    one size."""
     by_size: dict[tuple[int, int], list[Place]] = {}
     for number, (size_hw, _) in enumerate(examples.boxes()):
-        by_size.setdefault(size_hw, []).append((0, number))
+        by_size.setdefault((0, 0) if cropped else size_hw, []).append((0, number))
     return [some[at : at + batch_size] for some in by_size.values() for at in range(0, len(some), batch_size)]
 
 
@@ -194,7 +213,7 @@ def facts(plan: Plan) -> dict[str, Any]:
     """Of a training, for those who come later. No paths, which are nobody else's business."""
     return {
         "task": plan.settings.task,
-        "model": plan.settings.model,
+        "model": called(plan.settings),
         "begun_with": plan.begun_with,
         "classes": len(plan.examples.categories) - (plan.examples.categories[0] == "__background__"),
         "examples": len(plan.examples.training),
@@ -205,6 +224,11 @@ def facts(plan: Plan) -> dict[str, Any]:
         "data": dict(plan.examples.identity),
         "libraries": {name: version(name) for name in ("torch", "torchvision")},
     }
+
+
+def called(settings: Settings) -> str:
+    """The builder; a file by its name, wherever it is: what is in it is in `begun_with`."""
+    return Path(settings.model).stem if is_weights_file(settings.model) else settings.model
 
 
 def told(plan: Plan) -> str:
@@ -239,14 +263,3 @@ def outcome_text(folder: Path) -> str:
     }
     usage = f"make run model={folder / 'best.safetensors'} input=DIR"
     return f"Trained: {done['examples']:,} examples, {done['epochs']} epochs\n{aligned(rows)}\n\nUse it: {usage}"
-
-
-def with_logs() -> None:
-    """Raise ConfigError where TensorBoard is not installed."""
-    try:
-        import torch.utils.tensorboard  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            "train writes logs for TensorBoard, which is not installed: pip install 'visionbatch[train]', or in a clone "
-            ".venv/bin/pip install -c constraints.txt -e '.[train]'"
-        ) from None

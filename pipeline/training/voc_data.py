@@ -79,7 +79,7 @@ class _Boxes:
         except OSError as error:
             self.problems.add(f"{name}: {error.strerror}")
             return None
-        except (expat.ExpatError, ValueError) as error:
+        except (expat.ExpatError, ValueError, OverflowError) as error:
             self.problems.add(f"{name}: {error}")
             return None
         classes = tuple(label for label, _ in objects)

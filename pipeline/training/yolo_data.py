@@ -20,6 +20,7 @@ from pipeline.views import mirrored_order
 
 log = logging.getLogger(__name__)
 TASKS = frozenset({"detect", "instances", "keypoints", "segment"})
+_UNREADABLE = (YAMLError, OmegaConfBaseException, RecursionError)
 _BOX = 4  # values: centre x, y, width, height
 
 
@@ -30,7 +31,7 @@ def read_yolo(path: Path, task: str, problems: Problems) -> Listing:
     try:
         data: Any = OmegaConf.to_container(OmegaConf.load(path))
         reader = _Reader(path, data, task, problems)
-    except (YAMLError, OmegaConfBaseException, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (*_UNREADABLE, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{path}: expected YOLO's data.yaml, with train and names ({why}).") from None
     training = reader.images(data["train"])

@@ -270,6 +270,13 @@ def test_what_comes_out_are_plain_tensors(task: str) -> None:
     assert {type(one) for one in (after.image, *after.target.values())} == {Tensor}
 
 
+def test_channels_are_in_the_networks_order() -> None:
+    example = scene()
+    for made in (Augmentation.for_validation("detect"), Augmentation.of("detect", [])):
+        assert made.in_order("rgb")(example, 0).image.equal(example.image)
+        assert made.in_order("bgr")(example, 0).image.equal(example.image.flip(0))
+
+
 def test_colours_change_mildly() -> None:
     augment, before = Augmentation.of("detect", ["colour"]), scene()
     changes = [(augment(before, seed).image.float() - before.image.float()).abs().mean() for seed in range(10)]

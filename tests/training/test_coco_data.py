@@ -206,7 +206,14 @@ def test_a_background_is_no_class(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "expected COCO's format"), ("[]", "expected COCO's format"), ("{", "expected COCO's format"), ("\x00", "COCO's")],
+    [
+        ("", "expected COCO's format"),
+        ("[]", "expected COCO's format"),
+        ("{", "expected COCO's format"),
+        ("\x00", "COCO's"),
+        ("[" * 100_000, "RecursionError"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1e999, "name": "a"}]}', "OverflowE"),
+    ],
 )
 def test_what_is_no_such_file(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "set.json").write_text(text)

@@ -6,7 +6,7 @@ from torchvision.models import get_model
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
 from pipeline.errors import ConfigError
-from pipeline.training.freezing import Frozen, stages_of
+from pipeline.training.freezing import Frozen, stages_of, usual_stages
 
 
 def stages_by_name(network):
@@ -68,6 +68,12 @@ def test_nothing_is_frozen_by_0():
     network = get_model("resnet18", weights=None)
     assert Frozen(network, 0).modules == []
     assert all(one.requires_grad for one in network.parameters())
+
+
+@pytest.mark.parametrize(("name", "stages"), [("resnet18", 2), ("swin_t", 2), ("vit_b_16", 0)])
+def test_a_vit_has_no_early_stages_to_freeze(name, stages):
+    with torch.device("meta"):
+        assert usual_stages(get_model(name, weights=None)) == stages
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models import get_model
-from torchvision.models.detection import maskrcnn_resnet50_fpn, ssdlite320_mobilenet_v3_large
+from torchvision.models.detection import keypointrcnn_resnet50_fpn, maskrcnn_resnet50_fpn, ssdlite320_mobilenet_v3_large
 
-from pipeline.training.learner import Classes, Objects, Regions, learner_of
+from pipeline.training.learner import Classes, Objects, Regions, in_channels_last, learner_of, pixels_loss
 from pipeline.transforms import Normalize
 from tests.training.squares import CATEGORIES, Squares
 
@@ -37,7 +37,8 @@ def boxes_answer(examples):
         target = examples[number].target
         labels = 3 - target["labels"] if wrong else target["labels"]
         found = {"boxes": target["boxes"], "labels": labels, "scores": torch.full((len(labels),), 0.9)}
-        return found | ({"masks": target["masks"][:, None].float()} if "masks" in target else {})
+        found |= {"masks": target["masks"][:, None].float()} if "masks" in target else {}
+        return found | ({"keypoints": target["keypoints"]} if "keypoints" in target else {})
 
     return answer
 
@@ -71,6 +72,15 @@ def test_masks_are_measured_beside_boxes():
     assert [row["kind"] for row in rows] == ["masks", "masks", "boxes", "boxes"]
 
 
+@pytest.mark.parametrize(("points", "figure"), [(17, "keypoints_ap"), (2, "boxes_ap")])  # OKS is defined for COCO's 17
+def test_keypoints_are_measured_where_they_are_cocos(points, figure):
+    examples = batch("keypoints")
+    learner = learner_of("keypoints", CATEGORIES, [f"point {i}" for i in range(points)], NORMALIZE)
+    figures, _ = learner.figures(Knowing(boxes_answer(examples)), [examples], "cpu")
+    assert learner.figure == figure
+    assert figures[figure] == pytest.approx(1.0)
+
+
 def test_without_a_single_object_nothing_is_defined():
     examples = [Squares(5).example(4, 0)]
     figures, _ = Objects(CATEGORIES, ["boxes"]).figures(Knowing(boxes_answer(examples)), [examples], "cpu")
@@ -93,6 +103,24 @@ def test_classes_are_counted(hits, top1):
     assert [row["truth"] for row in rows] == [2, 2]
 
 
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_a_network_that_says_nothing_is_not_right(value):
+    network = nn.Sequential(nn.Flatten(), nn.LazyLinear(2))
+    network(torch.zeros(1, 3, 64, 64))
+    nn.init.constant_(network[1].weight, value)
+    nn.init.constant_(network[1].bias, value)
+    figures, _ = Classes(("red", "green"), NORMALIZE).figures(network, [batch("classify", 4)], "cpu")
+    assert figures["top1"] == 0.0
+
+
+def test_images_in_which_no_pixel_counts_have_no_loss():
+    logits, truth = torch.randn(2, 3, 4, 4, requires_grad=True), torch.full((2, 4, 4), 255)
+    pixels_loss(logits, truth).backward()
+    assert logits.grad.abs().sum() == 0
+    truth[0, 0, 0] = 1
+    assert pixels_loss(logits, truth).item() == pytest.approx(-logits[0, :, 0, 0].log_softmax(0)[1].item())
+
+
 def test_regions_are_counted_and_255_is_not():
     examples = batch("segment", 2, side=32)
     examples[0].target["mask"][:8] = 255
@@ -109,14 +137,20 @@ def test_regions_are_counted_and_255_is_not():
 
 
 NO_WEIGHTS = {"weights": None, "weights_backbone": None, "num_classes": 3}
-RCNN = {"loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg"}
+SMALL = {"min_size": 64, "max_size": 64, "box_batch_size_per_image": 16, "rpn_post_nms_top_n_train": 50}
+RCNN = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
 
 
 @pytest.mark.parametrize(
     ("task", "network", "parts"),
     [
         ("detect", lambda: ssdlite320_mobilenet_v3_large(**NO_WEIGHTS), {"bbox_regression", "classification"}),
-        ("instances", lambda: maskrcnn_resnet50_fpn(**NO_WEIGHTS, min_size=64, max_size=64), RCNN),
+        ("instances", lambda: maskrcnn_resnet50_fpn(**NO_WEIGHTS, **SMALL), RCNN | {"loss_mask"}),
+        (
+            "keypoints",
+            lambda: keypointrcnn_resnet50_fpn(**NO_WEIGHTS, **SMALL),
+            RCNN | {"loss_keypoint"},
+        ),
         (
             "classify",
             lambda: get_model("googlenet", weights=None, num_classes=2, init_weights=False),
@@ -126,7 +160,7 @@ RCNN = {"loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss
     ],
 )
 def test_losses_come_by_part_and_have_gradients(task, network, parts):
-    made = network().train()
+    made = in_channels_last(network()).train()
     categories = CATEGORIES[1:] if task == "classify" else CATEGORIES
     losses = learner_of(task, categories, (), NORMALIZE).losses(made, batch(task), "cpu")
     assert set(losses) == parts

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.training import loop
 from pipeline.training.batches import Drawn
 from pipeline.training.freezing import Frozen
@@ -124,6 +124,18 @@ def test_batches_of_images_that_cannot_be_read_are_no_steps_of_learning(tmp_path
         training_in(tmp_path, replace(RECIPE, epochs=1), Squares(4, "classify", 16, broken=(0, 1, 2, 3))).fit()
     assert read_lines(tmp_path / "steps.jsonl") == []
     assert len(caplog.records) == 4
+
+
+def test_of_a_batch_one_image_is_not_enough(tmp_path):
+    training_in(tmp_path, replace(RECIPE, epochs=1), Squares(4, "classify", 16, broken=(0, 1, 3))).fit()
+    assert read_lines(tmp_path / "steps.jsonl") == []
+
+
+def test_a_network_that_cannot_learn_from_one_image_says_so(tmp_path):
+    training = training_in(tmp_path, replace(RECIPE, batch_size=1))
+    training.network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2))
+    with pytest.raises(ConfigError, match=r"train.batch_size=1, or a single image .* takes two at least"):
+        training.fit()
 
 
 def test_mixed_precision_learns_the_same_thing_roughly(tmp_path, golden):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,11 @@ from PIL import Image
 
 from pipeline.errors import ConfigError, RunLocked
 from pipeline.lock import Writer, held
-from pipeline.trained import read_trained
+from pipeline.models import model_format
+from pipeline.parts import build
+from pipeline.trained import read_trained, save_trained
 from pipeline.training.logbook import read_lines
-from pipeline.training.train import train_text
+from pipeline.training.train import facts, planned, train_text, validation_batches
 from tests.conftest import REPOSITORY, read, settings_for
 from tests.training.squares import CATEGORIES, Squares
 
@@ -91,6 +94,41 @@ def test_classes_of_images_are_learnt_from_folders(tmp_path, annotate):
     assert read(run, "predictions").num_rows == 2 * 12  # both classes of each image
 
 
+def test_one_class_is_nothing_to_tell_apart(tmp_path):
+    data = class_folders(tmp_path / "data", 4)
+    shutil.rmtree(data / "red")
+    words = ["task=classify", "model=mobilenet_v3_small", "weights=random", *SHORT, f"train.data={data}"]
+    with pytest.raises(ConfigError, match="the data has one class, green"):
+        train_text(settings_for(*words, f"output={tmp_path / 'out'}"))
+
+
+def test_a_file_is_the_same_wherever_it_lies(tmp_path, monkeypatch):
+    """Its training goes on when it is named otherwise, and what is left does not say where it was."""
+    monkeypatch.chdir(tmp_path)
+    spec = settings_for("task=classify", "model=mobilenet_v3_small", "weights=random")
+    builder = model_format(spec)
+    save_trained(tmp_path / "own.safetensors", builder.fresh(2).state_dict(), builder.trained(("a", "b")))
+    data = class_folders(tmp_path / "data", 6)
+    words = ["task=classify", *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}"]
+    plans = []
+    for given in (tmp_path / "own.safetensors", "own.safetensors"):
+        settings = settings_for(*words, f"model={given}")
+        plans.append(planned(settings, build(settings.parts["examples"], task="classify")))
+    assert plans[0].folder == plans[1].folder
+    assert str(tmp_path) not in json.dumps(facts(plans[0]))
+
+
+class Sizes:
+    def boxes(self):
+        return iter([((4, 6), None), ((6, 4), None), ((4, 6), None), ((4, 6), None)])
+
+
+@pytest.mark.parametrize(("cropped", "numbers"), [(False, [[0, 2], [3], [1]]), (True, [[0, 1], [2, 3]])])
+def test_a_batch_of_validation_has_one_size(cropped, numbers):
+    batches = validation_batches(Sizes(), 2, cropped)
+    assert [[number for _, number in batch] for batch in batches] == numbers
+
+
 def test_a_dry_run_says_what_would_be_learnt_and_leaves_nothing(tmp_path):
     data = coco(tmp_path / "data", 6)
     text = train_text(settings_for(*SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}", "dry_run=true"))
@@ -119,6 +157,7 @@ def test_two_trainings_do_not_write_to_one_folder(tmp_path):
         (["train.data=/nowhere.json"], "/nowhere.json"),
         (["train.data={data}", "precision=fp16", "device=cpu"], "precision=fp16 is for GPUs"),
         (["train.data={data}", "task=keypoints", "model=keypointrcnn_resnet50_fpn"], "keypoints"),
+        (["train.data={data}", "model=maskrcnn_resnet50_fpn"], "more than boxes; say task=instances"),
         (["train.data={data}", "model=fasterrcnn"], "needs a backbone"),
         (["train.data={data}", "train.frozen_stages=6"], "expected 0 .* to 5"),
     ],

@@ -76,6 +76,13 @@ def test_parts_by_lists(tmp_path: Path) -> None:
     assert data.validation.name(0) == "Annotations/b.xml"
 
 
+def test_a_list_that_is_no_text(tmp_path: Path) -> None:
+    folder = write_voc(tmp_path, train="a c")
+    (folder / "ImageSets" / "Main" / "train.txt").write_bytes(b"a\xff\n")
+    with pytest.raises(ConfigError, match="no text in UTF-8"):
+        opened(folder)
+
+
 def test_an_image_of_a_list_without_an_annotation(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Annotations/gone.xml: No such file"):
         opened(write_voc(tmp_path, train="a b gone"))

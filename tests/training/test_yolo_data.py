@@ -139,6 +139,8 @@ def test_an_image_that_is_listed_and_not_there(tmp_path: Path) -> None:
         ("names: [a]", "expected YOLO's data.yaml"),
         ("train: images", "expected YOLO's data.yaml"),
         ("train: {", "expected YOLO's data.yaml"),
+        (f"train: {'[' * 1000}", "expected YOLO's data.yaml"),
+        ("train: images\nnames: {.inf: a}", "expected YOLO's data.yaml"),
         ("train: images\nnames: [a, a]", "two classes have one name"),
         ("train: images\nnames: {x: a}", "expected YOLO's data.yaml"),
         ("train: none\nnames: [a]", "there is no .*none"),
