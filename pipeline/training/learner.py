@@ -160,7 +160,7 @@ def in_channels_last(network: nn.Module) -> nn.Module:
     `view`, so these alone are made contiguous again."""
     if isinstance(network, KeypointRCNN):
         network.roi_heads.keypoint_predictor.register_forward_hook(lambda module, inputs, maps: maps.contiguous())
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)
 
 
 def pixels_loss(logits: Tensor, truth: Tensor) -> Tensor:
