@@ -103,8 +103,8 @@ def to_torchscript(task: str, network: nn.Module, example: Tensor) -> list[Attem
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters warn of what is looked at afterwards anyway: shapes that a trace may hold, ways that are deprecated; and what
-    they cannot do they print, graph and all. Attention takes its plain path: the fused one is no operator of ONNX's."""
+    """Exporters warn of what is looked at afterwards anyway: shapes that a trace may hold, ways that are deprecated; and
+    print what they cannot do, graph and all. Attention takes its plain path: the fused one is no operator of ONNX's."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
