@@ -60,6 +60,12 @@ class Architecture:
             arguments |= {"aux_logits": True, "init_weights": not has_weights}
         return self._drawn(to_train=True, **arguments)
 
+    def tied_to_classes(self, num_classes: int) -> frozenset[str]:
+        """The tensors of `fresh` whose shapes follow the number of classes: its heads."""
+        with without_data():
+            these, others = (self.fresh(number).state_dict() for number in (num_classes, num_classes + 1))
+        return frozenset(name for name, one in these.items() if one.shape != others[name].shape)
+
     def pretrained_state(self) -> Mapping[str, Tensor] | None:
         """The tensors that training begins with: of published weights, downloaded where they are not on this machine, or of
         the user's file; None for random ones, and for a backbone of one's own, whose weights are chosen for themselves."""

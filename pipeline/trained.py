@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -56,6 +56,14 @@ class Trainable(Protocol):
 
     def pretrained_state(self) -> Mapping[str, Tensor] | None:
         """The tensors that training begins with, or None for random ones."""
+        ...
+
+    def class_names(self) -> Sequence[str] | None:
+        """Of the weights that training begins with; None where they do not tell."""
+        ...
+
+    def tied_to_classes(self, num_classes: int) -> Collection[str]:
+        """The tensors of `fresh` whose shapes follow the number of classes."""
         ...
 
     def trained(

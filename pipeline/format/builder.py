@@ -179,6 +179,18 @@ class Builder:
         """The tensors that training begins with, or None; see `Architecture.pretrained_state`."""
         return self.made.pretrained_state()
 
+    def class_names(self) -> tuple[str, ...] | None:
+        """Of the weights that training begins with; None where they do not tell."""
+        if self.settings.categories:
+            return self._categories()
+        if self.file is None:
+            return tuple(self.member.meta["categories"]) if self.member else None
+        return metadata_categories(read_metadata(self.file))
+
+    def tied_to_classes(self, num_classes: int) -> frozenset[str]:
+        """The tensors whose shapes follow the number of classes; see `Architecture.tied_to_classes`."""
+        return self.made.tied_to_classes(num_classes)
+
     def trained(
         self,
         categories: Sequence[str],

@@ -9,7 +9,7 @@ import torch
 from pycocotools import mask as rle
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchvision.models.detection import KeypointRCNN
+from torchvision.models.detection import KeypointRCNN, KeypointRCNN_ResNet50_FPN_Weights
 
 from pipeline.evaluation.matching import Matcher
 from pipeline.evaluation.precision import accumulate, best_f1, figures
@@ -17,7 +17,7 @@ from pipeline.training.examples import Example
 
 Figures = dict[str, float | None]
 Losses = Mapping[str, Tensor]
-_COCO_POINTS = 17  # for which OKS has its constants
+_COCO_POINTS = tuple(KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.meta["keypoint_names"])  # for which OKS has its constants
 _SMOOTHING = 0.1  # of the labels of whole images (Szegedy et al., 2016)
 _AUXILIARY = 0.4  # weight of the losses of heads that only training has, as in torchvision's references
 IGNORED = 255
@@ -43,7 +43,7 @@ class Objects:
     def __init__(self, categories: Sequence[str], kinds: Sequence[str], keypoint_names: Sequence[str] = ()) -> None:
         """`kinds`: what is evaluated, the task's own first: boxes, masks, keypoints."""
         self.categories = categories
-        self.kinds = [kind for kind in kinds if kind != "keypoints" or len(keypoint_names) == _COCO_POINTS]
+        self.kinds = [kind for kind in kinds if kind != "keypoints" or tuple(keypoint_names) == _COCO_POINTS]
         self.figure = f"{self.kinds[0]}_ap"
 
     def losses(self, network: nn.Module, batch: Sequence[Example], device: str) -> Losses:

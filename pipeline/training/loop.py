@@ -118,20 +118,26 @@ class Training:
         losses = self._losses(batch)
         loss = torch.stack(list(losses.values())).sum()
         told = {name: value.item() for name, value in losses.items()}
-        if not math.isfinite(sum(told.values())):
-            raise PipelineError(
-                f"The loss is not finite at step {self.step} ({told}): it learns too fast. Say a train.lr below {rate:g}"
-                + ("." if self.recipe.precision == "fp32" else ", or precision=fp32.")
-            )
+        self._check_finite("loss", sum(told.values()), told, rate)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.network.parameters(), _MOST_GRADIENT)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), _MOST_GRADIENT)
+        if not self.scaler.is_enabled():  # the scaler itself leaves such steps out
+            self._check_finite("gradient", norm.item(), told, rate)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.network, self.step)
         logbook.step(self.step, (self.step - 1) // self.steps_per_epoch + 1, rate, told)
         return told
+
+    def _check_finite(self, what: str, value: float, told: dict[str, float], rate: float) -> None:
+        """Raise PipelineError before the weights are ruined."""
+        if not math.isfinite(value):
+            raise PipelineError(
+                f"The {what} is not finite at step {self.step} ({told}): it learns too fast. Say a train.lr below {rate:g}"
+                + ("." if self.recipe.precision == "fp32" else ", or precision=fp32.")
+            )
 
     def _enough(self, batch: list[Example]) -> bool:
         """Of those that could be read: none, or one of several, which a batch norm has nothing to go by in, is no step."""

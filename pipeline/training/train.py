@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from pipeline.addresses import Address, place
 from pipeline.commit import published_file
@@ -89,17 +90,26 @@ def planned(settings: Settings, examples: Examples) -> Plan:
     n_points = len(examples.keypoint_names) or None
     network = model.fresh(len(examples.categories), n_points)
     learn_from_empty_images(network)
-    begun_with, trained_before = begin_with(network, model, settings)
+    begun_with, trained_before = begin_with(network, model, settings, examples.categories)
     stages = settings.train["frozen_stages"]
     stages = stages if stages is not None else usual_stages(network) if trained_before else 0
     precision = settings.precision or ("bf16" if bf16_is_native(device) else "fp32")
     if precision == "fp16" and device == "cpu":
         raise ConfigError("precision=fp16 is for GPUs; on the CPU say bf16 or fp32.")
+    sensitive = trained_before or isinstance(network, GeneralizedRCNN)
+    recipe = recipe_of(settings, len(examples.training), 2e-4 if sensitive else 2e-3, precision, device)
+    identity = determinants(settings, model, examples, recipe, stages, begun_with)
+    folder = Path(settings.output).expanduser() / f"train-{run_name(identity)}"
+    frozen = Frozen(network, stages, keep_statistics=trained_before and settings.task in DETECTION)
+    return Plan(settings, examples, model, network, frozen, begun_with, recipe, folder.absolute())
+
+
+def recipe_of(settings: Settings, n_examples: int, usual_rate: float, precision: str, device: str) -> Recipe:
     own = settings.train
-    recipe = Recipe(
+    return Recipe(
         epochs=own["epochs"],
-        batch_size=min(own["batch_size"], len(examples.training)),
-        rate=own["lr"] or (2e-4 if trained_before else 2e-3),
+        batch_size=min(own["batch_size"], n_examples),
+        rate=own["lr"] or usual_rate,
         weight_decay=own["weight_decay"],
         warmup=own["warmup"],
         ema=own["ema"],
@@ -108,10 +118,6 @@ def planned(settings: Settings, examples: Examples) -> Plan:
         device=device,
         workers=settings.workers or max(1, available_cores() // (2 if device == "cpu" else 1)),
     )
-    identity = determinants(settings, model, examples, recipe, stages, begun_with)
-    folder = Path(settings.output).expanduser() / f"train-{run_name(identity)}"
-    frozen = Frozen(network, stages, keep_statistics=trained_before and settings.task in DETECTION)
-    return Plan(settings, examples, model, network, frozen, begun_with, recipe, folder.absolute())
 
 
 def check_learnable(task: str, architecture: str, examples: Examples) -> None:

@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models import get_model
-from torchvision.models.detection import keypointrcnn_resnet50_fpn, maskrcnn_resnet50_fpn, ssdlite320_mobilenet_v3_large
+from torchvision.models.detection import (
+    KeypointRCNN_ResNet50_FPN_Weights,
+    keypointrcnn_resnet50_fpn,
+    maskrcnn_resnet50_fpn,
+    ssdlite320_mobilenet_v3_large,
+)
 
 from pipeline.training.learner import Classes, Objects, Regions, in_channels_last, learner_of, pixels_loss
 from pipeline.transforms import Normalize
@@ -72,10 +77,14 @@ def test_masks_are_measured_beside_boxes():
     assert [row["kind"] for row in rows] == ["masks", "masks", "boxes", "boxes"]
 
 
-@pytest.mark.parametrize(("points", "figure"), [(17, "keypoints_ap"), (2, "boxes_ap")])  # OKS is defined for COCO's 17
+COCO = KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.meta["keypoint_names"]
+
+
+# OKS is defined for COCO's 17
+@pytest.mark.parametrize(("points", "figure"), [(COCO, "keypoints_ap"), (COCO[::-1], "boxes_ap"), (["a", "b"], "boxes_ap")])
 def test_keypoints_are_measured_where_they_are_cocos(points, figure):
     examples = batch("keypoints")
-    learner = learner_of("keypoints", CATEGORIES, [f"point {i}" for i in range(points)], NORMALIZE)
+    learner = learner_of("keypoints", CATEGORIES, points, NORMALIZE)
     figures, _ = learner.figures(Knowing(boxes_answer(examples)), [examples], "cpu")
     assert learner.figure == figure
     assert figures[figure] == pytest.approx(1.0)

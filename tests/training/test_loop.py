@@ -42,7 +42,7 @@ def network():
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
 
 
-def training_in(folder, recipe=RECIPE, examples=None, kept=None):
+def training_in(folder, recipe=RECIPE, examples=None, kept=None, stages=0):
     def keep(state, figures, classes, epoch, best):
         if kept is not None:
             kept.append((epoch, best, figures, {name: value.clone() for name, value in state.items()}))
@@ -53,7 +53,7 @@ def training_in(folder, recipe=RECIPE, examples=None, kept=None):
     batches = [[(0, number) for number in range(10)]]
     learner = Classes(("red", "green"), Normalize((0.5,) * 3, (0.5,) * 3))
     drawn = Drawn(examples, as_they_are, recipe.seed)
-    return Training(made, Frozen(made, 0), learner, drawn, validation, batches, recipe, folder, keep)
+    return Training(made, Frozen(made, stages), learner, drawn, validation, batches, recipe, folder, keep)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,26 @@ def test_it_learns(golden):
     assert epochs[-1]["figures"]["top1"] > 0.9
     best = [epoch for epoch, is_best, *_ in kept if is_best][-1]
     assert kept[best - 1][2]["top1"] == max(one["figures"]["top1"] for one in epochs[1:])
+
+
+def test_what_is_frozen_stays_so_when_a_stopped_training_goes_on(tmp_path, monkeypatch):
+    golden, mine, learn = [], [], Training._learn
+    training_in(tmp_path / "golden", kept=golden, stages=1).fit()
+
+    def stopping(self, batch, logbook):
+        if self.step == 6:
+            raise Stopped
+        return learn(self, batch, logbook)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "_learn", stopping)
+        with pytest.raises(Stopped):
+            training_in(tmp_path / "stopped", kept=mine, stages=1).fit()
+    training_in(tmp_path / "stopped", kept=mine, stages=1).fit()
+    begun = network().state_dict()
+    for name, value in golden[-1][3].items():
+        assert value.equal(mine[-1][3][name])
+        assert value.equal(begun[name]) is name.startswith(("0.", "1."))  # the only stage
 
 
 def without_time(lines):
