@@ -91,8 +91,8 @@ def test_wrong_arguments_are_refused_by_name(node, extra, said):
 
 
 def nodes():
-    """(file, node) of every part that ships; a sink's file names its sinks."""
-    for path in sorted(resource("conf").glob("*/*.yaml")):
+    """(file, node) of every part that ships; a sink's file names its sinks. An experiment is no part, but settings."""
+    for path in sorted(path for path in resource("conf").glob("*/*.yaml") if path.parent.name != "experiment"):
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
         found = content.values() if path.parent.name == "sink" else [content.get(path.parent.name, content)]
         yield from ((f"{path.parent.name}/{path.name}", node) for node in found)

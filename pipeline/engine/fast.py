@@ -49,6 +49,10 @@ class Fast(Forward):
         return replace(model, preprocess=model.fast_preprocess or model.preprocess)
 
     def expect(self, images: int, batch_size: int) -> None:
+        if self.precision == "bf16" and self.device_type == "cpu" and not bf16_is_native(self.device):
+            # torch 2.15 packs such weights for instructions that this CPU has not, and stops at the second batch
+            log.warning("Not compiled: this CPU computes bf16 by way of fp32. precision=fp32 can be compiled.")
+            return
         one_shape = self.model.bucket((480, 640)) == self.model.bucket((640, 480))
         enough = images >= _LEAST_IMAGES["one shape" if one_shape else "many shapes"]
         if self.compile is True or (self.compile == "auto" and enough):

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.devices import bf16_is_native
+from pipeline.engine import fast
 from pipeline.engine.fast import Compiled, Fast
 from pipeline.errors import ConfigError
 from pipeline.types import Model
@@ -112,7 +114,11 @@ def test_compiled_gives_what_uncompiled_gives_for_every_batch(many_shapes: bool)
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("precisions", [("fp32", "fp32"), ("fp32", "bf16"), ("bf16", "fp32")])
-def test_two_networks_of_one_class_have_each_its_own_weights(precisions: tuple[str, str]) -> None:
+def test_two_networks_of_one_class_have_each_its_own_weights(
+    precisions: tuple[str, str],
+) -> None:
+    if "bf16" in precisions and not bf16_is_native("cpu"):
+        pytest.skip("this CPU has no bf16 of its own, and compiles none")
     engines, expected = [Fast("cpu", precision, True) for precision in precisions], []
     for engine in engines:
         with torch.inference_mode():
@@ -129,6 +135,18 @@ def test_two_networks_of_one_class_have_each_its_own_weights(precisions: tuple[s
                     (one["logits"] - other["logits"]).abs().max() > 1e-6 for one, other in zip(found, answers, strict=True)
                 )
     assert all(engine.network.body._has_run for engine in engines)
+
+
+def test_bf16_is_not_compiled_where_it_is_emulated(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fast, "bf16_is_native", lambda device: False)
+    engine = Fast("cpu", "bf16", True)
+    engine.prepare(model())
+    engine.expect(1, 2)
+    assert not isinstance(engine.network.body, Compiled)
+    assert "Not compiled: this CPU computes bf16 by way of fp32" in caplog.text
+    assert len(engine.forward(images(2), [(16, 16)] * 2)) == 2
 
 
 def test_without_a_compiler_it_runs_as_it_is_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
