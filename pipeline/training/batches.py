@@ -3,8 +3,10 @@ that a training that was interrupted goes on with exactly what it would have see
 
 import logging
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from threading import Thread
 from typing import TypeAlias
 
 import torch
@@ -70,9 +72,16 @@ def _processes() -> multiprocessing.context.BaseContext:
     return context
 
 
+def _end_with(trainer: multiprocessing.process.BaseProcess) -> None:
+    """PyTorch's own watch is for the process that forked this one, which waits for this one."""
+    trainer.join()
+    os._exit(1)
+
+
 def _alone(worker: int) -> None:
     """One core for each worker: a team of threads in each would fight for them. A terminal's Ctrl-C is for the trainer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     # tensors go back through files in shared memory: descriptors, of which a process has a thousand, would run out
     torch.multiprocessing.set_sharing_strategy("file_system")
