@@ -173,8 +173,8 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, 
 
 @pytest.mark.faults
 def test_a_killed_training_goes_on_with_the_same_losses(tmp_path):
-    data = coco(tmp_path / "data", 20)
-    words = [*SSD, *SHORT, f"train.data={data}", "train.epochs=3"]
+    data = coco(tmp_path / "data", 12)
+    words = [*SSD, *SHORT, f"train.data={data}"]
 
     def start(output):
         command = [sys.executable, "-m", "pipeline", "train", *words, f"output={output}"]
@@ -187,13 +187,12 @@ def test_a_killed_training_goes_on_with_the_same_losses(tmp_path):
 
     golden = ended(start(tmp_path / "golden"))
     steps = read_lines(golden / "steps.jsonl")
-    for at in (1, len(steps) // 2, len(steps) - 1):
-        process = start(tmp_path / "killed")
-        log = tmp_path / "killed" / golden.name / "steps.jsonl"
-        while process.poll() is None and len(read_lines(log)) < at:
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+    process = start(tmp_path / "killed")
+    log = tmp_path / "killed" / golden.name / "steps.jsonl"
+    while process.poll() is None and len(read_lines(log)) < len(steps) // 2:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)  # its workers, which have its output too, end with it
     killed = ended(start(tmp_path / "killed"))
     assert read_lines(killed / "steps.jsonl") == steps
     assert (killed / "best.safetensors").read_bytes() == (golden / "best.safetensors").read_bytes()
