@@ -11,7 +11,7 @@ from pipeline.errors import ConfigError, PipelineError
 from pipeline.folding import lower_weights, simplify
 from pipeline.types import Model, Outputs
 
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Forward:
@@ -41,7 +41,7 @@ class Forward:
                 raise ConfigError(f"device={self.device}: this model runs on the CPU only; say device=cpu, or leave it out.")
             self.device = "cpu"
         self.network = simplify(model.network.eval()).to(self.device)
-        if dtype := _AUTOCAST[self.precision]:
+        if dtype := AUTOCAST[self.precision]:
             lower_weights(self.network, dtype)
         return model
 
@@ -54,7 +54,7 @@ class Forward:
     def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> Outputs:
         """(3, h, w) tensors as `preprocess` makes them, wherever they are -> one dict per image, on the CPU. Raises what the
         network raises."""
-        dtype = _AUTOCAST[self.precision]
+        dtype = AUTOCAST[self.precision]
         if self.device_type == "cuda":  # at every call: these hold for the whole process, which may have several engines
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
         with torch.inference_mode(), torch.autocast(self.device_type, dtype, enabled=dtype is not None):

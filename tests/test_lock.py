@@ -116,4 +116,4 @@ def test_a_lock_is_free_when_its_holder_has_ended_in_whatever_way(folder: Path) 
             os._exit(9)
     os.waitpid(child, 0)
     with held(folder, part(0, 2), nothing):
-        pass
+        assert str(os.getpid()) in (folder / ".locks" / "0-of-2").read_text()

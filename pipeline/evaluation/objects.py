@@ -14,8 +14,8 @@ from pipeline.evaluation.coco import CocoTruth, read_coco
 from pipeline.evaluation.confusion import IOU, BoxConfusion
 from pipeline.evaluation.matching import Matcher, Matches
 from pipeline.evaluation.pairing import Classes, Pairs, filter_notes, pair_classes, pair_images
-from pipeline.evaluation.precision import Accumulated, accumulate, best_columns, best_f1, figures
-from pipeline.evaluation.result import Evaluation, mean
+from pipeline.evaluation.precision import Accumulated, accumulate, class_figures, figures
+from pipeline.evaluation.result import Evaluation
 from pipeline.finished import FinishedRun, contents
 from pipeline.table import names_of
 
@@ -149,16 +149,11 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """A row for each class."""
     for k, (class_id, name) in enumerate(zip(classes.ids, classes.names, strict=True)):
-        own, n_truth = matches.of_class(k), int(matches.n_truth[0, k])
-        matched, ignored = matches.matched[0, 0, own], matches.ignored[0, 0, own]  # any area, IoU 0.5
-        best = best_f1(matches.scores[own], matched & ~ignored, ~matched & ~ignored, n_truth)
-        ap = {"ap": found.precision, "ap50": found.precision[:1], "ap75": found.precision[5:6]}
         yield {
             "kind": kind,
             "class_id": class_id,
             "class": name,
-            "truth": n_truth,
+            "truth": int(matches.n_truth[0, k]),
             "predictions": int(n_found[k]),
-            **{figure: mean(values[:, :, k, 0]) for figure, values in ap.items()},
-            **best_columns(best),
+            **class_figures(matches, found, k),
         }

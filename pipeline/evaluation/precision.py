@@ -93,6 +93,15 @@ def best_f1(scores: np.ndarray, right: np.ndarray, wrong: np.ndarray, n_truth: i
     return Best(float(f1[best]), float(scores[last[best]]), float(hits[best] / kept), float(hits[best] / n_truth))
 
 
+def class_figures(matches: Matches, found: Accumulated, k: int) -> dict[str, float | None]:
+    """Of class k, of any area: ap, ap50, ap75 and the columns of its best F1 at IoU 0.5."""
+    own, n_truth = matches.of_class(k), int(matches.n_truth[0, k])
+    matched, ignored = matches.matched[0, 0, own], matches.ignored[0, 0, own]  # any area, IoU 0.5
+    best = best_f1(matches.scores[own], matched & ~ignored, ~matched & ~ignored, n_truth)
+    ap = {"ap": found.precision, "ap50": found.precision[:1], "ap75": found.precision[5:6]}
+    return {name: mean(values[:, :, k, 0]) for name, values in ap.items()} | best_columns(best)
+
+
 def best_columns(best: Best | None) -> dict[str, float | None]:
     """As a class's row has them."""
     return asdict(best) if best else {one.name: None for one in fields(Best)}

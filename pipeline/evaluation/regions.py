@@ -100,13 +100,20 @@ def _read(path: Path, found: np.ndarray | None, categories: tuple[str, ...]) -> 
     return labels
 
 
+def iou_of(counts: np.ndarray) -> np.ndarray:
+    """(C, P) pixels of class c found as p, P not below C -> (C,) IoU, NaN for a class that neither side has."""
+    known = counts[:, : len(counts)]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(known.diagonal() / (counts.sum(axis=1) + known.sum(axis=0) - known.diagonal()))
+
+
 def _rows(counts: np.ndarray, categories: tuple[str, ...]) -> list[dict[str, Any]]:
     """A row for each class that truth or the run has: TP / (TP + FP + FN) of pixels is the IoU, 2 TP / (2 TP + FP + FN) the
     F1, also called Dice."""
     right, truth, found = counts.diagonal()[:-1], counts.sum(axis=1)[:-1], counts.sum(axis=0)[:-1]
     with np.errstate(invalid="ignore"):
         figures = {
-            "iou": right / (truth + found - right),
+            "iou": iou_of(counts[:-1]),
             "f1": 2 * right / (truth + found),
             "precision": right / found,
             "recall": right / truth,

@@ -14,9 +14,9 @@ from pipeline.training.checked import NOT_LEARNT, UNKNOWN, Check
 from pipeline.training.listed import IGNORED, Listed, Listing, Problems
 from pipeline.training.reading import read_listing
 from pipeline.training.splitting import drawn
+from pipeline.training.tasks import TASKS
 
 log = logging.getLogger(__name__)
-TASKS = ("detect", "instances", "keypoints", "segment", "classify")
 _DEFAULT_PART = 0.1  # of train.validation: nobody has asked for a part of a certain size
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from threading import Thread
 from typing import TypeAlias
 
@@ -37,6 +38,15 @@ class Drawn(Dataset[Example | str]):
         return self.prepare(example, seed_of(self.seed, epoch, number))
 
 
+@dataclass(frozen=True)
+class Data:
+    """What is learnt from, and what it is measured by, in batches of its own."""
+
+    training: Drawn
+    validation: Drawn
+    validation_batches: list[list[Place]]
+
+
 def shuffled(n_examples: int, batch_size: int, seed: int, epoch: int) -> list[list[Place]]:
     """An epoch's batches. The last one is left out where it is not full, because a batch norm has nothing to go by in a
     batch of one; other examples are in it in the next epoch."""
@@ -44,6 +54,27 @@ def shuffled(n_examples: int, batch_size: int, seed: int, epoch: int) -> list[li
     order = torch.randperm(n_examples, generator=draw).tolist()
     full = n_examples - n_examples % batch_size if n_examples >= batch_size else n_examples
     return [[(epoch, number) for number in order[at : at + batch_size]] for at in range(0, full, batch_size)]
+
+
+class Remaining:
+    """The batches that are still to come after so many steps, epoch after epoch."""
+
+    def __init__(self, n_examples: int, batch_size: int, seed: int, epochs: int, step: int) -> None:
+        self.n_examples, self.batch_size, self.seed, self.epochs, self.step = n_examples, batch_size, seed, epochs, step
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        first, skipped = divmod(self.step, len(shuffled(self.n_examples, self.batch_size, self.seed, 0)))
+        for epoch in range(first, self.epochs):
+            yield from shuffled(self.n_examples, self.batch_size, self.seed, epoch)[skipped if epoch == first else 0 :]
+
+
+def validation_batches(examples: ExampleSet, batch_size: int, cropped: bool) -> list[list[Place]]:
+    """Each of images of one size: detectors pad to the largest, which changes the others' results. `cropped`: all become of
+    one size."""
+    by_size: dict[tuple[int, int], list[Place]] = {}
+    for number, (size_hw, _) in enumerate(examples.boxes()):
+        by_size.setdefault((0, 0) if cropped else size_hw, []).append((0, number))
+    return [some[at : at + batch_size] for some in by_size.values() for at in range(0, len(some), batch_size)]
 
 
 def loaded(drawn: Drawn, batches: Sequence[list[Place]] | Iterable[list[Place]], workers: int) -> Iterator[list[Example]]:

@@ -34,7 +34,7 @@ class Frozen:
                 f"train.frozen_stages={stages}: this network's maps are never that large, so nothing would be frozen. "
                 f"Its first stage is {min(found.values(), default=STAGES)}; say that, or 0."
             )
-        self.stages = stages
+        self.network, self.stages = network, stages
         self.modules = [module for module, stage in found.items() if stage <= stages]
         for module in self.modules:
             for parameter in module.parameters(recurse=False):

@@ -4,7 +4,7 @@ step, so a training that was killed goes on as if it had not been."""
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 from pipeline.commit import published_file
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.forward import AUTOCAST
 from pipeline.hashing import seed_of
 from pipeline.training.averaging import Average
-from pipeline.training.batches import Drawn, Place, loaded, shuffled
+from pipeline.training.batches import Data, Remaining, loaded, shuffled
 from pipeline.training.examples import Example
 from pipeline.training.freezing import Frozen
 from pipeline.training.learner import Figures, Learner, in_channels_last
 from pipeline.training.logbook import Logbook
+from pipeline.training.recipe import Recipe, optimizer_of
 from pipeline.training.schedule import learning_rate
 from pipeline.training.shown import Shown
 
@@ -29,27 +31,10 @@ log = logging.getLogger(__name__)
 _SAVE_S = 300.0  # between checkpoints inside an epoch
 _STATISTICS = 480  # examples that the averaged weights' batch norms are counted on
 _MOST_GRADIENT = 10.0  # norm; beyond it a step is shortened
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 # (state_dict, figures, rows of the classes, epoch, whether it is the best so far)
 Keep = Callable[[dict[str, Tensor], Figures, list[dict[str, Any]], int, bool], None]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How it learns; the settings `train.*` with their nulls replaced."""
-
-    epochs: int
-    batch_size: int
-    rate: float
-    weight_decay: float
-    warmup: float
-    ema: float
-    seed: int
-    precision: str
-    device: str
-    workers: int
 
 
 @dataclass
@@ -61,27 +46,15 @@ class Best:
 class Training:
     """A network on its way. `keep` is called with the averaged weights of each epoch."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        frozen: Frozen,
-        learner: Learner,
-        training: Drawn,
-        validation: Drawn,
-        validation_batches: list[list[Place]],
-        recipe: Recipe,
-        folder: Path,
-        keep: Keep,
-    ) -> None:
-        self.network = in_channels_last(network.to(recipe.device))
-        self.frozen, self.learner, self.recipe = frozen, learner, recipe
-        self.training, self.validation, self.validation_batches = training, validation, validation_batches
+    def __init__(self, frozen: Frozen, learner: Learner, data: Data, recipe: Recipe, folder: Path, keep: Keep) -> None:
+        self.network = in_channels_last(frozen.network.to(recipe.device))
+        self.frozen, self.learner, self.data, self.recipe = frozen, learner, data, recipe
         self.folder, self.keep = folder, keep
         self.optimizer = optimizer_of(self.network, recipe)
         self.scaler = torch.amp.GradScaler(recipe.device.partition(":")[0], enabled=recipe.precision == "fp16")
         self.average = Average(self.network, recipe.ema)
         self.best, self.step = Best(), 0
-        self.steps_per_epoch = len(shuffled(len(training.examples), recipe.batch_size, recipe.seed, 0))
+        self.steps_per_epoch = len(shuffled(len(data.training.examples), recipe.batch_size, recipe.seed, 0))
         self.total = self.steps_per_epoch * recipe.epochs
         self.saved_at = time.monotonic()
 
@@ -96,7 +69,7 @@ class Training:
                 self._save()
             self._learn_mode()
             begun = time.monotonic()
-            for batch in loaded(self.training, Remaining(self), self.recipe.workers):
+            for batch in loaded(self.data.training, self._remaining(), self.recipe.workers):
                 shown.step(self._learn(batch, logbook))
                 epoch, rest = divmod(self.step, self.steps_per_epoch)
                 if not rest:
@@ -106,6 +79,11 @@ class Training:
                 elif time.monotonic() - self.saved_at > _SAVE_S:
                     self._save()
             return logbook.epochs()
+
+    def _remaining(self) -> Remaining:
+        return Remaining(
+            len(self.data.training.examples), self.recipe.batch_size, self.recipe.seed, self.recipe.epochs, self.step
+        )
 
     def _learn(self, batch: list[Example], logbook: Logbook) -> dict[str, float]:
         """One step. Returns the parts of the loss."""
@@ -146,7 +124,7 @@ class Training:
     def _losses(self, batch: list[Example]) -> dict[str, Tensor]:
         # detectors draw which boxes they learn from, and layers what they drop: as a function of the step
         torch.manual_seed(seed_of(self.recipe.seed, "step", self.step))
-        dtype = _AUTOCAST[self.recipe.precision]
+        dtype = AUTOCAST[self.recipe.precision]
         kind = torch.device(self.recipe.device).type
         try:
             with torch.autocast(kind, dtype) if dtype else nullcontext():
@@ -168,7 +146,7 @@ class Training:
         self.network.eval()
         begun = time.monotonic()
         with torch.no_grad():  # not inference_mode: torchvision's anchors are kept, and learnt with afterwards
-            batches = loaded(self.validation, self.validation_batches, self.recipe.workers)
+            batches = loaded(self.data.validation, self.data.validation_batches, self.recipe.workers)
             figures, classes = self.learner.figures(self.network, batches, self.recipe.device)
         main = figures[self.learner.figure]
         better = epoch > 0 and (main if main is not None else -math.inf) >= self.best.figure
@@ -185,8 +163,8 @@ class Training:
         """The network in training mode sees some of the epoch's examples."""
         self._learn_mode()
         size = self.recipe.batch_size
-        places = shuffled(len(self.training.examples), size, self.recipe.seed, epoch - 1)
-        for batch in loaded(self.training, places[: math.ceil(_STATISTICS / size)], self.recipe.workers):
+        places = shuffled(len(self.data.training.examples), size, self.recipe.seed, epoch - 1)
+        for batch in loaded(self.data.training, places[: math.ceil(_STATISTICS / size)], self.recipe.workers):
             if self._enough(batch):
                 self._losses(batch)
 
@@ -218,29 +196,6 @@ class Training:
         self.scaler.load_state_dict(state["scaler"])
         self.average.restore(state["average"])
         self.best, self.step = Best(**state["best"]), state["step"]
-
-
-class Remaining:
-    """The batches that are still to come, epoch after epoch."""
-
-    def __init__(self, training: Training) -> None:
-        self.recipe, self.n_examples = training.recipe, len(training.training.examples)
-        self.first, self.skipped = divmod(training.step, training.steps_per_epoch)
-
-    def __iter__(self) -> Iterator[list[Place]]:
-        for epoch in range(self.first, self.recipe.epochs):
-            batches = shuffled(self.n_examples, self.recipe.batch_size, self.recipe.seed, epoch)
-            yield from batches[self.skipped if epoch == self.first else 0 :]
-
-
-def optimizer_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW; weight decay on what multiplies, not on biases and norms."""
-    learning = [one for one in network.parameters() if one.requires_grad]
-    groups = [
-        {"params": [one for one in learning if one.dim() > 1], "weight_decay": recipe.weight_decay},
-        {"params": [one for one in learning if one.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=recipe.rate)
 
 
 def figures_text(figures: Figures, main: str) -> str:

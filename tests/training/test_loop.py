@@ -9,11 +9,12 @@ from torch import nn
 
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.training import loop
-from pipeline.training.batches import Drawn
+from pipeline.training.batches import Data, Drawn
 from pipeline.training.freezing import Frozen
-from pipeline.training.learner import Classes
+from pipeline.training.labels import Classes
 from pipeline.training.logbook import read_lines
-from pipeline.training.loop import Recipe, Training
+from pipeline.training.loop import Training
+from pipeline.training.recipe import Recipe
 from pipeline.transforms import Normalize
 from tests.training.squares import Squares, as_they_are
 
@@ -53,7 +54,7 @@ def training_in(folder, recipe=RECIPE, examples=None, kept=None, stages=0):
     batches = [[(0, number) for number in range(10)]]
     learner = Classes(("red", "green"), Normalize((0.5,) * 3, (0.5,) * 3))
     drawn = Drawn(examples, as_they_are, recipe.seed)
-    return Training(made, Frozen(made, stages), learner, drawn, validation, batches, recipe, folder, keep)
+    return Training(Frozen(made, stages), learner, Data(drawn, validation, batches), recipe, folder, keep)
 
 
 @pytest.fixture(scope="module")

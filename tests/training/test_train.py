@@ -18,8 +18,10 @@ from pipeline.lock import Writer, held
 from pipeline.models import model_format
 from pipeline.parts import build
 from pipeline.trained import read_trained, save_trained
+from pipeline.training.batches import validation_batches
 from pipeline.training.logbook import read_lines
-from pipeline.training.train import facts, planned, train_text, validation_batches
+from pipeline.training.planned import planned
+from pipeline.training.train import facts, train_text
 from tests.conftest import REPOSITORY, read, settings_for
 from tests.training.squares import CATEGORIES, Squares
 

@@ -1,5 +1,7 @@
 """What each task learns from, and how it is measured."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -11,11 +13,18 @@ from torchvision.models.detection import (
     ssdlite320_mobilenet_v3_large,
 )
 
-from pipeline.training.learner import Classes, Objects, Regions, in_channels_last, learner_of, pixels_loss
+from pipeline.training.labels import Classes, Regions, pixels_loss
+from pipeline.training.learner import in_channels_last
+from pipeline.training.objects import Objects
+from pipeline.training.tasks import learner_of
 from pipeline.transforms import Normalize
 from tests.training.squares import CATEGORIES, Squares
 
 NORMALIZE = Normalize((0.5,) * 3, (0.5,) * 3)
+
+
+def of_data(categories, keypoint_names=()):
+    return SimpleNamespace(categories=categories, keypoint_names=keypoint_names)
 
 
 def batch(task, n=5, side=64):
@@ -84,7 +93,7 @@ COCO = KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.meta["keypoint_names"]
 @pytest.mark.parametrize(("points", "figure"), [(COCO, "keypoints_ap"), (COCO[::-1], "boxes_ap"), (["a", "b"], "boxes_ap")])
 def test_keypoints_are_measured_where_they_are_cocos(points, figure):
     examples = batch("keypoints")
-    learner = learner_of("keypoints", CATEGORIES, points, NORMALIZE)
+    learner = learner_of("keypoints", of_data(CATEGORIES, points), NORMALIZE)
     figures, _ = learner.figures(Knowing(boxes_answer(examples)), [examples], "cpu")
     assert learner.figure == figure
     assert figures[figure] == pytest.approx(1.0)
@@ -171,7 +180,7 @@ RCNN = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"
 def test_losses_come_by_part_and_have_gradients(task, network, parts):
     made = in_channels_last(network()).train()
     categories = CATEGORIES[1:] if task == "classify" else CATEGORIES
-    losses = learner_of(task, categories, (), NORMALIZE).losses(made, batch(task), "cpu")
+    losses = learner_of(task, of_data(categories), NORMALIZE).losses(made, batch(task), "cpu")
     assert set(losses) == parts
     sum(losses.values()).backward()
     assert any(one.grad is not None and bool(one.grad.abs().sum() > 0) for one in made.parameters())

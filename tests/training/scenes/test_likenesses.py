@@ -1,12 +1,19 @@
+"""What is drawn to be mistaken for codes: grids, shapes, stripes, writing."""
+
 import numpy as np
 import pytest
 import zxingcpp
 
+from pipeline.training.scenes.grids import grid
 from pipeline.training.scenes.shapes import figure
 from pipeline.training.scenes.stock import TRAINING
+from pipeline.training.scenes.stripes import stripes
+from pipeline.training.scenes.writing import headline, lettering, listing, paragraph
+
+LIKENESSES = [grid, figure, stripes, headline, lettering, paragraph, listing]
 
 
-@pytest.mark.parametrize("make", [figure])
+@pytest.mark.parametrize("make", LIKENESSES)
 @pytest.mark.parametrize("side", [16, 90, 400])
 def test_it_is_a_picture_without_codes(make, side):
     for seed in range(12):
@@ -16,7 +23,7 @@ def test_it_is_a_picture_without_codes(make, side):
         assert made.alpha is None or made.alpha.shape == made.size_hw
 
 
-@pytest.mark.parametrize("make", [figure])
+@pytest.mark.parametrize("make", LIKENESSES)
 def test_no_reader_finds_a_code_in_it_and_no_two_are_equal(make):
     made = [make(np.random.default_rng(seed), TRAINING, 200).pixels for seed in range(20)]
     assert not any(zxingcpp.read_barcodes(one) for one in made)
