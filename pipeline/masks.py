@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 if TYPE_CHECKING:
     from torch import Tensor
 
+IGNORED = 255  # in a label map, the value of a pixel that does not count, as in Pascal VOC
 MASK_FIELDS = [
     pa.field("mask_rle", pa.string(), nullable=False),  # COCO's compressed counts
     pa.field("mask_height", pa.int32(), nullable=False),  # pixels of the upright original

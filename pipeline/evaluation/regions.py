@@ -14,9 +14,8 @@ from pipeline.evaluation.pairing import Pairs, filter_notes, last_part, pair_ima
 from pipeline.evaluation.result import Confusion, Evaluation, mean, or_none
 from pipeline.finished import FinishedRun, usable
 from pipeline.keys import key_of, path_of
-from pipeline.masks import label_map
+from pipeline.masks import IGNORED, label_map
 
-IGNORED = 255  # the value of a pixel that does not count, as in Pascal VOC
 # a.jpg.png, as the sink label_maps names it, else a.png; then the same without folders
 _SPELLINGS = (
     (whole, whole),

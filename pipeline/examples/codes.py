@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from pipeline.categories import BACKGROUND
 from pipeline.decoding import SUFFIXES
 from pipeline.errors import ConfigError
 from pipeline.hashing import short_hash
@@ -24,7 +25,7 @@ class Codes:
     """Each epoch draws `scenes` new ones; the `validation_scenes` are always the same, with words, fonts and backgrounds
     that training never shows."""
 
-    categories = ("__background__", "qr code", "barcode", "data matrix", "fiducial marker")
+    categories = (BACKGROUND, "qr code", "barcode", "data matrix", "fiducial marker")
     keypoint_names: tuple[str, ...] = ()
 
     def __init__(

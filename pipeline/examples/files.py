@@ -9,9 +9,10 @@ import numpy as np
 from pipeline.addresses import Address, place
 from pipeline.categories import BACKGROUND
 from pipeline.errors import ConfigError, nearest, shorten
+from pipeline.masks import IGNORED
 from pipeline.training.annotated import Annotated, AnnotatedSet
 from pipeline.training.checked import NOT_LEARNT, UNKNOWN, Check
-from pipeline.training.listed import IGNORED, Listed, Listing, Problems
+from pipeline.training.listed import Listed, Listing, Problems
 from pipeline.training.reading import read_listing
 from pipeline.training.splitting import drawn
 from pipeline.training.tasks import TASKS

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from pipeline.decoding import check_bytes, decode
+from pipeline.masks import IGNORED
 from pipeline.training.columns import Column, MaskColumn
 from pipeline.training.examples import Example
-from pipeline.training.listed import IGNORED, Mask
+from pipeline.training.listed import Mask
 from pipeline.types import InputError, Status
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from pipeline.cores import available_cores, without_openmp
 from pipeline.decoding import Header, read_header
+from pipeline.masks import IGNORED
 from pipeline.training.annotated import Annotated, read_label_map
 from pipeline.training.geometry import Frame, boxes_in, keypoints_in, mask_in
-from pipeline.training.listed import IGNORED, Listed, Listing, Problems
+from pipeline.training.listed import Listed, Listing, Problems
 from pipeline.types import InputError
 
 NOT_LEARNT, UNKNOWN = -1, -2  # in place of a class id

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from pipeline.evaluation.regions import IGNORED, iou_of
+from pipeline.evaluation.regions import iou_of
 from pipeline.evaluation.result import mean
+from pipeline.masks import IGNORED
 from pipeline.training.examples import Example
 from pipeline.training.learner import Figures, Losses, stacked
 

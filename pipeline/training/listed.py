@@ -11,7 +11,6 @@ from pipeline.errors import ConfigError
 
 # Polygons (x, y, x, y ...) of float32, or COCO's run lengths {size, counts}
 Mask: TypeAlias = "tuple[np.ndarray, ...] | dict[str, Any]"
-IGNORED = 255  # of a label map: what counts for nothing
 _SHOWN = 10
 
 
