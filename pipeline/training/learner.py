@@ -6,7 +6,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import KeypointRCNN
 
 from pipeline.training.examples import Example
 
@@ -26,14 +25,6 @@ class Learner(Protocol):
     def figures(self, network: nn.Module, batches: Iterable[Sequence[Example]], device: str) -> tuple[Figures, list[dict]]:
         """Of the network in evaluation mode: all figures by name, and a row for each class."""
         ...
-
-
-def in_channels_last(network: nn.Module) -> nn.Module:
-    """In the memory format that convolutions are fastest in. torchvision's loss of keypoints takes their maps apart by
-    `view`, so these alone are made contiguous again."""
-    if isinstance(network, KeypointRCNN):
-        network.roi_heads.keypoint_predictor.register_forward_hook(lambda module, inputs, maps: maps.contiguous())
-    return network.to(memory_format=torch.channels_last)
 
 
 def unit(image: Tensor, device: str) -> Tensor:

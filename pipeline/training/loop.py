@@ -19,9 +19,10 @@ from pipeline.forward import AUTOCAST
 from pipeline.hashing import seed_of
 from pipeline.training.averaging import Average
 from pipeline.training.batches import Data, Remaining, loaded, shuffled
+from pipeline.training.convolutions import learns_fast
 from pipeline.training.examples import Example
 from pipeline.training.freezing import Frozen
-from pipeline.training.learner import Figures, Learner, in_channels_last
+from pipeline.training.learner import Figures, Learner
 from pipeline.training.logbook import Logbook
 from pipeline.training.recipe import Recipe, optimizer_of
 from pipeline.training.schedule import learning_rate
@@ -47,7 +48,7 @@ class Training:
     """A network on its way. `keep` is called with the averaged weights of each epoch."""
 
     def __init__(self, frozen: Frozen, learner: Learner, data: Data, recipe: Recipe, folder: Path, keep: Keep) -> None:
-        self.network = in_channels_last(frozen.network.to(recipe.device))
+        self.network = learns_fast(frozen.network.to(recipe.device))
         self.frozen, self.learner, self.data, self.recipe = frozen, learner, data, recipe
         self.folder, self.keep = folder, keep
         self.optimizer = optimizer_of(self.network, recipe)

@@ -13,8 +13,8 @@ from torchvision.models.detection import (
     ssdlite320_mobilenet_v3_large,
 )
 
+from pipeline.training.convolutions import learns_fast
 from pipeline.training.labels import Classes, Regions, pixels_loss
-from pipeline.training.learner import in_channels_last
 from pipeline.training.objects import Objects
 from pipeline.training.tasks import learner_of
 from pipeline.transforms import Normalize
@@ -178,7 +178,7 @@ RCNN = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"
     ],
 )
 def test_losses_come_by_part_and_have_gradients(task, network, parts):
-    made = in_channels_last(network()).train()
+    made = learns_fast(network()).train()
     categories = CATEGORIES[1:] if task == "classify" else CATEGORIES
     losses = learner_of(task, of_data(categories), NORMALIZE).losses(made, batch(task), "cpu")
     assert set(losses) == parts
