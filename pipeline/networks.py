@@ -19,6 +19,8 @@ from pipeline.types import Outputs
 
 SizeHW = tuple[int, int]
 _HEADS = (nn.Linear, nn.Conv2d, nn.Conv3d, quantized.Linear)
+# What torch says of 1 x 5000 pixels resized to 0 rows; without data it divides by 0
+NOT_RESIZABLE = (RuntimeError, ValueError, ZeroDivisionError)
 
 
 class Classifier(nn.Module):
@@ -118,7 +120,7 @@ class Segmenter(nn.Module):
     def _input_hw(self, size_hw: SizeHW) -> Hashable:
         try:
             return tuple(self._preprocess(torch.empty(3, *size_hw, dtype=torch.uint8, device="meta")).shape[-2:])
-        except (RuntimeError, ValueError):
+        except NOT_RESIZABLE:
             return ("not resizable", size_hw)
 
 
@@ -164,7 +166,7 @@ class Detector(nn.Module):
         change each other's results (torchvision pads a mixed batch to its largest image)."""
         try:
             resized_hw = self._resized(size_hw)
-        except RuntimeError:  # e.g. 1 x 5000 pixels resized to 0 rows; preprocess will say so for this image alone
+        except NOT_RESIZABLE:  # preprocess will say so for this image alone
             return ("not resizable", size_hw)
         unit = self.resize.size_divisible
         return tuple(-(-side // unit) * unit for side in resized_hw)
@@ -175,7 +177,10 @@ class Detector(nn.Module):
 
     def _resized_hw(self, size_hw: SizeHW) -> SizeHW:
         # the model's own code on a tensor without data: no copied formula, exact for every size
-        height, width = self.resize.resize(torch.empty(3, *size_hw, device="meta"), None)[0].shape[-2:]
+        try:
+            height, width = self.resize.resize(torch.empty(3, *size_hw, device="meta"), None)[0].shape[-2:]
+        except ZeroDivisionError:
+            raise ValueError("too thin: with its longer side as this model takes it, the other has no pixel left") from None
         return height, width
 
 

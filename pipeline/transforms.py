@@ -14,6 +14,7 @@ from torchvision.transforms import functional, v2
 from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
 Transform = Callable[[Tensor], Tensor]
+_MOST_PIXELS = 2**24  # of a resized image: 200 MB in float32, and its sides 60 to 1 for a network that takes 520 pixels
 
 
 class Normalize(nn.Module):
@@ -54,7 +55,18 @@ def _resize(preset: Any, resize: Callable[..., Tensor]) -> Transform:
 
     def apply(image: Tensor) -> Tensor:
         if size is not None:
+            _check_resized(image, size)
             image = resize(image, size, interpolation=preset.interpolation, antialias=preset.antialias)
         return image if crop is None else functional.center_crop(image, crop)
 
     return apply
+
+
+def _check_resized(image: Tensor, size: Sequence[int]) -> None:
+    """Raise ValueError for what would fill the memory: of 1 x 5000 pixels, the shorter side becomes 520, the other
+    2,600,000."""
+    height, width = image.shape[-2:]
+    if len(size) == 1 and size[0] ** 2 * max(height, width) > _MOST_PIXELS * min(height, width):
+        raise ValueError(
+            f"too thin: with a shorter side of {size[0]} pixels, as this model takes it, it would be too large"
+        )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from pipeline.cli import main
 from pipeline.errors import ConfigError, PipelineError
@@ -51,6 +52,26 @@ def test_a_picture_that_cannot_be_drawn_costs_no_row(
     run = annotate("model=codes", YARD)
     assert read(run, "images").num_rows == 3 and not (run / "overlays").exists()
     assert caplog.text.count("no overlay for") == 3
+
+
+@pytest.mark.parametrize("engine", [["engine=eager"], ["engine=fast", "engine.compile=false"]], ids=["eager", "fast"])
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [
+        ("detect", "fasterrcnn_mobilenet_v3_large_320_fpn"),
+        ("segment", "lraspp_mobilenet_v3_large"),
+        ("classify", "mobilenet_v3_small"),
+    ],
+)
+def test_an_image_of_one_row_costs_no_run_and_little_memory(
+    task: str, model: str, engine: list[str], annotate: Callable[..., Path], tmp_path: Path
+) -> None:
+    for name, size in (("a", (5000, 1)), ("b", (64, 48)), ("c", (1, 5000)), ("d", (1, 1))):
+        Image.new("RGB", size, (90, 60, 30)).save(tmp_path / f"{name}.png")
+    run = annotate(f"task={task}", f"model={model}", "weights=random", f"input={tmp_path}", *engine)
+    rows = read(run, "images").to_pylist()
+    assert [row["status"] for row in rows] == ["model_error", "ok", "model_error", "ok"]
+    assert "preprocessing (1, 5000) (h, w)" in rows[0]["error"]
 
 
 @pytest.mark.parametrize("harm", ["gone", "cut"])

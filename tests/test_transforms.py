@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models
+from torchvision.transforms._presets import SemanticSegmentation
 
 from pipeline.models import tasks_of
 from pipeline.networks import Detector
@@ -58,3 +59,22 @@ def test_a_detectors_fast_way_is_one_level_off_at_most(name: str, size_hw: tuple
     mean, std = (torch.tensor(values)[:, None, None] for values in (detector.resize.image_mean, detector.resize.image_std))
     assert fast.dtype == torch.uint8 and fast.shape == exact.shape
     assert (fast - (exact * std + mean) * 255).abs().max() <= 1.01
+
+
+@pytest.mark.parametrize("way", ["resize", "fast_resize"])
+def test_what_would_become_too_large_is_refused_before_it_is_made(way: str) -> None:
+    resize = getattr(Preprocessing.of(SemanticSegmentation(resize_size=520)), way)
+    for height, width in ((1, 5000), (5000, 1), (100, 6300)):
+        with pytest.raises(ValueError, match="too thin: with a shorter side of 520 pixels"):
+            resize(torch.empty(3, height, width, dtype=torch.uint8))
+    assert resize(torch.empty(3, 100, 6200, dtype=torch.uint8, device="meta")).shape == (3, 520, 32240)
+
+
+@pytest.mark.parametrize("size_hw", [(1, 5000), (5000, 1), (2, 3000)])
+def test_a_detector_says_that_an_image_is_too_thin(size_hw: tuple[int, int]) -> None:
+    detector = Detector(get_model("fasterrcnn_mobilenet_v3_large_320_fpn", weights=None, weights_backbone=None).eval())
+    assert detector.bucket(size_hw) == ("not resizable", size_hw)
+    with pytest.raises(ValueError, match=r"too thin: .* no pixel left"):
+        detector.fast_preprocess(torch.empty(3, *size_hw, dtype=torch.uint8))
+    with pytest.raises(RuntimeError, match="greater than 0"):
+        detector.preprocess(torch.empty(3, *size_hw, dtype=torch.uint8))

@@ -73,6 +73,10 @@ class SceneSet:
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def sizes_hw(self) -> np.ndarray:
+        return np.full((self.count, 2), self.size, np.int64)
+
     def name(self, number: int) -> str:
         return f"{self.called} {number}"
 

@@ -71,8 +71,8 @@ class Remaining:
 def validation_batches(examples: ExampleSet, batch_size: int, cropped: bool) -> list[list[Place]]:
     """Each of images of one size: detectors pad to the largest, which changes the others' results. `cropped`: all become of
     one size."""
-    by_size: dict[tuple[int, int], list[Place]] = {}
-    for number, (size_hw, _) in enumerate(examples.boxes()):
+    by_size: dict[tuple[int, ...], list[Place]] = {}
+    for number, size_hw in enumerate(map(tuple, examples.sizes_hw.tolist())):
         by_size.setdefault((0, 0) if cropped else size_hw, []).append((0, number))
     return [some[at : at + batch_size] for some in by_size.values() for at in range(0, len(some), batch_size)]
 

@@ -25,6 +25,11 @@ class ExampleSet(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def sizes_hw(self) -> np.ndarray:
+        """(N, 2) int64: of each image, as it is."""
+        ...
+
     def name(self, number: int) -> str:
         """What a message calls this example: its file."""
         ...

@@ -18,7 +18,7 @@ from pipeline.training.examples import Examples
 from pipeline.training.freezing import Frozen, usual_stages
 from pipeline.training.recipe import Recipe
 from pipeline.training.ssd_loss import learn_from_empty_images
-from pipeline.training.tasks import DETECTION, check_learnable
+from pipeline.training.tasks import DETECTION, check_learnable, check_sizes
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ def planned(settings: Settings, examples: Examples) -> Plan:
     device = resolve_device(settings.device)
     n_points = len(examples.keypoint_names) or None
     network = model.fresh(len(examples.categories), n_points)
+    check_sizes(network, examples)
     learn_from_empty_images(network)
     begun_with, trained_before = begin_with(network, model, settings, examples.categories)
     stages = settings.train["frozen_stages"]

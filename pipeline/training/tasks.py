@@ -2,15 +2,20 @@
 
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from pipeline.addresses import Address, place
 from pipeline.errors import ConfigError
 from pipeline.models import tasks_of
+from pipeline.networks import NOT_RESIZABLE
 from pipeline.settings import Settings
 from pipeline.training.examples import Examples
 from pipeline.training.labels import Classes, Regions
 from pipeline.training.learner import Learner
+from pipeline.training.listed import Problems
 from pipeline.training.objects import Objects
 
 _KINDS = {"detect": ["boxes"], "instances": ["masks", "boxes"], "keypoints": ["keypoints", "boxes"]}
@@ -41,6 +46,31 @@ def check_learnable(task: str, architecture: str, examples: Examples) -> None:
             f"task=classify: the data has one class, {examples.categories[0]}; there is nothing to tell it from. Add a "
             "folder of images that are something else."
         )
+
+
+def check_sizes(network: nn.Module, examples: Examples) -> None:
+    """Raise ConfigError for images so thin that a detector, which shrinks their longer side, would leave nothing of them."""
+    resize = getattr(network, "transform", None)
+    if not isinstance(resize, GeneralizedRCNNTransform):
+        return
+    problems = Problems("Images that are too thin for this model")
+    for part in (examples.training, examples.validation):
+        sizes_hw = part.sizes_hw
+        for size_hw in np.unique(sizes_hw, axis=0).tolist():
+            if not _leaves_something(resize, size_hw):
+                for number in np.flatnonzero((sizes_hw == size_hw).all(axis=1)).tolist():
+                    problems.add(f"{part.name(number)}: {size_hw[1]}x{size_hw[0]} pixels")
+    problems.check()
+
+
+def _leaves_something(resize: GeneralizedRCNNTransform, size_hw: list[int]) -> bool:
+    short, long = min(size_hw), max(size_hw)
+    half = max(1, short // 2)  # a crop may be twice as thin
+    try:  # the model's own code, on a tensor without data
+        resize.resize(torch.empty(3, half, long, device="meta"), None)
+    except NOT_RESIZABLE:
+        return False
+    return True
 
 
 def learner_of(task: str, examples: Examples, normalize: nn.Module) -> Learner:

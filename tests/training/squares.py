@@ -24,6 +24,10 @@ class Squares:
     def __len__(self) -> int:
         return self.n
 
+    @property
+    def sizes_hw(self) -> np.ndarray:
+        return np.full((self.n, 2), self.side)
+
     def name(self, number: int) -> str:
         return f"square-{number}.png"
 

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -121,8 +122,7 @@ def test_a_file_is_the_same_wherever_it_lies(tmp_path, monkeypatch):
 
 
 class Sizes:
-    def boxes(self):
-        return iter([((4, 6), None), ((6, 4), None), ((4, 6), None), ((4, 6), None)])
+    sizes_hw = np.array([(4, 6), (6, 4), (4, 6), (4, 6)])
 
 
 @pytest.mark.parametrize(("cropped", "numbers"), [(False, [[0, 2], [3], [1]]), (True, [[0, 1], [2, 3]])])
@@ -137,6 +137,25 @@ def test_a_dry_run_says_what_would_be_learnt_and_leaves_nothing(tmp_path):
     assert "5 to learn from, 1 to be measured by" in text or "4 to learn from, 2 to be measured by" in text
     assert "2: red, green" in text
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("size", "refused"), [((5000, 1), True), ((1, 5000), True), ((5000, 20), False)])
+def test_images_that_a_detector_would_shrink_to_nothing_are_named(tmp_path, size, refused):
+    data = coco(tmp_path / "data", 6)
+    content = json.loads(data.read_text())
+    content["images"].append({"id": 99, "file_name": "thin.png", "width": size[0], "height": size[1]})
+    data.write_text(json.dumps(content))
+    Image.new("RGB", size).save(data.parent / "thin.png")
+    words = [*SHORT, f"train.data={data}", f"output={tmp_path / 'out'}", "dry_run=true"]
+    rcnn = settings_for(
+        "task=detect", "model=fasterrcnn_mobilenet_v3_large_fpn", "weights=random", "train.backbone_weights=random", *words
+    )
+    if refused:
+        with pytest.raises(ConfigError, match=f"too thin .*: a problem.*\n  thin.png: {size[0]}x{size[1]} pixels"):
+            train_text(rcnn)
+    else:
+        assert "to learn from" in train_text(rcnn)
+    assert "to learn from" in train_text(settings_for(*SSD, *words))  # whose input is always 320x320
 
 
 def test_two_trainings_do_not_write_to_one_folder(tmp_path):
