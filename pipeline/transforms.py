@@ -67,6 +67,4 @@ def _check_resized(image: Tensor, size: Sequence[int]) -> None:
     2,600,000."""
     height, width = image.shape[-2:]
     if len(size) == 1 and size[0] ** 2 * max(height, width) > _MOST_PIXELS * min(height, width):
-        raise ValueError(
-            f"too thin: with a shorter side of {size[0]} pixels, as this model takes it, it would be too large"
-        )
+        raise ValueError(f"too thin: with a shorter side of {size[0]} pixels, as this model takes it, it would be too large")

@@ -43,7 +43,7 @@ def planned(settings: Settings, examples: Examples) -> Plan:
     device = resolve_device(settings.device)
     n_points = len(examples.keypoint_names) or None
     network = model.fresh(len(examples.categories), n_points)
-    check_sizes(network, examples)
+    check_sizes(network, examples.training, examples.validation)
     learn_from_empty_images(network)
     begun_with, trained_before = begin_with(network, model, settings, examples.categories)
     stages = settings.train["frozen_stages"]

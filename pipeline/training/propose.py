@@ -30,6 +30,7 @@ from pipeline.training.shapes import (
     proposed_sizes,
 )
 from pipeline.training.strides import placed, proposed_strides
+from pipeline.training.tasks import check_sizes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,6 +67,7 @@ def anchors_text(settings: Settings) -> str:
     network: nn.Module = made.made.skeleton(None).eval()
     own_anchors(network)  # refuses what has none
     examples = build(settings.parts["examples"], task=settings.task)
+    check_sizes(network, examples.training)
     boxes_wh = shapes_in(network, examples.training)
     if not len(boxes_wh):
         raise ConfigError(f"train.data={settings.train['data']} has no boxes to fit anchors to.")

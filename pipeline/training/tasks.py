@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.models import tasks_of
 from pipeline.networks import NOT_RESIZABLE
 from pipeline.settings import Settings
-from pipeline.training.examples import Examples
+from pipeline.training.examples import Examples, ExampleSet
 from pipeline.training.labels import Classes, Regions
 from pipeline.training.learner import Learner
 from pipeline.training.listed import Problems
@@ -48,13 +48,13 @@ def check_learnable(task: str, architecture: str, examples: Examples) -> None:
         )
 
 
-def check_sizes(network: nn.Module, examples: Examples) -> None:
+def check_sizes(network: nn.Module, *parts: ExampleSet) -> None:
     """Raise ConfigError for images so thin that a detector, which shrinks their longer side, would leave nothing of them."""
     resize = getattr(network, "transform", None)
     if not isinstance(resize, GeneralizedRCNNTransform):
         return
     problems = Problems("Images that are too thin for this model")
-    for part in (examples.training, examples.validation):
+    for part in parts:
         sizes_hw = part.sizes_hw
         for size_hw in np.unique(sizes_hw, axis=0).tolist():
             if not _leaves_something(resize, size_hw):

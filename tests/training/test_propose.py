@@ -29,6 +29,10 @@ class Boxes:
     def __len__(self) -> int:
         return 2
 
+    @property
+    def sizes_hw(self) -> np.ndarray:
+        return np.array([(600, 800), (50, 60)])
+
     def boxes(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
         yield (600, 800), np.concatenate([np.zeros_like(self.shapes), self.shapes], axis=1)
         yield (50, 60), np.empty((0, 4), dtype=np.float32)

@@ -22,6 +22,7 @@ from pipeline.trained import read_trained, save_trained
 from pipeline.training.batches import validation_batches
 from pipeline.training.logbook import read_lines
 from pipeline.training.planned import planned
+from pipeline.training.propose import anchors_text
 from pipeline.training.train import facts, train_text
 from tests.conftest import REPOSITORY, read, settings_for
 from tests.training.squares import CATEGORIES, Squares
@@ -151,8 +152,10 @@ def test_images_that_a_detector_would_shrink_to_nothing_are_named(tmp_path, size
         "task=detect", "model=fasterrcnn_mobilenet_v3_large_fpn", "weights=random", "train.backbone_weights=random", *words
     )
     if refused:
-        with pytest.raises(ConfigError, match=f"too thin .*: a problem.*\n  thin.png: {size[0]}x{size[1]} pixels"):
-            train_text(rcnn)
+        told = f"too thin .*: a problem.*\n  thin.png: {size[0]}x{size[1]} pixels"
+        for verb in (train_text, anchors_text):
+            with pytest.raises(ConfigError, match=told):
+                verb(rcnn)
     else:
         assert "to learn from" in train_text(rcnn)
     assert "to learn from" in train_text(settings_for(*SSD, *words))  # whose input is always 320x320
