@@ -52,7 +52,7 @@ def test_a_run_ends_with_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture
     text = said(capsys)
     for expected in (
         "Complete: 12 images, 19 predictions",
-        "qr code          6",
+        "qr code          8",
         "images/s",
         "forward",
         f"{tmp_path}/latest",

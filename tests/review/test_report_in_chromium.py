@@ -273,7 +273,7 @@ def test_thousands_of_images_do_not_freeze_it(browser: Browser, tmp_path: Path) 
     expect(page.locator("#cards button:focus .name")).to_have_text("04997.jpg")
     page.locator("button[type=reset]").click()
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
-    page.wait_for_function("document.querySelectorAll('#cards li').length > 60")
+    page.wait_for_function("() => document.querySelectorAll('#cards li').length > 60")
     assert perf_counter() - start < 20  # seconds, on any machine: a frozen page takes minutes
     assert page.said == []  # type: ignore[attr-defined]
     page.context.close()

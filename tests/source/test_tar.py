@@ -16,9 +16,10 @@ from tests.packed import image, pack_folder, same_rows, snapshot, special, tar_o
 
 
 def test_a_tar_and_the_folder_give_the_same_rows(annotate: Callable[..., Path], tmp_path: Path) -> None:
-    folder = annotate("model=codes", f"input={SAMPLES}", "overlays=false")
+    same = ["model=codes", "shard_size=5", "batch_size=2"]  # a batch of one differs from others by rounding
+    folder = annotate(*same, f"input={SAMPLES}", "overlays=false")
     archive = pack_folder("tar", SAMPLES, tmp_path / "samples.tar")
-    packed = annotate("model=codes", "source=tar", f"input={archive}", "shard_size=5", "batch_size=2")
+    packed = annotate(*same, "source=tar", f"input={archive}")
     same_rows(packed, folder, "samples.tar")
     assert (packed / "overlays" / "samples.tar" / "desk" / "page.jpg").is_file()
     images = read(packed, "images")
