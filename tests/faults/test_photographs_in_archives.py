@@ -12,8 +12,9 @@ from tests.packed import pack_folder, same_rows
 @pytest.mark.faults
 def test_archives_and_the_folder_give_the_same_rows(annotate: Callable[..., Path], tmp_path: Path) -> None:
     photographs = shared("data/coco128/images")
-    folder = annotate("model=codes", f"input={photographs}", "overlays=false")
+    same = ["model=codes", "overlays=false", "shard_size=50"]  # the same batches: a batch of one differs by rounding
+    folder = annotate(*same, f"input={photographs}")
     for kind in ("tar", "zip"):
         archive = pack_folder(kind, photographs, tmp_path / f"coco.{kind}")
-        packed = annotate("model=codes", f"source={kind}", f"input={archive}", "overlays=false", "shard_size=50")
+        packed = annotate(*same, f"source={kind}", f"input={archive}")
         same_rows(packed, folder, archive.name)
