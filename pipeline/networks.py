@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -19,8 +19,6 @@ from pipeline.types import Outputs
 
 SizeHW = tuple[int, int]
 _HEADS = (nn.Linear, nn.Conv2d, nn.Conv3d, quantized.Linear)
-# What torch says of 1 x 5000 pixels resized to 0 rows; without data it divides by 0
-NOT_RESIZABLE = (RuntimeError, ValueError, ZeroDivisionError)
 
 
 class Classifier(nn.Module):
@@ -120,7 +118,7 @@ class Segmenter(nn.Module):
     def _input_hw(self, size_hw: SizeHW) -> Hashable:
         try:
             return tuple(self._preprocess(torch.empty(3, *size_hw, dtype=torch.uint8, device="meta")).shape[-2:])
-        except NOT_RESIZABLE:
+        except (RuntimeError, ValueError):
             return ("not resizable", size_hw)
 
 
@@ -144,7 +142,7 @@ class Detector(nn.Module):
         self.resize: Any = network.transform
         self.padding = _OnlyPad(self.resize)
         self.network.transform = self.padding
-        self._resized = lru_cache(maxsize=4096)(self._resized_hw)
+        self._resized = lru_cache(maxsize=4096)(partial(resized_hw, self.resize))
 
     def published(self) -> Any:
         """torchvision's detector as it came, to be called instead of this one, not beside it."""
@@ -166,7 +164,7 @@ class Detector(nn.Module):
         change each other's results (torchvision pads a mixed batch to its largest image)."""
         try:
             resized_hw = self._resized(size_hw)
-        except NOT_RESIZABLE:  # preprocess will say so for this image alone
+        except ValueError:  # preprocess will say so for this image alone
             return ("not resizable", size_hw)
         unit = self.resize.size_divisible
         return tuple(-(-side // unit) * unit for side in resized_hw)
@@ -175,13 +173,15 @@ class Detector(nn.Module):
         self.padding.original_sizes_hw = list(sizes_hw)
         return self.network(list(inputs))
 
-    def _resized_hw(self, size_hw: SizeHW) -> SizeHW:
-        # the model's own code on a tensor without data: no copied formula, exact for every size
-        try:
-            height, width = self.resize.resize(torch.empty(3, *size_hw, device="meta"), None)[0].shape[-2:]
-        except ZeroDivisionError:
-            raise ValueError("too thin: with its longer side as this model takes it, the other has no pixel left") from None
-        return height, width
+
+def resized_hw(resize: GeneralizedRCNNTransform, size_hw: SizeHW) -> SizeHW:
+    """The size that a detector gives an image of `size_hw`, before padding. Raises ValueError where nothing would be left of
+    its shorter side: of 1 x 5000 pixels, mostly."""
+    try:  # the detector's own code on a tensor without data: no copied formula, exact for every size
+        height, width = resize.resize(torch.empty(3, *size_hw, device="meta"), None)[0].shape[-2:]
+    except (RuntimeError, ZeroDivisionError):  # one torch says so, another divides by 0
+        raise ValueError("too thin: with its longer side as this model takes it, the other has no pixel left") from None
+    return height, width
 
 
 def _in_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:

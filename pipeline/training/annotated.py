@@ -46,7 +46,7 @@ class AnnotatedSet:
         self.task, self.max_pixels = task, max_pixels
         self.names = [one.name for one in images]
         self.paths = [str(one.path) for one in images]
-        self._sizes_hw = np.array([one.size_hw for one in images], np.int64).reshape(-1, 2)
+        self.sizes_hw = np.array([one.size_hw for one in images], np.int64).reshape(-1, 2)
         self.labels = Column([one.labels for one in images])
         self.boxes_xyxy = Column([one.boxes_xyxy for one in images])
         self.keypoints = Column.of([one.keypoints for one in images])
@@ -58,16 +58,12 @@ class AnnotatedSet:
     def __len__(self) -> int:
         return len(self.names)
 
-    @property
-    def sizes_hw(self) -> np.ndarray:
-        return self._sizes_hw
-
     def name(self, number: int) -> str:
         return self.names[number]
 
     def annotated(self, number: int) -> Annotated:
         """What is known of an image without looking at it. Raises IndexError."""
-        height, width = self._sizes_hw[number].tolist()
+        height, width = self.sizes_hw[number].tolist()
         return Annotated(
             name=self.names[number],
             path=Path(self.paths[number]),
@@ -92,7 +88,7 @@ class AnnotatedSet:
         return Example(pixels, self._target(one))
 
     def boxes(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-        for number, (height, width) in enumerate(self._sizes_hw.tolist()):
+        for number, (height, width) in enumerate(self.sizes_hw.tolist()):
             yield (height, width), self.boxes_xyxy[number]
 
     def _target(self, one: Annotated) -> dict[str, Tensor]:

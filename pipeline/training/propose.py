@@ -7,7 +7,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.ssd import SSD
@@ -17,6 +16,7 @@ from pipeline.anchors import Anchors, anchor_shapes, own_anchors
 from pipeline.commit import published_file
 from pipeline.errors import ConfigError
 from pipeline.models import model_format
+from pipeline.networks import resized_hw
 from pipeline.parts import build
 from pipeline.settings import Settings
 from pipeline.text import columns
@@ -86,9 +86,8 @@ def shapes_in(network: Any, examples: ExampleSet) -> np.ndarray:
 
     @cache
     def scale(size_hw: tuple[int, int]) -> tuple[float, float]:
-        # the network's own code on a tensor without data: no copied formula
-        resized = network.transform.resize(torch.empty(3, *size_hw, device="meta"), None)[0]
-        return resized.shape[-1] / size_hw[1], resized.shape[-2] / size_hw[0]
+        height, width = resized_hw(network.transform, size_hw)
+        return width / size_hw[1], height / size_hw[0]
 
     def scaled() -> Iterator[np.ndarray]:
         for size_hw, boxes_xyxy in examples.boxes():

@@ -3,14 +3,13 @@
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from pipeline.addresses import Address, place
 from pipeline.errors import ConfigError
 from pipeline.models import tasks_of
-from pipeline.networks import NOT_RESIZABLE
+from pipeline.networks import resized_hw
 from pipeline.settings import Settings
 from pipeline.training.examples import Examples, ExampleSet
 from pipeline.training.labels import Classes, Regions
@@ -57,20 +56,19 @@ def check_sizes(network: nn.Module, *parts: ExampleSet) -> None:
     for part in parts:
         sizes_hw = part.sizes_hw
         for size_hw in np.unique(sizes_hw, axis=0).tolist():
-            if not _leaves_something(resize, size_hw):
+            if _vanishes(resize, size_hw):
                 for number in np.flatnonzero((sizes_hw == size_hw).all(axis=1)).tolist():
                     problems.add(f"{part.name(number)}: {size_hw[1]}x{size_hw[0]} pixels")
     problems.check()
 
 
-def _leaves_something(resize: GeneralizedRCNNTransform, size_hw: list[int]) -> bool:
-    short, long = min(size_hw), max(size_hw)
-    half = max(1, short // 2)  # a crop may be twice as thin
-    try:  # the model's own code, on a tensor without data
-        resize.resize(torch.empty(3, half, long, device="meta"), None)
-    except NOT_RESIZABLE:
-        return False
-    return True
+def _vanishes(resize: GeneralizedRCNNTransform, size_hw: list[int]) -> bool:
+    half = max(1, min(size_hw) // 2)  # a crop may be twice as thin
+    try:
+        resized_hw(resize, (half, max(size_hw)))
+    except ValueError:
+        return True
+    return False
 
 
 def learner_of(task: str, examples: Examples, normalize: nn.Module) -> Learner:
