@@ -8,7 +8,7 @@ PY     := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
-# One shell word that holds make's own list of key=value; the program splits it (pipeline/overrides.py).
+# One shell word that holds make's own list of key=value; the program splits it (pipeline/config/overrides.py).
 ARGS = --make '$(subst ','\'',$(MAKEOVERRIDES))'
 
 .PHONY: help run sweep inspect models bench duplicates evaluate report compare drift repeats crops refilter export verify \

@@ -12,18 +12,18 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from pipeline.addresses import without_secrets
-from pipeline.board import VARIABLE
-from pipeline.errors import BadImages, ConfigError, Drifted, OutOfSpace, PipelineError, is_full, nearest
-from pipeline.jobs import for_each, use
-from pipeline.memory import keep_freed_memory
-from pipeline.overrides import split_arguments
-from pipeline.resources import resource
-from pipeline.supervise import end_with_the_watcher, supervise
+from pipeline.config.compose import for_each, use
+from pipeline.config.overrides import split_arguments
+from pipeline.core.errors import BadImages, ConfigError, Drifted, OutOfSpace, PipelineError, is_full, nearest
+from pipeline.core.inflight import VARIABLE
+from pipeline.core.locations import without_secrets
+from pipeline.core.malloc import keep_freed_memory
+from pipeline.core.package_files import resource
+from pipeline.runs.isolation.supervisor import end_with_the_watcher, supervise
 
 if TYPE_CHECKING:
-    from pipeline.outcomes import Ended
-    from pipeline.settings import Settings
+    from pipeline.config.settings import Settings
+    from pipeline.config.sweep_outcomes import Ended
 
 log = logging.getLogger(__name__)
 
@@ -169,14 +169,14 @@ def _check_images(ended: "Ended") -> None:
 
 def _element(arguments: list[str]) -> None:
     """`run` with settings that are complete: the element of an array job, which the executor `slurm` has made."""
-    from pipeline.settings import Settings
+    from pipeline.config.settings import Settings
 
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm sends it to every process before the time is over; submitit acts
     _check_images(_run_one(use(Settings.from_plain(json.loads(arguments[0])))))
 
 
 def _worker(arguments: list[str]) -> None:
-    from pipeline.worker import work_for_another
+    from pipeline.runs.workers.worker import work_for_another
 
     work_for_another()
 
@@ -186,7 +186,7 @@ _FOR_EXECUTORS = {"element": _element, "worker": _worker}
 
 def _sweep(arguments: list[str]) -> None:
     """`truth=` is the sweep's own: what its runs are measured by at the end."""
-    from pipeline.review.sweeps import sweep_text
+    from pipeline.results.commands.sweep import sweep_text
 
     words = split_arguments(arguments)
     truths = [Path(word.removeprefix("truth=")).expanduser() for word in words if word.startswith("truth=")]
@@ -204,13 +204,13 @@ def _sweep(arguments: list[str]) -> None:
 
 
 def _bench(arguments: list[str]) -> None:
-    from pipeline.bench.measure import bench_text
+    from pipeline.runs.bench.benchmark import bench_text
 
     for_each(arguments, _printed(bench_text))
 
 
 def _duplicates(arguments: list[str]) -> None:
-    from pipeline.skipping import duplicates_text
+    from pipeline.runs.duplicates.skip import duplicates_text
 
     for_each(arguments, _printed(duplicates_text))
 
@@ -222,26 +222,26 @@ def _train(arguments: list[str]) -> None:
 
 
 def _anchors(arguments: list[str]) -> None:
-    from pipeline.training.propose import anchors_text
+    from pipeline.training.anchors.propose import anchors_text
 
     for_each(arguments, _printed(anchors_text))
 
 
 def _export_model(arguments: list[str]) -> None:
-    from pipeline.inspect import with_task
-    from pipeline.training.export_model import export_model_text
+    from pipeline.models.inspect import with_task
+    from pipeline.training.export_model.command import export_model_text
 
     for_each(with_task(split_arguments(arguments)), _printed(export_model_text))
 
 
 def _inspect(arguments: list[str]) -> None:
-    from pipeline.inspect import inspect_text, with_task
+    from pipeline.models.inspect import inspect_text, with_task
 
     for_each(with_task(split_arguments(arguments)), _printed(inspect_text))
 
 
 def _models(arguments: list[str]) -> None:
-    from pipeline.inspect import catalogue_text
+    from pipeline.models.inspect import catalogue_text
 
     given = dict(word.partition("=")[::2] for word in split_arguments(arguments))
     unknown = set(given) - {"task", "sort"}
@@ -252,9 +252,9 @@ def _models(arguments: list[str]) -> None:
 
 def _review(verb: str, arguments: list[str]) -> None:
     """A verb that reads finished runs: the module of its name below `review/`."""
-    from pipeline.options import read_options
+    from pipeline.config.command_options import read_options
 
-    module = import_module(f"pipeline.review.{verb}")
+    module = import_module(f"pipeline.results.commands.{verb}")
     options = read_options(verb, arguments, module.Options)
     try:
         print(module.review(options), flush=True)
@@ -264,11 +264,11 @@ def _review(verb: str, arguments: list[str]) -> None:
 
 
 def _help(verb: str) -> str:
-    from pipeline.options import options_text
+    from pipeline.config.command_options import options_text
 
     if verb not in REVIEW:
         return (resource("conf") / "config.yaml").read_text()
-    module = import_module(f"pipeline.review.{verb}")
+    module = import_module(f"pipeline.results.commands.{verb}")
     return f"{module.__doc__}\n\n{options_text(module.Options)}\n"
 
 

@@ -5,18 +5,18 @@ settings -> model (names only) -> source -> run folder -> plan -> [executor: sha
 
 from contextlib import closing
 
-from pipeline.assemble import Parts, assemble
-from pipeline.errors import ConfigError
-from pipeline.lock import Writer
-from pipeline.outcomes import Ended
-from pipeline.parts import build
-from pipeline.plan import Plan, freeze, nothing_found
-from pipeline.report.write import leave_report
-from pipeline.retry import with_errors
-from pipeline.settings import Settings
-from pipeline.summary import plan_text, summary
-from pipeline.types import Executor
-from pipeline.work import Work
+from pipeline.config.instantiate import build
+from pipeline.config.settings import Settings
+from pipeline.config.sweep_outcomes import Ended
+from pipeline.core.errors import ConfigError
+from pipeline.core.types import Executor
+from pipeline.results.report.write import leave_report
+from pipeline.runs.components import Parts, assemble
+from pipeline.runs.plan import Plan, freeze, nothing_found
+from pipeline.runs.retry import with_errors
+from pipeline.runs.session import Work
+from pipeline.runs.summary import plan_text, summary
+from pipeline.storage.file_locks import Writer
 
 
 def run(settings: Settings) -> Ended:

@@ -11,14 +11,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from pipeline.errors import ConfigError
-from pipeline.format.builder import Builder
-from pipeline.overrides import prepare
-from pipeline.resources import resource
+from pipeline.config.overrides import prepare
+from pipeline.config.settings import Settings
+from pipeline.core.errors import ConfigError
+from pipeline.core.package_files import resource
+from pipeline.core.types import Model, ModelSpec
+from pipeline.models.formats.builder import Builder
 from pipeline.run import run
-from pipeline.settings import Settings
-from pipeline.types import Model, ModelSpec
-from tests.objectstore import Store, running
+from tests.helpers.objectstore import Store, running
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"

@@ -9,10 +9,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from pipeline.masks import IGNORED
-from pipeline.training.crop import ObjectCrop
-from pipeline.training.examples import Example
-from pipeline.views import mirrored_order
+from pipeline.inference.views import mirrored_order
+from pipeline.ops.masks import IGNORED
+from pipeline.training.object_crop import ObjectCrop
+from pipeline.training.protocols import Example
 
 _MEAN_COLOUR = (124, 116, 104)  # of ImageNet, which networks' preprocessing subtracts: what is padded becomes nothing
 _DETECTION = ("detect", "instances", "keypoints")

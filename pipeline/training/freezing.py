@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipeline.errors import ConfigError
-from pipeline.networks import find_head
+from pipeline.core.errors import ConfigError
+from pipeline.models.networks import find_head
 
 STAGES = 5  # maps of 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's side
 _NOT_BACKBONE = ("fpn", "extra")  # what torchvision's detectors add to theirs

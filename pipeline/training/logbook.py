@@ -6,9 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline.commit import published_file
-from pipeline.disk import append_line
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
+from pipeline.runs.run_folder import published_file
+from pipeline.storage.local_backend import append_line
 
 _MOST_STEPS = 20_000  # lines; of a longer training every second, third ... step has one
 

@@ -9,24 +9,24 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.categories import BACKGROUND
-from pipeline.commit import published_file
-from pipeline.errors import shorten
-from pipeline.lock import Writer, held
-from pipeline.parts import build
-from pipeline.settings import Settings
-from pipeline.text import aligned
-from pipeline.trained import read_trained, save_trained
+from pipeline.config.instantiate import build
+from pipeline.config.settings import Settings
+from pipeline.core.errors import shorten
+from pipeline.core.text_tables import aligned
+from pipeline.models.checkpoints import read_trained, save_trained
+from pipeline.models.class_names import BACKGROUND
+from pipeline.models.preprocessing import Preprocessing
+from pipeline.runs.run_folder import published_file
+from pipeline.storage.file_locks import Writer, held
 from pipeline.training.augment import Augmentation
-from pipeline.training.batches import Data, Drawn, validation_batches
-from pipeline.training.examples import Examples
-from pipeline.training.learner import Figures
+from pipeline.training.data_loading import Data, Drawn, validation_batches
+from pipeline.training.learners.base import Figures
 from pipeline.training.logbook import summary_writer
-from pipeline.training.loop import Keep, Training, figures_text
-from pipeline.training.planned import Plan, called, planned
+from pipeline.training.plan import Plan, called, planned
+from pipeline.training.protocols import Examples
 from pipeline.training.report import write_report
-from pipeline.training.tasks import check_task, input_size, learner_of
-from pipeline.transforms import Preprocessing
+from pipeline.training.task_registry import check_task, input_size, learner_of
+from pipeline.training.trainer import Keep, Training, figures_text
 
 log = logging.getLogger(__name__)
 _DONE = "trained.json"

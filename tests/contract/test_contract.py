@@ -16,14 +16,15 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from pipeline.hashing import sha256_of
-from pipeline.parts import build
-from pipeline.resources import resource
-from pipeline.sink.parquet import in_input_order
-from pipeline.table import image_rows, images_schema
-from pipeline.types import Item, Model, SinkContext, Status, Task
+from pipeline.config.instantiate import build
+from pipeline.core.hashing import sha256_of
+from pipeline.core.package_files import resource
+from pipeline.core.schema import image_rows, images_schema
+from pipeline.core.types import Item, Model, SinkContext, Status, Task
+from pipeline.outputs.sinks.parquet import in_input_order
 from tests.conftest import REPOSITORY, SAMPLES, settings_for, spec_of
-from tests.videos import make_video, steady
+from tests.helpers.imports import COMPONENT_FOLDERS
+from tests.helpers.videos import make_video, steady
 
 SPEC = spec_of("__background__", "dog", "cat", keypoint_names=("nose", "left_eye"), embedding_dim=4)
 OUTPUT = {  # what a network returns for one image, whatever the task
@@ -52,16 +53,17 @@ def part(kind: str, name: str) -> Any:
 def test_every_kind_has_a_folder_of_code_and_of_configuration() -> None:
     folders = {path.name for path in resource("conf").iterdir() if path.is_dir()}
     kinds = sorted(folders - {"experiment"})  # settings that belong together, no part
-    assert kinds == ["engine", "examples", "executor", "exporter", "format", "sink", "source", "task"]
+    assert kinds == sorted(COMPONENT_FOLDERS)
     for kind in kinds:
-        code = {path.stem for path in (resource("conf").parent / "pipeline" / kind).glob("*.py")} - {"__init__"}
+        folder = COMPONENT_FOLDERS[kind]
+        code = {path.stem for path in (REPOSITORY / "pipeline" / folder).glob("*.py")} - {"__init__"}
         assert code == set(names(kind))
         for name in names(kind):
             node = OmegaConf.load(resource("conf") / kind / f"{name}.yaml")
             places = (f"{name}._target_", f"{kind}._target_", "_target_")  # a sink's, one that also sets other parts, plain
             target = next(filter(None, (OmegaConf.select(node, place) for place in places)))
-            assert str(target).startswith(f"pipeline.{kind}.{name}.")
-            assert (Path(__file__).parent.parent / kind / f"test_{name}.py").is_file()
+            assert str(target).startswith(f"pipeline.{folder.replace('/', '.')}.{name}.")
+            assert (REPOSITORY / "tests" / folder / f"test_{name}.py").is_file()
 
 
 @pytest.mark.parametrize("name", names("task"))

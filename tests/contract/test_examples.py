@@ -1,4 +1,4 @@
-"""Every data set that training learns from keeps the contract of `pipeline/training/examples.py`."""
+"""Every data set that training learns from keeps the contract of `pipeline/training/protocols.py`."""
 
 import pickle
 from pathlib import Path
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import ConfigError
-from pipeline.parts import build
-from pipeline.resources import resource
-from pipeline.training.examples import Examples, ExampleSet
+from pipeline.config.instantiate import build
+from pipeline.core.errors import ConfigError
+from pipeline.core.package_files import resource
+from pipeline.training.protocols import Examples, ExampleSet
 from tests.conftest import settings_for
 from tests.training.made_sets import write_coco
 

@@ -11,12 +11,12 @@ import pytest
 import yaml
 from defusedxml import ElementTree
 
-from pipeline.errors import ConfigError
-from pipeline.keys import path_of
-from pipeline.options import read_options
-from pipeline.review.export import Options, exporter_of, formats, review
+from pipeline.config.command_options import read_options
+from pipeline.core.errors import ConfigError
+from pipeline.core.keys import path_of
+from pipeline.results.commands.export import Options, exporter_of, formats, review
 from tests.conftest import picture
-from tests.made_runs import Row, box, made_run
+from tests.helpers.made_runs import Row, box, made_run
 
 FAILED = "failed-image.jpg"
 KEYS = (
@@ -134,6 +134,6 @@ def test_a_run_that_names_files_outside_of_its_input_is_refused(key: str, to: st
 
 
 def test_exporting_does_without_torch() -> None:
-    code = "import sys; from pipeline.review.export import *; [exporter_of(name) for name in formats()]"
+    code = "import sys; from pipeline.results.commands.export import *; [exporter_of(name) for name in formats()]"
     code += "; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import torch
 
-from pipeline.errors import PipelineError
-from pipeline.report.page import template
+from pipeline.config.settings import Settings
+from pipeline.core.errors import PipelineError
+from pipeline.results.report.page import template
 from pipeline.run import run
-from pipeline.settings import Settings
 from tests.conftest import settings_for
 from tests.faults.disk import failing
-from tests.own_files import CLASSIFIER, Classifier, save
+from tests.helpers.own_files import CLASSIFIER, Classifier, save
 
 GAVE_UP, DIED = 7, 9
 

@@ -7,8 +7,8 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["pipeline"], enable_loader_override=False):
-    from pipeline.decoding import decode, read_header
-    from pipeline.types import InputError
+    from pipeline.core.types import InputError
+    from pipeline.inputs.decoding.image import decode, read_header
 
 import torch
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pipeline import images
 from pipeline.cli import main
-from pipeline.format.builder import Builder
-from pipeline.types import Model
+from pipeline.core.types import Model
+from pipeline.inputs import image_files as images
+from pipeline.models.formats.builder import Builder
 
 _FAULT = re.compile(rb"fault=(once_)?([a-z]+)")
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.review.verify import verify_text
+from pipeline.results.commands.verify import verify_text
 from tests.conftest import REPOSITORY, SAMPLES, picture, read
-from tests.own_files import CLASSIFIER, Classifier, save
+from tests.helpers.own_files import CLASSIFIER, Classifier, save
 
 
 def limited(limit: str, number: int, output: Path, *settings: str) -> "subprocess.CompletedProcess[str]":

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import shared
-from tests.packed import pack_folder, same_rows
+from tests.helpers.packed import pack_folder, same_rows
 
 
 @pytest.mark.faults

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import PipelineError
-from pipeline.keys import key_of
-from pipeline.review.verify import verify_text
+from pipeline.core.errors import PipelineError
+from pipeline.core.keys import key_of
+from pipeline.results.commands.verify import verify_text
 from pipeline.run import run
 from tests.conftest import picture, read, settings_for
 from tests.faults.disk import failing

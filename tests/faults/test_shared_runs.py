@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.watched import WatchedWorker
+from pipeline.runs.workers.supervised_worker import WatchedWorker
 from tests.conftest import REPOSITORY, SAMPLES, picture, read, settings_for
 from tests.contract.test_contract import parts_of
 from tests.faults.everywhere import child, in_child
@@ -63,10 +63,10 @@ def killed_again_and_again(seed: str, output: str) -> None:
 
 def order(images: Path, output: Path, **own: Any) -> dict[str, Any]:
     """Of a run whose plan is made."""
-    from pipeline.assemble import assemble
-    from pipeline.lock import Writer
     from pipeline.run import frozen
-    from pipeline.work import Work
+    from pipeline.runs.components import assemble
+    from pipeline.runs.session import Work
+    from pipeline.storage.file_locks import Writer
 
     settings = settings_for(*COMMON, f"input={images}", f"output={output}", "shard_size=4", "batch_size=4", "timeout=6")
     work = Work.of(settings, assemble(settings), Writer("ray-driver"))

@@ -4,7 +4,7 @@ environment is the time between a signal and the end."""
 import os
 import sys
 
-from pipeline import supervise
+from pipeline.runs.isolation import supervisor as supervise
 
 if __name__ == "__main__":
     supervise._GRACE_S = float(os.environ.get("GRACE_S", supervise._GRACE_S))

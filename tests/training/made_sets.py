@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from PIL import Image, ImageDraw
 
-from pipeline.training.annotated import Annotated, AnnotatedSet
+from pipeline.training.annotations.dataset import Annotated, AnnotatedSet
 
 NAMES = ("cat", "dog")
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipeline.training.examples import Example
-from pipeline.types import InputError, Status
+from pipeline.core.types import InputError, Status
+from pipeline.training.protocols import Example
 
 CATEGORIES = ("__background__", "red", "green")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.training.augment import Augmentation
-from pipeline.training.examples import Example
+from pipeline.training.protocols import Example
 
 ALL = ["flip", "crop", "colour"]
 POINTS = ("nose", "left_eye", "right_eye")

@@ -5,7 +5,7 @@ import torch
 from torchvision.models import get_model
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 from pipeline.training.freezing import Frozen, stages_of, usual_stages
 
 

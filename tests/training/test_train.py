@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import ConfigError, RunLocked
-from pipeline.lock import Writer, held
-from pipeline.models import model_format
-from pipeline.parts import build
-from pipeline.trained import read_trained, save_trained
-from pipeline.training.batches import validation_batches
+from pipeline.config.instantiate import build
+from pipeline.core.errors import ConfigError, RunLocked
+from pipeline.models.checkpoints import read_trained, save_trained
+from pipeline.models.registry import model_format
+from pipeline.storage.file_locks import Writer, held
+from pipeline.training.anchors.propose import anchors_text
+from pipeline.training.data_loading import validation_batches
 from pipeline.training.logbook import read_lines
-from pipeline.training.planned import planned
-from pipeline.training.propose import anchors_text
+from pipeline.training.plan import planned
 from pipeline.training.train import facts, train_text
 from tests.conftest import REPOSITORY, read, settings_for
 from tests.training.squares import CATEGORIES, Squares

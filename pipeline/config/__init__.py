@@ -1,0 +1,4 @@
+"""Settings: declared, composed from files and command line, checked, and turned into components.
+
+Imports `core`. Begin with `settings.py`.
+"""

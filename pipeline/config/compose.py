@@ -1,0 +1,139 @@
+"""From words on the command line to checked settings, by way of Hydra: one job, or a sweep's."""
+
+import logging
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from pipeline.core.errors import ConfigError, PipelineError
+from pipeline.core.locations import Address, place
+from pipeline.core.package_files import resource
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from pipeline.config.settings import Settings
+    from pipeline.core.locations import Place
+
+
+@dataclass(frozen=True)
+class Job:
+    """One combination of settings, and what became of it."""
+
+    settings: Mapping[str, str]  # as given
+    ended: Any = None  # what the action returned
+    refused: PipelineError | None = None
+
+    @property
+    def run(self) -> "Place | None":
+        """The run folder that it has become."""
+        return self.ended.run if self.ended else None
+
+
+def for_each(
+    arguments: Sequence[str],
+    action: "Callable[[Settings], Any]",
+    refuse: Callable[[PipelineError], object] | None = None,
+) -> list[Job]:
+    """Do it with the settings that the arguments make. With `refuse` commas make a sweep; a combination that fails is
+    told to it and does not keep the others from being done. Raises what the action raises, and ConfigError.
+
+    A launcher of Hydra's may do a sweep's jobs in processes of its own: `job` is sent there, and its outcome comes back as
+    a file."""
+    from pipeline.config.overrides import prepare
+
+    sweep = refuse is not None
+    overrides = prepare(arguments, sweep)
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    jobs: list[Job] = []
+    output = _output(overrides)
+    this, elsewhere = _process(), _shared_folder(output)
+
+    def job(cfg: "DictConfig") -> None:
+        composed = HydraConfig.get()
+        given = dict(_plain(word) for word in composed.overrides.task)
+        try:
+            done = Job(given, action(_settings(cfg, composed.runtime.choices["task"])))
+        except Exception as error:
+            if refuse is None or not isinstance(error, PipelineError):
+                raise _Carried(error) from error
+            done = Job(given, refused=error)
+            refuse(error)
+        if _process() == this:
+            jobs.append(done)
+        else:
+            from pipeline.config.sweep_outcomes import tell
+
+            tell(elsewhere, composed.job.num, (given, done.ended, done.refused))
+
+    # Hydra can note a sweep in files only
+    noted = [f"hydra.sweep.dir='{tempfile.gettempdir()}'"] if isinstance(output, Address) else []
+    own = ["--multirun", *noted] if sweep else []
+    program, sys.argv = sys.argv, ["visionbatch", *own, *overrides]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors then, and the messages are ours
+    try:
+        hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name="config")(job)()
+    except _Carried as carried:
+        raise carried.error from None
+    except (HydraException, OmegaConfBaseException) as error:
+        hint = " For a list write classes=[dog,cat]." if "Ambiguous value" in str(error) else ""
+        raise ConfigError(f"The settings cannot be read: {str(error).splitlines()[0].rstrip('.')}.{hint}") from None
+    finally:
+        sys.argv = program
+    if elsewhere.is_dir():
+        from pipeline.config.sweep_outcomes import collect
+
+        jobs += [Job(*outcome) for outcome in collect(elsewhere)]
+    return jobs
+
+
+def _process() -> tuple[str, int]:
+    return socket.gethostname(), os.getpid()
+
+
+def _shared_folder(output: "Place") -> Path:
+    """Below the output, which all processes of a sweep see; for an address on this machine, as Hydra's own notes."""
+    base = Path(tempfile.gettempdir()) if isinstance(output, Address) else output.absolute() / ".hydra"
+    return base / f"outcomes-{uuid4().hex}"
+
+
+def _output(words: Sequence[str]) -> "Place":
+    given = [_plain(word)[1] for word in words if word.startswith("output=")]
+    return place(given[-1] if given else "outputs")
+
+
+def _plain(word: str) -> tuple[str, str]:
+    """A setting as it was typed, without the quotes that Hydra needs."""
+    key, _, value = word.lstrip("+~").partition("=")
+    quoted = len(value) > 1 and value[0] == value[-1] == "'"
+    return key, value[1:-1].replace("\\'", "'") if quoted else value
+
+
+def _settings(cfg: "DictConfig", task: str) -> "Settings":
+    from pipeline.config.settings import Settings
+
+    return use(Settings.from_config(cfg, task))
+
+
+def use(settings: "Settings") -> "Settings":
+    """What of the settings holds for the process as a whole."""
+    logging.getLogger("pipeline").setLevel(settings.log_level.upper())
+    logging.getLogger("py.warnings").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.ERROR)
+    return settings
+
+
+class _Carried(BaseException):
+    """Takes an error through Hydra, which would print a traceback for an Exception and exit."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error

@@ -1,0 +1,4 @@
+"""Where images come from: sources, decoders, archives, manifests.
+
+Imports `core`, `config`, `storage` and `ops`. Begin with `image_files.py`.
+"""

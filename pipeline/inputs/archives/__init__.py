@@ -1,0 +1,4 @@
+"""Random access to members of tar and zip archives.
+
+Begin with `archives.py`.
+"""

@@ -1,0 +1,4 @@
+"""Decode image and video files into tensors.
+
+Begin with `image.py`.
+"""

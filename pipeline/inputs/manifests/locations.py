@@ -1,0 +1,95 @@
+"""Where a manifest's paths lead: what its source and those who read a finished run again have in common."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pipeline.core.errors import ConfigError
+from pipeline.core.keys import listed_path_of, path_of
+from pipeline.core.locations import Address, Place, is_address, place
+from pipeline.core.types import Entry, InputError, Status
+from pipeline.storage.listing import entry_of, open_file
+from pipeline.storage.remote_files import DistantFiles
+
+
+class Paths:
+    """Files by the keys of a manifest. Relative paths begin at `root`."""
+
+    def __init__(self, root: Place) -> None:
+        self.root = root
+        self._far = DistantFiles()
+
+    def place_of(self, key: str) -> str:
+        """A path of this machine's, or an address."""
+        path = listed_path_of(key)
+        if is_address(path):
+            return path
+        if isinstance(self.root, Address):
+            return str(self.root / path)
+        return os.path.join(self.root, path)  # noqa: PTH118 - bytes that are no text
+
+    def is_far(self, key: str) -> bool:
+        return is_address(self.place_of(key))
+
+    def entry(self, key: str, size: int | None, mtime_ns: int | None, carried: tuple[Any, ...]) -> Entry:
+        """`size` and `mtime_ns` as the manifest has them. Without a size a file is looked at; an address is not."""
+        place = self.place_of(key) if size is None else ""
+        if size is not None or is_address(place) or "\0" in place:
+            return Entry(key, size, mtime_ns or 0, carried)
+        found = entry_of(place, key)
+        return Entry(key, found.size, found.mtime_ns, carried)
+
+    def open(self, key: str) -> BinaryIO:
+        """The file's bytes, as a file that can be searched in. Raises InputError."""
+        place = self.place_of(key)
+        if is_address(place):
+            return io.BytesIO(self._far.read(place))
+        if "\0" in place:
+            raise InputError(Status.MISSING, "no file has a NUL character in its name")
+        return open_file(place)
+
+    def read(self, key: str, seconds: float | None = None) -> bytes:
+        """The whole of it, from far away in so many seconds. Raises InputError, and PipelineError where nothing answers."""
+        place = self.place_of(key)
+        if is_address(place):
+            return self._far.read(place, seconds)
+        with self.open(key) as file:
+            return file.read()
+
+    def file(self, key: str) -> Path | None:
+        """On this machine; None for an address."""
+        place = self.place_of(key)
+        return None if is_address(place) else Path(place)
+
+    def link(self, key: str) -> str | None:
+        """For a browser; None for an address that browsers do not open."""
+        place = self.place_of(key)
+        if is_address(place):
+            return place if place.startswith(("https://", "http://")) else None
+        return Path(place).as_uri()
+
+
+def is_below(key: str) -> bool:
+    """Whether the key is its path: that of a file below the root."""
+    return listed_path_of(key) == path_of(key)
+
+
+def joined(folder: Place, root: str | None) -> Place:
+    """What a manifest's relative paths begin at: `root` is relative to `folder`, the manifest's own."""
+    if root and is_address(root):
+        return place(root)
+    if isinstance(folder, Address):
+        return folder / root if root else folder
+    return folder / Path(root or "").expanduser()
+
+
+def root_of(folder: Place, root: str | None) -> Place:
+    """`joined`. Raises ConfigError where it is no folder."""
+    found = joined(folder, root)
+    if isinstance(found, Path) and not found.is_dir():
+        raise ConfigError(
+            f"source.root={root}: {found} is no folder. Expected the one that the manifest's relative paths begin at: an "
+            "absolute path or an address, or a path that is relative to the manifest's own folder."
+        )
+    return found

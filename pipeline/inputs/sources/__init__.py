@@ -1,0 +1,4 @@
+"""Sources: one component a file, configured by `conf/source/`.
+
+A source imports no other source.
+"""

@@ -1,0 +1,43 @@
+"""Clips of every video under a folder, for task=video."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.core.schema import carried_field
+from pipeline.inputs.decoding.video import Index
+from pipeline.inputs.video_files import Sample, VideoFiles, check_positive, every_frame
+
+
+class Clips(VideoFiles):
+    """Clips of `length` frames, taken at `fps` frames a second of the video (null: all its frames); a new one begins every
+    `stride` of these frames (null: where the one before ends). The last clip ends with the video, so no second is left out;
+    in a video shorter than one clip the last frame is repeated."""
+
+    own_columns = (
+        carried_field("video", pa.string()),  # path below the input folder
+        carried_field("clip", pa.int64()),  # its number in the video, from 0
+        carried_field("start_s", pa.float64()),  # seconds from the video's first frame to the clip's
+        carried_field("end_s", pa.float64()),  # ... to the frame after its last, or to the end of the video
+    )
+
+    def __init__(self, root: str, length: int, fps: float | None, stride: int | None) -> None:
+        super().__init__(root)
+        self.length = self.clip_length = check_positive("source.length", length or 0, True)
+        self.fps = check_positive("source.fps", fps, False)
+        self.stride = check_positive("source.stride", stride, True) or length
+        self.identity = f"clips:{self.listing.identity}"
+
+    def samples(self, index: Index) -> Sequence[Sample]:
+        taken, length = every_frame(index, self.fps), self.length
+        seconds = np.append(index.times[taken], index.end)
+        last = max(0, len(taken) - length)
+        starts = [*range(0, last, self.stride), last]
+        clips = []
+        for number, start in enumerate(starts):
+            frames = taken[start : start + length].tolist()
+            begin_and_end = (float(seconds[start]), float(seconds[start + len(frames)]))
+            padded = (*frames, *[frames[-1]] * (length - len(frames)))
+            clips.append(Sample(number, padded, (number, *begin_and_end)))
+        return clips

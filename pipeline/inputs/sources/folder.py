@@ -1,0 +1,25 @@
+"""Every image file under a folder."""
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from pipeline.core.types import Entry
+from pipeline.inputs.decoding.image import SUFFIXES
+from pipeline.inputs.image_files import ImageFiles
+from pipeline.storage.listing import ahead_of, listing
+
+
+class Folder(ImageFiles):
+    """Lists image files by their suffix, sub-folders included, sorted by key (see `Listing`). `root` may be one image, and
+    an address as well as a path."""
+
+    def __init__(self, root: str) -> None:
+        self.listing = listing(root, SUFFIXES, "images")
+        self.ahead = ahead_of(self.listing)
+        self.identity = f"folder:{self.listing.identity}"
+
+    def entries(self) -> Iterator[Entry]:
+        return self.listing.entries()
+
+    def open(self, entry: Entry) -> BinaryIO:
+        return self.listing.open(entry.key)

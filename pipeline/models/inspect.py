@@ -1,0 +1,48 @@
+"""Know a model before you spend a day on it: what it sees, what it costs, how good it was measured to be."""
+
+from torchvision.models import list_models
+
+from pipeline.config.settings import Settings
+from pipeline.core.errors import shorten
+from pipeline.core.text_tables import aligned, columns
+from pipeline.models.model_cards import catalogue
+from pipeline.models.registry import model_format, tasks_of
+from pipeline.ops.filters import PLACEHOLDERS, score_thresholds
+
+
+def catalogue_text(task: str | None, sort: str = "accuracy") -> str:
+    """The catalogue as a table."""
+    header = ("model", "tasks", "classes", "M params", "GFLOPs", "MB", "accuracy", "", "weights")
+    lines = [header]
+    for card in catalogue(task, sort):
+        cells = (f"{card.params:.1f}", f"{card.gflops:.1f}", f"{card.size:.0f}", f"{card.accuracy:.1f}", card.metric)
+        lines.append((card.name, ",".join(card.tasks), str(card.classes), *cells, "cached" if card.cached else ""))
+    return columns(lines, left=(0, 1, 7, 8))
+
+
+def with_task(words: list[str]) -> list[str]:
+    """Overrides with `task=` one that the model serves, where none is given."""
+    given = dict(word.partition("=")[::2] for word in words)
+    model = given.get("model", "")
+    tasks = tasks_of(model) if model in list_models() else frozenset()
+    return words if "task" in given or not tasks else [*words, f"task={min(tasks)}"]
+
+
+def inspect_text(settings: Settings) -> str:
+    """Everything known of `settings.model` before a weight is loaded."""
+    made = model_format(settings)
+    spec = made.describe()
+    names = [name for name in dict.fromkeys(spec.categories) if name not in PLACEHOLDERS]
+    rows = {
+        "model": spec.name,
+        "tasks": ", ".join(sorted(spec.tasks)),
+        "weights": spec.weights,
+        "preprocessing": " ".join(spec.preprocessing.split()),
+        **made.details(),
+        "classes": f"{len(names)}: {shorten(names, 100)}",
+    }
+    if settings.classes:
+        score_thresholds(spec.categories, settings.classes, None, 0.5)  # names the nearest for one that is not in it
+        known = {name.casefold(): i for i, name in reversed(list(enumerate(spec.categories)))}
+        rows["it knows"] = ", ".join(f"{name} (id {known[name.casefold()]})" for name in settings.classes)
+    return aligned(rows)

@@ -1,0 +1,4 @@
+"""Pure functions on boxes, masks, tables and pictures.
+
+Imports `core`. Begin with `boxes.py`.
+"""

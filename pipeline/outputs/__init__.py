@@ -1,0 +1,4 @@
+"""What runs write (sinks) and what finished runs are converted to (exporters).
+
+Imports `core`, `config`, `storage` and `ops`. Begin with `sinks/parquet.py`.
+"""

@@ -1,0 +1,4 @@
+"""Sinks: one component a file, configured by `conf/sink/`.
+
+A sink imports no other sink.
+"""

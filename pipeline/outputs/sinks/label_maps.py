@@ -1,0 +1,50 @@
+"""Each image's classes as an indexed PNG."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from pipeline.core.errors import ConfigError
+from pipeline.core.keys import path_of, tame
+from pipeline.core.schema import categories_of
+from pipeline.core.types import SinkContext, Status
+from pipeline.ops.drawing import colour_of
+from pipeline.ops.masks import label_map
+
+_MOST = 256  # an indexed PNG's colours
+
+
+class LabelMaps:
+    """Leaves label_maps/<the input's relative name>.png, of the upright image's size. A pixel's value is its class id, 0
+    where nothing was found; the palette holds the classes' colours. Where masks overlap, the better score is on top."""
+
+    @contextmanager
+    def open(self, context: SinkContext) -> Iterator["_Writer"]:
+        categories = categories_of(context.predictions_schema)
+        if "mask_rle" not in context.predictions_schema.names:
+            raise ConfigError("sink=label_maps needs a task with masks: segment or instances.")
+        if len(categories) > _MOST:
+            raise ConfigError(f"sink=label_maps: an indexed PNG holds {_MOST} classes, the model has {len(categories)}.")
+        yield _Writer(context, b"\0\0\0" + b"".join(bytes(colour_of(name)) for name in categories[1:]))
+
+
+class _Writer:
+    def __init__(self, context: SinkContext, palette: bytes) -> None:
+        self.context, self.palette = context, palette
+
+    def write(self, images: pa.Table, predictions: pa.Table) -> None:
+        for row in images.to_pylist():
+            if row["status"] == Status.OK:
+                rows = predictions.filter(pc.equal(predictions["image_id"], row["image_id"]))
+                self._save(row["key"], label_map(rows, (row["height"], row["width"])))
+
+    def _save(self, key: str, labels: np.ndarray) -> None:
+        image = Image.fromarray(labels)
+        image.putpalette(self.palette)
+        path = self.context.stage / "label_maps" / (path_of(tame(key)) + ".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, "PNG")

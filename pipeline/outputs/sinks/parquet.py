@@ -1,0 +1,53 @@
+"""Two Parquet files a shard: one row per input, one row per prediction."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.core.schema import images_schema
+from pipeline.core.types import SinkContext
+
+
+class Parquet:
+    """Leaves
+
+    images/part-00000.parquet
+    predictions/part-00000.parquet
+
+    with rows in input order, whatever order the batches came in.
+    """
+
+    def __init__(self, compression: str) -> None:
+        self.compression = compression
+
+    @contextmanager
+    def open(self, context: SinkContext) -> Iterator["_Writer"]:
+        writer = _Writer(images_schema(context.predictions_schema), context.predictions_schema)
+        yield writer
+        # reached only when nothing was raised: a ParquetWriter left by an exception would still write a valid footer
+        for folder, tables in (("images", writer.images), ("predictions", writer.predictions)):
+            path = context.stage / folder / f"part-{context.shard_id:05d}.parquet"
+            self._write(path, in_input_order(tables))
+
+    def _write(self, path: Path, table: pa.Table) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, path, compression=self.compression)
+
+
+class _Writer:
+    def __init__(self, images: pa.Schema, predictions: pa.Schema) -> None:
+        self.images = [images.empty_table()]
+        self.predictions = [predictions.empty_table()]
+
+    def write(self, images: pa.Table, predictions: pa.Table) -> None:
+        self.images.append(images)
+        self.predictions.append(predictions)
+
+
+def in_input_order(tables: list[pa.Table]) -> pa.Table:
+    """One table sorted by image_id; rows of one image keep their order (Arrow's sort is stable)."""
+    table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    return table.sort_by("image_id").replace_schema_metadata(table.schema.metadata)

@@ -1,0 +1,4 @@
+"""One verb a file. Each reads finished runs and needs no model.
+
+A verb imports no other verb.
+"""

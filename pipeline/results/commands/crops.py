@@ -1,0 +1,122 @@
+"""Each box of a run as a picture of its own, in a folder for each class: crops run=outputs/latest margin=0.1. The images are
+read again from the run's input, and turned upright. Leaves CLASS/path/of/image.jpg-000.jpg (0: the image's best), and
+crops.parquet, which says what each file shows. For fewer crops refilter first."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import validators as checks
+from pipeline.config.command_options import option, path, path_or_none
+from pipeline.core.errors import ConfigError
+from pipeline.core.keys import path_of
+from pipeline.core.locations import Place
+from pipeline.core.schema import BOX
+from pipeline.core.types import Entry, InputError
+from pipeline.ops.crops import class_folders, crop_name, window_of
+from pipeline.results.input_reader import Inputs
+from pipeline.runs.finished_run import FinishedRun, by_image, contents
+from pipeline.runs.run_folder import published_folder
+
+_QUALITY = 95  # of JPEG
+_MOST_TOLD = 5  # images that cannot be read, boxes that show nothing
+_FOUND = ("image_id", "key", "class_id", "class_name", "score")
+_SCHEMA = pa.schema(
+    [
+        ("file", pa.string()),  # below the folder, with /
+        ("image_id", pa.int64()),
+        ("key", pa.string()),
+        ("number", pa.int32()),  # of the detection in its image, the best score is 0
+        ("class_id", pa.int32()),
+        ("class_name", pa.string()),
+        ("score", pa.float32()),
+        *((f"window_{edge}", pa.int32()) for edge in BOX),  # what of the image it shows, pixels, the ends not included
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    run: Place = option(path, Path("outputs/latest"), "the run's folder")
+    output: Place | None = option(path_or_none, None, "a new folder; RUN/crops unless given, made anew each time")
+    margin: float = option(checks.required_fraction(10), 0.0, "around the box, on each side, in parts of its longer side")
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An image and its boxes, as rows of a dict each."""
+
+    entry: Entry
+    size_hw: tuple[int, int]
+    found: list[dict[str, Any]]
+
+
+def review(options: Options) -> str:
+    run = FinishedRun.open(options.run)
+    if "boxes" not in contents(run.schema):
+        raise ConfigError(f"crops: {run.task} has no boxes to cut out.")
+    target = options.output or run.path / "crops"
+    n, lost, reasons = 0, 0, list[str]()
+    with closing(Inputs(run)) as inputs, published_folder(target.absolute(), replace=options.output is None) as stage:
+        cut = partial(_cut, inputs=inputs, folder=stage, names=class_folders(run.categories), margin=options.margin)
+        with pq.ParquetWriter(stage / "crops.parquet", _SCHEMA, compression="zstd") as writer:
+            for shard_id in run.shard_ids:
+                done = list(_each(cut, _images(run, shard_id), inputs.in_order))
+                rows, failed = [row for rows, _ in done for row in rows], [reason for _, failed in done for reason in failed]
+                writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
+                n, lost, reasons = n + len(rows), lost + len(failed), (reasons + failed)[:_MOST_TOLD]
+        folders = sum(1 for _ in stage.glob("*/"))
+    said = [f"{target}: {n:,} crops in {folders:,} folders."]
+    if lost:
+        more = f"; and {lost - len(reasons):,} more" if lost > len(reasons) else ""
+        said.append(f"Without a crop: {'; '.join(reasons)}{more}.")
+    return "\n".join(said)
+
+
+def _images(run: FinishedRun, shard_id: int) -> Iterator[_Image]:
+    """Those of a shard that have boxes."""
+    images = run.table("images", shard_id, ["height", "width", "n_predictions"])
+    tables = images, run.table("predictions", shard_id, [*_FOUND, *BOX])
+    for (row, found), entry in zip(by_image(*tables), run.plan.shard(shard_id).entries, strict=True):
+        if found:
+            yield _Image(entry, (row["height"], row["width"]), found)
+
+
+_Cut = tuple[list[dict[str, Any]], list[str]]  # rows, what could not be cut and why
+
+
+def _each(cut: Callable[[_Image], _Cut], images: Iterable[_Image], in_order: bool) -> Iterable[_Cut]:
+    from pipeline.core.cpu import in_threads  # late: it imports torch
+
+    return map(cut, images) if in_order else in_threads(cut, images)
+
+
+def _cut(image: _Image, inputs: Inputs, folder: Path, names: Sequence[str], margin: float) -> _Cut:
+    from PIL import Image
+
+    try:
+        pixels = inputs.read(image.entry, image.size_hw)  # (H, W, 3)
+    except (InputError, OSError) as error:
+        return [], [f"{image.entry.key!r}: {error}"]
+    rows, failed = [], []
+    for number, found in enumerate(image.found):
+        box = np.array([found[name] for name in BOX])
+        try:
+            window = left, top, right, bottom = window_of(box, margin, (pixels.shape[0], pixels.shape[1]))
+        except InputError as error:
+            failed.append(f"{image.entry.key!r}: {error}")
+            continue
+        file = f"{names[found['class_id']]}/{crop_name(image.entry.key, number)}"
+        path = folder / path_of(file)  # below it: `read` refuses keys that lead out, and no class folder has a \ or /
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[top:bottom, left:right]).save(path, "JPEG", quality=_QUALITY)
+        edges = dict(zip((f"window_{edge}" for edge in BOX), window, strict=True))
+        rows.append({name: found[name] for name in _FOUND} | {"file": file, "number": number} | edges)
+    return rows, failed

@@ -1,0 +1,93 @@
+"""How right a finished run is, beside annotations: evaluate run=outputs/latest truth=instances.json.
+
+  boxes, masks, keypoints   truth=FILE.json, COCO's format: AP, AR, best score threshold by class, confusion matrix
+  classes of whole images   truth=FILE (CSV, Parquet, JSON: key, label) or FOLDER (a sub-folder for each class): top-1, top-5
+  segmentation              truth=FOLDER of indexed PNG files of the images' names, 255 for what is not to count: mIoU
+
+Leaves RUN/evaluation: summary.json, per_class.csv, confusion.csv and pictures."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from pipeline.config import validators as checks
+from pipeline.config.command_options import local_path, option, path, path_or_none
+from pipeline.core.hashing import sha256_of
+from pipeline.core.locations import Place
+from pipeline.outputs.export_helpers import inert
+from pipeline.results.evaluation.evaluate import evaluate
+from pipeline.results.evaluation.result import Confusion, Evaluation
+from pipeline.results.evaluation.text import evaluation_text
+from pipeline.runs.finished_run import FinishedRun
+from pipeline.runs.run_folder import published_folder
+
+SUMMARY_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Options:
+    run: Place = option(path, Path("outputs/latest"), "the run's folder")
+    truth: Path = option(local_path, help="what is right: a file or folder, see above")
+    score: float = option(checks.required_fraction(1.0), 0.5, "boxes: what the confusion matrix leaves out below")
+    output: Place | None = option(path_or_none, None, "a new folder; RUN/evaluation unless given, made anew each time")
+
+
+def review(options: Options) -> str:
+    run = FinishedRun.open(options.run)
+    found = evaluate(run, options.truth, options.score)
+    target = options.output or run.path / "evaluation"
+    with published_folder(target.absolute(), replace=options.output is None) as folder:
+        save(found, summary(run, options.truth, found), folder)
+    return f"{evaluation_text(found)}\n\n{target}: summary.json, per_class.csv, confusion.csv and pictures."
+
+
+def summary(run: FinishedRun, truth: Path, found: Evaluation) -> dict[str, Any]:
+    """What summary.json holds; others may rely on its keys."""
+    return {
+        "version": SUMMARY_VERSION,
+        "run": run.path.name,
+        "task": run.task,
+        "model": run.record["model"],
+        "truth": str(truth),
+        "truth_sha256": sha256_of(truth) if truth.is_file() else None,
+        "kind": found.kind,
+        "images": asdict(found.images),
+        "figures": found.figures,
+        "settings": found.settings,
+        "notes": found.notes,
+        "classes": found.classes,
+    }
+
+
+def save(found: Evaluation, summary: Mapping[str, Any], folder: Path) -> None:
+    from pipeline.results.evaluation.plots import save_plots
+
+    text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
+    (folder / "summary.json").write_text(text, encoding="utf-8")
+    _write_csv(pa.Table.from_pylist([dict(row) for row in found.classes]), folder / "per_class.csv")
+    _write_csv(_listed(found.confusion), folder / "confusion.csv")
+    save_plots(found, folder)
+
+
+def _write_csv(table: pa.Table, path: Path) -> None:
+    columns = [inert(one) if pa.types.is_string(one.type) else one for one in table.columns]
+    pyarrow.csv.write_csv(pa.table(columns, table.schema.names), path)
+
+
+def _listed(confusion: Confusion) -> pa.Table:
+    """A row for each pair of classes that occurs: with 1000 classes a matrix is mostly zeros."""
+    truth, found = np.nonzero(confusion.counts)
+    names = pa.array(confusion.names, pa.string())
+    return pa.table(
+        {
+            "truth": names.take(pa.array(truth)),
+            "found": names.take(pa.array(found)),
+            confusion.unit: confusion.counts[truth, found],
+        }
+    )

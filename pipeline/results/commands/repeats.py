@@ -1,0 +1,121 @@
+"""Boxes of one class that come again and again at one place of a camera's images: repeats run=outputs/latest. A camera is a
+folder, or a video. Such boxes are often no animals but stones: they are flagged for review, and nothing is changed. Leaves
+places.parquet, predictions.parquet (the boxes at them) and sheet-000.jpg ..., pages of examples."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import validators as checks
+from pipeline.config.command_options import option, path, path_or_none
+from pipeline.core.errors import ConfigError
+from pipeline.core.locations import Place
+from pipeline.core.schema import BOX
+from pipeline.results.repeats.repeats import Repeated, repeated, rows_of
+from pipeline.runs.finished_run import FinishedRun, contents
+from pipeline.runs.run_folder import published_folder
+
+log = logging.getLogger(__name__)
+_MOST_TOLD = 10
+_COLUMNS = ["image_id", "key", "class_id", "class_name", "score", *BOX]
+
+
+def overlap(key: str, value: object) -> float:
+    given = checks.required_fraction(1.0)(key, value)
+    if given == 0:
+        raise checks.refusal(key, value, "a number above 0, up to 1")
+    return given
+
+
+@dataclass(frozen=True)
+class Options:
+    run: Place = option(path, Path("outputs/latest"), "the run's folder")
+    output: Place | None = option(path_or_none, None, "a new folder; RUN/repeats unless given, made anew each time")
+    iou: float = option(overlap, 0.9, "overlap from which boxes are at one place")
+    images: int = option(checks.required(2), 20, "from so many images of a camera a place is flagged")
+    shown: int = option(checks.required(0), 40, "places on the pages, those of the most images; 0: no pages")
+
+
+def review(options: Options) -> str:
+    run = FinishedRun.open(options.run)
+    if "boxes" not in contents(run.schema):
+        raise ConfigError(f"repeats: {run.task} has no boxes that could come again at one place.")
+    rows = rows_of(run)
+    found = repeated(rows, options.iou, options.images)
+    target = options.output or run.path / "repeats"
+    with published_folder(target.absolute(), replace=options.output is None) as stage:
+        keys = _write_predictions(run, found, stage / "predictions.parquet")
+        pq.write_table(_places(run.categories, found, keys), stage / "places.parquet", compression="zstd")
+        if found and options.shown:
+            _draw(run, found[: options.shown], rows.images, stage)
+    boxes = sum(len(one.rows) for one in found)
+    lines = [
+        f"{len(found):,} places, with {boxes:,} of {len(rows.images):,} boxes; "
+        f"{sum(rows.cameras.values()):,} usable images of {len(rows.cameras):,} cameras."
+    ]
+    lines += [_line(run.categories, one, keys) for one in found[:_MOST_TOLD]]
+    lines += [f"  ... and {len(found) - _MOST_TOLD:,} more"] if len(found) > _MOST_TOLD else []
+    return "\n".join([*lines, f"files: {target}"])
+
+
+def _line(categories: Sequence[str], one: Repeated, keys: dict[int, str]) -> str:
+    where = repr(one.camera) if one.camera else "the input folder"
+    return (
+        f"  {categories[one.class_id]} in {one.images:,} of {one.images_of_camera:,} images of {where}, "
+        f"scores up to {one.max_score:.2f}, e.g. {keys[one.examples[0]]!r}"
+    )
+
+
+def _write_predictions(run: FinishedRun, found: Sequence[Repeated], path: Path) -> dict[int, str]:
+    """The boxes at places, in the run's order. Returns the keys of the places' examples, by row."""
+    at = np.concatenate([np.zeros(0, np.int64), *(one.rows for one in found)])
+    place = np.repeat(np.arange(len(found), dtype=np.int32), [len(one.rows) for one in found])
+    order = np.argsort(at)
+    at, place = at[order], place[order]
+    examples = {int(row) for one in found for row in one.examples}
+    keys: dict[int, str] = {}
+    schema = pa.schema([pa.field("place", pa.int32()), *(run.schema.field(name) for name in _COLUMNS)])
+    first = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for shard_id in run.shard_ids:
+            table = run.table("predictions", shard_id, _COLUMNS)
+            here = slice(*np.searchsorted(at, [first, first + len(table)]))
+            chosen = table.take(at[here] - first)
+            writer.write_table(chosen.add_column(0, "place", pa.array(place[here])).cast(schema))
+            keys |= {
+                row: key for row, key in zip(at[here].tolist(), chosen["key"].to_pylist(), strict=True) if row in examples
+            }
+            first += len(table)
+    return keys
+
+
+def _places(categories: Sequence[str], found: Sequence[Repeated], keys: dict[int, str]) -> pa.Table:
+    box = np.array([one.box for one in found]).reshape(-1, 4)
+    columns = {
+        "place": pa.array(range(len(found)), pa.int32()),
+        "camera": pa.array([one.camera for one in found], pa.string()),
+        "class_name": pa.array([categories[one.class_id] for one in found], pa.string()),
+        # in parts of the image's width and height
+        **{name: pa.array(box[:, i], pa.float32()) for i, name in enumerate(("left", "top", "right", "bottom"))},
+        "images": pa.array([one.images for one in found], pa.int64()),
+        "images_of_camera": pa.array([one.images_of_camera for one in found], pa.int64()),
+        "detections": pa.array([len(one.rows) for one in found], pa.int64()),
+        "mean_score": pa.array([one.mean_score for one in found], pa.float32()),
+        "max_score": pa.array([one.max_score for one in found], pa.float32()),
+        "examples": pa.array([[keys[row] for row in one.examples.tolist()] for one in found], pa.list_(pa.string())),
+    }
+    return pa.table(columns)
+
+
+def _draw(run: FinishedRun, found: Sequence[Repeated], images: np.ndarray, folder: Path) -> None:
+    from pipeline.results.repeats.sheets import save_sheets  # late: drawing imports torch
+
+    try:
+        save_sheets(run, found, images, folder)
+    except ConfigError as error:  # the tables stand without the pictures
+        log.warning("no pages of examples: %s", error)

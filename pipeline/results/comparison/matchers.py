@@ -1,0 +1,129 @@
+"""Which rows of one run mean the same as which of another: of boxes, of regions, of whole images. A window at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.core.schema import BOX
+from pipeline.ops.boxes import boxes_of, one_to_one
+from pipeline.results.comparison.aligned_reader import Side
+from pipeline.results.comparison.pairs import overlapping
+
+_MASK = ("mask_rle", "mask_height", "mask_width")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one run that take part."""
+
+    table: pa.Table
+    at: np.ndarray  # (P,) ascending: the image's position in the window
+    classes: np.ndarray  # (P,) numbers of class names, the same in both runs
+    scores: np.ndarray  # (P,) float64
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Pairs of rows that mean the same. What was not measured is NaN."""
+
+    before: np.ndarray  # (M,) rows of the first run
+    after: np.ndarray  # (M,) rows of the second
+    iou: np.ndarray  # (M,) of boxes or regions
+    box_shift: np.ndarray  # (M,) pixels, of the coordinate that moved most
+    embedding_distance: np.ndarray  # (M,) cosine distance: 0 for one direction, 2 for opposite ones
+
+
+class Matcher(Protocol):
+    """`columns` of predictions it needs; `first_only` where the best row of an image is all of it that counts."""
+
+    columns: Sequence[str]
+    first_only: bool
+
+    def match(self, before: Rows, after: Rows) -> Matches: ...
+
+
+class Boxes:
+    """One-to-one and greedy: pairs of one class before pairs of two, then those that overlap most, then those of the
+    nearest scores. Boxes that overlap by less than `least_iou` are two objects."""
+
+    columns: Sequence[str] = BOX
+    first_only = False
+
+    def __init__(self, least_iou: float) -> None:
+        self.least_iou = least_iou
+
+    def match(self, before: Rows, after: Rows) -> Matches:
+        boxes_a, boxes_b = boxes_of(before.table), boxes_of(after.table)
+        a, b, iou = overlapping(boxes_a, before.at, boxes_b, after.at, self.least_iou)
+        another = before.classes[a] != after.classes[b]
+        order = np.lexsort((b, a, np.abs(before.scores[a] - after.scores[b]), -iou, another))
+        order = order[one_to_one(a[order], b[order])]
+        a, b = a[order], b[order]
+        return Matches(a, b, iou[order], np.abs(boxes_a[a] - boxes_b[b]).max(axis=1, initial=0), _unknown(a))
+
+
+class Regions:
+    """Of segmentation: an image has at most one region of a class."""
+
+    columns: Sequence[str] = _MASK
+    first_only = False
+
+    def match(self, before: Rows, after: Rows) -> Matches:
+        n_classes = 1 + max(one.classes.max(initial=0) for one in (before, after))
+        _, a, b = np.intersect1d(*(one.at * n_classes + one.classes for one in (before, after)), return_indices=True)
+        return Matches(a, b, mask_iou(before.table.take(a), after.table.take(b)), _unknown(a), _unknown(a))
+
+
+class Labels:
+    """Of whole images: the best class with the best class. The ranks behind it are not looked at."""
+
+    first_only = True
+
+    def __init__(self, embeddings: bool) -> None:
+        self.columns: Sequence[str] = ("embedding",) if embeddings else ()
+
+    def match(self, before: Rows, after: Rows) -> Matches:
+        _, a, b = np.intersect1d(before.at, after.at, return_indices=True)
+        distance = cosine_distance(before.table.take(a), after.table.take(b)) if self.columns else _unknown(a)
+        return Matches(a, b, _unknown(a), _unknown(a), distance)
+
+
+def rows_of(side: Side, matcher: Matcher, names: pa.Array, images: np.ndarray) -> Rows:
+    """Those of `images` ((N,) bool) that take part. `names`: of classes, whose numbers `Rows` has."""
+    keep = images[side.at]
+    if matcher.first_only:
+        keep &= np.diff(side.at, prepend=-1) > 0
+    table, at = side.predictions.filter(pa.array(keep)), side.at[keep]
+    classes = pc.index_in(table["class_name"].cast(pa.string()), value_set=names)
+    return Rows(table, at, classes.to_numpy().astype(np.int64), table["score"].to_numpy().astype(np.float64))
+
+
+def mask_iou(before: pa.Table, after: pa.Table) -> np.ndarray:
+    """(N,) IoU of the first mask with the first, and so on; 0 where their images differ in size."""
+    from pycocotools import mask as coco_mask
+
+    def masks(table: pa.Table) -> list[dict]:
+        rows = zip(*(table[name].to_pylist() for name in _MASK), strict=True)
+        return [{"size": [height, width], "counts": counts.encode("ascii")} for counts, height, width in rows]
+
+    pairs = zip(masks(before), masks(after), strict=True)
+    return np.array([coco_mask.iou([a], [b], [0])[0, 0] if a["size"] == b["size"] else 0.0 for a, b in pairs], float)
+
+
+def cosine_distance(before: pa.Table, after: pa.Table) -> np.ndarray:
+    """(N,) of the first vector with the first, and so on. Raises ValueError where their lengths differ."""
+    a, b = (
+        np.stack(table["embedding"].to_numpy()).astype(np.float64) if len(table) else np.zeros((0, 1))
+        for table in (before, after)
+    )
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosine = np.divide((a * b).sum(axis=1), lengths, out=np.zeros(len(a)), where=lengths > 0)
+    return np.where((a == b).all(axis=1), 0.0, 1.0 - cosine)
+
+
+def _unknown(rows: np.ndarray) -> np.ndarray:
+    return np.full(len(rows), np.nan)

@@ -1,0 +1,144 @@
+"""The changes of all windows together: counts, and what a person reads first."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.core.text_tables import columns
+from pipeline.results.comparison.changes import (
+    ADDED,
+    CHANGED,
+    DUPLICATE,
+    LOST,
+    ONLY_AFTER,
+    ONLY_BEFORE,
+    RENAMED,
+    SAME,
+    SHIFTED,
+    UNCHANGED,
+    Changes,
+)
+
+_MOST_TOLD = 10
+# after the number of predictions that came, went or have another class
+_BY = {
+    "max_score_shift": "scores by up to {:.4f}",
+    "max_box_shift": "boxes by up to {:.1f} px",
+    "embedding_distance": "embedding by {:.4f}",
+}
+
+
+class Totals:
+    """Grows by one window's changes after the other; its size does not."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        self.images: Counter[str] = Counter()
+        self.fates: Counter[str] = Counter()
+        self.classes = np.zeros((len(names), 4), dtype=np.int64)
+        self.became: Counter[tuple[str, str]] = Counter()
+        self.pairs, self.shift_sum, self.shift_most = 0, 0.0, 0.0
+        self.most_changed: list[dict[str, Any]] = []  # rows of images
+
+    def add(self, changes: Changes) -> None:
+        self.images.update({one["values"]: one["counts"] for one in changes.images["change"].value_counts().to_pylist()})
+        self.fates.update(changes.fates)
+        self.classes += changes.classes
+        pairs, counts = np.unique(changes.became, axis=0, return_counts=True)
+        self.became.update(
+            {(self.names[a], self.names[b]): n for (a, b), n in zip(pairs.tolist(), counts.tolist(), strict=True)}
+        )
+        self.pairs += len(changes.score_shifts)
+        self.shift_sum += float(changes.score_shifts.sum())
+        self.shift_most = max(self.shift_most, float(np.abs(changes.score_shifts).max(initial=0)))
+        self._remember(changes.images)
+
+    def _remember(self, images: pa.Table) -> None:
+        """Those that changed most, of all so far."""
+        changed = images.filter(pc.equal(images["change"], CHANGED))
+        measures = [changed[name].fill_null(0).to_numpy() for name in _BY]
+        moved = sum(changed[name].to_numpy() for name in (ADDED, LOST, RENAMED))
+        order = np.lexsort((*(-one for one in measures[::-1]), -moved))[:_MOST_TOLD]
+        rows = [*self.most_changed, *changed.take(order).to_pylist()]
+        self.most_changed = sorted(rows, key=_much, reverse=True)[:_MOST_TOLD]
+
+    @property
+    def in_both(self) -> int:
+        return self.images[CHANGED] + self.images[UNCHANGED]
+
+    @property
+    def mean_shift(self) -> float:
+        return self.shift_sum / self.pairs if self.pairs else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "images": {kind: self.images[kind] for kind in (UNCHANGED, CHANGED, ONLY_BEFORE, ONLY_AFTER, DUPLICATE)},
+            "predictions": {kind: self.fates[kind] for kind in (SAME, SHIFTED, RENAMED, ADDED, LOST)},
+            "score_shift": {"mean": self.mean_shift, "max": self.shift_most},
+            "classes": self._classes(),
+            "became": [{"before": a, "after": b, "predictions": n} for (a, b), n in self.became.most_common()],
+        }
+
+    def _classes(self) -> list[dict[str, Any]]:
+        """Of classes that either run found, the most frequent first."""
+        came, went = Counter[str](), Counter[str]()
+        for (a, b), n in self.became.items():
+            went[a] += n
+            came[b] += n
+        rows = [
+            dict(zip(("class", "before", "after", "added", "lost"), (name, *row), strict=True))
+            | {"from_another": came[name], "to_another": went[name]}
+            for name, row in zip(self.names, self.classes.tolist(), strict=True)
+            if row[0] or row[1]
+        ]
+        return sorted(rows, key=lambda row: -max(row["before"], row["after"]))
+
+    def headline(self) -> str:
+        said = f"{self.images[CHANGED]:,} of {self.in_both:,} images changed."
+        alone = [(self.images[kind], side) for kind, side in ((ONLY_BEFORE, "before"), (ONLY_AFTER, "after"))]
+        said += "".join(f" {n:,} are in the run {side} only, and are not counted below." for n, side in alone if n)
+        n = self.images[DUPLICATE]
+        return said + (f" {n:,} are duplicates that a run has not looked at, and are not counted below." if n else "")
+
+    def text(self) -> str:
+        fates = self.fates
+        lines = [
+            f"predictions: {fates[SAME]:,} the same, {fates[SHIFTED]:,} shifted, {fates[RENAMED]:,} of another class, "
+            f"{fates[ADDED]:,} added, {fates[LOST]:,} lost"
+        ]
+        if self.pairs:
+            lines.append(f"score after - before: {self.mean_shift:+.4f} (mean), {self.shift_most:.4f} (largest, either way)")
+        lines += ["", *_table(self._classes(), _MOST_TOLD + 5)] if self.classes.any() else []
+        if self.became:
+            lines += ["", "another class"]
+            lines += [f"  {a} -> {b}: {n:,}" for (a, b), n in self.became.most_common(_MOST_TOLD)]
+        if self.most_changed:
+            lines += ["", "most changed images", *map(_one, self.most_changed)]
+        return "\n".join(lines)
+
+
+def _much(image: dict[str, Any]) -> tuple[float, ...]:
+    return image[ADDED] + image[LOST] + image[RENAMED], *(image[name] or 0.0 for name in _BY)
+
+
+def _one(image: dict[str, Any]) -> str:
+    kinds = {ADDED: "added", LOST: "lost", RENAMED: "of another class"}
+    said = [f"{image[kind]} {words}" for kind, words in kinds.items() if image[kind]]
+    if image["status_before"] != image["status_after"]:
+        said.insert(0, f"{image['status_before']} -> {image['status_after']}")
+    for name, words in _BY.items():
+        said += [words.format(image[name])] if image[name] else []
+    return f"  {image['key']!r}: {', '.join(said) or 'see images.parquet'}"
+
+
+def _table(rows: Sequence[dict[str, Any]], most: int) -> list[str]:
+    """Columns under their names, the first to the left."""
+    shown = [[f"{value:,}" if isinstance(value, int) else value for value in row.values()] for row in rows[:most]]
+    table = [[name.replace("_", " ") for name in rows[0]], *shown]
+    return columns(table).splitlines() + (
+        [f"... and {len(rows) - most} more classes, in summary.json"] if len(rows) > most else []
+    )

@@ -1,0 +1,93 @@
+"""What the images and detections of a finished run are like: counts of kinds, and samples of numbers."""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.core.errors import ConfigError
+from pipeline.core.types import InputError
+from pipeline.results.input_reader import Inputs, entries_of
+from pipeline.runs.finished_run import FinishedRun, contents, duplicates, usable
+
+log = logging.getLogger(__name__)
+STATUS, CLASS, BRIGHTNESS = "image status", "class", "brightness"
+_LUMA = np.array([0.299, 0.587, 0.114])  # of red, green, blue: ITU-R BT.601
+_LOOKED_AT = 1 << 16  # pixels of an image
+
+
+@dataclass(frozen=True)
+class Distributions:
+    shares: dict[str, Counter[str]]  # kind -> how many
+    numbers: dict[str, np.ndarray]  # (N,) of all images or detections; of brightness a sample's
+
+
+def distributions(run: FinishedRun, brightness: int) -> Distributions:
+    """Of images that are usable, and of the best class only where images have labels. `brightness`: how many images are
+    looked at for it; none where they are not there any more, which is said."""
+    shares: dict[str, Counter[str]] = {STATUS: Counter(), CLASS: Counter()}
+    numbers: dict[str, list[np.ndarray]] = defaultdict(list)
+    image_ids = []
+    for shard_id in run.shard_ids:
+        every = run.table("images", shard_id, ["image_id", "status", "width", "height", "n_predictions"])
+        seen = every.filter(pc.invert(duplicates(every)))  # that a picture comes again is no change of what it is like
+        images = usable(seen)
+        found = _found(run, shard_id)
+        shares[STATUS].update(_counts(seen["status"]))
+        shares[CLASS].update(_counts(found["class_name"]))
+        for name, values in _numbers(images, found, "labels" in contents(run.schema)).items():
+            numbers[name].append(values)
+        image_ids.append(images["image_id"].to_numpy())
+    samples = {name: np.concatenate(values) for name, values in numbers.items()}
+    looked_at = {BRIGHTNESS: _brightness(run, np.concatenate(image_ids), brightness)} if brightness else {}
+    return Distributions(shares, samples | looked_at)
+
+
+def _found(run: FinishedRun, shard_id: int) -> pa.Table:
+    """A shard's predictions; of labels of whole images the best only."""
+    rows = run.table("predictions", shard_id, ["image_id", "class_name", "score"])
+    if "labels" not in contents(run.schema):
+        return rows
+    return rows.filter(pa.array(np.diff(rows["image_id"].to_numpy(), prepend=-1) != 0))
+
+
+def _numbers(images: pa.Table, found: pa.Table, labels: bool) -> dict[str, np.ndarray]:
+    width, height = (images[name].to_numpy().astype(np.float64) for name in ("width", "height"))
+    numbers = {"width": width, "height": height, "width / height": width / height, "score": found["score"].to_numpy()}
+    return numbers if labels else numbers | {"detections per image": images["n_predictions"].to_numpy()}
+
+
+def _counts(column: pa.ChunkedArray) -> Counter[str]:
+    return Counter({one["values"]: one["counts"] for one in column.cast(pa.string()).value_counts().to_pylist()})
+
+
+def _brightness(run: FinishedRun, image_ids: np.ndarray, most: int) -> np.ndarray:
+    """(N,) mean luma, 0 to 255, of at most so many of these images, the same ones each time."""
+    chosen = np.random.default_rng(0).permutation(image_ids)[:most]
+    try:
+        inputs = Inputs(run)
+    except ConfigError as error:
+        log.warning("brightness: %s", error)
+        return np.zeros(0)
+    with closing(inputs):
+        found = list(_lumas(run, inputs, chosen))
+    if len(found) < len(chosen):
+        log.warning(
+            "brightness: %d of %d images in %s cannot be read any more.", len(chosen) - len(found), len(chosen), run.input
+        )
+    return np.array(found)
+
+
+def _lumas(run: FinishedRun, inputs: Inputs, image_ids: np.ndarray) -> Iterator[float]:
+    for _, entry, size_hw in entries_of(run, image_ids.tolist()):
+        try:
+            pixels = inputs.read(entry, size_hw)  # (H, W, 3)
+        except (InputError, OSError):
+            continue
+        step = max(1, int((pixels.shape[0] * pixels.shape[1] / _LOOKED_AT) ** 0.5))
+        yield float((pixels[::step, ::step].reshape(-1, 3).mean(axis=0) * _LUMA).sum())

@@ -1,0 +1,107 @@
+"""Average precision, and the score threshold that suits a class best. Pure arithmetic on matches."""
+
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from pipeline.results.evaluation.coco_matching import Matches
+from pipeline.results.evaluation.result import mean
+
+RECALLS = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True)
+class Accumulated:
+    """NaN for a class that truth does not have in that area."""
+
+    precision: np.ndarray  # (T, R, classes, A) at the most detections per image
+    recall: np.ndarray  # (T, classes, A, M)
+
+
+def accumulate(matches: Matches) -> Accumulated:
+    """As COCOeval.accumulate does it: precision made to fall, then read at each recall."""
+    setting = matches.setting
+    n_areas, n_classes = matches.n_truth.shape
+    t, m = len(setting.thresholds), len(setting.max_detections)
+    precision = np.full((t, len(setting.recalls), n_classes, n_areas), np.nan)
+    recall = np.full((t, n_classes, n_areas, m), np.nan)
+    for k in range(n_classes):
+        own = matches.of_class(k)
+        for a in np.flatnonzero(matches.n_truth[:, k]):
+            n_truth = matches.n_truth[a, k]
+            right = matches.matched[a, :, own] & ~matches.ignored[a, :, own]  # (T, D of the class)
+            wrong = ~matches.matched[a, :, own] & ~matches.ignored[a, :, own]
+            for i, most in enumerate(setting.max_detections):
+                recall[:, k, a, i] = np.count_nonzero(right[:, matches.rank[own] < most], axis=1) / n_truth
+            for i in range(t):
+                precision[i, :, k, a] = interpolated(right[i], wrong[i], n_truth, setting.recalls)
+    return Accumulated(precision, recall)
+
+
+def interpolated(right: np.ndarray, wrong: np.ndarray, n_truth: int, recalls: np.ndarray = RECALLS) -> np.ndarray:
+    """(recalls,) the best precision at that recall or a higher one, 0 where it is not reached. `right` and `wrong` (D,)
+    bool, best score first."""
+    if not len(right):
+        return np.zeros(len(recalls))
+    hits, misses = np.cumsum(right, dtype=float), np.cumsum(wrong, dtype=float)
+    precision = hits / (hits + misses + np.spacing(1))
+    falling = np.maximum.accumulate(precision[::-1])[::-1]
+    return np.append(falling, 0.0)[np.searchsorted(hits / n_truth, recalls, side="left")]
+
+
+def figures(matches: Matches, found: Accumulated) -> dict[str, float | None]:
+    """COCO's summary, by the names of its figures in lower case; `ar_max10`: average recall with at most 10 detections per
+    image and class."""
+    setting = matches.setting
+
+    def of(values: np.ndarray, threshold: float | None, area: str) -> float | None:
+        at = slice(None) if threshold is None else np.isclose(setting.thresholds, threshold)
+        return mean(values[at][..., setting.areas.index(area)])
+
+    wanted = {"": (None, "all"), "50": (0.5, "all"), "75": (0.75, "all")}
+    wanted |= {f"_{area}": (None, area) for area in setting.areas if area != "all"}
+    result = {f"ap{name}": of(found.precision, *which) for name, which in wanted.items()}
+    if len(setting.max_detections) > 1:
+        for i, most in enumerate(setting.max_detections):
+            result[f"ar_max{most}"] = of(found.recall[..., i], None, "all")
+        wanted = {name: which for name, which in wanted.items() if name.startswith("_")}
+    return result | {f"ar{name}": of(found.recall[..., -1], *which) for name, which in wanted.items()}
+
+
+@dataclass(frozen=True)
+class Best:
+    """Keeping scores from `threshold` on gives this precision and recall."""
+
+    f1: float
+    threshold: float
+    precision: float
+    recall: float
+
+
+def best_f1(scores: np.ndarray, right: np.ndarray, wrong: np.ndarray, n_truth: int) -> Best | None:
+    """Over every score that occurs as a threshold, the one with the highest F1 = 2 TP / (2 TP + FP + FN) (van Rijsbergen,
+    Information Retrieval, 1979, ch. 7), the highest of equals; None where nothing right was found. Exact, not from the
+    interpolated curve: COCO's matching goes from the best score down, so a threshold changes no match above it. Arrays (D,),
+    best score first."""
+    last = np.flatnonzero(np.r_[scores[1:] != scores[:-1], True]) if len(scores) else np.zeros(0, int)
+    hits, misses = np.cumsum(right)[last], np.cumsum(wrong)[last]
+    if not len(hits) or not hits[-1]:
+        return None
+    f1 = 2 * hits / (hits + misses + n_truth)  # TP + FN is all there is in truth
+    best = int(f1.argmax())
+    kept = hits[best] + misses[best]
+    return Best(float(f1[best]), float(scores[last[best]]), float(hits[best] / kept), float(hits[best] / n_truth))
+
+
+def class_figures(matches: Matches, found: Accumulated, k: int) -> dict[str, float | None]:
+    """Of class k, of any area: ap, ap50, ap75 and the columns of its best F1 at IoU 0.5."""
+    own, n_truth = matches.of_class(k), int(matches.n_truth[0, k])
+    matched, ignored = matches.matched[0, 0, own], matches.ignored[0, 0, own]  # any area, IoU 0.5
+    best = best_f1(matches.scores[own], matched & ~ignored, ~matched & ~ignored, n_truth)
+    ap = {"ap": found.precision, "ap50": found.precision[:1], "ap75": found.precision[5:6]}
+    return {name: mean(values[:, :, k, 0]) for name, values in ap.items()} | best_columns(best)
+
+
+def best_columns(best: Best | None) -> dict[str, float | None]:
+    """As a class's row has them."""
+    return asdict(best) if best else {one.name: None for one in fields(Best)}

@@ -1,0 +1,64 @@
+"""Which class was found as which."""
+
+import numpy as np
+
+from pipeline.ops.boxes import one_to_one
+from pipeline.results.evaluation.result import Confusion
+
+IOU = 0.5  # of boxes; the field's convention
+
+
+class BoxConfusion:
+    """Objects and detections of one image, one to one: first pairs of one class, then the others, better overlaps first;
+    what is left over goes to nothing. A crowd is no object, and who finds only a crowd of his class is left out."""
+
+    def __init__(self, names: tuple[str, ...], score: float) -> None:
+        self.names, self.score = names, score
+        self.counts = np.zeros((len(names) + 1, len(names) + 1), np.int64)
+
+    def add(
+        self,
+        classes: np.ndarray,
+        boxes_xywh: np.ndarray,
+        crowd: np.ndarray,
+        found_classes: np.ndarray,
+        found_xywh: np.ndarray,
+    ) -> None:
+        """Of one image: truth's classes (G,), boxes (G, 4) and whether each is a crowd (G,); of what was found with at least
+        `score`: classes (D,), boxes (D, 4)."""
+        nothing = len(self.names)
+        iou = _iou(found_xywh, boxes_xywh, crowd)  # (D, G)
+        single = np.flatnonzero(~crowd)
+        rows, columns = _pairs(iou[:, single], found_classes[:, None] == classes[None, single])
+        in_crowd = ((iou >= IOU) & crowd & (found_classes[:, None] == classes)).any(axis=1)
+        np.add.at(self.counts, (classes[single[columns]], found_classes[rows]), 1)
+        missed = np.delete(single, columns)
+        self.counts[:nothing, nothing] += np.bincount(classes[missed], minlength=nothing)
+        spare = np.setdiff1d(np.flatnonzero(~in_crowd), rows)
+        self.counts[nothing, :nothing] += np.bincount(found_classes[spare], minlength=nothing)
+
+    def result(self) -> Confusion:
+        how = f"score from {self.score:g}, IoU of boxes from {IOU:g}"
+        return Confusion((*self.names, "background"), self.counts, "objects", how)
+
+
+def _pairs(iou: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(row, column) of pairs with at least IOU, greedily: `same` (D, G) first, then by overlap; each row and column once."""
+    rows, columns = np.nonzero(iou >= IOU)
+    order = np.lexsort((-iou[rows, columns], ~same[rows, columns]))
+    order = order[one_to_one(rows[order], columns[order])]
+    return rows[order], columns[order]
+
+
+def _iou(found_xywh: np.ndarray, boxes_xywh: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """(D, G); beside a crowd, the share of the detection that lies in it, as COCO has it."""
+    from pycocotools import mask as coco_mask
+
+    if not len(found_xywh) or not len(boxes_xywh):
+        return np.zeros((len(found_xywh), len(boxes_xywh)))
+    iou: np.ndarray = coco_mask.iou(
+        np.ascontiguousarray(found_xywh, dtype=np.float64),
+        np.ascontiguousarray(boxes_xywh, dtype=np.float64),
+        crowd.astype(np.uint8),
+    )
+    return iou

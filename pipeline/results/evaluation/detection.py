@@ -1,0 +1,159 @@
+"""Boxes, masks and keypoints beside annotations in COCO's format."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.core.errors import ConfigError
+from pipeline.core.schema import names_of
+from pipeline.ops.boxes import boxes_of
+from pipeline.results.evaluation.average_precision import Accumulated, accumulate, class_figures, figures
+from pipeline.results.evaluation.coco_matching import Matcher, Matches
+from pipeline.results.evaluation.coco_truth import CocoTruth, read_coco
+from pipeline.results.evaluation.confusion import IOU, BoxConfusion
+from pipeline.results.evaluation.pairing import Classes, Pairs, filter_notes, pair_classes, pair_images
+from pipeline.results.evaluation.result import Evaluation
+from pipeline.runs.finished_run import FinishedRun, contents
+
+_TOGETHER = 256  # images without predictions that are matched at once
+_POINTS = 17  # COCO's, for which its OKS has constants
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some of truth's images. In both lists `image_id` is the image's number and `category_id` the class's position."""
+
+    images: list[dict[str, Any]]
+    truth: list[dict[str, Any]]
+    found: pa.Table  # predictions, with those two as `image` and `k`
+
+
+def evaluate_objects(run: FinishedRun, path: Path, score: float) -> Evaluation:
+    """`score`: of the confusion matrix. Raises ConfigError."""
+    truth = read_coco(path)
+    pairs = pair_images(run, pa.array(truth.names, pa.string()), truth.sizes_hw)
+    classes = pair_classes(run, truth.categories)
+    kinds, lacking = _kinds(run, truth)
+    matchers = {kind: Matcher(kind, len(classes.names)) for kind in kinds}
+    confusion = BoxConfusion(classes.names, score)
+    n_found = np.zeros(len(classes.names), np.int64)
+    for part in _parts(run, truth, classes, pairs):
+        n_found += np.bincount(part.found["k"].to_numpy(), minlength=len(n_found))
+        for kind, matcher in matchers.items():
+            matcher.add(part.images, part.truth, _detections(kind, part.found))
+        _confuse(confusion, part)
+    matches = {kind: matcher.matches() for kind, matcher in matchers.items()}
+    results = {kind: accumulate(one) for kind, one in matches.items()}
+    most = {kind: one.setting.max_detections[-1] for kind, one in matches.items()}
+    return Evaluation(
+        kind=kinds[0],
+        figures={kind: figures(matches[kind], results[kind]) for kind in kinds},
+        classes=[row for kind in kinds for row in _rows(kind, classes, n_found, matches[kind], results[kind])],
+        confusion=confusion.result(),
+        images=pairs.images,
+        settings={"max_detections": most, "f1_iou": 0.5, "confusion_iou": IOU, "confusion_score": score},
+        notes=(*pairs.notes, *classes.notes, *lacking, *filter_notes(run)),
+        curves=results[kinds[0]].precision[0, :, :, 0],  # at IoU 0.5, of any area
+    )
+
+
+def _kinds(run: FinishedRun, truth: CocoTruth) -> tuple[list[str], list[str]]:
+    """(what both have, what the task is about first; what is to be said of the rest)."""
+    wanted: list[str] = [kind for kind in ("keypoints", "masks", "boxes") if kind in contents(run.schema)]
+    kinds = [kind for kind in wanted if kind in truth.holds]
+    if not kinds:
+        raise ConfigError(f"truth has no annotations with {' or '.join(wanted)}, which is what the run has.")
+    points = names_of(run.schema, "keypoint_names")
+    if "keypoints" in kinds and (len(points) != _POINTS or truth.keypoint_names != points):
+        raise ConfigError(
+            f"The run's keypoints are {', '.join(points)}; truth's are {', '.join(truth.keypoint_names) or 'not named'}. "
+            f"Expected COCO's {_POINTS} in COCO's order on both sides: OKS, which their AP is made of, is defined for those."
+        )
+    said = "not evaluated, because not all of truth's annotations have them"
+    return kinds, [f"{kind.capitalize()} are {said}." for kind in wanted if kind not in kinds]
+
+
+def _parts(run: FinishedRun, truth: CocoTruth, classes: Classes, pairs: Pairs) -> Iterator[_Part]:
+    """Every evaluated image once: those of a shard, shard by shard, then those that the run does not have."""
+    position = {i: k for k, i in enumerate(classes.ids)}
+
+    def part(numbers: np.ndarray, predictions: pa.Table) -> _Part:
+        found = _paired(predictions, pairs.number_of, classes.index_of)
+        ids = numbers.tolist()
+        annotated = [
+            one | {"image_id": number, "category_id": position[one["category_id"]]}
+            for number in ids
+            for one in truth.annotations[number]
+            if one["category_id"] in position
+        ]
+        sizes = zip(ids, pairs.sizes_hw[numbers].tolist(), strict=True)
+        return _Part([{"id": i, "height": height, "width": width} for i, (height, width) in sizes], annotated, found)
+
+    for images, predictions in run.shards():
+        numbers = pairs.number_of[images["image_id"].to_numpy()]
+        yield part(numbers[(numbers >= 0) & pairs.evaluated[numbers]], predictions)
+    absent = np.setdiff1d(np.arange(len(truth.names)), pairs.number_of)
+    for at in range(0, len(absent), _TOGETHER):
+        yield part(absent[at : at + _TOGETHER], run.schema.empty_table())
+
+
+def _paired(predictions: pa.Table, number_of: np.ndarray, index_of: np.ndarray) -> pa.Table:
+    image, k = number_of[predictions["image_id"].to_numpy()], index_of[predictions["class_id"].to_numpy()]
+    rows = predictions.append_column("image", pa.array(image)).append_column("k", pa.array(k))
+    return rows.filter(pa.array((image >= 0) & (k >= 0)))
+
+
+def _detections(kind: str, found: pa.Table) -> list[dict[str, Any]]:
+    """As COCO's library takes results: of one kind, because it would measure a mask's size by a box beside it."""
+    if kind == "boxes":
+        own = [{"bbox": box} for box in _xywh(found).tolist()]
+    elif kind == "masks":
+        columns = (found[name].to_pylist() for name in ("mask_rle", "mask_height", "mask_width"))
+        own = [{"segmentation": {"counts": rle, "size": [h, w]}} for rle, h, w in zip(*columns, strict=True)]
+    else:
+        rows = found["keypoints"].to_pylist()
+        own = [{"keypoints": [value for one in row for value in (one["x"], one["y"], 1)]} for row in rows]
+    common = zip(*(found[name].to_pylist() for name in ("image", "k", "score")), own, strict=True)
+    return [{"image_id": image, "category_id": k, "score": score} | one for image, k, score, one in common]
+
+
+def _xywh(found: pa.Table) -> np.ndarray:
+    """(N, 4) float64: the difference of float32 coordinates is not rounded again."""
+    boxes = boxes_of(found).astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes
+
+
+def _confuse(confusion: BoxConfusion, part: _Part) -> None:
+    found = part.found.filter(pa.array(part.found["score"].to_numpy() >= np.float32(confusion.score)))
+    images, k, boxes = found["image"].to_numpy(), found["k"].to_numpy(), _xywh(found)
+    annotated: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in part.images}
+    for one in part.truth:
+        annotated[one["image_id"]].append(one)
+    order = np.argsort(images, kind="stable")
+    starts = np.searchsorted(images[order], list(annotated))
+    ends = np.searchsorted(images[order], list(annotated), side="right")
+    for own, start, end in zip(annotated.values(), starts, ends, strict=True):
+        at = order[start:end]
+        classes = np.array([one["category_id"] for one in own], np.int64)
+        crowd = np.array([one["iscrowd"] for one in own], bool)
+        confusion.add(classes, np.array([one["bbox"] for one in own]).reshape(-1, 4), crowd, k[at], boxes[at])
+
+
+def _rows(
+    kind: str, classes: Classes, n_found: np.ndarray, matches: Matches, found: Accumulated
+) -> Iterator[dict[str, Any]]:
+    """A row for each class."""
+    for k, (class_id, name) in enumerate(zip(classes.ids, classes.names, strict=True)):
+        yield {
+            "kind": kind,
+            "class_id": class_id,
+            "class": name,
+            "truth": int(matches.n_truth[0, k]),
+            "predictions": int(n_found[k]),
+            **class_figures(matches, found, k),
+        }

@@ -1,0 +1,30 @@
+"""The one entrance: a finished run and its truth -> figures."""
+
+from pathlib import Path
+
+from pipeline.core.errors import ConfigError
+from pipeline.results.evaluation.result import Evaluation
+from pipeline.runs.finished_run import FinishedRun, contents
+
+
+def evaluate(run: FinishedRun, truth: Path, score: float = 0.5) -> Evaluation:
+    """By what the run has: boxes, masks and keypoints beside a file in COCO's format; masks beside a folder of label maps;
+    classes of whole images beside a table or class folders. `score`: of the confusion matrix of boxes. Raises
+    ConfigError."""
+    if not truth.exists():
+        raise ConfigError(f"truth={truth}: there is no such file or folder.")
+    there = contents(run.schema)
+    if "boxes" in there and truth.is_file():
+        from pipeline.results.evaluation.detection import evaluate_objects
+
+        return evaluate_objects(run, truth, score)
+    if "masks" in there and truth.is_dir():
+        from pipeline.results.evaluation.segmentation import evaluate_regions
+
+        return evaluate_regions(run, truth)
+    if "labels" in there:
+        from pipeline.results.evaluation.classification import evaluate_labels
+
+        return evaluate_labels(run, truth)
+    expected = "a folder of label maps (PNG)" if "masks" in there else "a JSON file in COCO's format"
+    raise ConfigError(f"truth={truth}: a run of task={run.task} is evaluated with {expected}.")

@@ -1,0 +1,67 @@
+"""True labels of whole images, as people have them: a table, or folders named after the classes."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from pipeline.core.errors import ConfigError
+from pipeline.core.keys import key_of
+from pipeline.runs.finished_run import FinishedRun
+
+_SCHEMA = pa.schema([("key", pa.string()), ("label", pa.string())])
+
+
+def read_labels(run: FinishedRun, path: Path) -> pa.Table:
+    """(key, label), each key once. `path`: CSV, Parquet or JSON with these two columns (JSON also {key: label}); or a
+    folder, where an image's label is the name of the first folder below it. Raises ConfigError."""
+    try:
+        table = _in_folders(run, path) if path.is_dir() else _in_file(path).select(_SCHEMA.names).cast(_SCHEMA)
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise ConfigError(
+            f"truth={path}: expected a CSV, Parquet or JSON file with the columns key and label, or a folder with a "
+            f"sub-folder for each class ({str(error).splitlines()[0]})."
+        ) from None
+    table = table.filter(pc.and_(pc.is_valid(table["key"]), pc.is_valid(table["label"])))
+    counted = pc.value_counts(table["key"])
+    twice = counted.filter(pc.greater(counted.field("counts"), 1))
+    if len(twice):
+        raise ConfigError(f"truth={path}: {twice[0]['values'].as_py()!r} has several labels; expected one an image.")
+    if not len(table):
+        raise ConfigError(f"truth={path}: no labels in it. Expected the columns key and label, or a folder for each class.")
+    return table
+
+
+def _in_file(path: Path) -> pa.Table:
+    if path.suffix.casefold() == ".parquet":
+        return pq.read_table(path, columns=_SCHEMA.names, partitioning=None)
+    if path.suffix.casefold() == ".json":
+        content = json.loads(path.read_bytes())
+        rows = [{"key": key, "label": label} for key, label in content.items()] if isinstance(content, dict) else content
+        return pa.table({name: [str(row[name]) for row in rows] for name in _SCHEMA.names}, schema=_SCHEMA)
+    if path.suffix.casefold() == ".csv":
+        text = pyarrow.csv.ConvertOptions(column_types=_SCHEMA, strings_can_be_null=False)
+        return pyarrow.csv.read_csv(path, convert_options=text)
+    raise ValueError(f"{path.suffix or 'no suffix'} is none of .csv, .parquet, .json")
+
+
+def _in_folders(run: FinishedRun, folder: Path) -> pa.Table:
+    """Of the run's own input the keys say it; so frames and clips of videos in such folders have labels too."""
+    if folder.resolve() == (run.input.resolve() if isinstance(run.input, Path) else None):
+        keys = run.rows("images", ["key"])["key"].combine_chunks()
+    else:
+        keys = pa.array(_files(folder), pa.string())
+    inside = keys.filter(pc.match_substring(keys, "/"))
+    return pa.table([inside, pc.replace_substring_regex(inside, r"/.*$", "")], schema=_SCHEMA)
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            yield key_of(str((Path(root) / name).relative_to(folder)))

@@ -1,0 +1,178 @@
+"""Which image and which class of a run is which of the truth's."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.core.errors import ConfigError, shorten
+from pipeline.ops.filters import PLACEHOLDERS, score_thresholds
+from pipeline.results.evaluation.result import Images
+from pipeline.runs.finished_run import FinishedRun, duplicates, failed
+
+_SHOWN = 3
+Spelling = Callable[[pa.Array], pa.Array]
+
+
+def whole(names: pa.Array) -> pa.Array:
+    return names
+
+
+def last_part(names: pa.Array) -> pa.Array:
+    """a/b/c.jpg -> c.jpg"""
+    return pc.replace_substring_regex(names, r"^.*/", "")
+
+
+def without_suffix(names: pa.Array) -> pa.Array:
+    """a/b.c/d.jpg -> a/b.c/d"""
+    return pc.replace_substring_regex(names, r"\.[^./]*$", "")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """`number_of[image_id]`: the image in truth, -1 for none."""
+
+    number_of: np.ndarray  # (images of the run,) int64
+    sizes_hw: np.ndarray  # (images of truth, 2) int64: as truth says, else as the run does, else -1
+    evaluated: np.ndarray  # (images of truth,) bool: all but the run's duplicates
+    images: Images
+    notes: tuple[str, ...]
+
+
+def pair_images(
+    run: FinishedRun,
+    names: pa.Array,
+    sizes_hw: np.ndarray | None = None,
+    spellings: Sequence[tuple[Spelling, Spelling]] = ((whole, whole), (last_part, last_part)),
+) -> Pairs:
+    """Truth's `names`, no two alike, beside the run's keys: equal in the first spelling (of names, of keys), else in the
+    next, where only one of all names and one of all keys has it. `sizes_hw` (names, 2), -1 where truth says none. Raises
+    ConfigError where nothing meets, or where a size differs."""
+    table = run.rows("images", ["image_id", "key", "width", "height", "status"])
+    keys = table["key"].combine_chunks()
+    found = _meet(names, keys, spellings)
+    paired = found >= 0
+    if not paired.any():
+        raise ConfigError(
+            f"None of truth's {len(names):,} images is in the run. Truth: {_some(names)}. The run: {_some(keys)}."
+        )
+    seen = np.stack([table[name].fill_null(-1).to_numpy() for name in ("height", "width")], axis=1)
+    sizes = np.full((len(names), 2), -1) if sizes_hw is None else sizes_hw.copy()
+    _check_sizes(keys.filter(pa.array(paired)), sizes[found[paired]], seen[paired])
+    sizes[found[paired]] = np.where(sizes[found[paired]] < 0, seen[paired], sizes[found[paired]])
+    number_of = np.full(run.plan.n_images, -1)
+    number_of[table["image_id"].to_numpy()] = found
+    twins = paired & duplicates(table).to_numpy()
+    evaluated = np.full(len(names), True)
+    evaluated[found[twins]] = False
+    if not evaluated.any():
+        raise ConfigError("All of truth's images are duplicates that the run did not look at. Give truth of the first ones.")
+    lost, left = keys.filter(pa.array(paired & failed(table).to_numpy())), keys.filter(pa.array(~paired))
+    absent = names.take(pa.array(np.setdiff1d(np.arange(len(names)), found)))
+    unsure = absent.filter(pc.is_in(last_part(absent), value_set=last_part(left)))
+    notes = (
+        _note(
+            keys.filter(pa.array(twins)), "images of truth are duplicates that were not looked at; they are not evaluated"
+        ),
+        _note(lost, "of truth's images failed in the run; they count as images without predictions"),
+        _note(absent, "of truth's images are not in the run; they count as images without predictions"),
+        _note(unsure, "of truth's images could be any of several of one file name"),
+        _note(left, "images of the run are not in truth and left out"),
+    )
+    images = Images(len(names), int(twins.sum()), len(lost), len(absent), len(left))
+    return Pairs(number_of, sizes, evaluated, images, tuple(note for note in notes if note))
+
+
+def _check_sizes(keys: pa.Array, said_hw: np.ndarray, seen_hw: np.ndarray) -> None:
+    differ = np.flatnonzero(((said_hw != seen_hw) & (said_hw >= 0) & (seen_hw >= 0)).any(axis=1))
+    if len(differ):
+        (height, width), (seen_height, seen_width) = said_hw[differ[0]], seen_hw[differ[0]]
+        raise ConfigError(
+            f"{keys[differ[0]].as_py()}: {width}x{height} pixels in truth, {seen_width}x{seen_height} in the run, upright "
+            f"({len(differ):,} such images). Expected truth of the same images, turned as their EXIF says."
+        )
+
+
+def _meet(names: pa.Array, keys: pa.Array, spellings: Sequence[tuple[Spelling, Spelling]]) -> np.ndarray:
+    """(keys,) the number of each one's name, -1 for none."""
+    numbers = np.full(len(keys), -1)
+    for of_name, of_key in spellings:
+        free_names, free_keys = np.setdiff1d(np.arange(len(names)), numbers), np.flatnonzero(numbers < 0)
+        spelled, seen = of_name(names), of_key(keys)
+        left, right = spelled.take(pa.array(free_names)), seen.take(pa.array(free_keys))
+        sure = pc.and_(pc.is_in(left, value_set=_once(spelled)), pc.is_in(left, value_set=_once(seen)))
+        at = pc.index_in(right, value_set=pc.if_else(sure, left, pa.scalar(None, left.type)))
+        hit = pc.is_valid(at).to_numpy(zero_copy_only=False)
+        numbers[free_keys[hit]] = free_names[at.drop_null().to_numpy()]
+    return numbers
+
+
+def _once(values: pa.Array) -> pa.Array:
+    counted = pc.value_counts(values)
+    return counted.field("values").filter(pc.equal(counted.field("counts"), 1))
+
+
+def _note(names: pa.Array, what: str) -> str:
+    return f"{len(names):,} {what}: {_some(names)}" if len(names) else ""
+
+
+def _some(names: pa.Array) -> str:
+    return ", ".join(names.slice(0, _SHOWN).to_pylist()) + (", ..." if len(names) > _SHOWN else "")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Truth's classes that are evaluated, in the order of their ids."""
+
+    ids: tuple[int, ...]  # truth's
+    names: tuple[str, ...]
+    index_of: np.ndarray  # (the model's class ids,) position in `names`, -1 for none
+    notes: tuple[str, ...]
+
+
+def pair_classes(run: FinishedRun, truth: Mapping[int, str]) -> Classes:
+    """By id where the names agree (case apart), else by name. A class that the run was told to leave out is not evaluated;
+    one that the model does not know is, as never found. Raises ConfigError where nothing meets."""
+    model, kept = run.categories, asked_for(run)
+    left_out = [name for i, name in enumerate(model) if i not in kept and name not in PLACEHOLDERS]
+    unwanted = {name.casefold() for name in left_out}
+    ids = [i for i in sorted(truth) if truth[i].casefold() not in unwanted]
+    names = [truth[i] for i in ids]
+    by_name = {name.casefold(): k for k, name in enumerate(names)}
+    if len(by_name) < len(names):
+        raise ConfigError(f"truth has several categories of one name among {shorten(names)}. Give each a name of its own.")
+    index_of = np.array([by_name.get(name.casefold(), -1) if i in kept else -1 for i, name in enumerate(model)])
+    if not (index_of >= 0).any():
+        raise ConfigError(
+            f"None of truth's classes is one of the run's. Truth has {shorten(names)}; the run {shorten(_real(model))}."
+        )
+    unknown = [name for k, name in enumerate(names) if k not in index_of]
+    more = [model[i] for i in sorted(kept) if index_of[i] < 0 and model[i] not in PLACEHOLDERS]
+    notes = [
+        f"{len(unknown)} classes of truth are unknown to the model, so never found: {shorten(unknown)}." if unknown else "",
+        f"{len(more)} classes of the model are not in truth and left out: {shorten(more)}." if more else "",
+        "The run was told to leave out classes; they are not evaluated." if left_out else "",
+    ]
+    return Classes(tuple(ids), tuple(names), index_of, tuple(note for note in notes if note))
+
+
+def asked_for(run: FinishedRun) -> set[int]:
+    """The ids of the model's classes that the run was to find."""
+    filters = run.record["fingerprint_of"]["filters"]
+    thresholds = score_thresholds(run.categories, filters["classes"], filters["exclude"], 0.0)
+    return {i for i, least in enumerate(thresholds) if least == 0}
+
+
+def filter_notes(run: FinishedRun, *more: str) -> tuple[str, ...]:
+    """What the run's own filters, and `more` of them, kept from being measured."""
+    filters = run.record["fingerprint_of"]["filters"]
+    names = ("min_score", "min_area", "nms_iou", "max_detections", *more)
+    on = [f"{name}={filters[name]}" for name in names if filters.get(name)]
+    said = f"The run was filtered by {', '.join(on)}; the figures are of what that left. min_score=0 shows the model alone."
+    return (said,) if on else ()
+
+
+def _real(names: Sequence[str]) -> list[str]:
+    return [name for name in names if name not in PLACEHOLDERS]

@@ -1,0 +1,124 @@
+"""Every pixel's class beside indexed PNG files: mIoU."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from pipeline.core.errors import ConfigError
+from pipeline.core.keys import key_of, path_of
+from pipeline.ops.masks import IGNORED, label_map
+from pipeline.results.evaluation.pairing import Pairs, filter_notes, last_part, pair_images, whole, without_suffix
+from pipeline.results.evaluation.result import Confusion, Evaluation, mean, or_none
+from pipeline.runs.finished_run import FinishedRun, usable
+
+# a.jpg.png, as the sink label_maps names it, else a.png; then the same without folders
+_SPELLINGS = (
+    (whole, whole),
+    (whole, without_suffix),
+    (last_part, last_part),
+    (last_part, lambda keys: without_suffix(last_part(keys))),
+)
+
+
+def evaluate_regions(run: FinishedRun, folder: Path) -> Evaluation:
+    """Raises ConfigError."""
+    if len(run.categories) > IGNORED:
+        raise ConfigError(
+            f"An indexed PNG file tells {IGNORED} classes and {IGNORED} for none; the run has {len(run.categories)}."
+        )
+    files = pa.array(sorted(key_of(str(path.relative_to(folder))) for path in folder.rglob("*.png")), pa.string())
+    if not len(files):
+        raise ConfigError(f"truth={folder}: no PNG files in it. Expected an indexed one for each image: a.jpg.png or a.png.")
+    names = without_suffix(files)
+    pairs = pair_images(run, names, spellings=_SPELLINGS)
+    counts = np.zeros((len(run.categories) + 1,) * 2, np.int64)
+    for number, found in _label_maps(run, pairs):
+        labels = _read(folder / path_of(files[number].as_py()), found, run.categories)
+        counted = labels != IGNORED
+        answers = found[counted] if found is not None else len(run.categories)
+        np.add.at(counts, (labels[counted], answers), 1)
+    if not counts.any():
+        raise ConfigError(f"truth={folder}: every pixel is {IGNORED}, which does not count. Expected class ids in some.")
+    rows = _rows(counts, run.categories)
+    known = counts[:-1, :-1]
+    return Evaluation(
+        kind="regions",
+        figures={
+            "regions": {
+                "miou": mean(np.array([row["iou"] for row in rows], float)),
+                "pixel_accuracy": float(np.trace(known) / max(counts.sum(), 1)),
+                "mean_class_accuracy": mean(np.array([row["recall"] for row in rows], float)),
+            }
+        },
+        classes=rows,
+        confusion=Confusion((*run.categories, "no prediction"), counts, "pixels"),
+        images=pairs.images,
+        settings={"ignored_value": IGNORED},
+        notes=(*pairs.notes, *filter_notes(run, "classes", "exclude")),
+    )
+
+
+def _label_maps(run: FinishedRun, pairs: Pairs) -> Iterator[tuple[int, np.ndarray | None]]:
+    """(truth's number, the run's class ids (H, W) uint8) of every evaluated image; None where the run has no answer."""
+    left = pairs.evaluated.copy()
+    for images, predictions in run.shards():
+        for image in usable(images).to_pylist():
+            number = int(pairs.number_of[image["image_id"]])
+            if number >= 0:
+                left[number] = False
+                rows = predictions.filter(pc.equal(predictions["image_id"], image["image_id"]))
+                yield number, label_map(rows, (image["height"], image["width"]))
+    yield from ((int(number), None) for number in np.flatnonzero(left))
+
+
+def _read(path: Path, found: np.ndarray | None, categories: tuple[str, ...]) -> np.ndarray:
+    """(H, W) uint8 class ids. Raises ConfigError for what is no label map of this image and these classes."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.mode not in ("P", "L"):
+                raise ConfigError(
+                    f"{path}: expected an indexed PNG (or 8 bits of grey), whose values are class ids; got {image.mode}."
+                )
+            if found is not None and image.size != found.shape[::-1]:
+                size, seen = (f"{width}x{height}" for width, height in (image.size, found.shape[::-1]))
+                raise ConfigError(f"{path}: {size} pixels; the run's image has {seen}, upright. Expected equal sizes.")
+            labels = np.asarray(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as PNG ({error}).") from None
+    wrong = np.setdiff1d(labels, [*range(len(categories)), IGNORED])
+    if len(wrong):
+        raise ConfigError(
+            f"{path}: value {wrong[0]}; expected the run's class ids, 0 ({categories[0]}) to {len(categories) - 1} "
+            f"({categories[-1]}), or {IGNORED}."
+        )
+    return labels
+
+
+def iou_of(counts: np.ndarray) -> np.ndarray:
+    """(C, P) pixels of class c found as p, P not below C -> (C,) IoU, NaN for a class that neither side has."""
+    known = counts[:, : len(counts)]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(known.diagonal() / (counts.sum(axis=1) + known.sum(axis=0) - known.diagonal()))
+
+
+def _rows(counts: np.ndarray, categories: tuple[str, ...]) -> list[dict[str, Any]]:
+    """A row for each class that truth or the run has: TP / (TP + FP + FN) of pixels is the IoU, 2 TP / (2 TP + FP + FN) the
+    F1, also called Dice."""
+    right, truth, found = counts.diagonal()[:-1], counts.sum(axis=1)[:-1], counts.sum(axis=0)[:-1]
+    with np.errstate(invalid="ignore"):
+        figures = {
+            "iou": iou_of(counts[:-1]),
+            "f1": 2 * right / (truth + found),
+            "precision": right / found,
+            "recall": right / truth,
+        }
+    return [
+        {"kind": "regions", "class_id": c, "class": categories[c], "truth": int(truth[c]), "predictions": int(found[c])}
+        | {name: or_none(values[c]) for name, values in figures.items()}
+        for c in np.flatnonzero(truth + found).tolist()
+    ]

@@ -1,0 +1,89 @@
+"""Places at which boxes of one class come again and again: a stone that looks like an animal, a sign on a wall."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.ops.boxes import iou_of_pairs
+
+
+@dataclass(frozen=True)
+class Place:
+    """`box_xyxy`: the median of its boxes. `members`: their rows, ascending."""
+
+    box_xyxy: np.ndarray
+    members: np.ndarray
+
+
+def places(boxes_xyxy: np.ndarray, images: np.ndarray, least_iou: float, least_images: int) -> list[Place]:
+    """Places of boxes (N, 4) of one camera and class that are in `least_images` images ((N,) numbers) or more, those of the
+    most images first. A box belongs to one place at most: it overlaps the place's own box by `least_iou` or more.
+
+    Every box is tried as a place, once the boxes of places found before are gone; the median of what it gathers then gathers
+    anew, so that the result does not hang on which box came first. Boxes are sorted by their left edge, because those that
+    overlap enough lie near each other there: a box is compared with its neighbours, not with all.
+    """
+    order = np.argsort(boxes_xyxy[:, 0], kind="stable")
+    near = _Neighbours(boxes_xyxy[order].astype(np.float64), images[order], least_iou)
+    found = []
+    for candidate in np.flatnonzero(near.reach() >= least_images):
+        if not near.free[candidate]:
+            continue
+        members = near.of(near.boxes[candidate])
+        if near.count(members) < least_images:
+            continue
+        middle = np.median(near.boxes[members], axis=0)
+        centred = near.of(middle)
+        if near.count(centred) >= near.count(members):
+            members = centred
+        else:
+            middle = near.boxes[candidate]
+        near.free[members] = False
+        found.append(Place(middle, np.sort(order[members])))
+    return sorted(found, key=lambda place: -len(np.unique(images[place.members])))
+
+
+class _Neighbours:
+    """Boxes (N, 4) in the order of their left edges."""
+
+    def __init__(self, boxes_xyxy: np.ndarray, images: np.ndarray, least_iou: float) -> None:
+        self.boxes, self.images, self.least_iou = boxes_xyxy, images, least_iou
+        self.left = np.ascontiguousarray(boxes_xyxy[:, 0])
+        self.free = np.ones(len(boxes_xyxy), dtype=bool)  # not yet of a place
+
+    def reach(self) -> np.ndarray:
+        """(N,) no more boxes than this can be at one place with each of these: those whose upper left corners are near its
+        own, counted in a grid by sums over its cells."""
+        corners, slack = self.boxes[:, :2], self._slack(self.boxes)
+        n = min(1024, int(len(corners) ** 0.5) + 1)  # cells a side
+        first = corners.min(axis=0, initial=np.inf)
+        span = np.maximum(corners.max(axis=0, initial=-np.inf) - first, 1e-9)
+
+        def cells(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            at = np.clip((points - first) / span * n, 0, n - 1).astype(np.int64)
+            return at[:, 0], at[:, 1]
+
+        sums = np.zeros((n + 1, n + 1), dtype=np.int64)  # of the cells before
+        np.add.at(sums[1:, 1:], cells(corners), 1)
+        sums = sums.cumsum(axis=0).cumsum(axis=1)
+        (x, y), (x_end, y_end) = cells(corners - slack), cells(corners + slack)
+        reach: np.ndarray = sums[x_end + 1, y_end + 1] - sums[x, y_end + 1] - sums[x_end + 1, y] + sums[x, y]
+        return reach
+
+    def of(self, box_xyxy: np.ndarray) -> np.ndarray:
+        """The rows that are free and overlap the box enough."""
+        slack = self._slack(box_xyxy[None])[0]
+        first, last = np.searchsorted(self.left, [box_xyxy[0] - slack[0], np.nextafter(box_xyxy[0] + slack[0], np.inf)])
+        rows = np.arange(first, last)
+        rows = rows[self.free[first:last] & (np.abs(self.boxes[first:last, 1] - box_xyxy[1]) <= slack[1])]
+        return rows[iou_of_pairs(self.boxes[rows], np.broadcast_to(box_xyxy, (len(rows), 4))) >= self.least_iou]
+
+    def count(self, rows: np.ndarray) -> int:
+        """Images."""
+        return len(np.unique(self.images[rows]))
+
+    def _slack(self, boxes_xyxy: np.ndarray) -> np.ndarray:
+        """(N, 2) how far from these boxes' upper left corners one may be. Two boxes' IoU is at most the width they share by
+        the width they span, which is longer by the distances of both edges."""
+        sides = np.clip(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0, None)
+        return sides * (1 - self.least_iou) / self.least_iou * (1 + 1e-9)

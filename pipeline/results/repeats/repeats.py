@@ -1,0 +1,97 @@
+"""The places of a whole run at which boxes come again and again, camera by camera and class by class."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.core.schema import BOX
+from pipeline.ops.boxes import boxes_of
+from pipeline.results.repeats.cluster import places
+from pipeline.runs.finished_run import FinishedRun, usable
+
+EXAMPLES = 6  # of a place
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All boxes of a run, in its order."""
+
+    cameras: Counter[str]  # folder, or video -> usable images; in the order of their numbers
+    camera: np.ndarray  # (N,) number
+    classes: np.ndarray  # (N,) ids
+    images: np.ndarray  # (N,) ids
+    scores: np.ndarray  # (N,)
+    boxes: np.ndarray  # (N, 4) in parts of the image's width and height, because a camera may change its resolution
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A place of many images."""
+
+    camera: str
+    images_of_camera: int
+    class_id: int
+    box: np.ndarray  # (4,) left, top, right, bottom, in parts of the width and height
+    rows: np.ndarray  # of the run's predictions, ascending
+    images: int
+    mean_score: float
+    max_score: float
+    examples: np.ndarray  # some of the rows, from the first to the last
+
+
+def rows_of(run: FinishedRun) -> Rows:
+    """48 bytes a box."""
+    cameras: Counter[str] = Counter()
+    numbers: dict[str, int] = {}
+    columns: list[tuple[np.ndarray, ...]] = []
+    for shard_id in run.shard_ids:
+        images = usable(run.table("images", shard_id, ["image_id", "key", "status", "width", "height"]))
+        found = run.table("predictions", shard_id, ["image_id", "class_id", "score", *BOX])
+        folders = [key.rpartition("/")[0] for key in images["key"].to_pylist()]
+        cameras.update(folders)
+        number = np.array([numbers.setdefault(folder, len(numbers)) for folder in folders], dtype=np.int32)
+        ids = found["image_id"].to_numpy()
+        at = np.searchsorted(images["image_id"].to_numpy(), ids)
+        size = np.stack([images[name].to_numpy() for name in ("width", "height") * 2], axis=1)[at]
+        one = (number[at], found["class_id"].to_numpy(), ids, found["score"].to_numpy(), boxes_of(found) / size)
+        columns.append(one)
+    return Rows(
+        Counter({name: cameras[name] for name in numbers}), *(np.concatenate(one) for one in zip(*columns, strict=True))
+    )
+
+
+def repeated(rows: Rows, least_iou: float, least_images: int) -> list[Repeated]:
+    """Those of the most images first."""
+    names = list(rows.cameras)
+    found = []
+    for members in _groups(rows):
+        if len(members) < least_images:
+            continue
+        camera = names[rows.camera[members[0]]]
+        for place in places(rows.boxes[members], rows.images[members], least_iou, least_images):
+            here = members[place.members]
+            _, first = np.unique(rows.images[here], return_index=True)
+            spread = np.unique(np.linspace(0, len(first) - 1, EXAMPLES).round().astype(int))
+            found.append(
+                Repeated(
+                    camera=camera,
+                    images_of_camera=rows.cameras[camera],
+                    class_id=int(rows.classes[here[0]]),
+                    box=place.box_xyxy,
+                    rows=here,
+                    images=len(first),
+                    mean_score=float(rows.scores[here].mean()),
+                    max_score=float(rows.scores[here].max()),
+                    examples=here[first[spread]],
+                )
+            )
+    return sorted(found, key=lambda one: (-one.images, one.camera, one.class_id, one.rows[0]))
+
+
+def _groups(rows: Rows) -> Iterator[np.ndarray]:
+    """The rows, ascending, of each camera and class."""
+    order = np.lexsort((rows.classes, rows.camera))
+    ends = (np.diff(rows.camera[order]) != 0) | (np.diff(rows.classes[order]) != 0)
+    yield from np.split(order, np.flatnonzero(ends) + 1) if len(order) else ()

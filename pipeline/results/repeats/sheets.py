@@ -1,0 +1,78 @@
+"""Pages of examples of places where boxes come again and again."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from pipeline.core.types import InputError
+from pipeline.ops.crops import window_of
+from pipeline.ops.drawing import colour_of, font_of, printable
+from pipeline.results.input_reader import Inputs, entries_of
+from pipeline.results.repeats.repeats import EXAMPLES, Repeated
+from pipeline.runs.finished_run import FinishedRun
+
+_TILE, _GAP, _LETTER = 200, 8, 14  # pixels, points
+_STEP = _TILE + _LETTER * 2 + _GAP  # from one place to the next
+_PER_PAGE = 10
+_AROUND = 0.75  # of the box's longer side, on each side: what stands there must be seen
+_EMPTY, _INK = "#e4e4e4", "#1a1a1a"
+
+
+def save_sheets(run: FinishedRun, found: Sequence[Repeated], images: np.ndarray, folder: Path) -> None:
+    """Leaves sheet-000.jpg and so on: a line for each place, with its examples from the first to the last. `images`: the
+    image_id of each of the run's boxes. An image that cannot be read any more is a grey tile. Raises ConfigError where the
+    input is gone."""
+    with closing(Inputs(run)) as inputs:
+        tiles = _tiles(run, inputs, found, images)
+    for page, first in enumerate(range(0, len(found), _PER_PAGE)):
+        here = found[first : first + _PER_PAGE]
+        sheet = Image.new("RGB", (EXAMPLES * (_TILE + _GAP) + _GAP, len(here) * _STEP + _GAP), "white")
+        pen, font = ImageDraw.Draw(sheet), font_of(_LETTER)
+        for line, one in enumerate(here):
+            top = _GAP + line * _STEP
+            name = run.categories[one.class_id]
+            said = f"place {first + line}: {name} in {one.images:,} of {one.images_of_camera:,} images   {one.camera}/"
+            pen.text((_GAP, top), printable(said), _INK, font)
+            for i in range(len(one.examples)):
+                at = (_GAP + i * (_TILE + _GAP), top + _LETTER + 8)
+                sheet.paste(tiles.get((first + line, i)) or Image.new("RGB", (_TILE, _TILE), _EMPTY), at)
+        sheet.save(folder / f"sheet-{page:03d}.jpg", "JPEG", quality=88)
+
+
+def _tiles(
+    run: FinishedRun, inputs: Inputs, found: Sequence[Repeated], images: np.ndarray
+) -> dict[tuple[int, int], Image.Image]:
+    """(place, number of the example) -> its picture; each image is read once."""
+    wanted = defaultdict(list)
+    for place, one in enumerate(found):
+        for i, row in enumerate(one.examples):
+            wanted[int(images[row])].append((place, i))
+    tiles = {}
+    for image_id, entry, size_hw in entries_of(run, wanted):
+        try:
+            pixels = inputs.read(entry, size_hw)
+            for place, i in wanted[image_id]:
+                tiles[place, i] = _tile(pixels, found[place], run.categories[found[place].class_id])
+        except (InputError, OSError):
+            continue
+    return tiles
+
+
+def _tile(pixels: np.ndarray, one: Repeated, name: str) -> Image.Image:
+    """The place with what is around it, fitted into a square, its own box drawn."""
+    size_hw = pixels.shape[0], pixels.shape[1]
+    box = one.box * np.array([size_hw[1], size_hw[0]] * 2)
+    left, top, right, bottom = window_of(box, _AROUND, size_hw)
+    scale = _TILE / max(right - left, bottom - top)
+    size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
+    piece = Image.fromarray(pixels[top:bottom, left:right]).resize(size, Image.Resampling.BICUBIC)
+    tile = Image.new("RGB", (_TILE, _TILE), _EMPTY)
+    at = (_TILE - size[0]) // 2, (_TILE - size[1]) // 2
+    tile.paste(piece, at)
+    corners = (box.reshape(2, 2) - [left, top]) * scale + at
+    ImageDraw.Draw(tile).rectangle([tuple(corner) for corner in corners.tolist()], outline=colour_of(name), width=2)
+    return tile

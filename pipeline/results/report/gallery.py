@@ -1,0 +1,107 @@
+"""The images of a run that are most in need of a look, and what the page is told of each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.runs.finished_run import failed
+
+MOST_ROWS = 100  # of one image that the page lists; they are in the order of the tables, best first
+IMAGES = ("image_id", "key", "width", "height", "status", "error", "n_predictions")
+PREDICTIONS = ("image_id", "class_id", "score", "x_min", "y_min", "x_max", "y_max", "share")
+_BOX = ("x_min", "y_min", "x_max", "y_max")
+_FAILED, _NOTHING = -1.0, np.inf
+
+
+class Gallery:
+    """Keeps the `most` images that need a look most, however many it is given: those that failed, then by their best score,
+    lowest first, then those in which nothing was found, and duplicates. Failed ones take at most half of it where there are
+    others."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._images: list[pa.Table] = []
+        self._predictions: list[pa.Table] = []
+        self._waiting = 0  # images since the last time that the pool was cut
+        self._limit = _NOTHING  # of `concern`: more is of no interest any more
+
+    def add(self, images: pa.Table, predictions: pa.Table) -> None:
+        """A shard's rows, in input order."""
+        counts = images["n_predictions"].fill_null(0).to_numpy()
+        concern = _concern(images, predictions["score"].to_numpy(), counts)
+        keep = concern <= self._limit
+        place = np.arange(len(predictions)) - np.repeat(np.cumsum(counts) - counts, counts)
+        self._images.append(images.append_column("concern", pa.array(concern)).filter(pa.array(keep)))
+        self._predictions.append(predictions.filter(pa.array(np.repeat(keep, counts) & (place < MOST_ROWS))))
+        self._waiting += int(keep.sum())
+        if self._waiting > 2 * self.most:
+            self._cut()
+
+    def shown(self) -> tuple[pa.Table, pa.Table]:
+        """(images, predictions), the most in need of a look first; predictions of an image follow one another."""
+        self._cut()
+        images, predictions = self._images[0], self._predictions[0]
+        n_failed = int((images["concern"].to_numpy() < 0).sum())
+        others = len(images) - n_failed
+        n_failed = min(n_failed, max(self.most // 2, self.most - others))
+        images = pa.concat_tables([images.slice(0, n_failed), images.slice(len(images) - others, self.most - n_failed)])
+        ids, image_ids = predictions["image_id"].to_numpy(), images["image_id"].to_numpy()
+        first, end = np.searchsorted(ids, image_ids, "left"), np.searchsorted(ids, image_ids, "right")
+        counts = end - first
+        at = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - first, counts)
+        return images.append_column("listed", pa.array(counts)), predictions.take(pa.array(at))
+
+    def _cut(self) -> None:
+        images, predictions = pa.concat_tables(self._images), pa.concat_tables(self._predictions)
+        images = images.take(np.lexsort((images["image_id"].to_numpy(), images["concern"].to_numpy())))
+        failed = images["concern"].to_numpy() < 0
+        others = images.filter(pa.array(~failed)).slice(0, self.most)
+        if len(others) == self.most:
+            self._limit = others["concern"][-1].as_py()
+        images = pa.concat_tables([images.filter(pa.array(failed)).slice(0, self.most), others])
+        self._images = [images]
+        self._predictions = [predictions.filter(pc.is_in(predictions["image_id"], images["image_id"]))]
+        self._waiting = 0
+
+
+def _concern(images: pa.Table, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(images,) float64, lowest first: _FAILED, the best score, or _NOTHING."""
+    concern = np.full(len(images), _NOTHING)
+    some = counts > 0
+    if some.any():
+        concern[some] = np.maximum.reduceat(scores, (np.cumsum(counts) - counts)[some])
+    concern[failed(images).to_numpy()] = _FAILED
+    return concern
+
+
+def columns(images: pa.Table, predictions: pa.Table, overlays: Sequence[str | None]) -> Mapping[str, Any]:
+    """What the page's script gets: columns of lists, so that thousands of images stay a few megabytes. Scores are in units
+    of 1/10000, boxes in whole pixels. `overlays`: names below overlays/, None where there is none."""
+    keys, errors = images["key"].to_pylist(), images["error"].to_pylist()
+    statuses = images["status"].cast(pa.string()).to_pylist()
+    told: dict[str, Any] = {
+        "key": keys,
+        "status": statuses,
+        "error": {i: error for i, error in enumerate(errors) if error},
+        "width": images["width"].fill_null(0).to_pylist(),
+        "height": images["height"].fill_null(0).to_pylist(),
+        "n": images["n_predictions"].to_pylist(),
+        "listed": images["listed"].to_pylist(),
+        # the same name as the image's is not said twice
+        "overlay": [1 if name == key else name for name, key in zip(overlays, keys, strict=True)],
+        "class": predictions["class_id"].to_pylist(),
+        "score": np.round(predictions["score"].to_numpy().astype(np.float64) * 10_000).astype(np.int64).tolist(),
+    }
+    if "x_min" in predictions.schema.names:
+        told["box"] = np.column_stack([predictions[name].to_numpy() for name in _BOX]).round().astype(int).ravel().tolist()
+    if "share" in predictions.schema.names:
+        told["share"] = np.round(predictions["share"].to_numpy().astype(np.float64) * 10_000).astype(np.int64).tolist()
+    if "video" in images.schema.names:  # no file of its own
+        told["file"] = images["video"].to_pylist()
+        told["seconds"] = images["time_s" if "time_s" in images.schema.names else "start_s"].to_pylist()
+    elif {"archive", "member"} <= set(images.schema.names):
+        told["file"] = images["archive"].to_pylist()
+    return told

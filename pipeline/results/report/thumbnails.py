@@ -1,0 +1,84 @@
+"""Small pictures of images, made of their overlays, or of the images themselves."""
+
+import base64
+import io
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.core.keys import OVERLAY_FORMATS, inside, overlay_name
+from pipeline.runs.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+SIDE = 224  # pixels, of the longer side
+BLOCK = 50  # thumbnails in one block of the page
+_LARGEST = 2560 * 2560  # pixels: a run makes no larger overlay
+_QUALITY = 60
+_THREADS = 4  # Pillow lets others run while it decodes
+
+
+def overlays_of(folder: RunFolder, keys: Sequence[str]) -> list[str | None]:
+    """Of each image the key of its overlay, where there is one."""
+    names = [overlay_name(key) for key in keys]
+    insides = [inside(Path("overlays"), name) for name in names]
+    paths = [str(path) if path else None for path in insides]
+    there = folder.store.existing(path for path in paths if path)
+    return [name if path in there else None for name, path in zip(names, paths, strict=True)]
+
+
+def blocks(makers: Sequence[Callable[[], bytes] | None]) -> Iterator[tuple[int, list[str]]]:
+    """(number, thumbnails as base64) of each block that has any; an empty text where there is no maker or it failed."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for first in range(0, len(makers), BLOCK):
+            made = list(pool.map(_attempted, makers[first : first + BLOCK]))
+            if any(made):
+                yield first // BLOCK, made
+
+
+def of_overlay(path: Path) -> Callable[[], bytes]:
+    return partial(_of_overlay, path)
+
+
+def of_input(path: Path, max_pixels: int) -> Callable[[], bytes]:
+    return partial(_of_input, path, max_pixels)
+
+
+def of_pixels(read: Callable[[], np.ndarray]) -> Callable[[], bytes]:
+    """`read` gives (H, W, 3) uint8 RGB, upright."""
+    return lambda: _small(Image.fromarray(read()))
+
+
+def _attempted(make: Callable[[], bytes] | None) -> str:
+    try:
+        return base64.b64encode(make()).decode() if make else ""
+    except Exception as error:  # noqa: BLE001 - hostile bytes raise anything, and the page can do without a picture
+        log.debug("no thumbnail: %s", error)
+        return ""
+
+
+def _of_overlay(path: Path) -> bytes:
+    with Image.open(path, formats=tuple(set(OVERLAY_FORMATS.values()))) as image:
+        if image.width * image.height > _LARGEST:
+            raise ValueError(f"{path} is larger than any overlay")
+        image.draft("RGB", (SIDE, SIDE))  # a JPEG is decoded at an eighth of its size, or a quarter ...
+        return _small(image)
+
+
+def _of_input(path: Path, max_pixels: int) -> bytes:
+    """As a run decodes it. Needs torch, which overlays do not."""
+    from pipeline.inputs.decoding.image import decode
+
+    return _small(Image.fromarray(decode(path.read_bytes(), max_pixels).permute(1, 2, 0).contiguous().numpy()))
+
+
+def _small(image: Image.Image) -> bytes:
+    image = image.convert("RGB")
+    image.thumbnail((SIDE, SIDE), reducing_gap=2.0)
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=_QUALITY, method=2)
+    return file.getvalue()

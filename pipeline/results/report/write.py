@@ -1,0 +1,167 @@
+"""A run's report, as a file: at the end of a run, or when it is asked for."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.parse import quote_from_bytes
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.core.errors import ConfigError, stops_a_run
+from pipeline.core.keys import inside
+from pipeline.core.locations import Place
+from pipeline.core.timing import read_timings
+from pipeline.core.types import Status
+from pipeline.results.input_reader import Inputs, entries_of
+from pipeline.results.report.figures import Figures, stages
+from pipeline.results.report.gallery import IMAGES, PREDICTIONS, Gallery, columns
+from pipeline.results.report.page import write_page
+from pipeline.results.report.thumbnails import BLOCK, blocks, of_input, of_overlay, of_pixels, overlays_of
+from pipeline.runs.finished_run import FinishedRun
+from pipeline.runs.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+NAME = "report.html"
+TEXT: Any = {"encoding": "utf-8", "errors": "backslashreplace"}  # a path may hold bytes that are no text
+_MOST_IMAGES = 5000  # in the gallery; what a browser shows without waiting
+_CARRIED = ("video", "time_s", "start_s", "archive", "member")  # which part of which file
+_AT_THE_END = 500  # thumbnails that a run makes at its end: 6 ms of a slow core each
+
+
+def leave_report(folder: RunFolder) -> None:
+    """RUN/report.html, by the process that holds the folder's lock. Where it cannot be made, that is a warning: nothing
+    needs it. Thumbnails are made of overlays alone: no input is decoded where nobody watches over it."""
+    try:
+        folder.staging.mkdir(parents=True, exist_ok=True)
+        with (folder.staging / NAME).open("w", **TEXT) as file:
+            write_report(FinishedRun.of(folder), file, folder.path, _AT_THE_END, from_inputs=False)
+        folder.publish_file(NAME)
+    except Exception as error:
+        if stops_a_run(error):
+            raise
+        log.warning("%s was not made: %s", folder.path / NAME, error)
+
+
+def write_report(run: FinishedRun, file: TextIO, place: Place, thumbnails: int, from_inputs: bool) -> int:
+    """The page, as it is to lie in the folder `place`; `from_inputs`: images without an overlay are read for a thumbnail.
+    Returns the number of images in the gallery."""
+    figures, gallery = Figures(run.categories), Gallery(_MOST_IMAGES)
+    for images, predictions in _shards(run):
+        figures.add(images, predictions)
+        gallery.add(images, predictions)
+    images, predictions = gallery.shown()
+    overlays = overlays_of(run.folder, images["key"].to_pylist())
+    makers = _makers(run, images, overlays, thumbnails, from_inputs)
+    shown = {
+        "n_shown": len(images),
+        "n_usable_shown": images["status"].cast(pa.string()).to_pylist().count(Status.OK.value),
+        "n_thumbnails": sum(maker is not None for maker in makers),
+        "data": {**columns(images, predictions, overlays), **_addresses(run, place), **_originals(run, images)},
+        "blocks": blocks(makers),
+    }
+    write_page(file, _summary(run) | {"figures": figures} | shown)
+    return len(images)
+
+
+def _shards(run: FinishedRun) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """With the columns that the page shows, and no masks or embeddings."""
+    there = run.schema.names
+    ours = run.source in ("video", "clips", "tar", "zip")  # a manifest may carry columns of these names
+    of_images = [*IMAGES, *(name for name in _CARRIED if ours and name in there)]
+    of_predictions = [name for name in PREDICTIONS if name in there]
+    for shard_id in run.shard_ids:
+        yield run.table("images", shard_id, of_images), run.table("predictions", shard_id, of_predictions)
+
+
+def _makers(
+    run: FinishedRun, images: pa.Table, overlays: list[str | None], most: int, from_inputs: bool
+) -> list[Callable[[], bytes] | None]:
+    """What makes each image's thumbnail, for the first `most` that have something to make it of."""
+    max_pixels = run.record["config"].get("max_pixels", 100_000_000)
+    folder = run.input if run.files_below_input and isinstance(run.input, Path) else None
+
+    def maker(image_id: int, key: str, status: str, overlay: str | None) -> Callable[[], bytes] | None:
+        if overlay is not None:
+            return partial(_thumbnail, run.folder, str(inside(Path("overlays"), overlay)))
+        if folder is None:
+            return of_pixels(read[image_id]) if image_id in read else None
+        file = inside(folder, key) if from_inputs and status == Status.OK else None
+        return of_input(file, max_pixels) if file is not None and file.is_file() else None
+
+    ids, keys = images["image_id"].to_pylist(), images["key"].to_pylist()
+    statuses = images["status"].cast(pa.string()).to_pylist()
+    plain = [
+        i for i, status, overlay in zip(ids, statuses, overlays, strict=True) if status == Status.OK and overlay is None
+    ]
+    read = _readers(run, plain[:most]) if from_inputs and folder is None else {}
+    every = [maker(*one) for one in zip(ids, keys, statuses, overlays, strict=True)]
+    first = set(islice((i for i, one in enumerate(every) if one is not None), most))
+    return [one if i in first else None for i, one in enumerate(every)]
+
+
+def _readers(run: FinishedRun, image_ids: Sequence[int]) -> dict[int, Callable[[], np.ndarray]]:
+    """What reads each of these images again; nothing where the input is gone."""
+    try:
+        inputs = Inputs(run)
+    except ConfigError as error:
+        log.warning("%s", error)
+        return {}
+    return {i: partial(inputs.read, entry, size_hw) for i, entry, size_hw in entries_of(run, image_ids)}
+
+
+def _originals(run: FinishedRun, images: pa.Table) -> dict[str, list[str | None]]:
+    """An address for each image, None where it has none, unless the keys tell."""
+    if run.files_below_input or run.archived:
+        return {}
+    try:
+        link = Inputs(run).link
+    except ConfigError:
+        return {"original": [None] * len(images)}
+    return {"original": [link(key) for key in images["key"].to_pylist()]}
+
+
+def _thumbnail(folder: RunFolder, overlay: str) -> bytes:
+    """Of an overlay that is brought when its turn comes."""
+    return of_overlay(folder.local(overlay))()
+
+
+def _summary(run: FinishedRun) -> dict[str, Any]:
+    named = {"task": run.task, "model": run.record["model"], "facts": _facts(run)}
+    return named | {"n_planned": run.plan.n_images, "stages": stages(read_timings(run.folder.local("timing.jsonl")))}
+
+
+def _facts(run: FinishedRun) -> dict[str, str]:
+    """How the run was made, in the order of the page; what run.json does not say is left out."""
+    record, determined_by = run.record, run.record["fingerprint_of"]
+    filters = {name: value for name, value in determined_by["filters"].items() if value is not None}
+    engine = [record.get("device"), determined_by.get("engine", {}).get("precision")]
+    facts = {
+        "input": str(run.input),
+        "weights": record.get("weights"),
+        "SHA-256 of the weights": record.get("weights_sha256"),
+        "filters": ", ".join(f"{name} {value}" for name, value in filters.items()),
+        "device": " ".join(one for one in engine if one),
+        "versions": ", ".join(f"{name} {version}" for name, version in record.get("libraries", {}).items()),
+        "folder": run.path.name,
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _addresses(run: FinishedRun, place: Place) -> dict[str, Any]:
+    """What the page's script needs to find pictures and names; addresses are percent-encoded."""
+    overlays, root = f"{run.path}/overlays", run.input
+    if isinstance(run.path, Path) and isinstance(place, Path):
+        overlays = os.path.relpath(overlays, place)
+    elif place == run.path:
+        overlays = "overlays"
+    return {
+        "classes": dict(enumerate(run.categories)),
+        "block": BLOCK,
+        "overlays": quote_from_bytes(os.fsencode(overlays)),
+        "input": root.absolute().as_uri() if isinstance(root, Path) else str(root),
+    }

@@ -1,0 +1,37 @@
+"""What the records of two runs (run.json) say differently of how their rows were made."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.core.text_tables import aligned
+
+_ALSO = ("weights_sha256", "device", "libraries")  # not in the fingerprint, and may move the last digits
+
+
+def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Name -> [before, after]; null where one has no such setting."""
+    one, other = (
+        dict(_flat("", record["fingerprint_of"] | {name: record.get(name) for name in _ALSO})) for record in (before, after)
+    )
+    names = dict.fromkeys((*one, *other))
+    return {name: [one.get(name), other.get(name)] for name in names if one.get(name) != other.get(name)}
+
+
+def differing_text(settings: Mapping[str, list[Any]]) -> str:
+    said = {name: f"{_short(a)} -> {_short(b)}" for name, (a, b) in settings.items()}
+    return "settings that differ\n" + (aligned(said) or "  none")
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for inner, one in value.items():
+        yield from _flat(f"{name}.{inner}" if name else inner, one)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and len(value) > 3:
+        return f"{len(value)} values"
+    said = str(value)
+    return said if len(said) <= 60 else f"{said[:57]}..."

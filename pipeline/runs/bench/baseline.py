@@ -1,0 +1,61 @@
+"""The model as a tutorial uses it: torchvision's own calls, one after the other, nothing of this pipeline around them."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.functional import convert_image_dtype
+
+from pipeline.core.types import Format, InputError, Model
+from pipeline.models.networks import Classifier, Detector, Segmenter
+from pipeline.runs.bench.repeated_inputs import Repeated
+
+Sized = tuple[Tensor, tuple[int, int]]  # the model's input, and the size of the image it was made of
+Prepare = Callable[[Tensor], Tensor]
+
+
+class Reader(Dataset[Sized]):
+    """Reads, decodes and prepares image i."""
+
+    def __init__(self, source: Repeated, max_pixels: int, prepare: Prepare) -> None:
+        self.source, self.max_pixels, self.prepare = source, max_pixels, prepare
+
+    def __len__(self) -> int:
+        return len(self.source.listed)
+
+    def __getitem__(self, index: int) -> Sized:
+        """Raises InputError and OSError: a benchmark wants images that can be read."""
+        (pixels,) = self.source.read([self.source.listed[index]], self.max_pixels, lambda stage: nullcontext())
+        if isinstance(pixels, InputError | OSError):
+            raise pixels
+        return self.prepare(pixels), (pixels.shape[-2], pixels.shape[-1])
+
+
+class Tutorial:
+    """`reader` gives images one by one, `predict` is the model's call on a list of them."""
+
+    def __init__(self, model_format: Format, source: Repeated, max_pixels: int, device: str) -> None:
+        self.device = device
+        model = model_format.load()
+        model.network.eval().to(device)
+        prepare, self.call = _as_published(model_format, model)
+        self.reader = Reader(source, max_pixels, prepare)
+
+    def predict(self, batch: Sequence[Sized]) -> Any:
+        with torch.inference_mode():
+            return self.call([pixels.to(self.device) for pixels, _ in batch], [size_hw for _, size_hw in batch])
+
+
+def _as_published(model_format: Format, model: Model) -> tuple[Prepare, Callable[..., Any]]:
+    """(preprocessing, call): a torchvision builder's own ones. Other formats have none but ours."""
+    wrapped = model.network
+    if isinstance(wrapped, Detector):
+        detector = wrapped.published()
+        return lambda image: convert_image_dtype(image, torch.float32), lambda images, sizes_hw: detector(images)
+    if isinstance(wrapped, Classifier | Segmenter) and hasattr(model_format, "transform"):
+        network: Any = wrapped.body.network if isinstance(wrapped, Classifier) else wrapped.body[1]
+        return model_format.transform, lambda images, sizes_hw: network(torch.stack(images))
+    return model.preprocess, wrapped

@@ -1,0 +1,147 @@
+"""The benchmark: every contender in turn, several times over, in one process; a table, a JSON file and a plot."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.config.instantiate import build
+from pipeline.config.settings import Settings
+from pipeline.core.cpu import available_cores
+from pipeline.core.text_tables import aligned, columns
+from pipeline.runs.bench import contenders
+from pipeline.runs.bench.baseline import Tutorial
+from pipeline.runs.bench.contenders import Engaged, Taken
+from pipeline.runs.bench.plot import save_plot
+from pipeline.runs.bench.repeated_inputs import Repeated
+from pipeline.runs.components import Parts, assemble, load_predictor
+
+LOOP = "plain loop"
+_FAST = "pipeline.inference.engines.fast.Fast"
+_PARTS: Mapping[str, Callable[[Engaged], Taken]] = {
+    "pipeline": contenders.pipeline,
+    "forward alone": contenders.forward_alone,
+    "decoding alone": contenders.decode_alone,
+}
+
+
+def bench_text(settings: Settings) -> str:
+    """Measure, write `<output>/bench/<task>-<model>.json` and `.svg`, and return the table."""
+    folder = Path(settings.output).expanduser() / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = replace(assemble(settings), sinks=[build(settings.parts["sink"]["parquet"])])
+    source = Repeated(parts.source, settings.bench["images"], settings.max_pixels)
+    engaged = engage(settings, replace(parts, source=source), source)
+    device = parts.engine.device
+    tutorial = Tutorial(parts.format, source, settings.max_pixels, device)
+    batch_size = next(iter(engaged.values())).predictor.loader.batch_size
+    runs: dict[str, Callable[[], Taken]] = {
+        LOOP: lambda: contenders.plain_loop(tutorial),
+        "plain DataLoader": lambda: contenders.plain_dataloader(tutorial, batch_size),
+    }
+    if settings.bench["peers"]:
+        from pipeline.runs.bench.ray_data import ray_data
+
+        runs["Ray Data"] = ray_data(tutorial, batch_size, settings.output)
+    for engine, one in engaged.items():
+        runs |= {f"{engine}: {what}": lambda what=what, one=one: _PARTS[what](one) for what in _PARTS}  # type: ignore[misc]
+    first = {name: run() for name, run in runs.items()}  # warm: caches, compilation, threads
+    taken: dict[str, list[Taken]] = {name: [] for name in runs}
+    for _ in range(settings.bench["repeats"]):  # in turn, so that a slow minute of the machine hits all alike
+        for name, run in runs.items():
+            taken[name].append(run())
+    result = figures(taken, first, {name: one.ready_s for name, one in engaged.items()}, device)
+    source.close()
+    result |= {"task": settings.task, "model": settings.model, "images": len(source.listed), "batch_size": batch_size}
+    name = f"{settings.task}-{Path(settings.model).stem}"
+    files = {"figures": folder / f"{name}.json", "plot": folder / f"{name}.svg"}
+    files["figures"].write_text(json.dumps(result, indent=2) + "\n")
+    save_plot(result, files["plot"])
+    return f"{table(result)}\n\n{aligned({what: str(path) for what, path in files.items()})}"
+
+
+def engage(settings: Settings, parts: Parts, source: Repeated) -> dict[str, Engaged]:
+    """The model in the hands of the chosen engine, and of those that it is to be compared with."""
+    engaged = {}
+    for name, node in engines(settings).items():
+        begun = time.perf_counter()
+        with_engine = replace(parts, engine=build(node))
+        # as for a long run: what pays there is compiled
+        predictor = load_predictor(settings, with_engine, 1_000_000, source.listed)
+        label = f"{name} {with_engine.engine.precision}"
+        engaged[label] = Engaged(settings, with_engine, source, predictor, time.perf_counter() - begun)
+    return engaged
+
+
+def engines(settings: Settings) -> dict[str, dict[str, Any]]:
+    """By name: the chosen one first; with `bench.engines` also plain fp32, compiled fp32, and engine=fast."""
+    chosen = dict(settings.parts["engine"])
+    found = {chosen["_target_"].rpartition(".")[2].casefold(): chosen}
+    if settings.bench["engines"]:
+        fast = {"_target_": _FAST, "device": settings.device, "compile": True}
+        eager = {"_target_": "pipeline.inference.engines.eager.Eager", "device": settings.device, "precision": None}
+        found |= {"eager": eager, "compiled": fast | {"precision": "fp32"}, "fast": fast | {"precision": None}}
+    return found
+
+
+def figures(
+    taken: Mapping[str, list[Taken]], first: Mapping[str, Taken], ready: Mapping[str, float], device: str
+) -> dict[str, Any]:
+    """Medians, spreads, ratios to the plain loop of the same round, and each engine's efficiency.
+
+    On a CPU decoding and the forward pass share the cores: the most that it allows is cores / (decoding's + forward's
+    core-seconds an image). On a GPU they do not: it is the slower of the two rates.
+    """
+    rates = {name: [one.rate for one in runs] for name, runs in taken.items()}
+    median = {name: statistics.median(values) for name, values in rates.items()}
+    cores = available_cores()
+    bounds = {engine: _bound(engine, taken, median, cores, device) for engine in ready}
+    return {
+        "contenders": {
+            name: {
+                "images_per_s": median[name],
+                "least": min(values),
+                "most": max(values),
+                "ratio_to_loop": statistics.median(a / b for a, b in zip(values, rates[LOOP], strict=True)),
+                "warm_up_s": max(0.0, first[name].seconds - first[name].images / median[name]),
+            }
+            for name, values in rates.items()
+        },
+        "engines": {
+            engine: {
+                "bound_images_per_s": bounds[engine],
+                "efficiency": median[f"{engine}: pipeline"] / bounds[engine],
+                "load_s": seconds,
+            }
+            for engine, seconds in ready.items()
+        },
+        "device": device,
+        "cores": cores,
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def _bound(engine: str, taken: Mapping[str, list[Taken]], median: Mapping[str, float], cores: int, device: str) -> float:
+    forward, decoding = f"{engine}: forward alone", f"{engine}: decoding alone"
+    if torch.device(device).type != "cpu":
+        return min(median[forward], median[decoding])
+    decode_core_s = statistics.median(one.core_seconds / one.images for one in taken[decoding])
+    return cores / (decode_core_s + cores / median[forward])
+
+
+def table(result: Mapping[str, Any]) -> str:
+    rows = [("", "images/s", "least", "most", "x loop", "efficiency", "load s", "warm-up s")]
+    for name, one in result["contenders"].items():
+        engine = result["engines"].get(name.removesuffix(": pipeline"))
+        own = (f"{engine['efficiency']:.2f}", f"{engine['load_s']:.1f}") if engine else ("", "")
+        numbers = [f"{one[key]:.1f}" for key in ("images_per_s", "least", "most")]
+        rows.append((name, *numbers, f"{one['ratio_to_loop']:.2f}", *own, f"{one['warm_up_s']:.1f}"))
+    where = f"{result['cores']} cores" if result["device"] == "cpu" else result["device"]
+    head = f"{result['task']} {result['model']}, {result['images']} images in batches of {result['batch_size']}, {where}"
+    tail = "efficiency: of what the hardware allows, decoding and the forward pass measured alone; x loop: in the same round"
+    return "\n".join([head, "", columns(rows), "", tail])

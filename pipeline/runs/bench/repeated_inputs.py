@@ -1,0 +1,60 @@
+"""A source's readable inputs over and over, until there are enough to measure."""
+
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import islice
+
+from torch import Tensor
+
+from pipeline.core.errors import ConfigError
+from pipeline.core.types import Entry, InputError, Source, Stage
+
+
+class Repeated:
+    """`n` inputs with keys of their own, `<round>/<key>`; those that cannot be read are left out."""
+
+    def __init__(self, source: Source, n: int, max_pixels: int) -> None:
+        self.source, self.identity, self.decoder = source, f"repeated {source.identity}", source.decoder
+        self.columns, self.clip_length = source.columns, source.clip_length
+        readable = list(islice((e for e in source.entries() if _is_readable(source, e, max_pixels)), n))
+        if not readable:
+            raise ConfigError(f"No input that can be read in {source.identity.partition(':')[2]}.")
+        self.listed = [
+            replace(readable[i % len(readable)], key=f"{i // len(readable):06d}/{readable[i % len(readable)].key}")
+            for i in range(n)
+        ]
+
+    def entries(self) -> Iterator[Entry]:
+        return iter(self.listed)
+
+    def size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
+        return self.source.size_hw(_original(entry), max_pixels)
+
+    def together(self, entry: Entry) -> Hashable:
+        return entry.key.partition("/")[0], self.source.together(_original(entry))
+
+    def read(self, entries: Sequence[Entry], max_pixels: int, stage: Stage) -> Iterator[Tensor | InputError | OSError]:
+        return self.source.read([_original(entry) for entry in entries], max_pixels, stage)
+
+    def begin(self, entries: Sequence[Entry], seconds: float) -> None:
+        self.source.begin(list(dict.fromkeys(_original(entry) for entry in entries)), seconds)
+
+    def end(self, entries: Sequence[Entry]) -> None:
+        self.source.end([_original(entry) for entry in entries])
+
+    def close(self) -> None:
+        self.source.close()
+
+
+def _original(entry: Entry) -> Entry:
+    return replace(entry, key=entry.key.partition("/")[2])
+
+
+def _is_readable(source: Source, entry: Entry, max_pixels: int) -> bool:
+    try:
+        source.size_hw(entry, max_pixels)
+        (pixels,) = source.read([entry], max_pixels, lambda stage: nullcontext())
+    except (InputError, OSError):
+        return False
+    return isinstance(pixels, Tensor)

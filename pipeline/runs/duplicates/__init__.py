@@ -1,0 +1,4 @@
+"""Find inputs that are the same picture, and skip them.
+
+Begin with `find.py`.
+"""

@@ -1,0 +1,4 @@
+"""Executors: one component a file, configured by `conf/executor/`.
+
+An executor imports no other executor.
+"""

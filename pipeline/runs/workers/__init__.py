@@ -1,0 +1,4 @@
+"""Worker processes that do shards for another process.
+
+Begin with `worker.py`.
+"""

@@ -1,0 +1,4 @@
+"""Tasks: one component a file, configured by `conf/task/`.
+
+Imports `core`, `config`, `storage` and `ops`. A task imports no other task. Begin with `detect.py`.
+"""

@@ -1,0 +1,44 @@
+"""Boxes, and a mask for each."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+
+from pipeline.core.schema import BOX_FIELDS, detection_columns, file_schema
+from pipeline.core.types import Item, ModelSpec, Outputs
+from pipeline.ops.boxes import boxes_of
+from pipeline.ops.drawing import Canvas, captions
+from pipeline.ops.masks import MASK_FIELDS, encode, mask_columns, masks_of, paste
+
+
+class Instances:
+    """One row per instance, best score first within an image; masks as COCO RLE of the whole upright original."""
+
+    name = "instances"
+    takes_clips = False
+    filters = frozenset({"classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections"})
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.categories = spec.categories
+        self.schema = file_schema(self.name, self.categories, [*BOX_FIELDS, *MASK_FIELDS])
+
+    def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
+        """`outputs[i]`: as for `detect`, and masks (N, 1, 28, 28), probabilities within the box."""
+        columns, order = detection_columns(outputs, items, self.categories)
+        counts, sizes = [], []
+        for one, item in zip(outputs, items, strict=True):
+            size_hw = item.size_hw or (0, 0)
+            counts += [encode(paste(mask, box, size_hw)) for mask, box in zip(one["masks"], one["boxes"], strict=True)]
+            sizes += [size_hw] * len(one["masks"])
+        ordered = np.asarray(order).tolist()
+        columns |= mask_columns((counts[i] for i in ordered), (sizes[i] for i in ordered))
+        return pa.table(columns, schema=self.schema)
+
+    def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
+        canvas = Canvas(image, long_side)
+        names, labels = captions(rows)
+        canvas.masks(masks_of(rows), names)
+        canvas.boxes(boxes_of(rows), names, labels)
+        return canvas.image

@@ -1,0 +1,67 @@
+"""Boxes, and named points within each."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from pipeline.core.schema import BOX_FIELDS, detection_columns, file_schema
+from pipeline.core.types import Item, ModelSpec, Outputs
+from pipeline.ops.boxes import boxes_of
+from pipeline.ops.drawing import Canvas, captions
+
+_POINT = pa.struct(
+    [
+        pa.field("x", pa.float32()),  # pixels of the upright original
+        pa.field("y", pa.float32()),
+        pa.field("visibility", pa.float32()),  # as torchvision gives it; its Keypoint R-CNN says 1 for every point
+        pa.field("score", pa.float32()),  # the heat map's logit: above 0 is more likely than not
+    ]
+)
+# COCO's limbs, by name, so that a model with other points draws what it shares with them
+_LIMBS = (
+    "nose left_eye", "nose right_eye", "left_eye left_ear", "right_eye right_ear", "left_shoulder right_shoulder",
+    "left_shoulder left_elbow", "left_elbow left_wrist", "right_shoulder right_elbow", "right_elbow right_wrist",
+    "left_shoulder left_hip", "right_shoulder right_hip", "left_hip right_hip", "left_hip left_knee",
+    "left_knee left_ankle", "right_hip right_knee", "right_knee right_ankle",
+)  # fmt: skip
+
+
+class Keypoints:
+    """One row per object, best score first within an image. `keypoints` is a list of (x, y, visibility, score) in the order
+    of the file's metadata `keypoint_names`, which is torchvision's."""
+
+    name = "keypoints"
+    takes_clips = False
+    filters = frozenset({"classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections"})
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.categories, self.names = spec.categories, spec.keypoint_names
+        points = pa.field("keypoints", pa.list_(_POINT), nullable=False)
+        self.schema = file_schema(self.name, self.categories, [*BOX_FIELDS, points], keypoint_names=self.names)
+        index = {name: i for i, name in enumerate(self.names)}
+        pairs = [limb.split() for limb in _LIMBS]
+        self.limbs = [(index[a], index[b]) for a, b in pairs if a in index and b in index]
+
+    def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
+        """`outputs[i]`: as for `detect`, keypoints (N, K, 3) as x, y, visibility, and keypoints_scores (N, K)."""
+        columns, order = detection_columns(outputs, items, self.categories)
+        points = torch.cat([one["keypoints"] for one in outputs])  # (N, K, 3)
+        scores = torch.cat([one["keypoints_scores"] for one in outputs])[..., None]
+        values = torch.cat([points, scores], dim=2).numpy().astype(np.float32)[order]  # (N, K, 4)
+        flat = values.reshape(-1, 4)
+        structs = pa.StructArray.from_arrays([pa.array(flat[:, i]) for i in range(4)], fields=list(_POINT))
+        offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+        columns["keypoints"] = pa.ListArray.from_arrays(pa.array(offsets), structs)
+        return pa.table(columns, schema=self.schema)
+
+    def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
+        canvas = Canvas(image, long_side)
+        names, labels = captions(rows)
+        canvas.boxes(boxes_of(rows), names, labels)
+        for name, points in zip(names, rows["keypoints"].to_pylist(), strict=True):
+            xy = np.array([[point["x"], point["y"]] for point in points], dtype=np.float32)
+            canvas.skeleton(xy, [point["score"] > 0 for point in points], self.limbs, name)
+        return canvas.image

@@ -1,0 +1,70 @@
+"""Every pixel's class."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+
+from pipeline.core.schema import class_columns, file_schema
+from pipeline.core.types import Item, ModelSpec, Outputs
+from pipeline.ops.drawing import Canvas, captions
+from pipeline.ops.filters import PLACEHOLDERS
+from pipeline.ops.masks import MASK_FIELDS, encode, largest_class, mask_columns, masks_of
+
+
+class Segment:
+    """One row per class that is present, the largest first; the background has none. `score` is the mean probability of the
+    class over its pixels."""
+
+    name = "segment"
+    takes_clips = False
+    filters = frozenset({"classes", "exclude", "min_score"})
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.categories = spec.categories
+        own = [
+            pa.field("pixels", pa.int64(), nullable=False),  # of the upright original
+            pa.field("share", pa.float32(), nullable=False),  # of all its pixels
+        ]
+        self.schema = file_schema(self.name, self.categories, [*own, *MASK_FIELDS])
+
+    def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
+        """`outputs[i]`: probabilities (C, h, w) at the network's size."""
+        counts, found = [], []
+        for one, item in zip(outputs, items, strict=True):
+            regions = self._regions(one["probabilities"], item.size_hw or (1, 1))
+            counts.append(len(regions))
+            found += regions
+        columns = class_columns(
+            items,
+            counts,
+            np.array([region["class_id"] for region in found], dtype=np.int64),
+            np.array([region["score"] for region in found], dtype=np.float32),
+            self.categories,
+        )
+        columns["pixels"] = pa.array([region["pixels"] for region in found], pa.int64())
+        columns["share"] = pa.array([region["share"] for region in found], pa.float32())
+        columns |= mask_columns((region["rle"] for region in found), (region["size_hw"] for region in found))
+        return pa.table(columns, schema=self.schema)
+
+    def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
+        canvas = Canvas(image, long_side)
+        names, labels = captions(rows)
+        canvas.masks(masks_of(rows), names)
+        canvas.list_of(names, labels)
+        return canvas.image
+
+    def _regions(self, probabilities: Tensor, size_hw: tuple[int, int]) -> list[dict]:
+        ids, confidence = largest_class(probabilities, size_hw)
+        regions = []
+        for class_id in np.unique(ids).tolist():
+            if self.categories[class_id] in PLACEHOLDERS:
+                continue
+            mask = ids == class_id
+            pixels = int(mask.sum())
+            score = float(confidence[mask].mean(dtype=np.float64))
+            share = pixels / mask.size
+            region = {"class_id": class_id, "score": score, "pixels": pixels, "share": share}
+            regions.append(region | {"rle": encode(mask), "size_hw": size_hw})
+        return sorted(regions, key=lambda region: -region["pixels"])

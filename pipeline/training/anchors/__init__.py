@@ -1,0 +1,4 @@
+"""Propose anchor boxes that fit annotated data.
+
+Begin with `propose.py`.
+"""

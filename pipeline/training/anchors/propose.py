@@ -1,0 +1,193 @@
+"""make anchors: anchor boxes that fit the boxes of a data set, beside those that a model has."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.ssd import SSD
+
+from pipeline.config.instantiate import build
+from pipeline.config.settings import Settings
+from pipeline.core.errors import ConfigError
+from pipeline.core.locations import place
+from pipeline.core.text_tables import columns
+from pipeline.models.anchors import Anchors, anchor_shapes, own_anchors
+from pipeline.models.networks import resized_hw
+from pipeline.models.registry import model_format
+from pipeline.runs.run_folder import published_file
+from pipeline.training.anchors.box_shapes import (
+    MATCHED,
+    Fit,
+    fit,
+    proposed_elongations,
+    proposed_ratios,
+    proposed_sizes,
+)
+from pipeline.training.anchors.strides import placed, proposed_strides
+from pipeline.training.protocols import ExampleSet
+from pipeline.training.task_registry import check_sizes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TRIED = 20_000  # boxes, for FCOS
+_DRAWN = 5000  # boxes in the picture
+_BLUE, _RED, _GREY = "#2b6cb0", "#c53030", "#a0aec0"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Anchors beside a data set's boxes."""
+
+    anchors: Anchors
+    shapes: np.ndarray  # (A, 2) widths and heights
+    fit: Fit
+
+    def plain(self) -> dict[str, Any]:
+        return {**self.anchors.plain(), "recall": self.fit.recall, "mean_best_iou": self.fit.iou}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    own: Beside
+    found: Beside | None  # None: nothing better
+    strides: bool  # FCOS: what is measured are places, not shapes
+
+
+def anchors_text(settings: Settings) -> str:
+    """The verb. Leaves `<output>/anchors/<model>.png` and `.json`. Raises ConfigError."""
+    made: Any = model_format(settings)
+    if not hasattr(made, "made"):
+        raise ConfigError(f"model={settings.model} is a program as it is; its anchors cannot be changed.")
+    network: nn.Module = made.made.skeleton(None).eval()
+    own_anchors(network)  # refuses what has none
+    examples = build(settings.parts["examples"], task=settings.task)
+    check_sizes(network, examples.training)
+    boxes_wh = shapes_in(network, examples.training)
+    if not len(boxes_wh):
+        raise ConfigError(f"train.data={settings.train['data']} has no boxes to fit anchors to.")
+    proposal = propose(network, boxes_wh)
+    folder = place(settings.output) / "anchors"
+    files = [folder / f"{made.choice.called}.{suffix}" for suffix in ("png", "json")]
+    with published_file(files[0], replace=True) as stage:
+        plot(proposal, boxes_wh).savefig(stage, format="png", dpi=120, metadata={"Software": None})
+    with published_file(files[1], replace=True) as stage:
+        stage.write_text(json.dumps(_record(settings, proposal, len(boxes_wh)), indent=1) + "\n")
+    return _text(made.choice.called, proposal, boxes_wh, len(examples.training), files)
+
+
+def shapes_in(network: Any, examples: ExampleSet) -> np.ndarray:
+    """(N, 2) widths and heights of all boxes in pixels of the network's input: of the resized image."""
+
+    @cache
+    def scale(size_hw: tuple[int, int]) -> tuple[float, float]:
+        height, width = resized_hw(network.transform, size_hw)
+        return width / size_hw[1], height / size_hw[0]
+
+    def scaled() -> Iterator[np.ndarray]:
+        for size_hw, boxes_xyxy in examples.boxes():
+            if len(boxes_xyxy):
+                yield (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) * scale((int(size_hw[0]), int(size_hw[1])))
+
+    shapes = np.concatenate([np.empty((0, 2)), *scaled()])
+    return shapes[(shapes > 0).all(axis=1)]
+
+
+def propose(network: nn.Module, boxes_wh: np.ndarray) -> Proposal:
+    """As many anchors at a place as the network has, so that its weights still fit, at the places of the boxes' clusters:
+    sizes, ratios or both, whichever fits best. Sizes and ratios are clustered apart, since every size of a network comes
+    with every ratio."""
+    own = own_anchors(network)
+    strides = isinstance(network, FCOS)
+    if strides:  # each box is tried at many places
+        boxes_wh = boxes_wh[:: -(-len(boxes_wh) // _TRIED)]
+    before = _beside(network, own, None, boxes_wh)
+    tried = []
+    for one in _candidates(network, own, boxes_wh):
+        try:
+            tried.append(_beside(network, own, one, boxes_wh))
+        except ConfigError:  # boxes so thin that a generator would round them to nothing
+            continue
+    best = max(tried, key=lambda one: one.fit.rank, default=before)
+    return Proposal(before, best if best.fit.rank > before.fit.rank else None, strides)
+
+
+def _candidates(network: Any, own: Anchors, boxes_wh: np.ndarray) -> list[Anchors]:
+    levels = [list(level) for level in own.sizes or ()]
+    if isinstance(network, FCOS):
+        strides = proposed_strides(boxes_wh, [level[0] for level in levels])
+        return [Anchors(tuple((stride,) for stride in strides))]
+    if isinstance(network, SSD):
+        most = max(len(level) for level in network.anchor_generator.aspect_ratios)
+        ratios = (1.0, *proposed_elongations(boxes_wh, most))
+        last = levels.pop()  # of the last level's second square, not a level's own
+        sizes = proposed_sizes(boxes_wh, levels)
+        sizes = [*sizes, [max(last[0], sizes[-1][0])] if sizes[-1] == levels[-1] else [float(f"{sizes[-1][0] * 1.2:.3g}")]]
+    else:
+        ratios = tuple(proposed_ratios(boxes_wh, len(own.ratios or ())))
+        sizes = proposed_sizes(boxes_wh, levels)
+    by_level = tuple(tuple(level) for level in sizes)
+    return [Anchors(by_level, ratios), Anchors(None, ratios), Anchors(by_level, None)]
+
+
+def _beside(network: nn.Module, own: Anchors, others: Anchors | None, boxes_wh: np.ndarray) -> Beside:
+    """The network's `own` anchors, or others in their place. Its generator makes the shapes, rounds and clips them."""
+    told = others or own
+    shapes = np.concatenate(anchor_shapes(network, others)).astype(float)
+    if not isinstance(network, FCOS):
+        return Beside(told, shapes, fit(boxes_wh, shapes))
+    strides, grids = ([level[0] for level in one.sizes or ()] for one in (told, own))
+    return Beside(told, shapes, placed(boxes_wh, strides, grids))
+
+
+def plot(proposal: Proposal, boxes_wh: np.ndarray) -> "Figure":
+    """Boxes as points by width and height, both axes logarithmic, and the anchors among them."""
+    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+    figure = Figure(figsize=(7, 7), layout="constrained")
+    axes = figure.subplots()
+    some = boxes_wh[:: -(-len(boxes_wh) // _DRAWN)]
+    axes.scatter(some[:, 0], some[:, 1], s=6, color=_GREY, alpha=0.5, linewidths=0, label=f"{len(boxes_wh):,} boxes")
+    sets = [("own", "x", _BLUE, proposal.own)] + ([("proposed", "+", _RED, proposal.found)] if proposal.found else [])
+    for name, mark, colour, one in sets:
+        label = f"{name}: recall {one.fit.recall:.3f}"
+        axes.scatter(one.shapes[:, 0], one.shapes[:, 1], marker=mark, s=60, color=colour, label=label)
+    axes.set(xscale="log", yscale="log", xlabel="width", ylabel="height", title="in pixels of the network's input")
+    axes.legend(fontsize=9)
+    return figure
+
+
+def _record(settings: Settings, proposal: Proposal, boxes: int) -> Mapping[str, Any]:
+    return {
+        "model": settings.model,
+        "boxes": boxes,
+        "iou": MATCHED,
+        "own": proposal.own.plain(),
+        "proposed": proposal.found.plain() if proposal.found else None,
+    }
+
+
+def _text(model: str, proposal: Proposal, boxes_wh: np.ndarray, images: int, files: list[Any]) -> str:
+    own, found = proposal.own, proposal.found
+    width, height = np.median(boxes_wh, axis=0)
+    heading = ("boxes with a place", "how central") if proposal.strides else (f"recall at IoU {MATCHED:g}", "mean best IoU")
+    rows = [("anchors", *heading), _row("own", own), *([_row("proposed", found)] if found else [])]
+    lines = [
+        f"{len(boxes_wh):,} boxes in {images:,} images, the median {width:.0f} x {height:.0f} pixels of what {model} sees.",
+        columns(rows),
+        f"own: {own.anchors.words()}",
+        f"plot: {files[0]}, figures: {files[1]}",
+        found.anchors.words()
+        if found
+        else "The model's own anchors are as good: leave anchors.sizes and anchors.ratios out.",
+    ]
+    return "\n".join(lines)
+
+
+def _row(name: str, one: Beside) -> tuple[str, str, str]:
+    return name, f"{one.fit.recall:.3f}", f"{one.fit.iou:.3f}"

@@ -1,0 +1,47 @@
+"""FCOS has no anchor shapes: a place of a map answers for boxes of a range of sizes, which its level's stride sets."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.training.anchors.box_shapes import Fit
+
+_CENTRE = 1.5  # torchvision's center_sampling_radius, in strides
+_PHASES = (np.arange(8) + 0.5) / 8  # of a box's centre between two places
+_FACTORS = (1, 2**0.5, 0.5**0.5, 2, 0.5, 2**1.5, 0.5**1.5, 4, 0.25)  # of the own strides, the nearest first
+_WORTH = 0.01  # recall that a factor must gain over one that is nearer to 1
+
+
+def placed(boxes_wh: np.ndarray, strides: Sequence[float], grids: Sequence[float]) -> Fit:
+    """`recall`: the chance that a box somewhere in an image has a place that learns from it; `iou`: how much of the middle
+    it is, 1 for a place at the centre. `grids`: how far apart the places of each level are, in pixels.
+
+    The rule is torchvision's (FCOS.compute_loss; Tian et al. 2019, arXiv 2006.09214): a place dx, dy from the centre of a
+    box learns from it where it is inside it, max(|dx|, |dy|) < 1.5 s, and 4 s < max(w / 2 + |dx|, h / 2 + |dy|) < 8 s, for
+    a level of stride s; the first level has no least, the last no most. The places nearest to the centre are asked."""
+    half = boxes_wh / 2
+    nearest = np.full((len(boxes_wh), len(_PHASES), len(_PHASES)), np.inf)
+    for level, (stride, grid) in enumerate(zip(strides, grids, strict=True)):
+        off = np.minimum(_PHASES, 1 - _PHASES) * grid
+        dx, dy = np.meshgrid(off, off)
+        inside = (dx < half[:, 0, None, None]) & (dy < half[:, 1, None, None]) & (np.maximum(dx, dy) < _CENTRE * stride)
+        furthest = np.maximum(half[:, 0, None, None] + dx, half[:, 1, None, None] + dy)
+        least = 0 if level == 0 else 4 * stride
+        most = np.inf if level == len(strides) - 1 else 8 * stride
+        learns = inside & (furthest > least) & (furthest < most)
+        share = np.maximum(dx / half[:, 0, None, None], dy / half[:, 1, None, None])
+        nearest = np.where(learns, np.minimum(nearest, share), nearest)
+    found = np.isfinite(nearest)
+    return Fit(float(found.mean()), float(np.where(found, 1 - nearest, 0).mean()))
+
+
+def proposed_strides(boxes_wh: np.ndarray, own: Sequence[float]) -> list[float]:
+    """The own ones times a factor: levels a factor of two apart leave no size out. `own` are the maps' real strides; the
+    nearer to these the better, unless boxes would have no place."""
+    chosen, best = list(own), placed(boxes_wh, own, own).recall
+    for factor in _FACTORS:
+        strides = [float(f"{stride * factor:.3g}") for stride in own]
+        recall = placed(boxes_wh, strides, own).recall
+        if recall > best + _WORTH:
+            chosen, best = strides, recall
+    return chosen

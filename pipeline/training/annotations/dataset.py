@@ -1,0 +1,155 @@
+"""Annotated image files, checked, as examples: pixels and masks are made when they are asked for."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.core.types import InputError, Status
+from pipeline.inputs.decoding.image import check_bytes, decode
+from pipeline.ops.masks import IGNORED
+from pipeline.training.annotations.packed_arrays import Column, MaskColumn
+from pipeline.training.annotations.records import Mask
+from pipeline.training.protocols import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """One image that was checked. Its N objects are in pixels of the upright image; `labels` are the model's class ids."""
+
+    name: str
+    path: Path
+    size_hw: tuple[int, int]
+    labels: np.ndarray  # (N,) int64
+    boxes_xyxy: np.ndarray  # (N, 4) float32
+    masks: tuple[Mask, ...] | None = None
+    keypoints: np.ndarray | None = None  # (N, K, 3) float32
+    crowd: np.ndarray | None = None  # (N,) bool, of task=segment
+    label_map: Path | None = None  # of task=segment
+    class_of: np.ndarray | None = None  # (256,) uint8: value of the label map -> class id
+
+    @property
+    def has_objects(self) -> bool:
+        """That something can be learnt from; of people without a keypoint it cannot."""
+        return bool(len(self.labels)) if self.keypoints is None else bool((self.keypoints[..., 2] > 0).any())
+
+
+class AnnotatedSet:
+    """An ExampleSet. Values of all images lie in a few long arrays: with objects of its own for each image, a set of 100,000
+    took 20 seconds to reach another process, and every process that looks at one has a copy."""
+
+    def __init__(self, images: Sequence[Annotated], task: str, max_pixels: int) -> None:
+        self.task, self.max_pixels = task, max_pixels
+        self.names = [one.name for one in images]
+        self.paths = [str(one.path) for one in images]
+        self.sizes_hw = np.array([one.size_hw for one in images], np.int64).reshape(-1, 2)
+        self.labels = Column([one.labels for one in images])
+        self.boxes_xyxy = Column([one.boxes_xyxy for one in images])
+        self.keypoints = Column.of([one.keypoints for one in images])
+        self.crowd = Column.of([one.crowd for one in images])
+        self.masks = MaskColumn.of([one.masks for one in images])
+        self.label_maps = None if not images or images[0].label_map is None else [str(one.label_map) for one in images]
+        self.class_of = images[0].class_of if images else None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, number: int) -> str:
+        return self.names[number]
+
+    def annotated(self, number: int) -> Annotated:
+        """What is known of an image without looking at it. Raises IndexError."""
+        height, width = self.sizes_hw[number].tolist()
+        return Annotated(
+            name=self.names[number],
+            path=Path(self.paths[number]),
+            size_hw=(height, width),
+            labels=self.labels[number],
+            boxes_xyxy=self.boxes_xyxy[number],
+            masks=None if self.masks is None else self.masks[number],
+            keypoints=None if self.keypoints is None else self.keypoints[number],
+            crowd=None if self.crowd is None else self.crowd[number],
+            label_map=None if self.label_maps is None else Path(self.label_maps[number]),
+            class_of=self.class_of,
+        )
+
+    def example(self, number: int, epoch: int) -> Example:
+        one = self.annotated(number)
+        with one.path.open("rb") as file:
+            check_bytes(file, self.max_pixels)
+            pixels = decode(file.read(), self.max_pixels)
+        if tuple(pixels.shape[1:]) != one.size_hw:
+            height, width = one.size_hw
+            raise InputError(Status.CHANGED, f"it had {width}x{height} pixels when its annotations were checked")
+        return Example(pixels, self._target(one))
+
+    def boxes(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+        for number, (height, width) in enumerate(self.sizes_hw.tolist()):
+            yield (height, width), self.boxes_xyxy[number]
+
+    def _target(self, one: Annotated) -> dict[str, Tensor]:
+        if self.task == "classify":
+            return {"label": torch.tensor(int(one.labels[0]))}
+        if self.task == "segment":
+            return {"mask": torch.from_numpy(label_map(one))}
+        # copies: what is made of an example may be changed in place
+        target = {"boxes": torch.from_numpy(one.boxes_xyxy.copy()), "labels": torch.from_numpy(one.labels.copy())}
+        if one.masks is not None:
+            masks = [painted(mask, one.size_hw) for mask in one.masks]
+            target["masks"] = torch.from_numpy(np.stack(masks) if masks else np.zeros((0, *one.size_hw), np.uint8))
+        if one.keypoints is not None:
+            target["keypoints"] = torch.from_numpy(one.keypoints.copy())
+        return target
+
+
+def painted(mask: Mask, size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8, 0 or 1. Raises InputError for run lengths that make no mask."""
+    from pycocotools import mask as coco_mask
+
+    try:
+        if isinstance(mask, tuple):
+            runs: Any = coco_mask.merge(coco_mask.frPyObjects(list(mask), *size_hw))
+        else:
+            runs = coco_mask.frPyObjects(mask, *size_hw) if isinstance(mask["counts"], list) else mask
+        found: np.ndarray = coco_mask.decode(runs)
+    except (ValueError, TypeError) as error:
+        raise InputError(Status.CORRUPT, f"a mask of its annotations cannot be read: {error}") from None
+    return found
+
+
+def label_map(one: Annotated) -> np.ndarray:
+    """(H, W) int64 class ids of an image for task=segment. Where a crowd is, or where two classes overlap, nothing counts
+    (255), as in torchvision's own reference for COCO. Raises InputError and OSError."""
+    if one.label_map is not None:
+        values = read_label_map(one.label_map, one.size_hw)
+        return (values if one.class_of is None else one.class_of[values]).astype(np.int64)
+    classes = np.zeros(one.size_hw, np.int64)
+    crowds = np.zeros(len(one.labels), bool) if one.crowd is None else one.crowd
+    for label, mask, crowd in zip(one.labels.tolist(), one.masks or (), crowds.tolist(), strict=True):
+        inside = painted(mask, one.size_hw) > 0
+        other = inside & (classes > 0) & (classes != label)
+        classes[inside] = IGNORED if crowd else label
+        classes[other] = IGNORED
+    return classes
+
+
+def read_label_map(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8: the indices of a palette, or grey values. Raises InputError and OSError."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.mode not in ("P", "L") or image.size != size_hw[::-1]:
+                width, height = image.size
+                raise InputError(
+                    Status.UNSUPPORTED,
+                    f"{path.name} has {width}x{height} pixels of mode {image.mode}; expected {size_hw[1]}x{size_hw[0]} of "
+                    "P or L, as its image has: class ids",
+                )
+            return np.array(image)
+    except (ValueError, SyntaxError) as error:  # what Pillow raises for a broken PNG; UnidentifiedImageError is an OSError
+        raise InputError(Status.CORRUPT, f"{path.name}: {error}") from None

@@ -1,0 +1,58 @@
+"""Arrays of many images as one: what is sent to other processes a thousand times faster than the many."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from pipeline.training.annotations.records import Mask
+
+
+class Column:
+    """Arrays (N_i, ...) by image."""
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self.starts = _starts([len(one) for one in parts])
+        self.values = np.concatenate(parts) if len(parts) else np.zeros(0)
+
+    @classmethod
+    def of(cls, parts: Sequence[np.ndarray | None]) -> "Column | None":
+        """None where images have none of it."""
+        there = [one for one in parts if one is not None]
+        return cls(there) if there else None
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        found: np.ndarray = self.values[self.starts[number] : self.starts[number + 1]]
+        return found
+
+
+class MaskColumn:
+    """Masks by image: polygons in one array of coordinates; run lengths, which few data sets have many of, as they are."""
+
+    def __init__(self, images: Sequence[Sequence[Mask]]) -> None:
+        self.starts = _starts([len(one) for one in images])
+        masks = list(chain.from_iterable(images))
+        self.runs: dict[int, dict[str, Any]] = {i: mask for i, mask in enumerate(masks) if isinstance(mask, dict)}
+        polygons = [mask if isinstance(mask, tuple) else () for mask in masks]
+        self.polygons = _starts([len(one) for one in polygons])  # by mask, the first of its polygons
+        self.points = Column(list(chain.from_iterable(polygons)))
+
+    @classmethod
+    def of(cls, images: Sequence[Sequence[Mask] | None]) -> "MaskColumn | None":
+        """None where images have none."""
+        there = [one for one in images if one is not None]
+        return cls(there) if there else None
+
+    def __getitem__(self, number: int) -> tuple[Mask, ...]:
+        return tuple(self._mask(i) for i in range(self.starts[number], self.starts[number + 1]))
+
+    def _mask(self, i: int) -> Mask:
+        if i in self.runs:
+            return self.runs[i]
+        return tuple(self.points[k] for k in range(self.polygons[i], self.polygons[i + 1]))
+
+
+def _starts(counts: Sequence[int]) -> np.ndarray:
+    """(n + 1,) int64: where each begins, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)

@@ -1,0 +1,57 @@
+"""Which format annotated images are in, by what they are named with."""
+
+from pathlib import Path
+
+from pipeline.core.errors import ConfigError
+from pipeline.training.annotations.class_folders import TASKS as CLASS_TASKS
+from pipeline.training.annotations.class_folders import read_class_folders
+from pipeline.training.annotations.coco import TASKS as COCO_TASKS
+from pipeline.training.annotations.coco import image_folders, read_coco
+from pipeline.training.annotations.records import Listing, Problems
+from pipeline.training.annotations.voc import TASKS as VOC_TASKS
+from pipeline.training.annotations.voc import is_voc, read_voc
+from pipeline.training.annotations.yolo import TASKS as YOLO_TASKS
+from pipeline.training.annotations.yolo import read_yolo
+
+EXPECTED = (
+    "a .json file in COCO's format, YOLO's data.yaml, a folder with Annotations/*.xml as VOC's, or for task=classify a "
+    "folder with a sub-folder for each class"
+)
+
+
+def read_listing(path: Path, task: str, images: Path | None, problems: Problems, others: bool = False) -> Listing:
+    """`images`: where COCO's images lie. `others`: they are another data set's, so it is the last place to look. What is
+    wrong with an image is added to `problems`; raises ConfigError where there is no data set."""
+    what = problems.what
+    if not path.exists():
+        raise ConfigError(f"{what}: there is no such file or folder. Expected {EXPECTED}.")
+    suffix = path.suffix.casefold()
+    try:
+        if path.is_file() and suffix == ".json":
+            _check_task(what, task, "COCO's format", COCO_TASKS)
+            own = image_folders(path)
+            folders = own if images is None else [*own, images] if others else [images]
+            return read_coco(path, task, folders, problems)
+        if path.is_file() and suffix in (".yaml", ".yml"):
+            _check_task(what, task, "YOLO's format", YOLO_TASKS)
+            return read_yolo(path, task, problems)
+        if path.is_dir() and is_voc(path):
+            _check_task(what, task, "VOC's format", VOC_TASKS)
+            return read_voc(path, task, problems)
+        if path.is_dir() and task in CLASS_TASKS:
+            return read_class_folders(path, problems)
+    except OSError as error:
+        raise ConfigError(f"{what}: {error.filename or path}: {error.strerror or error}.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{what}: one of its lists of names is no text in UTF-8 ({error}).") from None
+    inside = next((one.name for pattern in ("*.yaml", "*.yml", "*.json") for one in sorted(path.glob(pattern))), None)
+    hint = f" Did you mean {path / inside}?" if inside and path.is_dir() else ""
+    raise ConfigError(f"{what}: for task={task} expected {EXPECTED}.{hint}")
+
+
+def _check_task(what: str, task: str, form: str, tasks: frozenset[str]) -> None:
+    if task not in tasks:
+        raise ConfigError(
+            f"{what}: {form} has nothing for task={task}; it has {', '.join(sorted(tasks))}. task=classify learns from a "
+            "folder with a sub-folder for each class."
+        )

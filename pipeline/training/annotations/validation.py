@@ -1,0 +1,125 @@
+"""What is checked of annotated images before anything is learnt from them: files, sizes, and where objects are."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import islice
+
+import numpy as np
+
+from pipeline.core.cpu import available_cores, without_openmp
+from pipeline.core.types import InputError
+from pipeline.inputs.decoding.image import Header, read_header
+from pipeline.ops.masks import IGNORED
+from pipeline.training.annotations.dataset import Annotated, read_label_map
+from pipeline.training.annotations.geometry import Frame, boxes_in, keypoints_in, mask_in
+from pipeline.training.annotations.records import Listed, Listing, Problems
+
+NOT_LEARNT, UNKNOWN = -1, -2  # in place of a class id
+_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a file is, or why it cannot be used."""
+
+    header: Header | None = None
+    size: int = 0  # bytes
+    values: np.ndarray | None = None  # the class numbers in its label map, from 1
+    problem: str = ""
+
+
+class Check:
+    """`class_ids` (C,): the model's class id for each of the listing's names; NOT_LEARNT, or UNKNOWN, which no object may
+    be. What is wrong is added to `problems`."""
+
+    def __init__(self, listing: Listing, class_ids: np.ndarray, problems: Problems, max_pixels: int) -> None:
+        self.names, self.class_ids, self.problems, self.max_pixels = listing.names, class_ids, problems, max_pixels
+        # value of a label map -> class id: 0 is the background, as are classes that are not learnt
+        self.class_of = np.full(256, IGNORED, np.uint8)
+        self.class_of[: len(class_ids) + 1] = np.maximum(np.r_[0, class_ids], 0)
+
+    def images(self, listed: Sequence[Listed]) -> tuple[list[Annotated], str]:
+        """(those that are in order, SHA-256 of all their names and files' sizes). Only headers are read, and label maps."""
+        digest, names = sha256(), set[str]()
+        annotated = []
+        for one, seen in self._looked_at(listed):
+            digest.update(f"{one.name}\0{seen.size}\n".encode("utf-8", "surrogateescape"))
+            before = self.problems.count
+            if one.name in names:
+                self.problems.add(f"{one.name}: two images have this name")
+            names.add(one.name)
+            found = self._checked(one, seen)
+            if found is not None and self.problems.count == before:
+                annotated.append(found)
+        return annotated, digest.hexdigest()
+
+    def _looked_at(self, listed: Sequence[Listed]) -> Iterator[tuple[Listed, _Seen]]:
+        waiting = iter(listed)
+        with ThreadPoolExecutor(available_cores(), initializer=without_openmp) as threads:
+            while some := list(islice(waiting, _AT_ONCE)):
+                yield from zip(some, threads.map(self._look, some), strict=True)
+
+    def _look(self, one: Listed) -> _Seen:
+        if not one.path.is_file():
+            return _Seen(problem=f"there is no file {one.path}")
+        try:
+            with one.path.open("rb") as file:
+                header = read_header(file, self.max_pixels)
+            values = None
+            if one.label_map is not None:
+                counts = np.bincount(read_label_map(one.label_map, header.size_hw).ravel(), minlength=256)
+                values = np.setdiff1d(np.flatnonzero(counts), (0, IGNORED))
+            return _Seen(header, one.path.stat().st_size, values)
+        except InputError as error:
+            return _Seen(problem=str(error))
+        except OSError as error:
+            return _Seen(problem=f"{error.strerror or error}")
+
+    def _checked(self, one: Listed, seen: _Seen) -> Annotated | None:
+        if seen.header is None:
+            self.problems.add(f"{one.name}: {seen.problem}")
+            return None
+        _check_size(one, seen.header, self.problems)
+        labels = one.labels if seen.values is None else self._labels_of(one, seen.values)
+        ids = self.class_ids[labels]
+        for row in np.flatnonzero(ids == UNKNOWN).tolist():
+            name = self.names[labels[row]]
+            self.problems.add(f"{one.said(row)}: the class {name!r} is none of those that are learnt")
+        rows = np.flatnonzero(ids >= 0)
+        frame = Frame(one, seen.header.size_hw, rows, self.problems)
+        return Annotated(
+            name=one.name,
+            path=one.path,
+            size_hw=seen.header.size_hw,
+            labels=ids[rows],
+            boxes_xyxy=boxes_in(frame),
+            masks=None if one.masks is None else tuple(mask_in(frame, row, one.masks[row]) for row in rows.tolist()),
+            keypoints=None if one.keypoints is None else keypoints_in(frame, one.keypoints[rows]),
+            crowd=None if one.crowd is None else one.crowd[rows],
+            label_map=one.label_map,
+            class_of=None if one.label_map is None else self.class_of,
+        )
+
+    def _labels_of(self, one: Listed, values: np.ndarray) -> np.ndarray:
+        """The label map's classes."""
+        strange = values[values > len(self.names)]
+        if len(strange):
+            self.problems.add(
+                f"{one.name}: its label map has the class {strange[0]}; expected 0 to {len(self.names)}, or 255"
+            )
+        return values[values <= len(self.names)] - 1
+
+
+def _check_size(one: Listed, header: Header, problems: Problems) -> None:
+    if one.size_hw in (None, header.size_hw):
+        return
+    (height, width), (listed_height, listed_width) = header.size_hw, one.size_hw or (0, 0)
+    turned = ""
+    if header.orientation >= 5 and (listed_height, listed_width) == (width, height):
+        turned = (
+            f"; its EXIF orientation {header.orientation} turns it, and the annotations are of the picture before that. "
+            "Annotate it upright, or store its pixels upright"
+        )
+    problems.add(f"{one.name}: the annotation says {listed_width}x{listed_height}, the file has {width}x{height}{turned}")

@@ -1,0 +1,166 @@
+"""Pascal VOC: Annotations/*.xml for boxes, SegmentationClass/*.png for classes of pixels, ImageSets for parts."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+import numpy as np
+
+from pipeline.core.errors import ConfigError
+from pipeline.inputs.decoding.image import SUFFIXES
+from pipeline.training.annotations.records import Listed, Listing, Problems, foreground, no_boxes
+
+TASKS = frozenset({"detect", "segment"})
+NAMES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
+    "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+_SETS = {"detect": "Main", "segment": "Segmentation"}
+_ANNOTATIONS = {"detect": ("Annotations", ".xml"), "segment": ("SegmentationClass", ".png")}
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def is_voc(path: Path) -> bool:
+    return any((path / folder).is_dir() for folder, _ in _ANNOTATIONS.values())
+
+
+def read_voc(path: Path, task: str, problems: Problems) -> Listing:
+    """train.txt and val.txt in ImageSets/Main (task=segment: Segmentation) are the parts; without train.txt everything that
+    is annotated is one. Classes are those of labels.txt or classes.txt, a line each; without these VOC's own twenty for
+    label maps, and for boxes those that they have. Raises ConfigError and OSError."""
+    folder, suffix = _ANNOTATIONS[task]
+    if not (path / folder).is_dir():
+        raise ConfigError(f"{problems.what}: for task={task} expected a folder {folder} in it.")
+    lists = {part: path / "ImageSets" / _SETS[task] / f"{part}.txt" for part in ("train", "val")}
+    if lists["train"].is_file():
+        parts = {part: _stems(file) for part, file in lists.items() if file.is_file()}
+    else:
+        parts = {"train": sorted(one.name.removesuffix(suffix) for one in (path / folder).glob(f"*{suffix}"))}
+    reader: _LabelMaps | _Boxes = _LabelMaps(path, problems) if task == "segment" else _Boxes(path, problems)
+    read = {part: [one for stem in stems if (one := reader.read(stem))] for part, stems in parts.items()}
+    listed = {part: [reader.listed(one) for one in files] for part, files in read.items()}
+    return Listing(reader.names(), listed["train"], listed.get("val") or None, reader.digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class _File:
+    """One annotation."""
+
+    name: str
+    image: Path
+    size_hw: tuple[int, int] | None = None
+    classes: tuple[str, ...] = ()
+    boxes: tuple[Sequence[float], ...] = ()  # as VOC counts
+
+
+class _Boxes:
+    """VOC counts pixels from 1 and a box's last pixel belongs to it: x_min and y_min are less by 1 here. Objects that are
+    `difficult` are objects."""
+
+    def __init__(self, path: Path, problems: Problems) -> None:
+        self.path, self.problems, self.given = path, problems, _names(path)
+        self.found: set[str] = set()
+        self.digest = hashlib.sha256(repr(self.given).encode())
+
+    def read(self, stem: str) -> _File | None:
+        file = self.path / "Annotations" / f"{stem}.xml"
+        name = f"Annotations/{stem}.xml"
+        try:
+            data = file.read_bytes()
+            self.digest.update(data)
+            root = parse_xml(data)
+            objects = [
+                (_text(one, "name"), [float(_text(one, f"bndbox/{side}")) for side in _SIDES]) for one in root.iter("object")
+            ]
+            sides = [int(float(root.findtext(f"size/{side}") or 0)) for side in ("height", "width")]
+        except OSError as error:
+            self.problems.add(f"{name}: {error.strerror}")
+            return None
+        except (expat.ExpatError, ValueError, OverflowError) as error:
+            self.problems.add(f"{name}: {error}")
+            return None
+        classes = tuple(label for label, _ in objects)
+        self.found |= set(classes)
+        size = (sides[0], sides[1]) if all(sides) else None
+        image = _image(self.path / "JPEGImages", stem, root.findtext("filename"))
+        return _File(name, image, size, classes, tuple(box for _, box in objects))
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self.found)) if self.given is None else self.given
+
+    def listed(self, one: _File) -> Listed:
+        names = self.names()
+        known = [row for row, label in enumerate(one.classes) if label in names]
+        for row in set(range(len(one.classes))) - set(known):
+            self.problems.add(f"{one.name}: object {row + 1}: the class {one.classes[row]!r} is not in the list of classes")
+        boxes = np.array([one.boxes[row] for row in known], np.float64).reshape(-1, 4) - (1, 1, 0, 0)
+        labels = np.array([names.index(one.classes[row]) for row in known], np.int64)
+        ids = tuple(row + 1 for row in known)
+        return Listed(one.name, one.image, labels, boxes, ids, size_hw=one.size_hw)
+
+
+class _LabelMaps:
+    """The indices of the PNGs' palettes are the classes: 0 the background, 255 what counts for nothing."""
+
+    def __init__(self, path: Path, problems: Problems) -> None:
+        self.path, self.given = path, _names(path) or NAMES
+        self.digest = hashlib.sha256(repr(self.given).encode())
+
+    def read(self, stem: str) -> _File:
+        file = self.path / "SegmentationClass" / f"{stem}.png"
+        if file.is_file():  # else its check says that it is not there
+            self.digest.update(file.read_bytes())
+        return _File(f"SegmentationClass/{stem}.png", _image(self.path / "JPEGImages", stem, None))
+
+    def names(self) -> tuple[str, ...]:
+        return self.given
+
+    def listed(self, one: _File) -> Listed:
+        return Listed(one.name, one.image, np.zeros(0, np.int64), no_boxes(), label_map=self.path / one.name)
+
+
+def _names(path: Path) -> tuple[str, ...] | None:
+    file = next((path / name for name in ("labels.txt", "classes.txt") if (path / name).is_file()), None)
+    if file is None:
+        return None
+    names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{file}: a class stands in it twice.")
+    return tuple(foreground(names))
+
+
+def _stems(file: Path) -> list[str]:
+    """A name a line; VOC's lists of one class have a second column."""
+    return [line.split()[0] for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+
+
+def _image(folder: Path, stem: str, named: str | None) -> Path:
+    """By the name that the annotation gives, else by its own; where there is none, the place where it should be."""
+    names = [Path(named).name] if named else []
+    tried = [folder / name for name in (*names, *(f"{stem}{suffix}" for suffix in sorted(SUFFIXES)))]
+    return next((one for one in tried if one.is_file()), tried[0] if names else folder / f"{stem}.jpg")
+
+
+def _text(parent: Element, path: str) -> str:
+    found = parent.findtext(path)
+    if not found or not found.strip():
+        raise ValueError(f"an object has no {path.replace('/', ', ')}")
+    return found.strip()
+
+
+def parse_xml(data: bytes) -> Element:
+    """Refuses document type declarations, and with them entities, which can grow without bounds or read files. Raises
+    ValueError and ExpatError."""
+
+    def refuse(*_: object) -> None:
+        raise ValueError("it has a document type declaration, which is not read")
+
+    builder, parser = TreeBuilder(), expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.Parse(data, True)
+    return builder.close()

@@ -1,0 +1,140 @@
+"""Annotated image files of the user's: COCO's JSON, YOLO's data.yaml, a VOC folder, or a folder for each class."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.core.errors import ConfigError, nearest, shorten
+from pipeline.core.locations import Address, place
+from pipeline.models.class_names import BACKGROUND
+from pipeline.ops.masks import IGNORED
+from pipeline.training.annotations.dataset import Annotated, AnnotatedSet
+from pipeline.training.annotations.reader import read_listing
+from pipeline.training.annotations.records import Listed, Listing, Problems
+from pipeline.training.annotations.split import drawn
+from pipeline.training.annotations.validation import NOT_LEARNT, UNKNOWN, Check
+from pipeline.training.task_registry import TASKS
+
+log = logging.getLogger(__name__)
+_DEFAULT_PART = 0.1  # of train.validation: nobody has asked for a part of a certain size
+
+
+class Files:
+    """Reads the annotations and the images' headers, no pixels; what is wrong is named, with its file. `images`: where the
+    images of COCO's JSON lie. `validation`: a part of the data, or data of its own. `classes`: only these are learnt, and
+    images without them have no objects (those to be classified are left out)."""
+
+    def __init__(
+        self,
+        data: str | None,
+        images: str | None,
+        validation: float | str,
+        seed: int,
+        max_pixels: int,
+        task: str,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        if task not in TASKS:
+            raise ConfigError(f"task={task}: nothing is trained for it; expected {', '.join(TASKS)}.{nearest(task, TASKS)}")
+        self.task, self.max_pixels, self.only = task, max_pixels, classes
+        self.folder = None if images is None else _path("train.images", images)
+        problems = Problems(f"train.data={_path('train.data', data)}")
+        listing = read_listing(_path("train.data", data), task, self.folder, problems)
+        self.names = _chosen(listing.names, classes, problems.what)
+        if task == "segment" and len(self.names) >= IGNORED:
+            raise ConfigError(f"{problems.what}: {len(self.names)} classes; task=segment has room for {IGNORED - 1}.")
+        self.categories = self.names if task == "classify" else (BACKGROUND, *self.names)
+        self.keypoint_names = listing.keypoint_names
+        found, digest = self._checked(listing, listing.training, problems)
+        if isinstance(validation, str):
+            problems.check()
+            training, (held_out, which) = found, self._of_its_own(_path("train.validation", validation))
+        else:
+            training, held_out, which = self._part_of(listing, found, problems, validation, seed)
+            problems.check()
+        self._check_parts(problems.what, training, held_out)
+        self.identity: Mapping[str, str] = {"data": digest, "classes": "\n".join(self.names), "validation": which}
+        self.training, self.validation = (AnnotatedSet(part, task, max_pixels) for part in (training, held_out))
+
+    def _checked(self, listing: Listing, listed: Sequence[Listed], problems: Problems) -> tuple[list[Annotated], str]:
+        """(images that are in order, SHA-256 of the annotations, the images' names and their sizes in bytes)."""
+        first = 0 if self.task == "classify" else 1
+        id_of = {name: number for number, name in enumerate(self.names, start=first)}
+        other = UNKNOWN if self.only is None else NOT_LEARNT
+        class_ids = np.array([id_of.get(name, other) for name in listing.names], np.int64)
+        images, digest = Check(listing, class_ids, problems, self.max_pixels).images(listed)
+        if self.task == "classify":
+            images = [one for one in images if len(one.labels)]
+        return images, f"{listing.digest}{digest}"
+
+    def _of_its_own(self, path: Path) -> tuple[list[Annotated], str]:
+        """Validation from another data set, whose classes are known by their names."""
+        problems = Problems(f"train.validation={path}")
+        listing = read_listing(path, self.task, self.folder, problems, others=True)
+        if listing.keypoint_names != self.keypoint_names:
+            raise ConfigError(f"{problems.what}: its keypoints are not those of the data: {', '.join(self.keypoint_names)}.")
+        images, digest = self._checked(listing, listing.training, problems)
+        problems.check()
+        return images, digest
+
+    def _part_of(
+        self, listing: Listing, found: list[Annotated], problems: Problems, part: float, seed: int
+    ) -> tuple[list[Annotated], list[Annotated], str]:
+        """(training, validation, how the second came about)."""
+        if listing.validation is not None and part == _DEFAULT_PART:
+            log.info("%s brings a validation part of its own, which is used.", problems.what)
+            return found, *self._checked(listing, listing.validation, problems)
+        if listing.validation is not None:
+            log.info("%s: its own validation part is left out, because train.validation=%g.", problems.what, part)
+        return *drawn(found, part, seed, self.task == "classify"), f"{part:g} by seed {seed}"
+
+    def _check_parts(self, what: str, training: Sequence[Annotated], held_out: Sequence[Annotated]) -> None:
+        """Raises ConfigError where nothing could be learnt, or judged."""
+        if not training and not held_out:
+            raise ConfigError(f"{what}: there are no images in it.")
+        learnt = f"of {shorten(self.names)}"
+        if not any(one.has_objects for one in (*training, *held_out)):
+            raise ConfigError(f"{what}: none of its {len(training) + len(held_out):,} images has an object {learnt}.")
+        for part, images in (("to learn from", training), ("for validation", held_out)):
+            if not any(one.has_objects for one in images):
+                raise ConfigError(
+                    f"{what}: of {len(training)} images to learn from and {len(held_out)} for validation, none {part} "
+                    f"has an object {learnt}. Give train.validation= a part above 0 and the data two such images, or "
+                    "give it data of its own."
+                )
+        both = _paths(training, held_out) & _paths(held_out, training)
+        if both:
+            log.warning(
+                "%s images are in both the training and the validation part, such as %s: validation will look better than "
+                "it is.", f"{len(both):,}", min(both),
+            )  # fmt: skip
+        first = 0 if self.task == "classify" else 1
+        seen = np.bincount(np.concatenate([one.labels for one in training]), minlength=len(self.categories))
+        absent = [name for name, count in zip(self.names, seen[first:], strict=True) if not count]
+        if absent:
+            log.warning("No object to learn from: %s.", shorten(absent))
+
+
+def _path(key: str, given: str | None) -> Path:
+    if given is None:
+        raise ConfigError(f"{key}= is needed: annotated images to learn from.")
+    found = place(given)
+    if isinstance(found, Address):
+        raise ConfigError(f"{key}={found}: expected a file or folder of this machine; copy it here first.")
+    return found
+
+
+def _chosen(names: tuple[str, ...], only: Sequence[str] | None, what: str) -> tuple[str, ...]:
+    """The data's classes that are learnt, in its order."""
+    for name in only or ():
+        if name not in names:
+            raise ConfigError(f"classes: {what} has no class {name!r}.{nearest(name, names)} It has {shorten(names)}.")
+    return names if only is None else tuple(name for name in names if name in only)
+
+
+def _paths(images: Sequence[Annotated], others: Sequence[Annotated]) -> set[Path]:
+    """Of those whose file has the name of one of the others; to follow every path's links would take minutes."""
+    names = {one.path.name for one in others}
+    return {one.path.resolve() for one in images if one.path.name in names}

@@ -1,0 +1,173 @@
+"""The exported program beside eager fp32 on real images: both through the whole pipeline, row by row."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.core.schema import BOX
+from pipeline.core.types import Shard
+from pipeline.inference.precision_check import compare, pairs
+from pipeline.inference.predictor import Predictor
+from pipeline.ops.boxes import boxes_of
+from pipeline.ops.masks import label_map
+from pipeline.training.export_model.shape_probes import MOST_DIFFERENCE
+
+MARGIN = 1e-3  # of a score: rounding may carry a row over a threshold that is nearer
+_MOST_PX = 1.0
+_MOST_MOVED = 0.01  # part of the boxes kept: of two that overlap and score alike, either may suppress the other
+_MOST_PIXELS = 1e-3  # part of all; a region smaller than that may come or go
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Rows of a program beside those of what it was made of. Differences are of the rows that both have."""
+
+    images: int
+    failed_images: int  # which one of the two could look at and the other could not
+    rows_eager: int
+    rows_exported: int
+    rows_kept: int
+    rows_lost: int
+    rows_added: int
+    at_the_edge: int  # of the lost and added: within 1e-3 of a threshold or of the last of a full list, or specks
+    score_difference_mean: float
+    score_difference_max: float
+    box_difference_max: float | None  # pixels of the original; None: rows without boxes
+    boxes_moved: int  # of the kept, by more than a pixel
+    pixels_differing: float | None  # part of all pixels whose class differs; None: rows without masks
+
+    @property
+    def equal(self) -> bool:
+        return not self.faults()
+
+    @property
+    def shows_nothing(self) -> bool:
+        return self.rows_eager == self.rows_exported == 0
+
+    def faults(self) -> list[str]:
+        """Why the program is not equal."""
+        beyond = self.rows_lost + self.rows_added - self.at_the_edge
+        found = {
+            f"{self.failed_images} images that one of the two cannot take": self.failed_images > 0,
+            f"{beyond} rows lost or added whose scores are not near a threshold": beyond > 0,
+            f"scores {self.score_difference_max:.4g} apart, more than {MARGIN:g}": self.score_difference_max > MARGIN,
+            f"{self.boxes_moved} boxes moved by more than a pixel": self.boxes_moved > _MOST_MOVED * self.rows_kept,
+            f"{self.pixels_differing or 0:.2%} of the pixels in another class": (self.pixels_differing or 0) > _MOST_PIXELS,
+        }
+        return [fault for fault, holds in found.items() if holds]
+
+    def said(self) -> dict[str, str]:
+        """Headings and what is said, for people."""
+        edge = f", {self.at_the_edge} of these at a threshold" if self.at_the_edge else ""
+        rows = {
+            "rows": f"{self.rows_kept} of {self.rows_eager} kept, {self.rows_lost} lost, {self.rows_added} added{edge}",
+            "scores": f"{self.score_difference_mean:.2g} apart (mean), {self.score_difference_max:.2g} (largest)",
+        }
+        if self.box_difference_max is not None:
+            rows["boxes"] = f"{self.box_difference_max:.3g} px apart (largest)"
+        if self.pixels_differing is not None:
+            rows["pixels"] = f"{self.pixels_differing:.3%} of another class"
+        return rows
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self) | {"equal": self.equal}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may keep a row out: `least` score by class id, `most` rows of an image (None: any number)."""
+
+    least: Sequence[float]
+    most: int | None
+
+
+def parity(exported: Predictor, eager: Predictor, shard: Shard, limits: Limits) -> Parity:
+    """Both look at all of the shard's inputs."""
+    (images, expected), (others, found) = (_looked_at(one, shard) for one in (eager, exported))
+    return between(images, expected, others, found, limits)
+
+
+def between(images: pa.Table, expected: pa.Table, others: pa.Table, found: pa.Table, limits: Limits) -> Parity:
+    """`images`, `expected`: eager's rows of `images` and `predictions`; `others`, `found`: the program's."""
+    agreement = compare(expected, found, len(images), "fp32")
+    a, b = np.array(list(pairs(expected, found)), dtype=np.int64).reshape(-1, 2).T
+    alone = [(table, np.setdiff1d(np.arange(len(table)), rows)) for table, rows in ((expected, a), (found, b))]
+    moved = 0
+    if set(BOX) <= set(expected.schema.names):
+        moved = int((np.abs(boxes_of(expected)[a] - boxes_of(found)[b]).max(axis=1, initial=0) > _MOST_PX).sum())
+    return Parity(
+        images=len(images),
+        failed_images=_failed(images, others),
+        rows_eager=len(expected),
+        rows_exported=len(found),
+        rows_kept=len(a),
+        rows_lost=len(alone[0][1]),
+        rows_added=len(alone[1][1]),
+        at_the_edge=sum(int(_at_the_edge(table, rows, limits).sum()) for table, rows in alone),
+        score_difference_mean=agreement.score_difference_mean,
+        score_difference_max=agreement.score_difference_max,
+        box_difference_max=agreement.box_difference_max,
+        boxes_moved=moved,
+        pixels_differing=_pixels(images, expected, found) if "mask_rle" in expected.schema.names else None,
+    )
+
+
+def raw_fault(difference: float) -> list[str]:
+    """Why logits are not equal, whatever the rows say."""
+    return [f"raw outputs {difference:.2g} of the largest apart"] if difference > MOST_DIFFERENCE else []
+
+
+def _looked_at(predictor: Predictor, shard: Shard) -> tuple[pa.Table, pa.Table]:
+    """All rows of `images` and of `predictions`, images in the order of their ids."""
+    tables = [predictor.tables(batch) for _, batch in predictor.answered([shard])]
+    images = pa.concat_tables([one for one, _ in tables]).sort_by("image_id")
+    return images, pa.concat_tables([predictor.schema.empty_table(), *(rows for _, rows in tables)])
+
+
+def _failed(images: pa.Table, others: pa.Table) -> int:
+    pairs_of_status = zip(images["status"].to_pylist(), others["status"].to_pylist(), strict=True)
+    return sum(one != other for one, other in pairs_of_status)
+
+
+def _at_the_edge(table: pa.Table, rows: np.ndarray, limits: Limits) -> np.ndarray:
+    """(len(rows),) bool: rows of the table that rounding alone may keep out of another."""
+    score, image = (table[name].to_numpy() for name in ("score", "image_id"))
+    least = np.asarray(limits.least)[table["class_id"].to_numpy()[rows]]
+    near: np.ndarray = score[rows] <= least + MARGIN
+    if limits.most is not None:
+        last, count = _last_of_each(image, score)
+        full = np.array([count[i] >= limits.most for i in image[rows].tolist()], dtype=bool)
+        near |= full & (score[rows] <= np.array([last[i] for i in image[rows].tolist()]) + MARGIN)
+    if "share" in table.schema.names:
+        near |= table["share"].to_numpy()[rows] <= _MOST_PIXELS
+    return near
+
+
+def _last_of_each(image: np.ndarray, score: np.ndarray) -> tuple[Mapping[int, float], Mapping[int, int]]:
+    """image_id -> its lowest score, and the number of its rows."""
+    last: dict[int, float] = {}
+    count: dict[int, int] = {}
+    for one, value in zip(image.tolist(), score.tolist(), strict=True):
+        last[one] = min(value, last.get(one, value))
+        count[one] = count.get(one, 0) + 1
+    return last, count
+
+
+def _pixels(images: pa.Table, expected: pa.Table, found: pa.Table) -> float:
+    """Part of the pixels of all images whose class differs."""
+    differing = looked_at = 0
+    for one in images.select(["image_id", "height", "width"]).to_pylist():
+        if one["height"] is None:
+            continue
+        size_hw = (one["height"], one["width"])
+        maps = [label_map(_of(table, one["image_id"]), size_hw) for table in (expected, found)]
+        differing += int((maps[0] != maps[1]).sum())
+        looked_at += maps[0].size
+    return differing / max(1, looked_at)
+
+
+def _of(table: pa.Table, image_id: int) -> pa.Table:
+    return table.filter(pa.array(table["image_id"].to_numpy() == image_id))

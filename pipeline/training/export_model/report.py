@@ -1,0 +1,95 @@
+"""What became of an export: for people, and as JSON."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.config.settings import Settings
+from pipeline.core.cpu import available_cores
+from pipeline.core.text_tables import aligned
+from pipeline.core.types import ModelSpec
+from pipeline.training.export_model.parity import Parity, raw_fault
+from pipeline.training.export_model.shape_probes import Held
+from pipeline.training.export_model.speed import Speed, speeds_text
+
+_SIZES = {
+    True: "any",
+    False: "only that of the image it was exported with: on others its results are wrong",
+    None: "not known: eager finds nothing in these images",
+}
+
+
+@dataclass(frozen=True)
+class Export:
+    """`input_hw`: what a classifier's preprocessing makes of any image. `speed`: empty where no image can be read."""
+
+    settings: Settings
+    spec: ModelSpec
+    file: Path  # where it will be
+    command: str  # that runs it
+    how: str
+    held: Held
+    input_hw: tuple[int, int] | None
+    parity: Parity
+    speed: dict[str, Speed]
+
+    @property
+    def faults(self) -> list[str]:
+        """Why the program is not equal to eager."""
+        return self.parity.faults() + ([] if self.settings.task == "detect" else raw_fault(self.held.difference))
+
+    def takes(self) -> dict[str, str]:
+        batch = "any" if self.held.any_batch else "1 only"
+        size = (
+            _SIZES[self.held.any_size]
+            if self.input_hw is None
+            else "{} x {}, as its preprocessing makes".format(*self.input_hw)
+        )
+        return {"batch": "1, one image a call" if self.settings.task == "detect" else batch, "image size": size}
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "model": self.settings.model,
+            "weights": self.spec.weights,
+            "weights_id": self.spec.weights_id,
+            "task": self.settings.task,
+            "to": self.settings.to,
+            "how": self.how,
+            **self.takes(),
+            "equal": not self.faults,
+            "faults": self.faults,
+            "raw_difference": self.held.difference,
+            "parity": self.parity.record(),
+            "speed": {name: asdict(one) for name, one in self.speed.items()},
+            "cores": available_cores(),
+            "torch": torch.__version__,
+            "run": self.command,
+        }
+
+    def text(self) -> str:
+        detector = self.settings.task == "detect"
+        raw = "of the best detections have no like" if detector else "of the largest logit apart"
+        inputs = "other inputs" if detector else "noise"
+        lines = [
+            f"{self.settings.model} ({self.spec.weights}), task={self.settings.task}, to={self.settings.to}: {self.how}",
+            aligned({"program": f"{self.file.stat().st_size / 1e6:.1f} MB: {self.file}", **self.takes()}),
+            "",
+            f"beside eager fp32 on {self.parity.images} images: {self._verdict()}",
+            aligned({**self.parity.said(), "raw": f"{self.held.difference:.2g} {raw}, on {inputs}"}),
+            "",
+            f"forward passes on {available_cores()} cores",
+            speeds_text(self.speed) if self.speed else "  not measured: no image can be read",
+            "",
+            f"files: {self.file.parent}",
+            f"run:   {self.command}",
+        ]
+        return "\n".join(lines)
+
+    def _verdict(self) -> str:
+        if self.faults:
+            return "NOT equal"
+        if self.parity.shows_nothing:
+            return "neither finds anything, which shows nothing; say input=FOLDER with images of what it knows"
+        return "equal"

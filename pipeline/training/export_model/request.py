@@ -1,0 +1,116 @@
+"""What is to be exported, checked before a weight is loaded; and the settings that run it afterwards."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torchvision.models import WeightsEnum
+
+from pipeline.config.settings import Settings
+from pipeline.core.errors import ConfigError
+from pipeline.core.locations import Address, place
+from pipeline.models.class_names import load_categories, with_background
+from pipeline.runs.components import Parts
+from pipeline.training.export_model.exporters import FILES
+
+TASKS = ("classify", "detect", "segment")
+_INSTEAD = {
+    "embed": "Say task=classify: what is exported is the classifier, head included.",
+    "instances": "Say task=detect for its boxes without their masks.",
+    "keypoints": "Say task=detect for its boxes without their points.",
+    "video": "No program format takes clips.",
+}
+_EAGER = {
+    "_target_": "pipeline.inference.engines.eager.Eager",
+    "device": "cpu",
+    "precision": None,
+}  # as conf/engine/eager.yaml
+
+
+def checked(settings: Settings) -> Settings:
+    """On the CPU in fp32, where programs are compared. Raises ConfigError."""
+    if settings.to is None:
+        raise ConfigError(f"export-model makes a program: say to={', to='.join(FILES)}.")
+    if settings.task not in TASKS:
+        raise ConfigError(f"task={settings.task}: program files do {', '.join(TASKS)}. {_INSTEAD.get(settings.task, '')}")
+    if isinstance(place(settings.output), Address):
+        raise ConfigError(f"output={settings.output}: export-model writes to a disk; name a folder of this machine.")
+    if settings.to == "pt2" and settings.task == "detect":
+        raise ConfigError(
+            "to=pt2: torch.export cannot follow torchvision's detectors, whose number of boxes depends on what an image "
+            "shows. Say to=onnx or to=torchscript."
+        )
+    if settings.to == "onnx":
+        _check_onnx()
+    return replace(settings, parts={**settings.parts, "engine": _EAGER}, device="cpu", precision=None)
+
+
+def preprocessing(settings: Settings, parts: Parts) -> str | None:
+    """The full name of the torchvision weights whose preprocessing the model has; None: a detector's own, which is in its
+    program. Raises ConfigError for what is no builder's network in floating point."""
+    model: Any = parts.format
+    like = getattr(model, "like", None)
+    if not isinstance(like, WeightsEnum):
+        raise ConfigError(f"model={settings.model} is a program already; export-model takes a torchvision builder.")
+    if model.quantized:
+        raise ConfigError(f"model={settings.model}: int8 networks are not exported. Export {model.name.partition('_')[2]}.")
+    if settings.task == "detect":
+        return None
+    if repr(like.transforms()) != repr(model.transform):
+        raise ConfigError(
+            f"model={settings.model} is prepared in a way of its own ({model.transform!r}), not as {like!r}: a program file "
+            "can only name the preprocessing of torchvision's weights."
+        )
+    return f"{type(like).__name__}.{like.name}"
+
+
+def write_categories(categories: tuple[str, ...], file: Path, detector: bool) -> None:
+    """One name a line. Raises ConfigError where the formats would not read the same names from it."""
+    file.write_text("".join(f"{name}\n" for name in categories), encoding="utf-8")
+    read = load_categories(str(file))
+    if (with_background(read) if detector else read) != categories:
+        odd = [name for name in categories if name != name.strip() or not name or len(name.splitlines()) > 1]
+        raise ConfigError(f"categories: these names cannot stand on a line of their own: {odd or categories[:1]}.")
+
+
+def running(settings: Settings, folder: Path, preprocess: str | None, one_by_one: bool = False) -> Settings:
+    """Settings that run the program below `folder` where `settings` run its original. `one_by_one`: it takes one image."""
+    return replace(
+        settings,
+        model=str(settings.to),
+        weights=str(folder / FILES[str(settings.to)]),
+        categories=str(folder / "categories.txt"),
+        preprocess=preprocess or "DEFAULT",
+        model_args={},
+        trust_code=True,
+        batch_size=1 if one_by_one else settings.batch_size,
+    )
+
+
+def command(run: Settings) -> str:
+    """What a user types."""
+    words: Mapping[str, str | None] = {
+        "task": run.task,
+        "model": run.model,
+        "weights": run.weights,
+        "categories": run.categories,
+        "preprocess": None if run.preprocess == "DEFAULT" else run.preprocess,
+        "channels": None if run.channels == "rgb" else run.channels,
+        "trust_code": None if run.model == "onnx" else "true",  # ONNX files are data
+        "batch_size": "1" if run.batch_size == 1 else None,
+    }
+    return " ".join(["make run", *(shlex.quote(f"{key}={value}") for key, value in words.items() if value), "input=DIR"])
+
+
+def _check_onnx() -> None:
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise ConfigError(
+            f"to=onnx needs {error.name}, which is not installed: pip install 'visionbatch[train]', or in a clone "
+            ".venv/bin/pip install -c constraints.txt -e '.[train]'"
+        ) from None
+    del onnx, onnxruntime

@@ -1,0 +1,81 @@
+"""How fast the exported program is beside what it was made of: forward passes in turn, in one process."""
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.core.text_tables import columns
+from pipeline.inference.predictor import Predictor
+from pipeline.runs.bench.contenders import timed
+from pipeline.training.export_model.reference import OneImage, answer
+
+_BUDGET_S = 3.0  # of measuring, where the model is not slower than that
+_ROUNDS = 5
+_CALLS = 50
+_CALL_S = 0.5  # a call gets so many images that eager takes about so long for it
+
+
+@dataclass(frozen=True)
+class Speed:
+    images_per_s: float  # median
+    ratio: float  # to the first contender in the same round, median
+
+
+def forward_speeds(image: Tensor, eager: nn.Module, fp32: Predictor, exported: Predictor, most: int) -> dict[str, Speed]:
+    """Of an image, (3, H, W) uint8, up to `most` times over: torchvision's own call, the pipeline's engine, the program."""
+    size_hw = (image.shape[-2], image.shape[-1])
+    given = exported.loader.model.preprocess(image)  # float, as the program and the original take it
+    detector = isinstance(eager, OneImage)
+    started = perf_counter()
+    answer(eager, given if detector else given[None])
+    images = max(1, min(most, int(_CALL_S / (perf_counter() - started))))
+    batch = torch.stack([given] * images) if not detector else given
+
+    def published() -> None:
+        with torch.inference_mode():
+            for _ in range(images if detector else 1):
+                eager(batch)
+
+    def by_engine(predictor: Predictor, prepared: Tensor) -> None:
+        predictor.engine.forward([prepared] * images, [size_hw] * images)
+
+    calls: dict[str, Callable[[], object]] = {
+        "eager": published,
+        "this pipeline": partial(by_engine, fp32, fp32.loader.model.preprocess(image)),
+        "exported": partial(by_engine, exported, given),
+    }
+    return speeds(calls, images)
+
+
+def speeds(calls: Mapping[str, Callable[[], object]], images: int) -> dict[str, Speed]:
+    """Each call is a forward pass over so many images; the first is what the others are compared with. They take turns, so
+    that a slow minute of the machine hits all alike."""
+    for _ in range(2):  # TorchScript takes its second call to become what it is
+        for call in calls.values():
+            call()
+    once = sum(timed(images, call).seconds for call in calls.values())
+    rounds = min(_ROUNDS, max(2, int(_BUDGET_S / once)))
+    again = min(_CALLS, max(1, int(_BUDGET_S / once / rounds)))
+
+    def repeated(call: Callable[[], object]) -> float:
+        return timed(images * again, lambda: [call() for _ in range(again)]).rate
+
+    rates = [{name: repeated(call) for name, call in calls.items()} for _ in range(rounds)]
+    first = next(iter(calls))
+    return {
+        name: Speed(
+            images_per_s=statistics.median(one[name] for one in rates),
+            ratio=statistics.median(one[name] / one[first] for one in rates),
+        )
+        for name in calls
+    }
+
+
+def speeds_text(measured: Mapping[str, Speed]) -> str:
+    rows = [(name, f"{one.images_per_s:.1f}", f"{one.ratio:.2f}") for name, one in measured.items()]
+    return columns([("", "images/s", f"x {next(iter(measured))}"), *rows])

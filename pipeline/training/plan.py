@@ -1,0 +1,97 @@
+"""What the settings ask for, built and checked before the first step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+
+from pipeline.config.settings import Settings
+from pipeline.core.cpu import available_cores
+from pipeline.core.errors import ConfigError
+from pipeline.inference.devices import bf16_is_native, resolve_device
+from pipeline.models.checkpoints import Trainable
+from pipeline.models.registry import is_weights_file, model_format
+from pipeline.runs.fingerprint import run_name
+from pipeline.training.freezing import Frozen, usual_stages
+from pipeline.training.initialization import begin_with
+from pipeline.training.protocols import Examples
+from pipeline.training.recipe import Recipe
+from pipeline.training.ssd_loss import learn_from_empty_images
+from pipeline.training.task_registry import DETECTION, check_learnable, check_sizes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the settings ask for, checked."""
+
+    settings: Settings
+    examples: Examples
+    model: Trainable
+    frozen: Frozen  # the network, and what of it does not learn
+    begun_with: str  # for people: what the weights are when training begins
+    recipe: Recipe
+    folder: Path
+
+
+def planned(settings: Settings, examples: Examples) -> Plan:
+    """Raises ConfigError."""
+    model = model_format(settings)
+    if not isinstance(model, Trainable):
+        raise ConfigError(f"model={settings.model} is a program and cannot be trained; choose a torchvision builder.")
+    check_learnable(settings.task, model.trained(examples.categories).architecture, examples)
+    device = resolve_device(settings.device)
+    n_points = len(examples.keypoint_names) or None
+    network = model.fresh(len(examples.categories), n_points)
+    check_sizes(network, examples.training, examples.validation)
+    learn_from_empty_images(network)
+    begun_with, trained_before = begin_with(network, model, settings, examples.categories)
+    stages = settings.train["frozen_stages"]
+    stages = stages if stages is not None else usual_stages(network) if trained_before else 0
+    precision = settings.precision or ("bf16" if bf16_is_native(device) else "fp32")
+    if precision == "fp16" and device == "cpu":
+        raise ConfigError("precision=fp16 is for GPUs; on the CPU say bf16 or fp32.")
+    sensitive = trained_before or isinstance(network, GeneralizedRCNN)
+    recipe = recipe_of(settings, len(examples.training), 2e-4 if sensitive else 2e-3, precision, device)
+    identity = determinants(settings, model, examples, recipe, stages, begun_with)
+    folder = Path(settings.output).expanduser() / f"train-{run_name(identity)}"
+    frozen = Frozen(network, stages, keep_statistics=trained_before and settings.task in DETECTION)
+    return Plan(settings, examples, model, frozen, begun_with, recipe, folder.absolute())
+
+
+def recipe_of(settings: Settings, n_examples: int, usual_rate: float, precision: str, device: str) -> Recipe:
+    own = settings.train
+    return Recipe(
+        epochs=own["epochs"],
+        batch_size=min(own["batch_size"], n_examples),
+        rate=own["lr"] or usual_rate,
+        weight_decay=own["weight_decay"],
+        warmup=own["warmup"],
+        ema=own["ema"],
+        seed=settings.seed,
+        precision=precision,
+        device=device,
+        workers=settings.workers or max(1, available_cores() // (2 if device == "cpu" else 1)),
+    )
+
+
+def determinants(
+    settings: Settings, model: Trainable, examples: Examples, recipe: Recipe, stages: int, begun_with: str
+) -> dict[str, Any]:
+    """What decides the weights. Not in it: the device and the number of workers."""
+    how = {name: value for name, value in vars(recipe).items() if name not in ("device", "workers")}
+    return {
+        "task": {"name": settings.task},
+        "model": called(settings),
+        "architecture": model.trained(examples.categories, examples.keypoint_names).metadata(),
+        "begun_with": begun_with,
+        "examples": {**examples.identity, "categories": list(examples.categories)},
+        "augment": sorted(settings.train["augment"]),
+        "frozen_stages": stages,
+        **how,
+    }
+
+
+def called(settings: Settings) -> str:
+    """The builder; a file by its name, wherever it is: what is in it is in `begun_with`."""
+    return Path(settings.model).stem if is_weights_file(settings.model) else settings.model

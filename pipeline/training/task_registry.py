@@ -1,0 +1,90 @@
+"""What can be trained, and what differs by task."""
+
+from typing import Any
+
+import numpy as np
+from torch import nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from pipeline.config.settings import Settings
+from pipeline.core.errors import ConfigError
+from pipeline.core.locations import Address, place
+from pipeline.models.networks import resized_hw
+from pipeline.models.registry import tasks_of
+from pipeline.training.annotations.records import Problems
+from pipeline.training.learners.base import Learner
+from pipeline.training.learners.classification import Classes, Regions
+from pipeline.training.learners.detection import Objects
+from pipeline.training.protocols import Examples, ExampleSet
+
+_KINDS = {"detect": ["boxes"], "instances": ["masks", "boxes"], "keypoints": ["keypoints", "boxes"]}
+DETECTION = tuple(_KINDS)
+TASKS = (*DETECTION, "segment", "classify")
+
+
+def check_task(settings: Settings) -> None:
+    """Raise ConfigError for what cannot be learnt from."""
+    if settings.task not in TASKS:
+        raise ConfigError(f"task={settings.task} cannot be trained; expected {', '.join(TASKS)}.")
+    if isinstance(place(settings.output), Address):
+        raise ConfigError(f"output={settings.output}: train writes to this machine's disk; say a folder.")
+
+
+def check_learnable(task: str, architecture: str, examples: Examples) -> None:
+    """Raise ConfigError for examples that have not what the network's losses ask for."""
+    more = tasks_of(architecture) - {"detect"}
+    if task == "detect" and more:
+        raise ConfigError(
+            f"task=detect: {architecture} learns from more than boxes; say task={' or '.join(sorted(more))}, or choose "
+            "another model, such as fasterrcnn_resnet50_fpn."
+        )
+    if task == "keypoints" and not examples.keypoint_names:
+        raise ConfigError("task=keypoints: the data has no keypoints, or does not name them (COCO: categories[].keypoints).")
+    if task == "classify" and len(examples.categories) < 2:
+        raise ConfigError(
+            f"task=classify: the data has one class, {examples.categories[0]}; there is nothing to tell it from. Add a "
+            "folder of images that are something else."
+        )
+
+
+def check_sizes(network: nn.Module, *parts: ExampleSet) -> None:
+    """Raise ConfigError for images so thin that a detector, which shrinks their longer side, would leave nothing of them."""
+    resize = getattr(network, "transform", None)
+    if not isinstance(resize, GeneralizedRCNNTransform):
+        return
+    problems = Problems("Images that are too thin for this model")
+    for part in parts:
+        sizes_hw = part.sizes_hw
+        for size_hw in np.unique(sizes_hw, axis=0).tolist():
+            if _vanishes(resize, size_hw):
+                for number in np.flatnonzero((sizes_hw == size_hw).all(axis=1)).tolist():
+                    problems.add(f"{part.name(number)}: {size_hw[1]}x{size_hw[0]} pixels")
+    problems.check()
+
+
+def _vanishes(resize: GeneralizedRCNNTransform, size_hw: list[int]) -> bool:
+    half = max(1, min(size_hw) // 2)  # a crop may be twice as thin
+    try:
+        resized_hw(resize, (half, max(size_hw)))
+    except ValueError:
+        return True
+    return False
+
+
+def learner_of(task: str, examples: Examples, normalize: nn.Module) -> Learner:
+    """What the task's networks learn from; `normalize` as `labels.Classes` has it."""
+    if task == "classify":
+        return Classes(examples.categories, normalize)
+    if task == "segment":
+        return Regions(examples.categories, normalize)
+    return Objects(examples.categories, _KINDS[task], examples.keypoint_names)
+
+
+def input_size(transform: Any) -> tuple[tuple[int, int] | None, int | None]:
+    """(height and width that images are cropped to, their shorter side before that) of a torchvision preset; None where it
+    has none. Segmentation's images, which its preset does not crop, become squares to make a batch."""
+    crop, resize = getattr(transform, "crop_size", None), getattr(transform, "resize_size", None)
+    side = int(resize[0] if isinstance(resize, list | tuple) else resize) if resize else None
+    if crop is None:
+        return ((side, side) if side else None), side
+    return (int(crop[0]), int(crop[-1])), side

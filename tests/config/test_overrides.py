@@ -1,0 +1,304 @@
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipeline.config.overrides import prepare, split_make_variables
+from pipeline.core.errors import ConfigError
+from tests.conftest import REPOSITORY, settings_for
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", []),
+        ("   ", []),
+        ("task=detect", ["task=detect"]),
+        ("b=2 a=1", ["a=1", "b=2"]),  # make lists the last one first
+        (r"input=My\ Photos task=detect", ["task=detect", "input=My Photos"]),
+        (r"input=a\ \ b", ["input=a  b"]),
+        ("input=a\\\tb", ["input=a\tb"]),
+        (r"input=C:\\photos", [r"input=C:\photos"]),
+        (r"input=end\\", ["input=end\\"]),
+        (r"input=two\\\\", [r"input=two\\"]),
+        (r"input=\\\ x", [r"input=\ x"]),
+        ("input=50$$", ["input=50$"]),
+        ("input=$$$$HOME", ["input=$$HOME"]),
+        ("input=it's", ["input=it's"]),
+        (r"classes=[dog,\ cat]", ["classes=[dog, cat]"]),
+        (r"min_score={default:\ 0.5}", ["min_score={default: 0.5}"]),
+        ("input=a=b=c", ["input=a=b=c"]),
+        ("input:=a b::=2 c:::=3 d+=4 e?=5 f!=6", ["f=6", "e=5", "d=4", "c=3", "b=2", "input=a"]),
+        ("input=a:=b", ["input=a:=b"]),
+        ("PYTHON=/usr/bin/python3 task=detect VENV=.v", ["task=detect"]),
+        ("Input=a", ["Input=a"]),  # a typo, not a variable of the Makefile
+    ],
+)
+def test_makes_list_of_variables_is_what_was_typed(words, expected):
+    assert split_make_variables(words) == expected
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["input=My Photos", "limit=3"], ["input=My Photos", "limit=3"]),
+        (["input=a  b\tc"], ["input=a  b\tc"]),
+        (["input=it's", 'output="x"'], ["input=it's", 'output="x"']),
+        (["input=back\\slash", "output=end\\"], ["input=back\\slash", "output=end\\"]),
+        (["input=\\ x", "output=a\\\\b"], ["input=\\ x", "output=a\\\\b"]),
+        (["input=50$", "output=$HOME"], ["input=50$", "output=$HOME"]),
+        (["input=a;b&c|d>e<f*?(g)#h"], ["input=a;b&c|d>e<f*?(g)#h"]),
+        (["input=`id`", "output=$(id)"], ["input=`id`", "output=$(id)"]),
+        (["classes=[dog, cat]", "min_score={default: 0.5}"], ["classes=[dog, cat]", "min_score={default: 0.5}"]),
+        (["input=日本/é"], ["input=日本/é"]),
+        (["input=a=b"], ["input=a=b"]),
+        (["VENV=elsewhere", "input=x"], ["input=x"]),
+    ],
+)
+def test_a_value_survives_the_real_makefile(typed, expected):
+    """Through make, the shell and `split_make_variables`, as `make run` does it."""
+    recipe = "show: ; @printf '%s\\0' $(ARGS)"
+    command = ["make", "-s", "-f", str(REPOSITORY / "Makefile"), "--eval", recipe, "show", *typed]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True, timeout=20)
+    flag, words, end = done.stdout.decode().split("\0")
+    assert (flag, end) == ("--make", "")
+    assert split_make_variables(words) == expected
+
+
+def test_makes_variables_come_in_place_of_their_flag():
+    assert prepare(["limit=1", "--make", "batch_size=3 seed=2", "workers=4"], sweep=False) == [
+        "limit=1",
+        "seed=2",
+        "batch_size=3",
+        "workers=4",
+    ]
+
+
+@pytest.mark.parametrize("given", [[], ["--make"], ["--make", ""]])
+def test_nothing_stays_nothing(given):
+    assert prepare(given, sweep=False) == []
+
+
+PATHS = [
+    "photos",
+    "/absolute/path",
+    "My Photos",
+    " leading and trailing ",
+    "a,b",
+    "a[1]",
+    "a]b}c",
+    "a{b}",
+    "a(b)",
+    "it's",
+    "it''s",
+    "ends'",
+    'say "cheese"',
+    "a=b",
+    "a= b",
+    "a/~/photos",
+    "a~b",
+    "back\\slash",
+    "two\\\\slashes",
+    "ends with\\",
+    "ends with\\\\",
+    "quote after\\'slash",
+    "quote after\\\\'slashes",
+    "\\",
+    "日本語/é",
+    "\u202egpj",
+    "a:b",
+    "a#b",
+    "a%b",
+    "a;b&c|d",
+    "$HOME",
+    "a$b",
+    "a\tb",
+    "a\nb",
+    "-dash",
+    "+plus",
+    "@at",
+    "!bang*",
+    "..",
+    "1e5",
+    "007",
+    "1_000",
+    "true",
+    "nan",
+    "nullable",
+]
+
+
+@pytest.mark.parametrize(("a", "b", "c"), list(zip(PATHS[::3], PATHS[1::3], PATHS[2::3], strict=True)))
+def test_a_path_survives_hydra(a, b, c):
+    settings = settings_for(f"input={a}", f"output={b}", f"weights={c}")
+    assert (settings.input, settings.output, settings.weights) == (a, b, c)
+    assert settings.parts["source"]["root"] == a
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("'already quoted'", "already quoted"),
+        ('"already, quoted"', "already, quoted"),
+        ("'it\\'s'", "it's"),
+        ("${output}", "outputs"),
+        ("${output}/sub", "outputs/sub"),
+    ],
+)
+def test_hydras_own_notation_keeps_its_meaning(given, expected):
+    assert settings_for(f"input={given}").input == expected
+
+
+def test_an_override_that_is_no_path_is_left_to_hydra():
+    given = ["classes=[a, b]", "min_score={default: 0.5}", "+model_args.x=1", "~limit", "hydra.verbose=true", "-m"]
+    assert prepare(given, sweep=False) == given
+
+
+def test_a_sweep_quotes_each_value_and_keeps_the_commas():
+    assert prepare(["model=resnet50,vit_b_16", "task=detect,classify", "min_score=0.1,0.2"], sweep=True) == [
+        "model='resnet50','vit_b_16'",
+        "task=detect,classify",
+        "min_score=0.1,0.2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("source.evry=3", "source.every"),
+        ("sink.overlays.qualty=80", "sink.overlays.quality"),
+        ("task.normalise=false", "task.normalize"),
+        ("+source.fpss=1", "source.fps"),
+        ("task.presets.model=x", "task.top_k"),
+    ],
+)
+def test_an_unknown_setting_of_a_part_is_refused(given, hint):
+    name = given.partition("=")[0].lstrip("+")
+    with pytest.raises(ConfigError, match=f"unknown setting '{name}'.*Known: .*{hint}"):
+        prepare([given], sweep=False)
+
+
+@pytest.mark.parametrize("given", ["source.every=3", "source.length=8", "task.normalize=false", "sink.overlays.quality=80"])
+def test_a_setting_of_some_part_passes(given):
+    assert prepare([given], sweep=False) == [given]
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("imput=photos", "'input'"),
+        ("batchsize=4", "'batch_size'"),
+        ("minscore=0.5", "'min_score'"),
+        ("tsk=detect", "'task'"),
+        ("TASK=detect", "'task'"),
+        ("+class=dog", "'classes'"),
+        ("~limits", "'limit'"),
+        ("sorce.root=x", "'source'"),
+    ],
+)
+def test_an_unknown_key_is_refused_and_the_nearest_is_offered(given, hint):
+    name = given.lstrip("+~").partition("=")[0].partition(".")[0]
+    with pytest.raises(ConfigError, match=f"unknown setting '{name}'.*Did you mean.*{hint}.*Known: "):
+        prepare([given], sweep=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("tiles.siz=3", "Did you mean 'size'"),
+        ("+tiles.ovrlap=0.1", "Did you mean 'overlap'"),
+        ("~tiles.mode", "tiles has: size,"),
+    ],
+)
+def test_an_unknown_key_below_another_is_refused_and_the_nearest_is_offered(given, hint):
+    with pytest.raises(ConfigError, match=f"unknown setting 'tiles[.].*{hint}"):
+        prepare([given], sweep=False)
+
+
+@pytest.mark.parametrize("given", ["defaults=[]", "format=builder", "=x", "_target_=os.system"])
+def test_what_is_no_setting_of_a_user_is_unknown(given):
+    with pytest.raises(ConfigError, match="unknown setting"):
+        prepare([given], sweep=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("task=detekt", "task=detekt: expected classify, detect.* Did you mean 'detect'"),
+        ("task=Classify", "Did you mean 'classify'"),
+        ("task=", "task=: expected classify, detect"),
+        ("source=foldr", "expected clips, folder, .*, zip. Did you mean 'folder'"),
+        ("engine=eagr", "Did you mean 'eager'"),
+        ("executor=locl", "Did you mean 'local'"),
+        ("sink=parqet", "Did you mean 'parquet'"),
+    ],
+)
+def test_an_unknown_choice_is_refused_and_the_nearest_is_offered(given, expected):
+    with pytest.raises(ConfigError, match=expected):
+        prepare([given], sweep=False)
+
+
+@pytest.mark.parametrize("given", ["task", "photos", "", "input"])
+def test_a_word_without_a_value_is_refused(given):
+    with pytest.raises(ConfigError, match="expected key=value"):
+        prepare([given], sweep=False)
+
+
+def test_a_mapping_changes_what_it_names_and_leaves_the_rest():
+    assert prepare(["tiles={size: 640}"], sweep=False) == ["++tiles={size: 640}"]  # what Hydra understands
+    assert settings_for("tiles={size: 640, iou: 0.4}").tiles == settings_for("tiles.size=640", "tiles.iou=0.4").tiles
+
+
+def test_a_tilde_is_the_home_folder_as_the_shell_would_have_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert settings_for("input=~/photos", "output=~/o").input == "/home/someone/photos"
+    assert prepare(["output=~/o"], sweep=True) == ["output='/home/someone/o'"]
+
+
+@pytest.mark.parametrize(
+    ("words", "metadata", "added"),
+    [
+        (["model=FILE"], {"task": "classify"}, ["task=classify"]),
+        (["model='FILE'", "limit=3"], {"task": "segment"}, ["task=segment"]),
+        (["model=FILE", "task=embed"], {"task": "classify"}, []),
+        (["experiment=codes", "model=FILE"], {"task": "classify"}, []),
+        (["model=FILE"], {"task": "classify limit=3"}, []),
+        (["model=FILE"], {"task": "dance"}, []),
+        (["model=FILE"], {}, []),
+        (["model=FILE.absent.safetensors"], {"task": "classify"}, []),
+        (["model=resnet18"], {"task": "classify"}, []),
+        (["weights=FILE"], {"task": "classify"}, []),
+        ([], {}, []),
+    ],
+)
+@pytest.mark.parametrize("sweep", [False, True])
+def test_a_files_task_is_the_task_where_nothing_else_says_it(words, metadata, added, sweep, tmp_path):
+    path = tmp_path / "a b.safetensors"
+    save_file({"w": torch.zeros(1)}, path, metadata=metadata)
+    given = [word.replace("FILE", str(path)) for word in words]
+    assert prepare(given, sweep)[len(given) :] == added
+
+
+def test_a_damaged_file_is_left_to_the_model(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(b"nothing")
+    assert prepare([f"model={tmp_path / 'a.safetensors'}"], sweep=False) == [f"model='{tmp_path / 'a.safetensors'}'"]
+
+
+def test_a_files_task_is_read_without_torch(tmp_path):
+    save_file({"w": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"task": "classify"})
+    code = (
+        "import sys; from pipeline.config.overrides import prepare; "
+        "print(prepare(sys.argv[1:], False)[1], 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"model={tmp_path / 'a.safetensors'}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["task=classify", "False"]

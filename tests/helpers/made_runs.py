@@ -1,0 +1,112 @@
+"""Run folders with the rows one asks for, committed as a run commits them; no model, and no images unless they are there."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config.instantiate import build
+from pipeline.core.schema import CLASS_NAME, categories_of, images_schema
+from pipeline.core.types import Entry
+from pipeline.runs.plan import freeze
+from pipeline.runs.run_folder import RunFolder
+from tests.conftest import settings_for, spec_of
+
+CATEGORIES = ("__background__", "dog", "cat", "stop sign")
+FILTERS = dict.fromkeys(("classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections", "top_k"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image and what was found in it: dicts of class_id, score and the task's own columns."""
+
+    key: str
+    size_hw: tuple[int, int] | None = (480, 640)
+    found: Sequence[dict[str, Any]] = ()
+    status: str = "ok"
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class _Listed:
+    keys: Sequence[str]
+    identity: str
+    columns: tuple = ()
+    sizes: Sequence[int] | None = None  # bytes
+
+    def entries(self) -> Iterator[Entry]:
+        for key, size in zip(self.keys, self.sizes or [10] * len(self.keys), strict=True):
+            yield Entry(key, size, 1_000_000_007)
+
+
+def box(class_id: int, score: float, *xyxy: float, **more: Any) -> dict[str, Any]:
+    return {"class_id": class_id, "score": score} | dict(zip(("x_min", "y_min", "x_max", "y_max"), xyxy, strict=True)) | more
+
+
+def made_run(
+    path: Path,
+    rows: Sequence[Row],
+    task: str = "detect",
+    categories: Sequence[str] = CATEGORIES,
+    keypoint_names: tuple[str, ...] = (),
+    input: Path = Path("/nowhere"),
+    shard_size: int = 4,
+    sizes: Sequence[int] | None = None,
+    source: str = "folder",
+    listed: Any = None,
+    source_settings: dict[str, Any] | None = None,
+    **filters: Any,
+) -> Path:
+    """A complete run at `path`, which is returned. `rows` are in the order of their keys; an image's predictions get its
+    image_id and key, and the names of their classes. `sizes`: of the files in bytes, where they are to be read again;
+    `source`: what kind the input is. `listed`: a source that lists the rows' keys, with its settings."""
+    made = build(settings_for(f"task={task}").parts["task"], spec=spec_of(*categories, keypoint_names=keypoint_names))
+    folder = RunFolder(path)
+    with folder.locked():
+        listed = listed or _Listed([row.key for row in rows], f"{source}:{input}", sizes=sizes)
+        plan = freeze(folder, listed, shard_size, None, False)
+        determined_by = {
+            "source": listed.identity,
+            "task": {"name": task},
+            "model": "made",
+            "filters": FILTERS | filters,
+        }
+        determined_by |= {"max_pixels": 10**8} | ({"source_settings": source_settings} if source_settings else {})
+        config = {"input": str(input), "model": "made", "min_score": filters.get("min_score")}
+        record = {"task": task, "model": "made", "categories": list(categories), "config": config}
+        folder.publish_json("run.json", record | {"fingerprint_of": determined_by})
+        for shard_id in range(plan.n_shards):
+            first = plan.shard(shard_id).first_image_id
+            stage = folder.stage(shard_id)
+            part = list(enumerate(rows))[first : first + shard_size]
+            for kind, table in (("images", _images(part, made.schema)), ("predictions", _predictions(part, made.schema))):
+                (stage / kind).mkdir()
+                pq.write_table(table, stage / kind / f"part-{shard_id:05d}.parquet", compression="zstd")
+            folder.commit(shard_id, len(part), stage)
+    return path
+
+
+def _images(part: list[tuple[int, Row]], schema: pa.Schema) -> pa.Table:
+    rows = []
+    for image_id, row in part:
+        height, width = row.size_hw or (None, None)
+        one = {"image_id": image_id, "key": row.key, "width": width, "height": height, "status": row.status}
+        rows.append(one | {"error": row.error, "n_predictions": len(row.found) if row.status == "ok" else None})
+    return pa.Table.from_pylist(rows, schema=images_schema(schema))
+
+
+def _predictions(part: list[tuple[int, Row]], schema: pa.Schema) -> pa.Table:
+    names = categories_of(schema)
+    rows = [
+        {"image_id": image_id, "key": row.key, "class_name": names[one["class_id"]]} | one
+        for image_id, row in part
+        for one in row.found
+    ]
+    at = schema.get_field_index("class_name")
+    plain = schema.set(at, schema.field(at).with_type(pa.string()))
+    return pa.Table.from_pylist(rows, schema=plain).set_column(
+        at, schema.field(at), pa.array([row["class_name"] for row in rows], pa.string()).dictionary_encode().cast(CLASS_NAME)
+    )

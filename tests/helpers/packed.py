@@ -1,0 +1,99 @@
+"""Archives for tests, with members that no packing program would make."""
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.core.types import Entry, InputError
+from pipeline.inputs.archives.archives import Archives
+from pipeline.inputs.archives.tar_reader import TAR
+from pipeline.inputs.archives.zip_reader import ZIP
+from tests.conftest import picture, read
+
+KINDS = {"tar": TAR, "zip": ZIP}
+
+
+def image(seed: int = 0, kind: str = "JPEG") -> bytes:
+    file = io.BytesIO()
+    picture(40, 30, seed=seed).save(file, kind)
+    return file.getvalue()
+
+
+def tar_of(path: Path, members: Iterable[tuple[str, bytes]], form: int = tarfile.GNU_FORMAT) -> Path:
+    with tarfile.open(path, "w", format=form) as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), 1_600_000_000
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def special(path: Path, name: str, kind: bytes, target: str = "") -> None:
+    """Append a link, a device, a folder ..."""
+    with tarfile.open(path, "a") as tar:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, target
+        tar.addfile(info)
+
+
+def zip_of(path: Path, members: Iterable[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as packed:
+        for name, data in members:
+            info = zipfile.ZipInfo(name, (2020, 9, 13, 12, 26, 40))
+            info.compress_type = method
+            packed.writestr(info, data)
+    return path
+
+
+def pack(kind: str, path: Path, members: Iterable[tuple[str, bytes]]) -> Path:
+    return tar_of(path, members) if kind == "tar" else zip_of(path, members)
+
+
+def pack_folder(kind: str, folder: Path, path: Path) -> Path:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return pack(kind, path, [(str(file.relative_to(folder)), file.read_bytes()) for file in files])
+
+
+def listed(kind: str, root: Path) -> tuple[Archives, list[Entry]]:
+    archives = Archives(str(root), KINDS[kind])
+    entries = list(archives.entries())
+    keys = [entry.key for entry in entries]
+    assert keys == sorted(set(keys)), "sorted, each once"
+    return archives, entries
+
+
+def verdict(archives: Archives, entry: Entry) -> str:
+    """The status and message of a member that cannot be read, or `ok`."""
+    try:
+        with archives.open(entry) as file:
+            file.read()
+    except InputError as error:
+        return f"{error.status}: {error}"
+    return "ok"
+
+
+def verdicts(kind: str, root: Path) -> dict[str, str]:
+    """By key, without the archive's."""
+    archives, entries = listed(kind, root)
+    return {entry.key.partition("/")[2]: verdict(archives, entry) for entry in entries}
+
+
+def same_rows(packed: Path, folder: Path, archive: str) -> None:
+    """That a run over one archive has the rows of a run over what is in it."""
+    for kind in ("images", "predictions"):
+        one, other = read(packed, kind), read(folder, kind)
+        assert [key.removeprefix(f"{archive}/") for key in one["key"].to_pylist()] == other["key"].to_pylist()
+        mine = one.drop_columns(["key", "archive", "member"]).replace_schema_metadata()
+        assert len(mine) > 0 and mine.equals(other.drop_columns(["key"]).replace_schema_metadata())
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """All that is below a folder: mode, time of change, contents."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if "outputs" not in path.parts:
+            about = path.lstat()
+            found[str(path)] = (about.st_mode, about.st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+    return found

@@ -1,0 +1,148 @@
+"""jpeg=gpu: what is given to nvJPEG, what is not, and what happens where it refuses. Here another decoder stands in for it,
+which wants whole batches too."""
+
+import io
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipeline.core.errors import ConfigError
+from pipeline.core.types import InputError, Status
+from pipeline.inputs.decoding import nvjpeg as gpu_jpeg
+from pipeline.inputs.decoding.image import DECODER, decode
+from pipeline.inputs.decoding.jpeg import decode_jpeg
+from pipeline.inputs.decoding.nvjpeg import GpuJpegs, decode_on_gpu
+from pipeline.inputs.sources.folder import Folder
+from pipeline.inputs.sources.video import Video
+from tests.conftest import picture, read
+
+MOST = 10_000
+
+
+class StandIn:
+    """Remembers how many files each call had. Fails where a file holds `poison`."""
+
+    def __init__(self, poison: bytes = b"\0never\0") -> None:
+        self.calls: list[int] = []
+        self.poison = poison
+
+    def __call__(self, files: Sequence[bytes], device: str) -> list[Tensor]:
+        self.calls.append(len(files))
+        if any(self.poison in data for data in files):
+            raise RuntimeError("nvjpegDecode failed: 4")
+        return [decode_jpeg(data) for data in files]
+
+    def jpegs(self) -> GpuJpegs:
+        return GpuJpegs("jpeg: a stand-in", self, "cpu")
+
+
+def jpeg(seed: int, mode: str = "RGB", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture(31, 20, seed).convert(mode).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def turned(orientation: int) -> bytes:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return jpeg(orientation, exif=tags.tobytes())
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    picture(9, 8).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_batch_is_one_call_and_every_file_what_the_cpu_makes_of_it() -> None:
+    files = [jpeg(1), *map(turned, range(1, 9)), jpeg(2, "L"), jpeg(3, progressive=True)]
+    stand_in = StandIn()
+    found = stand_in.jpegs().decode_many(files, MOST)
+    assert stand_in.calls == [11]
+    assert all(torch.equal(one, decode(data, MOST)) for one, data in zip(found, files, strict=True))
+
+
+def test_what_it_cannot_be_trusted_with_is_decoded_by_the_cpu() -> None:
+    whole = jpeg(1)
+    files = [b"", png(), whole[:-40], jpeg(2, "CMYK"), b"\xff\xd8 and no more", b"text", whole]
+    stand_in = StandIn()
+    found = stand_in.jpegs().decode_many(files, MOST)
+    assert stand_in.calls == [1], "only the last"
+    for one, data in zip(found, files, strict=True):
+        try:
+            expected = decode(data, MOST)
+        except InputError as error:
+            assert isinstance(one, InputError) and (one.status, str(one)) == (error.status, str(error))
+        else:
+            assert torch.equal(one, expected)
+    assert [one.status for one in found if isinstance(one, InputError)][:2] == [Status.EMPTY, Status.TRUNCATED]
+
+
+def test_too_many_pixels_are_not_decoded() -> None:
+    (found,) = (stand_in := StandIn()).jpegs().decode_many([jpeg(1)], 600)
+    assert isinstance(found, InputError) and found.status is Status.TOO_LARGE and stand_in.calls == []
+
+
+def test_one_file_that_it_refuses_costs_the_others_nothing() -> None:
+    files = [jpeg(i, comment=b"\0poison\0" if i == 5 else b"") for i in range(8)]
+    stand_in = StandIn(b"\0poison\0")
+    found = stand_in.jpegs().decode_many(files, MOST)
+    assert all(torch.equal(one, decode(data, MOST)) for one, data in zip(found, files, strict=True))
+    assert stand_in.calls == [8, 4, 4, 2, 1, 1, 2]
+
+
+def test_the_first_library_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> None:
+        raise ImportError("No module named 'one'")
+
+    stand_in = StandIn()
+    monkeypatch.setattr(gpu_jpeg, "WAYS", (("one 1.0", absent), ("two 2.0", lambda: stand_in)))
+    found = GpuJpegs.find("cuda:1")
+    assert (found.name, found.device, stand_in.calls) == ("jpeg: nvJPEG by two 2.0", "cuda:1", [1])
+
+
+def test_why_none_can_is_said_in_one_line_and_the_cpu_decodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(1))
+    source = Folder(str(tmp_path))
+
+    def broken() -> StandIn:
+        return StandIn(b"\xff\xd8")
+
+    monkeypatch.setattr(gpu_jpeg, "WAYS", (("one 1.0", broken), ("two 2.0", broken)))
+    with caplog.at_level(logging.WARNING):
+        decode_on_gpu(source, "cuda")
+    (record,) = caplog.records
+    assert record.message.startswith("jpeg=gpu: one 1.0: nvjpegDecode failed: 4; two 2.0: nvjpeg")
+    assert record.message.endswith("The CPU decodes.") and source.decoder == DECODER and source.decode_many is None
+
+
+def test_frames_of_videos_are_no_jpeg_files(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(ConfigError, match="jpeg=gpu is for image files"):
+        decode_on_gpu(Video(str(tmp_path), None, None), "cuda")
+
+
+def test_a_run_says_that_there_is_no_gpu(annotate: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        found = annotate("model=codes", "limit=1", "device=cpu", "jpeg=gpu")
+    assert "jpeg=gpu: needs a CUDA device, and this run's is cpu. The CPU decodes." in caplog.messages
+    assert annotate("model=codes", "limit=1", "device=cpu") == found, "the same decoder: the same run"
+
+
+def test_a_run_with_it(annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, mixed_images: Path) -> None:
+    stand_in = StandIn()
+    usual = annotate("model=codes", f"input={mixed_images}", "batch_size=4")
+    monkeypatch.setattr(GpuJpegs, "find", lambda device: stand_in.jpegs())
+    found = annotate("model=codes", f"input={mixed_images}", "batch_size=4", "jpeg=gpu")
+    assert found != usual, "the decoder is part of a run's identity"
+    assert max(stand_in.calls) > 1
+    for kind in ("images", "predictions"):
+        assert read(found, kind).equals(read(usual, kind))
+    assert sorted(p.name for p in (found / "overlays").rglob("*")) == sorted(p.name for p in (usual / "overlays").rglob("*"))

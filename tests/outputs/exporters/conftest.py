@@ -1,0 +1,20 @@
+"""Exports through the verb, as a user makes them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.command_options import read_options
+from pipeline.results.commands.export import Options, review
+
+
+@pytest.fixture
+def export() -> Callable[..., Path]:
+    """export(run, "coco", "images=link") returns the folder."""
+
+    def call(run: Path, to: str, *words: str) -> Path:
+        said = review(read_options("export", [f"run={run}", f"to={to}", *words], Options))
+        return Path(said.partition(": ")[0])
+
+    return call

@@ -1,0 +1,85 @@
+"""Ultralytics' layout: names, numbers, and what would break it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.core.errors import ConfigError
+from tests.conftest import picture
+from tests.helpers.made_runs import Row, box, made_run
+
+Export = Callable[..., Path]
+
+
+def label_files(folder: Path) -> dict[str, str]:
+    labels = folder / "labels"
+    return {str(path.relative_to(labels)): path.read_text() for path in sorted(labels.rglob("*")) if path.is_file()}
+
+
+def test_no_predictions_are_an_empty_file(tmp_path: Path, export: Export) -> None:
+    folder = export(made_run(tmp_path / "run", [Row("a.jpg")]), "yolo")
+    assert label_files(folder) == {"a.txt": ""}
+    names = {0: "dog", 1: "cat", 2: "stop sign"}
+    assert yaml.safe_load((folder / "data.yaml").read_text()) == {"train": "images", "val": "images", "names": names}
+
+
+def test_centre_and_size_as_fractions_and_classes_from_0(tmp_path: Path, export: Export) -> None:
+    found = [box(3, 0.9, 64, 48, 320, 240), box(1, 0.5, 0, 0, 640, 480)]
+    folder = export(made_run(tmp_path / "run", [Row("sub/a.jpg", (480, 640), found)]), "yolo")
+    lines = ["2 0.30000000 0.30000000 0.40000000 0.40000000", "0 0.50000000 0.50000000 1.00000000 1.00000000"]
+    assert label_files(folder) == {"sub/a.txt": "".join(f"{line}\n" for line in lines)}
+
+
+def test_boxes_and_points_are_cut_to_the_image(tmp_path: Path, export: Export) -> None:
+    points = [
+        {"x": -3.0, "y": 50.0, "visibility": 1.0, "score": 2.0},
+        {"x": 101.0, "y": 201.0, "visibility": 1.0, "score": -1.0},
+    ]
+    found = [box(1, 0.5, -10, 100, 50, 210, keypoints=points)]
+    run = made_run(
+        tmp_path / "run", [Row("a.jpg", (200, 100), found)], "keypoints", keypoint_names=("left_eye", "right_eye")
+    )
+    folder = export(run, "yolo")
+    assert [float(value) for value in label_files(folder)["a.txt"].split()] == [
+        *(0, 0.25, 0.75, 0.5, 0.5),
+        *(0, 0.25, 2),
+        *(1, 1, 1),
+    ]
+    data = yaml.safe_load((folder / "data.yaml").read_text())
+    assert data["kpt_shape"] == [2, 3] and data["flip_idx"] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "labels", "images"),
+    [
+        (["a.jpg", "a.png"], ["a.png.txt", "a.txt"], ["a.jpg", "a.png.png"]),
+        (["a.jpg", "sub/a.jpg"], ["a.txt", "sub/a.txt"], ["a.jpg", "sub/a.jpg"]),
+        (["images/a.jpg"], ["images_/a.txt"], ["images_/a.jpg"]),  # YOLO takes the last folder `images` for its own
+        (["a.jpg", "a.txt/b.jpg"], ["a.txt", "image-51bbe7e788a3c21e.txt"], ["a.jpg", "image-51bbe7e788a3c21e.jpg"]),
+    ],
+)
+def test_every_image_has_its_own_labels(
+    keys: list[str], labels: list[str], images: list[str], tmp_path: Path, export: Export
+) -> None:
+    for key in keys:
+        (tmp_path / "in" / key).parent.mkdir(parents=True, exist_ok=True)
+        picture(10, 10).save(tmp_path / "in" / key)
+    run = made_run(tmp_path / "run", [Row(key, (10, 10)) for key in keys], input=tmp_path / "in")
+    folder = export(run, "yolo", "images=link")
+    assert sorted(label_files(folder)) == labels
+    assert sorted(str(path.relative_to(folder / "images")) for path in (folder / "images").rglob("*.*g")) == images
+
+
+def test_that_names_had_to_change_is_said(tmp_path: Path, export: Export, caplog: pytest.LogCaptureFixture) -> None:
+    export(made_run(tmp_path / "one", [Row("a.jpg"), Row("b.png")]), "yolo")
+    assert not caplog.text
+    export(made_run(tmp_path / "two", [Row("a.jpg"), Row("a.png")]), "yolo")
+    assert "1 images are called otherwise there" in caplog.text
+
+
+def test_a_placeholder_is_no_class(tmp_path: Path, export: Export) -> None:
+    run = made_run(tmp_path / "run", [Row("a.jpg", found=[box(0, 0.5, 0, 0, 9, 9)])])
+    with pytest.raises(ConfigError, match=r"a\.jpg has a prediction of class id 0, '__background__'"):
+        export(run, "yolo")

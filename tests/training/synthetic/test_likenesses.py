@@ -1,0 +1,30 @@
+"""What is drawn to be mistaken for codes: grids, shapes, stripes, writing."""
+
+import numpy as np
+import pytest
+import zxingcpp
+
+from pipeline.training.synthetic.distractor_grids import grid
+from pipeline.training.synthetic.distractor_shapes import figure
+from pipeline.training.synthetic.distractor_stripes import stripes
+from pipeline.training.synthetic.distractor_text import headline, lettering, listing, paragraph
+from pipeline.training.synthetic.fonts_and_words import TRAINING
+
+LIKENESSES = [grid, figure, stripes, headline, lettering, paragraph, listing]
+
+
+@pytest.mark.parametrize("make", LIKENESSES)
+@pytest.mark.parametrize("side", [16, 90, 400])
+def test_it_is_a_picture_without_codes(make, side):
+    for seed in range(12):
+        made = make(np.random.default_rng(seed), TRAINING, side)
+        assert made.pixels.dtype == np.uint8 and made.pixels.ndim == 3 and made.codes == ()
+        assert 4 <= max(made.size_hw) <= 8 * side + 60
+        assert made.alpha is None or made.alpha.shape == made.size_hw
+
+
+@pytest.mark.parametrize("make", LIKENESSES)
+def test_no_reader_finds_a_code_in_it_and_no_two_are_equal(make):
+    made = [make(np.random.default_rng(seed), TRAINING, 200).pixels for seed in range(20)]
+    assert not any(zxingcpp.read_barcodes(one) for one in made)
+    assert len({one.tobytes() for one in made}) == 20
