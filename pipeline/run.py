@@ -9,14 +9,14 @@ from pipeline.config.instantiate import build
 from pipeline.config.settings import Settings
 from pipeline.config.sweep_outcomes import Ended
 from pipeline.core.errors import ConfigError
-from pipeline.core.types import Executor
+from pipeline.core.protocols import Executor
+from pipeline.core.types import Writer
 from pipeline.results.report.write import leave_report
 from pipeline.runs.components import Parts, assemble
 from pipeline.runs.plan import Plan, freeze, nothing_found
 from pipeline.runs.retry import with_errors
 from pipeline.runs.session import Work
 from pipeline.runs.summary import plan_text, summary
-from pipeline.storage.file_locks import Writer
 
 
 def run(settings: Settings) -> Ended:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.types import IMAGES_SCHEMA, SCHEMA_VERSION, Item, Outputs, Status
+from pipeline.core.types import Item, Outputs, Status
 
 BOX = ("x_min", "y_min", "x_max", "y_max")  # pixels of the upright original
 CLASS_NAME = pa.dictionary(pa.int32(), pa.string())
@@ -151,3 +151,19 @@ def image_rows(items: Sequence[Item], predictions: pa.Table, schema: pa.Schema) 
 def _metadata(task: str, categories: Sequence[str], more: Mapping[str, Sequence[str]]) -> dict[str, str]:
     lists = {"categories": categories, **more}
     return {"schema_version": SCHEMA_VERSION, "task": task} | {k: json.dumps(list(v)) for k, v in lists.items()}
+
+
+SCHEMA_VERSION = "1"
+
+
+IMAGES_SCHEMA = pa.schema(
+    [
+        pa.field("image_id", pa.int64(), nullable=False),  # position in the plan
+        pa.field("key", pa.string(), nullable=False),  # path below the input folder, with /
+        pa.field("width", pa.int32()),  # pixels, upright; null when no header could be read
+        pa.field("height", pa.int32()),
+        pa.field("status", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+        pa.field("error", pa.string()),  # null when ok
+        pa.field("n_predictions", pa.int32()),  # null when not ok: a failure is not zero detections
+    ]
+)

@@ -1,22 +1,16 @@
-"""The words of the house: contracts of the parts that configuration plugs in, and the values that pass between them."""
+"""Values that pass between the rooms: inputs, shards, batches, models. `protocols.py` has the contracts."""
 
 from __future__ import annotations  # readers of finished runs need these words too, and not torch
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from pipeline.storage.file_locks import Writer
-
-SCHEMA_VERSION = "1"
+    pass
 
 
 class Status(StrEnum):
@@ -58,19 +52,6 @@ class InputError(Exception):
         super().__init__(message)
         self.status = status
         self.size_hw = size_hw  # where the header was readable
-
-
-IMAGES_SCHEMA = pa.schema(
-    [
-        pa.field("image_id", pa.int64(), nullable=False),  # position in the plan
-        pa.field("key", pa.string(), nullable=False),  # path below the input folder, with /
-        pa.field("width", pa.int32()),  # pixels, upright; null when no header could be read
-        pa.field("height", pa.int32()),
-        pa.field("status", pa.dictionary(pa.int8(), pa.string()), nullable=False),
-        pa.field("error", pa.string()),  # null when ok
-        pa.field("n_predictions", pa.int32()),  # null when not ok: a failure is not zero detections
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -193,188 +174,18 @@ class Model:
     compilable: tuple[str, ...] = ()
 
 
-class Format(Protocol):
-    """How a model is stored. `describe` reads names only; `load` reads weights; `details` is what else is known for people
-    who choose a model, heading -> text."""
-
-    def describe(self) -> ModelSpec: ...
-    def details(self) -> Mapping[str, str]: ...
-    def load(self) -> Model: ...
-
-
-Stage = Callable[[str], AbstractContextManager[None]]  # times what is done inside, under the stage's name
-
-
-class Source(Protocol):
-    """Where inputs come from. One whose inputs are image files derives from `images.ImageFiles` and adds but `entries` and
-    `open`."""
-
-    identity: str  # which collection it is (part of the fingerprint)
-    decoder: str  # what makes pixels of its bytes, with versions
-    columns: Sequence[pa.Field]  # what its entries carry into every row, made by `table.carried_field`
-    clip_length: int | None  # frames of each input; None: inputs are images
-
-    def entries(self) -> Iterator[Entry]:
-        """Every input once, streamed, sorted by key."""
-        ...
-
-    def size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
-        """Of the upright frame, in pixels, from the header. Raises InputError and OSError."""
-        ...
-
-    def together(self, entry: Entry) -> Hashable:
-        """Entries of one value are decoded by one call, in order, because that is cheaper: frames of one video."""
-        ...
-
-    def read(self, entries: Sequence[Entry], max_pixels: int, stage: Stage) -> Iterator[Tensor | InputError | OSError]:
-        """What each of the entries, which belong together, holds: (3, H, W) uint8 RGB, upright, of a clip (T, 3, H, W); or
-        why it cannot be had. Times its stages `read` and `decode`."""
-        ...
-
-    def begin(self, entries: Sequence[Entry], seconds: float) -> None:
-        """These are next, in any order, each of them perhaps several times; one may take so many seconds."""
-        ...
-
-    def end(self, entries: Sequence[Entry]) -> None:
-        """These are not read again soon."""
-        ...
-
-    def close(self) -> None:
-        """Close what is kept open between reads."""
-        ...
-
-
-class Task(Protocol):
-    """What a model's outputs mean. `filters` names the filter settings that make sense for it."""
-
-    name: str
-    filters: frozenset[str]
-    schema: pa.Schema
-    takes_clips: bool  # inputs are clips of a video, not images
-
-    def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table: ...
-    def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
-        """(3, H, W) uint8 RGB with its rows drawn on it; a new tensor whose long side has `long_side` pixels, or as many
-        as suit the image."""
-        ...
-
-
-class Engine(Protocol):
-    """How a forward pass runs: device, precision, memory format. `forward.Forward` has what they share."""
-
-    device: str
-    precision: str  # fp32, bf16, fp16
-
-    @property
-    def exact(self) -> bool:
-        """Whether results are those of the plain fp32 loop, within rounding. Else a run measures how far they are."""
-        ...
-
-    @property
-    def identity(self) -> Mapping[str, str]:
-        """What of it decides results: part of a run's fingerprint."""
-        ...
-
-    def prepare(self, model: Model) -> Model:
-        """Take the model over, once. Returns what the other parts are to use of it. Raises ConfigError."""
-        ...
-
-    def expect(self, images: int, batch_size: int) -> None:
-        """So many images will come, in batches of at most this size: the time to make ready for them."""
-        ...
-
-    def uploader(self) -> Callable[[Sequence[Tensor]], list[Tensor]] | None:
-        """Brings inputs to the device ahead of `forward`, from another thread; None where there is nothing to bring."""
-        ...
-
-    def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> Outputs: ...
-
-
-class Draw(Protocol):
-    """A task's `draw`."""
-
-    def __call__(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor: ...
-
-
-class SinkWriter(Protocol):
-    """Takes a shard's tables batch by batch, in any order."""
-
-    def write(self, images: pa.Table, predictions: pa.Table) -> None: ...
-
-
-@dataclass(frozen=True)
-class SinkContext:
-    """What a sink gets for one shard."""
-
-    stage: Path  # a miniature run folder: what is written below it is published with the shard
-    shard_id: int
-    predictions_schema: pa.Schema
-    draw: Draw
-    read_image: Callable[[str], Tensor]  # key -> (3, H, W) uint8 RGB, upright
-
-
-class Sink(Protocol):
-    """Consumes Arrow tables. It sees schemas, never a task's name."""
-
-    def open(self, context: SinkContext) -> AbstractContextManager[SinkWriter]: ...
-
-
-@dataclass(frozen=True)
-class ExportContext:
-    """What an exporter gets."""
-
-    folder: Path  # to write below
-    predictions_schema: pa.Schema  # with the categories in its metadata
-    image_root: Path  # absolute: where the images are, as files of the export may say
-    # (key, name): puts an image into `image_folder` where the user wants that. Returns where it is: below the export, or
-    # else where it was
-    place_image: Callable[[str, str], Path]
-    run_name: str
-
-
-class Exporter(Protocol):
-    """Turns a finished run into files of another program, shard by shard in input order. It sees schemas, never a task's
-    name, and images that are ok; those that failed too, if it holds `failures`."""
-
-    holds: frozenset[str]  # of what `finished.contents` finds in a schema, and `failures`
-    image_folder: str  # below the export, where that program looks for images
-
-    def open(self, context: ExportContext) -> AbstractContextManager[SinkWriter]: ...
-
-
-class Work(Protocol):
-    """What an executor is given: shards that are done in this process, or by workers elsewhere."""
-
-    def here(self, shard_ids: Iterable[int]) -> None:
-        """Do them in this process, which loads the model."""
-        ...
-
-    def plain(self) -> Mapping[str, Any]:
-        """What `pipeline.runs.workers.worker` needs to do them in another process, as JSON can hold it."""
-        ...
-
-    def going(self) -> AbstractContextManager[Progress]:
-        """While workers do them: a bar to tell of what they have done."""
-        ...
-
-
-class Progress(Protocol):
-    def add(self, images: int, errors: int) -> None: ...
-
-
-class Executor(Protocol):
-    """Where shards run. It sees shard ids, never pixels."""
-
-    writer: Writer | None  # as whom this process holds the run folder while others write to it; None: only this one writes
-
-    def preview(self, work: Work) -> str:
-        """What `dry_run` says of it, if anything."""
-        ...
-
-    def run(self, shard_ids: Sequence[int], work: Work) -> str | None:
-        """Do these shards, each once, or have them done. Returns what a person is to know of what is not done by then."""
-        ...
-
-
-Filter = Callable[[pa.Table], pa.Table]
 Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """One of those who write to a run folder. `name` is a file's name, empty for one who writes alone."""
+
+    name: str = ""
+    beside: str = ""  # which other names may be there, as a pattern
+    patience: float = 1.0  # seconds to wait for those that may not; not 0, because who looks at a lock holds it for a moment
+
+    @classmethod
+    def of_shards(cls, index: int, count: int) -> Writer:
+        """Of every `count`-th shard; the only one for 1."""
+        return cls(f"{index}-of-{count}", f"*-of-{count}") if count > 1 else cls()

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import PipelineError
-from pipeline.core.types import Engine, Entry, InputError, Model, Source
+from pipeline.core.protocols import Engine, Source
+from pipeline.core.types import Entry, InputError, Model
 from pipeline.inference.predictor import is_memory
 
 log = logging.getLogger(__name__)

@@ -1,14 +1,12 @@
 """A shard's images as batches of one padded shape, decoded and cut into views in threads ahead of the forward pass."""
 
 import math
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from queue import Full, Queue
-from threading import Event, Thread
 from typing import TypeVar
 
 from torch import Tensor
@@ -16,8 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.core.cpu import available_cores, without_openmp
 from pipeline.core.inflight import Board
+from pipeline.core.protocols import Source
 from pipeline.core.timing import StageTimer
-from pipeline.core.types import Batch, Entry, GivenUp, Input, InputError, Item, Model, Shard, Source, Status
+from pipeline.core.types import Batch, Entry, GivenUp, Input, InputError, Item, Model, Shard, Status
+from pipeline.inference.batching import begin_ahead, bucket_batches, read_ahead
 from pipeline.inference.views import Views, cut
 
 T = TypeVar("T")
@@ -229,70 +229,3 @@ class _Images(Dataset[Item]):
         items = [self.items[index] for index in indices]
         calls = [list(one) for _, one in groupby(items, lambda item: self.loader.source.together(_planned(item)))]
         return Group(items, [self.pool.submit(self.loader.load, call) for call in calls])
-
-
-def bucket_batches(buckets: Sequence[Hashable], batch_size: int, weights: Sequence[int] | None = None) -> list[list[int]]:
-    """Indices grouped so that a batch holds one bucket only and at most `batch_size` of weight (1 each unless given), or
-    one index alone; a batch is due when it is full or the next does not fit, the rest at the end."""
-    batches: list[list[int]] = []
-    open_batches: dict[Hashable, list[int]] = {}
-    held: dict[Hashable, int] = {}
-    for index, bucket in enumerate(buckets):
-        weight = weights[index] if weights else 1
-        if bucket in open_batches and held[bucket] + weight > batch_size:
-            batches.append(open_batches.pop(bucket))
-        if bucket not in open_batches:
-            held[bucket] = 0
-        open_batches.setdefault(bucket, []).append(index)
-        held[bucket] += weight
-        if held[bucket] >= batch_size:
-            batches.append(open_batches.pop(bucket))
-    return batches + list(open_batches.values())
-
-
-def begin_ahead(values: Iterable[T], depth: int) -> Iterator[T]:
-    """The same values; each is asked for when `depth` before it are still to be handed out."""
-    begun: deque[T] = deque()
-    for value in values:
-        begun.append(value)
-        if len(begun) > depth:
-            yield begun.popleft()
-    yield from begun
-
-
-def read_ahead(values: Iterable[T], depth: int) -> Iterator[T]:
-    """Iterate in a thread, at most `depth` values ahead. What the thread raises is raised here; closing the iterator
-    stops the thread."""
-    queue: Queue[tuple[T | None, BaseException | None]] = Queue(depth)
-    stop = Event()
-
-    def put(value: T | None, error: BaseException | None = None) -> None:
-        while not stop.is_set():
-            try:
-                return queue.put((value, error), timeout=0.1)
-            except Full:
-                continue
-
-    def fill() -> None:
-        try:
-            for value in values:
-                put(value)
-                if stop.is_set():
-                    return
-            put(None, StopIteration())
-        except BaseException as error:  # noqa: BLE001 - carried over to the consumer
-            put(None, error)
-
-    thread = Thread(target=fill, name="read-ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            value, error = queue.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            yield value  # type: ignore[misc]
-    finally:
-        stop.set()
-        thread.join()

@@ -10,8 +10,9 @@ import pyarrow as pa
 import torch
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.protocols import Engine, Filter, Task
 from pipeline.core.schema import carry, image_rows, images_schema, with_columns
-from pipeline.core.types import Engine, Filter, Input, Item, Output, Outputs, Shard, Status, Task
+from pipeline.core.types import Input, Item, Output, Outputs, Shard, Status
 from pipeline.inference.loader import Loader
 
 log = logging.getLogger(__name__)

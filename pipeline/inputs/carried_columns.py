@@ -7,8 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.errors import ConfigError, nearest
-from pipeline.core.schema import BOX, carried_field
-from pipeline.core.types import IMAGES_SCHEMA
+from pipeline.core.schema import BOX, IMAGES_SCHEMA, carried_field
 
 # what readers know a task's rows by
 _TAKEN = {*IMAGES_SCHEMA.names, *BOX, "class_id", "class_name", "score", "rank", "mask_rle", "mask_height", "mask_width"}

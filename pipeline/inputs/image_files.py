@@ -8,7 +8,8 @@ from typing import BinaryIO
 import pyarrow as pa
 from torch import Tensor
 
-from pipeline.core.types import Entry, InputError, Stage, Status
+from pipeline.core.protocols import Stage
+from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.decoding.image import DECODER, check_bytes, decode, read_header
 from pipeline.storage.prefetch import Ahead
 

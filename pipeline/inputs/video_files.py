@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.types import Entry, InputError, Stage, Status
+from pipeline.core.protocols import Stage
+from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.decoding.video import SUFFIXES, VIDEO_DECODER, Frames, Index, read_index
 from pipeline.storage.listing import listing
 

@@ -1,7 +1,7 @@
 """Faster R-CNN on any torchvision classifier whose maps shrink. Its maps and their channels are found, not written down."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -18,7 +18,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from pipeline.core.errors import ConfigError, nearest
 from pipeline.models.networks import without_data
-from pipeline.models.registry import is_quantized, is_weights_file, tasks_of, weights_member
+from pipeline.models.registry import PYRAMID, is_quantized, is_weights_file, tasks_of, weights_member
 from pipeline.models.weights import WEIGHTS_FILES, existing, official_file, read_state_dict
 
 STRIDES = (4, 8, 16, 32)  # pixels of the input between two places of a map
@@ -191,3 +191,10 @@ def _off(height: int, width: int) -> float:
     octaves = [math.log2(side / most) for side, most in zip((height, width), _TRIED_HW, strict=True)]
     whole = {round(one) for one in octaves}
     return sum(abs(one - round(one)) for one in octaves) if len(whole) == 1 else math.inf
+
+
+def builder_of(name: str) -> Callable[..., Any]:
+    """Return the function that builds a network: one of torchvision's, or `fasterrcnn` above."""
+    if name == PYRAMID:
+        return fasterrcnn
+    return get_model_builder(name)

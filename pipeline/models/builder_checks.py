@@ -11,7 +11,8 @@ from torch import nn
 from torchvision.models import WeightsEnum, get_model_weights
 
 from pipeline.core.errors import ConfigError, nearest
-from pipeline.models.registry import PYRAMID, builder_of
+from pipeline.models.backbones import builder_of
+from pipeline.models.registry import PYRAMID
 from pipeline.models.weights import cache_path
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from pipeline.core.errors import ConfigError, nearest
 from pipeline.models.anchors import Anchors
 from pipeline.models.registry import builder_names
 from pipeline.models.weights import metadata_categories, read_metadata
-from pipeline.runs.run_folder import published_file
+from pipeline.storage.publish import published_file
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import ConfigError
 from pipeline.models.anchors import apply_anchors
+from pipeline.models.backbones import builder_of
 from pipeline.models.networks import without_data
-from pipeline.models.registry import builder_of, is_quantized
+from pipeline.models.registry import is_quantized
 from pipeline.models.selection import Choice
 from pipeline.models.weights import official_file, read_state_dict
 

@@ -12,7 +12,7 @@ from pipeline.config.instantiate import build
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError, nearest
 from pipeline.core.package_files import resource
-from pipeline.core.types import Format
+from pipeline.core.protocols import Format
 from pipeline.models.weights import WEIGHTS_FILES
 
 _TASKS_OF_MODULE = {  # these find boxes too
@@ -82,14 +82,6 @@ def tasks_of(name: str) -> frozenset[str]:
         return frozenset({"detect"})
     family, _, module = get_model_builder(name).__module__.removeprefix("torchvision.models.").rpartition(".")
     return _TASKS_OF_MODULE.get(module) or _TASKS_OF_FAMILY.get(family, frozenset())
-
-
-def builder_of(name: str) -> Callable[..., Any]:
-    if name == PYRAMID:
-        from pipeline.models.backbones import fasterrcnn
-
-        return fasterrcnn
-    return get_model_builder(name)
 
 
 def weights_member(name: str, member: str, key: str = "weights") -> WeightsEnum:

@@ -7,8 +7,9 @@ from pipeline.config.instantiate import build
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
 from pipeline.core.inflight import Board
+from pipeline.core.protocols import Engine, Format, Sink, Source, Task
 from pipeline.core.schema import BOX, with_columns
-from pipeline.core.types import Engine, Entry, Format, GivenUp, Model, ModelSpec, Sink, Source, Task
+from pipeline.core.types import Entry, GivenUp, Model, ModelSpec
 from pipeline.inference.auto_batch_size import fastest_batch_size
 from pipeline.inference.engine_base import Forward
 from pipeline.inference.loader import Guard, Loader

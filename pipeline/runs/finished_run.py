@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
@@ -17,16 +16,12 @@ from pipeline.core.errors import ConfigError, PipelineError, stops_a_run
 from pipeline.core.keys import path_of
 from pipeline.core.locations import Address, Place, place
 from pipeline.core.schema import categories_of
-from pipeline.core.types import Status
 from pipeline.inputs.manifests.locations import joined
 from pipeline.runs.plan import Plan, load_plan
 from pipeline.runs.run_folder import RunFolder
 from pipeline.storage.object_backend import resolved
 
 log = logging.getLogger(__name__)
-_COLUMNS = {"boxes": "x_min", "masks": "mask_rle", "keypoints": "keypoints", "embeddings": "embedding"}
-_COLUMNS |= {"further classes": "rank"}
-_ERRORS = pa.array([status.value for status in Status if status.is_error])
 
 
 @dataclass(frozen=True)
@@ -153,40 +148,3 @@ class FinishedRun:
 
 def _part(kind: str, shard_id: int) -> str:
     return f"{kind}/part-{shard_id:05d}.parquet"
-
-
-def contents(schema: pa.Schema) -> frozenset[str]:
-    """What prediction rows of this schema say: `scores`; `boxes`, `masks`, `keypoints`, or else `labels` of whole images,
-    and `further classes` where they are ranked; `embeddings`."""
-    found = {"scores"}
-    found |= {name for name, column in _COLUMNS.items() if column in schema.names}
-    return frozenset(found if found & {"boxes", "masks"} else found | {"labels"})
-
-
-def usable(images: pa.Table) -> pa.Table:
-    """Those that are ok."""
-    return images.filter(_is(Status.OK, images))
-
-
-def failed(images: pa.Table) -> pa.ChunkedArray:
-    """(N,) bool: which are rows with an error. A duplicate is neither usable nor failed."""
-    return pc.is_in(images["status"].cast(pa.string()), _ERRORS)
-
-
-def duplicates(images: pa.Table) -> pa.ChunkedArray:
-    """(N,) bool: which were not looked at, because another image is the same picture."""
-    return _is(Status.DUPLICATE, images)
-
-
-def _is(status: Status, images: pa.Table) -> pa.ChunkedArray:
-    return pc.equal(images["status"].cast(pa.string()), status.value)
-
-
-def by_image(images: pa.Table, predictions: pa.Table) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """(image row, its prediction rows) of a shard's tables, in input order, failed images too."""
-    rows = predictions.to_pylist()
-    at = 0
-    for image in images.to_pylist():
-        end = at + (image["n_predictions"] or 0)
-        yield image, rows[at:end]
-        at = end

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import ConfigError, InputChanged, shorten
-from pipeline.core.types import Entry, Shard, Source
+from pipeline.core.protocols import Source
+from pipeline.core.types import Entry, Shard
 from pipeline.runs.run_folder import RunFolder
 
 _SCHEMA = pa.schema(

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.core.tables import failed
 from pipeline.core.types import Shard
-from pipeline.runs.finished_run import failed
 from pipeline.runs.plan import Plan
 from pipeline.runs.run_folder import RunFolder
 from pipeline.runs.shard_writer import ShardRunner, ShardWriter

@@ -13,19 +13,19 @@ from pipeline.config.settings import Settings
 from pipeline.core.inflight import Board
 from pipeline.core.locations import place
 from pipeline.core.timing import StageTimer
-from pipeline.core.types import GivenUp
+from pipeline.core.types import GivenUp, Writer
 from pipeline.inference.precision_check import measure
 from pipeline.inference.predictor import Predictor
 from pipeline.runs.components import Parts, load_predictor, load_reference
 from pipeline.runs.duplicates.skip import skipped
-from pipeline.runs.fingerprint import determinants, merge_record, record, run_name
+from pipeline.runs.fingerprint import determinants, run_name
 from pipeline.runs.isolation.quarantine import Suspects
 from pipeline.runs.plan import Plan, load_plan
 from pipeline.runs.progress import Progress
 from pipeline.runs.retry import retry_errors
 from pipeline.runs.run_folder import RunFolder, point_latest
+from pipeline.runs.run_record import merge_record, record
 from pipeline.runs.shard_writer import ShardRunner
-from pipeline.storage.file_locks import Writer
 
 log = logging.getLogger(__name__)
 _COMPARED = 32  # images on which an engine that is not exact is compared with fp32

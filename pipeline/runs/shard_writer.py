@@ -14,9 +14,10 @@ import torch
 
 from pipeline.core.cpu import without_openmp
 from pipeline.core.errors import PipelineError
-from pipeline.core.types import Shard, Sink, SinkContext, SinkWriter
+from pipeline.core.protocols import Sink, SinkContext, SinkWriter
+from pipeline.core.tables import failed
+from pipeline.core.types import Shard
 from pipeline.inference.predictor import Answered, Predictor
-from pipeline.runs.finished_run import failed
 from pipeline.runs.plan import Plan
 from pipeline.runs.progress import Progress
 from pipeline.runs.run_folder import RunFolder

@@ -12,31 +12,17 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TextIO
 
 from pipeline.core.errors import RunLocked
+from pipeline.core.types import Writer
 
 log = logging.getLogger(__name__)
 _TOGETHER = "together"
 _TICK_S = 0.1
 _LONG_S = 5.0
-
-
-@dataclass(frozen=True)
-class Writer:
-    """One of those who write to a run folder. `name` is a file's name, empty for one who writes alone."""
-
-    name: str = ""
-    beside: str = ""  # which other names may be there, as a pattern
-    patience: float = 1.0  # seconds to wait for those that may not; not 0, because who looks at a lock holds it for a moment
-
-    @classmethod
-    def of_shards(cls, index: int, count: int) -> "Writer":
-        """Of every `count`-th shard; the only one for 1."""
-        return cls(f"{index}-of-{count}", f"*-of-{count}") if count > 1 else cls()
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from typing import Any
 from uuid import uuid4
 
 from pipeline.core.errors import PipelineError, RunLocked
-from pipeline.storage.file_locks import Writer
+from pipeline.core.types import Writer
 from pipeline.storage.object_client import Remote, modified_ns
 
 _LEASE_S = 60.0  # without a renewal, and it is free

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pipeline.storage.file_locks import Writer, held, together
+from pipeline.core.types import Writer
+from pipeline.storage.file_locks import held, together
 
 
 class Disk:

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.locations import Address, without_secrets
-from pipeline.storage.file_locks import Writer
+from pipeline.core.types import Writer
 from pipeline.storage.leases import Lease, leased, together
 from pipeline.storage.local_backend import append_line
 from pipeline.storage.object_client import Remote

@@ -1,42 +1,10 @@
-"""The k most probable classes of the whole image."""
+"""Classify whole images: the k most probable classes of each."""
 
-from collections.abc import Sequence
-
-import numpy as np
-import pyarrow as pa
-import torch
-from torch import Tensor
-
-from pipeline.core.schema import class_columns, file_schema
-from pipeline.core.types import Item, ModelSpec, Outputs
-from pipeline.ops.drawing import Canvas, captions
+from pipeline.ops.top_classes import TopClasses
 
 
-class Classify:
-    """One row per class and image: `score` is the softmax probability over all of the model's classes, `rank` 1 the best.
-
-    Class and score filters come after the k best are chosen: a class outside them has no row.
-    """
+class Classify(TopClasses):
+    """Make one row per class and image."""
 
     name = "classify"
     takes_clips = False
-    filters = frozenset({"classes", "exclude", "min_score", "top_k"})
-
-    def __init__(self, spec: ModelSpec, top_k: int) -> None:
-        self.categories = spec.categories
-        self.top_k = min(top_k, len(self.categories))
-        self.schema = file_schema(self.name, self.categories, [pa.field("rank", pa.int32(), nullable=False)])
-
-    def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
-        """`outputs[i]`: logits (C,)."""
-        logits = torch.stack([one["logits"] for one in outputs])  # (B, C)
-        scores, class_ids = logits.softmax(dim=1).topk(self.top_k, dim=1)  # (B, k)
-        counts = [self.top_k] * len(items)
-        columns = class_columns(items, counts, class_ids.flatten().numpy(), scores.flatten().numpy(), self.categories)
-        columns["rank"] = pa.array(np.tile(np.arange(1, self.top_k + 1, dtype=np.int32), len(items)))
-        return pa.table(columns, schema=self.schema)
-
-    def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
-        canvas = Canvas(image, long_side)
-        canvas.list_of(*captions(rows))
-        return canvas.image

@@ -1,10 +1,10 @@
-"""The most probable classes of a clip."""
+"""Classify clips of videos: the k most probable classes of each."""
 
-from pipeline.tasks.classify import Classify
+from pipeline.ops.top_classes import TopClasses
 
 
-class Video(Classify):
-    """One row per class and clip, as for images; the clip's start and end come from its source."""
+class Video(TopClasses):
+    """Make one row per class and clip. Where a clip begins and ends comes from its source."""
 
     name = "video"
     takes_clips = True

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.core.errors import ConfigError
-from pipeline.runs.run_folder import published_file
 from pipeline.storage.local_backend import append_line
+from pipeline.storage.publish import published_file
 
 _MOST_STEPS = 20_000  # lines; of a longer training every second, third ... step has one
 

@@ -11,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.runs.run_folder import published_file
+from pipeline.storage.publish import published_file
 from pipeline.training.logbook import read_lines
 
 _HERE = Path(__file__).parent

@@ -13,11 +13,12 @@ from pipeline.config.instantiate import build
 from pipeline.config.settings import Settings
 from pipeline.core.errors import shorten
 from pipeline.core.text_tables import aligned
+from pipeline.core.types import Writer
 from pipeline.models.checkpoints import read_trained, save_trained
 from pipeline.models.class_names import BACKGROUND
 from pipeline.models.preprocessing import Preprocessing
-from pipeline.runs.run_folder import published_file
-from pipeline.storage.file_locks import Writer, held
+from pipeline.storage.file_locks import held
+from pipeline.storage.publish import published_file
 from pipeline.training.augment import Augmentation
 from pipeline.training.data_loading import Data, Drawn, validation_batches
 from pipeline.training.learners.base import Figures

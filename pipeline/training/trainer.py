@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.hashing import seed_of
 from pipeline.inference.engine_base import AUTOCAST
-from pipeline.runs.run_folder import published_file
+from pipeline.storage.publish import published_file
 from pipeline.training.data_loading import Data, Remaining, loaded, shuffled
 from pipeline.training.ema import Average
 from pipeline.training.freezing import Frozen

@@ -19,8 +19,9 @@ from omegaconf import OmegaConf
 from pipeline.config.instantiate import build
 from pipeline.core.hashing import sha256_of
 from pipeline.core.package_files import resource
+from pipeline.core.protocols import SinkContext, Task
 from pipeline.core.schema import image_rows, images_schema
-from pipeline.core.types import Item, Model, SinkContext, Status, Task
+from pipeline.core.types import Item, Model, Status
 from pipeline.outputs.sinks.parquet import in_input_order
 from tests.conftest import REPOSITORY, SAMPLES, settings_for, spec_of
 from tests.helpers.imports import COMPONENT_FOLDERS

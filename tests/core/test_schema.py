@@ -5,8 +5,17 @@ import pyarrow as pa
 import pytest
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.schema import carried_field, carry, class_columns, file_schema, image_rows, images_schema, with_columns
-from pipeline.core.types import IMAGES_SCHEMA, Entry, Item, Status
+from pipeline.core.schema import (
+    IMAGES_SCHEMA,
+    carried_field,
+    carry,
+    class_columns,
+    file_schema,
+    image_rows,
+    images_schema,
+    with_columns,
+)
+from pipeline.core.types import Entry, Item, Status
 
 NAMES = ("__background__", "cat", "crane", "dog", "crane")
 SCHEMA = file_schema("detect", NAMES, [pa.field("x", pa.float32(), nullable=False)])

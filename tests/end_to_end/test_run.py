@@ -19,7 +19,8 @@ from pycocotools.cocoeval import COCOeval
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.types import IMAGES_SCHEMA, Status
+from pipeline.core.schema import IMAGES_SCHEMA
+from pipeline.core.types import Status
 from pipeline.run import run
 from tests.conftest import SAMPLES, read, settings_for, shared
 from tests.helpers.reference import decoded

@@ -9,10 +9,10 @@ import pytest
 
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError, RunLocked
+from pipeline.core.types import Writer
 from pipeline.inputs.sources.folder import Folder
 from pipeline.run import run
 from pipeline.runs.run_folder import RunFolder
-from pipeline.storage.file_locks import Writer
 from tests.conftest import SAMPLES, read, settings_for
 from tests.faults.everywhere import contents
 

@@ -63,10 +63,10 @@ def killed_again_and_again(seed: str, output: str) -> None:
 
 def order(images: Path, output: Path, **own: Any) -> dict[str, Any]:
     """Of a run whose plan is made."""
+    from pipeline.core.types import Writer
     from pipeline.run import frozen
     from pipeline.runs.components import assemble
     from pipeline.runs.session import Work
-    from pipeline.storage.file_locks import Writer
 
     settings = settings_for(*COMMON, f"input={images}", f"output={output}", "shard_size=4", "batch_size=4", "timeout=6")
     work = Work.of(settings, assemble(settings), Writer("ray-driver"))

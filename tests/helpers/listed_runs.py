@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.core.types import Source
+from pipeline.core.protocols import Source
 from pipeline.inputs.sources.hf_parquet import HfParquet
 from pipeline.inputs.sources.manifest import Manifest
 from tests.conftest import picture

@@ -7,7 +7,8 @@ from torch import nn
 
 from pipeline.core.timing import STAGES
 from pipeline.core.types import Model, Shard, Status
-from pipeline.inference.loader import Loader, begin_ahead, bucket_batches, read_ahead
+from pipeline.inference.batching import begin_ahead, bucket_batches, read_ahead
+from pipeline.inference.loader import Loader
 from pipeline.inference.views import Views, cut
 from pipeline.inputs.sources.folder import Folder
 from tests.conftest import picture

@@ -8,9 +8,17 @@ from torch import Tensor
 from torchvision.models import get_model_builder
 
 from pipeline.core.errors import ConfigError
-from pipeline.models.backbones import Pyramid, backbone_state, classifiers, fasterrcnn, feature_maps, load_backbone
+from pipeline.models.backbones import (
+    Pyramid,
+    backbone_state,
+    builder_of,
+    classifiers,
+    fasterrcnn,
+    feature_maps,
+    load_backbone,
+)
 from pipeline.models.networks import without_data
-from pipeline.models.registry import PYRAMID, builder_of, check_builder, tasks_of, weights_member
+from pipeline.models.registry import PYRAMID, check_builder, tasks_of, weights_member
 
 # one of each family: channels of the maps by stride
 FAMILIES = {

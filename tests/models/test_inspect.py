@@ -8,10 +8,11 @@ from torchvision.models import get_model_weights, list_models, resnet18
 
 from pipeline.cli import main
 from pipeline.core.errors import ConfigError
+from pipeline.models.backbones import builder_of
 from pipeline.models.inspect import catalogue_text, inspect_text, with_task
 from pipeline.models.model_cards import catalogue
 from pipeline.models.networks import without_data
-from pipeline.models.registry import builder_of, tasks_of
+from pipeline.models.registry import tasks_of
 from tests.conftest import settings_for, shared
 
 

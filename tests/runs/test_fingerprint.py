@@ -8,7 +8,8 @@ import pytest
 from pipeline.config.instantiate import build
 from pipeline.core.types import ModelSpec
 from pipeline.inference.engines.eager import Eager
-from pipeline.runs.fingerprint import determinants, record, run_name
+from pipeline.runs.fingerprint import determinants, run_name
+from pipeline.runs.run_record import record
 from tests.conftest import settings_for
 
 SPEC = ModelSpec("net", frozenset({"detect"}), ("__background__", "cat"), "COCO_V1", "net-1234.pth", "resize 800")

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.runs.finished_run import FinishedRun, by_image, contents, duplicates, failed, usable
+from pipeline.core.tables import by_image, contents, duplicates, failed, usable
+from pipeline.runs.finished_run import FinishedRun
 from pipeline.runs.plan import Plan, load_plan
 from pipeline.runs.run_folder import RunFolder
 from tests.helpers.made_runs import CATEGORIES, Row, box, made_run

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.core.errors import ConfigError, PipelineError, RunLocked
-from pipeline.runs.run_folder import RunFolder, point_latest, published_file, published_folder
+from pipeline.runs.run_folder import RunFolder, point_latest
+from pipeline.storage.publish import published_file, published_folder
 
 
 def staged(folder, shard_id=0, images=3, predictions=2):

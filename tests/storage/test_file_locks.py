@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import RunLocked
-from pipeline.storage.file_locks import Writer, held, together
+from pipeline.core.types import Writer
+from pipeline.storage.file_locks import held, together
 
 DRIVER = Writer("ray-driver", patience=0.3)
 

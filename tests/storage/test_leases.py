@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.core.errors import ConfigError, RunLocked
 from pipeline.core.locations import Address
+from pipeline.core.types import Writer
 from pipeline.storage import leases as lease
-from pipeline.storage.file_locks import Writer
 from pipeline.storage.leases import Holder, Lease, leased, together
 from pipeline.storage.object_client import Remote
 

@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.core.errors import ConfigError, PipelineError, RunLocked
 from pipeline.core.locations import Address
-from pipeline.runs.run_folder import RunFolder, point_latest, published_file, published_folder
+from pipeline.runs.run_folder import RunFolder, point_latest
 from pipeline.storage.object_backend import resolved
+from pipeline.storage.publish import published_file, published_folder
 from tests.runs.test_run_folder import COMMITTED, staged
 
 FS = fsspec.filesystem("memory")

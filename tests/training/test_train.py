@@ -16,9 +16,10 @@ from PIL import Image
 
 from pipeline.config.instantiate import build
 from pipeline.core.errors import ConfigError, RunLocked
+from pipeline.core.types import Writer
 from pipeline.models.checkpoints import read_trained, save_trained
 from pipeline.models.registry import model_format
-from pipeline.storage.file_locks import Writer, held
+from pipeline.storage.file_locks import held
 from pipeline.training.anchors.propose import anchors_text
 from pipeline.training.data_loading import validation_batches
 from pipeline.training.logbook import read_lines

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.types import InputError, Source
+from pipeline.core.protocols import Source
+from pipeline.core.types import InputError
 from pipeline.inputs.decoding.image import DECODER, decode, open_image, orientation_of, upright
 from pipeline.inputs.decoding.jpeg import WAYS, DecodeJpegs, without_exif
 from pipeline.inputs.decoding.sniff import is_cut

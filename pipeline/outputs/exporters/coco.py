@@ -9,10 +9,10 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
+from pipeline.core.protocols import ExportContext
 from pipeline.core.schema import categories_of, names_of
-from pipeline.core.types import ExportContext
+from pipeline.core.tables import by_image
 from pipeline.ops.filters import PLACEHOLDERS
-from pipeline.runs.finished_run import by_image
 
 
 class Coco:

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.csv import CSVWriter
 
+from pipeline.core.protocols import ExportContext
 from pipeline.core.schema import images_schema, names_of
-from pipeline.core.types import ExportContext
 from pipeline.outputs.export_helpers import inert
 
 _POINT = ("x", "y", "visibility", "score")

@@ -9,9 +9,9 @@ from xml.sax.xmlreader import AttributesImpl
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core.types import ExportContext
+from pipeline.core.protocols import ExportContext
+from pipeline.core.tables import by_image
 from pipeline.outputs.export_helpers import Members, classes_of, held_name, mask_of, run_lengths, text_file, xml_text
-from pipeline.runs.finished_run import by_image
 
 
 class Cvat:

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.core.keys import key_of
-from pipeline.core.types import ExportContext
+from pipeline.core.protocols import ExportContext
+from pipeline.core.tables import by_image, contents
 from pipeline.outputs.export_helpers import Members, classes_of, text_file
-from pipeline.runs.finished_run import by_image, contents
 
 
 class FiftyOne:

@@ -6,10 +6,10 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
+from pipeline.core.protocols import ExportContext
 from pipeline.core.schema import names_of
-from pipeline.core.types import ExportContext
+from pipeline.core.tables import by_image
 from pipeline.outputs.export_helpers import short_floats, strict_json, text_file
-from pipeline.runs.finished_run import by_image
 
 _SAID_ONCE = ("image_id", "key")
 

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.core.keys import path_of
+from pipeline.core.protocols import ExportContext
 from pipeline.core.schema import names_of
-from pipeline.core.types import ExportContext
+from pipeline.core.tables import by_image, contents
 from pipeline.outputs.export_helpers import Members, classes_of, clipped, mask_of, run_lengths, text_file, xml_text
-from pipeline.runs.finished_run import by_image, contents
 
 _LARGEST = 100 << 20  # bytes of a file of tasks; Label Studio's import takes 250 MB unless told otherwise
 _WORD = 8  # bits of a value in its run-length encoding

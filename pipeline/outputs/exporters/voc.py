@@ -8,9 +8,9 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
 import pyarrow as pa
 
-from pipeline.core.types import ExportContext
+from pipeline.core.protocols import ExportContext
+from pipeline.core.tables import by_image
 from pipeline.outputs.export_helpers import claim, text_file, xml_text
-from pipeline.runs.finished_run import by_image
 
 
 class Voc:

@@ -10,10 +10,10 @@ import pyarrow as pa
 import yaml
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.protocols import ExportContext
 from pipeline.core.schema import names_of
-from pipeline.core.types import ExportContext
+from pipeline.core.tables import by_image
 from pipeline.outputs.export_helpers import claim, classes_of, clipped, text_file
-from pipeline.runs.finished_run import by_image
 
 log = logging.getLogger(__name__)
 _RENAMED = (

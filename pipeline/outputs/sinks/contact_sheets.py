@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms.functional import to_pil_image
 
 from pipeline.core.errors import ConfigError, stops_a_run
-from pipeline.core.types import SinkContext, Status
+from pipeline.core.protocols import SinkContext
+from pipeline.core.types import Status
 from pipeline.ops.drawing import font_of, printable
 from pipeline.outputs.background_writer import Background
 

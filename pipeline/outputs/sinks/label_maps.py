@@ -10,8 +10,9 @@ from PIL import Image
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import path_of, tame
+from pipeline.core.protocols import SinkContext
 from pipeline.core.schema import categories_of
-from pipeline.core.types import SinkContext, Status
+from pipeline.core.types import Status
 from pipeline.ops.drawing import colour_of
 from pipeline.ops.masks import label_map
 

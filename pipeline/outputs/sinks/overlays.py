@@ -12,7 +12,8 @@ from torchvision.transforms.functional import to_pil_image
 
 from pipeline.core.errors import stops_a_run
 from pipeline.core.keys import OVERLAY_FORMATS, overlay_name, path_of
-from pipeline.core.types import SinkContext, Status
+from pipeline.core.protocols import SinkContext
+from pipeline.core.types import Status
 from pipeline.outputs.background_writer import Background
 
 log = logging.getLogger(__name__)

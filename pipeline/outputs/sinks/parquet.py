@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.core.protocols import SinkContext
 from pipeline.core.schema import images_schema
-from pipeline.core.types import SinkContext
 
 
 class Parquet:

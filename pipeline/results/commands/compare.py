@@ -16,13 +16,14 @@ from pipeline.config import validators as checks
 from pipeline.config.command_options import option, path_or_none, paths
 from pipeline.core.errors import ConfigError, nearest
 from pipeline.core.locations import Place
+from pipeline.core.tables import contents
 from pipeline.results.comparison.aligned_reader import side_by_side
 from pipeline.results.comparison.changes import DUPLICATE, Changes, Tolerance, changes
 from pipeline.results.comparison.matchers import Boxes, Labels, Matcher, Regions
 from pipeline.results.comparison.totals import Totals
 from pipeline.results.settings_diff import differing, differing_text
-from pipeline.runs.finished_run import FinishedRun, contents
-from pipeline.runs.run_folder import published_folder
+from pipeline.runs.finished_run import FinishedRun
+from pipeline.storage.publish import published_folder
 
 # Score and box: what one model's rows may differ by from batch to batch (see the README). Mask: some pixels of a thousand at
 # its edge. Embedding: the last digits of a vector.

@@ -19,11 +19,12 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.keys import path_of
 from pipeline.core.locations import Place
 from pipeline.core.schema import BOX
+from pipeline.core.tables import by_image, contents
 from pipeline.core.types import Entry, InputError
 from pipeline.ops.crops import class_folders, crop_name, window_of
 from pipeline.results.input_reader import Inputs
-from pipeline.runs.finished_run import FinishedRun, by_image, contents
-from pipeline.runs.run_folder import published_folder
+from pipeline.runs.finished_run import FinishedRun
+from pipeline.storage.publish import published_folder
 
 _QUALITY = 95  # of JPEG
 _MOST_TOLD = 5  # images that cannot be read, boxes that show nothing

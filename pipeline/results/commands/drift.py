@@ -17,7 +17,7 @@ from pipeline.results.drift.measures import jensen_shannon, kolmogorov_smirnov, 
 from pipeline.results.drift.plot import save_plot
 from pipeline.results.settings_diff import differing, differing_text
 from pipeline.runs.finished_run import FinishedRun
-from pipeline.runs.run_folder import published_folder
+from pipeline.storage.publish import published_folder
 
 _MOST_TOLD = 8  # classes
 

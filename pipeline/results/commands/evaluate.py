@@ -25,7 +25,7 @@ from pipeline.results.evaluation.evaluate import evaluate
 from pipeline.results.evaluation.result import Confusion, Evaluation
 from pipeline.results.evaluation.text import evaluation_text
 from pipeline.runs.finished_run import FinishedRun
-from pipeline.runs.run_folder import published_folder
+from pipeline.storage.publish import published_folder
 
 SUMMARY_VERSION = "1"
 

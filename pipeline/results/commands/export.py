@@ -17,11 +17,13 @@ from pipeline.core.errors import ConfigError, nearest
 from pipeline.core.keys import inside
 from pipeline.core.locations import Place
 from pipeline.core.package_files import resource
-from pipeline.core.types import Entry, ExportContext, Exporter, InputError
+from pipeline.core.protocols import ExportContext, Exporter
+from pipeline.core.tables import contents, duplicates, failed, usable
+from pipeline.core.types import Entry, InputError
 from pipeline.inputs.manifests.locations import Paths, is_below
 from pipeline.results.input_reader import Inputs
-from pipeline.runs.finished_run import FinishedRun, contents, duplicates, failed, usable
-from pipeline.runs.run_folder import published_folder
+from pipeline.runs.finished_run import FinishedRun
+from pipeline.storage.publish import published_folder
 
 
 def formats() -> list[str]:

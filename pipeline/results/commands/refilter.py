@@ -17,9 +17,10 @@ from pipeline.config import validators as checks
 from pipeline.config.command_options import option, path, path_or_none
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Place
+from pipeline.core.tables import contents
 from pipeline.ops.filters import PLACEHOLDERS, Filters, score_thresholds
 from pipeline.runs.fingerprint import run_name
-from pipeline.runs.finished_run import FinishedRun, contents
+from pipeline.runs.finished_run import FinishedRun
 from pipeline.runs.plan import load_plan
 from pipeline.runs.run_folder import RunFolder
 

@@ -16,9 +16,10 @@ from pipeline.config.command_options import option, path, path_or_none
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Place
 from pipeline.core.schema import BOX
+from pipeline.core.tables import contents
 from pipeline.results.repeats.repeats import Repeated, repeated, rows_of
-from pipeline.runs.finished_run import FinishedRun, contents
-from pipeline.runs.run_folder import published_folder
+from pipeline.runs.finished_run import FinishedRun
+from pipeline.storage.publish import published_folder
 
 log = logging.getLogger(__name__)
 _MOST_TOLD = 10

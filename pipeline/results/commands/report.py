@@ -9,7 +9,7 @@ from pipeline.config.command_options import option, path, path_or_none
 from pipeline.core.locations import Place
 from pipeline.results.report.write import NAME, TEXT, write_report
 from pipeline.runs.finished_run import FinishedRun
-from pipeline.runs.run_folder import published_file
+from pipeline.storage.publish import published_file
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from pipeline.config.compose import Job
 from pipeline.core.errors import PipelineError
 from pipeline.core.hashing import short_hash
 from pipeline.core.locations import Place
+from pipeline.core.tables import failed
 from pipeline.core.text_tables import columns
 from pipeline.core.timing import read_timings
-from pipeline.runs.finished_run import FinishedRun, failed
-from pipeline.runs.run_folder import published_folder
+from pipeline.runs.finished_run import FinishedRun
+from pipeline.storage.publish import published_folder
 
 _COUNTS = ("images", "failed", "predictions", "images_per_s")
 

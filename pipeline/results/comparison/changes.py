@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.schema import BOX
+from pipeline.core.tables import duplicates
 from pipeline.results.comparison.aligned_reader import Side, Window
 from pipeline.results.comparison.matchers import Matcher, Matches, Rows, rows_of
-from pipeline.runs.finished_run import duplicates
 
 UNCHANGED, CHANGED, ONLY_BEFORE, ONLY_AFTER = "unchanged", "changed", "only_before", "only_after"  # of an image
 DUPLICATE = "duplicate"  # of an image too: in one of the runs it is, so that this one has not looked at it

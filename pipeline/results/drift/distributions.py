@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.tables import contents, duplicates, usable
 from pipeline.core.types import InputError
 from pipeline.results.input_reader import Inputs, entries_of
-from pipeline.runs.finished_run import FinishedRun, contents, duplicates, usable
+from pipeline.runs.finished_run import FinishedRun
 
 log = logging.getLogger(__name__)
 STATUS, CLASS, BRIGHTNESS = "image status", "class", "brightness"

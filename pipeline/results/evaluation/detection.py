@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.schema import names_of
+from pipeline.core.tables import contents
 from pipeline.ops.boxes import boxes_of
 from pipeline.results.evaluation.average_precision import Accumulated, accumulate, class_figures, figures
 from pipeline.results.evaluation.coco_matching import Matcher, Matches
@@ -17,7 +18,7 @@ from pipeline.results.evaluation.coco_truth import CocoTruth, read_coco
 from pipeline.results.evaluation.confusion import IOU, BoxConfusion
 from pipeline.results.evaluation.pairing import Classes, Pairs, filter_notes, pair_classes, pair_images
 from pipeline.results.evaluation.result import Evaluation
-from pipeline.runs.finished_run import FinishedRun, contents
+from pipeline.runs.finished_run import FinishedRun
 
 _TOGETHER = 256  # images without predictions that are matched at once
 _POINTS = 17  # COCO's, for which its OKS has constants

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.tables import contents
 from pipeline.results.evaluation.result import Evaluation
-from pipeline.runs.finished_run import FinishedRun, contents
+from pipeline.runs.finished_run import FinishedRun
 
 
 def evaluate(run: FinishedRun, truth: Path, score: float = 0.5) -> Evaluation:

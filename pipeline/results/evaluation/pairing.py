@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.errors import ConfigError, shorten
+from pipeline.core.tables import duplicates, failed
 from pipeline.ops.filters import PLACEHOLDERS, score_thresholds
 from pipeline.results.evaluation.result import Images
-from pipeline.runs.finished_run import FinishedRun, duplicates, failed
+from pipeline.runs.finished_run import FinishedRun
 
 _SHOWN = 3
 Spelling = Callable[[pa.Array], pa.Array]

@@ -11,10 +11,11 @@ from PIL import Image
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_of, path_of
+from pipeline.core.tables import usable
 from pipeline.ops.masks import IGNORED, label_map
 from pipeline.results.evaluation.pairing import Pairs, filter_notes, last_part, pair_images, whole, without_suffix
 from pipeline.results.evaluation.result import Confusion, Evaluation, mean, or_none
-from pipeline.runs.finished_run import FinishedRun, usable
+from pipeline.runs.finished_run import FinishedRun
 
 # a.jpg.png, as the sink label_maps names it, else a.png; then the same without folders
 _SPELLINGS = (

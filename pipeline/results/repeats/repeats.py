@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.core.schema import BOX
+from pipeline.core.tables import usable
 from pipeline.ops.boxes import boxes_of
 from pipeline.results.repeats.cluster import places
-from pipeline.runs.finished_run import FinishedRun, usable
+from pipeline.runs.finished_run import FinishedRun
 
 EXAMPLES = 6  # of a place
 

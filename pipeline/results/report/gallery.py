@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.runs.finished_run import failed
+from pipeline.core.tables import failed
 
 MOST_ROWS = 100  # of one image that the page lists; they are in the order of the tables, best first
 IMAGES = ("image_id", "key", "width", "height", "status", "error", "n_predictions")

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import convert_image_dtype
 
-from pipeline.core.types import Format, InputError, Model
+from pipeline.core.protocols import Format
+from pipeline.core.types import InputError, Model
 from pipeline.models.networks import Classifier, Detector, Segmenter
 from pipeline.runs.bench.repeated_inputs import Repeated
 

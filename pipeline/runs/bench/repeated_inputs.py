@@ -8,7 +8,8 @@ from itertools import islice
 from torch import Tensor
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.types import Entry, InputError, Source, Stage
+from pipeline.core.protocols import Source, Stage
+from pipeline.core.types import Entry, InputError
 
 
 class Repeated:

@@ -15,13 +15,15 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.hashing import sha256_of, short_hash
 from pipeline.core.inflight import Board
 from pipeline.core.locations import place
+from pipeline.core.protocols import Source
 from pipeline.core.text_tables import aligned
-from pipeline.core.types import Entry, GivenUp, Source, Status
+from pipeline.core.types import Entry, GivenUp, Status
 from pipeline.inputs.image_files import ImageFiles
 from pipeline.runs.duplicates.find import Pictures, Twins, find_twins
 from pipeline.runs.isolation.quarantine import Suspects
 from pipeline.runs.plan import Plan
-from pipeline.runs.run_folder import RunFolder, published_folder
+from pipeline.runs.run_folder import RunFolder
+from pipeline.storage.publish import published_folder
 
 _SCHEMA = pa.schema([("image_id", pa.int64()), ("key", pa.string()), ("first_key", pa.string()), ("same_bytes", pa.bool_())])
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.core.types import Work
+from pipeline.core.protocols import Work
 
 
 class Local:

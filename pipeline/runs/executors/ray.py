@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.types import Work
+from pipeline.core.protocols import Work
+from pipeline.core.types import Writer
 from pipeline.runs.workers.ray_pool import IN_HAND, Crew, Signals, ray_library
 from pipeline.runs.workers.supervised_worker import Answer, WatchedWorker
-from pipeline.storage.file_locks import Writer
 
 log = logging.getLogger(__name__)
 _STORE_BYTES = 80 << 20  # of Ray's object store, which holds nothing of ours; Ray takes no less

@@ -10,10 +10,10 @@ from typing import Any
 
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.locations import Address, place
+from pipeline.core.protocols import Work
 from pipeline.core.text_tables import aligned
-from pipeline.core.types import Work
+from pipeline.core.types import Writer
 from pipeline.runs.isolation.supervisor import supervise
-from pipeline.storage.file_locks import Writer
 
 _TIMEOUTS = 100  # how often an element is queued again: each time it commits more of its shards
 _COMPLETE = (0, 5)  # exit codes; 5: with bad images

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.types import Progress
+from pipeline.core.protocols import Progress
 from pipeline.runs.workers.supervised_worker import Answer
 
 log = logging.getLogger(__name__)

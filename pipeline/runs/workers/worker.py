@@ -16,10 +16,10 @@ from typing import Any, TextIO
 from pipeline.config.compose import use
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError, PipelineError
+from pipeline.core.types import Writer
 from pipeline.runs.components import assemble
 from pipeline.runs.progress import Progress
 from pipeline.runs.session import Work
-from pipeline.storage.file_locks import Writer
 
 
 class Answers:

@@ -19,7 +19,7 @@ from pipeline.core.text_tables import columns
 from pipeline.models.anchors import Anchors, anchor_shapes, own_anchors
 from pipeline.models.networks import resized_hw
 from pipeline.models.registry import model_format
-from pipeline.runs.run_folder import published_file
+from pipeline.storage.publish import published_file
 from pipeline.training.anchors.box_shapes import (
     MATCHED,
     Fit,

@@ -21,7 +21,7 @@ from pipeline.inference.fusion import fold_batch_norms
 from pipeline.inference.predictor import Predictor
 from pipeline.models.registry import model_format
 from pipeline.runs.components import Parts, assemble, load_predictor, load_reference
-from pipeline.runs.run_folder import published_folder
+from pipeline.storage.publish import published_folder
 from pipeline.training.export_model.exporters import FILES, attempts
 from pipeline.training.export_model.parity import Limits, parity
 from pipeline.training.export_model.reference import original, own_limits

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.types import InputError, SinkContext, Status
+from pipeline.core.protocols import SinkContext
+from pipeline.core.types import InputError, Status
 from pipeline.ops.drawing import Canvas, font_of
 from pipeline.outputs.sinks.contact_sheets import ContactSheets, ending, wrapped
 from tests.conftest import SAMPLES, read

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from pipeline.core.keys import key_of, path_of
-from pipeline.core.types import InputError, SinkContext, Status
+from pipeline.core.protocols import SinkContext
+from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.image import decode
 from pipeline.outputs.sinks.overlays import Overlays, overlay_name
 from tests.conftest import picture

@@ -4,8 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.core.protocols import SinkContext
 from pipeline.core.schema import file_schema, image_rows, images_schema
-from pipeline.core.types import Item, SinkContext, Status
+from pipeline.core.types import Item, Status
 from pipeline.outputs.sinks.parquet import Parquet, in_input_order
 
 SCHEMA = file_schema("detect", ("__background__", "cat", "dog"), [])

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.core.types import IMAGES_SCHEMA
+from pipeline.core.schema import IMAGES_SCHEMA
 from pipeline.results.report.figures import Figures, stages
 
 NAMES = ("none", "dog", "crane", "crane")

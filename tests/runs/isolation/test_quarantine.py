@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.inflight import Board, Death
-from pipeline.core.types import GivenUp, Status
+from pipeline.core.types import GivenUp, Status, Writer
 from pipeline.runs.isolation.quarantine import Suspects
 from pipeline.runs.run_folder import RunFolder
-from pipeline.storage.file_locks import Writer
 
 
 @pytest.fixture
