@@ -12,18 +12,26 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from pipeline.config.compose import for_each, use
+from pipeline.config.compose import apply_process_settings, run_jobs
 from pipeline.config.overrides import split_arguments
-from pipeline.core.errors import BadImages, ConfigError, Drifted, OutOfSpace, PipelineError, is_full, nearest
+from pipeline.core.errors import (
+    BadImages,
+    ConfigError,
+    Drifted,
+    OutOfSpace,
+    PipelineError,
+    is_disk_full,
+    suggest_nearest,
+)
 from pipeline.core.inflight import VARIABLE
-from pipeline.core.locations import without_secrets
+from pipeline.core.locations import redact_secrets
 from pipeline.core.malloc import keep_freed_memory
-from pipeline.core.package_files import resource
+from pipeline.core.package_files import find_resource
 from pipeline.runs.isolation.supervisor import end_with_the_watcher, supervise
 
 if TYPE_CHECKING:
     from pipeline.config.settings import Settings
-    from pipeline.config.sweep_outcomes import Ended
+    from pipeline.config.sweep_outcomes import RunResult
 
 log = logging.getLogger(__name__)
 
@@ -75,17 +83,24 @@ def entry() -> int:
     try:
         return supervise(arguments)
     except OSError as error:
-        return _fail(f"{error}: no runner could be started. TMPDIR= names another folder for temporary files.", 1)
+        return _fail(
+            f"{error}: no runner could be started. TMPDIR= names another folder for temporary files.",
+            1,
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 complete, 1 failed, 2 refused, 3 locked, 4 out of space, 5 complete with bad images,
     6 damaged (verify), 7 drift, 130 and 143 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr, level=logging.WARNING)
+    logging.basicConfig(
+        format="%(levelname)s: %(message)s", stream=sys.stderr, level=logging.WARNING
+    )
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a file's name still gets the text
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a terminal that cannot show a file's name still gets the text
     logging.captureWarnings(True)  # libraries' warnings are for log_level=debug
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported
@@ -101,14 +116,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PipelineError as error:
         return _fail(str(error), error.exit_code)
     except OSError as error:
-        if isinstance(error, BrokenPipeError):  # the summary went to `head`; the run itself is complete
+        if isinstance(
+            error, BrokenPipeError
+        ):  # the summary went to `head`; the run itself is complete
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         log.debug("the traceback", exc_info=error)
-        where = "" if given[:1] and given[0] in REVIEW else " log_level=debug shows where it happened."
+        where = (
+            "" if given[:1] and given[0] in REVIEW else " log_level=debug shows where it happened."
+        )
         intact = " Committed shards are intact." if _computes(given) else ""
-        if is_full(error):
-            failure: PipelineError = OutOfSpace(f"The disk or quota is full ({error}). Free space and run again.")
+        if is_disk_full(error):
+            failure: PipelineError = OutOfSpace(
+                f"The disk or quota is full ({error}). Free space and run again."
+            )
         else:
             failure = PipelineError(f"{error}.{where}")
         return _fail(f"{failure}{intact}", failure.exit_code)
@@ -121,7 +142,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _kept(arguments: list[str]) -> str:
     if arguments[:1] == ["train"]:
         return " The same command goes on from the last checkpoint."
-    return " Committed shards are kept; the same command goes on from there." if _computes(arguments) else ""
+    return (
+        " Committed shards are kept; the same command goes on from there."
+        if _computes(arguments)
+        else ""
+    )
 
 
 def _computes(arguments: list[str]) -> bool:
@@ -130,7 +155,9 @@ def _computes(arguments: list[str]) -> bool:
 
 
 def _dispatch(given: list[str]) -> int:
-    verbs: dict[str, Callable[[list[str]], None]] = {verb: partial(_review, verb) for verb in REVIEW} | {
+    verbs: dict[str, Callable[[list[str]], None]] = {
+        verb: partial(_review, verb) for verb in REVIEW
+    } | {
         "run": _run,
         "sweep": _sweep,
         "inspect": _inspect,
@@ -148,7 +175,9 @@ def _dispatch(given: list[str]) -> int:
         print(USAGE, end="")
         return 0 if given else 2
     if given[0] not in verbs:
-        raise ConfigError(f"unknown verb {given[0]!r}.{nearest(given[0], verbs)}\n\n{USAGE}")
+        raise ConfigError(
+            f"unknown verb {given[0]!r}.{suggest_nearest(given[0], verbs)}\n\n{USAGE}"
+        )
     if any(argument in ("-h", "--help") for argument in given[1:]):
         print(_help(given[0]))
         return 0
@@ -157,11 +186,11 @@ def _dispatch(given: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> None:
-    (job,) = for_each(arguments, _run_one)
+    (job,) = run_jobs(arguments, _run_one)
     _check_images(job.ended)
 
 
-def _check_images(ended: "Ended") -> None:
+def _check_images(ended: "RunResult") -> None:
     if ended.bad_images:
         said = f"{ended.bad_images:,} images are not usable; their rows in images/ say why (status, error)."
         raise BadImages(said)
@@ -171,8 +200,10 @@ def _element(arguments: list[str]) -> None:
     """`run` with settings that are complete: the element of an array job, which the executor `slurm` has made."""
     from pipeline.config.settings import Settings
 
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm sends it to every process before the time is over; submitit acts
-    _check_images(_run_one(use(Settings.from_plain(json.loads(arguments[0])))))
+    signal.signal(
+        signal.SIGUSR2, signal.SIG_IGN
+    )  # Slurm sends it to every process before the time is over; submitit acts
+    _check_images(_run_one(apply_process_settings(Settings.from_plain(json.loads(arguments[0])))))
 
 
 def _worker(arguments: list[str]) -> None:
@@ -189,55 +220,65 @@ def _sweep(arguments: list[str]) -> None:
     from pipeline.results.commands.sweep import sweep_text
 
     words = split_arguments(arguments)
-    truths = [Path(word.removeprefix("truth=")).expanduser() for word in words if word.startswith("truth=")]
+    truths = [
+        Path(word.removeprefix("truth=")).expanduser()
+        for word in words
+        if word.startswith("truth=")
+    ]
     if truths and not truths[-1].exists():
         raise ConfigError(f"truth={truths[-1]}: there is no such file or folder.")
-    jobs = for_each(
-        [word for word in words if not word.startswith("truth=")], _run_one, refuse=lambda e: _fail(str(e), e.exit_code)
+    jobs = run_jobs(
+        [word for word in words if not word.startswith("truth=")],
+        _run_one,
+        refuse=lambda e: _fail(str(e), e.exit_code),
     )
     if runs := [job.run for job in jobs if job.run]:
         print(sweep_text(jobs, truths[-1] if truths else None, runs[0].parent), flush=True)
     if refused := [job.refused for job in jobs if job.refused]:
-        raise type(refused[0])(f"{len(refused)} of the sweep's combinations were not run, for the reasons given above.")
+        raise type(refused[0])(
+            f"{len(refused)} of the sweep's combinations were not run, for the reasons given above."
+        )
     if incomplete := sum(job.ended.bad_images > 0 for job in jobs if job.ended):
-        raise BadImages(f"{incomplete} of the sweep's combinations have images that are not usable.")
+        raise BadImages(
+            f"{incomplete} of the sweep's combinations have images that are not usable."
+        )
 
 
 def _bench(arguments: list[str]) -> None:
     from pipeline.runs.bench.benchmark import bench_text
 
-    for_each(arguments, _printed(bench_text))
+    run_jobs(arguments, _printed(bench_text))
 
 
 def _duplicates(arguments: list[str]) -> None:
     from pipeline.runs.duplicates.skip import duplicates_text
 
-    for_each(arguments, _printed(duplicates_text))
+    run_jobs(arguments, _printed(duplicates_text))
 
 
 def _train(arguments: list[str]) -> None:
     from pipeline.training.train import train_text
 
-    for_each(arguments, _printed(train_text))
+    run_jobs(arguments, _printed(train_text))
 
 
 def _anchors(arguments: list[str]) -> None:
     from pipeline.training.anchors.propose import anchors_text
 
-    for_each(arguments, _printed(anchors_text))
+    run_jobs(arguments, _printed(anchors_text))
 
 
 def _export_model(arguments: list[str]) -> None:
     from pipeline.models.inspect import with_task
     from pipeline.training.export_model.command import export_model_text
 
-    for_each(with_task(split_arguments(arguments)), _printed(export_model_text))
+    run_jobs(with_task(split_arguments(arguments)), _printed(export_model_text))
 
 
 def _inspect(arguments: list[str]) -> None:
     from pipeline.models.inspect import inspect_text, with_task
 
-    for_each(with_task(split_arguments(arguments)), _printed(inspect_text))
+    run_jobs(with_task(split_arguments(arguments)), _printed(inspect_text))
 
 
 def _models(arguments: list[str]) -> None:
@@ -267,12 +308,12 @@ def _help(verb: str) -> str:
     from pipeline.config.command_options import options_text
 
     if verb not in REVIEW:
-        return (resource("conf") / "config.yaml").read_text()
+        return (find_resource("conf") / "config.yaml").read_text()
     module = import_module(f"pipeline.results.commands.{verb}")
     return f"{module.__doc__}\n\n{options_text(module.Options)}\n"
 
 
-def _run_one(settings: "Settings") -> "Ended":
+def _run_one(settings: "Settings") -> "RunResult":
     from pipeline.run import run  # late: torch is not imported for a typo
 
     ended = run(settings)
@@ -306,6 +347,6 @@ def _ignore_signals() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"visionbatch: {without_secrets(message)}", file=sys.stderr)
+    print(f"visionbatch: {redact_secrets(message)}", file=sys.stderr)
     sys.stderr.flush()
     return code

@@ -5,51 +5,55 @@ settings -> model (names only) -> source -> run folder -> plan -> [executor: sha
 
 from contextlib import closing
 
-from pipeline.config.instantiate import build
+from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
-from pipeline.config.sweep_outcomes import Ended
+from pipeline.config.sweep_outcomes import RunResult
 from pipeline.core.errors import ConfigError
 from pipeline.core.protocols import Executor
 from pipeline.core.types import Writer
 from pipeline.results.report.write import leave_report
-from pipeline.runs.components import Parts, assemble
+from pipeline.runs.components import Components, build_components
 from pipeline.runs.plan import Plan, freeze, nothing_found
 from pipeline.runs.retry import with_errors
-from pipeline.runs.session import Work
+from pipeline.runs.session import RunSession
 from pipeline.runs.summary import plan_text, summary
 
 
-def run(settings: Settings) -> Ended:
+def run(settings: Settings) -> RunResult:
     """Annotate, or resume, or find it complete."""
-    parts = assemble(settings)
+    parts = build_components(settings)
     with closing(parts.source):
         return annotate(settings, parts)
 
 
-def annotate(settings: Settings, parts: Parts) -> Ended:
+def annotate(settings: Settings, parts: Components) -> RunResult:
     """The run folder, the plan, and the shards that are not complete yet, in the hands of the executor."""
     index, count = settings.shard["index"], settings.shard["count"]
-    executor: Executor = build(settings.parts["executor"])
+    executor: Executor = instantiate(settings.parts["executor"])
     if executor.writer and (count > 1 or settings.retry):
-        raise ConfigError("shard= and retry= are for executor=local; leave them out, or say executor=local.")
-    work = Work.of(settings, parts, executor.writer or Writer.of_shards(index, count))
+        raise ConfigError(
+            "shard= and retry= are for executor=local; leave them out, or say executor=local."
+        )
+    work = RunSession.of(settings, parts, executor.writer or Writer.of_shards(index, count))
     folder = work.folder
     if settings.dry_run:
-        return Ended(plan_text(settings, parts, work.plan, folder) + executor.preview(work))
+        return RunResult(plan_text(settings, parts, work.plan, folder) + executor.preview(work))
     check_input(work)
     with folder.locked():
         with folder.together():
             work.plan = frozen(work)
         folder.check_parts()
         todo = work.remaining(index, count)
-        work.again = with_errors(folder, work.plan, index, count) if settings.retry == "errors" else []
-        said = executor.run(todo, work) if todo or work.again else None
+        work.retry_shards = (
+            with_errors(folder, work.plan, index, count) if settings.retry == "errors" else []
+        )
+        said = executor.run(todo, work) if todo or work.retry_shards else None
         with folder.together():
-            report(work, anew=bool(todo or work.again))
+            report(work, anew=bool(todo or work.retry_shards))
     return summary(work, said)
 
 
-def check_input(work: Work) -> None:
+def check_input(work: RunSession) -> None:
     """Before anything is written. Raises ConfigError where there is nothing to be done."""
     if work.settings.changed == "trust":
         if not work.plan.parts:
@@ -61,15 +65,21 @@ def check_input(work: Work) -> None:
         raise ConfigError(nothing_found(work.parts.source))
 
 
-def frozen(work: Work) -> Plan:
+def frozen(work: RunSession) -> Plan:
     """The plan: made, or compared with the input, or trusted."""
     settings = work.settings
     if settings.changed == "trust":
         return work.plan
-    return freeze(work.folder, work.parts.source, settings.shard_size, settings.limit, settings.changed == "accept")
+    return freeze(
+        work.folder,
+        work.parts.source,
+        settings.shard_size,
+        settings.limit,
+        settings.changed == "accept",
+    )
 
 
-def report(work: Work, anew: bool) -> None:
+def report(work: RunSession, anew: bool) -> None:
     """By the writer who finds every shard complete: of several, the last. `anew`: also where there is one."""
     if not work.remaining() and (anew or not work.folder.store.has("report.html")):
         leave_report(work.folder)

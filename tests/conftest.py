@@ -1,51 +1,18 @@
-"""Fixtures: where the real data is, small images, and runs through the shipped configuration."""
+"""Fixtures that pytest finds by name. Everything that tests import is in tests/helpers/."""
 
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from hydra import compose, initialize_config_dir
-from PIL import Image
 
-from pipeline.config.overrides import prepare
-from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
-from pipeline.core.package_files import resource
-from pipeline.core.types import Model, ModelSpec
+from pipeline.core.types import Model
 from pipeline.models.formats.builder import Builder
 from pipeline.run import run
 from tests.helpers.objectstore import Store, running
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-SHARED = REPOSITORY.parent / "shared"
-SAMPLES = resource("data") / "samples"
-
-
-def shared(path: str) -> Path:
-    """A file or folder of the shared test material; skips the test, saying so, where it is absent."""
-    found = SHARED / path
-    if not found.exists():
-        pytest.skip(f"needs ../shared/{path}, which is not beside this checkout")
-    return found
-
-
-def settings_for(*overrides: str) -> Settings:
-    """Settings as the command line would make them, from the shipped conf/."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(resource("conf"))):
-        cfg = compose("config", overrides=prepare(overrides, sweep=False), return_hydra_config=True)
-    task = cfg.hydra.runtime.choices["task"]
-    del cfg.hydra
-    return Settings.from_config(cfg, task)
-
-
-def read(run_folder: Path, kind: str) -> pa.Table:
-    """All committed rows of `images` or `predictions`, in input order."""
-    parts = sorted((run_folder / kind).glob("part-*.parquet"))
-    return pa.concat_tables([pq.read_table(part, partitioning=None) for part in parts])
+from tests.helpers.pictures import photo, picture
+from tests.helpers.runs import settings_for
 
 
 @pytest.fixture
@@ -81,7 +48,9 @@ def own_log_level() -> Iterator[None]:
 
 
 @pytest.fixture
-def refuse_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str], str], None]:
+def refuse_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[list[str], str], None]:
     """refuse_early(overrides, message): the run is refused so before weights are loaded, and leaves nothing."""
 
     def call(overrides: list[str], message: str) -> None:
@@ -106,27 +75,6 @@ def load_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Builder, "load", cached)
 
 
-def spec_of(*categories: str, keypoint_names: tuple[str, ...] = (), embedding_dim: int = 4) -> ModelSpec:
-    """A model known by its class names alone."""
-    return ModelSpec(
-        name="any",
-        tasks=frozenset(),
-        categories=categories,
-        weights="random",
-        weights_id="random:0",
-        preprocessing="none",
-        keypoint_names=keypoint_names,
-        embedding_dim=lambda: embedding_dim,
-    )
-
-
-def picture(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A picture with edges and colours, not noise: networks see something in it."""
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
-
-
 @pytest.fixture
 def mixed_images(tmp_path: Path) -> Path:
     """Six pictures of mixed sizes and formats, three of them of one size, in two folders."""
@@ -147,7 +95,3 @@ def photos(tmp_path: Path) -> Path:
     for i in range(12):
         photo(i).save(folder / f"{i:02d}.jpg")
     return folder
-
-
-def photo(number: int) -> Image.Image:
-    return picture(160, 120 if number % 3 else 200, seed=number)

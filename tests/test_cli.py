@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from tests.conftest import REPOSITORY, SAMPLES
+from tests.helpers.paths import REPOSITORY, SAMPLES
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -64,7 +64,19 @@ def test_a_run_ends_with_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_a_sweep_leaves_one_folder_for_each_combination(tmp_path: Path) -> None:
     images = f"input={SAMPLES / 'desk'}"
-    assert main(["sweep", "model=codes", images, f"output={tmp_path}", "min_score=0.3,0.5", "classes=null,[barcode]"]) == 0
+    assert (
+        main(
+            [
+                "sweep",
+                "model=codes",
+                images,
+                f"output={tmp_path}",
+                "min_score=0.3,0.5",
+                "classes=null,[barcode]",
+            ]
+        )
+        == 0
+    )
     runs = [path for path in tmp_path.iterdir() if path.name.startswith("detect-codes-")]
     assert len(runs) == 4
     assert all((run / "_committed" / "00000.json").is_file() for run in runs)
@@ -74,15 +86,33 @@ def test_a_path_full_of_special_characters_through_make(tmp_path: Path) -> None:
     folder = tmp_path / 'My Photos (2024), it\'s = "q" $HOME ü~'
     folder.mkdir()
     (folder / "a picture.jpg").write_bytes((SAMPLES / "bricks.jpg").read_bytes())
-    makefile = (REPOSITORY / "Makefile").read_text().replace("PY     := $(VENV)/bin/python", f"PY     := {sys.executable}")
+    makefile = (
+        (REPOSITORY / "Makefile")
+        .read_text()
+        .replace("PY     := $(VENV)/bin/python", f"PY     := {sys.executable}")
+    )
     (tmp_path / "Makefile").write_text(makefile)
     (tmp_path / ".venv").mkdir()
-    for name in ("pyproject.toml", "constraints.txt", ".venv/.run"):  # set up already, as make sees it
+    for name in (
+        "pyproject.toml",
+        "constraints.txt",
+        ".venv/.run",
+    ):  # set up already, as make sees it
         (tmp_path / name).touch()
-    words = [f"input={folder}", "min_score={default: 0.5, qr code: 0.9}", "model=codes", f"output={tmp_path / 'out'}"]
+    words = [
+        f"input={folder}",
+        "min_score={default: 0.5, qr code: 0.9}",
+        "model=codes",
+        f"output={tmp_path / 'out'}",
+    ]
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
-        ["make", "run", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        ["make", "run", *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "Complete: 1 images" in done.stdout
@@ -97,9 +127,17 @@ def test_the_wheel_carries_what_a_run_needs(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
     run = [sys.executable, "-m", "pipeline", "run", "task=detect", "output=out"]
     done = subprocess.run(
-        run, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True, check=False
+        run,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "Complete: 12 images, 19 predictions" in done.stdout
     assert (tmp_path / "out" / "latest" / "report.html").is_file()  # its template is in the wheel
-    assert f"{tmp_path}/site/pipeline/data/samples" in (tmp_path / "out" / "latest" / "run.json").read_text()
+    assert (
+        f"{tmp_path}/site/pipeline/data/samples"
+        in (tmp_path / "out" / "latest" / "run.json").read_text()
+    )

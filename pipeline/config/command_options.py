@@ -15,8 +15,8 @@ from yaml import YAMLError
 
 from pipeline.config import validators as checks
 from pipeline.config.overrides import split_arguments
-from pipeline.core.errors import ConfigError, nearest
-from pipeline.core.locations import Address, Place, place
+from pipeline.core.errors import ConfigError, suggest_nearest
+from pipeline.core.locations import Location, Uri, parse_location
 
 T = TypeVar("T")
 
@@ -35,7 +35,9 @@ def read_options(verb: str, arguments: Sequence[str], options: type[T]) -> T:
         if not equals:
             raise ConfigError(f"{word!r}: expected key=value, for example run=outputs/latest.")
         if key not in known:
-            raise ConfigError(f"{verb} has no setting {key!r}.{nearest(key, known)} It has {', '.join(known)}.")
+            raise ConfigError(
+                f"{verb} has no setting {key!r}.{suggest_nearest(key, known)} It has {', '.join(known)}."
+            )
         check = known[key].metadata["check"]
         values[key] = check(key, value if check in _TEXTS else _parsed(key, value))
     missing = [name for name, value in values.items() if value is MISSING]
@@ -58,31 +60,41 @@ def _parsed(key: str, value: str) -> Any:
     try:
         return OmegaConf.from_dotlist([f"value={value}"])["value"]
     except (YAMLError, ValueError) as error:
-        raise ConfigError(f"{key}={value}: cannot be read ({str(error).splitlines()[0]}).") from None
+        raise ConfigError(
+            f"{key}={value}: cannot be read ({str(error).splitlines()[0]})."
+        ) from None
 
 
 # --- checks that these verbs share
 
 
-def path(key: str, value: Any) -> Place:
+def path(key: str, value: Any) -> Location:
     """Or an address."""
-    return place(checks.some_text(key, value))
+    return parse_location(checks.some_text(key, value))
 
 
-def path_or_none(key: str, value: Any) -> Place | None:
+def path_or_none(key: str, value: Any) -> Location | None:
     return None if value == "null" else path(key, value)
 
 
-def paths(key: str, value: Any) -> tuple[Place, ...]:
+def paths(key: str, value: Any) -> tuple[Location, ...]:
     given = value if OmegaConf.is_list(value) else [value]
     return tuple(path(key, one) for one in given)
 
 
 def local_path(key: str, value: Any) -> Path:
     found = path(key, value)
-    if isinstance(found, Address):
-        raise ConfigError(f"{key}={found}: expected a file or folder of this machine; copy it here first.")
+    if isinstance(found, Uri):
+        raise ConfigError(
+            f"{key}={found}: expected a file or folder of this machine; copy it here first."
+        )
     return found
 
 
-_TEXTS = (checks.text, checks.some_text, path, path_or_none, local_path)  # take what was written, a number or a bracket too
+_TEXTS = (
+    checks.text,
+    checks.some_text,
+    path,
+    path_or_none,
+    local_path,
+)  # take what was written, a number or a bracket too

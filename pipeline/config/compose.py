@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.locations import Address, place
-from pipeline.core.package_files import resource
+from pipeline.core.locations import Uri, parse_location
+from pipeline.core.package_files import find_resource
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from pipeline.config.settings import Settings
-    from pipeline.core.locations import Place
+    from pipeline.core.locations import Location
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Job:
     refused: PipelineError | None = None
 
     @property
-    def run(self) -> "Place | None":
+    def run(self) -> "Location | None":
         """The run folder that it has become."""
         return self.ended.run if self.ended else None
 
 
-def for_each(
+def run_jobs(
     arguments: Sequence[str],
     action: "Callable[[Settings], Any]",
     refuse: Callable[[PipelineError], object] | None = None,
@@ -46,10 +46,10 @@ def for_each(
 
     A launcher of Hydra's may do a sweep's jobs in processes of its own: `job` is sent there, and its outcome comes back as
     a file."""
-    from pipeline.config.overrides import prepare
+    from pipeline.config.overrides import prepare_overrides
 
     sweep = refuse is not None
-    overrides = prepare(arguments, sweep)
+    overrides = prepare_overrides(arguments, sweep)
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
@@ -72,28 +72,32 @@ def for_each(
         if _process() == this:
             jobs.append(done)
         else:
-            from pipeline.config.sweep_outcomes import tell
+            from pipeline.config.sweep_outcomes import save_outcome
 
-            tell(elsewhere, composed.job.num, (given, done.ended, done.refused))
+            save_outcome(elsewhere, composed.job.num, (given, done.ended, done.refused))
 
     # Hydra can note a sweep in files only
-    noted = [f"hydra.sweep.dir='{tempfile.gettempdir()}'"] if isinstance(output, Address) else []
+    noted = [f"hydra.sweep.dir='{tempfile.gettempdir()}'"] if isinstance(output, Uri) else []
     own = ["--multirun", *noted] if sweep else []
     program, sys.argv = sys.argv, ["visionbatch", *own, *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors then, and the messages are ours
     try:
-        hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name="config")(job)()
+        hydra.main(
+            version_base="1.3", config_path=str(find_resource("conf")), config_name="config"
+        )(job)()
     except _Carried as carried:
         raise carried.error from None
     except (HydraException, OmegaConfBaseException) as error:
         hint = " For a list write classes=[dog,cat]." if "Ambiguous value" in str(error) else ""
-        raise ConfigError(f"The settings cannot be read: {str(error).splitlines()[0].rstrip('.')}.{hint}") from None
+        raise ConfigError(
+            f"The settings cannot be read: {str(error).splitlines()[0].rstrip('.')}.{hint}"
+        ) from None
     finally:
         sys.argv = program
     if elsewhere.is_dir():
-        from pipeline.config.sweep_outcomes import collect
+        from pipeline.config.sweep_outcomes import load_outcomes
 
-        jobs += [Job(*outcome) for outcome in collect(elsewhere)]
+        jobs += [Job(*outcome) for outcome in load_outcomes(elsewhere)]
     return jobs
 
 
@@ -101,15 +105,15 @@ def _process() -> tuple[str, int]:
     return socket.gethostname(), os.getpid()
 
 
-def _shared_folder(output: "Place") -> Path:
+def _shared_folder(output: "Location") -> Path:
     """Below the output, which all processes of a sweep see; for an address on this machine, as Hydra's own notes."""
-    base = Path(tempfile.gettempdir()) if isinstance(output, Address) else output.absolute() / ".hydra"
+    base = Path(tempfile.gettempdir()) if isinstance(output, Uri) else output.absolute() / ".hydra"
     return base / f"outcomes-{uuid4().hex}"
 
 
-def _output(words: Sequence[str]) -> "Place":
+def _output(words: Sequence[str]) -> "Location":
     given = [_plain(word)[1] for word in words if word.startswith("output=")]
-    return place(given[-1] if given else "outputs")
+    return parse_location(given[-1] if given else "outputs")
 
 
 def _plain(word: str) -> tuple[str, str]:
@@ -122,13 +126,15 @@ def _plain(word: str) -> tuple[str, str]:
 def _settings(cfg: "DictConfig", task: str) -> "Settings":
     from pipeline.config.settings import Settings
 
-    return use(Settings.from_config(cfg, task))
+    return apply_process_settings(Settings.from_config(cfg, task))
 
 
-def use(settings: "Settings") -> "Settings":
+def apply_process_settings(settings: "Settings") -> "Settings":
     """What of the settings holds for the process as a whole."""
     logging.getLogger("pipeline").setLevel(settings.log_level.upper())
-    logging.getLogger("py.warnings").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.ERROR)
+    logging.getLogger("py.warnings").setLevel(
+        logging.DEBUG if settings.log_level == "debug" else logging.ERROR
+    )
     return settings
 
 

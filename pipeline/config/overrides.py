@@ -8,22 +8,24 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.core.errors import ConfigError, nearest
-from pipeline.core.package_files import resource
+from pipeline.core.errors import ConfigError, suggest_nearest
+from pipeline.core.package_files import find_resource
 
-_TEXT_KEYS = frozenset({"input", "output", "weights", "categories", "model", "device", "backbone"}) | frozenset(
-    {"train.data", "train.images", "train.backbone_weights"}
-)
+_TEXT_KEYS = frozenset(
+    {"input", "output", "weights", "categories", "model", "device", "backbone"}
+) | frozenset({"train.data", "train.images", "train.backbone_weights"})
 _HYDRA_KEYS = frozenset({"hydra"})
 
 
-def prepare(arguments: Sequence[str], sweep: bool) -> list[str]:
+def prepare_overrides(arguments: Sequence[str], sweep: bool) -> list[str]:
     """Arguments of `run` or `sweep` -> overrides that Hydra understands. Raises ConfigError for an unknown key or choice.
 
     `--make WORDS` brings the variables of make's command line (make writes blanks and backslashes in a value with a
     backslash before them, and doubles `$`); UPPERCASE ones are the Makefile's own and are left out.
     """
-    return [_prepare_one(argument, sweep) for argument in with_task_of_file(split_arguments(arguments))]
+    return [
+        _prepare_one(argument, sweep) for argument in with_task_of_file(split_arguments(arguments))
+    ]
 
 
 def split_arguments(arguments: Sequence[str]) -> list[str]:
@@ -52,7 +54,9 @@ def _task_of_file(path: Path) -> str | None:
     if path.suffix.casefold() != ".safetensors" or not path.is_file():
         return None
     try:
-        with safe_open(path, framework="numpy") as file:  # which reads the header only, and needs no torch
+        with safe_open(
+            path, framework="numpy"
+        ) as file:  # which reads the header only, and needs no torch
             return (file.metadata() or {}).get("task")
     except (SafetensorError, OSError):
         return None
@@ -72,7 +76,9 @@ def _prepare_one(argument: str, sweep: bool) -> str:
     key, equals, value = argument.partition("=")
     name, *below = re.split(r"[./@]", key.lstrip("+~"))
     if not equals and not key.startswith("~"):
-        raise ConfigError(f"{argument!r}: expected key=value, for example task=detect or input=photos.")
+        raise ConfigError(
+            f"{argument!r}: expected key=value, for example task=detect or input=photos."
+        )
     _check_key(name, ".".join(below))
     _check_part_key(name, ".".join([name, *below]))
     if key in _TEXT_KEYS:
@@ -93,29 +99,40 @@ def _mappings() -> set[str]:
 @cache
 def _shipped() -> Any:
     """What conf/config.yaml says; parsed once, since that takes 20 ms."""
-    return OmegaConf.load(resource("conf") / "config.yaml")
+    return OmegaConf.load(find_resource("conf") / "config.yaml")
 
 
 def _check_key(name: str, below: str) -> None:
     """`below` is what follows the first dot; of keys that have a list of their own below them it must be in it."""
     config = _shipped()
-    groups = {path.name for path in resource("conf").iterdir() if path.is_dir()} - {"format", "exporter"}
+    groups = {path.name for path in find_resource("conf").iterdir() if path.is_dir()} - {
+        "format",
+        "exporter",
+    }
     known = (set(map(str, config)) | groups | _HYDRA_KEYS) - {"defaults"}
     if name not in known:
-        raise ConfigError(f"unknown setting {name!r}.{nearest(name, known)} Known: {', '.join(sorted(known))}.")
+        raise ConfigError(
+            f"unknown setting {name!r}.{suggest_nearest(name, known)} Known: {', '.join(sorted(known))}."
+        )
     if below and name in _mappings() and below not in config[name]:
         has = list(map(str, config[name]))
-        raise ConfigError(f"unknown setting '{name}.{below}'.{nearest(below, has)} {name} has: {', '.join(has)}.")
+        raise ConfigError(
+            f"unknown setting '{name}.{below}'.{suggest_nearest(below, has)} {name} has: {', '.join(has)}."
+        )
 
 
 def _check_part_key(group: str, key: str) -> None:
     """A setting of a part, such as `source.fps`: one of the parts of its kind must have it."""
     settings = {
-        f"{group}.{name}" for path in (resource("conf") / group).glob("*.yaml") for name in _settings_of(path, group)
+        f"{group}.{name}"
+        for path in (find_resource("conf") / group).glob("*.yaml")
+        for name in _settings_of(path, group)
     }
     if key != group and settings and key not in settings:
         known = sorted(name for name in settings if "." in name)
-        raise ConfigError(f"unknown setting {key!r}.{nearest(key, known)} Known: {', '.join(known)}.")
+        raise ConfigError(
+            f"unknown setting {key!r}.{suggest_nearest(key, known)} Known: {', '.join(known)}."
+        )
 
 
 def _settings_of(path: Path, group: str) -> list[str]:
@@ -125,20 +142,26 @@ def _settings_of(path: Path, group: str) -> list[str]:
     for name, value in content.get(group, content).items():
         below = [key for key in value if key != "_target_"] if isinstance(value, dict) else []
         found += [name, *(f"{name}.{key}" for key in below)]
-    return [name for name in found if name not in ("_target_", "defaults") and not name.startswith("presets")]
+    return [
+        name
+        for name in found
+        if name not in ("_target_", "defaults") and not name.startswith("presets")
+    ]
 
 
 def _check_choice(group: str, choice: str) -> None:
-    folder = resource("conf") / group
+    folder = find_resource("conf") / group
     if not folder.is_dir() or choice.startswith("["):
         return
     choices = _choices(group)
     if choice not in choices:
-        raise ConfigError(f"{group}={choice}: expected {', '.join(choices)}.{nearest(choice, choices)}")
+        raise ConfigError(
+            f"{group}={choice}: expected {', '.join(choices)}.{suggest_nearest(choice, choices)}"
+        )
 
 
 def _choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (resource("conf") / group).glob("*.yaml"))
+    return sorted(path.stem for path in (find_resource("conf") / group).glob("*.yaml"))
 
 
 def _quote_all(values: str) -> str:

@@ -8,8 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config import validators as checks
-from pipeline.core.errors import ConfigError, nearest
-from pipeline.core.package_files import resource
+from pipeline.core.errors import ConfigError, suggest_nearest
+from pipeline.core.package_files import find_resource
 
 _NAMES = ("classes", "exclude")  # tuples, which JSON has not
 PARTS = ("task", "source", "engine", "executor", "sink", "examples")
@@ -49,7 +49,9 @@ class Settings:
     batch_size: int | str | None  # auto: measured; None: the task's for the device
     shard_size: int
     workers: int | None
-    shard: Mapping[str, int]  # index, count: this process does the shards whose id modulo count is index
+    shard: Mapping[
+        str, int
+    ]  # index, count: this process does the shards whose id modulo count is index
     timeout: int  # seconds for one input to be read and decoded
     device: str
     jpeg: str  # cpu, gpu: what decodes JPEG files
@@ -64,7 +66,9 @@ class Settings:
 
     @property
     def lowest_min_score(self) -> float:
-        return min(self.min_score.values()) if isinstance(self.min_score, Mapping) else self.min_score
+        return (
+            min(self.min_score.values()) if isinstance(self.min_score, Mapping) else self.min_score
+        )
 
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it; `from_plain` is the inverse."""
@@ -72,7 +76,9 @@ class Settings:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Settings":
-        lists = {key: tuple(value) for key, value in plain.items() if key in _NAMES and value is not None}
+        lists = {
+            key: tuple(value) for key, value in plain.items() if key in _NAMES and value is not None
+        }
         return cls(**{**plain, **lists})
 
     @classmethod
@@ -83,19 +89,25 @@ class Settings:
             values = {key: check(key, cfg[key]) for key, check in _CHECKS.items()}
             _fill_presets(values, raw["task"].get("presets", {}))
             # the parts' nodes refer to flat keys (root: ${input}); they must see the checked values
-            complete = OmegaConf.create({**{kind: raw.get(kind, {}) for kind in PARTS}, **_plain(values)})
+            complete = OmegaConf.create(
+                {**{kind: raw.get(kind, {}) for kind in PARTS}, **_plain(values)}
+            )
             nodes: Any = OmegaConf.to_container(complete, resolve=True)
         except OmegaConfBaseException as error:
-            raise ConfigError(f"The configuration cannot be resolved: {str(error).splitlines()[0]}") from None
+            raise ConfigError(
+                f"The configuration cannot be resolved: {str(error).splitlines()[0]}"
+            ) from None
         return cls(**values, task=task, parts={kind: nodes[kind] for kind in PARTS})
 
 
 def _fill_presets(values: dict[str, Any], presets: Mapping[str, Any]) -> None:
     sampled = values["input"] is None and presets["sample_model"] is not None
-    if values["model"] is None:  # the samples' detector is for the samples: never used on a user's images unasked
+    if (
+        values["model"] is None
+    ):  # the samples' detector is for the samples: never used on a user's images unasked
         values["model"] = presets["sample_model" if sampled else "model"]
     if sampled:
-        values["input"] = str(resource("data") / "samples")
+        values["input"] = str(find_resource("data") / "samples")
     for key in ("min_score", "top_k"):
         if values[key] is None:
             values[key] = presets.get(key)
@@ -104,13 +116,17 @@ def _fill_presets(values: dict[str, Any], presets: Mapping[str, Any]) -> None:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
+    }
 
 
 def _output(key: str, value: Any) -> str:
     text = checks.some_text(key, value)
     if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise checks.refusal(key, text.encode("utf-8", "backslashreplace").decode(), "a path that is valid UTF-8")
+        raise checks.refusal(
+            key, text.encode("utf-8", "backslashreplace").decode(), "a path that is valid UTF-8"
+        )
     return text
 
 
@@ -135,12 +151,17 @@ def _below(checks_of: Mapping[str, checks.Check], example: str) -> checks.Check:
     def check(key: str, value: Any) -> dict[str, Any]:
         if not OmegaConf.is_dict(value):
             raise checks.refusal(
-                key, value, "a mapping", f" Say {key}.{example.replace(': ', '=')}, or {key}={{{example}}}."
+                key,
+                value,
+                "a mapping",
+                f" Say {key}.{example.replace(': ', '=')}, or {key}={{{example}}}.",
             )
         for name in map(str, value):
             if name not in checks_of:
                 known = ", ".join(checks_of)
-                raise ConfigError(f"{key}.{name}: {key} has no such setting.{nearest(name, checks_of)} It has {known}.")
+                raise ConfigError(
+                    f"{key}.{name}: {key} has no such setting.{suggest_nearest(name, checks_of)} It has {known}."
+                )
         return {name: one(f"{key}.{name}", value[name]) for name, one in checks_of.items()}
 
     return check
@@ -151,9 +172,17 @@ def _anchor_sizes(key: str, value: Any) -> list[list[float]] | None:
     if value is None:
         return None
     given = OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
-    levels = [one if isinstance(one, list) else [one] for one in given] if isinstance(given, list) else []
-    if not levels or not all(level and all(_is_positive(size) for size in level) for level in levels):
-        raise checks.refusal(key, value, "pixels by level, such as [[32], [64], [128]] or [32, 64, 128]")
+    levels = (
+        [one if isinstance(one, list) else [one] for one in given]
+        if isinstance(given, list)
+        else []
+    )
+    if not levels or not all(
+        level and all(_is_positive(size) for size in level) for level in levels
+    ):
+        raise checks.refusal(
+            key, value, "pixels by level, such as [[32], [64], [128]] or [32, 64, 128]"
+        )
     return [[float(size) for size in level] for level in levels]
 
 
@@ -167,7 +196,9 @@ def _anchor_ratios(key: str, value: Any) -> list[float] | None:
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    )
 
 
 def _validation(key: str, value: Any) -> float | str:
@@ -188,14 +219,21 @@ def _augment(key: str, value: Any) -> list[str]:
 def _shard(key: str, value: Any) -> dict[str, int]:
     if not OmegaConf.is_dict(value):
         raise checks.refusal(key, value, "a mapping", f" Say {key}.index=3 {key}.count=16.")
-    index, count = checks.required(0)(f"{key}.index", value["index"]), checks.required(1)(f"{key}.count", value["count"])
+    index, count = (
+        checks.required(0)(f"{key}.index", value["index"]),
+        checks.required(1)(f"{key}.count", value["count"]),
+    )
     if index >= count:
         raise checks.refusal(f"{key}.index", index, f"from 0 to {count - 1}, less than {key}.count")
     return {"index": index, "count": count}
 
 
 def _batch_size(key: str, value: Any) -> int | str | None:
-    if value == "auto" or value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+    if (
+        value == "auto"
+        or value is None
+        or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+    ):
         return value
     raise checks.refusal(key, value, "a whole number, 1 or more, or auto")
 

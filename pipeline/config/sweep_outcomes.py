@@ -8,42 +8,52 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import ConfigError, OutOfSpace, PipelineError, RunLocked
-from pipeline.core.locations import Place, place
+from pipeline.core.locations import Location, parse_location
 
 
 @dataclass(frozen=True)
-class Ended:
+class RunResult:
     """How a run ended, for a person, the number of its images that are not usable, and its folder."""
 
     text: str
     bad_images: int = 0
-    run: Place | None = None  # None: a dry run
+    run: Location | None = None  # None: a dry run
 
 
 _ERRORS = {cls.exit_code: cls for cls in (PipelineError, ConfigError, RunLocked, OutOfSpace)}
-Outcome = tuple[dict[str, str], Ended | None, PipelineError | None]  # settings as given, how it ended, why it was refused
+Outcome = tuple[
+    dict[str, str], RunResult | None, PipelineError | None
+]  # settings as given, how it ended, why it was refused
 
 
-def tell(folder: Path, number: int, outcome: Outcome) -> None:
+def save_outcome(folder: Path, number: int, outcome: Outcome) -> None:
     """By the process that computed it."""
     settings, ended, refused = outcome
     said: dict[str, Any] = {"settings": settings}
     if ended:
-        said |= {"text": ended.text, "bad_images": ended.bad_images, "run": str(ended.run) if ended.run else None}
+        said |= {
+            "text": ended.text,
+            "bad_images": ended.bad_images,
+            "run": str(ended.run) if ended.run else None,
+        }
     if refused:
         said |= {"refused": str(refused), "exit_code": refused.exit_code}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{number:06d}.json").write_text(json.dumps(said))
 
 
-def collect(folder: Path) -> list[Outcome]:
+def load_outcomes(folder: Path) -> list[Outcome]:
     """In the order of the combinations, by the process that waited for them; the folder is removed."""
     outcomes: list[Outcome] = []
     for path in sorted(folder.glob("*.json")):
         said = json.loads(path.read_text())
-        refused = _ERRORS.get(said["exit_code"], PipelineError)(said["refused"]) if "refused" in said else None
-        run = place(said["run"]) if said.get("run") else None
-        ended = Ended(said["text"], said["bad_images"], run) if "text" in said else None
+        refused = (
+            _ERRORS.get(said["exit_code"], PipelineError)(said["refused"])
+            if "refused" in said
+            else None
+        )
+        run = parse_location(said["run"]) if said.get("run") else None
+        ended = RunResult(said["text"], said["bad_images"], run) if "text" in said else None
         outcomes.append((said["settings"], ended, refused))
     shutil.rmtree(folder, ignore_errors=True)
     return outcomes

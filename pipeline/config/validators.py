@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.core.errors import ConfigError, nearest
+from pipeline.core.errors import ConfigError, suggest_nearest
 
 Check = Callable[[str, Any], Any]
 
@@ -42,7 +42,9 @@ def names(key: str, value: Any) -> tuple[str, ...] | None:
 def min_score(key: str, value: Any) -> float | dict[str, float] | None:
     expected = "from 0 to 1, or one per class such as {default: 0.5, person: 0.8}"
     if OmegaConf.is_dict(value):
-        given = {str(name).strip(): fraction(f"{key}.{name}", score) for name, score in value.items()}
+        given = {
+            str(name).strip(): fraction(f"{key}.{name}", score) for name, score in value.items()
+        }
         return {name: score for name, score in given.items() if score is not None}
     return fraction(key, value, expected)
 
@@ -65,7 +67,9 @@ def number(key: str, value: Any, expected: str, most: float = float("inf")) -> f
 
 def whole(least: int) -> Callable[[str, Any], int | None]:
     def check(key: str, value: Any) -> int | None:
-        if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= least):
+        if value is None or (
+            isinstance(value, int) and not isinstance(value, bool) and value >= least
+        ):
             return value
         raise refusal(key, value, f"a whole number, {least} or more")
 
@@ -105,7 +109,7 @@ def one_of(*choices: str) -> Callable[[str, Any], str]:
         if value in choices:
             return str(value)
         expected = " or ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))
-        raise refusal(key, value, expected, nearest(str(value), choices))
+        raise refusal(key, value, expected, suggest_nearest(str(value), choices))
 
     return check
 
@@ -115,4 +119,6 @@ def or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
 
 
 def refusal(key: str, value: Any, expected: str, hint: str = "") -> ConfigError:
-    return ConfigError(f"{key}={value}: expected {expected}, got {type(value).__name__} {value!r}.{hint}")
+    return ConfigError(
+        f"{key}={value}: expected {expected}, got {type(value).__name__} {value!r}.{hint}"
+    )

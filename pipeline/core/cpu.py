@@ -19,7 +19,9 @@ SHARE = "VISIONBATCH_CORES"  # in the environment of a process that shares a mac
 
 def available_cores() -> int:
     """Those of the affinity mask, no more than a container's CPU quota, and than this process's share."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     share = float(os.environ.get(SHARE, math.inf))
     return max(1, math.ceil(min(cores, cpu_quota(_CONTROL_GROUP), share)))
 
@@ -57,4 +59,6 @@ def in_threads(function: Callable[[A], B], values: Iterable[A]) -> list[B]:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(available_cores(), thread_name_prefix="operators", initializer=without_openmp)
+    return ThreadPoolExecutor(
+        available_cores(), thread_name_prefix="operators", initializer=without_openmp
+    )

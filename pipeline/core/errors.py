@@ -55,17 +55,17 @@ class Drifted(PipelineError):
         self.text = text  # what there is to read, as without drift
 
 
-def is_full(error: OSError) -> bool:
+def is_disk_full(error: OSError) -> bool:
     """Whether the disk, the quota or the file size limit is what stopped a write."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def stops_a_run(error: BaseException) -> bool:
     """Whether a picture failed for a reason that the next file will meet too: no room, or a failing device."""
-    return isinstance(error, OSError) and (is_full(error) or error.errno == errno.EIO)
+    return isinstance(error, OSError) and (is_disk_full(error) or error.errno == errno.EIO)
 
 
-def nearest(name: str, choices: Iterable[str], most: int = 3) -> str:
+def suggest_nearest(name: str, choices: Iterable[str], most: int = 3) -> str:
     """` Did you mean 'a' or 'b'?`, or an empty string when nothing is near."""
     known = {choice.casefold(): choice for choice in choices}
     close = get_close_matches(name.casefold(), known, n=most, cutoff=0.5)
@@ -74,7 +74,7 @@ def nearest(name: str, choices: Iterable[str], most: int = 3) -> str:
     return " Did you mean " + " or ".join(repr(known[match]) for match in close) + "?"
 
 
-def shorten(names: Iterable[str], most: int = 12) -> str:
+def shorten_list(names: Iterable[str], most: int = 12) -> str:
     """`a, b, c ... and 80 more`: a list that fits in a message."""
     every = list(names)
     rest = len(every) - most

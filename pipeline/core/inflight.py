@@ -20,14 +20,16 @@ from threading import Lock
 
 VARIABLE = "VISIONBATCH_BOARD"  # the file's path, in the runner's environment
 _SLOTS, _SLOT_BYTES, _HEADER_BYTES = 256, 8192, 1 << 16
-_HEAD = struct.Struct("qdd")  # number of ids (0: the slot is free), when it began, when it must be done (time.monotonic)
+_HEAD = struct.Struct(
+    "qdd"
+)  # number of ids (0: the slot is free), when it began, when it must be done (time.monotonic)
 _MOST_IDS = (_SLOT_BYTES - _HEAD.size) // 8
 _LENGTH = struct.Struct("q")
 _PROGRESS_AT, _DEATH_AT, _RUN_AT = 0, 8, _HEADER_BYTES - 512
 
 
 @dataclass(frozen=True)
-class Death:
+class WorkerDeath:
     """How the runner before this one ended, and what it had in hand."""
 
     status: str  # crashed, timeout
@@ -36,7 +38,7 @@ class Death:
     run: str = ""  # the run folder's name: the ids are of its plan
 
 
-class Board:
+class InFlightTable:
     """Without a file it is memory of this process alone, and nobody watches."""
 
     def __init__(self, path: Path | None = None) -> None:
@@ -50,16 +52,18 @@ class Board:
         self._lock = Lock()
 
     @classmethod
-    def here(cls) -> "Board":
+    def here(cls) -> "InFlightTable":
         """The one that this process was given, or one of its own; always the same, because its slots are."""
         return _of(os.environ.get(VARIABLE))
 
     @classmethod
     @contextmanager
-    def created(cls) -> Iterator[tuple["Board", Path]]:
+    def created(cls) -> Iterator[tuple["InFlightTable", Path]]:
         with tempfile.NamedTemporaryFile(prefix="visionbatch-") as file:
             size = _HEADER_BYTES + _SLOTS * _SLOT_BYTES
-            if hasattr(os, "posix_fallocate"):  # room now: a full disk would else kill whoever writes first
+            if hasattr(
+                os, "posix_fallocate"
+            ):  # room now: a full disk would else kill whoever writes first
                 os.posix_fallocate(file.fileno(), 0, size)
             else:
                 file.truncate(size)
@@ -68,7 +72,7 @@ class Board:
     # --- the runner's side
 
     @contextmanager
-    def at(self, image_ids: Sequence[int], seconds: float) -> Iterator[None]:
+    def working_on(self, image_ids: Sequence[int], seconds: float) -> Iterator[None]:
         """This thread has these inputs in hand, of which it is done in so many seconds, or hangs. Beyond a thousand they are
         not all written; nor are those of a thread for which no slot is left."""
         with self._lock:
@@ -95,20 +99,29 @@ class Board:
     def longest(self) -> tuple[int, float]:
         """(inputs in hand, for how many seconds) of the thread that has been at its own for the longest; (0, 0) for none."""
         now = time.monotonic()
-        heads = (_HEAD.unpack_from(self._memory, _HEADER_BYTES + slot * _SLOT_BYTES) for slot in range(_SLOTS))
-        return max(((count, now - began) for count, began, _ in heads if count), key=lambda one: one[1], default=(0, 0.0))
+        heads = (
+            _HEAD.unpack_from(self._memory, _HEADER_BYTES + slot * _SLOT_BYTES)
+            for slot in range(_SLOTS)
+        )
+        return max(
+            ((count, now - began) for count, began, _ in heads if count),
+            key=lambda one: one[1],
+            default=(0, 0.0),
+        )
 
-    def begin(self, run: str) -> Death | None:
+    def begin(self, run: str) -> WorkerDeath | None:
         """What follows is of this run. How the runner before died, if that was at this run: told once."""
         name = os.fsencode(run)[:500]
-        self._memory[_RUN_AT : _RUN_AT + 512] = _LENGTH.pack(len(name)) + name.ljust(512 - _LENGTH.size, b"\0")
+        self._memory[_RUN_AT : _RUN_AT + 512] = _LENGTH.pack(len(name)) + name.ljust(
+            512 - _LENGTH.size, b"\0"
+        )
         (length,) = _LENGTH.unpack_from(self._memory, _DEATH_AT)
         start = _DEATH_AT + _LENGTH.size
         said = json.loads(self._memory[start : start + length]) if length else {}
         if said.get("run") != self.run:
             return None
         _LENGTH.pack_into(self._memory, _DEATH_AT, 0)
-        return Death(said["status"], said["reason"], tuple(said["image_ids"]), said["run"])
+        return WorkerDeath(said["status"], said["reason"], tuple(said["image_ids"]), said["run"])
 
     # --- the watcher's side
 
@@ -133,7 +146,7 @@ class Board:
                 found += struct.unpack_from(f"{count}q", self._memory, where + _HEAD.size)
         return tuple(dict.fromkeys(found))
 
-    def tell(self, death: Death) -> None:
+    def report_death(self, death: WorkerDeath) -> None:
         """For the next runner; what the dead one had in hand is forgotten."""
         said = json.dumps(asdict(death)).encode()
         if len(said) > _RUN_AT - _DEATH_AT - _LENGTH.size:
@@ -149,5 +162,5 @@ class Board:
 
 
 @cache
-def _of(path: str | None) -> Board:
-    return Board(Path(path) if path else None)
+def _of(path: str | None) -> InFlightTable:
+    return InFlightTable(Path(path) if path else None)

@@ -21,7 +21,12 @@ _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 OVERLAY_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 _OVERLAY_SUFFIX = ".overlay.jpg"
 _NOWHERE = "__"
-_WILD = ("", ".", "..", _NOWHERE)  # parts of a name that lead elsewhere, or are what such are replaced by
+_WILD = (
+    "",
+    ".",
+    "..",
+    _NOWHERE,
+)  # parts of a name that lead elsewhere, or are what such are replaced by
 _LONGEST = 255  # bytes a file system takes for a name
 _SEGMENT_OF_DOTS = (r"(\A|/)\.(\.?)(/|\z)", r"\1%2E\2\3")
 _LISTED = (  # (RE2, replacement), one after the other: a listed path -> its key
@@ -37,13 +42,13 @@ _LISTED = (  # (RE2, replacement), one after the other: a listed path -> its key
 _WRITTEN = re.compile("%(2E|2F|25|00)")
 
 
-def key_of(path: str) -> str:
+def path_to_key(path: str) -> str:
     """`path` as the operating system gives it (with surrogate escapes) -> key, always valid UTF-8."""
     data = os.fsencode(path).replace(b"\\x", b"\\x5cx")
     return data.decode("utf-8", errors="backslashreplace")
 
 
-def path_of(key: str) -> str:
+def key_to_path(key: str) -> str:
     """The inverse of `key_of`."""
     return os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), key.encode()))
 
@@ -57,25 +62,25 @@ def keys_of_listed(paths: pa.Array) -> pa.Array:
 
 def listed_path_of(key: str) -> str:
     """The inverse of `keys_of_listed`."""
-    return _WRITTEN.sub(lambda found: chr(int(found[1], 16)), path_of(key))
+    return _WRITTEN.sub(lambda found: chr(int(found[1], 16)), key_to_path(key))
 
 
 def inside(folder: Path, key: str) -> Path | None:
     """The file that a key names; None where it would lead out of the folder, as a made-up run's might. What counts is what
     the key becomes: `\\x2e\\x2e/a.jpg` leads out too."""
-    name = PurePosixPath(path_of(key))
+    name = PurePosixPath(key_to_path(key))
     return None if name.is_absolute() or ".." in name.parts or "\0" in str(name) else folder / name
 
 
 def tame(key: str) -> str:
     """A key that names one file below any folder, where this one does not: names of objects, and of members of archives,
     may have `..` or nothing between two slashes. Never the same for two keys."""
-    parts = path_of(key).split("/")
+    parts = key_to_path(key).split("/")
     if not any(part in _WILD for part in parts) and "\0" not in key:
         return key
     *folders, name = [_NOWHERE if part in _WILD else part.replace("\0", "_") for part in parts]
     digest = blake2b(key.encode(), digest_size=8).hexdigest()
-    return "/".join([_NOWHERE, *map(key_of, folders), fitted(f"{digest}-{key_of(name)}")])
+    return "/".join([_NOWHERE, *map(path_to_key, folders), fitted(f"{digest}-{path_to_key(name)}")])
 
 
 def overlay_name(key: str) -> str:
@@ -83,7 +88,11 @@ def overlay_name(key: str) -> str:
     no format of ours, get one more; a name too long for that keeps its beginning and a hash of all of it."""
     key = tame(key)
     path = PurePosixPath(key)
-    if path.suffix.casefold() in OVERLAY_FORMATS and not key.endswith(_OVERLAY_SUFFIX) and fits(path.name):
+    if (
+        path.suffix.casefold() in OVERLAY_FORMATS
+        and not key.endswith(_OVERLAY_SUFFIX)
+        and fits(path.name)
+    ):
         return key
     return str(path.with_name(fitted(path.name, _OVERLAY_SUFFIX)))
 
@@ -101,4 +110,4 @@ def fitted(name: str, ending: str = "", longest: int = _LONGEST) -> str:
 
 def fits(name: str, longest: int = _LONGEST) -> bool:
     """Whether file systems take a name as long, as a file's or folder's own."""
-    return len(path_of(name).encode("utf-8", "surrogateescape")) <= longest
+    return len(key_to_path(name).encode("utf-8", "surrogateescape")) <= longest

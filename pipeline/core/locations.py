@@ -10,18 +10,19 @@ from pipeline.core.errors import ConfigError
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # The user's part, and the query of a web address: both may hold a secret (a password, a signature).
 _SECRETS = re.compile(
-    r"""(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?:[^\s/@'"]*:[^\s/@'"]*@)?(?P<rest>[^\s?'"]*)(?P<query>\?[^\s'"]*)?""", re.I
+    r"""(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?:[^\s/@'"]*:[^\s/@'"]*@)?(?P<rest>[^\s?'"]*)(?P<query>\?[^\s'"]*)?""",
+    re.I,
 )
 
 
 @dataclass(frozen=True)
-class Address:
+class Uri:
     """What a Path is for files, as far as places are composed and named; it asks nobody."""
 
     text: str
 
-    def __truediv__(self, name: str) -> "Address":
-        return Address(f"{self.text.rstrip('/')}/{name}")
+    def __truediv__(self, name: str) -> "Uri":
+        return Uri(f"{self.text.rstrip('/')}/{name}")
 
     def __str__(self) -> str:
         return self.text
@@ -31,45 +32,48 @@ class Address:
         return self.text.rstrip("/").rpartition("/")[2]
 
     @property
-    def parent(self) -> "Address":
-        return Address(self.text.rstrip("/").rpartition("/")[0])
+    def parent(self) -> "Uri":
+        return Uri(self.text.rstrip("/").rpartition("/")[0])
 
     @property
     def scheme(self) -> str:
         return self.text.partition("://")[0].lower()
 
-    def absolute(self) -> "Address":
+    def absolute(self) -> "Uri":
         return self
 
 
-Place: TypeAlias = Path | Address
+Location: TypeAlias = Path | Uri
 
 
-def is_address(text: str) -> bool:
+def is_uri(text: str) -> bool:
     return _SCHEME.match(text) is not None
 
 
-def place(given: str) -> Place:
+def parse_location(given: str) -> Location:
     """A path or an address. Raises ConfigError for one that holds a secret, or nothing behind its scheme."""
     scheme, _, rest = given.partition("://")
-    if not is_address(given) or scheme.lower() == "file":
-        return Path(rest if is_address(given) else given).expanduser()
+    if not is_uri(given) or scheme.lower() == "file":
+        return Path(rest if is_uri(given) else given).expanduser()
     user, at, _ = rest.partition("/")[0].rpartition("@")
     if at and ":" in user:
         raise ConfigError(
-            f"{without_secrets(given)}: an address must not hold a password. Credentials come from the environment, as the "
+            f"{redact_secrets(given)}: an address must not hold a password. Credentials come from the environment, as the "
             f"store's own tools read them."
         )
     if not rest.strip("/"):
         raise ConfigError(f"{given}: expected an address such as s3://bucket/folder.")
-    return Address(given if "?" in given else given.rstrip("/"))
+    return Uri(given if "?" in given else given.rstrip("/"))
 
 
-def without_secrets(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """The text, its addresses without passwords and queries: for messages and records."""
 
     def plain(found: re.Match[str]) -> str:
-        web = found["scheme"].lower() in ("http://", "https://")  # elsewhere a question mark belongs to the name
+        web = found["scheme"].lower() in (
+            "http://",
+            "https://",
+        )  # elsewhere a question mark belongs to the name
         return found["scheme"] + found["rest"] + ("" if web else found["query"] or "")
 
     return _SECRETS.sub(plain, text)

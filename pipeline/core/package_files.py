@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def resource(name: str) -> Path:
+def find_resource(name: str) -> Path:
     """The folder `conf` or `data`."""
     package = Path(__file__).resolve().parent.parent
     installed = package / name

@@ -25,7 +25,9 @@ class Format(Protocol):
     def load(self) -> Model: ...
 
 
-Stage = Callable[[str], AbstractContextManager[None]]  # times what is done inside, under the stage's name
+Stage = Callable[
+    [str], AbstractContextManager[None]
+]  # times what is done inside, under the stage's name
 
 
 class Source(Protocol):
@@ -34,7 +36,9 @@ class Source(Protocol):
 
     identity: str  # which collection it is (part of the fingerprint)
     decoder: str  # what makes pixels of its bytes, with versions
-    columns: Sequence[pa.Field]  # what its entries carry into every row, made by `table.carried_field`
+    columns: Sequence[
+        pa.Field
+    ]  # what its entries carry into every row, made by `table.carried_field`
     clip_length: int | None  # frames of each input; None: inputs are images
 
     def entries(self) -> Iterator[Entry]:
@@ -49,7 +53,9 @@ class Source(Protocol):
         """Entries of one value are decoded by one call, in order, because that is cheaper: frames of one video."""
         ...
 
-    def read(self, entries: Sequence[Entry], max_pixels: int, stage: Stage) -> Iterator[Tensor | InputError | OSError]:
+    def read(
+        self, entries: Sequence[Entry], max_pixels: int, stage: Stage
+    ) -> Iterator[Tensor | InputError | OSError]:
         """What each of the entries, which belong together, holds: (3, H, W) uint8 RGB, upright, of a clip (T, 3, H, W); or
         why it cannot be had. Times its stages `read` and `decode`."""
         ...
@@ -168,7 +174,7 @@ class Exporter(Protocol):
 class Work(Protocol):
     """What an executor is given: shards that are done in this process, or by workers elsewhere."""
 
-    def here(self, shard_ids: Iterable[int]) -> None:
+    def run_locally(self, shard_ids: Iterable[int]) -> None:
         """Do them in this process, which loads the model."""
         ...
 
@@ -188,7 +194,9 @@ class Progress(Protocol):
 class Executor(Protocol):
     """Where shards run. It sees shard ids, never pixels."""
 
-    writer: Writer | None  # as whom this process holds the run folder while others write to it; None: only this one writes
+    writer: (
+        Writer | None
+    )  # as whom this process holds the run folder while others write to it; None: only this one writes
 
     def preview(self, work: Work) -> str:
         """What `dry_run` says of it, if anything."""

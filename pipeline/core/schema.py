@@ -16,7 +16,9 @@ _CARRIED = {b"from": b"source"}
 _STATUSES = [status.value for status in Status]
 
 
-def file_schema(task: str, categories: Sequence[str], own: Sequence[pa.Field], **more: Sequence[str]) -> pa.Schema:
+def make_predictions_schema(
+    task: str, categories: Sequence[str], own: Sequence[pa.Field], **more: Sequence[str]
+) -> pa.Schema:
     """The schema of a task's predictions: the common columns, the task's `own`, and the file-level metadata, to which
     `more` adds lists of names."""
     common = [
@@ -32,7 +34,7 @@ def file_schema(task: str, categories: Sequence[str], own: Sequence[pa.Field], *
 BOX_FIELDS = [pa.field(name, pa.float32(), nullable=False) for name in BOX]
 
 
-def detection_columns(
+def make_detection_columns(
     outputs: Outputs, items: Sequence[Item], categories: Sequence[str]
 ) -> tuple[dict[str, pa.Array], np.ndarray]:
     """The common columns and the four of the box, best score first within an image; and the order they were put in, for
@@ -45,26 +47,26 @@ def detection_columns(
     class_ids = torch.cat([one["labels"] for one in outputs]).numpy()
     boxes = torch.cat([one["boxes"].reshape(-1, 4) for one in outputs]).numpy().astype(np.float32)
     order = np.lexsort((-scores, np.repeat(np.arange(len(items)), counts)))
-    columns = class_columns(items, counts, class_ids[order], scores[order], categories)
+    columns = make_class_columns(items, counts, class_ids[order], scores[order], categories)
     return columns | {name: pa.array(boxes[order, i]) for i, name in enumerate(BOX)}, order
 
 
-def categories_of(schema: pa.Schema) -> tuple[str, ...]:
+def read_categories(schema: pa.Schema) -> tuple[str, ...]:
     """The class names in a schema's metadata; index = class id."""
-    return names_of(schema, "categories")
+    return read_names(schema, "categories")
 
 
-def names_of(schema: pa.Schema, key: str) -> tuple[str, ...]:
+def read_names(schema: pa.Schema, key: str) -> tuple[str, ...]:
     """A list of names in a schema's metadata; empty where it has none."""
     return tuple(json.loads(schema.metadata.get(key.encode(), b"[]")))
 
 
-def carried_field(name: str, kind: pa.DataType) -> pa.Field:
+def make_carried_field(name: str, kind: pa.DataType) -> pa.Field:
     """A column that a source carries into every row; the mark stays in the files."""
     return pa.field(name, kind, metadata=_CARRIED)
 
 
-def with_columns(schema: pa.Schema, columns: Sequence[pa.Field]) -> pa.Schema:
+def add_source_columns(schema: pa.Schema, columns: Sequence[pa.Field]) -> pa.Schema:
     """A task's schema with the source's columns after its own. Raises ConfigError for a name that is taken."""
     taken = {column.name for column in columns} & {*schema.names, *IMAGES_SCHEMA.names}
     if taken:
@@ -75,13 +77,13 @@ def with_columns(schema: pa.Schema, columns: Sequence[pa.Field]) -> pa.Schema:
     return pa.schema([*schema, *columns], metadata=schema.metadata)
 
 
-def images_schema(predictions_schema: pa.Schema) -> pa.Schema:
+def make_images_schema(predictions_schema: pa.Schema) -> pa.Schema:
     """The schema of `images` beside these predictions: the source's columns are in both."""
     carried = [column for column in predictions_schema if column.metadata == _CARRIED]
     return pa.schema([*IMAGES_SCHEMA, *carried], metadata=predictions_schema.metadata)
 
 
-def carry(rows: pa.Table, items: Sequence[Item], schema: pa.Schema) -> pa.Table:
+def add_carried_values(rows: pa.Table, items: Sequence[Item], schema: pa.Schema) -> pa.Table:
     """Rows of these items, any number for each, with the source's columns after their own; `schema` is the result's."""
     names = schema.names[rows.num_columns :]
     if not names:
@@ -90,12 +92,18 @@ def carry(rows: pa.Table, items: Sequence[Item], schema: pa.Schema) -> pa.Table:
     at = pa.array([item_of[i] for i in rows["image_id"].to_pylist()], pa.int64())
     values = list(zip(*(item.entry.carried for item in items if item.entry), strict=True))
     for name, column in zip(names, values, strict=True):
-        rows = rows.append_column(schema.field(name), pa.array(column, schema.field(name).type).take(at))
+        rows = rows.append_column(
+            schema.field(name), pa.array(column, schema.field(name).type).take(at)
+        )
     return rows.cast(schema)
 
 
-def class_columns(
-    items: Sequence[Item], counts: Sequence[int], class_ids: np.ndarray, scores: np.ndarray, categories: Sequence[str]
+def make_class_columns(
+    items: Sequence[Item],
+    counts: Sequence[int],
+    class_ids: np.ndarray,
+    scores: np.ndarray,
+    categories: Sequence[str],
 ) -> dict[str, pa.Array]:
     """The common columns; `counts[i]` rows belong to `items[i]`, in this order."""
     if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < len(categories):
@@ -107,7 +115,9 @@ def class_columns(
     names, position = _dictionary(tuple(categories))
     return {
         "image_id": pa.array(np.repeat([item.image_id for item in items], counts).astype(np.int64)),
-        "key": pa.array([item.key for item, n in zip(items, counts, strict=True) for _ in range(n)], pa.string()),
+        "key": pa.array(
+            [item.key for item, n in zip(items, counts, strict=True) for _ in range(n)], pa.string()
+        ),
         "class_id": pa.array(class_ids.astype(np.int32)),
         "class_name": pa.DictionaryArray.from_arrays(pa.array(position[class_ids]), names),
         "score": pa.array(scores.astype(np.float32)),
@@ -120,10 +130,12 @@ def _dictionary(categories: tuple[str, ...]) -> tuple[pa.Array, np.ndarray]:
     crane, so ids are mapped to first occurrences."""
     names = list(dict.fromkeys(categories))
     position = {name: i for i, name in enumerate(names)}
-    return pa.array(names, pa.string()), np.array([position[name] for name in categories], dtype=np.int32)
+    return pa.array(names, pa.string()), np.array(
+        [position[name] for name in categories], dtype=np.int32
+    )
 
 
-def image_rows(items: Sequence[Item], predictions: pa.Table, schema: pa.Schema) -> pa.Table:
+def make_image_rows(items: Sequence[Item], predictions: pa.Table, schema: pa.Schema) -> pa.Table:
     """One row per item. `predictions` are the rows kept for these items."""
     ids, counts = np.unique(predictions["image_id"].to_numpy(), return_counts=True)
     n_predictions = dict(zip(ids.tolist(), counts.tolist(), strict=True))
@@ -139,18 +151,25 @@ def image_rows(items: Sequence[Item], predictions: pa.Table, schema: pa.Schema) 
             "status": pa.DictionaryArray.from_arrays(statuses, pa.array(_STATUSES)),
             "error": pa.array([item.error for item in items], pa.string()),
             "n_predictions": pa.array(
-                [n_predictions.get(item.image_id, 0) if good else None for item, good in zip(items, ok, strict=True)],
+                [
+                    n_predictions.get(item.image_id, 0) if good else None
+                    for item, good in zip(items, ok, strict=True)
+                ],
                 pa.int32(),
             ),
         },
         schema=IMAGES_SCHEMA,
     )
-    return carry(rows, items, schema).replace_schema_metadata(schema.metadata)
+    return add_carried_values(rows, items, schema).replace_schema_metadata(schema.metadata)
 
 
-def _metadata(task: str, categories: Sequence[str], more: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def _metadata(
+    task: str, categories: Sequence[str], more: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
     lists = {"categories": categories, **more}
-    return {"schema_version": SCHEMA_VERSION, "task": task} | {k: json.dumps(list(v)) for k, v in lists.items()}
+    return {"schema_version": SCHEMA_VERSION, "task": task} | {
+        k: json.dumps(list(v)) for k, v in lists.items()
+    }
 
 
 SCHEMA_VERSION = "1"

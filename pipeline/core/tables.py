@@ -18,7 +18,7 @@ _COLUMN_OF_CONTENT = {
 _ERRORS = pa.array([status.value for status in Status if status.is_error])
 
 
-def contents(schema: pa.Schema) -> frozenset[str]:
+def describe_contents(schema: pa.Schema) -> frozenset[str]:
     """What prediction rows of this schema say: `scores`; `boxes`, `masks`, `keypoints`, or else `labels` of whole images,
     and `further classes` where they are ranked; `embeddings`."""
     found = {"scores"}
@@ -26,17 +26,17 @@ def contents(schema: pa.Schema) -> frozenset[str]:
     return frozenset(found if found & {"boxes", "masks"} else found | {"labels"})
 
 
-def usable(images: pa.Table) -> pa.Table:
+def select_usable(images: pa.Table) -> pa.Table:
     """Those that are ok."""
     return images.filter(_is(Status.OK, images))
 
 
-def failed(images: pa.Table) -> pa.ChunkedArray:
+def mark_failed(images: pa.Table) -> pa.ChunkedArray:
     """(N,) bool: which are rows with an error. A duplicate is neither usable nor failed."""
     return pc.is_in(images["status"].cast(pa.string()), _ERRORS)
 
 
-def duplicates(images: pa.Table) -> pa.ChunkedArray:
+def mark_duplicates(images: pa.Table) -> pa.ChunkedArray:
     """(N,) bool: which were not looked at, because another image is the same picture."""
     return _is(Status.DUPLICATE, images)
 
@@ -45,7 +45,9 @@ def _is(status: Status, images: pa.Table) -> pa.ChunkedArray:
     return pc.equal(images["status"].cast(pa.string()), status.value)
 
 
-def by_image(images: pa.Table, predictions: pa.Table) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def group_by_image(
+    images: pa.Table, predictions: pa.Table
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """(image row, its prediction rows) of a shard's tables, in input order, failed images too."""
     rows = predictions.to_pylist()
     at = 0

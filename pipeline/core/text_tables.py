@@ -3,13 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 
 
-def aligned(rows: Mapping[str, str]) -> str:
+def format_pairs(rows: Mapping[str, str]) -> str:
     """Names and what is said of them."""
     width = max(map(len, rows), default=0)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
 
 
-def columns(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+def format_columns(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
     """Rows of as many cells each, the first row the heading; columns not in `left` are numbers and stand to the right."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     lines = [

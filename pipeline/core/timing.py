@@ -9,12 +9,25 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-STAGES = ("read", "decode", "transform", "copy", "wait", "forward", "behind", "rows", "write", "draw")
+STAGES = (
+    "read",
+    "decode",
+    "transform",
+    "copy",
+    "wait",
+    "forward",
+    "behind",
+    "rows",
+    "write",
+    "draw",
+)
 
 
 def read_timings(file: Path) -> Iterator[dict[str, Any]]:
     """What a run's timing.jsonl says of each shard; nothing where there is none. A line cut short by a kill is left out."""
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    lines = (
+        file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    )
     for line in lines:
         try:
             one = json.loads(line)
@@ -60,7 +73,9 @@ class StageTimer:
         """Seconds per stage since the last call, and `seconds` on the clock."""
         with self._lock:
             now = perf_counter()
-            spent = {name: round(value - self._told[name], 3) for name, value in self._seconds.items()}
+            spent = {
+                name: round(value - self._told[name], 3) for name, value in self._seconds.items()
+            }
             spent["seconds"] = round(now - self._told_at, 3)
             self._told, self._told_at = dict(self._seconds), now
         return spent

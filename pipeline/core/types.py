@@ -38,7 +38,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class GivenUp:
+class ExcludedInput:
     """What the row of an input says that is not to be touched again."""
 
     status: Status
@@ -48,7 +48,9 @@ class GivenUp:
 class InputError(Exception):
     """One input cannot be used. Becomes that input's row."""
 
-    def __init__(self, status: Status, message: str, size_hw: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, status: Status, message: str, size_hw: tuple[int, int] | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.size_hw = size_hw  # where the header was readable
@@ -61,7 +63,9 @@ class Entry:
     key: str
     size: int | None  # bytes; None: not known before it is read
     mtime_ns: int  # 0: not known
-    carried: tuple[Any, ...] = ()  # values of the source's own columns, which go into every row of this input
+    carried: tuple[
+        Any, ...
+    ] = ()  # values of the source's own columns, which go into every row of this input
     at: int = 0  # where it begins in a file that holds many, as its source counts: bytes, rows
 
 
@@ -101,8 +105,12 @@ class Item:
     error: str | None = None
     entry: Entry | None = None  # as planned
     views: tuple[View, ...] = field(default=(), repr=False)
-    inputs: dict[int, Tensor] = field(default_factory=dict, repr=False)  # by view, those that wait for their batch
-    pixels: Tensor | None = field(default=None, repr=False)  # uint8, kept while inputs are still to be made of it
+    inputs: dict[int, Tensor] = field(
+        default_factory=dict, repr=False
+    )  # by view, those that wait for their batch
+    pixels: Tensor | None = field(
+        default=None, repr=False
+    )  # uint8, kept while inputs are still to be made of it
 
     def fail(self, status: Status, message: str) -> None:
         """Turn this input into a failed row. The message is kept to one printable line."""
@@ -116,7 +124,9 @@ class Input:
 
     item: Item
     number: int  # of the view among the item's
-    pixels: Tensor = field(repr=False)  # as the model's `preprocess` made it: (3, h, w), of a clip (3, T, h, w)
+    pixels: Tensor = field(
+        repr=False
+    )  # as the model's `preprocess` made it: (3, h, w), of a clip (3, T, h, w)
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -145,7 +155,9 @@ class ModelSpec:
     weights_id: str  # for the fingerprint: changes when the weights do
     preprocessing: str
     keypoint_names: tuple[str, ...] = ()
-    embedding_dim: Callable[[], int] | None = None  # builds the network without data, so it is asked for only when needed
+    embedding_dim: Callable[[], int] | None = (
+        None  # builds the network without data, so it is asked for only when needed
+    )
     clip_lengths: range = range(1, 1 << 16)  # frames that its clips may have
 
 
@@ -164,11 +176,15 @@ class Model:
     # (3, H, W) uint8 RGB -> (3, h, w) uint8 or float32, whichever the network takes; of a clip (T, 3, H, W) -> (3, T, h, w)
     # float32. Runs in decoding threads.
     preprocess: Callable[[Tensor], Tensor]
-    bucket: Callable[[tuple[int, int]], Hashable]  # size_hw -> equal for images (or views of them) that may share a batch
+    bucket: Callable[
+        [tuple[int, int]], Hashable
+    ]  # size_hw -> equal for images (or views of them) that may share a batch
     weights_sha256: str | None = None  # None: random weights
     full_precision_only: bool = False  # e.g. an int8 program
     cpu_only: bool = False  # e.g. int8 kernels, onnxruntime
-    fast_preprocess: Callable[[Tensor], Tensor] | None = None  # faster, the same within a level of uint8
+    fast_preprocess: Callable[[Tensor], Tensor] | None = (
+        None  # faster, the same within a level of uint8
+    )
     max_batch: int | None = None  # inputs; more at once would gain nothing
     # submodules of `network` that do most of the work and take a batch (B, ...), or a list of them, and nothing else
     compilable: tuple[str, ...] = ()

@@ -9,7 +9,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def bucket_batches(buckets: Sequence[Hashable], batch_size: int, weights: Sequence[int] | None = None) -> list[list[int]]:
+def bucket_batches(
+    buckets: Sequence[Hashable], batch_size: int, weights: Sequence[int] | None = None
+) -> list[list[int]]:
     """Indices grouped so that a batch holds one bucket only and at most `batch_size` of weight (1 each unless given), or
     one index alone; a batch is due when it is full or the next does not fit, the rest at the end."""
     batches: list[list[int]] = []

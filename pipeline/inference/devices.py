@@ -12,13 +12,25 @@ from pipeline.core.types import Output, Outputs
 def resolve_device(wanted: str) -> str:
     """`auto` is the best this machine has; any other name must exist here."""
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     kind, _, index = wanted.partition(":")
-    here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    here = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
     if kind not in here or (index and not index.isdigit()):
         raise ConfigError(f"device={wanted}: expected auto, cpu, cuda, cuda:N or mps.")
     if int(index or 0) >= here[kind]:
-        raise ConfigError(f"device={wanted}: this machine has {here[kind]} such devices. Say device=auto or device=cpu.")
+        raise ConfigError(
+            f"device={wanted}: this machine has {here[kind]} such devices. Say device=auto or device=cpu."
+        )
     return wanted
 
 
@@ -51,7 +63,11 @@ class Uploads:
 
     def _copy(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         one_shape = len({(one.shape, one.dtype) for one in inputs}) == 1
-        pinned = [torch.stack(list(inputs)).pin_memory()] if one_shape else [one.pin_memory() for one in inputs]
+        pinned = (
+            [torch.stack(list(inputs)).pin_memory()]
+            if one_shape
+            else [one.pin_memory() for one in inputs]
+        )
         with torch.cuda.stream(self.stream):
             there = [one.to(self.device, non_blocking=True) for one in pinned]
             self.stream.synchronize()

@@ -14,11 +14,13 @@ from pipeline.inference.fusion import lower_weights, simplify
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Forward:
+class BaseEngine:
     """`device`: auto, cpu, cuda, cuda:N, mps. `precision`: fp32, or bf16 / fp16 by autocast (outputs are float32)."""
 
     tf32: ClassVar[bool] = False  # on GPUs: float32 products rounded to ten bits
-    exact_at: ClassVar[frozenset[str]] = frozenset({"fp32"})  # precisions at which results are those of the plain loop
+    exact_at: ClassVar[frozenset[str]] = frozenset(
+        {"fp32"}
+    )  # precisions at which results are those of the plain loop
 
     def __init__(self, device: str, precision: str) -> None:
         self.chosen = device != "auto"
@@ -35,10 +37,14 @@ class Forward:
 
     def prepare(self, model: Model) -> Model:
         if model.full_precision_only and self.precision != "fp32":
-            raise ConfigError(f"This model runs at its own precision, not at precision={self.precision}; leave that out.")
+            raise ConfigError(
+                f"This model runs at its own precision, not at precision={self.precision}; leave that out."
+            )
         if model.cpu_only and self.device_type != "cpu":
             if self.chosen:
-                raise ConfigError(f"device={self.device}: this model runs on the CPU only; say device=cpu, or leave it out.")
+                raise ConfigError(
+                    f"device={self.device}: this model runs on the CPU only; say device=cpu, or leave it out."
+                )
             self.device = "cpu"
         self.network = simplify(model.network.eval()).to(self.device)
         if dtype := AUTOCAST[self.precision]:
@@ -55,13 +61,20 @@ class Forward:
         """(3, h, w) tensors as `preprocess` makes them, wherever they are -> one dict per image, on the CPU. Raises what the
         network raises."""
         dtype = AUTOCAST[self.precision]
-        if self.device_type == "cuda":  # at every call: these hold for the whole process, which may have several engines
+        if (
+            self.device_type == "cuda"
+        ):  # at every call: these hold for the whole process, which may have several engines
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
-        with torch.inference_mode(), torch.autocast(self.device_type, dtype, enabled=dtype is not None):
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device_type, dtype, enabled=dtype is not None),
+        ):
             on_device = [pixels.to(self.device, non_blocking=True) for pixels in inputs]
             outputs = self.network(on_device, sizes_hw)
             if len(outputs) != len(inputs):
-                raise PipelineError(f"The model returned {len(outputs)} results for {len(inputs)} images.")
+                raise PipelineError(
+                    f"The model returned {len(outputs)} results for {len(inputs)} images."
+                )
             return fetch(outputs)
 
     @property

@@ -70,7 +70,10 @@ def _pairs(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]:
             continue
         conv_at, norm_at = str(before.target), str(node.target)
         # a module that is called twice is shared with another place
-        if isinstance(modules[conv_at], _CONVOLUTIONS) and called.count(conv_at) == called.count(norm_at) == 1:
+        if (
+            isinstance(modules[conv_at], _CONVOLUTIONS)
+            and called.count(conv_at) == called.count(norm_at) == 1
+        ):
             yield prefix + conv_at, prefix + norm_at
 
 

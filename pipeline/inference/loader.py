@@ -13,10 +13,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.core.cpu import available_cores, without_openmp
-from pipeline.core.inflight import Board
+from pipeline.core.inflight import InFlightTable
 from pipeline.core.protocols import Source
 from pipeline.core.timing import StageTimer
-from pipeline.core.types import Batch, Entry, GivenUp, Input, InputError, Item, Model, Shard, Status
+from pipeline.core.types import (
+    Batch,
+    Entry,
+    ExcludedInput,
+    Input,
+    InputError,
+    Item,
+    Model,
+    Shard,
+    Status,
+)
 from pipeline.inference.batching import begin_ahead, bucket_batches, read_ahead
 from pipeline.inference.views import Views, cut
 
@@ -25,21 +35,23 @@ Upload = Callable[[Sequence[Tensor]], list[Tensor]]
 _MOST_WORKERS = 32
 _AHEAD = 2  # decoded batches waiting for the forward pass
 _TURN = 16  # images a decoding thread has to do in its turn
-_MOST_IN_TURN = 128  # images of all threads: their inputs wait in memory, for a large detector 13 MB each
+_MOST_IN_TURN = (
+    128  # images of all threads: their inputs wait in memory, for a large detector 13 MB each
+)
 
 
 @dataclass(frozen=True)
-class Guard:
+class InputGuard:
     """Against inputs that hang or kill a process. `timeout`: seconds for one to be read and decoded, or the process hangs,
     as who watches the `board` will see. `given_up`: by image_id, inputs that are not to be touched."""
 
     timeout: float = math.inf
-    given_up: Mapping[int, GivenUp] = field(default_factory=dict)
-    board: Board = field(default_factory=Board)
+    given_up: Mapping[int, ExcludedInput] = field(default_factory=dict)
+    board: InFlightTable = field(default_factory=InFlightTable)
 
     def at(self, items: Sequence[Item]) -> AbstractContextManager[None]:
         """This thread reads and decodes these."""
-        return self.board.at([item.image_id for item in items], self.timeout * len(items))
+        return self.board.working_on([item.image_id for item in items], self.timeout * len(items))
 
 
 class Loader:
@@ -60,67 +72,115 @@ class Loader:
         views: Views | None = None,
         upload: Upload | None = None,
         overlap: bool = True,
-        guard: "Guard | None" = None,
+        guard: "InputGuard | None" = None,
     ) -> None:
         """`upload` brings a batch's inputs to the device. `overlap`: decode and upload ahead of a forward pass that runs on
         another device. Where both run on the same cores they take turns, each with all of them: side by side, each
         would wait for the other's threads (measured on two cores, MobileNetV3: 66 images/s side by side, 77 in turns)."""
         self.source, self.model, self.views = source, model, views or Views()
-        self.batch_size, self.max_pixels = min(batch_size, model.max_batch or batch_size), max_pixels
+        self.batch_size, self.max_pixels = (
+            min(batch_size, model.max_batch or batch_size),
+            max_pixels,
+        )
         self.workers = workers or min(_MOST_WORKERS, available_cores())
         self.upload, self.overlap = upload, overlap
-        self.guard = guard or Guard()
+        self.guard = guard or InputGuard()
         self.timer = StageTimer()
 
     def batches(self, shards: Iterable[Shard]) -> Generator[Batch, None, None]:
         """All batches of the first shard, then of the next: reading ahead does not stop at a shard's end."""
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="decode", initializer=without_openmp) as pool:
+        with ThreadPoolExecutor(
+            self.workers, thread_name_prefix="decode", initializer=without_openmp
+        ) as pool:
             told = begin_ahead(map(self._announced, shards), 1)
             groups = ((shard, group) for shard in told for group in self._groups_of(shard, pool))
             # groups in hand while the next are decoded: enough for every thread to have something to do
-            begun = begin_ahead(groups, -(-2 * self.workers // self.batch_size)) if self.overlap else groups
+            begun = (
+                begin_ahead(groups, -(-2 * self.workers // self.batch_size))
+                if self.overlap
+                else groups
+            )
             batches = (
-                self._uploaded(batch) for shard, group in begun for batch in self._batches_of_group(shard, group, pool)
+                self._uploaded(batch)
+                for shard, group in begun
+                for batch in self._batches_of_group(shard, group, pool)
             )
             yield from read_ahead(batches, _AHEAD) if self.overlap else batches
 
     def _announced(self, shard: Shard) -> Shard:
         ids = range(shard.first_image_id, shard.first_image_id + len(shard))
-        wanted = [entry for i, entry in zip(ids, shard.entries, strict=True) if i not in self.guard.given_up]
+        wanted = [
+            entry
+            for i, entry in zip(ids, shard.entries, strict=True)
+            if i not in self.guard.given_up
+        ]
         self.source.begin(wanted, self.guard.timeout)
         return shard
 
     def _groups_of(self, shard: Shard, pool: ThreadPoolExecutor) -> Iterator["Group"]:
         """Images that are decoded together, their decoding begun. A turn on the forward pass's own cores is several batches
         long, so that all threads are busy nearly to its end. What a batch holds does not depend on that."""
-        items = [Item(shard.first_image_id + i, entry.key, entry=entry) for i, entry in enumerate(shard.entries)]
-        each = -(-len(items) // (4 * self.workers))  # together: a call in another thread costs as much as a header
-        list(pool.map(self._read_headers, [items[at : at + each] for at in range(0, len(items), each)]))
+        items = [
+            Item(shard.first_image_id + i, entry.key, entry=entry)
+            for i, entry in enumerate(shard.entries)
+        ]
+        each = -(
+            -len(items) // (4 * self.workers)
+        )  # together: a call in another thread costs as much as a header
+        list(
+            pool.map(
+                self._read_headers, [items[at : at + each] for at in range(0, len(items), each)]
+            )
+        )
         readable = [item for item in items if item.views]
         failed = [item for item in items if not item.views]
-        shapes = [frozenset(self.model.bucket(size_hw) for size_hw in {v.size_hw for v in item.views}) for item in readable]
+        shapes = [
+            frozenset(self.model.bucket(size_hw) for size_hw in {v.size_hw for v in item.views})
+            for item in readable
+        ]
         weights = [len(item.views) for item in readable]
-        alone = self.overlap or max(weights, default=1) > 1  # views of several images would fill batches otherwise
-        images = self.batch_size if alone else max(self.batch_size, min(_TURN * self.workers, _MOST_IN_TURN))
+        alone = (
+            self.overlap or max(weights, default=1) > 1
+        )  # views of several images would fill batches otherwise
+        images = (
+            self.batch_size
+            if alone
+            else max(self.batch_size, min(_TURN * self.workers, _MOST_IN_TURN))
+        )
         turn = -(-images // self.batch_size) * self.batch_size
         drawn = bucket_batches(shapes, turn, weights)
         # torch's DataLoader draws the groups; the threads are ours because worker processes cost more than they decode
-        yield from DataLoader(_Images(readable, self, pool), batch_sampler=drawn, collate_fn=lambda group: group)
+        yield from DataLoader(
+            _Images(readable, self, pool), batch_sampler=drawn, collate_fn=lambda group: group
+        )
         if failed:
             yield Group(failed, [])
 
-    def _batches_of_group(self, shard: Shard, group: "Group", pool: ThreadPoolExecutor) -> Iterator[Batch]:
+    def _batches_of_group(
+        self, shard: Shard, group: "Group", pool: ThreadPoolExecutor
+    ) -> Iterator[Batch]:
         """The views of all its images, as batches of one bucket. An image of more views than a batch holds is a group of its
         own; its inputs are made batch by batch, so that memory does not grow with their number."""
         items = group.decoded()
-        looks = [(item, number) for item in items if item.status is Status.OK for number in range(len(item.views))]
-        batches = bucket_batches([self.model.bucket(item.views[i].size_hw) for item, i in looks], self.batch_size)
+        looks = [
+            (item, number)
+            for item in items
+            if item.status is Status.OK
+            for number in range(len(item.views))
+        ]
+        batches = bucket_batches(
+            [self.model.bucket(item.views[i].size_hw) for item, i in looks], self.batch_size
+        )
         to_come = Counter(item.image_id for item, _ in looks)
         for batch in batches:
             shown = [looks[i] for i in batch]
             inputs = self._inputs(shown, pool)
             to_come.subtract(item.image_id for item, _ in shown)
-            through = [item for item in {item.image_id: item for item, _ in shown}.values() if not to_come[item.image_id]]
+            through = [
+                item
+                for item in {item.image_id: item for item, _ in shown}.values()
+                if not to_come[item.image_id]
+            ]
             for item in through:
                 item.inputs, item.pixels = {}, None
             yield Batch(shard, inputs, through)
@@ -132,12 +192,21 @@ class Loader:
         if self.upload and batch.inputs:
             with self.timer.stage("copy"):
                 there = self.upload([one.pixels for one in batch.inputs])
-            batch.inputs[:] = [replace(one, pixels=pixels) for one, pixels in zip(batch.inputs, there, strict=True)]
+            batch.inputs[:] = [
+                replace(one, pixels=pixels) for one, pixels in zip(batch.inputs, there, strict=True)
+            ]
         return batch
 
     def _inputs(self, looks: Sequence[tuple[Item, int]], pool: ThreadPoolExecutor) -> list[Input]:
-        list(pool.map(self._make_late, [(item, number) for item, number in looks if number not in item.inputs]))
-        made = [(item, number, item.inputs.pop(number, None)) for item, number in looks]  # None: its image has failed
+        list(
+            pool.map(
+                self._make_late,
+                [(item, number) for item, number in looks if number not in item.inputs],
+            )
+        )
+        made = [
+            (item, number, item.inputs.pop(number, None)) for item, number in looks
+        ]  # None: its image has failed
         return [Input(item, number, pixels) for item, number, pixels in made if pixels is not None]
 
     def _read_headers(self, items: Sequence[Item]) -> None:
@@ -158,12 +227,17 @@ class Loader:
             self._load(items)
 
     def _load(self, items: Sequence[Item]) -> None:
-        read = self.source.read([_planned(item) for item in items], self.max_pixels, self.timer.stage)
+        read = self.source.read(
+            [_planned(item) for item in items], self.max_pixels, self.timer.stage
+        )
         for item, pixels in zip(items, read, strict=True):
             if not isinstance(pixels, Tensor):
                 _fail(item, pixels)
             elif pixels.shape[-2:] != item.size_hw:
-                item.fail(Status.CORRUPT, f"the header says {item.size_hw}, the image is {tuple(pixels.shape[-2:])} (h, w)")
+                item.fail(
+                    Status.CORRUPT,
+                    f"the header says {item.size_hw}, the image is {tuple(pixels.shape[-2:])} (h, w)",
+                )
             else:
                 item.pixels = pixels
                 if len(item.views) <= self.batch_size:
@@ -183,7 +257,10 @@ class Loader:
             try:
                 item.inputs[number] = self.model.preprocess(cut(pixels, item.views[number]))
             except Exception as error:  # noqa: BLE001 - the model's own code, e.g. 1 x 5000 pixels resized to 0 rows
-                item.fail(Status.MODEL_ERROR, f"preprocessing {item.views[number].size_hw} (h, w): {error}")
+                item.fail(
+                    Status.MODEL_ERROR,
+                    f"preprocessing {item.views[number].size_hw} (h, w): {error}",
+                )
 
 
 def _planned(item: Item) -> Entry:
@@ -227,5 +304,8 @@ class _Images(Dataset[Item]):
 
     def __getitems__(self, indices: list[int]) -> Group:
         items = [self.items[index] for index in indices]
-        calls = [list(one) for _, one in groupby(items, lambda item: self.loader.source.together(_planned(item)))]
+        calls = [
+            list(one)
+            for _, one in groupby(items, lambda item: self.loader.source.together(_planned(item)))
+        ]
         return Group(items, [self.pool.submit(self.loader.load, call) for call in calls])

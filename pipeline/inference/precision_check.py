@@ -39,7 +39,9 @@ class Agreement:
         said += f", {self.rows_here - self.rows_in_both:,} others"
         said += f"; scores differ by {self.score_difference_mean:.4f} (mean), {self.score_difference_max:.4f} (max)"
         if self.box_difference_mean is not None:
-            said += f"; boxes by {self.box_difference_mean:.2f} px, {self.box_difference_max:.2f} px"
+            said += (
+                f"; boxes by {self.box_difference_mean:.2f} px, {self.box_difference_max:.2f} px"
+            )
         if self.cosine_min is not None:
             said += f"; embeddings' least cosine {self.cosine_min:.5f}"
         return said
@@ -65,11 +67,19 @@ def compare(fp32: pa.Table, here: pa.Table, images: int, precision: str) -> Agre
     paired = list(pairs(fp32, here))
     a, b = (np.array([pair[i] for pair in paired], dtype=np.int64) for i in (0, 1))
     score = np.abs(_floats(fp32, "score")[a] - _floats(here, "score")[b])
-    box = np.abs(boxes_of(fp32)[a] - boxes_of(here)[b]) if set(BOX) <= set(fp32.schema.names) else None
+    box = (
+        np.abs(boxes_of(fp32)[a] - boxes_of(here)[b])
+        if set(BOX) <= set(fp32.schema.names)
+        else None
+    )
     cosine = None
     if "embedding" in fp32.schema.names and paired:
         one, other = (np.stack(t["embedding"].to_pylist())[i] for t, i in ((fp32, a), (here, b)))
-        cosine = float(((one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)).min())
+        cosine = float(
+            (
+                (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+            ).min()
+        )
     return Agreement(
         precision=precision,
         images=images,
@@ -90,9 +100,13 @@ def pairs(fp32: pa.Table, here: pa.Table) -> Iterator[tuple[int, int]]:
     for kind, rows in kind_a.items():
         others = kind_b.get(kind, np.empty(0, dtype=np.int64))
         if not set(BOX) <= set(fp32.schema.names):
-            yield from zip(rows.tolist(), others.tolist(), strict=False)  # one of a class in an image
+            yield from zip(
+                rows.tolist(), others.tolist(), strict=False
+            )  # one of a class in an image
             continue
-        boxes = (torch.from_numpy(boxes_of(table)[i]) for table, i in ((fp32, rows), (here, others)))
+        boxes = (
+            torch.from_numpy(boxes_of(table)[i]) for table, i in ((fp32, rows), (here, others))
+        )
         iou = box_iou(*boxes).numpy()
         for i, row in enumerate(rows):
             if iou.shape[1] and iou[i].max() >= _SAME_OBJECT:

@@ -18,14 +18,19 @@ class ThreadedRoIAlign(nn.Module):
         self.output_size = pool.output_size
 
     def forward(
-        self, features: Mapping[str, Tensor], boxes_xyxy: Sequence[Tensor], image_shapes: Sequence[tuple[int, int]]
+        self,
+        features: Mapping[str, Tensor],
+        boxes_xyxy: Sequence[Tensor],
+        image_shapes: Sequence[tuple[int, int]],
     ) -> Tensor:
         """features: name -> (B, C, h, w); B boxes (N, 4) in pixels of the network's input -> (sum of N, C, *output_size)."""
         on_cpu = next(iter(features.values())).device.type == "cpu"
         # its first call finds the scales, which depend on the features' sizes only
         if not on_cpu or len(boxes_xyxy) < 2 or self.pool.scales is None:
             return self.pool(dict(features), list(boxes_xyxy), list(image_shapes))
-        in_float = {name: maps.float() for name, maps in features.items()}  # as autocast, which is not on in other threads
+        in_float = {
+            name: maps.float() for name, maps in features.items()
+        }  # as autocast, which is not on in other threads
 
         def one(i: int) -> Tensor:
             alone = {name: maps[i : i + 1] for name, maps in in_float.items()}
@@ -36,7 +41,9 @@ class ThreadedRoIAlign(nn.Module):
 
 def thread_regions(network: nn.Module) -> None:
     """Give an R-CNN's heads threaded pooling, in place."""
-    pools = [name for name, module in network.named_modules() if isinstance(module, MultiScaleRoIAlign)]
+    pools = [
+        name for name, module in network.named_modules() if isinstance(module, MultiScaleRoIAlign)
+    ]
     for name in pools:
         pool = network.get_submodule(name)
         if not name.endswith(".pool"):  # else it has one already

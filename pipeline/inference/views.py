@@ -32,14 +32,21 @@ class Views:
         windows = [(0, 0, size_hw[1], size_hw[0])]
         if self.tile is not None and max(size_hw) > self.tile:
             windows += tiles(size_hw, self.tile, self.overlap)
-        return tuple(View(window, mirrored) for window in windows for mirrored in ([False, True] if self.flip else [False]))
+        return tuple(
+            View(window, mirrored)
+            for window in windows
+            for mirrored in ([False, True] if self.flip else [False])
+        )
 
     def merge(self, answers: Sequence[Output], views: Sequence[View]) -> Output:
         """One answer about the image from one about each view, in the order of `of`. Coordinates become the image's."""
         if len(answers) == 1:
             return answers[0]
         if "boxes" in answers[0]:
-            placed = [placed_in_image(*one, self.keypoint_names) for one in zip(answers, views, strict=True)]
+            placed = [
+                placed_in_image(*one, self.keypoint_names)
+                for one in zip(answers, views, strict=True)
+            ]
             return self._merge_detections(placed, views)
         return {name: _mean(name, answers, views) for name in answers[0]}
 
@@ -56,7 +63,10 @@ class Views:
         )
         kept, boxes, scores = without_duplicates(found, self.iou, self.union)
         merged = {name: values[torch.from_numpy(kept)] for name, values in together.items()}
-        return merged | {"boxes": torch.from_numpy(boxes).float(), "scores": torch.from_numpy(scores).float()}
+        return merged | {
+            "boxes": torch.from_numpy(boxes).float(),
+            "scores": torch.from_numpy(scores).float(),
+        }
 
 
 def tiles(size_hw: SizeHW, tile: int, overlap: float) -> list[tuple[int, int, int, int]]:
@@ -90,15 +100,22 @@ def placed_in_image(output: Output, view: View, keypoint_names: Sequence[str]) -
     placed = dict(output)
     boxes = output["boxes"].reshape(-1, 4)
     if view.mirrored:
-        boxes = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
+        boxes = torch.stack(
+            [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1
+        )
         if "masks" in output:
             placed["masks"] = output["masks"].flip(-1)
     placed["boxes"] = boxes + boxes.new_tensor([left, top, left, top])
     if "keypoints" in output:
         x, y, visibility = output["keypoints"].unbind(-1)  # (N, K) each
         x = width - x if view.mirrored else x
-        points, scores = torch.stack([x + left, y + top, visibility], dim=-1), output["keypoints_scores"]
-        other_side = mirrored_order(keypoint_names) if view.mirrored else list(range(points.shape[1]))
+        points, scores = (
+            torch.stack([x + left, y + top, visibility], dim=-1),
+            output["keypoints_scores"],
+        )
+        other_side = (
+            mirrored_order(keypoint_names) if view.mirrored else list(range(points.shape[1]))
+        )
         placed |= {"keypoints": points[:, other_side], "keypoints_scores": scores[:, other_side]}
     return placed
 
@@ -109,14 +126,23 @@ def mirrored_order(names: Sequence[str]) -> list[int]:
     at = {name: i for i, name in enumerate(names)}
 
     def partner(name: str) -> str:
-        return next((there + name.removeprefix(here) for here, there in sides.items() if name.startswith(here)), name)
+        return next(
+            (
+                there + name.removeprefix(here)
+                for here, there in sides.items()
+                if name.startswith(here)
+            ),
+            name,
+        )
 
     return [at.get(partner(name), i) for i, name in enumerate(names)]
 
 
 def _mean(name: str, answers: Sequence[Output], views: Sequence[View]) -> Tensor:
     if name not in _MEANS:
-        raise PipelineError(f"No rule says how the {name!r} of several views become one; leave flip= out.")
+        raise PipelineError(
+            f"No rule says how the {name!r} of several views become one; leave flip= out."
+        )
     return _MEANS[name]([one[name] for one in answers], views)
 
 
@@ -131,7 +157,9 @@ def _mean_vector(values: Sequence[Tensor], views: Sequence[View]) -> Tensor:
 
 def _mean_of_maps(values: Sequence[Tensor], views: Sequence[View]) -> Tensor:
     """(C, h, w) each, mirrored back."""
-    upright = [one.flip(-1) if view.mirrored else one for one, view in zip(values, views, strict=True)]
+    upright = [
+        one.flip(-1) if view.mirrored else one for one, view in zip(values, views, strict=True)
+    ]
     return torch.stack(upright).mean(dim=0)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.core.protocols import Stage
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.decoding.image import DECODER, check_bytes, decode, read_header
-from pipeline.storage.prefetch import Ahead
+from pipeline.storage.prefetch import Prefetcher
 
 
 class ImageFiles(ABC):
@@ -20,7 +20,9 @@ class ImageFiles(ABC):
     decoder: str = DECODER
     # set where files are decoded many at a time, on another device (`gpu_jpeg.py`): (files, max_pixels) -> what each holds
     decode_many: Callable[[Sequence[bytes], int], list[Tensor | InputError]] | None = None
-    ahead: Ahead | None = None  # set where files are far away: they are fetched whole, before they are asked for
+    ahead: Prefetcher | None = (
+        None  # set where files are far away: they are fetched whole, before they are asked for
+    )
     columns: Sequence[pa.Field] = ()
     clip_length: int | None = None
 
@@ -35,16 +37,22 @@ class ImageFiles(ABC):
     def together(self, entry: Entry) -> Hashable:
         return entry.key if self.decode_many is None else None
 
-    def read(self, entries: Sequence[Entry], max_pixels: int, stage: Stage) -> Iterator[Tensor | InputError | OSError]:
+    def read(
+        self, entries: Sequence[Entry], max_pixels: int, stage: Stage
+    ) -> Iterator[Tensor | InputError | OSError]:
         if self.decode_many is None:
             yield from (self._read_one(entry, max_pixels, stage) for entry in entries)
             return
         files = [self._bytes_of(entry, max_pixels, stage) for entry in entries]
         with stage("decode"):
-            decoded = iter(self.decode_many([data for data in files if isinstance(data, bytes)], max_pixels))
+            decoded = iter(
+                self.decode_many([data for data in files if isinstance(data, bytes)], max_pixels)
+            )
         yield from (next(decoded) if isinstance(data, bytes) else data for data in files)
 
-    def _read_one(self, entry: Entry, max_pixels: int, stage: Stage) -> Tensor | InputError | OSError:
+    def _read_one(
+        self, entry: Entry, max_pixels: int, stage: Stage
+    ) -> Tensor | InputError | OSError:
         data = self._bytes_of(entry, max_pixels, stage)
         if not isinstance(data, bytes):
             return data
@@ -54,11 +62,15 @@ class ImageFiles(ABC):
         except InputError as error:
             return error
 
-    def _bytes_of(self, entry: Entry, max_pixels: int, stage: Stage) -> bytes | InputError | OSError:
+    def _bytes_of(
+        self, entry: Entry, max_pixels: int, stage: Stage
+    ) -> bytes | InputError | OSError:
         try:
             with stage("read"), self._opened(entry) as file:
                 if entry.size not in (None, size := file.seek(0, io.SEEK_END)):
-                    return InputError(Status.CHANGED, f"the plan lists {entry.size} bytes, the file has {size}")
+                    return InputError(
+                        Status.CHANGED, f"the plan lists {entry.size} bytes, the file has {size}"
+                    )
                 check_bytes(file, max_pixels)  # again: the header may not have been read
                 return file.read()
         except (InputError, OSError) as error:

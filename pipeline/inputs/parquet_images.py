@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 from pipeline.core.types import Entry, InputError, Status
 
 SUFFIXES = frozenset((".parquet",))
-_HELD_BYTES = 256 << 20  # of row groups that are kept, because a shard's images are read twice: headers, then pixels
+_HELD_BYTES = (
+    256 << 20
+)  # of row groups that are kept, because a shard's images are read twice: headers, then pixels
 _LARGEST_GROUP = 2 << 30  # bytes: a row group is read as a whole
 _MOST_ROWS = 10_000_000  # of a file: a footer is easily made that claims any number
 _BYTES, _PATH = "bytes", "path"  # Hugging Face's names in the struct
@@ -38,12 +40,22 @@ class ImageTables:
         file = entry.key.rpartition("/")[0]
         first_rows = self.first_rows(file, entry.mtime_ns)
         if not 0 <= entry.at < first_rows[-1]:
-            raise InputError(Status.CHANGED, f"the file has {first_rows[-1]} rows now, not this one any more")
+            raise InputError(
+                Status.CHANGED, f"the file has {first_rows[-1]} rows now, not this one any more"
+            )
         group = int(np.searchsorted(first_rows, entry.at, side="right")) - 1
-        value = self.groups.get((file, entry.mtime_ns, group))[entry.at - int(first_rows[group])].as_py()
-        data, path = (value.get(_BYTES), value.get(_PATH)) if isinstance(value, dict) else (value, None)
+        value = self.groups.get((file, entry.mtime_ns, group))[
+            entry.at - int(first_rows[group])
+        ].as_py()
+        data, path = (
+            (value.get(_BYTES), value.get(_PATH)) if isinstance(value, dict) else (value, None)
+        )
         if data is None:
-            named = f", only the path {path!r}: the dataset was saved without its images" if path else ""
+            named = (
+                f", only the path {path!r}: the dataset was saved without its images"
+                if path
+                else ""
+            )
             raise InputError(Status.EMPTY, f"the row has no bytes{named}")
         return io.BytesIO(data)
 
@@ -52,26 +64,37 @@ class ImageTables:
         """A Parquet file with the column of images, and the time that it was planned with. Raises InputError."""
         with self.open_file(key) as file:
             if mtime_ns and _mtime_ns(file) not in (0, mtime_ns):
-                raise InputError(Status.CHANGED, "the Parquet file is not the one that the plan lists")
+                raise InputError(
+                    Status.CHANGED, "the Parquet file is not the one that the plan lists"
+                )
             try:
                 with pq.ParquetFile(file) as table:
                     self._check(table)
                     yield table
             except (pa.ArrowException, OSError, EOFError, ValueError, OverflowError) as error:
                 said = " ".join(str(error).split())[:300]
-                raise InputError(Status.CORRUPT, f"the Parquet file cannot be read: {said}") from None
+                raise InputError(
+                    Status.CORRUPT, f"the Parquet file cannot be read: {said}"
+                ) from None
 
     def _check(self, table: pq.ParquetFile) -> None:
         schema = table.schema_arrow
         if schema.names.count(self.column) != 1 or not holds_images(schema.field(self.column).type):
             there = ", ".join(f"{field.name} ({field.type})" for field in schema)
-            raise InputError(Status.UNSUPPORTED, f"no column {self.column!r} of images in the Parquet file; it has {there}")
+            raise InputError(
+                Status.UNSUPPORTED,
+                f"no column {self.column!r} of images in the Parquet file; it has {there}",
+            )
         groups = [table.metadata.row_group(i) for i in range(table.num_row_groups)]
-        if any(group.num_rows < 0 for group in groups) or sum(group.num_rows for group in groups) != table.metadata.num_rows:
+        if (
+            any(group.num_rows < 0 for group in groups)
+            or sum(group.num_rows for group in groups) != table.metadata.num_rows
+        ):
             raise pa.ArrowInvalid("its footer contradicts itself about the number of rows")
         if table.metadata.num_rows > _MOST_ROWS:
             raise InputError(
-                Status.TOO_LARGE, f"{table.metadata.num_rows:,} rows in one file; up to {_MOST_ROWS:,} are read"
+                Status.TOO_LARGE,
+                f"{table.metadata.num_rows:,} rows in one file; up to {_MOST_ROWS:,} are read",
             )
         sizes = [group.total_byte_size for group in groups]
         if max(sizes, default=0) > _LARGEST_GROUP:
@@ -87,7 +110,9 @@ class ImageTables:
     def _read_group(self, where: tuple[str, int, int]) -> pa.ChunkedArray:
         file, mtime_ns, group = where
         with self.file(file, mtime_ns) as table:
-            images = table.read_row_group(group, columns=[self.column], use_threads=False)[self.column]
+            images = table.read_row_group(group, columns=[self.column], use_threads=False)[
+                self.column
+            ]
             if len(images) != table.metadata.row_group(group).num_rows:
                 raise pa.ArrowInvalid("a row group has not the rows that the footer says")
             images.validate(full=True)  # damaged files may have been read without an error
@@ -141,7 +166,9 @@ def path_column(schema: pa.Schema, column: str) -> str | None:
     if not pa.types.is_struct(kind) or kind.get_field_index(_PATH) < 0:
         return None
     path = kind.field(_PATH).type
-    return f"{column}.{_PATH}" if pa.types.is_string(path) or pa.types.is_large_string(path) else None
+    return (
+        f"{column}.{_PATH}" if pa.types.is_string(path) or pa.types.is_large_string(path) else None
+    )
 
 
 def suffix_of(path: str | None, known: frozenset[str]) -> str:
@@ -151,7 +178,9 @@ def suffix_of(path: str | None, known: frozenset[str]) -> str:
 
 
 def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    return (
+        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    )
 
 
 def _mtime_ns(file: BinaryIO) -> int:

@@ -17,7 +17,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.protocols import Stage
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.decoding.video import SUFFIXES, VIDEO_DECODER, Frames, Index, read_index
-from pipeline.storage.listing import listing
+from pipeline.storage.listing import open_listing
 
 _OPEN = 4  # videos that are kept open, so that the next frames need no seeking
 
@@ -44,7 +44,7 @@ class VideoFiles(ABC):
     own_columns: Sequence[pa.Field]  # the first column is the video's path
 
     def __init__(self, root: str) -> None:
-        self.listing = listing(root, SUFFIXES, "videos", below=True)
+        self.listing = open_listing(root, SUFFIXES, "videos", below=True)
         self._idle: list[tuple[Entry, Frames]] = []  # the last one used is the last
         self._lock = Lock()
         self._samples_of = lru_cache(maxsize=64)(self._read_samples)
@@ -76,7 +76,9 @@ class VideoFiles(ABC):
         if number is None and index.incomplete:
             raise InputError(Status.TRUNCATED, index.incomplete, index.size_hw)
         if number is None:
-            raise InputError(Status.CHANGED, "the video could not be read when the plan was made", index.size_hw)
+            raise InputError(
+                Status.CHANGED, "the video could not be read when the plan was made", index.size_hw
+            )
         if height * width > max_pixels:
             said = f"{width}x{height} is {height * width} pixels, more than max_pixels={max_pixels}"
             raise InputError(Status.TOO_LARGE, said, index.size_hw)
@@ -85,7 +87,9 @@ class VideoFiles(ABC):
     def together(self, entry: Entry) -> Hashable:
         return _split(entry)[0].key
 
-    def read(self, entries: Sequence[Entry], max_pixels: int, stage: Stage) -> Iterator[Tensor | InputError | OSError]:
+    def read(
+        self, entries: Sequence[Entry], max_pixels: int, stage: Stage
+    ) -> Iterator[Tensor | InputError | OSError]:
         """A video is read and decoded in one go, so its time is `decode`."""
         for entry in entries:
             try:
@@ -144,7 +148,9 @@ class VideoFiles(ABC):
         size = file.seek(0, 2)
         if size != video.size:
             file.close()
-            raise InputError(Status.CHANGED, f"the plan lists {video.size} bytes, the file has {size}")
+            raise InputError(
+                Status.CHANGED, f"the plan lists {video.size} bytes, the file has {size}"
+            )
         return file
 
     def _read_samples(self, video: Entry) -> tuple[Index, dict[int, Sample]]:
@@ -169,7 +175,9 @@ def every_frame(index: Index, fps: float | None) -> np.ndarray:
     if fps is None:
         return np.arange(len(index))
     ticks = np.arange(int(np.floor(index.end * fps - 1e-6)) + 1) / fps
-    return np.searchsorted(index.times, ticks + 1e-6, side="right") - 1  # a tick that meets a frame's time means that frame
+    return (
+        np.searchsorted(index.times, ticks + 1e-6, side="right") - 1
+    )  # a tick that meets a frame's time means that frame
 
 
 def check_positive(key: str, value: Any, whole: bool) -> Any:

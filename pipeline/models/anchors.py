@@ -40,13 +40,18 @@ class Anchors:
 
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it: what was set, and nothing else."""
-        given = {"sizes": self.sizes and [list(level) for level in self.sizes], "ratios": self.ratios and list(self.ratios)}
+        given = {
+            "sizes": self.sizes and [list(level) for level in self.sizes],
+            "ratios": self.ratios and list(self.ratios),
+        }
         return {name: value for name, value in given.items() if value is not None}
 
     def words(self) -> str:
         """As they are said on the command line."""
         plain = self.plain()
-        levels = ["[" + ",".join(f"{size:g}" for size in level) + "]" for level in plain.get("sizes", ())]
+        levels = [
+            "[" + ",".join(f"{size:g}" for size in level) + "]" for level in plain.get("sizes", ())
+        ]
         said = [f"anchors.sizes=[{','.join(levels)}]"] if levels else []
         if "ratios" in plain:
             said.append(f"anchors.ratios=[{','.join(f'{ratio:g}' for ratio in plain['ratios'])}]")
@@ -73,9 +78,13 @@ def own_anchors(network: nn.Module) -> Anchors:
     if isinstance(generator, DefaultBoxGenerator):
         extra = {ratio for level in generator.aspect_ratios for ratio in level}
         sizes = tuple((scale * _side(network),) for scale in generator.scales)
-        return Anchors(sizes, (1.0, *(one for ratio in sorted(extra) for one in (float(ratio), 1 / ratio))))
+        return Anchors(
+            sizes, (1.0, *(one for ratio in sorted(extra) for one in (float(ratio), 1 / ratio)))
+        )
     ratios = sorted({float(ratio) for level in generator.aspect_ratios for ratio in level})
-    return Anchors(tuple(tuple(float(size) for size in level) for level in generator.sizes), tuple(ratios))
+    return Anchors(
+        tuple(tuple(float(size) for size in level) for level in generator.sizes), tuple(ratios)
+    )
 
 
 def anchor_shapes(network: nn.Module, anchors: Anchors | None = None) -> list[np.ndarray]:
@@ -92,7 +101,9 @@ def generator_of(network: nn.Module) -> Any:
     """Raises ConfigError for a network without anchors."""
     found = network.rpn if isinstance(network, FasterRCNN) else network
     if not isinstance(found, SSD | RetinaNet | FCOS) and not isinstance(network, FasterRCNN):
-        raise ConfigError(f"anchors: {type(network).__name__} has no anchors; leave anchors.sizes and anchors.ratios out.")
+        raise ConfigError(
+            f"anchors: {type(network).__name__} has no anchors; leave anchors.sizes and anchors.ratios out."
+        )
     return found.anchor_generator
 
 
@@ -107,7 +118,11 @@ def apply_anchors(network: nn.Module, anchors: Anchors, num_classes: int) -> lis
     network.anchor_generator = generator
     if isinstance(network, SSD):
         return _resize_ssd(network.head, counts, num_classes)
-    return _resize_retinanet(network.head, counts[0], num_classes) if isinstance(network, RetinaNet) else []
+    return (
+        _resize_retinanet(network.head, counts[0], num_classes)
+        if isinstance(network, RetinaNet)
+        else []
+    )
 
 
 def generator_with(network: Any, anchors: Anchors) -> Any:
@@ -120,19 +135,35 @@ def generator_with(network: Any, anchors: Anchors) -> Any:
     sizes = _sizes(network, generator, anchors)
     if isinstance(network, FCOS):
         if anchors.ratios is not None:
-            raise ConfigError("anchors.ratios: FCOS has no anchor shapes; its anchors.sizes are its strides, one a level.")
+            raise ConfigError(
+                "anchors.ratios: FCOS has no anchor shapes; its anchors.sizes are its strides, one a level."
+            )
         if any(len(level) != 1 for level in sizes):
-            raise ConfigError(f"anchors.sizes={_plain(sizes)}: FCOS takes one size a level, its stride.")
-    ratios = (anchors.ratios,) * len(sizes) if anchors.ratios else tuple(map(tuple, generator.aspect_ratios))
+            raise ConfigError(
+                f"anchors.sizes={_plain(sizes)}: FCOS takes one size a level, its stride."
+            )
+    ratios = (
+        (anchors.ratios,) * len(sizes)
+        if anchors.ratios
+        else tuple(map(tuple, generator.aspect_ratios))
+    )
     made = AnchorGenerator(sizes, ratios)
     if any((cell[:, 2:] <= cell[:, :2]).any() for cell in made.cell_anchors):
-        raise ConfigError(f"anchors: sizes {_plain(sizes)} with ratios {_plain(ratios[0])} give boxes without an area.")
-    if len(set(made.num_anchors_per_location())) != 1:  # the layers that score them are the same for all levels
-        raise ConfigError(f"anchors.sizes={_plain(sizes)}: every level must have as many sizes as the others.")
+        raise ConfigError(
+            f"anchors: sizes {_plain(sizes)} with ratios {_plain(ratios[0])} give boxes without an area."
+        )
+    if (
+        len(set(made.num_anchors_per_location())) != 1
+    ):  # the layers that score them are the same for all levels
+        raise ConfigError(
+            f"anchors.sizes={_plain(sizes)}: every level must have as many sizes as the others."
+        )
     return made
 
 
-def _sizes(network: nn.Module, generator: AnchorGenerator, anchors: Anchors) -> tuple[tuple[float, ...], ...]:
+def _sizes(
+    network: nn.Module, generator: AnchorGenerator, anchors: Anchors
+) -> tuple[tuple[float, ...], ...]:
     own = tuple(tuple(float(size) for size in level) for level in generator.sizes)
     if anchors.sizes is not None and len(anchors.sizes) != len(own):
         raise ConfigError(
@@ -154,18 +185,24 @@ def _resize_retinanet(head: Any, count: int, num_classes: int) -> list[str]:
     scores, boxes = head.classification_head, head.regression_head
     if scores.num_anchors == count:
         return []
-    prior = float(torch.logit(torch.tensor(0.01)))  # torchvision's: an object at one place of a hundred
+    prior = float(
+        torch.logit(torch.tensor(0.01))
+    )  # torchvision's: an object at one place of a hundred
     scores.cls_logits = _with_outputs(scores.cls_logits, count * num_classes, 0.01, bias=prior)
     boxes.bbox_reg = _with_outputs(boxes.bbox_reg, count * 4, 0.01)
     scores.num_anchors = count
     return ["head.classification_head.cls_logits", "head.regression_head.bbox_reg"]
 
 
-def _ssd_generator(network: Any, generator: DefaultBoxGenerator, anchors: Anchors) -> DefaultBoxGenerator:
+def _ssd_generator(
+    network: Any, generator: DefaultBoxGenerator, anchors: Anchors
+) -> DefaultBoxGenerator:
     levels = len(generator.aspect_ratios)
     scales, ratios = list(generator.scales), [list(level) for level in generator.aspect_ratios]
     if anchors.sizes is not None:
-        if len(anchors.sizes) not in (levels, levels + 1) or any(len(level) != 1 for level in anchors.sizes):
+        if len(anchors.sizes) not in (levels, levels + 1) or any(
+            len(level) != 1 for level in anchors.sizes
+        ):
             own = own_anchors(network).sizes or ()
             raise ConfigError(
                 f"anchors.sizes={_plain(anchors.sizes)}: this SSD looks at maps of {levels} levels and takes one size for "
@@ -226,4 +263,8 @@ def _side(network: Any) -> float:
 
 
 def _plain(values: Sequence[Any]) -> str:
-    return "[" + ", ".join(_plain(v) if isinstance(v, list | tuple) else f"{v:g}" for v in values) + "]"
+    return (
+        "["
+        + ", ".join(_plain(v) if isinstance(v, list | tuple) else f"{v:g}" for v in values)
+        + "]"
+    )

@@ -16,9 +16,15 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from pipeline.core.errors import ConfigError, nearest
+from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.models.networks import without_data
-from pipeline.models.registry import PYRAMID, is_quantized, is_weights_file, tasks_of, weights_member
+from pipeline.models.registry import (
+    PYRAMID,
+    is_quantized,
+    is_weights_file,
+    tasks_of,
+    weights_member,
+)
 from pipeline.models.weights import WEIGHTS_FILES, existing, official_file, read_state_dict
 
 STRIDES = (4, 8, 16, 32)  # pixels of the input between two places of a map
@@ -26,7 +32,8 @@ _CHANNELS = 256  # of the pyramid, as in torchvision's builders
 _TRIED_HW = (512, 768)  # sides that differ, so that channels are not taken for one of them
 _LEAST_TAKEN = 0.5  # of the backbone's tensors: a file with fewer is another network's
 _AS_PUBLISHED = {  # no heads for training, and the inputs as the published weights want them
-    name: {"aux_logits": False, "init_weights": True, "transform_input": True} for name in ("googlenet", "inception_v3")
+    name: {"aux_logits": False, "init_weights": True, "transform_input": True}
+    for name in ("googlenet", "inception_v3")
 }
 
 
@@ -42,20 +49,27 @@ class FeatureMap:
 
 def classifiers() -> list[str]:
     """Names of torchvision's classifiers in floating point."""
-    return [name for name in list_models() if "classify" in tasks_of(name) and not is_quantized(name)]
+    return [
+        name for name in list_models() if "classify" in tasks_of(name) and not is_quantized(name)
+    ]
 
 
-def fasterrcnn(*, backbone: str, num_classes: int = 91, weights: None = None, **kwargs: Any) -> FasterRCNN:
+def fasterrcnn(
+    *, backbone: str, num_classes: int = 91, weights: None = None, **kwargs: Any
+) -> FasterRCNN:
     """An untrained Faster R-CNN with a feature pyramid on the classifier `backbone`, whose parameters keep their names below
     `backbone.body`; BatchNorms are the classifier's. There are no published `weights`. As with torchvision's builders
     `kwargs` are the class's own. Raises ConfigError."""
     maps = feature_maps(backbone)
     strides = [one.stride for one in maps]
     generator = kwargs.pop("rpn_anchor_generator", None) or AnchorGenerator(
-        tuple((8 * stride,) for stride in [*strides, 2 * strides[-1]]), ((0.5, 1.0, 2.0),) * (len(maps) + 1)
+        tuple((8 * stride,) for stride in [*strides, 2 * strides[-1]]),
+        ((0.5, 1.0, 2.0),) * (len(maps) + 1),
     )
     names = [str(level) for level in range(len(maps))]
-    pool = kwargs.pop("box_roi_pool", None) or MultiScaleRoIAlign(featmap_names=names, output_size=7, sampling_ratio=2)
+    pool = kwargs.pop("box_roi_pool", None) or MultiScaleRoIAlign(
+        featmap_names=names, output_size=7, sampling_ratio=2
+    )
     mean, std = _normalisation(backbone)
     return FasterRCNN(
         Pyramid(_classifier(backbone), maps),
@@ -74,9 +88,13 @@ class Pyramid(nn.Module):
         nodes = {one.module: str(level) for level, one in enumerate(maps)}
         # what is behind the last map is left out
         self.body = create_feature_extractor(classifier, nodes, suppress_diff_warning=True)
-        self.fpn = FeaturePyramidNetwork([one.channels for one in maps], _CHANNELS, extra_blocks=LastLevelMaxPool())
+        self.fpn = FeaturePyramidNetwork(
+            [one.channels for one in maps], _CHANNELS, extra_blocks=LastLevelMaxPool()
+        )
         self.out_channels = _CHANNELS
-        self._channels_last = frozenset(str(level) for level, one in enumerate(maps) if one.channels_last)
+        self._channels_last = frozenset(
+            str(level) for level, one in enumerate(maps) if one.channels_last
+        )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.body(images)
@@ -94,7 +112,7 @@ def feature_maps(backbone: str) -> tuple[FeatureMap, ...]:
     is not a classifier's, one that takes images of one size only, and one whose maps do not shrink."""
     if backbone not in classifiers():
         raise ConfigError(
-            f"backbone={backbone}: torchvision has no classifier of this name.{nearest(backbone, classifiers())} "
+            f"backbone={backbone}: torchvision has no classifier of this name.{suggest_nearest(backbone, classifiers())} "
             "Expected one whose maps shrink, such as mobilenet_v2, resnet18, efficientnet_b0 or convnext_tiny."
         )
     with without_data():
@@ -103,12 +121,16 @@ def feature_maps(backbone: str) -> tuple[FeatureMap, ...]:
 
     def note(name: str, output: Any) -> None:
         one = _as_map(name, output)
-        if one and (one.stride not in found or name.count(".") <= found[one.stride].module.count(".")):
+        if one and (
+            one.stride not in found or name.count(".") <= found[one.stride].module.count(".")
+        ):
             found[one.stride] = one
 
     for name, module in network.named_modules():
         if name:
-            module.register_forward_hook(lambda module, inputs, output, name=name: note(name, output))
+            module.register_forward_hook(
+                lambda module, inputs, output, name=name: note(name, output)
+            )
     try:
         with torch.no_grad():
             network(torch.empty(1, 3, *_TRIED_HW, device="meta"))
@@ -134,11 +156,14 @@ def load_backbone(network: nn.Module, state: Mapping[str, Tensor]) -> int:
     body: nn.Module = getattr(backbone, "body", backbone)
     own = body.state_dict()
     given = {name: _named_as(state, name) for name in own}
-    fitting = {name: one for name, one in given.items() if one is not None and one.shape == own[name].shape}
+    fitting = {
+        name: one for name, one in given.items() if one is not None and one.shape == own[name].shape
+    }
     least = _LEAST_TAKEN * sum(one.dim() > 0 for one in own.values())
     if sum(one.dim() > 0 for one in fitting.values()) < max(1.0, least):
         missing = next((name for name in own if name not in fitting), "")
-        has = "no tensor of this name" if given.get(missing) is None else f"shape {tuple(given[missing].shape)}"  # type: ignore[union-attr]
+        tensor = given.get(missing)
+        has = "no tensor of this name" if tensor is None else f"shape {tuple(tensor.shape)}"
         raise ConfigError(
             f"These backbone weights are another network's: {len(fitting)} of the backbone's {len(own)} tensors fit. For "
             f"example {missing}, {tuple(own[missing].shape) if missing else ''}: they have {has}."
@@ -156,7 +181,9 @@ def backbone_state(backbone: str, given: str) -> Mapping[str, Tensor] | None:
         return read_state_dict(existing(given, WEIGHTS_FILES, key="train.backbone_weights"))
     member = weights_member(backbone, given, key="train.backbone_weights")
     official_file(member)
-    return get_model_builder(backbone)(weights=member).state_dict()  # by the builder, which knows how old files name things
+    return get_model_builder(backbone)(
+        weights=member
+    ).state_dict()  # by the builder, which knows how old files name things
 
 
 def _named_as(state: Mapping[str, Tensor], name: str) -> Tensor | None:
@@ -183,12 +210,16 @@ def _as_map(name: str, output: Any) -> FeatureMap | None:
     read = [(_off(second, third), False, second, first), (_off(first, second), True, first, third)]
     off, channels_last, height, channels = min(read)
     stride = 2 ** round(math.log2(_TRIED_HW[0] / height))
-    return FeatureMap(name, stride, channels, channels_last) if off < 1 and stride in STRIDES else None
+    return (
+        FeatureMap(name, stride, channels, channels_last) if off < 1 and stride in STRIDES else None
+    )
 
 
 def _off(height: int, width: int) -> float:
     """How far these sides are from a map of a whole power of two, in octaves; infinite where the sides' powers differ."""
-    octaves = [math.log2(side / most) for side, most in zip((height, width), _TRIED_HW, strict=True)]
+    octaves = [
+        math.log2(side / most) for side, most in zip((height, width), _TRIED_HW, strict=True)
+    ]
     whole = {round(one) for one in octaves}
     return sum(abs(one - round(one)) for one in octaves) if len(whole) == 1 else math.inf
 

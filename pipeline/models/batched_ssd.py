@@ -26,7 +26,11 @@ class BatchedSSD(nn.Module):
         super().__init__()
         self.transform: Any = network.transform
         self.body = _Body(network)
-        self.min_score, self.candidates, self.iou = network.score_thresh, network.topk_candidates, network.nms_thresh
+        self.min_score, self.candidates, self.iou = (
+            network.score_thresh,
+            network.topk_candidates,
+            network.nms_thresh,
+        )
         self.most = network.detections_per_img
 
     def forward(self, images: Sequence[Tensor]) -> Outputs:
@@ -40,7 +44,11 @@ class BatchedSSD(nn.Module):
         one of its class overlaps, and of that the best `most`."""
         by_class = scores[..., 1:].transpose(1, 2)  # without the background
         image, label, anchor = (by_class > self.min_score).nonzero(as_tuple=True)
-        found = {"boxes": boxes[image, anchor], "scores": by_class[image, label, anchor], "labels": label + 1}
+        found = {
+            "boxes": boxes[image, anchor],
+            "scores": by_class[image, label, anchor],
+            "labels": label + 1,
+        }
         group = image * by_class.shape[1] + label
         if len(group) and group.bincount().max() > self.candidates:
             best = _ranks(group, found["scores"]) < self.candidates
@@ -48,7 +56,11 @@ class BatchedSSD(nn.Module):
         counts = image.bincount(minlength=len(boxes)).tolist()
         apart = [values.split(counts) for values in found.values()]
         each = [dict(zip(found, values, strict=True)) for values in zip(*apart, strict=True)]
-        return in_threads(self._suppress, each) if boxes.device.type == "cpu" else [self._suppress(one) for one in each]
+        return (
+            in_threads(self._suppress, each)
+            if boxes.device.type == "cpu"
+            else [self._suppress(one) for one in each]
+        )
 
     def _suppress(self, one: dict[str, Tensor]) -> dict[str, Tensor]:
         keep = batched_nms(one["boxes"], one["scores"], one["labels"], self.iou)[: self.most]
@@ -81,10 +93,17 @@ class _Body(nn.Module):
 def _anchors(network: SSD, size_hw: tuple[int, int]) -> Tensor:
     """They depend on the shapes of the features only, which are computed without data."""
     backbone = network.backbone
-    hollow = {name: value.to("meta") for name, value in [*backbone.named_parameters(), *backbone.named_buffers()]}
-    features = _as_list(functional_call(backbone, hollow, torch.empty(1, 3, *size_hw, device="meta")))
+    hollow = {
+        name: value.to("meta")
+        for name, value in [*backbone.named_parameters(), *backbone.named_buffers()]
+    }
+    features = _as_list(
+        functional_call(backbone, hollow, torch.empty(1, 3, *size_hw, device="meta"))
+    )
     grids = [torch.empty(1).expand(one.shape) for one in features]
-    (anchors,) = network.anchor_generator(ImageList(torch.empty(1).expand(1, 3, *size_hw), [size_hw]), grids)
+    (anchors,) = network.anchor_generator(
+        ImageList(torch.empty(1).expand(1, 3, *size_hw), [size_hw]), grids
+    )
     return anchors
 
 

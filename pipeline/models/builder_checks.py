@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torchvision.models import WeightsEnum, get_model_weights
 
-from pipeline.core.errors import ConfigError, nearest
+from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.models.backbones import builder_of
 from pipeline.models.registry import PYRAMID
 from pipeline.models.weights import cache_path
@@ -22,11 +22,15 @@ _OURS = {"weights", "weights_backbone", "num_classes", "progress", "quantize", "
 def check_arguments(name: str, model_args: Mapping[str, Any], file: Path | None) -> None:
     """Raise ConfigError for `model_args` that the builder does not have, and for a file that only torchvision can load."""
     if ours := _OURS & set(model_args):
-        raise ConfigError(f"model_args: {sorted(ours)} are set by model=, weights= and categories=.")
+        raise ConfigError(
+            f"model_args: {sorted(ours)} are set by model=, weights= and categories=."
+        )
     known = _arguments(builder_of(name))
     for given in set(model_args) - known:  # torchvision's detectors would swallow it without a word
         expected = ", ".join(sorted(known))
-        raise ConfigError(f"model_args: {name} has no argument {given!r}.{nearest(given, known)} It has {expected}.")
+        raise ConfigError(
+            f"model_args: {name} has no argument {given!r}.{suggest_nearest(given, known)} It has {expected}."
+        )
     for member in get_model_weights(name) if name != PYRAMID else ():
         if file and file.name == Path(member.url).name:
             raise ConfigError(
@@ -39,7 +43,9 @@ def check_quantized(name: str, weights: WeightsEnum, file: Path | None) -> None:
     """Raise ConfigError where this machine has not the builder's int8 engine, and for a file."""
     engine, engines = weights.meta["backend"], torch.backends.quantized.supported_engines
     if engine not in engines:
-        raise ConfigError(f"model={name} needs torch's int8 engine {engine}; on this machine it has {', '.join(engines)}.")
+        raise ConfigError(
+            f"model={name} needs torch's int8 engine {engine}; on this machine it has {', '.join(engines)}."
+        )
     if file:
         raise ConfigError(
             f"weights={file}: quantized builders keep their weights packed, not as plain tensors, and no file is "
@@ -62,7 +68,14 @@ def warn_of_own_limits(network: nn.Module, lowest: float, most: int | None) -> N
     own = getattr(getattr(network, "roi_heads", network), "score_thresh", None)
     cap = getattr(getattr(network, "roi_heads", network), "detections_per_img", None)
     if cap is not None and most is not None and most > cap:
-        log.warning("This model itself reports at most %d boxes an image; model_args raises that.", cap)
+        log.warning(
+            "This model itself reports at most %d boxes an image; model_args raises that.", cap
+        )
     if own is not None and lowest < own:
         key = "box_score_thresh" if hasattr(network, "roi_heads") else "score_thresh"
-        log.warning("This model itself reports nothing below %g; model_args={%s: %g} lowers that.", own, key, lowest)
+        log.warning(
+            "This model itself reports nothing below %g; model_args={%s: %g} lowers that.",
+            own,
+            key,
+            lowest,
+        )

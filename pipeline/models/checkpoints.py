@@ -10,11 +10,11 @@ from typing import Any, Protocol, runtime_checkable
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pipeline.core.errors import ConfigError, nearest
+from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.models.anchors import Anchors
 from pipeline.models.registry import builder_names
 from pipeline.models.weights import metadata_categories, read_metadata
-from pipeline.storage.publish import published_file
+from pipeline.storage.publish import publish_file
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,16 @@ class Trained:
         """As a .safetensors file keeps it: names with texts. `read_trained` is the inverse."""
         plain = vars(self) | {"anchors": self.anchors.plain()}
         texts = {name: plain[name] for name in _TEXTS if plain[name] is not None}
-        lists = {name: json.dumps(list(plain[name])) for name in _LISTS if plain[name] or name == "categories"}
-        mappings = {name: json.dumps(_finite(plain[name]), sort_keys=True) for name in _MAPPINGS if plain[name]}
+        lists = {
+            name: json.dumps(list(plain[name]))
+            for name in _LISTS
+            if plain[name] or name == "categories"
+        }
+        mappings = {
+            name: json.dumps(_finite(plain[name]), sort_keys=True)
+            for name in _MAPPINGS
+            if plain[name]
+        }
         return texts | lists | mappings
 
 
@@ -86,7 +94,10 @@ def trained_bytes(state: Mapping[str, Tensor], trained: Trained) -> bytes:
     """The file's content: tensors in float32 on the CPU, names that share memory each with a copy of its own. The same
     weights and facts give the same bytes, whatever `state` calls first."""
     tensors = {
-        name: (one.detach().float() if one.is_floating_point() else one.detach()).cpu().clone().contiguous()
+        name: (one.detach().float() if one.is_floating_point() else one.detach())
+        .cpu()
+        .clone()
+        .contiguous()
         for name, one in sorted(state.items())
     }
     return _in_order(save(tensors, metadata=trained.metadata()))
@@ -105,7 +116,7 @@ def _in_order(content: bytes) -> bytes:
 def save_trained(path: Path, state: Mapping[str, Tensor], trained: Trained) -> None:
     """Write the file whole or not at all; one that was there is replaced."""
     content = trained_bytes(state, trained)
-    with published_file(path, replace=True) as made:
+    with publish_file(path, replace=True) as made:
         made.write_bytes(content)
 
 
@@ -128,20 +139,26 @@ def read_trained(path: Path) -> Trained:
     if architecture not in known:
         raise ConfigError(
             f"{path}: its metadata has architecture={architecture[:80]!r}, and torchvision has no builder of this name."
-            + nearest(architecture, known)
+            + suggest_nearest(architecture, known)
         )
     categories = metadata_categories(metadata)
     if categories is None:
-        raise ConfigError(f"{path}: its metadata has no categories. Expected a JSON list of class names.")
+        raise ConfigError(
+            f"{path}: its metadata has no categories. Expected a JSON list of class names."
+        )
     try:
         lists = {name: _names(metadata[name]) for name in ("keypoint_names",) if name in metadata}
-        mappings: dict[str, Any] = {name: _mapping(metadata[name]) for name in _MAPPINGS if name in metadata}
+        mappings: dict[str, Any] = {
+            name: _mapping(metadata[name]) for name in _MAPPINGS if name in metadata
+        }
         mappings["anchors"] = Anchors.of(mappings.get("anchors", {}))
     except (ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path}: its metadata cannot be used ({error}).") from None
     channels = metadata.get("channels", "rgb")
     if channels not in ("rgb", "bgr"):
-        raise ConfigError(f"{path}: its metadata has channels={channels[:80]!r}; expected rgb or bgr.")
+        raise ConfigError(
+            f"{path}: its metadata has channels={channels[:80]!r}; expected rgb or bgr."
+        )
     texts = {name: metadata[name] for name in _TEXTS if name in metadata}
     return Trained(**(texts | {"categories": categories} | lists | mappings))
 
@@ -151,7 +168,11 @@ def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     files. Returns the names of the parameters that stay new, such as those of a head for other classes. Raises ConfigError
     where nothing fits."""
     own = network.state_dict()
-    fitting = type(own)((name, one) for name, one in state.items() if name not in own or own[name].shape == one.shape)
+    fitting = type(own)(
+        (name, one)
+        for name, one in state.items()
+        if name not in own or own[name].shape == one.shape
+    )
     # modules ask which of their versions wrote it; a .safetensors file does not tell
     fitting._metadata = getattr(state, "_metadata", None) or {"": {"version": network._version}}  # type: ignore[attr-defined]
     parameters = [name for name, _ in network.named_parameters()]

@@ -7,7 +7,7 @@ from typing import Any
 from torchvision.models import ResNet50_Weights
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
 
-from pipeline.core.errors import ConfigError, nearest
+from pipeline.core.errors import ConfigError, suggest_nearest
 
 BACKGROUND = "__background__"
 _BUILT_IN = {
@@ -28,13 +28,22 @@ def load_categories(given: str) -> tuple[str, ...]:
     if not path.is_file():
         raise ConfigError(
             f"categories={given}: expected coco, imagenet, or a text or JSON file; there is no file {path}."
-            + nearest(given, _BUILT_IN)
+            + suggest_nearest(given, _BUILT_IN)
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
-        names = _from_json(json.loads(text)) if path.suffix.casefold() == ".json" else _from_lines(text)
-    except (ValueError, KeyError, TypeError, IndexError) as error:  # bytes that are no UTF-8 are a ValueError too
-        raise ConfigError(f"categories={given}: not a list of class names ({type(error).__name__}: {error}).") from None
+        names = (
+            _from_json(json.loads(text)) if path.suffix.casefold() == ".json" else _from_lines(text)
+        )
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+    ) as error:  # bytes that are no UTF-8 are a ValueError too
+        raise ConfigError(
+            f"categories={given}: not a list of class names ({type(error).__name__}: {error})."
+        ) from None
     if not names:
         raise ConfigError(f"categories={given}: the file holds no class names.")
     return names

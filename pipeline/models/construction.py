@@ -12,28 +12,38 @@ from pipeline.models.anchors import apply_anchors
 from pipeline.models.backbones import builder_of
 from pipeline.models.networks import without_data
 from pipeline.models.registry import is_quantized
-from pipeline.models.selection import Choice
+from pipeline.models.selection import ModelSelection
 from pipeline.models.weights import official_file, read_state_dict
 
 # heads for training only
-WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3", "quantized_googlenet", "quantized_inception_v3")
+WITH_AUXILIARY_HEADS = (
+    "googlenet",
+    "inception_v3",
+    "quantized_googlenet",
+    "quantized_inception_v3",
+)
 
 
 class Architecture:
     """Every method makes a network of its own and raises ConfigError where the builder does not take what was said."""
 
-    def __init__(self, choice: Choice, seed: int) -> None:
+    def __init__(self, choice: ModelSelection, seed: int) -> None:
         """`seed`: of what is drawn where there are no weights."""
         self.choice, self.seed, self.name = choice, seed, choice.architecture
         self.quantized = is_quantized(self.name)
         self.model_args = dict(choice.model_args)
-        if choice.member and self.name in ("googlenet", "inception_v3"):  # which their published weights ask for
+        if choice.member and self.name in (
+            "googlenet",
+            "inception_v3",
+        ):  # which their published weights ask for
             self.model_args = {"transform_input": True} | self.model_args
 
     def skeleton(self, num_classes: int | None) -> nn.Module:
         """The network without data; a quantized builder's before it is quantized, which takes data. `num_classes` None: the
         builder's default."""
-        arguments = self._without_weights(num_classes) | ({"quantize": False} if self.quantized else {})
+        arguments = self._without_weights(num_classes) | (
+            {"quantize": False} if self.quantized else {}
+        )
         with without_data():
             return self._build(**arguments)
 
@@ -49,7 +59,9 @@ class Architecture:
         """To be trained for so many classes (a detector's and a segmenter's background included), with the heads that are
         for training only. Nothing is downloaded."""
         if self.quantized:
-            raise ConfigError(f"model={self.name} is an int8 program and cannot be trained; train the builder without int8.")
+            raise ConfigError(
+                f"model={self.name} is an int8 program and cannot be trained; train the builder without int8."
+            )
         arguments = self._without_weights(num_classes)
         takes = inspect.signature(builder_of(self.name)).parameters
         has_weights = self.choice.file is not None or self.choice.member is not None
@@ -64,7 +76,9 @@ class Architecture:
     def tied_to_classes(self, num_classes: int) -> frozenset[str]:
         """The tensors of `fresh` whose shapes follow the number of classes: its heads."""
         with without_data():
-            these, others = (self.fresh(number).state_dict() for number in (num_classes, num_classes + 1))
+            these, others = (
+                self.fresh(number).state_dict() for number in (num_classes, num_classes + 1)
+            )
         return frozenset(name for name, one in these.items() if one.shape != others[name].shape)
 
     def pretrained_state(self) -> Mapping[str, Tensor] | None:
@@ -89,7 +103,9 @@ class Architecture:
         anchors, member = self.choice.anchors, self.choice.member
         if not anchors:
             return network
-        anew = apply_anchors(network, anchors, arguments.get("num_classes", len(self.choice.like.meta["categories"])))
+        anew = apply_anchors(
+            network, anchors, arguments.get("num_classes", len(self.choice.like.meta["categories"]))
+        )
         if anew and member and not to_train:
             raise ConfigError(
                 f"{anchors.words()}: weights={member.name} were trained with another number of anchors at a place; "
@@ -105,7 +121,9 @@ class Architecture:
         try:
             network: nn.Module = builder_of(self.name)(**arguments)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"{self.name} does not take model_args={self.model_args}: {error}") from None
+            raise ConfigError(
+                f"{self.name} does not take model_args={self.model_args}: {error}"
+            ) from None
         return network
 
     def _without_weights(self, num_classes: int | None) -> dict[str, Any]:

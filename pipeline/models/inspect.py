@@ -3,10 +3,10 @@
 from torchvision.models import list_models
 
 from pipeline.config.settings import Settings
-from pipeline.core.errors import shorten
-from pipeline.core.text_tables import aligned, columns
+from pipeline.core.errors import shorten_list
+from pipeline.core.text_tables import format_columns, format_pairs
 from pipeline.models.model_cards import catalogue
-from pipeline.models.registry import model_format, tasks_of
+from pipeline.models.registry import find_format, tasks_of
 from pipeline.ops.filters import PLACEHOLDERS, score_thresholds
 
 
@@ -15,9 +15,23 @@ def catalogue_text(task: str | None, sort: str = "accuracy") -> str:
     header = ("model", "tasks", "classes", "M params", "GFLOPs", "MB", "accuracy", "", "weights")
     lines = [header]
     for card in catalogue(task, sort):
-        cells = (f"{card.params:.1f}", f"{card.gflops:.1f}", f"{card.size:.0f}", f"{card.accuracy:.1f}", card.metric)
-        lines.append((card.name, ",".join(card.tasks), str(card.classes), *cells, "cached" if card.cached else ""))
-    return columns(lines, left=(0, 1, 7, 8))
+        cells = (
+            f"{card.params:.1f}",
+            f"{card.gflops:.1f}",
+            f"{card.size:.0f}",
+            f"{card.accuracy:.1f}",
+            card.metric,
+        )
+        lines.append(
+            (
+                card.name,
+                ",".join(card.tasks),
+                str(card.classes),
+                *cells,
+                "cached" if card.cached else "",
+            )
+        )
+    return format_columns(lines, left=(0, 1, 7, 8))
 
 
 def with_task(words: list[str]) -> list[str]:
@@ -30,7 +44,7 @@ def with_task(words: list[str]) -> list[str]:
 
 def inspect_text(settings: Settings) -> str:
     """Everything known of `settings.model` before a weight is loaded."""
-    made = model_format(settings)
+    made = find_format(settings)
     spec = made.describe()
     names = [name for name in dict.fromkeys(spec.categories) if name not in PLACEHOLDERS]
     rows = {
@@ -39,10 +53,14 @@ def inspect_text(settings: Settings) -> str:
         "weights": spec.weights,
         "preprocessing": " ".join(spec.preprocessing.split()),
         **made.details(),
-        "classes": f"{len(names)}: {shorten(names, 100)}",
+        "classes": f"{len(names)}: {shorten_list(names, 100)}",
     }
     if settings.classes:
-        score_thresholds(spec.categories, settings.classes, None, 0.5)  # names the nearest for one that is not in it
+        score_thresholds(
+            spec.categories, settings.classes, None, 0.5
+        )  # names the nearest for one that is not in it
         known = {name.casefold(): i for i, name in reversed(list(enumerate(spec.categories)))}
-        rows["it knows"] = ", ".join(f"{name} (id {known[name.casefold()]})" for name in settings.classes)
-    return aligned(rows)
+        rows["it knows"] = ", ".join(
+            f"{name} (id {known[name.casefold()]})" for name in settings.classes
+        )
+    return format_pairs(rows)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torchvision.models import WeightsEnum, get_model_weights, list_models
 
-from pipeline.core.errors import ConfigError, nearest
+from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.models.registry import tasks_of
 from pipeline.models.weights import cache_path
 from pipeline.ops.filters import PLACEHOLDERS
@@ -57,14 +57,25 @@ def _metric(metrics: Mapping[str, Mapping[str, float]]) -> tuple[str, float]:
 def catalogue(task: str | None, sort: str = "accuracy") -> list[Card]:
     """A card for the DEFAULT weights of every builder that can serve `task` (None: any). Best or cheapest first."""
     if sort not in SORTS:
-        raise ConfigError(f"sort={sort}: expected {', '.join(SORTS)}.{nearest(sort, SORTS)}")
+        raise ConfigError(
+            f"sort={sort}: expected {', '.join(SORTS)}.{suggest_nearest(sort, SORTS)}"
+        )
     every = {name: tasks_of(name) for name in list_models()}
     known = sorted({one for tasks in every.values() for one in tasks})
     if task is not None and task not in known:
-        raise ConfigError(f"task={task}: expected one of {', '.join(known)}.{nearest(task, known)}")
+        raise ConfigError(
+            f"task={task}: expected one of {', '.join(known)}.{suggest_nearest(task, known)}"
+        )
     wanted = [name for name, tasks in every.items() if (task in tasks if task else tasks)]
     cards = [Card.of(name, get_model_weights(name).DEFAULT) for name in wanted]
     if sort == "name":
         return sorted(cards, key=lambda card: card.name)
     sign = -1 if sort == "accuracy" else 1
-    return sorted(cards, key=lambda card: (card.metric if sort == "accuracy" else "", sign * getattr(card, sort), card.name))
+    return sorted(
+        cards,
+        key=lambda card: (
+            card.metric if sort == "accuracy" else "",
+            sign * getattr(card, sort),
+            card.name,
+        ),
+    )

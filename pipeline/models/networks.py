@@ -33,8 +33,13 @@ class Classifier(nn.Module):
 
     def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[SizeHW]) -> Outputs:
         logits, before = self.body(torch.stack(list(inputs)))
-        embeddings = before.flatten(2).mean(dim=2) if before.dim() > 2 else before  # some classify by a convolution
-        return [{"logits": one, "embedding": vector} for one, vector in zip(logits, embeddings, strict=True)]
+        embeddings = (
+            before.flatten(2).mean(dim=2) if before.dim() > 2 else before
+        )  # some classify by a convolution
+        return [
+            {"logits": one, "embedding": vector}
+            for one, vector in zip(logits, embeddings, strict=True)
+        ]
 
     def bucket(self, size_hw: SizeHW) -> Hashable:
         """One for all: preprocessing crops to one size."""
@@ -69,9 +74,15 @@ def without_data() -> Iterator[None]:
     parameter, buffer = nn.Module.register_parameter, nn.Module.register_buffer
 
     def hollow_parameter(module: nn.Module, name: str, value: nn.Parameter | None) -> None:
-        parameter(module, name, None if value is None else nn.Parameter(value.to("meta"), requires_grad=False))
+        parameter(
+            module,
+            name,
+            None if value is None else nn.Parameter(value.to("meta"), requires_grad=False),
+        )
 
-    def hollow_buffer(module: nn.Module, name: str, value: Tensor | None, persistent: bool = True) -> None:
+    def hollow_buffer(
+        module: nn.Module, name: str, value: Tensor | None, persistent: bool = True
+    ) -> None:
         buffer(module, name, None if value is None else value.to("meta"), persistent)
 
     nn.Module.register_parameter, nn.Module.register_buffer = hollow_parameter, hollow_buffer  # type: ignore[method-assign, assignment]
@@ -99,7 +110,10 @@ class Segmenter(nn.Module):
     compilable = ("body",)
 
     def __init__(
-        self, network: nn.Module, preprocess: Callable[[Tensor], Tensor], normalize: nn.Module | None = None
+        self,
+        network: nn.Module,
+        preprocess: Callable[[Tensor], Tensor],
+        normalize: nn.Module | None = None,
     ) -> None:
         """`preprocess` makes the inputs; `normalize`: what is left of it, for a whole batch."""
         super().__init__()
@@ -117,7 +131,11 @@ class Segmenter(nn.Module):
 
     def _input_hw(self, size_hw: SizeHW) -> Hashable:
         try:
-            return tuple(self._preprocess(torch.empty(3, *size_hw, dtype=torch.uint8, device="meta")).shape[-2:])
+            return tuple(
+                self._preprocess(torch.empty(3, *size_hw, dtype=torch.uint8, device="meta")).shape[
+                    -2:
+                ]
+            )
         except (RuntimeError, ValueError):
             return ("not resizable", size_hw)
 
@@ -137,7 +155,12 @@ class Detector(nn.Module):
         found = ("network.body", "network.backbone", "network.head", "network.rpn.head")
         names = {name for name, _ in self.named_modules()}
         self.compilable = tuple(name for name in found if name in names)
-        for name in {"network.body.head", "network.head", "network.rpn.head", "network.roi_heads.box_predictor"} & names:
+        for name in {
+            "network.body.head",
+            "network.head",
+            "network.rpn.head",
+            "network.roi_heads.box_predictor",
+        } & names:
             self.get_submodule(name).register_forward_hook(_in_float32)
         self.resize: Any = network.transform
         self.padding = _OnlyPad(self.resize)
@@ -157,7 +180,9 @@ class Detector(nn.Module):
 
     def fast_preprocess(self, image: Tensor) -> Tensor:
         """The same in uint8 (half the time, values at most one level off); normalised by the batch, later."""
-        return interpolate(image[None], self._resized((image.shape[-2], image.shape[-1])), mode="bilinear")[0]
+        return interpolate(
+            image[None], self._resized((image.shape[-2], image.shape[-1])), mode="bilinear"
+        )[0]
 
     def bucket(self, size_hw: SizeHW) -> Hashable:
         """The padded shape that an image of this size has when it is alone in its batch. Images that share it do not
@@ -180,7 +205,9 @@ def resized_hw(resize: GeneralizedRCNNTransform, size_hw: SizeHW) -> SizeHW:
     try:  # the detector's own code on a tensor without data: no copied formula, exact for every size
         height, width = resize.resize(torch.empty(3, *size_hw, device="meta"), None)[0].shape[-2:]
     except (RuntimeError, ZeroDivisionError):  # one torch says so, another divides by 0
-        raise ValueError("too thin: with its longer side as this model takes it, the other has no pixel left") from None
+        raise ValueError(
+            "too thin: with its longer side as this model takes it, the other has no pixel left"
+        ) from None
     return height, width
 
 
@@ -208,12 +235,21 @@ class _OnlyPad(GeneralizedRCNNTransform):
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        images = [image if image.is_floating_point() else self.normalize(image / 255) for image in images]
-        return ImageList(self.batch_images(images, size_divisible=self.size_divisible), sizes), targets
+        images = [
+            image if image.is_floating_point() else self.normalize(image / 255) for image in images
+        ]
+        return ImageList(
+            self.batch_images(images, size_divisible=self.size_divisible), sizes
+        ), targets
 
-    def postprocess(self, result: Outputs, image_shapes: list[SizeHW], original_image_sizes: list[SizeHW]) -> Outputs:
+    def postprocess(
+        self, result: Outputs, image_shapes: list[SizeHW], original_image_sizes: list[SizeHW]
+    ) -> Outputs:
         # Masks stay as the network gives them (N, 1, 28, 28): pasted into the original they would take 4 bytes a pixel for
         # each instance. `masks.paste` does it one by one.
         masks = [one.pop("masks", None) for one in result]
         done = super().postprocess(result, image_shapes, self.original_sizes_hw)
-        return [one if mask is None else {**one, "masks": mask} for one, mask in zip(done, masks, strict=True)]
+        return [
+            one if mask is None else {**one, "masks": mask}
+            for one, mask in zip(done, masks, strict=True)
+        ]

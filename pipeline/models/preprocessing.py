@@ -14,7 +14,9 @@ from torchvision.transforms import functional, v2
 from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
 Transform = Callable[[Tensor], Tensor]
-_MOST_PIXELS = 2**24  # of a resized image: 200 MB in float32, and its sides 60 to 1 for a network that takes 520 pixels
+_MOST_PIXELS = (
+    2**24
+)  # of a resized image: 200 MB in float32, and its sides 60 to 1 for a network that takes 520 pixels
 
 
 class Normalize(nn.Module):
@@ -29,7 +31,9 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return images if images.is_floating_point() else (images.float() / 255 - self.mean) / self.std
+        return (
+            images if images.is_floating_point() else (images.float() / 255 - self.mean) / self.std
+        )
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ def _resize(preset: Any, resize: Callable[..., Tensor]) -> Transform:
     def apply(image: Tensor) -> Tensor:
         if size is not None:
             _check_resized(image, size)
-            image = resize(image, size, interpolation=preset.interpolation, antialias=preset.antialias)
+            image = resize(
+                image, size, interpolation=preset.interpolation, antialias=preset.antialias
+            )
         return image if crop is None else functional.center_crop(image, crop)
 
     return apply
@@ -67,4 +73,6 @@ def _check_resized(image: Tensor, size: Sequence[int]) -> None:
     2,600,000."""
     height, width = image.shape[-2:]
     if len(size) == 1 and size[0] ** 2 * max(height, width) > _MOST_PIXELS * min(height, width):
-        raise ValueError(f"too thin: with a shorter side of {size[0]} pixels, as this model takes it, it would be too large")
+        raise ValueError(
+            f"too thin: with a shorter side of {size[0]} pixels, as this model takes it, it would be too large"
+        )

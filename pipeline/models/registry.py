@@ -8,10 +8,10 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torchvision.models import WeightsEnum, get_model_builder, get_model_weights, list_models
 
-from pipeline.config.instantiate import build
+from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
-from pipeline.core.errors import ConfigError, nearest
-from pipeline.core.package_files import resource
+from pipeline.core.errors import ConfigError, suggest_nearest
+from pipeline.core.package_files import find_resource
 from pipeline.core.protocols import Format
 from pipeline.models.weights import WEIGHTS_FILES
 
@@ -28,13 +28,15 @@ _TASKS_OF_FAMILY = {
 }
 EMBEDDED = "codes"  # the detector in data/, for the samples and for codes in photographs
 PYRAMID = "fasterrcnn"  # Faster R-CNN on a classifier of the user's choice: `backbone`
-_LIKE_PYRAMID = "fasterrcnn_resnet50_fpn"  # whose preprocessing and classes it has where nothing else is said
+_LIKE_PYRAMID = (
+    "fasterrcnn_resnet50_fpn"  # whose preprocessing and classes it has where nothing else is said
+)
 
 
-def model_format(settings: Settings) -> Format:
+def find_format(settings: Settings) -> Format:
     """The part that knows how the chosen model is stored. `model` names a format (`torchscript`), or else a builder or a
     file that training left."""
-    conf = resource("conf") / "format"
+    conf = find_resource("conf") / "format"
     formats = sorted(path.stem for path in conf.glob("*.yaml") if path.stem != "builder")
     if settings.model in formats:
         chosen = settings.model
@@ -46,11 +48,15 @@ def model_format(settings: Settings) -> Format:
     if chosen != "builder":  # a builder gets model_args itself, further down
         unknown = set(settings.model_args) - set(node)
         if unknown:
-            raise ConfigError(f"model_args: {chosen} takes {sorted(set(node) - {'_target_'})}, not {sorted(unknown)}.")
+            raise ConfigError(
+                f"model_args: {chosen} takes {sorted(set(node) - {'_target_'})}, not {sorted(unknown)}."
+            )
         node |= dict(settings.model_args)
         if settings.backbone or any(settings.anchors.values()):
-            raise ConfigError(f"model={chosen} is a program as it is: leave backbone= and anchors= out.")
-    return build(node, settings=settings)
+            raise ConfigError(
+                f"model={chosen} is a program as it is: leave backbone= and anchors= out."
+            )
+    return instantiate(node, settings=settings)
 
 
 def check_builder(name: str, task: str, also: list[str]) -> None:
@@ -58,12 +64,14 @@ def check_builder(name: str, task: str, also: list[str]) -> None:
     serving = [n for n in builder_names() if task in tasks_of(n)]
     if name not in builder_names():
         raise ConfigError(
-            f"model={name}: torchvision has no builder of this name.{nearest(name, [*serving, *also])} "
+            f"model={name}: torchvision has no builder of this name.{suggest_nearest(name, [*serving, *also])} "
             f"For task={task} it has: {', '.join(serving)}."
         )
     if task not in tasks_of(name):
         can = ", ".join(sorted(tasks_of(name))) or "none of this program's tasks"
-        raise ConfigError(f"model={name} cannot do task={task}; it does {can}. Choose one of: {', '.join(serving)}.")
+        raise ConfigError(
+            f"model={name} cannot do task={task}; it does {can}. Choose one of: {', '.join(serving)}."
+        )
 
 
 def builder_names() -> list[str]:
@@ -80,7 +88,9 @@ def tasks_of(name: str) -> frozenset[str]:
     """The tasks a builder can serve, from the torchvision module it is defined in (`detection.mask_rcnn`, `resnet`)."""
     if name == PYRAMID:
         return frozenset({"detect"})
-    family, _, module = get_model_builder(name).__module__.removeprefix("torchvision.models.").rpartition(".")
+    family, _, module = (
+        get_model_builder(name).__module__.removeprefix("torchvision.models.").rpartition(".")
+    )
     return _TASKS_OF_MODULE.get(module) or _TASKS_OF_FAMILY.get(family, frozenset())
 
 
@@ -94,7 +104,7 @@ def weights_member(name: str, member: str, key: str = "weights") -> WeightsEnum:
         return members[short]
     known = list(dict.fromkeys(["DEFAULT", *members.__members__]))
     raise ConfigError(
-        f"{key}={member}: {name} has no weights of this name.{nearest(short, known)} "
+        f"{key}={member}: {name} has no weights of this name.{suggest_nearest(short, known)} "
         f"Expected {', '.join(known)}, random, or a file (.safetensors, .pth)."
     )
 
@@ -103,10 +113,14 @@ def published_transform(given: str, task: str) -> Callable[[Tensor], Tensor]:
     """The preprocessing of a torchvision weights member by its full name (`ResNet50_Weights.IMAGENET1K_V2`), which must
     belong to a builder that serves the task."""
     enums = [get_model_weights(name) for name in list_models() if task in tasks_of(name)]
-    known = {f"{enum.__name__}.{name}": member for enum in enums for name, member in enum.__members__.items()}
+    known = {
+        f"{enum.__name__}.{name}": member
+        for enum in enums
+        for name, member in enum.__members__.items()
+    }
     if given not in known:
         raise ConfigError(
-            f"preprocess={given}: torchvision has no weights of this name for task={task}.{nearest(given, known)} "
+            f"preprocess={given}: torchvision has no weights of this name for task={task}.{suggest_nearest(given, known)} "
             f"Expected a full name such as {next(iter(known))}."
         )
     transform: Callable[[Tensor], Tensor] = known[given].transforms()
@@ -115,4 +129,6 @@ def published_transform(given: str, task: str) -> Callable[[Tensor], Tensor]:
 
 def is_quantized(name: str) -> bool:
     """Whether a builder makes an int8 network (`quantized_resnet18`)."""
-    return name != PYRAMID and get_model_builder(name).__module__.startswith("torchvision.models.quantization.")
+    return name != PYRAMID and get_model_builder(name).__module__.startswith(
+        "torchvision.models.quantization."
+    )

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.models import WeightsEnum
 
-from pipeline.core.errors import ConfigError, PipelineError, is_full
-from pipeline.core.hashing import sha256_of
+from pipeline.core.errors import ConfigError, PipelineError, is_disk_full
+from pipeline.core.hashing import hash_file
 
 WEIGHTS_FILES = (".safetensors", ".pth", ".pt")
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")
@@ -24,9 +24,13 @@ def existing(given: str, suffixes: tuple[str, ...], key: str = "weights") -> Pat
     """The file that `weights=` or another `key` names. Raises ConfigError when it is absent or of another kind."""
     path = Path(given).expanduser()
     if not path.is_file():
-        raise ConfigError(f"{key}={given}: there is no such file. Expected a file ending in {' or '.join(suffixes)}.")
+        raise ConfigError(
+            f"{key}={given}: there is no such file. Expected a file ending in {' or '.join(suffixes)}."
+        )
     if path.suffix.casefold() not in suffixes:
-        raise ConfigError(f"{key}={given}: expected a file ending in {' or '.join(suffixes)}, got {path.name!r}.")
+        raise ConfigError(
+            f"{key}={given}: expected a file ending in {' or '.join(suffixes)}, got {path.name!r}."
+        )
     return path
 
 
@@ -43,7 +47,7 @@ def official_file(member: WeightsEnum) -> Path:
         try:
             torch.hub.download_url_to_file(member.url, str(path), prefix[1] if prefix else None)
         except (urllib.error.URLError, OSError, RuntimeError) as error:
-            if isinstance(error, OSError) and is_full(error):
+            if isinstance(error, OSError) and is_disk_full(error):
                 raise
             raise PipelineError(
                 f"The weights {member} are not on this machine and could not be downloaded ({error}).\n"
@@ -60,8 +64,10 @@ def cache_path(member: WeightsEnum) -> Path:
 
 def _check_name(path: Path) -> None:
     prefix = _HASH_IN_NAME.search(path.name)
-    if prefix and not sha256_of(path).startswith(prefix[1]):
-        raise PipelineError(f"{path} is damaged: its SHA-256 does not begin with {prefix[1]}. Delete it and run again.")
+    if prefix and not hash_file(path).startswith(prefix[1]):
+        raise PipelineError(
+            f"{path} is damaged: its SHA-256 does not begin with {prefix[1]}. Delete it and run again."
+        )
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -98,7 +104,11 @@ def read_state_dict(path: Path) -> OrderedDict[str, Tensor]:
     """
     safetensors = path.suffix.casefold() == ".safetensors"
     try:
-        state: Any = load_file(path) if safetensors else torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = (
+            load_file(path)
+            if safetensors
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001 - damaged bytes raise anything: UnpicklingError, KeyError ...
@@ -109,8 +119,17 @@ def read_state_dict(path: Path) -> OrderedDict[str, Tensor]:
     for wrapping in ("model", "state_dict", "model_state_dict"):
         if isinstance(state, dict) and isinstance(state.get(wrapping), dict):
             state = state[wrapping]
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ConfigError(f"{path} holds no state_dict: expected names with tensors, got {type(state).__name__}.")
-    plain = OrderedDict((k.removeprefix("module."), v.float() if v.is_floating_point() else v) for k, v in state.items())
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(isinstance(v, Tensor) for v in state.values())
+    ):
+        raise ConfigError(
+            f"{path} holds no state_dict: expected names with tensors, got {type(state).__name__}."
+        )
+    plain = OrderedDict(
+        (k.removeprefix("module."), v.float() if v.is_floating_point() else v)
+        for k, v in state.items()
+    )
     plain._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]  # torch's versions of its modules
     return plain

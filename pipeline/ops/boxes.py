@@ -6,7 +6,9 @@ import pyarrow as pa
 
 def boxes_of(rows: pa.Table) -> np.ndarray:
     """The four box columns of a table as (N, 4) float32."""
-    return np.stack([rows[name].to_numpy() for name in ("x_min", "y_min", "x_max", "y_max")], axis=1)
+    return np.stack(
+        [rows[name].to_numpy() for name in ("x_min", "y_min", "x_max", "y_max")], axis=1
+    )
 
 
 def area_xyxy(boxes_xyxy: np.ndarray) -> np.ndarray:
@@ -14,7 +16,9 @@ def area_xyxy(boxes_xyxy: np.ndarray) -> np.ndarray:
     return np.prod(np.clip(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0, None), axis=1)
 
 
-def keep_by_nms(boxes_xyxy: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou: float) -> np.ndarray:
+def keep_by_nms(
+    boxes_xyxy: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou: float
+) -> np.ndarray:
     """(N,) bool: greedy non-maximum suppression within each group; a box goes when a kept one overlaps it by > `iou`."""
     import torch
     from torchvision.ops import nms
@@ -43,7 +47,9 @@ def rank_within(groups: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def iou_of_pairs(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
     """(N, 4) and (N, 4) -> (N,) float64: the first with the first ... Equal boxes have 1, also those without area."""
     a, b = boxes_a.astype(np.float64), boxes_b.astype(np.float64)
-    shared = area_xyxy(np.concatenate([np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])], axis=1))
+    shared = area_xyxy(
+        np.concatenate([np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])], axis=1)
+    )
     union = area_xyxy(a) + area_xyxy(b) - shared
     iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return np.where((a == b).all(axis=1), 1.0, iou)

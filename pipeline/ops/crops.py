@@ -10,7 +10,9 @@ from pipeline.core.keys import fitted
 from pipeline.core.types import InputError, Status
 
 
-def window_of(box_xyxy: np.ndarray, margin: float, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+def window_of(
+    box_xyxy: np.ndarray, margin: float, size_hw: tuple[int, int]
+) -> tuple[int, int, int, int]:
     """The whole pixels that a box touches, and on each side `margin` times its longer side more, within the image: (x_min,
     y_min, x_max, y_max), the ends not included. Raises InputError for a box beside the image."""
     x_min, y_min, x_max, y_max = (float(edge) for edge in box_xyxy)
@@ -19,7 +21,10 @@ def window_of(box_xyxy: np.ndarray, margin: float, size_hw: tuple[int, int]) -> 
     left, top = max(0, int(np.floor(x_min - more))), max(0, int(np.floor(y_min - more)))
     right, bottom = min(width, int(np.ceil(x_max + more))), min(height, int(np.ceil(y_max + more)))
     if left >= right or top >= bottom:
-        raise InputError(Status.MODEL_ERROR, f"the box {x_min:.0f} {y_min:.0f} {x_max:.0f} {y_max:.0f} shows nothing of it")
+        raise InputError(
+            Status.MODEL_ERROR,
+            f"the box {x_min:.0f} {y_min:.0f} {x_max:.0f} {y_max:.0f} shows nothing of it",
+        )
     return left, top, right, bottom
 
 
@@ -33,7 +38,10 @@ def crop_name(key: str, number: int) -> str:
 def class_folders(names: Sequence[str]) -> list[str]:
     """A folder for each class id, never one for two, whatever the classes are called. The id is added where it is needed to
     tell them apart, also on file systems that know no capital letters; too long a name keeps its beginning and a hash."""
-    plain = ("".join("_" if letter in "/\\\0" else letter for letter in name).strip(". ") for name in names)
+    plain = (
+        "".join("_" if letter in "/\\\0" else letter for letter in name).strip(". ")
+        for name in names
+    )
     safe = [fitted(name or "class") for name in plain]
     same = Counter(name.casefold() for name in safe)
     folders: dict[str, str] = {}  # as a file system without capital letters sees it -> as it is

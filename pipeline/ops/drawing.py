@@ -16,7 +16,10 @@ from torchvision.transforms.functional import InterpolationMode, resize
 from torchvision.utils import draw_bounding_boxes, draw_keypoints, draw_segmentation_masks
 
 Colour = tuple[int, int, int]
-_SMALLEST, _LARGEST = 256, 2560  # long side of an overlay in pixels: labels need room, viewers need no more
+_SMALLEST, _LARGEST = (
+    256,
+    2560,
+)  # long side of an overlay in pixels: labels need room, viewers need no more
 
 
 class Canvas:
@@ -30,10 +33,14 @@ class Canvas:
         if long_side is not None:
             self.scale = long_side / given
         else:
-            self.scale = float(-(-_SMALLEST // given)) if given < _SMALLEST else min(1.0, _LARGEST / given)
+            self.scale = (
+                float(-(-_SMALLEST // given)) if given < _SMALLEST else min(1.0, _LARGEST / given)
+            )
         if self.scale != 1.0:
             size = [max(1, round(height * self.scale)), max(1, round(width * self.scale))]
-            mode = InterpolationMode.NEAREST if self.scale.is_integer() else InterpolationMode.BILINEAR
+            mode = (
+                InterpolationMode.NEAREST if self.scale.is_integer() else InterpolationMode.BILINEAR
+            )
             image = resize(image, size, interpolation=mode, antialias=True)
         self.image = image
         self.line = max(2, round(max(image.shape[1:]) / 400))
@@ -46,24 +53,45 @@ class Canvas:
         height, width = self.image.shape[1:]
         scaled = torch.from_numpy(boxes_xyxy * self.scale).round()
         # a model may give a box beyond the image or with its corners exchanged: drawn as far as there is something to draw
-        scaled = torch.cat([torch.minimum(scaled[:, :2], scaled[:, 2:]), torch.maximum(scaled[:, :2], scaled[:, 2:])], dim=1)
-        scaled = scaled.clamp(min=torch.zeros(4), max=torch.tensor([width, height, width, height]) - 1)
+        scaled = torch.cat(
+            [
+                torch.minimum(scaled[:, :2], scaled[:, 2:]),
+                torch.maximum(scaled[:, :2], scaled[:, 2:]),
+            ],
+            dim=1,
+        )
+        scaled = scaled.clamp(
+            min=torch.zeros(4), max=torch.tensor([width, height, width, height]) - 1
+        )
         colours: Any = [colour_of(name) for name in names]
         # the worst score first: where boxes overlap, the best one's lines lie on top
-        self.image = draw_bounding_boxes(self.image, scaled.flip(0), colors=colours[::-1], width=self.line)
-        anchors = [(float(left), float(top) - self._label_height(), float(top)) for left, top, _, _ in scaled]
-        self._labels([(x, above if above >= 0 else inside) for x, above, inside in anchors], names, labels)
+        self.image = draw_bounding_boxes(
+            self.image, scaled.flip(0), colors=colours[::-1], width=self.line
+        )
+        anchors = [
+            (float(left), float(top) - self._label_height(), float(top))
+            for left, top, _, _ in scaled
+        ]
+        self._labels(
+            [(x, above if above >= 0 else inside) for x, above, inside in anchors], names, labels
+        )
 
     def masks(self, masks: Tensor, names: Sequence[str]) -> None:
         """Tint (N, H, W) bool masks of the image as it was given."""
         if len(masks) == 0:
             return
         if self.scale != 1.0:
-            masks = resize(masks.to(torch.uint8), list(self.image.shape[1:]), interpolation=InterpolationMode.NEAREST).bool()
+            masks = resize(
+                masks.to(torch.uint8),
+                list(self.image.shape[1:]),
+                interpolation=InterpolationMode.NEAREST,
+            ).bool()
         colours: Any = [colour_of(name) for name in names]
         self.image = draw_segmentation_masks(self.image, masks, alpha=0.5, colors=colours)
 
-    def skeleton(self, xy: np.ndarray, shown: Sequence[bool], limbs: Sequence[tuple[int, int]], name: str) -> None:
+    def skeleton(
+        self, xy: np.ndarray, shown: Sequence[bool], limbs: Sequence[tuple[int, int]], name: str
+    ) -> None:
         """Draw one object's (K, 2) points and the limbs between those that are `shown`."""
         self.image = draw_keypoints(
             self.image,
@@ -82,7 +110,9 @@ class Canvas:
     def _label_height(self) -> float:
         return self.letter * 1.3 + 4
 
-    def _labels(self, corners: Sequence[tuple[float, float]], names: Sequence[str], labels: Sequence[str]) -> None:
+    def _labels(
+        self, corners: Sequence[tuple[float, float]], names: Sequence[str], labels: Sequence[str]
+    ) -> None:
         if not labels:
             return
         labels = [printable(label) for label in labels]
@@ -90,7 +120,9 @@ class Canvas:
         font = font_of(self.letter)
         anchors = []
         for (left, top), label in zip(corners, labels, strict=True):
-            x = max(0.0, min(left, width - font.getlength(label) - 6))  # pushed back in from the right edge
+            x = max(
+                0.0, min(left, width - font.getlength(label) - 6)
+            )  # pushed back in from the right edge
             y = max(0.0, min(top, height - self._label_height()))
             anchors.append([x, y, x, y])
         background = [colour_of(name) for name in names]
@@ -152,5 +184,7 @@ def _font_bytes() -> bytes:
     """Pillow's own outline font: the same letters on every machine, no font file to find."""
     font = ImageFont.load_default(12)
     if not isinstance(font, ImageFont.FreeTypeFont):
-        raise RuntimeError("Pillow was built without FreeType, which overlays need. Install Pillow's wheel from PyPI.")
+        raise RuntimeError(
+            "Pillow was built without FreeType, which overlays need. Install Pillow's wheel from PyPI."
+        )
     return font.font_bytes

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core.errors import ConfigError, nearest
+from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.ops.boxes import area_xyxy, boxes_of, keep_by_nms, rank_within
 
 # Placeholders in COCO's list of 91; not classes a user can ask for.
@@ -42,7 +42,9 @@ class Filters:
             rows = rows.filter(pa.array(area_xyxy(boxes_of(rows)) >= self.min_area))
         if self.nms_iou is not None:
             images = _column(rows, "image_id")
-            rows = rows.filter(pa.array(keep_by_nms(boxes_of(rows), _column(rows, "score"), images, self.nms_iou)))
+            rows = rows.filter(
+                pa.array(keep_by_nms(boxes_of(rows), _column(rows, "score"), images, self.nms_iou))
+            )
         if self.max_detections is not None:
             ranks = rank_within(_column(rows, "image_id"), _column(rows, "score"))
             rows = rows.filter(pa.array(ranks < self.max_detections))
@@ -76,13 +78,15 @@ def score_thresholds(
     return tuple(threshold(name) for name in categories)
 
 
-def _known(names: Sequence[str] | Mapping[str, float], categories: Sequence[str], key: str) -> set[str]:
+def _known(
+    names: Sequence[str] | Mapping[str, float], categories: Sequence[str], key: str
+) -> set[str]:
     choices = [name for name in categories if name not in PLACEHOLDERS]
     known = {name.casefold() for name in choices}
     for name in names:
         if name.casefold() not in known:
             raise ConfigError(
-                f"{key}: the model has no class {name!r}.{nearest(name, choices)} "
+                f"{key}: the model has no class {name!r}.{suggest_nearest(name, choices)} "
                 f"It has {len(set(choices))} classes; dry_run=true lists them."
             )
     return {name.casefold() for name in names}

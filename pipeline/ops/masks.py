@@ -64,7 +64,10 @@ def masks_of(rows: pa.Table) -> Tensor:
     import torch
 
     sizes = zip(rows["mask_height"].to_pylist(), rows["mask_width"].to_pylist(), strict=True)
-    found = [decode(counts, size) for counts, size in zip(rows["mask_rle"].to_pylist(), sizes, strict=True)]
+    found = [
+        decode(counts, size)
+        for counts, size in zip(rows["mask_rle"].to_pylist(), sizes, strict=True)
+    ]
     return torch.from_numpy(np.stack(found)) if found else torch.zeros(0, 1, 1, dtype=torch.bool)
 
 
@@ -82,7 +85,10 @@ def largest_class(probabilities: Tensor, size_hw: tuple[int, int]) -> tuple[np.n
     ids = torch.zeros(size_hw, dtype=torch.int64)
     for class_id in present.tolist():
         scaled = torch.nn.functional.interpolate(
-            probabilities[None, class_id : class_id + 1], size=size_hw, mode="bilinear", align_corners=False
+            probabilities[None, class_id : class_id + 1],
+            size=size_hw,
+            mode="bilinear",
+            align_corners=False,
         )[0, 0]
         better = scaled > best
         best = torch.where(better, scaled, best)

@@ -16,7 +16,10 @@ import numpy as np
 
 from pipeline.ops.boxes import area_xyxy
 
-_NEAR, _NEAR_SHARE = 2.0, 0.01  # a box ends at an edge when it is nearer than this: pixels, share of the window's side
+_NEAR, _NEAR_SHARE = (
+    2.0,
+    0.01,
+)  # a box ends at an edge when it is nearer than this: pixels, share of the window's side
 _COVERED = 0.5  # share of a fragment's own area
 _FRAGMENT_COUNTS = 0.5  # of its score, when it competes with others for an object
 
@@ -59,7 +62,9 @@ class Sightings:
         return same & (self.view[others] != self.view[i])
 
 
-def without_duplicates(found: Sightings, iou: float, union: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def without_duplicates(
+    found: Sightings, iou: float, union: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(kept, boxes_xyxy, scores): which detections stay, best first within a class, and their boxes and scores.
 
     The best of an object's detections stays, with the best of their scores; a fragment competes with half of its own. With
@@ -77,12 +82,16 @@ def without_duplicates(found: Sightings, iou: float, union: bool) -> tuple[np.nd
             every = np.r_[best, parts]
             scores[best] = found.scores[every].max()
             if union and found.fragment[best]:
-                boxes[best] = np.r_[found.boxes_xyxy[every, :2].min(axis=0), found.boxes_xyxy[every, 2:].max(axis=0)]
+                boxes[best] = np.r_[
+                    found.boxes_xyxy[every, :2].min(axis=0), found.boxes_xyxy[every, 2:].max(axis=0)
+                ]
     order = np.array(kept, dtype=np.int64)
     return order, boxes[order], scores[order]
 
 
-def _objects(found: Sightings, members: np.ndarray, iou: float, chained: bool) -> Iterator[tuple[int, np.ndarray]]:
+def _objects(
+    found: Sightings, members: np.ndarray, iou: float, chained: bool
+) -> Iterator[tuple[int, np.ndarray]]:
     """(best detection, the others of its object) for each object of one class; `members` are best first. One row of the
     matrix of all pairs at a time: thousands of detections would not fit as a whole."""
     free = members
@@ -93,7 +102,9 @@ def _objects(found: Sightings, members: np.ndarray, iou: float, chained: bool) -
             same = found.same_object(reached.pop(), free, iou)
             parts.append(free[same])
             # an object over three tiles: the middle fragment leads on to the last one
-            reached += [int(i) for i in free[same] if chained and found.fragment[best] and found.fragment[i]]
+            reached += [
+                int(i) for i in free[same] if chained and found.fragment[best] and found.fragment[i]
+            ]
             free = free[~same]
         yield best, np.concatenate(parts)
 
@@ -101,5 +112,9 @@ def _objects(found: Sightings, members: np.ndarray, iou: float, chained: bool) -
 def _intersection(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
     """Of each pair of boxes (they broadcast); its area is 0 where they do not meet."""
     return np.concatenate(
-        [np.maximum(a_xyxy[..., :2], b_xyxy[..., :2]), np.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:])], axis=-1
+        [
+            np.maximum(a_xyxy[..., :2], b_xyxy[..., :2]),
+            np.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:]),
+        ],
+        axis=-1,
     )

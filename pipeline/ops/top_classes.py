@@ -7,7 +7,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.core.schema import class_columns, file_schema
+from pipeline.core.schema import make_class_columns, make_predictions_schema
 from pipeline.core.types import Item, ModelSpec, Outputs
 from pipeline.ops.drawing import Canvas, captions
 
@@ -26,15 +26,21 @@ class TopClasses:
     def __init__(self, spec: ModelSpec, top_k: int) -> None:
         self.categories = spec.categories
         self.top_k = min(top_k, len(self.categories))
-        self.schema = file_schema(self.name, self.categories, [pa.field("rank", pa.int32(), nullable=False)])
+        self.schema = make_predictions_schema(
+            self.name, self.categories, [pa.field("rank", pa.int32(), nullable=False)]
+        )
 
     def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
         """Make the rows of `items`, best first. `outputs[i]`: logits (C,)."""
         logits = torch.stack([one["logits"] for one in outputs])  # (B, C)
         scores, class_ids = logits.softmax(dim=1).topk(self.top_k, dim=1)  # (B, k)
         counts = [self.top_k] * len(items)
-        columns = class_columns(items, counts, class_ids.flatten().numpy(), scores.flatten().numpy(), self.categories)
-        columns["rank"] = pa.array(np.tile(np.arange(1, self.top_k + 1, dtype=np.int32), len(items)))
+        columns = make_class_columns(
+            items, counts, class_ids.flatten().numpy(), scores.flatten().numpy(), self.categories
+        )
+        columns["rank"] = pa.array(
+            np.tile(np.arange(1, self.top_k + 1, dtype=np.int32), len(items))
+        )
         return pa.table(columns, schema=self.schema)
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:

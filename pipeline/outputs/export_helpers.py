@@ -13,17 +13,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.keys import fits, inside, path_of
-from pipeline.core.schema import categories_of
+from pipeline.core.keys import fits, inside, key_to_path
+from pipeline.core.schema import read_categories
 from pipeline.ops.filters import PLACEHOLDERS
 
-_NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # characters that XML 1.0 has no way to write
-_NOT_IN_A_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")  # or that would end a line of a list of names
+_NOT_IN_XML = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"
+)  # characters that XML 1.0 has no way to write
+_NOT_IN_A_NAME = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]"
+)  # or that would end a line of a list of names
 
 
 def classes_of(schema: pa.Schema) -> dict[int, str]:
     """The model's class ids and their names, without placeholders."""
-    return {i: name for i, name in enumerate(categories_of(schema)) if name not in PLACEHOLDERS}
+    return {i: name for i, name in enumerate(read_categories(schema)) if name not in PLACEHOLDERS}
 
 
 def xml_text(text: str) -> str:
@@ -45,7 +49,7 @@ def claim(folder: Path, key: str, suffix: str) -> tuple[str, Path]:
     has that name, this one keeps its extension in it (a.png.txt beside a.txt); where that cannot be, a hash is its name."""
     stem = key.removesuffix(PurePosixPath(key).suffix)
     for name in (stem, key, _hashed(key)):
-        file = folder / path_of(name + suffix)
+        file = folder / key_to_path(name + suffix)
         if not _fits(name + suffix):
             continue
         try:

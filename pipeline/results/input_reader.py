@@ -12,13 +12,13 @@ from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.manifests.locations import Paths
 from pipeline.inputs.parquet_images import ImageTables
 from pipeline.runs.finished_run import FinishedRun
-from pipeline.storage.listing import listing
+from pipeline.storage.listing import open_listing
 
 if TYPE_CHECKING:
     from pipeline.inputs.decoding.video import Frames, Index
 
 
-class Inputs:
+class InputReader:
     """Reads images as files, wherever they are, and frames of videos by their number; a run over clips has no images.
 
     with closing(Inputs(run)) as inputs:
@@ -28,15 +28,21 @@ class Inputs:
     def __init__(self, run: FinishedRun) -> None:
         """Raises ConfigError where the run's input is not there any more, or has no images."""
         if run.source not in ("folder", "video", "tar", "zip", "manifest", "hf_parquet"):
-            raise ConfigError(f"{run.path} was run over source={run.source}, which has no images that could be read again.")
+            raise ConfigError(
+                f"{run.path} was run over source={run.source}, which has no images that could be read again."
+            )
         self.paths: Paths | None = None  # of a manifest
-        self.in_order = run.source == "video"  # best read one after the other, in the run's order, and by one thread
+        self.in_order = (
+            run.source == "video"
+        )  # best read one after the other, in the run's order, and by one thread
         determined_by = run.record["fingerprint_of"]
         try:
-            self.listing = listing(str(run.input), (), "images")
+            self.listing = open_listing(str(run.input), (), "images")
             self.open = self._opener(run, determined_by.get("source_settings", {}))
         except ConfigError:
-            raise ConfigError(f"{run.input}, the input of {run.path}, is not there any more.") from None
+            raise ConfigError(
+                f"{run.input}, the input of {run.path}, is not there any more."
+            ) from None
         self.max_pixels: int = determined_by["max_pixels"]
         self._video: tuple[str, Index, Frames] | None = None  # the last one, open
 
@@ -48,7 +54,9 @@ class Inputs:
         pixels = self._frame(entry) if self.in_order else self._image(entry)
         if pixels.shape[:2] != size_hw:
             (height, width), now = size_hw, f"{pixels.shape[1]}x{pixels.shape[0]}"
-            raise InputError(Status.CHANGED, f"the run has it as {width}x{height} pixels, the file has {now} now")
+            raise InputError(
+                Status.CHANGED, f"the run has it as {width}x{height} pixels, the file has {now} now"
+            )
         return pixels
 
     def link(self, key: str) -> str | None:
@@ -77,7 +85,9 @@ class Inputs:
         with self.open(entry) as file:
             data = file.read(-1 if entry.size is None else entry.size + 1)
         if entry.size not in (None, len(data)):
-            raise InputError(Status.CHANGED, f"the plan lists {entry.size} bytes, the file has others")
+            raise InputError(
+                Status.CHANGED, f"the plan lists {entry.size} bytes, the file has others"
+            )
         return decode(data, self.max_pixels).permute(1, 2, 0).numpy()
 
     def _frame(self, entry: Entry) -> np.ndarray:
@@ -91,7 +101,9 @@ class Inputs:
             file = self.listing.open(video)
             if file.seek(0, 2) != entry.size:
                 file.close()
-                raise InputError(Status.CHANGED, f"the plan lists {entry.size} bytes, the video has others")
+                raise InputError(
+                    Status.CHANGED, f"the plan lists {entry.size} bytes, the video has others"
+                )
             index = read_index(file)
             self._video = video, index, Frames(file, index)
         _, index, frames = self._video
@@ -105,7 +117,9 @@ class Inputs:
             self._video = None
 
 
-def entries_of(run: FinishedRun, image_ids: Iterable[int]) -> Iterator[tuple[int, Entry, tuple[int, int]]]:
+def entries_of(
+    run: FinishedRun, image_ids: Iterable[int]
+) -> Iterator[tuple[int, Entry, tuple[int, int]]]:
     """(image_id, the input as planned, its size_hw in the run), of these usable images in ascending order; one shard is
     read at a time."""
     wanted = sorted(set(image_ids))
@@ -116,7 +130,10 @@ def entries_of(run: FinishedRun, image_ids: Iterable[int]) -> Iterator[tuple[int
             here.append(wanted[at])
             at += 1
         if here:
-            shard, images = run.plan.shard(shard_id), run.table("images", shard_id, ["height", "width"])
+            shard, images = (
+                run.plan.shard(shard_id),
+                run.table("images", shard_id, ["height", "width"]),
+            )
             heights, widths = (column.to_pylist() for column in images.columns)
             for i in (image_id - first for image_id in here):
                 yield first + i, shard.entries[i], (heights[i], widths[i])

@@ -3,23 +3,30 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.core.text_tables import aligned
+from pipeline.core.text_tables import format_pairs
 
-_ALSO = ("weights_sha256", "device", "libraries")  # not in the fingerprint, and may move the last digits
+_ALSO = (
+    "weights_sha256",
+    "device",
+    "libraries",
+)  # not in the fingerprint, and may move the last digits
 
 
 def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Name -> [before, after]; null where one has no such setting."""
     one, other = (
-        dict(_flat("", record["fingerprint_of"] | {name: record.get(name) for name in _ALSO})) for record in (before, after)
+        dict(_flat("", record["fingerprint_of"] | {name: record.get(name) for name in _ALSO}))
+        for record in (before, after)
     )
     names = dict.fromkeys((*one, *other))
-    return {name: [one.get(name), other.get(name)] for name in names if one.get(name) != other.get(name)}
+    return {
+        name: [one.get(name), other.get(name)] for name in names if one.get(name) != other.get(name)
+    }
 
 
 def differing_text(settings: Mapping[str, list[Any]]) -> str:
     said = {name: f"{_short(a)} -> {_short(b)}" for name, (a, b) in settings.items()}
-    return "settings that differ\n" + (aligned(said) or "  none")
+    return "settings that differ\n" + (format_pairs(said) or "  none")
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 _LEAST = 0.4  # of the time: less is nobody's fault alone
 _AHEAD = ("read", "decode", "transform", "copy")
 _BEHIND = ("rows", "write", "draw")
-_MORE_WORKERS = "workers={workers} of {cores} cores were used; workers={more} may help, or smaller images"
+_MORE_WORKERS = (
+    "workers={workers} of {cores} cores were used; workers={more} may help, or smaller images"
+)
 _FEWER_PIXELS = "all {cores} cores were used: smaller images, or more cores"
 _MOVES = {
     "read": "a faster disk, or more workers: workers={more} instead of {workers}",
@@ -20,7 +22,9 @@ _MOVES = {
 }
 
 
-def bottleneck(seconds: Mapping[str, float], wall: float, workers: int, cores: int, device: str, precision: str) -> str:
+def bottleneck(
+    seconds: Mapping[str, float], wall: float, workers: int, cores: int, device: str, precision: str
+) -> str:
     """`seconds` as `StageTimer` has them, `wall` the time on the clock.
 
     The loop itself is in `wait` (for inputs), `forward` or `behind` (waiting for rows and files); the longest of them is the
@@ -41,4 +45,6 @@ def bottleneck(seconds: Mapping[str, float], wall: float, workers: int, cores: i
         on_cuda = " on cuda" if device.startswith("cuda") else ""
         advice = _MOVES[f"forward{fast}{on_cuda}" if name == "forward" else name]
     told = {"workers": workers, "more": max(cores, 2 * workers), "cores": cores}
-    return f"Bottleneck: {name}, {share:.0%} of the time. What would move it: {advice.format(**told)}."
+    return (
+        f"Bottleneck: {name}, {share:.0%} of the time. What would move it: {advice.format(**told)}."
+    )

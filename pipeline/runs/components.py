@@ -3,26 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.config.instantiate import build
+from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
-from pipeline.core.inflight import Board
+from pipeline.core.inflight import InFlightTable
 from pipeline.core.protocols import Engine, Format, Sink, Source, Task
-from pipeline.core.schema import BOX, with_columns
-from pipeline.core.types import Entry, GivenUp, Model, ModelSpec
+from pipeline.core.schema import BOX, add_source_columns
+from pipeline.core.types import Entry, ExcludedInput, Model, ModelSpec
 from pipeline.inference.auto_batch_size import fastest_batch_size
-from pipeline.inference.engine_base import Forward
-from pipeline.inference.loader import Guard, Loader
+from pipeline.inference.engine_base import BaseEngine
+from pipeline.inference.loader import InputGuard, Loader
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.views import Views
 from pipeline.inputs.decoding.nvjpeg import decode_on_gpu
-from pipeline.models.registry import model_format
+from pipeline.models.registry import find_format
 from pipeline.ops.filters import Filters, score_thresholds
 from pipeline.runs.duplicates.skip import image_files
 
 
 @dataclass(frozen=True)
-class Parts:
+class Components:
     """What the settings ask for, built and checked, before a weight is loaded or an image opened."""
 
     source: Source
@@ -36,29 +36,45 @@ class Parts:
     sinks: Sequence[Sink]
 
 
-def assemble(settings: Settings) -> Parts:
+def build_components(settings: Settings) -> Components:
     """Build and check everything cheap. Raises ConfigError."""
     if settings.input is None:
         raise ConfigError(f"task={settings.task} has no samples to run on: say input=FOLDER.")
     if "parquet" not in settings.parts["sink"]:
-        raise ConfigError("sink=[...] must name parquet: without its tables a run leaves no result.")
-    source = build(settings.parts["source"])
-    model = model_format(settings)
+        raise ConfigError(
+            "sink=[...] must name parquet: without its tables a run leaves no result."
+        )
+    source = instantiate(settings.parts["source"])
+    model = find_format(settings)
     spec = model.describe()
     if settings.task not in spec.tasks:
-        raise ConfigError(f"model={spec.name} does {', '.join(sorted(spec.tasks))}, not task={settings.task}.")
-    task = build(settings.parts["task"], spec=spec)
+        raise ConfigError(
+            f"model={spec.name} does {', '.join(sorted(spec.tasks))}, not task={settings.task}."
+        )
+    task = instantiate(settings.parts["task"], spec=spec)
     check_clips(settings, task, source, spec)
-    with_columns(task.schema, source.columns)  # refuses names that are taken
+    add_source_columns(task.schema, source.columns)  # refuses names that are taken
     filters = build_filters(settings, task, spec.categories)
-    sinks = [build(node) for node in settings.parts["sink"].values() if node.get("enabled", True)]
+    sinks = [
+        instantiate(node) for node in settings.parts["sink"].values() if node.get("enabled", True)
+    ]
     views = build_views(settings, task, spec)
-    engine = build(settings.parts["engine"])
+    engine = instantiate(settings.parts["engine"])
     if settings.skip_duplicates:
         image_files(source)
     if settings.jpeg == "gpu":
         decode_on_gpu(source, engine.device)
-    return Parts(source, model, spec, task, filters, views, engine, build_batch_size(settings, engine.device), sinks)
+    return Components(
+        source,
+        model,
+        spec,
+        task,
+        filters,
+        views,
+        engine,
+        build_batch_size(settings, engine.device),
+        sinks,
+    )
 
 
 def build_batch_size(settings: Settings, device: str) -> int | None:
@@ -72,21 +88,31 @@ def build_batch_size(settings: Settings, device: str) -> int | None:
 def check_clips(settings: Settings, task: Task, source: Source, spec: ModelSpec) -> None:
     """Raise ConfigError where the source's inputs are not what the task takes."""
     if task.takes_clips and source.clip_length is None:
-        raise ConfigError(f"task={settings.task} takes clips of videos: say source=clips, or leave source= out.")
+        raise ConfigError(
+            f"task={settings.task} takes clips of videos: say source=clips, or leave source= out."
+        )
     if source.clip_length is not None and not task.takes_clips:
-        raise ConfigError(f"source=clips is for task=video. For task={settings.task} on frames of videos say source=video.")
+        raise ConfigError(
+            f"source=clips is for task=video. For task={settings.task} on frames of videos say source=video."
+        )
     if source.clip_length is not None and source.clip_length not in spec.clip_lengths:
         lengths = spec.clip_lengths
         expected = f"{'at least ' if len(lengths) > 1 else ''}{lengths.start}"
-        raise ConfigError(f"source.length={source.clip_length}: model={spec.name} takes clips of {expected} frames.")
+        raise ConfigError(
+            f"source.length={source.clip_length}: model={spec.name} takes clips of {expected} frames."
+        )
 
 
 def build_filters(settings: Settings, task: Task, categories: Sequence[str]) -> Filters:
     """The filter that the settings ask for. Raises ConfigError for one that means nothing to the task."""
     for name in ("min_area", "nms_iou", "max_detections", "top_k"):
         if getattr(settings, name) is not None and name not in task.filters:
-            raise ConfigError(f"{name} means nothing to task={task.name}, which has: {', '.join(sorted(task.filters))}.")
-    thresholds = score_thresholds(categories, settings.classes, settings.exclude, settings.min_score)
+            raise ConfigError(
+                f"{name} means nothing to task={task.name}, which has: {', '.join(sorted(task.filters))}."
+            )
+    thresholds = score_thresholds(
+        categories, settings.classes, settings.exclude, settings.min_score
+    )
     return Filters(thresholds, settings.min_area, settings.nms_iou, settings.max_detections)
 
 
@@ -94,36 +120,62 @@ def build_views(settings: Settings, task: Task, spec: ModelSpec) -> Views:
     """What the model is to be shown of an image. Raises ConfigError for what cannot be put together again."""
     tiles, columns = settings.tiles, set(task.schema.names)
     if tiles["size"] is not None and not columns.issuperset(BOX):
-        raise ConfigError(f"tiles.size means nothing to task={task.name}, which has no boxes to put together; leave it out.")
+        raise ConfigError(
+            f"tiles.size means nothing to task={task.name}, which has no boxes to put together; leave it out."
+        )
     shapes = sorted(columns & {"mask_rle", "keypoints"})
     if tiles["merge"] == "nmm" and shapes:
-        raise ConfigError(f"tiles.merge=nmm joins boxes only; task={task.name} has {shapes[0]} too. Say tiles.merge=nms.")
+        raise ConfigError(
+            f"tiles.merge=nmm joins boxes only; task={task.name} has {shapes[0]} too. Say tiles.merge=nms."
+        )
     if settings.flip and "keypoints" in columns and not spec.keypoint_names:
-        raise ConfigError(f"flip=true: model={spec.name} does not name its points: left and right cannot be exchanged.")
+        raise ConfigError(
+            f"flip=true: model={spec.name} does not name its points: left and right cannot be exchanged."
+        )
     union = tiles["merge"] == "nmm"
-    return Views(tiles["size"], tiles["overlap"], tiles["iou"], union, settings.flip, spec.keypoint_names)
+    return Views(
+        tiles["size"], tiles["overlap"], tiles["iou"], union, settings.flip, spec.keypoint_names
+    )
 
 
 def load_predictor(
-    settings: Settings, parts: Parts, images: int, first: Sequence[Entry], given_up: Mapping[int, GivenUp] | None = None
+    settings: Settings,
+    parts: Components,
+    images: int,
+    first: Sequence[Entry],
+    given_up: Mapping[int, ExcludedInput] | None = None,
 ) -> Predictor:
     """The model in the hands of the chosen engine, which is to expect so many images; `first` are some of them, `given_up`
     those not to be touched."""
     engine = parts.engine
     model = engine.prepare(parts.format.load())
-    batch_size = parts.batch_size or fastest_batch_size(engine, model, parts.source, first, settings.max_pixels)
+    batch_size = parts.batch_size or fastest_batch_size(
+        engine, model, parts.source, first, settings.max_pixels
+    )
     engine.expect(images, batch_size)
     return _predictor(settings, parts, engine, model, batch_size, given_up or {})
 
 
-def load_reference(settings: Settings, parts: Parts, loader: Loader) -> Predictor:
+def load_reference(settings: Settings, parts: Components, loader: Loader) -> Predictor:
     """The model once more, in fp32, for the inputs of the other one's loader."""
-    engine = Forward(parts.engine.device, "fp32")
-    return _predictor(settings, parts, engine, engine.prepare(parts.format.load()), loader.batch_size, loader.guard.given_up)
+    engine = BaseEngine(parts.engine.device, "fp32")
+    return _predictor(
+        settings,
+        parts,
+        engine,
+        engine.prepare(parts.format.load()),
+        loader.batch_size,
+        loader.guard.given_up,
+    )
 
 
 def _predictor(
-    settings: Settings, parts: Parts, engine: Engine, model: Model, batch_size: int, given_up: Mapping[int, GivenUp]
+    settings: Settings,
+    parts: Components,
+    engine: Engine,
+    model: Model,
+    batch_size: int,
+    given_up: Mapping[int, ExcludedInput],
 ) -> Predictor:
     loader = Loader(
         parts.source,
@@ -134,6 +186,6 @@ def _predictor(
         parts.views,
         upload=engine.uploader(),
         overlap=engine.device != "cpu",
-        guard=Guard(settings.timeout, given_up, Board.here()),
+        guard=InputGuard(settings.timeout, given_up, InFlightTable.here()),
     )
     return Predictor(loader, engine, parts.task, parts.filters.apply)

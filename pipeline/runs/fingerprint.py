@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.settings import Settings
-from pipeline.core.hashing import short_hash
+from pipeline.core.hashing import hash_text
 from pipeline.core.protocols import Engine, Source
 from pipeline.core.schema import SCHEMA_VERSION
 from pipeline.core.types import ModelSpec
@@ -16,7 +16,9 @@ log = logging.getLogger(__name__)
 _FILTERS = ("classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections", "top_k")
 
 
-def determinants(settings: Settings, spec: ModelSpec, source: Source, engine: Engine) -> dict[str, Any]:
+def determinants(
+    settings: Settings, spec: ModelSpec, source: Source, engine: Engine
+) -> dict[str, Any]:
     """Everything that decides what a run's files hold. Not in it: batch and shard size, workers, device, executor."""
     return (
         {
@@ -44,14 +46,20 @@ def determinants(settings: Settings, spec: ModelSpec, source: Source, engine: En
 
 def _source(settings: Settings) -> dict[str, Any]:
     """What decides which parts of its files a source lists, such as a frame rate; the input is in its identity."""
-    own = {name: value for name, value in settings.parts["source"].items() if name != "_target_" and value != settings.input}
+    own = {
+        name: value
+        for name, value in settings.parts["source"].items()
+        if name != "_target_" and value != settings.input
+    }
     return {"source_settings": own} if own else {}
 
 
 def _network(settings: Settings) -> dict[str, Any]:
     """What makes a builder's network another one, where it is said."""
     anchors = {name: value for name, value in settings.anchors.items() if value is not None}
-    return ({"backbone": settings.backbone} if settings.backbone else {}) | ({"anchors": anchors} if anchors else {})
+    return ({"backbone": settings.backbone} if settings.backbone else {}) | (
+        {"anchors": anchors} if anchors else {}
+    )
 
 
 def _views(settings: Settings) -> dict[str, Any]:
@@ -60,7 +68,10 @@ def _views(settings: Settings) -> dict[str, Any]:
     if not tiled and not settings.flip:
         return {}
     how = {"merge": settings.tiles["merge"], "iou": settings.tiles["iou"], "flip": settings.flip}
-    return {"views": how | ({name: settings.tiles[name] for name in ("size", "overlap")} if tiled else {})}
+    return {
+        "views": how
+        | ({name: settings.tiles[name] for name in ("size", "overlap")} if tiled else {})
+    }
 
 
 def _canonical(value: Any) -> Any:
@@ -73,4 +84,4 @@ def run_name(determined_by: dict[str, Any]) -> str:
     canonical = json.dumps(determined_by, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     model = re.sub(r"[^A-Za-z0-9_.]+", "_", Path(determined_by["model"]).stem)
     task = re.sub(r"[^A-Za-z0-9_.-]+", "_", determined_by["task"]["name"])
-    return f"{task}-{model}-{short_hash(canonical)}"
+    return f"{task}-{model}-{hash_text(canonical)}"

@@ -13,9 +13,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import ConfigError, PipelineError, stops_a_run
-from pipeline.core.keys import path_of
-from pipeline.core.locations import Address, Place, place
-from pipeline.core.schema import categories_of
+from pipeline.core.keys import key_to_path
+from pipeline.core.locations import Location, Uri, parse_location
+from pipeline.core.schema import read_categories
 from pipeline.inputs.manifests.locations import joined
 from pipeline.runs.plan import Plan, load_plan
 from pipeline.runs.run_folder import RunFolder
@@ -34,31 +34,44 @@ class FinishedRun:
     shard_ids: tuple[int, ...]  # with a marker, in order
 
     @classmethod
-    def open(cls, path: Place) -> "FinishedRun":
+    def open(cls, path: Location) -> "FinishedRun":
         """Raises ConfigError for what is no run, has no tables, or nothing committed; warns of one that is not complete."""
-        folder = RunFolder(resolved(path) if isinstance(path, Address) else path.resolve())  # `latest` may come to lead away
+        folder = RunFolder(
+            resolved(path) if isinstance(path, Uri) else path.resolve()
+        )  # `latest` may come to lead away
         return cls.of(folder, path)
 
     @classmethod
-    def of(cls, folder: RunFolder, path: Place | None = None) -> "FinishedRun":
+    def of(cls, folder: RunFolder, path: Location | None = None) -> "FinishedRun":
         """The same where the folder is in hand; `path` is what messages call it."""
         plan, path = load_plan(folder), path or folder.path
-        if not folder.begun() or not plan.parts:
+        if not folder.has_begun() or not plan.parts:
             said = (
-                "is no folder" if not folder.exists() else "is not the folder of a run: it has no plan/ and no _committed/"
+                "is no folder"
+                if not folder.exists()
+                else "is not the folder of a run: it has no plan/ and no _committed/"
             )
-            raise ConfigError(f"run={path}: {said}. Say run=outputs/latest, or one of its neighbours.")
+            raise ConfigError(
+                f"run={path}: {said}. Say run=outputs/latest, or one of its neighbours."
+            )
         shard_ids = tuple(sorted(folder.committed() & set(range(plan.n_shards))))
-        if not shard_ids or not {f"part-{i:05d}.parquet" for i in shard_ids} <= set(folder.store.files("images")):
+        if not shard_ids or not {f"part-{i:05d}.parquet" for i in shard_ids} <= set(
+            folder.store.files("images")
+        ):
             raise ConfigError(
                 f"run={path}: it has no committed tables. Runs have them with the sink `parquet`, once complete."
             )
         if len(shard_ids) < plan.n_shards:
             log.warning("%s is not complete: %d of %d shards.", path, len(shard_ids), plan.n_shards)
-        return cls(folder, json.loads(folder.local("run.json").read_text(encoding="utf-8")), plan, shard_ids)
+        return cls(
+            folder,
+            json.loads(folder.local("run.json").read_text(encoding="utf-8")),
+            plan,
+            shard_ids,
+        )
 
     @property
-    def path(self) -> Place:
+    def path(self) -> Location:
         return self.folder.path
 
     @property
@@ -68,7 +81,7 @@ class FinishedRun:
     @property
     def categories(self) -> tuple[str, ...]:
         """Index = the model's own class id."""
-        return categories_of(self.schema)
+        return read_categories(self.schema)
 
     @property
     def schema(self) -> pa.Schema:
@@ -93,21 +106,28 @@ class FinishedRun:
         return self.source in ("folder", "video", "clips")
 
     @property
-    def input(self) -> Place:
+    def input(self) -> Location:
         """The folder below which the keys of its images lead, or the paths that a manifest's keys are. May be gone since."""
         determined_by = self.record["fingerprint_of"]
-        given = place(path_of(determined_by["source"].partition(":")[2]))
+        given = parse_location(key_to_path(determined_by["source"].partition(":")[2]))
         if self.source == "manifest":
             gone = isinstance(given, Path) and not given.is_file()
-            return joined(given if gone else given.parent, determined_by.get("source_settings", {}).get("root"))
+            return joined(
+                given if gone else given.parent,
+                determined_by.get("source_settings", {}).get("root"),
+            )
         if isinstance(given, Path):
             return given.parent if given.is_file() else given
         first = next(self.plan.in_order(), None)
-        return given.parent if first and self.plan.n_images == 1 and first.key == given.name else given
+        return (
+            given.parent if first and self.plan.n_images == 1 and first.key == given.name else given
+        )
 
     def shards(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """(images, predictions) of each shard, in input order; predictions of an image follow one another."""
-        brought = self.folder.store.brought(_part(kind, i) for i in self.shard_ids for kind in ("images", "predictions"))
+        brought = self.folder.store.brought(
+            _part(kind, i) for i in self.shard_ids for kind in ("images", "predictions")
+        )
         for shard_id in self.shard_ids:
             next(brought), next(brought)
             yield self.table("images", shard_id), self.table("predictions", shard_id)

@@ -19,13 +19,19 @@ from operator import attrgetter
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.core.errors import ConfigError, InputChanged, shorten
+from pipeline.core.errors import ConfigError, InputChanged, shorten_list
 from pipeline.core.protocols import Source
 from pipeline.core.types import Entry, Shard
 from pipeline.runs.run_folder import RunFolder
 
 _SCHEMA = pa.schema(
-    [("image_id", pa.int64()), ("key", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("at", pa.int64())]
+    [
+        ("image_id", pa.int64()),
+        ("key", pa.string()),
+        ("size", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        ("at", pa.int64()),
+    ]
 )
 _SHARDS_PER_PART = 1000  # bounds what a part's footer takes in memory
 _NAME = re.compile(r"plan/part-[0-9]+\.parquet")  # of a part
@@ -105,14 +111,22 @@ class Difference:
 def load_plan(folder: RunFolder) -> Plan:
     """The plan on disk; an empty one when there is none yet. Raises ConfigError for parts that no run has."""
     path = folder.local("plan/plan.json")
-    parts = [Part(**part) for part in json.loads(path.read_text())["parts"]] if path.is_file() else []
+    parts = (
+        [Part(**part) for part in json.loads(path.read_text())["parts"]] if path.is_file() else []
+    )
     for part in parts:
-        if not _NAME.fullmatch(part.file):  # it may be somebody else's run, and lead out of its folder
-            raise ConfigError(f"{path}: expected parts called plan/part-00000.parquet, got {part.file!r}; no run wrote it.")
+        if not _NAME.fullmatch(
+            part.file
+        ):  # it may be somebody else's run, and lead out of its folder
+            raise ConfigError(
+                f"{path}: expected parts called plan/part-00000.parquet, got {part.file!r}; no run wrote it."
+            )
     return Plan(folder, parts)
 
 
-def freeze(folder: RunFolder, source: Source, shard_size: int, limit: int | None, accept_changes: bool) -> Plan:
+def freeze(
+    folder: RunFolder, source: Source, shard_size: int, limit: int | None, accept_changes: bool
+) -> Plan:
     """Write the plan, or add what the source has got since. Raises InputChanged, and ConfigError for an empty input."""
     plan = load_plan(folder)
     schema = pa.schema([*_SCHEMA, *source.columns])
@@ -133,7 +147,9 @@ def freeze(folder: RunFolder, source: Source, shard_size: int, limit: int | None
     return _publish(plan, parts)
 
 
-def additions(planned: Iterable[Entry], listed: Iterable[Entry], difference: Difference) -> Iterator[Entry]:
+def additions(
+    planned: Iterable[Entry], listed: Iterable[Entry], difference: Difference
+) -> Iterator[Entry]:
     """Merge two streams sorted by key. Yields the entries that are not planned; fills in `difference` on the way."""
     old = iter(planned)
     expected = next(old, None)
@@ -161,16 +177,20 @@ def _note_removed(difference: Difference, entry: Entry) -> None:
 def _describe(difference: Difference, folder: RunFolder) -> str:
     lines = [f"The input is not the one that {folder.path} was begun with."]
     if difference.changed:
-        lines.append(f"  changed ({len(difference.changed)}): {shorten(difference.changed)}")
+        lines.append(f"  changed ({len(difference.changed)}): {shorten_list(difference.changed)}")
     if difference.removed:
-        lines.append(f"  removed ({len(difference.removed)}): {shorten(difference.removed)}")
-    lines.append("Say changed=accept to keep the rows already written and go on, or output=ELSEWHERE to start afresh.")
+        lines.append(f"  removed ({len(difference.removed)}): {shorten_list(difference.removed)}")
+    lines.append(
+        "Say changed=accept to keep the rows already written and go on, or output=ELSEWHERE to start afresh."
+    )
     return "\n".join(lines)
 
 
 def _record(plan: Plan, difference: Difference) -> None:
     """Accept the differences: the plan lists the changed inputs as they are now, in their old places."""
-    now = difference.changed | {key: replace(entry, size=_GONE, mtime_ns=0) for key, entry in difference.removed.items()}
+    now = difference.changed | {
+        key: replace(entry, size=_GONE, mtime_ns=0) for key, entry in difference.removed.items()
+    }
     for part in plan.parts:
         staged = plan.folder.staging / part.file
         staged.parent.mkdir(parents=True, exist_ok=True)
@@ -202,11 +222,15 @@ def _stage(plan: Plan, entries: Iterator[Entry], shard_size: int, schema: pa.Sch
         with pq.ParquetWriter(staged, schema, compression="zstd") as writer:
             while shard and shards < _SHARDS_PER_PART:
                 shard += islice(entries, shard_size - len(shard))
-                writer.write_table(_table(shard, first_image_id + images, schema), row_group_size=shard_size)
+                writer.write_table(
+                    _table(shard, first_image_id + images, schema), row_group_size=shard_size
+                )
                 images += len(shard)
                 shards += 1
                 shard = list(islice(entries, 1))
-        parts.append(Part(name, sum(part.shards for part in before), first_image_id, shards, images, listing))
+        parts.append(
+            Part(name, sum(part.shards for part in before), first_image_id, shards, images, listing)
+        )
         first = shard[0] if shard else None
     return parts
 
@@ -224,22 +248,27 @@ def _publish(plan: Plan, parts: list[Part]) -> Plan:
 
 def _table(entries: list[Entry], first_image_id: int, schema: pa.Schema) -> pa.Table:
     ids = range(first_image_id, first_image_id + len(entries))
-    rows = [(i, one.key, one.size, one.mtime_ns, one.at, *one.carried) for i, one in zip(ids, entries, strict=True)]
+    rows = [
+        (i, one.key, one.size, one.mtime_ns, one.at, *one.carried)
+        for i, one in zip(ids, entries, strict=True)
+    ]
     columns = zip(*rows, strict=True)
-    return pa.table([pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)], schema=schema)
+    return pa.table(
+        [pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)], schema=schema
+    )
 
 
 def _entries(table: pa.Table) -> Iterator[Entry]:
     """The columns after the plan's own are the source's."""
     columns = (column.to_pylist() for column in table.columns[1:])
     rows = zip(*columns, strict=True)
-    return (Entry(key, size, mtime_ns, tuple(carried), at) for key, size, mtime_ns, at, *carried in rows)
+    return (
+        Entry(key, size, mtime_ns, tuple(carried), at) for key, size, mtime_ns, at, *carried in rows
+    )
 
 
 def nothing_found(source: Source) -> str:
     kind, _, where = source.identity.partition(":")
-    hint = (
-        " For videos say source=video, or task=video; for archives source=tar or zip; for a list of images source=manifest."
-    )
+    hint = " For videos say source=video, or task=video; for archives source=tar or zip; for a list of images source=manifest."
     hint = hint if kind == "folder" else ""
     return f"No inputs found in {where} (source={kind}). The README names the file types.{hint}"

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from pipeline.core.inflight import Board
+from pipeline.core.inflight import InFlightTable
 from pipeline.core.types import Item
 
 _LONG_S = 5
@@ -18,15 +18,19 @@ class Progress:
     """A bar with images/s, errors so far and time left; silent when stderr is not a terminal or `quiet`. It lives while
     nothing advances too: each second it tells the time, and on what a thread has been for long."""
 
-    def __init__(self, done: int, total: int, quiet: bool, board: Board | None = None) -> None:
+    def __init__(
+        self, done: int, total: int, quiet: bool, board: InFlightTable | None = None
+    ) -> None:
         self.images = self.errors = 0  # of this session
         disable = quiet or not sys.stderr.isatty()
         # a terminal that does not tell its size (0 x 0) would get no bar at all
         sizeless = not disable and os.get_terminal_size(sys.stderr.fileno()).lines == 0
         shape = {"ncols": 80, "nrows": 24} if sizeless else {"dynamic_ncols": True}
-        self._bar = tqdm(total=total, initial=done, unit=" images", disable=disable, smoothing=0.1, **shape)
+        self._bar = tqdm(
+            total=total, initial=done, unit=" images", disable=disable, smoothing=0.1, **shape
+        )
 
-        self._board, self._ended = board or Board(), Event()
+        self._board, self._ended = board or InFlightTable(), Event()
         self._heart = None if disable else Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> "Progress":
@@ -35,7 +39,10 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._ended.set()
         if self._heart:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.core.tables import failed
+from pipeline.core.tables import mark_failed
 from pipeline.core.types import Shard
 from pipeline.runs.plan import Plan
 from pipeline.runs.run_folder import RunFolder
@@ -19,7 +19,7 @@ def with_errors(folder: RunFolder, plan: Plan, index: int = 0, count: int = 1) -
     return [
         shard_id
         for shard_id in sorted(folder.committed() & set(range(index, plan.n_shards, count)))
-        if pc.any(failed(_rows(folder, "images", shard_id, ["status"]))).as_py()
+        if pc.any(mark_failed(_rows(folder, "images", shard_id, ["status"]))).as_py()
     ]
 
 
@@ -28,9 +28,11 @@ def retry_errors(runner: ShardRunner, shard_ids: list[int]) -> None:
     with ShardWriter(runner) as writer:
         for shard_id in shard_ids:
             shard = runner.plan.shard(shard_id)
-            images, predictions = (_rows(runner.folder, kind, shard_id) for kind in ("images", "predictions"))
-            again = images.filter(failed(images))["image_id"].to_pylist()
-            writer.keep(shard, images.filter(pc.invert(failed(images))), predictions)
+            images, predictions = (
+                _rows(runner.folder, kind, shard_id) for kind in ("images", "predictions")
+            )
+            again = images.filter(mark_failed(images))["image_id"].to_pylist()
+            writer.keep(shard, images.filter(pc.invert(mark_failed(images))), predictions)
             for _, answered in runner.predictor.answered(_alone(shard, again)):
                 writer.write(shard, answered)
                 runner.progress.retried([item for item, _ in answered])
@@ -41,5 +43,9 @@ def _alone(shard: Shard, image_ids: list[int]) -> Iterator[Shard]:
         yield Shard(shard.shard_id, image_id, (shard.entries[image_id - shard.first_image_id],))
 
 
-def _rows(folder: RunFolder, kind: str, shard_id: int, columns: list[str] | None = None) -> pa.Table:
-    return pq.read_table(folder.local(f"{kind}/part-{shard_id:05d}.parquet"), columns=columns, partitioning=None)
+def _rows(
+    folder: RunFolder, kind: str, shard_id: int, columns: list[str] | None = None
+) -> pa.Table:
+    return pq.read_table(
+        folder.local(f"{kind}/part-{shard_id:05d}.parquet"), columns=columns, partitioning=None
+    )

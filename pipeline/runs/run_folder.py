@@ -19,11 +19,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import PipelineError
-from pipeline.core.hashing import sha256_of
-from pipeline.core.locations import Address, Place
+from pipeline.core.hashing import hash_file
+from pipeline.core.locations import Location, Uri
 from pipeline.core.types import Writer
-from pipeline.storage.local_backend import Disk
-from pipeline.storage.object_backend import Objects, name_latest
+from pipeline.storage.local_backend import LocalBackend
+from pipeline.storage.object_backend import ObjectBackend, name_latest
 from pipeline.storage.publish import _writing_to
 
 log = logging.getLogger(__name__)
@@ -35,10 +35,14 @@ class RunFolder:
     """One run's folder. Only a process that holds its lock may write: the only one, or one of several writers, each with
     shards and a stage of its own."""
 
-    def __init__(self, path: Place, writer: Writer | None = None) -> None:
+    def __init__(self, path: Location, writer: Writer | None = None) -> None:
         self.path = path  # or address: to name it; `local` is for reading
         self.writer = writer or Writer()
-        self.store = Objects(path, self.writer) if isinstance(path, Address) else Disk(path, self.writer)
+        self.store = (
+            ObjectBackend(path, self.writer)
+            if isinstance(path, Uri)
+            else LocalBackend(path, self.writer)
+        )
         self.staging = self.store.staging
 
     def exists(self) -> bool:
@@ -63,13 +67,17 @@ class RunFolder:
         """For what all writers share, one after the other; who writes alone has it at once."""
         return self.store.together() if self.writer.name else nullcontext()
 
-    def begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether there is a place for markers, or one of them."""
         return bool(self.store.files("_committed")) or self.local("_committed").is_dir()
 
     def committed(self) -> set[int]:
         """The ids of the shards that have a marker."""
-        names = (name.removesuffix(".json") for name in self.store.files("_committed") if name.endswith(".json"))
+        names = (
+            name.removesuffix(".json")
+            for name in self.store.files("_committed")
+            if name.endswith(".json")
+        )
         return {int(name) for name in names if name.isdigit()}
 
     def marker(self, shard_id: int) -> dict[str, Any]:
@@ -78,9 +86,15 @@ class RunFolder:
 
     def check_parts(self) -> None:
         """Raise PipelineError when a part that a marker names is absent or has another size. Reads no part."""
-        sizes = {f"{kind}/{name}": size for kind in _PARTS for name, size in self.store.files(kind).items()}
+        sizes = {
+            f"{kind}/{name}": size
+            for kind in _PARTS
+            for name, size in self.store.files(kind).items()
+        }
         committed = sorted(self.committed())
-        for shard_id, marker in zip(committed, self.store.brought(map(_marker, committed)), strict=True):
+        for shard_id, marker in zip(
+            committed, self.store.brought(map(_marker, committed)), strict=True
+        ):
             for name, part in _read(marker)["parts"].items():
                 if sizes.get(name) != part["bytes"]:
                     raise PipelineError(
@@ -99,14 +113,25 @@ class RunFolder:
         """Publish everything below `stage`, then the marker. Raises PipelineError when a part does not hold what it must.
         A shard that is committed anew loses its marker first: who stops here has it computed again."""
         files = sorted(path for path in stage.rglob("*") if path.is_file())
-        parts = {str(path.relative_to(stage)): _describe(path) for path in files if path.suffix == ".parquet"}
+        parts = {
+            str(path.relative_to(stage)): _describe(path)
+            for path in files
+            if path.suffix == ".parquet"
+        }
         counted = parts.get(f"images/part-{shard_id:05d}.parquet", {"rows": n_images})["rows"]
         if counted != n_images:
-            raise PipelineError(f"shard {shard_id} has {counted} image rows for {n_images} inputs; nothing was committed.")
+            raise PipelineError(
+                f"shard {shard_id} has {counted} image rows for {n_images} inputs; nothing was committed."
+            )
         if self.store.existing([_marker(shard_id)]):
             self.store.remove(_marker(shard_id))
         self.store.publish(files, stage)
-        marker = {"shard": shard_id, "images": n_images, "parts": parts, "other_files": len(files) - len(parts)}
+        marker = {
+            "shard": shard_id,
+            "images": n_images,
+            "parts": parts,
+            "other_files": len(files) - len(parts),
+        }
         self.publish_json(_marker(shard_id), marker)
         shutil.rmtree(stage)
 
@@ -115,7 +140,9 @@ class RunFolder:
         staged = self.staging / name
         staged.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        staged.write_bytes(text.encode("utf-8", "backslashreplace"))  # a path may hold bytes that are no text
+        staged.write_bytes(
+            text.encode("utf-8", "backslashreplace")
+        )  # a path may hold bytes that are no text
         self.store.publish([staged], self.staging)
 
     def publish_file(self, name: str) -> None:
@@ -152,12 +179,12 @@ def _describe(part: Path) -> dict[str, Any]:
     """Reopened, so that a part that cannot be read is found before it is published."""
     with pq.ParquetFile(part) as file:
         rows = sum(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
-    return {"rows": rows, "bytes": part.stat().st_size, "sha256": sha256_of(part)}
+    return {"rows": rows, "bytes": part.stat().st_size, "sha256": hash_file(part)}
 
 
-def point_latest(run: Place) -> None:
+def point_latest(run: Location) -> None:
     """Make `latest` beside the run folder a link to it, or in a store an object that names it, replaced in one step."""
-    if isinstance(run, Address):
+    if isinstance(run, Uri):
         name_latest(run)
         return
     temporary = run.parent / f".latest-{os.getpid()}"

@@ -12,21 +12,35 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.config.settings import Settings
-from pipeline.core.locations import without_secrets
-from pipeline.core.package_files import resource
+from pipeline.core.locations import redact_secrets
+from pipeline.core.package_files import find_resource
 from pipeline.core.types import ModelSpec
 
 log = logging.getLogger(__name__)
 
 
-_LIBRARIES = ("torch", "torchvision", "torchcodec", "av", "pillow", "pyarrow", "numpy", "hydra-core", "safetensors")
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "torchcodec",
+    "av",
+    "pillow",
+    "pyarrow",
+    "numpy",
+    "hydra-core",
+    "safetensors",
+)
 
 
 _IF_USED = ("onnxruntime",)  # imported for some models only
 
 
 def record(
-    settings: Settings, spec: ModelSpec, determined_by: dict[str, Any], sha256: str | None, device: str
+    settings: Settings,
+    spec: ModelSpec,
+    determined_by: dict[str, Any],
+    sha256: str | None,
+    device: str,
 ) -> dict[str, Any]:
     """The content of run.json. No time and no host, so that the same run leaves the same bytes."""
     return {
@@ -52,7 +66,7 @@ def _told(value: Any) -> Any:
     """As it may be written down: an address may hold a signature."""
     if isinstance(value, Mapping):
         return {name: _told(one) for name, one in value.items()}
-    return without_secrets(value) if isinstance(value, str) else value
+    return redact_secrets(value) if isinstance(value, str) else value
 
 
 def merge_record(path: Path, this: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +88,7 @@ def merge_record(path: Path, this: dict[str, Any]) -> dict[str, Any]:
 
 def _git_revision() -> str | None:
     """The checkout's commit, `-dirty` when files differ from it; None for an installed wheel."""
-    root = resource("conf").parent
+    root = find_resource("conf").parent
     if not (root / ".git").exists():
         return None
     try:
@@ -85,5 +99,7 @@ def _git_revision() -> str | None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=10)
+    done = subprocess.run(
+        ["git", *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=10
+    )
     return done.stdout.strip()

@@ -10,16 +10,16 @@ from time import perf_counter
 from typing import Any
 
 from pipeline.config.settings import Settings
-from pipeline.core.inflight import Board
-from pipeline.core.locations import place
+from pipeline.core.inflight import InFlightTable
+from pipeline.core.locations import parse_location
 from pipeline.core.timing import StageTimer
-from pipeline.core.types import GivenUp, Writer
+from pipeline.core.types import ExcludedInput, Writer
 from pipeline.inference.precision_check import measure
 from pipeline.inference.predictor import Predictor
-from pipeline.runs.components import Parts, load_predictor, load_reference
+from pipeline.runs.components import Components, load_predictor, load_reference
 from pipeline.runs.duplicates.skip import skipped
 from pipeline.runs.fingerprint import determinants, run_name
-from pipeline.runs.isolation.quarantine import Suspects
+from pipeline.runs.isolation.quarantine import Quarantine
 from pipeline.runs.plan import Plan, load_plan
 from pipeline.runs.progress import Progress
 from pipeline.runs.retry import retry_errors
@@ -32,49 +32,61 @@ _COMPARED = 32  # images on which an engine that is not exact is compared with f
 
 
 @dataclass
-class Work:
+class RunSession:
     """What of a run is to be done, and after it, what was."""
 
     settings: Settings
-    parts: Parts
+    parts: Components
     determined_by: Mapping[str, Any]
     folder: RunFolder
     plan: Plan  # empty until it is frozen
-    again: list[int] = field(default_factory=list)  # committed shards whose failed images are to be tried again
-    runner: ShardRunner | None = field(default=None, init=False)  # of this process, when it has begun
+    retry_shards: list[int] = field(
+        default_factory=list
+    )  # committed shards whose failed images are to be tried again
+    runner: ShardRunner | None = field(
+        default=None, init=False
+    )  # of this process, when it has begun
     images: int = field(default=0, init=False)  # of this session
     seconds: float = field(default=0.0, init=False)
 
     @classmethod
-    def of(cls, settings: Settings, parts: Parts, writer: Writer) -> "Work":
+    def of(cls, settings: Settings, parts: Components, writer: Writer) -> "RunSession":
         """Nothing is written or read yet but names, and a plan if there is one."""
         determined_by = determinants(settings, parts.spec, parts.source, parts.engine)
-        folder = RunFolder(place(settings.output) / run_name(determined_by), writer)
+        folder = RunFolder(parse_location(settings.output) / run_name(determined_by), writer)
         return cls(settings, parts, determined_by, folder, load_plan(folder))
 
     def remaining(self, index: int = 0, count: int = 1) -> list[int]:
         """The shards without a marker, in order: all, or every `count`-th."""
         done = self.folder.committed()
-        return [shard_id for shard_id in range(index, self.plan.n_shards, count) if shard_id not in done]
+        return [
+            shard_id for shard_id in range(index, self.plan.n_shards, count) if shard_id not in done
+        ]
 
-    def here(self, shard_ids: Iterable[int]) -> None:
+    def run_locally(self, shard_ids: Iterable[int]) -> None:
         """Do these shards in this process, and then what is to be tried again."""
         self.runner = runner = self.open(self.progress)
         with self.going(runner.progress):
             runner.run(shard_ids)
-            retry_errors(runner, self.again)
+            retry_errors(runner, self.retry_shards)
 
     def plain(self) -> dict[str, Any]:
         """What a process elsewhere needs to do shards of it, as JSON can hold it."""
-        return {"settings": self.settings.plain(), "run": self.folder.path.name, "folder": str(Path.cwd())}
+        return {
+            "settings": self.settings.plain(),
+            "run": self.folder.path.name,
+            "folder": str(Path.cwd()),
+        }
 
     def progress(self) -> Progress:
         """A bar over the shards of this process, which begins with what is committed."""
         shard, committed = self.settings.shard, self.folder.committed()
-        mine = [(i, size) for i, size in self.plan.shard_sizes() if i % shard["count"] == shard["index"]]
+        mine = [
+            (i, size) for i, size in self.plan.shard_sizes() if i % shard["count"] == shard["index"]
+        ]
         done = sum(size for shard_id, size in mine if shard_id in committed)
         quiet = self.settings.log_level in ("warning", "error")
-        return Progress(done, sum(size for _, size in mine), quiet, Board.here())
+        return Progress(done, sum(size for _, size in mine), quiet, InFlightTable.here())
 
     @contextmanager
     def going(self, progress: Progress | None = None) -> Iterator[Progress]:
@@ -89,14 +101,14 @@ class Work:
     def open(self, progress: Callable[[], Progress]) -> ShardRunner:
         """Load the weights, write run.json, and put the runner together; the bar begins then."""
         settings, parts, folder, plan = self.settings, self.parts, self.folder, self.plan
-        first, board = plan.shard(0), Board.here()
-        suspects = Suspects(folder)
+        first, board = plan.shard(0), InFlightTable.here()
+        suspects = Quarantine(folder)
         if settings.retry == "errors" and not board.progress:
             suspects.forgive()
         suspects.learn(board.begin(folder.path.name), board)
         with folder.together():
             twins = skipped(settings, parts.source, plan, folder, suspects)
-        given_up: Mapping[int, GivenUp] = ChainMap(suspects.given_up, twins)  # type: ignore[arg-type]  # nobody writes to it
+        given_up: Mapping[int, ExcludedInput] = ChainMap(suspects.given_up, twins)  # type: ignore[arg-type]  # nobody writes to it
         predictor = load_predictor(settings, parts, plan.n_images, first.entries, given_up)
         suspects.try_each(plan, predictor)
         self._record(predictor)
@@ -107,7 +119,13 @@ class Work:
 
     def _record(self, predictor: Predictor) -> None:
         sha256 = predictor.loader.model.weights_sha256
-        this = record(self.settings, self.parts.spec, dict(self.determined_by), sha256, self.parts.engine.device)
+        this = record(
+            self.settings,
+            self.parts.spec,
+            dict(self.determined_by),
+            sha256,
+            self.parts.engine.device,
+        )
         with self.folder.together():
             self.folder.publish_json("run.json", merge_record(self.folder.local("run.json"), this))
             point_latest(self.folder.path)
@@ -116,6 +134,8 @@ class Work:
         """How far the engine is from fp32, on the plan's first images."""
         first = self.plan.shard(0)
         sample = replace(first, entries=first.entries[:_COMPARED])
-        agreement = measure(predictor, load_reference(self.settings, self.parts, predictor.loader), sample)
+        agreement = measure(
+            predictor, load_reference(self.settings, self.parts, predictor.loader), sample
+        )
         self.folder.publish_json("agreement.json", agreement.record())
         log.info("%s", agreement.text())

@@ -15,7 +15,7 @@ import torch
 from pipeline.core.cpu import without_openmp
 from pipeline.core.errors import PipelineError
 from pipeline.core.protocols import Sink, SinkContext, SinkWriter
-from pipeline.core.tables import failed
+from pipeline.core.tables import mark_failed
 from pipeline.core.types import Shard
 from pipeline.inference.predictor import Answered, Predictor
 from pipeline.runs.plan import Plan
@@ -52,7 +52,11 @@ class ShardWriter:
     dropped."""
 
     def __init__(self, runner: ShardRunner) -> None:
-        self.runner, self.predictor, self.timer = runner, runner.predictor, runner.predictor.loader.timer
+        self.runner, self.predictor, self.timer = (
+            runner,
+            runner.predictor,
+            runner.predictor.loader.timer,
+        )
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write", initializer=without_openmp)
         self._pending: list[Future[None]] = []
         self._group: list[Answered] = []  # not yet handed over
@@ -67,13 +71,18 @@ class ShardWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         try:
             if kind is None:
                 self._wait(0)
                 if self._shard or self._group:
-                    raise PipelineError(f"{self._handed_over + len(self._group)} inputs came out of a shard of more.")
+                    raise PipelineError(
+                        f"{self._handed_over + len(self._group)} inputs came out of a shard of more."
+                    )
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
             abandoned = error or PipelineError("abandoned")
@@ -82,10 +91,14 @@ class ShardWriter:
     def write(self, shard: Shard, answered: Sequence[Answered]) -> None:
         """Take the inputs that are through with a batch. Raises what an earlier one raised in the thread."""
         self._group += answered
-        self._bytes += sum(v.nbytes for _, views in answered for output in views.values() for v in output.values())
+        self._bytes += sum(
+            v.nbytes for _, views in answered for output in views.values() for v in output.values()
+        )
         complete = self._handed_over + len(self._group) == len(shard)
         if complete or len(self._group) >= _GROUP or self._bytes >= _GROUP_BYTES:
-            self._pending.append(self._pool.submit(self._guarded, partial(self._write, shard, self._group)))
+            self._pending.append(
+                self._pool.submit(self._guarded, partial(self._write, shard, self._group))
+            )
             self._handed_over = 0 if complete else self._handed_over + len(self._group)
             self._group, self._bytes = [], 0
         with self.timer.stage("behind"):
@@ -94,7 +107,11 @@ class ShardWriter:
     def keep(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
         """Take rows that the shard had before, as they are."""
         self._handed_over += images.num_rows
-        self._pending.append(self._pool.submit(self._guarded, lambda: self._write_and_commit(shard, images, predictions)))
+        self._pending.append(
+            self._pool.submit(
+                self._guarded, lambda: self._write_and_commit(shard, images, predictions)
+            )
+        )
 
     def _wait(self, most: int) -> None:
         while self._pending and (len(self._pending) > most or self._pending[0].done()):
@@ -117,11 +134,13 @@ class ShardWriter:
             if self._shard is None:
                 self._open(shard)
             if self._shard is not shard:
-                raise PipelineError(f"a batch of shard {shard.shard_id} came before the shard before it was complete.")
+                raise PipelineError(
+                    f"a batch of shard {shard.shard_id} came before the shard before it was complete."
+                )
             for writer in self._writers:
                 writer.write(images, predictions)
             self._rows += images.num_rows
-            self._errors += pc.sum(failed(images)).as_py() or 0
+            self._errors += pc.sum(mark_failed(images)).as_py() or 0
             complete = self._rows == len(shard)
             if complete:
                 self._stack.close()  # sinks finish their files here, and only here
@@ -130,7 +149,9 @@ class ShardWriter:
                 self._shard = None
         if complete:
             spent = self.timer.since_last()
-            self.runner.folder.append_line("timing.jsonl", {"shard": shard.shard_id, "images": len(shard), **spent})
+            self.runner.folder.append_line(
+                "timing.jsonl", {"shard": shard.shard_id, "images": len(shard), **spent}
+            )
             self.predictor.loader.guard.board.advance()
             self.runner.progress.committed(shard.shard_id, len(shard), self._errors)
             log.debug("shard %d committed, %d images", shard.shard_id, len(shard))
@@ -139,11 +160,15 @@ class ShardWriter:
         runner = self.runner
         self._stage, self._stack = runner.folder.stage(shard.shard_id), ExitStack()
         self._rows = self._errors = 0
-        context = SinkContext(self._stage, shard.shard_id, self.predictor.schema, self._draw, self._read_image)
+        context = SinkContext(
+            self._stage, shard.shard_id, self.predictor.schema, self._draw, self._read_image
+        )
         self._writers = [self._stack.enter_context(sink.open(context)) for sink in runner.sinks]
         self._shard, self._place = shard, {entry.key: i for i, entry in enumerate(shard.entries)}
 
-    def _draw(self, image: torch.Tensor, rows: pa.Table, long_side: int | None = None) -> torch.Tensor:
+    def _draw(
+        self, image: torch.Tensor, rows: pa.Table, long_side: int | None = None
+    ) -> torch.Tensor:
         with self.timer.stage("draw"):
             return self.predictor.task.draw(image, rows, long_side)
 
@@ -152,8 +177,10 @@ class ShardWriter:
         loader, shard = self.predictor.loader, self._shard
         assert shard is not None, "pictures are made while a shard is open"  # noqa: S101
         at = self._place[key]
-        with loader.guard.board.at([shard.first_image_id + at], loader.guard.timeout):
-            (pixels,) = loader.source.read([shard.entries[at]], loader.max_pixels, lambda stage: nullcontext())
+        with loader.guard.board.working_on([shard.first_image_id + at], loader.guard.timeout):
+            (pixels,) = loader.source.read(
+                [shard.entries[at]], loader.max_pixels, lambda stage: nullcontext()
+            )
         if not isinstance(pixels, torch.Tensor):
             raise pixels
         return (pixels if pixels.dim() == 3 else pixels[len(pixels) // 2]).cpu()

@@ -9,33 +9,35 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 
 from pipeline.config.settings import Settings
-from pipeline.config.sweep_outcomes import Ended
+from pipeline.config.sweep_outcomes import RunResult
 from pipeline.core.cpu import available_cores
-from pipeline.core.errors import shorten
-from pipeline.core.text_tables import aligned
+from pipeline.core.errors import shorten_list
+from pipeline.core.text_tables import format_pairs
 from pipeline.core.timing import STAGES
 from pipeline.core.types import Status
 from pipeline.inference.precision_check import Agreement
 from pipeline.ops.filters import PLACEHOLDERS
 from pipeline.runs.bottleneck import bottleneck
-from pipeline.runs.components import Parts
+from pipeline.runs.components import Components
 from pipeline.runs.plan import Difference, Plan, additions
 from pipeline.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from pipeline.runs.session import Work
+    from pipeline.runs.session import RunSession
 
 _MOST_CLASSES = 15
 
 
-def plan_text(settings: Settings, parts: Parts, plan: Plan, folder: RunFolder) -> str:
+def plan_text(settings: Settings, parts: Components, plan: Plan, folder: RunFolder) -> str:
     """What `run` would do now. Writes nothing."""
     spec, filters, source = parts.spec, parts.filters, parts.source
     difference = Difference()
     new = sum(1 for _ in additions(plan.entries(), source.entries(), difference))
     n_images = min(plan.n_images + new, settings.limit or plan.n_images + new)
     n_new = n_images - plan.n_images
-    kept = [name for name, least in zip(spec.categories, filters.min_scores, strict=True) if least <= 1]
+    kept = [
+        name for name, least in zip(spec.categories, filters.min_scores, strict=True) if least <= 1
+    ]
     kept = [name for name in dict.fromkeys(kept) if name not in PLACEHOLDERS]
     shards = plan.n_shards + -(-n_new // settings.shard_size)
     rows = {
@@ -47,14 +49,16 @@ def plan_text(settings: Settings, parts: Parts, plan: Plan, folder: RunFolder) -
         "shards": f"{shards:,} of at most {settings.shard_size}, {len(folder.committed()):,} complete",
         "batch size": str(parts.batch_size or "to be measured"),
         "views": _views(settings),
-        "classes": f"{len(kept)} of {len(set(spec.categories) - PLACEHOLDERS)}: {shorten(kept, 100)}",
+        "classes": f"{len(kept)} of {len(set(spec.categories) - PLACEHOLDERS)}: {shorten_list(kept, 100)}",
         "min score": str(settings.min_score),
         "output": str(folder.path),
     }
     changed = len(difference.changed) + len(difference.removed)
     if changed:
-        rows["changed"] = f"{changed:,} inputs since the run began; run will name them and refuse (changed=accept goes on)"
-    return "Plan (dry_run: nothing is written)\n" + aligned(rows)
+        rows["changed"] = (
+            f"{changed:,} inputs since the run began; run will name them and refuse (changed=accept goes on)"
+        )
+    return "Plan (dry_run: nothing is written)\n" + format_pairs(rows)
 
 
 def _views(settings: Settings) -> str:
@@ -67,7 +71,7 @@ def _views(settings: Settings) -> str:
     return ", ".join(shown)
 
 
-def summary(work: "Work", said: str | None) -> Ended:
+def summary(work: "RunSession", said: str | None) -> RunResult:
     """How the run ended and where its files are. `said`: by the executor, where shards are still to be done."""
     folder, plan, shard = work.folder, work.plan, work.settings.shard
     mine = range(shard["index"], plan.n_shards, shard["count"])
@@ -76,9 +80,17 @@ def summary(work: "Work", said: str | None) -> Ended:
     lines = [_title(work, statuses.total(), classes.total(), bad)]
     if said:
         lines += ["", said]
-    lines += ["", "images by status", aligned({k: f"{v:,}" for k, v in statuses.most_common()} or {"none": ""})]
+    lines += [
+        "",
+        "images by status",
+        format_pairs({k: f"{v:,}" for k, v in statuses.most_common()} or {"none": ""}),
+    ]
     top = dict(classes.most_common(_MOST_CLASSES))
-    lines += ["", "predictions by class", aligned({k: f"{v:,}" for k, v in top.items()} or {"none": ""})]
+    lines += [
+        "",
+        "predictions by class",
+        format_pairs({k: f"{v:,}" for k, v in top.items()} or {"none": ""}),
+    ]
     if len(classes) > len(top):
         rest = sum(classes.values()) - sum(top.values())
         lines.append(f"  ... and {rest:,} of {len(classes) - len(top)} other classes")
@@ -86,43 +98,62 @@ def summary(work: "Work", said: str | None) -> Ended:
     agreement = folder.local("agreement.json")
     if agreement.is_file():
         lines += ["", Agreement(**json.loads(agreement.read_text())).text()]
-    lines += ["", "files", aligned(_files(folder))]
-    return Ended("\n".join(lines), 0 if said else bad, folder.path)
+    lines += ["", "files", format_pairs(_files(folder))]
+    return RunResult("\n".join(lines), 0 if said else bad, folder.path)
 
 
-def _title(work: "Work", images: int, predictions: int, bad: int) -> str:
+def _title(work: "RunSession", images: int, predictions: int, bad: int) -> str:
     """Of a process that did a part of the run, what is still missing of all of it."""
     index, count = work.settings.shard["index"], work.settings.shard["count"]
     missing, left = len(work.remaining()), len(work.remaining(index, count))
-    title = f"{images:,} images, {predictions:,} predictions" + (f", {bad:,} images not usable" if bad else "")
+    title = f"{images:,} images, {predictions:,} predictions" + (
+        f", {bad:,} images not usable" if bad else ""
+    )
     title += "" if work.images or left else " (nothing was left to do)"
     if left:
         return f"Not complete: {title}; {missing:,} of {work.plan.n_shards:,} shards are to be done"
     if count == 1:
         return f"Complete: {title}"
-    others = f"{missing:,} of all {work.plan.n_shards:,} shards are not done yet" if missing else "so is the run"
+    others = (
+        f"{missing:,} of all {work.plan.n_shards:,} shards are not done yet"
+        if missing
+        else "so is the run"
+    )
     return f"Part {index} of {count} is complete: {title}; {others}"
 
 
-def _speed(work: "Work") -> list[str]:
+def _speed(work: "RunSession") -> list[str]:
     """Of this session, and where the time went, if that was here."""
     if not work.images or not work.seconds:
         return []
-    done = f"{work.images / work.seconds:.1f} images/s ({work.images:,} images in {work.seconds:.1f} s"
+    done = (
+        f"{work.images / work.seconds:.1f} images/s ({work.images:,} images in {work.seconds:.1f} s"
+    )
     if work.runner is None:
         return ["", f"{done})"]
     loader, engine = work.runner.predictor.loader, work.runner.predictor.engine
     spent = loader.timer.seconds()
     stages = "  ".join(f"{name} {spent[name]:.1f}" for name in STAGES)
-    limit = bottleneck(spent, work.seconds, loader.workers, available_cores(), engine.device, engine.precision)
-    return ["", f"{done} on {engine.device})", f"  seconds per stage (threads overlap): {stages}", f"  {limit}"]
+    limit = bottleneck(
+        spent, work.seconds, loader.workers, available_cores(), engine.device, engine.precision
+    )
+    return [
+        "",
+        f"{done} on {engine.device})",
+        f"  seconds per stage (threads overlap): {stages}",
+        f"  {limit}",
+    ]
 
 
 def count(folder: RunFolder, shard_ids: Iterable[int]) -> tuple[Counter[str], Counter[str]]:
     """(images by status, predictions by class) over those of the shards that are committed."""
     done = sorted(folder.committed() & set(shard_ids))
-    statuses = _count_column(folder.store.brought(f"images/part-{i:05d}.parquet" for i in done), "status")
-    classes = _count_column(folder.store.brought(f"predictions/part-{i:05d}.parquet" for i in done), "class_name")
+    statuses = _count_column(
+        folder.store.brought(f"images/part-{i:05d}.parquet" for i in done), "status"
+    )
+    classes = _count_column(
+        folder.store.brought(f"predictions/part-{i:05d}.parquet" for i in done), "class_name"
+    )
     return statuses, classes
 
 
@@ -145,4 +176,8 @@ def _files(folder: RunFolder) -> Mapping[str, str]:
         "latest": f"{run.parent}/latest -> {run.name}",
     }
     there = {"pictures": "overlays", "report": "report.html"}
-    return {name: place for name, place in found.items() if name not in there or folder.store.has(there[name])}
+    return {
+        name: place
+        for name, place in found.items()
+        if name not in there or folder.store.has(there[name])
+    }

@@ -26,7 +26,7 @@ _LONG_S = 5.0
 
 
 @contextmanager
-def held(folder: Path, writer: Writer, begin: Callable[[bool], None]) -> Iterator[None]:
+def exclusive(folder: Path, writer: Writer, begin: Callable[[bool], None]) -> Iterator[None]:
     """Be this writer of the folder. `begin` is called while no other writer can come or plan, with whether there is none.
     Raises RunLocked, which names who is there."""
     with (folder / ".lock").open("a+") as lock:
@@ -40,21 +40,25 @@ def held(folder: Path, writer: Writer, begin: Callable[[bool], None]) -> Iterato
             return
         (folder / ".locks").mkdir(exist_ok=True)
         with (folder / ".locks" / writer.name).open("a+") as own:
-            with together(folder):
+            with critical_section(folder):
                 begin(not _admitted(folder, writer, own.fileno()))
                 _sign(own, writer.name)
             yield
 
 
 @contextmanager
-def together(folder: Path) -> Iterator[None]:
+def critical_section(folder: Path) -> Iterator[None]:
     """One at a time of the writers who are there. Waits for the one before, however long it plans."""
     path = folder / ".locks" / _TOGETHER
     with path.open("a+") as lock:
         said_at = time.monotonic() + _LONG_S
         while not _taken(lock.fileno(), fcntl.LOCK_EX):
             if time.monotonic() > said_at:
-                log.info("Waiting for another writer of %s, which plans it or reports on it (%s).", folder, _told(path))
+                log.info(
+                    "Waiting for another writer of %s, which plans it or reports on it (%s).",
+                    folder,
+                    _told(path),
+                )
                 said_at = float("inf")
             time.sleep(_TICK_S)
         _sign(lock)

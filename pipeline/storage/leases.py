@@ -22,12 +22,16 @@ from uuid import uuid4
 
 from pipeline.core.errors import PipelineError, RunLocked
 from pipeline.core.types import Writer
-from pipeline.storage.object_client import Remote, modified_ns
+from pipeline.storage.object_client import ObjectClient, modified_ns
 
 _LEASE_S = 60.0  # without a renewal, and it is free
 _RENEWED = 4  # times in that
 _TICK_S = 0.5
-_LEASE, _ALONE, _TOGETHER = ".lease-", "alone", "together"  # an object's name: what leases begin with, and two of them
+_LEASE, _ALONE, _TOGETHER = (
+    ".lease-",
+    "alone",
+    "together",
+)  # an object's name: what leases begin with, and two of them
 _SETTLED_S = 2.0  # in which two that take a lease over at once have both written
 
 
@@ -50,7 +54,9 @@ class Holder:
 
     def is_dead(self) -> bool:
         """Known to be: it was of this machine, and is no more."""
-        return bool(self.machine) and self.machine == _machine() and _began(self.process) != self.began
+        return (
+            bool(self.machine) and self.machine == _machine() and _began(self.process) != self.began
+        )
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
@@ -59,7 +65,7 @@ class Holder:
 class Lease:
     """Held from `leased` on, until it says otherwise."""
 
-    def __init__(self, remote: Remote, path: str, what: str) -> None:
+    def __init__(self, remote: ObjectClient, path: str, what: str) -> None:
         self.remote, self.path, self.what, self.me = remote, path, what, Holder.here()
         self._stop = Event()
 
@@ -68,10 +74,14 @@ class Lease:
         try:
             now = _read(self.remote, self.path)
         except OSError as error:
-            raise PipelineError(f"{self.what}: whether this run still holds it cannot be found out: {error}.") from None
+            raise PipelineError(
+                f"{self.what}: whether this run still holds it cannot be found out: {error}."
+            ) from None
         if now != self.me:
             said = f"taken over by {now}" if now else "removed"
-            raise RunLocked(f"{self.what}: this run's lease was {said}. It stops; what it has committed is kept.")
+            raise RunLocked(
+                f"{self.what}: this run's lease was {said}. It stops; what it has committed is kept."
+            )
 
     def acquire(self) -> None:
         """Raises RunLocked, which names the holder and says for how long."""
@@ -135,20 +145,24 @@ class Lease:
 
 
 @contextmanager
-def leased(
-    remote: Remote, folder: str, what: str, writer: Writer = _BY_DEFAULT, begin: Callable[[bool], None] = lambda alone: None
+def hold_lease(
+    remote: ObjectClient,
+    folder: str,
+    what: str,
+    writer: Writer = _BY_DEFAULT,
+    begin: Callable[[bool], None] = lambda alone: None,
 ) -> Iterator[Lease]:
     """Be this writer of `what`. `begin` is called while no other writer can come or plan, with whether there is none.
     Raises RunLocked, which names who is there."""
     lease = Lease(remote, f"{folder}/{_LEASE}{writer.name or _ALONE}", what)
     with _kept(lease, writer.patience):
-        with together(remote, folder, what) if writer.name else nullcontext():
+        with lease_critical_section(remote, folder, what) if writer.name else nullcontext():
             begin(not _admitted(remote, folder, what, writer))
         yield lease
 
 
 @contextmanager
-def together(remote: Remote, folder: str, what: str) -> Iterator[None]:
+def lease_critical_section(remote: ObjectClient, folder: str, what: str) -> Iterator[None]:
     """One at a time of the writers who are there. Waits for the one before, however long it plans."""
     with _kept(Lease(remote, f"{folder}/{_LEASE}{_TOGETHER}", what), math.inf):
         yield
@@ -167,10 +181,12 @@ def _kept(lease: Lease, patience: float) -> Iterator[None]:
         thread.join()
 
 
-def _admitted(remote: Remote, folder: str, what: str, writer: Writer) -> list[str]:
+def _admitted(remote: ObjectClient, folder: str, what: str, writer: Writer) -> list[str]:
     """The other writers that live, when all of them are such as this one may write beside. Raises RunLocked."""
     names = (str(one["name"]).rpartition("/")[2] for one in remote.names(folder))
-    others = {name.removeprefix(_LEASE) for name in names if name.startswith(_LEASE) and "~" not in name}
+    others = {
+        name.removeprefix(_LEASE) for name in names if name.startswith(_LEASE) and "~" not in name
+    }
     present = []
     for other in sorted(others - {_TOGETHER, writer.name or _ALONE}):
         lease = Lease(remote, f"{folder}/{_LEASE}{other}", what)
@@ -193,7 +209,7 @@ def _patiently(attempt: Callable[[], None], patience: float) -> None:
         time.sleep(_TICK_S)
 
 
-def _read(remote: Remote, path: str) -> Holder | None:
+def _read(remote: ObjectClient, path: str) -> Holder | None:
     try:
         return Holder(**json.loads(remote.read(path)))
     except FileNotFoundError:
@@ -204,7 +220,9 @@ def _read(remote: Remote, path: str) -> Holder | None:
 
 def _machine() -> str:
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(Path("/proc/self/ns/pid").readlink())
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(
+            Path("/proc/self/ns/pid").readlink()
+        )
     except OSError:
         return ""
 

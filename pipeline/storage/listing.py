@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import key_of, path_of
-from pipeline.core.locations import Address, place
+from pipeline.core.keys import key_to_path, path_to_key
+from pipeline.core.locations import Uri, parse_location
 from pipeline.core.types import Entry, InputError, Status
-from pipeline.storage.prefetch import Ahead
-from pipeline.storage.remote_files import DistantListing
+from pipeline.storage.prefetch import Prefetcher
+from pipeline.storage.remote_files import RemoteListing
 
 _Identity = tuple[int, int]  # device and inode
 _SPECIAL = "a folder, FIFO, socket or device, not a regular file"
 _RUN_FOLDER = {"_committed", "plan", "images"}  # sub-folders by which a folder of ours is known
 
 
-class Listing:
+class LocalListing:
     """Lists files by their suffix, depth first, sorted by key. A symbolic link is followed, but each linked folder once, and
     never one that is already being listed. A folder, FIFO or socket with an image's name is listed too, so that it gets its
     row, and so is a folder that cannot be listed.
@@ -27,33 +27,44 @@ class Listing:
     `below`: the order is that of names with a slash after them, for files whose parts are listed below their name.
     """
 
-    def __init__(self, given: str, suffixes: Collection[str], what: str, below: bool = False) -> None:
+    def __init__(
+        self, given: str, suffixes: Collection[str], what: str, below: bool = False
+    ) -> None:
         """`given` is what the user said, a folder or one file; `what` says in messages what is expected there."""
         path = Path(given).expanduser().resolve()
         self.suffixes, self.what, self.ending = suffixes, what, "/" if below else ""
         self.only = path.name if path.is_file() else None
         self.root = path.parent if self.only else path
-        self.identity = key_of(str(path))
+        self.identity = path_to_key(str(path))
         if not self.root.is_dir():
             wrong = "is not a folder" if self.root.exists() else "does not exist"
-            raise ConfigError(f"input={given}: {self.root} {wrong}. Expected a folder of {what}, or one of them.")
+            raise ConfigError(
+                f"input={given}: {self.root} {wrong}. Expected a folder of {what}, or one of them."
+            )
         if self.only and _suffix(self.only) not in suffixes:
             kinds = " ".join(sorted(suffixes))
-            raise ConfigError(f"input={given}: expected a folder of {what}, or a file ending in {kinds}.")
+            raise ConfigError(
+                f"input={given}: expected a folder of {what}, or a file ending in {kinds}."
+            )
 
     def entries(self) -> Iterator[Entry]:
         if self.only:
-            yield entry_of(self._path(key_of(self.only)), key_of(self.only))
+            yield entry_of(self._path(path_to_key(self.only)), path_to_key(self.only))
             return
         try:
             yield from self._walk()
         except PermissionError as error:
-            raise ConfigError(f"Cannot list {self.root}: {error.strerror}. Allow it, or choose another input.") from None
+            raise ConfigError(
+                f"Cannot list {self.root}: {error.strerror}. Allow it, or choose another input."
+            ) from None
 
     def open(self, key: str) -> BinaryIO:
         """The file's bytes, as a file that can be searched in. Raises InputError."""
         if key.endswith("/"):
-            raise InputError(Status.UNREADABLE, f"a folder that cannot be listed; its {self.what} are not in this run")
+            raise InputError(
+                Status.UNREADABLE,
+                f"a folder that cannot be listed; its {self.what} are not in this run",
+            )
         return open_file(self._path(key))
 
     def _walk(self) -> Iterator[Entry]:
@@ -77,7 +88,9 @@ class Listing:
                     if os.path.islink(path):  # noqa: PTH114
                         linked.add(identity)
                     stack.append((iter(self._names(path, key)), (*above, identity)))
-                except OSError:  # not allowed, too long a path: a row that says so, under the folder's own name
+                except (
+                    OSError
+                ):  # not allowed, too long a path: a row that says so, under the folder's own name
                     yield Entry(key, 0, 0)
 
     def _names(self, folder: str, prefix: str) -> list[tuple[str, bool]]:
@@ -88,13 +101,13 @@ class Listing:
         if {name for name, is_dir in found if is_dir} >= _RUN_FOLDER:
             return []
         # an image-named folder comes twice: for its own row and for what is in it
-        names = [(key_of(name) + "/", True) for name, is_dir in found if is_dir]
-        names += [(key_of(name), False) for name, _ in found if _suffix(name) in self.suffixes]
+        names = [(path_to_key(name) + "/", True) for name, is_dir in found if is_dir]
+        names += [(path_to_key(name), False) for name, _ in found if _suffix(name) in self.suffixes]
         names.sort(key=lambda one: (one[0] if one[1] else one[0] + self.ending, one[1]))
         return [(prefix + name, is_dir) for name, is_dir in names]
 
     def _path(self, key: str) -> str:
-        return os.path.join(self.root, path_of(key))  # noqa: PTH118 - bytes that pathlib would re-encode
+        return os.path.join(self.root, key_to_path(key))  # noqa: PTH118 - bytes that pathlib would re-encode
 
 
 def open_file(path: str) -> BinaryIO:
@@ -103,27 +116,33 @@ def open_file(path: str) -> BinaryIO:
         # O_NONBLOCK: opening a FIFO must not wait for its writer; fstat on the open file leaves no race
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise InputError(Status.MISSING, "the file is gone since the plan was made, or is a broken link") from None
+        raise InputError(
+            Status.MISSING, "the file is gone since the plan was made, or is a broken link"
+        ) from None
     except OSError as error:
         status = Status.NOT_A_FILE if _is_special(path) else Status.UNREADABLE
-        raise InputError(status, _SPECIAL if status is Status.NOT_A_FILE else error.strerror or str(error)) from None
+        raise InputError(
+            status, _SPECIAL if status is Status.NOT_A_FILE else error.strerror or str(error)
+        ) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise InputError(Status.NOT_A_FILE, _SPECIAL)
     return os.fdopen(descriptor, "rb")
 
 
-def listing(given: str, suffixes: Collection[str], what: str, below: bool = False) -> Listing | DistantListing:
+def open_listing(
+    given: str, suffixes: Collection[str], what: str, below: bool = False
+) -> LocalListing | RemoteListing:
     """Of the folder, file or address that the user named. Raises ConfigError for one that is not there."""
-    where = place(given)
-    if isinstance(where, Address):
-        return DistantListing(where, suffixes, what, below)
-    return Listing(str(where), suffixes, what, below)
+    where = parse_location(given)
+    if isinstance(where, Uri):
+        return RemoteListing(where, suffixes, what, below)
+    return LocalListing(str(where), suffixes, what, below)
 
 
-def ahead_of(listed: Listing | DistantListing) -> Ahead | None:
+def ahead_of(listed: LocalListing | RemoteListing) -> Prefetcher | None:
     """What fetches its files before they are asked for, where they are far away."""
-    return Ahead(listed.read) if isinstance(listed, DistantListing) else None
+    return Prefetcher(listed.read) if isinstance(listed, RemoteListing) else None
 
 
 def _identity(path: str) -> _Identity:
@@ -143,7 +162,11 @@ def entry_of(path: str, key: str) -> Entry:
         found = os.stat(path)
     except OSError:  # a broken link
         return Entry(key, 0, 0)
-    return Entry(key, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else Entry(key, 0, 0)
+    return (
+        Entry(key, found.st_size, found.st_mtime_ns)
+        if stat.S_ISREG(found.st_mode)
+        else Entry(key, 0, 0)
+    )
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

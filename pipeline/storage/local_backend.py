@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pipeline.core.types import Writer
-from pipeline.storage.file_locks import held, together
+from pipeline.storage.file_locks import critical_section, exclusive
 
 
-class Disk:
+class LocalBackend:
     """What `RunFolder` asks of the place where it is; `objects.Objects` is the other such place."""
 
     def __init__(self, path: Path, writer: Writer) -> None:
@@ -22,10 +22,10 @@ class Disk:
 
     def held(self, begin: Callable[[bool], None]) -> AbstractContextManager[None]:
         """Be this writer of it; `begin` as `lock.held` has it. Raises RunLocked."""
-        return held(self.path, self.writer, begin)
+        return exclusive(self.path, self.writer, begin)
 
     def together(self) -> AbstractContextManager[None]:
-        return together(self.path)
+        return critical_section(self.path)
 
     def make(self) -> None:
         """So that it can be held."""

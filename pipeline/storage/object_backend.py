@@ -13,29 +13,33 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.locations import Address, without_secrets
+from pipeline.core.locations import Uri, redact_secrets
 from pipeline.core.types import Writer
-from pipeline.storage.leases import Lease, leased, together
+from pipeline.storage.leases import Lease, hold_lease, lease_critical_section
 from pipeline.storage.local_backend import append_line
-from pipeline.storage.object_client import Remote
+from pipeline.storage.object_client import ObjectClient
 
 _AT_ONCE = 16
 _LOG_S = 60.0  # between two PUTs of a log
-_KEPT = (".parquet", ".json", ".jsonl")  # published files that are read again, at the run's end at the latest
+_KEPT = (
+    ".parquet",
+    ".json",
+    ".jsonl",
+)  # published files that are read again, at the run's end at the latest
 T = TypeVar("T")
 
 
-class Objects:
+class ObjectBackend:
     """What `Disk` is for a file system. Files are written, and those read that are asked for, below a folder of this process
     alone (in TMPDIR), which ends with it."""
 
-    def __init__(self, address: Address, writer: Writer | None = None) -> None:
+    def __init__(self, address: Uri, writer: Writer | None = None) -> None:
         if address.scheme in ("http", "https") or "?" in address.text:
             raise ConfigError(
-                f"{without_secrets(address.text)}: runs are written to and read from stores, such as s3:// or gs://."
+                f"{redact_secrets(address.text)}: runs are written to and read from stores, such as s3:// or gs://."
             )
         self.address, self.writer = address, writer or Writer()
-        self.remote = Remote(address)
+        self.remote = ObjectClient(address)
         self.mirror = _own_folder()
         weakref.finalize(self, shutil.rmtree, str(self.mirror), ignore_errors=True)
         self.stages = self.staging = self.mirror / ".tmp"
@@ -54,7 +58,9 @@ class Objects:
         written."""
 
         def begun(alone: bool) -> None:
-            shutil.rmtree(self.mirror)  # what was read before may have been another's, who was at it
+            shutil.rmtree(
+                self.mirror
+            )  # what was read before may have been another's, who was at it
             self.mirror.mkdir()
             begin(alone)
 
@@ -70,18 +76,24 @@ class Objects:
     @contextmanager
     def together(self) -> Iterator[None]:
         """One at a time of the writers who are there; what they share is read anew."""
-        with together(self.remote, self.remote.root, str(self.address)):
+        with lease_critical_section(self.remote, self.remote.root, str(self.address)):
             for path in (*self.mirror.glob("*.json"), self.mirror / "plan" / "plan.json"):
                 path.unlink(missing_ok=True)
             yield
 
     def _leased(self, stack: ExitStack, begin: Callable[[bool], None]) -> Lease:
         try:
-            return stack.enter_context(leased(self.remote, self.remote.root, str(self.address), self.writer, begin))
+            return stack.enter_context(
+                hold_lease(self.remote, self.remote.root, str(self.address), self.writer, begin)
+            )
         except PermissionError as error:
-            raise ConfigError(f"output: cannot write to {self.address}: {error.strerror}. Choose another output=.") from None
+            raise ConfigError(
+                f"output: cannot write to {self.address}: {error.strerror}. Choose another output=."
+            ) from None
         except FileNotFoundError as error:
-            raise ConfigError(f"output: there is no {self.address} ({error}). Make the bucket first.") from None
+            raise ConfigError(
+                f"output: there is no {self.address} ({error}). Make the bucket first."
+            ) from None
         except OSError as error:
             raise ConfigError(f"output: {self.address} does not answer: {error}.") from None
 
@@ -92,7 +104,11 @@ class Objects:
 
     def files(self, folder: str) -> dict[str, int]:
         found = self.listed(folder)
-        files = {str(one["name"]).rpartition("/")[2]: one["size"] for one in found if one["type"] == "file"}
+        files = {
+            str(one["name"]).rpartition("/")[2]: one["size"]
+            for one in found
+            if one["type"] == "file"
+        }
         return {name: size for name, size in files.items() if name}  # without a folder's own object
 
     def listed(self, folder: str) -> list[dict[str, Any]]:
@@ -126,13 +142,19 @@ class Objects:
     def existing(self, names: Iterable[str]) -> set[str]:
         def there(name: str) -> bool:
             try:
-                return bool(self._asked(lambda: self.remote.info(self._path(name)))["type"] == "file")
+                return bool(
+                    self._asked(lambda: self.remote.info(self._path(name)))["type"] == "file"
+                )
             except FileNotFoundError:
                 return False
 
         every = list(names)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return {name for name, is_there in zip(every, pool.map(there, every), strict=True) if is_there}
+            return {
+                name
+                for name, is_there in zip(every, pool.map(there, every), strict=True)
+                if is_there
+            }
 
     def publish(self, files: list[Path], base: Path) -> None:
         """PUT files from below `base` under the same names. A marker is a file of its own call, and the last."""
@@ -176,7 +198,9 @@ class Objects:
         except PermissionError as error:
             raise ConfigError(f"{self.address}: the store refuses: {error.strerror}.") from None
         except OSError as error:
-            raise PipelineError(f"{self.address}: {error}. Committed shards are kept; run again when it answers.") from None
+            raise PipelineError(
+                f"{self.address}: {error}. Committed shards are kept; run again when it answers."
+            ) from None
 
 
 def _own_folder() -> Path:
@@ -200,13 +224,15 @@ def _runs(process: int) -> bool:
 
 
 @contextmanager
-def published_objects(target: Address, replace: bool) -> Iterator[Path]:
+def published_objects(target: Uri, replace: bool) -> Iterator[Path]:
     """A folder to write in; its files become objects below `target` when all went well, one after the other, and what else
     was there goes. Raises ConfigError where there is something that is not to be replaced."""
-    store = Objects(target)
+    store = ObjectBackend(target)
     before = {name for name, _ in _all_below(store)}
     if before and not replace:
-        raise ConfigError(f"output={target}: there is something already. Name a place where nothing is.")
+        raise ConfigError(
+            f"output={target}: there is something already. Name a place where nothing is."
+        )
     stage = store.staging / "folder"
     stage.mkdir(parents=True)
     yield stage
@@ -218,31 +244,33 @@ def published_objects(target: Address, replace: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def published_object(target: Address, replace: bool) -> Iterator[Path]:
+def published_object(target: Uri, replace: bool) -> Iterator[Path]:
     """The same for one file."""
-    store = Objects(target.parent)
+    store = ObjectBackend(target.parent)
     if not replace and store.existing([target.name]):
-        raise ConfigError(f"output={target}: there is something already. Name a file that does not exist.")
+        raise ConfigError(
+            f"output={target}: there is something already. Name a file that does not exist."
+        )
     stage = store.staging / target.name
     stage.parent.mkdir(parents=True)
     yield stage
     store.publish([stage], store.staging)
 
 
-def name_latest(run: Address) -> None:
-    Objects(run.parent).write("latest", run.name.encode())
+def name_latest(run: Uri) -> None:
+    ObjectBackend(run.parent).write("latest", run.name.encode())
 
 
-def resolved(run: Address) -> Address:
+def resolved(run: Uri) -> Uri:
     """The run that `latest` names; any other address is itself."""
     if run.name != "latest":
         return run
-    store = Objects(run.parent)  # which takes its copies with it
+    store = ObjectBackend(run.parent)  # which takes its copies with it
     path = store.local("latest")
     return run.parent / path.read_text().strip() if path.is_file() else run
 
 
-def _all_below(store: Objects, folder: str = "") -> Iterator[tuple[str, int]]:
+def _all_below(store: ObjectBackend, folder: str = "") -> Iterator[tuple[str, int]]:
     for one in store.listed(folder):
         name = folder + str(one["name"]).rstrip("/").rpartition("/")[2]
         if one["type"] == "directory":

@@ -10,14 +10,32 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.locations import Address, without_secrets
+from pipeline.core.locations import Uri, redact_secrets
 
 _TRIES = 5
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0  # doubled from try to try; each waits a random part of it
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = (
+    0.2,
+    5.0,
+)  # doubled from try to try; each waits a random part of it
 _ANSWER_S = 60.0  # for one try where nothing else is said
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
+_EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "az": "azure",
+    "abfs": "azure",
+    "abfss": "azure",
+}
 _EXTRAS |= {"http": "http", "https": "http"}
-_PASSING = {errno.EBUSY, errno.EREMOTEIO, errno.EAGAIN, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE}
+_PASSING = {
+    errno.EBUSY,
+    errno.EREMOTEIO,
+    errno.EAGAIN,
+    errno.ECONNRESET,
+    errno.ETIMEDOUT,
+    errno.EPIPE,
+}
 _THROTTLED = (408, 425, 429)  # of HTTP, beside 500 and above
 _PERMANENT = (501, 505)
 _DRIVERS = ("botocore", "aiobotocore", "aiohttp", "azure", "gcsfs")
@@ -31,16 +49,22 @@ class TooSlow(Unanswered):
     """There was no time left to ask again."""
 
 
-class Remote:
+class ObjectClient:
     """One store, below one address. Paths are as fsspec has them (`bucket/name`). Raises FileNotFoundError,
     PermissionError, Unanswered and other OSErrors; no message of them holds a credential. Threads may share it."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Uri) -> None:
         """Asks nothing yet. Raises ConfigError where there is no driver."""
         self.address = address
         self.fs, self.root = _opened(address)
 
-    def read(self, path: str, start: int | None = None, end: int | None = None, seconds: float | None = None) -> bytes:
+    def read(
+        self,
+        path: str,
+        start: int | None = None,
+        end: int | None = None,
+        seconds: float | None = None,
+    ) -> bytes:
         """All bytes, or those from `start` to before `end`, in so many seconds with all tries."""
         data: bytes = self.ask("cat_file", path, start=start, end=end, seconds=seconds)
         if start is None or end is None or len(data) <= end - start:
@@ -69,7 +93,10 @@ class Remote:
         while True:
             page = self.ask("call_s3", "list_objects_v2", Bucket=bucket, Prefix=prefix, **at)
             for one in page.get("Contents", ()):
-                yield one["Key"].removeprefix(prefix), {"size": one["Size"], "LastModified": one["LastModified"]}
+                yield (
+                    one["Key"].removeprefix(prefix),
+                    {"size": one["Size"], "LastModified": one["LastModified"]},
+                )
             if not page.get("IsTruncated"):
                 return
             at = {"ContinuationToken": page["NextContinuationToken"]}
@@ -116,19 +143,26 @@ class Remote:
                 time.sleep(pause)
         raise Unanswered(f"{said(failed)} ({_TRIES} tries)")
 
-    def _once(self, name: str, arguments: tuple[Any, ...], options: dict[str, Any], seconds: float) -> Any:
+    def _once(
+        self, name: str, arguments: tuple[Any, ...], options: dict[str, Any], seconds: float
+    ) -> Any:
         if not self.fs.async_impl:
             return getattr(self.fs, name)(*arguments, **options)
         from fsspec.asyn import sync
 
-        return sync(self.fs.loop, getattr(self.fs, f"_{name}"), *arguments, timeout=seconds, **options)
+        return sync(
+            self.fs.loop, getattr(self.fs, f"_{name}"), *arguments, timeout=seconds, **options
+        )
 
 
-def _opened(address: Address) -> tuple[Any, str]:
+def _opened(address: Uri) -> tuple[Any, str]:
     import fsspec
 
     own: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-    if address.scheme in ("s3", "s3a"):  # tries are ours to count; one GET for a file, without asking for its size first
+    if address.scheme in (
+        "s3",
+        "s3a",
+    ):  # tries are ours to count; one GET for a file, without asking for its size first
         limits = {
             "connect_timeout": 10,
             "read_timeout": 60,
@@ -140,10 +174,16 @@ def _opened(address: Address) -> tuple[Any, str]:
         fs, root = fsspec.core.url_to_fs(address.text, **own)
     except ImportError as error:
         extra = _EXTRAS.get(address.scheme)
-        how = f"Install it with: pip install 'visionbatch[{extra}]'" if extra else f"It says: {error}"
-        raise ConfigError(f"{address}: the driver for {address.scheme}:// is not installed. {how}") from None
+        how = (
+            f"Install it with: pip install 'visionbatch[{extra}]'" if extra else f"It says: {error}"
+        )
+        raise ConfigError(
+            f"{address}: the driver for {address.scheme}:// is not installed. {how}"
+        ) from None
     except ValueError as error:
-        raise ConfigError(f"{without_secrets(address.text)}: {without_secrets(str(error))}.") from None
+        raise ConfigError(
+            f"{redact_secrets(address.text)}: {redact_secrets(str(error))}."
+        ) from None
     fs.retries = 1
     return fs, root.rstrip("/") if "?" not in root else root
 
@@ -172,7 +212,12 @@ def may_pass(error: BaseException) -> bool:
         return True
     kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
     return bool(
-        kinds & {"botocore.HTTPClientError", "botocore.IncompleteReadError", "aiohttp.ClientConnectionError"}
+        kinds
+        & {
+            "botocore.HTTPClientError",
+            "botocore.IncompleteReadError",
+            "aiohttp.ClientConnectionError",
+        }
     ) or bool(
         kinds
         & {
@@ -190,27 +235,36 @@ def said(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     if isinstance(error, OSError) and error.errno and error.strerror is None:
         text = str(error.args[-1])
-    return without_secrets(" ".join((f"HTTP status {status}: {text}" if status else text).split()))
+    return redact_secrets(" ".join((f"HTTP status {status}: {text}" if status else text).split()))
 
 
-def plain(error: Exception, address: Address) -> Exception:
+def plain(error: Exception, address: Uri) -> Exception:
     """As an error of this program's own, where it is the store's answer."""
     status = status_of(error)
     if isinstance(error, FileExistsError) or status == 412:
         return FileExistsError(said(error))
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return FileNotFoundError(said(error))
-    if isinstance(error, PermissionError) or status in (401, 403) or "Credential" in type(error).__name__:
+    if (
+        isinstance(error, PermissionError)
+        or status in (401, 403)
+        or "Credential" in type(error).__name__
+    ):
         return PermissionError(errno.EACCES, said(error))
     if isinstance(error, OSError) or status or type(error).__module__.partition(".")[0] in _DRIVERS:
         return OSError(said(error))
-    return PipelineError(f"{without_secrets(address.text)}: {type(error).__name__}: {said(error)}")
+    return PipelineError(f"{redact_secrets(address.text)}: {type(error).__name__}: {said(error)}")
 
 
 def modified_ns(info: dict[str, Any]) -> int:
     """When it was last written, in nanoseconds since 1970; 0 where the driver does not say."""
     found = next(
-        (info[name] for name in ("LastModified", "last_modified", "mtime", "updated", "created") if info.get(name)), 0
+        (
+            info[name]
+            for name in ("LastModified", "last_modified", "mtime", "updated", "created")
+            if info.get(name)
+        ),
+        0,
     )
     if isinstance(found, str):
         found = datetime.fromisoformat(found.replace("Z", "+00:00"))

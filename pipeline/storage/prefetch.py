@@ -32,10 +32,12 @@ class _Fetch:
     entry: Entry
     group: _Group
     begun: bool = False
-    where: Future[tuple[int, int]] = field(default_factory=Future)  # first byte and length, in the group's file
+    where: Future[tuple[int, int]] = field(
+        default_factory=Future
+    )  # first byte and length, in the group's file
 
 
-class Ahead:
+class Prefetcher:
     """Fetches what was announced, in order, at most 16 files at a time, each once however often it is asked for.
 
     Bytes wait on the local disk (TMPDIR) and not in memory, because every image of a shard is needed twice or more: its
@@ -67,7 +69,9 @@ class Ahead:
     def end(self, entries: Sequence[Entry]) -> None:
         """These are not needed any more."""
         with self._lock:
-            groups = {fetch.group for entry in entries if (fetch := self._fetches.pop(entry.key, None))}
+            groups = {
+                fetch.group for entry in entries if (fetch := self._fetches.pop(entry.key, None))
+            }
             left = {fetch.group for fetch in self._fetches.values()}
             for group in groups - left:
                 self._groups.remove(group)

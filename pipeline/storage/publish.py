@@ -8,28 +8,30 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 
-from pipeline.core.errors import ConfigError, is_full
-from pipeline.core.locations import Address, Place
+from pipeline.core.errors import ConfigError, is_disk_full
+from pipeline.core.locations import Location, Uri
 from pipeline.storage.local_backend import flush
 from pipeline.storage.object_backend import published_object, published_objects
 
 
 @contextmanager
-def _writing_to(path: Place) -> Iterator[None]:
+def _writing_to(path: Location) -> Iterator[None]:
     """Nothing is written yet: a place that cannot be written to is a setting to be changed."""
     try:
         yield
     except OSError as error:
-        if is_full(error):
+        if is_disk_full(error):
             raise
-        raise ConfigError(f"output: cannot write to {path}: {error.strerror}. Choose another output=.") from None
+        raise ConfigError(
+            f"output: cannot write to {path}: {error.strerror}. Choose another output=."
+        ) from None
 
 
 @contextmanager
-def published_folder(target: Place, replace: bool) -> Iterator[Path]:
+def publish_folder(target: Location, replace: bool) -> Iterator[Path]:
     """An empty folder to write in, which becomes `target` when all went well; else `target` stays as it was. Raises
     ConfigError where there is something that is not to be replaced, or nothing can be written."""
-    if isinstance(target, Address):
+    if isinstance(target, Uri):
         with published_objects(target, replace) as stage:
             yield stage
         return
@@ -55,16 +57,18 @@ def published_folder(target: Place, replace: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def published_file(target: Place, replace: bool) -> Iterator[Path]:
+def publish_file(target: Location, replace: bool) -> Iterator[Path]:
     """A path to write to, which becomes the file `target` when all went well; else `target` stays as it was. Raises
     ConfigError where there is something that is not to be replaced, or nothing can be written."""
-    if isinstance(target, Address):
+    if isinstance(target, Uri):
         with published_object(target, replace) as stage:
             yield stage
         return
     with _writing_to(target):
         if target.is_dir() or (target.exists() and not replace):
-            raise ConfigError(f"output={target}: there is something already. Name a file that does not exist.")
+            raise ConfigError(
+                f"output={target}: there is something already. Name a file that does not exist."
+            )
         stage = target.with_name(f".{target.name}-{os.getpid()}")
         target.parent.mkdir(parents=True, exist_ok=True)
         stage.touch()

@@ -8,40 +8,46 @@ from threading import Lock
 from typing import Any, BinaryIO
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.keys import key_of, path_of
-from pipeline.core.locations import Address, place, without_secrets
+from pipeline.core.keys import key_to_path, path_to_key
+from pipeline.core.locations import Uri, parse_location, redact_secrets
 from pipeline.core.types import Entry, InputError, Status
-from pipeline.storage.object_client import Remote, TooSlow, Unanswered, modified_ns
+from pipeline.storage.object_client import ObjectClient, TooSlow, Unanswered, modified_ns
 
 _BLOCK = 1 << 20  # bytes that a file opened here asks for at least
-_DOWN = 32  # failures in a row, after which a store is taken to be down, and not its files to be bad
+_DOWN = (
+    32  # failures in a row, after which a store is taken to be down, and not its files to be bad
+)
 _PROBE_S = 10.0  # for another file, to tell whether the store answers at all
 _MARKER = "_committed/"  # what is beside it is a run of ours, and no input
 _Found = tuple[str, dict[str, Any]]  # name below the root, what the store says of it
 
 
-class DistantListing:
+class RemoteListing:
     """Objects are listed whatever their names are; a name is a key, but for `\\x` (see `keys.py`). A store that lists in the
     order of the names is read page by page, another folder by folder."""
 
-    def __init__(self, given: Address, suffixes: Collection[str], what: str, below: bool = False) -> None:
+    def __init__(
+        self, given: Uri, suffixes: Collection[str], what: str, below: bool = False
+    ) -> None:
         """As `Listing`. Raises ConfigError also where the store refuses, or does not answer."""
-        self.remote = Remote(given)
+        self.remote = ObjectClient(given)
         self.suffixes, self.what, self.ending = suffixes, what, "/" if below else ""
-        self.identity = without_secrets(given.text)
+        self.identity = redact_secrets(given.text)
         found = self._look(given)
         self.only = self.remote.root if found["type"] == "file" else None
-        self.root = Address(self.identity).parent if self.only else Address(self.identity)
+        self.root = Uri(self.identity).parent if self.only else Uri(self.identity)
         self._known_good: str | None = None  # read well the last time
         if self.only and suffixes and _suffix(self.root_name) not in suffixes:
             kinds = " ".join(sorted(suffixes))
-            raise ConfigError(f"input={self.identity}: expected a folder of {what}, or a file ending in {kinds}.")
+            raise ConfigError(
+                f"input={self.identity}: expected a folder of {what}, or a file ending in {kinds}."
+            )
 
     @property
     def root_name(self) -> str:
-        return Address(self.identity).name
+        return Uri(self.identity).name
 
-    def _look(self, given: Address) -> dict[str, Any]:
+    def _look(self, given: Uri) -> dict[str, Any]:
         web = given.scheme in ("http", "https")
         if web and _suffix(self.identity.rpartition("/")[2]) not in self.suffixes and self.suffixes:
             return {"type": "directory"}  # a page of links; the driver takes every page for a file
@@ -54,18 +60,22 @@ class DistantListing:
         except PermissionError as error:
             raise ConfigError(f"input={self.identity}: {_refused(error)}") from None
         except OSError as error:
-            raise ConfigError(f"input={self.identity}: the store does not answer: {error}.") from None
+            raise ConfigError(
+                f"input={self.identity}: the store does not answer: {error}."
+            ) from None
 
     def entries(self) -> Iterator[Entry]:
         if self.only:
-            yield _entry(key_of(self.root_name), self._ask_info(self.only))
+            yield _entry(path_to_key(self.root_name), self._ask_info(self.only))
             return
         try:
             yield from self._sorted()
         except PermissionError as error:
             raise ConfigError(f"Cannot list {self.root}: {_refused(error)}") from None
         except OSError as error:
-            raise PipelineError(f"Cannot list {self.root}: {error}. Run again when it answers.") from None
+            raise PipelineError(
+                f"Cannot list {self.root}: {error}. Run again when it answers."
+            ) from None
 
     def open(self, key: str) -> BinaryIO:
         """A file that asks for what is read of it. Raises InputError; reading raises OSError."""
@@ -94,9 +104,11 @@ class DistantListing:
         held: list[tuple[str, int, Entry]] = []
         last = ""
         for number, (name, info) in enumerate(self._wanted()):
-            key = key_of(name)
+            key = path_to_key(name)
             if key < last:
-                raise PipelineError(f"{self.root}: the store lists {key!r} after {last!r}; its order cannot be relied on.")
+                raise PipelineError(
+                    f"{self.root}: the store lists {key!r} after {last!r}; its order cannot be relied on."
+                )
             last = key
             while held and held[0][0] <= key:
                 yield heappop(held)[2]
@@ -117,8 +129,15 @@ class DistantListing:
     def _walk(self, folder: str, prefix: str) -> Iterator[_Found]:
         found = {}
         for one in self.remote.names(folder):
-            name = str(one["name"]).rstrip("/").removeprefix(f"{folder}/".lstrip("/")).removeprefix(f"{folder}/")
-            if name and "/" not in name and "?" not in name and "#" not in name:  # links of a page may lead anywhere
+            name = (
+                str(one["name"])
+                .rstrip("/")
+                .removeprefix(f"{folder}/".lstrip("/"))
+                .removeprefix(f"{folder}/")
+            )
+            if (
+                name and "/" not in name and "?" not in name and "#" not in name
+            ):  # links of a page may lead anywhere
                 is_folder = one["type"] == "directory" or (str(one["name"]).endswith("/"))
                 found[name + "/" * is_folder] = one
         for name, one in sorted(found.items()):
@@ -128,7 +147,7 @@ class DistantListing:
                 yield prefix + name, one
 
     def _path(self, key: str) -> str:
-        return self.only if self.only else f"{self.remote.root}/{path_of(key)}"
+        return self.only if self.only else f"{self.remote.root}/{key_to_path(key)}"
 
     def _ask_info(self, path: str) -> dict[str, Any]:
         try:
@@ -152,7 +171,11 @@ class DistantListing:
         """Why not even a file that was read before can be had, or two others where none was."""
         others = (self._path(entry.key) for entry in self.entries())
         said = None
-        for other in [self._known_good] if self._known_good else islice((one for one in others if one != path), 2):
+        for other in (
+            [self._known_good]
+            if self._known_good
+            else islice((one for one in others if one != path), 2)
+        ):
             try:
                 self.remote.read(other, 0, 1, _PROBE_S)
             except (PermissionError, Unanswered) as error:
@@ -164,11 +187,11 @@ class DistantListing:
         return said
 
 
-class DistantFiles:
+class RemoteFiles:
     """Files that are named by their addresses, one by one, anywhere. Threads may share it."""
 
     def __init__(self) -> None:
-        self._remotes: dict[str, Remote] = {}  # by scheme and host or bucket
+        self._remotes: dict[str, ObjectClient] = {}  # by scheme and host or bucket
         self._lock = Lock()
         self._failed = 0  # one after the other
 
@@ -187,19 +210,20 @@ class DistantFiles:
                 raise InputError(Status.TIMEOUT, str(error)) from None
             refused = isinstance(error, PermissionError)
             raise InputError(
-                Status.UNREADABLE, f"the store refuses it: {error.strerror}" if refused else str(error)
+                Status.UNREADABLE,
+                f"the store refuses it: {error.strerror}" if refused else str(error),
             ) from None
         self._failed = 0
         return data
 
-    def _remote(self, address: str) -> Remote:
-        where = place(address)
-        assert isinstance(where, Address), "asked for addresses only"  # noqa: S101
+    def _remote(self, address: str) -> ObjectClient:
+        where = parse_location(address)
+        assert isinstance(where, Uri), "asked for addresses only"  # noqa: S101
         scheme, _, rest = where.text.partition("://")
         store = f"{scheme}://{rest.partition('/')[0]}"
         with self._lock:
             if store not in self._remotes:
-                self._remotes[store] = Remote(Address(store))
+                self._remotes[store] = ObjectClient(Uri(store))
             return self._remotes[store]
 
     def _count(self, address: str, error: OSError) -> None:
@@ -207,7 +231,7 @@ class DistantFiles:
             self._failed += 1
         if self._failed >= _DOWN:
             raise PipelineError(
-                f"{_DOWN} addresses one after the other cannot be read, at last {without_secrets(address)}: {error}. "
+                f"{_DOWN} addresses one after the other cannot be read, at last {redact_secrets(address)}: {error}. "
                 "Committed shards are kept; run again later."
             ) from None
 
@@ -215,7 +239,7 @@ class DistantFiles:
 class _Ranges(io.RawIOBase):
     """A file far away: each read is a request for its range."""
 
-    def __init__(self, listing: DistantListing, path: str, size: int) -> None:
+    def __init__(self, listing: RemoteListing, path: str, size: int) -> None:
         self._listing, self._path, self._size, self._at = listing, path, size, 0
 
     def readable(self) -> bool:
@@ -228,7 +252,9 @@ class _Ranges(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
+        self._at = max(
+            0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        )
         return self._at
 
     def readinto(self, buffer: Any) -> int:
@@ -261,7 +287,11 @@ def _suffix(name: str) -> str:
 
 
 def _why(error: OSError) -> str:
-    return f"the store refuses it: {error.strerror}" if isinstance(error, PermissionError) else str(error)
+    return (
+        f"the store refuses it: {error.strerror}"
+        if isinstance(error, PermissionError)
+        else str(error)
+    )
 
 
 def _refused(error: OSError) -> str:

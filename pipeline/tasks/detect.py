@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 from torch import Tensor
 
-from pipeline.core.schema import BOX_FIELDS, detection_columns, file_schema
+from pipeline.core.schema import BOX_FIELDS, make_detection_columns, make_predictions_schema
 from pipeline.core.types import Item, ModelSpec, Outputs
 from pipeline.ops.boxes import boxes_of
 from pipeline.ops.drawing import Canvas, captions
@@ -16,14 +16,16 @@ class Detect:
 
     name = "detect"
     takes_clips = False
-    filters = frozenset({"classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections"})
+    filters = frozenset(
+        {"classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections"}
+    )
 
     def __init__(self, spec: ModelSpec) -> None:
         self.categories = spec.categories
-        self.schema = file_schema(self.name, self.categories, BOX_FIELDS)
+        self.schema = make_predictions_schema(self.name, self.categories, BOX_FIELDS)
 
     def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
-        columns, _ = detection_columns(outputs, items, self.categories)
+        columns, _ = make_detection_columns(outputs, items, self.categories)
         return pa.table(columns, schema=self.schema)
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:

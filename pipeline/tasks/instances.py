@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from pipeline.core.schema import BOX_FIELDS, detection_columns, file_schema
+from pipeline.core.schema import BOX_FIELDS, make_detection_columns, make_predictions_schema
 from pipeline.core.types import Item, ModelSpec, Outputs
 from pipeline.ops.boxes import boxes_of
 from pipeline.ops.drawing import Canvas, captions
@@ -18,19 +18,26 @@ class Instances:
 
     name = "instances"
     takes_clips = False
-    filters = frozenset({"classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections"})
+    filters = frozenset(
+        {"classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections"}
+    )
 
     def __init__(self, spec: ModelSpec) -> None:
         self.categories = spec.categories
-        self.schema = file_schema(self.name, self.categories, [*BOX_FIELDS, *MASK_FIELDS])
+        self.schema = make_predictions_schema(
+            self.name, self.categories, [*BOX_FIELDS, *MASK_FIELDS]
+        )
 
     def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
         """`outputs[i]`: as for `detect`, and masks (N, 1, 28, 28), probabilities within the box."""
-        columns, order = detection_columns(outputs, items, self.categories)
+        columns, order = make_detection_columns(outputs, items, self.categories)
         counts, sizes = [], []
         for one, item in zip(outputs, items, strict=True):
             size_hw = item.size_hw or (0, 0)
-            counts += [encode(paste(mask, box, size_hw)) for mask, box in zip(one["masks"], one["boxes"], strict=True)]
+            counts += [
+                encode(paste(mask, box, size_hw))
+                for mask, box in zip(one["masks"], one["boxes"], strict=True)
+            ]
             sizes += [size_hw] * len(one["masks"])
         ordered = np.asarray(order).tolist()
         columns |= mask_columns((counts[i] for i in ordered), (sizes[i] for i in ordered))

@@ -7,7 +7,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.core.schema import BOX_FIELDS, detection_columns, file_schema
+from pipeline.core.schema import BOX_FIELDS, make_detection_columns, make_predictions_schema
 from pipeline.core.types import Item, ModelSpec, Outputs
 from pipeline.ops.boxes import boxes_of
 from pipeline.ops.drawing import Canvas, captions
@@ -16,7 +16,9 @@ _POINT = pa.struct(
     [
         pa.field("x", pa.float32()),  # pixels of the upright original
         pa.field("y", pa.float32()),
-        pa.field("visibility", pa.float32()),  # as torchvision gives it; its Keypoint R-CNN says 1 for every point
+        pa.field(
+            "visibility", pa.float32()
+        ),  # as torchvision gives it; its Keypoint R-CNN says 1 for every point
         pa.field("score", pa.float32()),  # the heat map's logit: above 0 is more likely than not
     ]
 )
@@ -35,24 +37,30 @@ class Keypoints:
 
     name = "keypoints"
     takes_clips = False
-    filters = frozenset({"classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections"})
+    filters = frozenset(
+        {"classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections"}
+    )
 
     def __init__(self, spec: ModelSpec) -> None:
         self.categories, self.names = spec.categories, spec.keypoint_names
         points = pa.field("keypoints", pa.list_(_POINT), nullable=False)
-        self.schema = file_schema(self.name, self.categories, [*BOX_FIELDS, points], keypoint_names=self.names)
+        self.schema = make_predictions_schema(
+            self.name, self.categories, [*BOX_FIELDS, points], keypoint_names=self.names
+        )
         index = {name: i for i, name in enumerate(self.names)}
         pairs = [limb.split() for limb in _LIMBS]
         self.limbs = [(index[a], index[b]) for a, b in pairs if a in index and b in index]
 
     def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
         """`outputs[i]`: as for `detect`, keypoints (N, K, 3) as x, y, visibility, and keypoints_scores (N, K)."""
-        columns, order = detection_columns(outputs, items, self.categories)
+        columns, order = make_detection_columns(outputs, items, self.categories)
         points = torch.cat([one["keypoints"] for one in outputs])  # (N, K, 3)
         scores = torch.cat([one["keypoints_scores"] for one in outputs])[..., None]
         values = torch.cat([points, scores], dim=2).numpy().astype(np.float32)[order]  # (N, K, 4)
         flat = values.reshape(-1, 4)
-        structs = pa.StructArray.from_arrays([pa.array(flat[:, i]) for i in range(4)], fields=list(_POINT))
+        structs = pa.StructArray.from_arrays(
+            [pa.array(flat[:, i]) for i in range(4)], fields=list(_POINT)
+        )
         offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
         columns["keypoints"] = pa.ListArray.from_arrays(pa.array(offsets), structs)
         return pa.table(columns, schema=self.schema)

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from pipeline.core.schema import class_columns, file_schema
+from pipeline.core.schema import make_class_columns, make_predictions_schema
 from pipeline.core.types import Item, ModelSpec, Outputs
 from pipeline.ops.drawing import Canvas, captions
 from pipeline.ops.filters import PLACEHOLDERS
@@ -27,7 +27,7 @@ class Segment:
             pa.field("pixels", pa.int64(), nullable=False),  # of the upright original
             pa.field("share", pa.float32(), nullable=False),  # of all its pixels
         ]
-        self.schema = file_schema(self.name, self.categories, [*own, *MASK_FIELDS])
+        self.schema = make_predictions_schema(self.name, self.categories, [*own, *MASK_FIELDS])
 
     def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
         """`outputs[i]`: probabilities (C, h, w) at the network's size."""
@@ -36,7 +36,7 @@ class Segment:
             regions = self._regions(one["probabilities"], item.size_hw or (1, 1))
             counts.append(len(regions))
             found += regions
-        columns = class_columns(
+        columns = make_class_columns(
             items,
             counts,
             np.array([region["class_id"] for region in found], dtype=np.int64),
@@ -45,7 +45,9 @@ class Segment:
         )
         columns["pixels"] = pa.array([region["pixels"] for region in found], pa.int64())
         columns["share"] = pa.array([region["share"] for region in found], pa.float32())
-        columns |= mask_columns((region["rle"] for region in found), (region["size_hw"] for region in found))
+        columns |= mask_columns(
+            (region["rle"] for region in found), (region["size_hw"] for region in found)
+        )
         return pa.table(columns, schema=self.schema)
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:

@@ -14,7 +14,11 @@ from pipeline.ops.masks import IGNORED
 from pipeline.training.object_crop import ObjectCrop
 from pipeline.training.protocols import Example
 
-_MEAN_COLOUR = (124, 116, 104)  # of ImageNet, which networks' preprocessing subtracts: what is padded becomes nothing
+_MEAN_COLOUR = (
+    124,
+    116,
+    104,
+)  # of ImageNet, which networks' preprocessing subtracts: what is padded becomes nothing
 _DETECTION = ("detect", "instances", "keypoints")
 
 
@@ -44,11 +48,15 @@ class Augmentation:
         colour: list[nn.Module] = [v2.ColorJitter(0.3, 0.3, 0.3), hue] if "colour" in names else []
         if task in _DETECTION:
             return cls([*([ObjectCrop()] if "crop" in names else []), *flip, *colour])
-        size = _fixed(task, crop_hw, resize) if "crop" not in names else _varied(task, crop_hw, resize)
+        size = (
+            _fixed(task, crop_hw, resize) if "crop" not in names else _varied(task, crop_hw, resize)
+        )
         return cls([*size, *flip, *colour])  # colours last: of fewer pixels
 
     @classmethod
-    def for_validation(cls, task: str, crop_hw: tuple[int, int] | None = None, resize: int | None = None) -> "Augmentation":
+    def for_validation(
+        cls, task: str, crop_hw: tuple[int, int] | None = None, resize: int | None = None
+    ) -> "Augmentation":
         """As the network will see images that it is to judge: nothing by chance. Images of segment keep their shape."""
         if task in _DETECTION:
             return cls([])
@@ -63,10 +71,14 @@ class Augmentation:
             return example
         sample = _wrapped(example)
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed GPUs, and take 4 ms for it
+            torch.default_generator.manual_seed(
+                seed
+            )  # torch.manual_seed would also seed GPUs, and take 4 ms for it
             for step in self.steps:
                 sample = step(sample)
-        return Example(_plain(sample.pop("image")), {name: _plain(value) for name, value in sample.items()})
+        return Example(
+            _plain(sample.pop("image")), {name: _plain(value) for name, value in sample.items()}
+        )
 
 
 class Mirror(nn.Module):
@@ -80,14 +92,20 @@ class Mirror(nn.Module):
         if torch.rand(()) >= 0.5:
             return sample
         flipped = {
-            name: functional.horizontal_flip(value) if isinstance(value, tv_tensors.TVTensor) else value
+            name: functional.horizontal_flip(value)
+            if isinstance(value, tv_tensors.TVTensor)
+            else value
             for name, value in sample.items()
         }
         if "keypoints" in flipped:
             if len(self.order) != flipped["keypoints"].shape[1]:
-                raise ValueError(f"{len(self.order)} names of keypoints for {flipped['keypoints'].shape[1]}")
+                raise ValueError(
+                    f"{len(self.order)} names of keypoints for {flipped['keypoints'].shape[1]}"
+                )
             points = flipped["keypoints"][:, self.order].clone()
-            points[..., 0] = torch.where(points[..., 2] > 0, sample["image"].shape[-1] - points[..., 0], points[..., 0])
+            points[..., 0] = torch.where(
+                points[..., 2] > 0, sample["image"].shape[-1] - points[..., 0], points[..., 0]
+            )
             flipped["keypoints"] = points
         return flipped
 
@@ -118,7 +136,9 @@ def _fixed(task: str, crop_hw: tuple[int, int] | None, resize: int | None) -> li
 
 
 def _padded(crop: type[v2.RandomCrop], crop_hw: tuple[int, int]) -> nn.Module:
-    return crop(crop_hw, pad_if_needed=True, fill={tv_tensors.Image: _MEAN_COLOUR, tv_tensors.Mask: IGNORED})
+    return crop(
+        crop_hw, pad_if_needed=True, fill={tv_tensors.Image: _MEAN_COLOUR, tv_tensors.Mask: IGNORED}
+    )
 
 
 class _MiddleCrop(v2.RandomCrop):
@@ -137,8 +157,12 @@ def _wrapped(example: Example) -> dict[str, Any]:
     size_hw = (int(example.image.shape[-2]), int(example.image.shape[-1]))
     sample: dict[str, Any] = {**example.target, "image": tv_tensors.Image(example.image)}
     if "boxes" in sample:
-        sample["boxes"] = tv_tensors.BoundingBoxes(sample["boxes"], format="XYXY", canvas_size=size_hw)
-    return sample | {name: tv_tensors.Mask(sample[name]) for name in ("mask", "masks") if name in sample}
+        sample["boxes"] = tv_tensors.BoundingBoxes(
+            sample["boxes"], format="XYXY", canvas_size=size_hw
+        )
+    return sample | {
+        name: tv_tensors.Mask(sample[name]) for name in ("mask", "masks") if name in sample
+    }
 
 
 def _plain(value: Tensor) -> Tensor:

@@ -13,13 +13,15 @@ from typing import TypeAlias
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.core.hashing import seed_of
+from pipeline.core.hashing import derive_seed
 from pipeline.core.types import InputError
 from pipeline.training.protocols import Example, ExampleSet
 
 log = logging.getLogger(__name__)
 Place: TypeAlias = tuple[int, int]  # (epoch, number of the example)
-Prepare = Callable[[Example, int], Example]  # of a seed: augmentation, or what validation does instead
+Prepare = Callable[
+    [Example, int], Example
+]  # of a seed: augmentation, or what validation does instead
 
 
 class Drawn(Dataset[Example | str]):
@@ -35,7 +37,7 @@ class Drawn(Dataset[Example | str]):
             example = self.examples.example(number, epoch)
         except (InputError, OSError) as error:
             return f"{self.examples.name(number)}: {' '.join(str(error).split())}"
-        return self.prepare(example, seed_of(self.seed, epoch, number))
+        return self.prepare(example, derive_seed(self.seed, epoch, number))
 
 
 @dataclass(frozen=True)
@@ -50,22 +52,35 @@ class Data:
 def shuffled(n_examples: int, batch_size: int, seed: int, epoch: int) -> list[list[Place]]:
     """An epoch's batches. The last one is left out where it is not full, because a batch norm has nothing to go by in a
     batch of one; other examples are in it in the next epoch."""
-    draw = torch.Generator().manual_seed(seed_of(seed, epoch))
+    draw = torch.Generator().manual_seed(derive_seed(seed, epoch))
     order = torch.randperm(n_examples, generator=draw).tolist()
     full = n_examples - n_examples % batch_size if n_examples >= batch_size else n_examples
-    return [[(epoch, number) for number in order[at : at + batch_size]] for at in range(0, full, batch_size)]
+    return [
+        [(epoch, number) for number in order[at : at + batch_size]]
+        for at in range(0, full, batch_size)
+    ]
 
 
 class Remaining:
     """The batches that are still to come after so many steps, epoch after epoch."""
 
     def __init__(self, n_examples: int, batch_size: int, seed: int, epochs: int, step: int) -> None:
-        self.n_examples, self.batch_size, self.seed, self.epochs, self.step = n_examples, batch_size, seed, epochs, step
+        self.n_examples, self.batch_size, self.seed, self.epochs, self.step = (
+            n_examples,
+            batch_size,
+            seed,
+            epochs,
+            step,
+        )
 
     def __iter__(self) -> Iterator[list[Place]]:
-        first, skipped = divmod(self.step, len(shuffled(self.n_examples, self.batch_size, self.seed, 0)))
+        first, skipped = divmod(
+            self.step, len(shuffled(self.n_examples, self.batch_size, self.seed, 0))
+        )
         for epoch in range(first, self.epochs):
-            yield from shuffled(self.n_examples, self.batch_size, self.seed, epoch)[skipped if epoch == first else 0 :]
+            yield from shuffled(self.n_examples, self.batch_size, self.seed, epoch)[
+                skipped if epoch == first else 0 :
+            ]
 
 
 def validation_batches(examples: ExampleSet, batch_size: int, cropped: bool) -> list[list[Place]]:
@@ -74,10 +89,16 @@ def validation_batches(examples: ExampleSet, batch_size: int, cropped: bool) -> 
     by_size: dict[tuple[int, ...], list[Place]] = {}
     for number, size_hw in enumerate(map(tuple, examples.sizes_hw.tolist())):
         by_size.setdefault((0, 0) if cropped else size_hw, []).append((0, number))
-    return [some[at : at + batch_size] for some in by_size.values() for at in range(0, len(some), batch_size)]
+    return [
+        some[at : at + batch_size]
+        for some in by_size.values()
+        for at in range(0, len(some), batch_size)
+    ]
 
 
-def loaded(drawn: Drawn, batches: Sequence[list[Place]] | Iterable[list[Place]], workers: int) -> Iterator[list[Example]]:
+def loaded(
+    drawn: Drawn, batches: Sequence[list[Place]] | Iterable[list[Place]], workers: int
+) -> Iterator[list[Example]]:
     """The examples of each batch, in order. `workers` processes work ahead; 0: none. Those that cannot be read are left
     out of their batch, and named once."""
     for batch in DataLoader(

@@ -15,14 +15,20 @@ class Average:
     def __init__(self, network: nn.Module, decay: float) -> None:
         """`decay` 0: the average is the last weights."""
         self.decay = decay
-        self.weights = {name: one.detach().float().clone() for name, one in _learning(network).items()}
+        self.weights = {
+            name: one.detach().float().clone() for name, one in _learning(network).items()
+        }
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """After `step` (from 1). Early steps count less: an average over 500 steps would begin as mostly the first."""
         decay = min(self.decay, step / (10 + step)) if self.decay else 0.0
         learning = _learning(network)
-        torch._foreach_lerp_(list(self.weights.values()), [learning[name].float() for name in self.weights], 1 - decay)
+        torch._foreach_lerp_(
+            list(self.weights.values()),
+            [learning[name].float() for name in self.weights],
+            1 - decay,
+        )
 
     @contextmanager
     def applied(self, network: nn.Module, count_statistics: Callable[[], None]) -> Iterator[None]:
@@ -52,7 +58,9 @@ class Average:
 def recount(network: nn.Module, count_statistics: Callable[[], None]) -> None:
     """Make the running statistics of the batch norms that are in training mode the plain mean over the batches that
     `count_statistics` shows the network ("precise batch norm", Wu and Johnson, 2021, section 3)."""
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.training]
+    norms = [
+        module for module in network.modules() if isinstance(module, _BatchNorm) and module.training
+    ]
     if not norms:
         return
     momenta = {norm: norm.momentum for norm in norms}

@@ -40,7 +40,9 @@ class Frozen:
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(False)
         if keep_statistics:
-            self.modules += [one for one in _backbone(network)[0].modules() if isinstance(one, _BatchNorm)]
+            self.modules += [
+                one for one in _backbone(network)[0].modules() if isinstance(one, _BatchNorm)
+            ]
         self.hold()
 
     def hold(self) -> None:
@@ -63,14 +65,26 @@ def stages_of(network: nn.Module) -> dict[nn.Module, int]:
     for name, shape, side in _run_order(backbone):
         if name.split(".")[0] in _NOT_BACKBONE or name == head:
             continue
-        if len(shape) == 4 and shape[-1] > 0:  # others, such as tokens, are as far as those before them
-            smaller = min(shape[2], shape[3]) if shape[2] == shape[3] else min(shape[1], shape[2])  # Swin's are (B, H, W, C)
-            reached = max(reached, min(STAGES, math.ceil(math.log2(max(1.0, side / smaller)) - 0.2)))
+        if (
+            len(shape) == 4 and shape[-1] > 0
+        ):  # others, such as tokens, are as far as those before them
+            smaller = (
+                min(shape[2], shape[3]) if shape[2] == shape[3] else min(shape[1], shape[2])
+            )  # Swin's are (B, H, W, C)
+            reached = max(
+                reached, min(STAGES, math.ceil(math.log2(max(1.0, side / smaller)) - 0.2))
+            )
         stage_of[name] = reached
     found = {
-        module: _stage(name, stage_of) for name, module in backbone.named_modules() if name != head and _has_values(module)
+        module: _stage(name, stage_of)
+        for name, module in backbone.named_modules()
+        if name != head and _has_values(module)
     }
-    return {module: stage for module, stage in sorted(found.items(), key=lambda one: one[1] or 0) if stage}
+    return {
+        module: stage
+        for module, stage in sorted(found.items(), key=lambda one: one[1] or 0)
+        if stage
+    }
 
 
 def _stage(name: str, stage_of: dict[str, int]) -> int | None:
@@ -81,7 +95,10 @@ def _stage(name: str, stage_of: dict[str, int]) -> int | None:
 
 
 def _has_values(module: nn.Module) -> bool:
-    return any(next(values(recurse=False), None) is not None for values in (module.parameters, module.buffers))
+    return any(
+        next(values(recurse=False), None) is not None
+        for values in (module.parameters, module.buffers)
+    )
 
 
 def _backbone(network: nn.Module) -> tuple[nn.Module, str]:
@@ -111,9 +128,13 @@ def _run_order(backbone: nn.Module) -> list[tuple[str, tuple[int, ...], int]]:
         finally:
             for handle in handles:
                 handle.remove()
-    raise ConfigError("train.frozen_stages: this network's stages cannot be found. Say train.frozen_stages=0.")
+    raise ConfigError(
+        "train.frozen_stages: this network's stages cannot be found. Say train.frozen_stages=0."
+    )
 
 
-def _note(order: list, name: str, side: int, module: nn.Module, inputs: object, output: object) -> None:
+def _note(
+    order: list, name: str, side: int, module: nn.Module, inputs: object, output: object
+) -> None:
     if isinstance(output, Tensor):
         order.append((name, tuple(output.shape), side))

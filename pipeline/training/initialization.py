@@ -6,38 +6,51 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from pipeline.config.settings import Settings
-from pipeline.core.errors import shorten
-from pipeline.core.hashing import sha256_of_tensors
+from pipeline.core.errors import shorten_list
+from pipeline.core.hashing import hash_tensors
 from pipeline.models.backbones import backbone_state, load_backbone
 from pipeline.models.checkpoints import Trainable, load_matching
 
 log = logging.getLogger(__name__)
 
 
-def begin_with(network: nn.Module, model: Trainable, settings: Settings, categories: Sequence[str]) -> tuple[str, bool]:
+def begin_with(
+    network: nn.Module, model: Trainable, settings: Settings, categories: Sequence[str]
+) -> tuple[str, bool]:
     """Load what `weights=` names, as far as it is about the data's classes, or else the backbone's own weights. Returns what
     that was, which is part of a training's identity, and whether anything was learnt before."""
     state = model.pretrained_state()
     if state is not None:
         new = load_matching(network, about(categories, state, model))
         if new:
-            log.info("New, because they are about other classes or not in the weights: %s.", shorten(new, 6))
+            log.info(
+                "New, because they are about other classes or not in the weights: %s.",
+                shorten_list(new, 6),
+            )
         return model.weights_id, True
     if settings.backbone and settings.weights != "random":
         backbone = backbone_state(settings.backbone, settings.train["backbone_weights"])
         if backbone is not None:
             taken = load_backbone(network, backbone)
-            log.info("%s tensors of the backbone are those of %s.", taken, settings.train["backbone_weights"])
-            return f"backbone:{sha256_of_tensors(backbone)[:16]}", True
+            log.info(
+                "%s tensors of the backbone are those of %s.",
+                taken,
+                settings.train["backbone_weights"],
+            )
+            return f"backbone:{hash_tensors(backbone)[:16]}", True
     return f"random:{settings.seed}", False
 
 
-def about(categories: Sequence[str], state: Mapping[str, Tensor], model: Trainable) -> Mapping[str, Tensor]:
+def about(
+    categories: Sequence[str], state: Mapping[str, Tensor], model: Trainable
+) -> Mapping[str, Tensor]:
     """The state without the heads where these are about other classes, be they as many; weights that do not name theirs are
     taken at their number."""
     names = model.class_names()
     if names is None:
-        log.info("The weights do not name their classes; a head for as many as the data has is kept.")
+        log.info(
+            "The weights do not name their classes; a head for as many as the data has is kept."
+        )
         return state
     if tuple(names) == tuple(categories):
         return state

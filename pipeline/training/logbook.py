@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.core.errors import ConfigError
 from pipeline.storage.local_backend import append_line
-from pipeline.storage.publish import published_file
+from pipeline.storage.publish import publish_file
 
 _MOST_STEPS = 20_000  # lines; of a longer training every second, third ... step has one
 
@@ -22,26 +22,48 @@ class Logbook:
         self.folder, self.every = folder, -(-total // _MOST_STEPS)
         for name in ("steps.jsonl", "epochs.jsonl"):
             _cut(folder / name, step)
-        self.board = summary_writer()(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self.board = summary_writer()(
+            str(folder / "tensorboard"), purge_step=step + 1 if step else None
+        )
 
     def __enter__(self) -> "Logbook":
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.board.close()
 
     def step(self, step: int, epoch: int, rate: float, losses: Mapping[str, float]) -> None:
         if step % self.every:
             return
-        line = {"step": step, "epoch": epoch, "lr": rate, "loss": sum(losses.values()), "parts": dict(losses)}
+        line = {
+            "step": step,
+            "epoch": epoch,
+            "lr": rate,
+            "loss": sum(losses.values()),
+            "parts": dict(losses),
+        }
         append_line(self.folder / "steps.jsonl", json.dumps(line).encode())
-        for name, value in (("loss", line["loss"]), ("lr", rate), *((f"loss/{k}", v) for k, v in losses.items())):
+        for name, value in (
+            ("loss", line["loss"]),
+            ("lr", rate),
+            *((f"loss/{k}", v) for k, v in losses.items()),
+        ):
             self.board.add_scalar(name, value, step)
 
-    def epoch(self, step: int, epoch: int, figures: Mapping[str, float | None], seconds: float) -> None:
-        line = {"step": step, "epoch": epoch, "figures": dict(figures), "seconds": round(seconds, 1)}
+    def epoch(
+        self, step: int, epoch: int, figures: Mapping[str, float | None], seconds: float
+    ) -> None:
+        line = {
+            "step": step,
+            "epoch": epoch,
+            "figures": dict(figures),
+            "seconds": round(seconds, 1),
+        }
         append_line(self.folder / "epochs.jsonl", json.dumps(line).encode())
         for name, value in figures.items():
             if value is not None:
@@ -79,6 +101,8 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 
 def _cut(path: Path, step: int) -> None:
-    kept: Sequence[dict[str, Any]] = [one for one in read_lines(path) if step and one["step"] <= step]
-    with published_file(path, replace=True) as stage:
+    kept: Sequence[dict[str, Any]] = [
+        one for one in read_lines(path) if step and one["step"] <= step
+    ]
+    with publish_file(path, replace=True) as stage:
         stage.write_text("".join(json.dumps(one) + "\n" for one in kept), encoding="utf-8")

@@ -7,8 +7,12 @@ from torchvision.models.detection import KeypointRCNN
 
 def learns_fast(network: nn.Module) -> nn.Module:
     """The same network with the same parameters; changed in place."""
-    if isinstance(network, KeypointRCNN):  # torchvision's loss of keypoints takes their maps apart by `view`
-        network.roi_heads.keypoint_predictor.register_forward_hook(lambda module, inputs, maps: maps.contiguous())
+    if isinstance(
+        network, KeypointRCNN
+    ):  # torchvision's loss of keypoints takes their maps apart by `view`
+        network.roi_heads.keypoint_predictor.register_forward_hook(
+            lambda module, inputs, maps: maps.contiguous()
+        )
     for module in network.modules():
         if type(module) is nn.Conv2d and _slow_in_bfloat16(module):
             module.__class__ = Float32OnCpu

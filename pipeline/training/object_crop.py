@@ -11,7 +11,10 @@ _PART = 0.7  # of the images; the others stay whole
 _TRIALS = 20
 _LEAST_SIDE = 0.4  # of the image's
 _MOST_STRETCHED = 2.0  # how much the crop's sides may differ from the image's
-_VISIBLE, _GONE = 0.6, 0.2  # of an object's area: from the one it is still one, up to the other it may be left out
+_VISIBLE, _GONE = (
+    0.6,
+    0.2,
+)  # of an object's area: from the one it is still one, up to the other it may be left out
 _LEAST_PIXELS = 2.0  # of a side of an object that is cut, if it had them
 
 
@@ -41,7 +44,9 @@ def _window(size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
         parts = _LEAST_SIDE + (1 - _LEAST_SIDE) * torch.rand(2)
         if 1 / _MOST_STRETCHED <= float(parts[0] / parts[1]) <= _MOST_STRETCHED:
             break
-    height, width = (max(1, int(side * float(part))) for side, part in zip(size_hw, parts, strict=True))
+    height, width = (
+        max(1, int(side * float(part))) for side, part in zip(size_hw, parts, strict=True)
+    )
     top = int(torch.randint(0, size_hw[0] - height + 1, ()))
     left = int(torch.randint(0, size_hw[1] - width + 1, ()))
     return left, top, left + width, top + height
@@ -50,11 +55,15 @@ def _window(size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
 def _visible(boxes: Tensor, window: tuple[int, int, int, int]) -> Tensor:
     """(N, 4) xyxy -> (N,): which part of each box's area the window shows."""
     left, top, right, bottom = window
-    shown = boxes.clamp(boxes.new_tensor([left, top, left, top]), boxes.new_tensor([right, bottom, right, bottom]))
+    shown = boxes.clamp(
+        boxes.new_tensor([left, top, left, top]), boxes.new_tensor([right, bottom, right, bottom])
+    )
     return box_area(shown) / box_area(boxes)
 
 
-def _cut(sample: dict[str, Any], window: tuple[int, int, int, int], kept: Tensor, cut: Tensor) -> dict[str, Any]:
+def _cut(
+    sample: dict[str, Any], window: tuple[int, int, int, int], kept: Tensor, cut: Tensor
+) -> dict[str, Any]:
     """What of the sample is in the window. Objects that are cut get the box of what is left of their mask; those of which
     nothing is left, or a line, are left out. Keypoints outside are not labelled."""
     left, top, right, bottom = window
@@ -62,21 +71,32 @@ def _cut(sample: dict[str, Any], window: tuple[int, int, int, int], kept: Tensor
     boxes = sample["boxes"].as_subclass(Tensor)[kept]
     least = _sides(boxes).clamp(max=_LEAST_PIXELS)
     limits = boxes.new_tensor([right - left, bottom - top] * 2)
-    boxes = (boxes - boxes.new_tensor([left, top, left, top])).clamp(torch.zeros_like(limits), limits)
-    target = {name: sample[name].as_subclass(Tensor)[kept] for name in ("labels", "masks", "keypoints") if name in sample}
+    boxes = (boxes - boxes.new_tensor([left, top, left, top])).clamp(
+        torch.zeros_like(limits), limits
+    )
+    target = {
+        name: sample[name].as_subclass(Tensor)[kept]
+        for name in ("labels", "masks", "keypoints")
+        if name in sample
+    }
     if "masks" in target:
         target["masks"] = target["masks"][:, top:bottom, left:right]
         boxes = torch.where(cut[:, None], _boxes_of(target["masks"]), boxes)
     if "keypoints" in target:
         points = target["keypoints"] - boxes.new_tensor([left, top, 0])
-        inside = ((points[..., :2] >= 0) & (points[..., :2] <= limits[:2])).all(dim=-1) & (points[..., 2] > 0)
+        inside = ((points[..., :2] >= 0) & (points[..., :2] <= limits[:2])).all(dim=-1) & (
+            points[..., 2] > 0
+        )
         target["keypoints"] = points * inside[..., None]
     large = (_sides(boxes) >= least).all(dim=1) | ~cut
     target = {name: value[large] for name, value in target.items()}
     if "masks" in target:
         target["masks"] = tv_tensors.Mask(target["masks"])
     image = tv_tensors.Image(sample["image"].as_subclass(Tensor)[:, top:bottom, left:right])
-    return target | {"image": image, "boxes": tv_tensors.BoundingBoxes(boxes[large], format="XYXY", canvas_size=size_hw)}
+    return target | {
+        "image": image,
+        "boxes": tv_tensors.BoundingBoxes(boxes[large], format="XYXY", canvas_size=size_hw),
+    }
 
 
 def _sides(boxes: Tensor) -> Tensor:

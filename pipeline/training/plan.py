@@ -11,7 +11,7 @@ from pipeline.core.cpu import available_cores
 from pipeline.core.errors import ConfigError
 from pipeline.inference.devices import bf16_is_native, resolve_device
 from pipeline.models.checkpoints import Trainable
-from pipeline.models.registry import is_weights_file, model_format
+from pipeline.models.registry import find_format, is_weights_file
 from pipeline.runs.fingerprint import run_name
 from pipeline.training.freezing import Frozen, usual_stages
 from pipeline.training.initialization import begin_with
@@ -36,9 +36,11 @@ class Plan:
 
 def planned(settings: Settings, examples: Examples) -> Plan:
     """Raises ConfigError."""
-    model = model_format(settings)
+    model = find_format(settings)
     if not isinstance(model, Trainable):
-        raise ConfigError(f"model={settings.model} is a program and cannot be trained; choose a torchvision builder.")
+        raise ConfigError(
+            f"model={settings.model} is a program and cannot be trained; choose a torchvision builder."
+        )
     check_learnable(settings.task, model.trained(examples.categories).architecture, examples)
     device = resolve_device(settings.device)
     n_points = len(examples.keypoint_names) or None
@@ -52,14 +54,18 @@ def planned(settings: Settings, examples: Examples) -> Plan:
     if precision == "fp16" and device == "cpu":
         raise ConfigError("precision=fp16 is for GPUs; on the CPU say bf16 or fp32.")
     sensitive = trained_before or isinstance(network, GeneralizedRCNN)
-    recipe = recipe_of(settings, len(examples.training), 2e-4 if sensitive else 2e-3, precision, device)
+    recipe = recipe_of(
+        settings, len(examples.training), 2e-4 if sensitive else 2e-3, precision, device
+    )
     identity = determinants(settings, model, examples, recipe, stages, begun_with)
     folder = Path(settings.output).expanduser() / f"train-{run_name(identity)}"
     frozen = Frozen(network, stages, keep_statistics=trained_before and settings.task in DETECTION)
     return Plan(settings, examples, model, frozen, begun_with, recipe, folder.absolute())
 
 
-def recipe_of(settings: Settings, n_examples: int, usual_rate: float, precision: str, device: str) -> Recipe:
+def recipe_of(
+    settings: Settings, n_examples: int, usual_rate: float, precision: str, device: str
+) -> Recipe:
     own = settings.train
     return Recipe(
         epochs=own["epochs"],
@@ -76,7 +82,12 @@ def recipe_of(settings: Settings, n_examples: int, usual_rate: float, precision:
 
 
 def determinants(
-    settings: Settings, model: Trainable, examples: Examples, recipe: Recipe, stages: int, begun_with: str
+    settings: Settings,
+    model: Trainable,
+    examples: Examples,
+    recipe: Recipe,
+    stages: int,
+    begun_with: str,
 ) -> dict[str, Any]:
     """What decides the weights. Not in it: the device and the number of workers."""
     how = {name: value for name, value in vars(recipe).items() if name not in ("device", "workers")}

@@ -16,7 +16,14 @@ class Shown:
 
     def __init__(self, step: int, total: int) -> None:
         quiet = not sys.stderr.isatty() or not _SHOWN.isEnabledFor(logging.INFO)
-        self._bar = tqdm(total=total, initial=step, unit=" steps", disable=quiet, dynamic_ncols=True, smoothing=0.1)
+        self._bar = tqdm(
+            total=total,
+            initial=step,
+            unit=" steps",
+            disable=quiet,
+            dynamic_ncols=True,
+            smoothing=0.1,
+        )
         self._sums: defaultdict[str, float] = defaultdict(float)
         self._steps = 0
 
@@ -24,7 +31,10 @@ class Shown:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._bar.close()
 

@@ -48,7 +48,9 @@ class Examples(Protocol):
     """A data set, checked: what is wrong with it is named, with its file, when it is opened. Raises ConfigError."""
 
     identity: Mapping[str, str]  # which data: part of a training's fingerprint
-    categories: tuple[str, ...]  # index = class id as in the targets; a detector's and a segmenter's 0 is the background
+    categories: tuple[
+        str, ...
+    ]  # index = class id as in the targets; a detector's and a segmenter's 0 is the background
     keypoint_names: tuple[str, ...]
     training: ExampleSet
     validation: ExampleSet

@@ -11,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.storage.publish import published_file
+from pipeline.storage.publish import publish_file
 from pipeline.training.logbook import read_lines
 
 _HERE = Path(__file__).parent
@@ -34,9 +34,15 @@ def write_report(
     best: int,
 ) -> None:
     """`<folder>/report.html`. `classes`: the rows of the best epoch; `figure`: what the best epoch was chosen by."""
-    names = [name for name in epochs[-1]["figures"] if any(one["figures"].get(name) is not None for one in epochs)]
+    names = [
+        name
+        for name in epochs[-1]["figures"]
+        if any(one["figures"].get(name) is not None for one in epochs)
+    ]
     names.sort(key=lambda name: name != figure)
-    page = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    page = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
     page.filters["number"] = _number
     text = page.get_template("training.html.j2").render(
         title=f"{facts['task']} {facts['model']}",
@@ -53,7 +59,7 @@ def write_report(
         style=Markup(_STYLE),  # noqa: S704 - ours
         policy=f"default-src 'none'; style-src 'sha256-{_hash(_STYLE)}'; img-src data:; base-uri 'none'",
     )
-    with published_file(folder / "report.html", replace=True) as stage:
+    with publish_file(folder / "report.html", replace=True) as stage:
         stage.write_text(text, encoding="utf-8")
 
 
@@ -66,7 +72,13 @@ def _losses(steps: Sequence[Mapping[str, Any]]) -> Any:
     lines = {"sum": [one["loss"] for one in steps]} if len(parts) > 1 else {}
     lines |= {name: [one["parts"].get(name, np.nan) for one in steps] for name in parts}
     for colour, (name, values) in zip(_COLOURS * 3, lines.items(), strict=False):
-        upper.plot(at, _smooth(np.array(values)), color=colour, label=name, linewidth=2 if name == "sum" else 1.2)
+        upper.plot(
+            at,
+            _smooth(np.array(values)),
+            color=colour,
+            label=name,
+            linewidth=2 if name == "sum" else 1.2,
+        )
     if lines:
         upper.legend(fontsize=8)
     upper.set_ylabel("loss")
@@ -82,7 +94,9 @@ def _figures(epochs: Sequence[Mapping[str, Any]], names: Sequence[str], best: in
     axes = figure.subplots()
     at = [one["epoch"] for one in epochs]
     for colour, name in zip(_COLOURS, names, strict=False):
-        values = [np.nan if one["figures"].get(name) is None else one["figures"][name] for one in epochs]
+        values = [
+            np.nan if one["figures"].get(name) is None else one["figures"][name] for one in epochs
+        ]
         axes.plot(at, values, color=colour, label=name, marker=".")
     axes.axvline(best, color="#a0aec0", linestyle=":", label=f"best: epoch {best}")
     axes.set_ylim(bottom=0)
@@ -96,7 +110,9 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     width = max(1, len(values) // 33)
     kernel = np.ones(width)
     known = np.convolve(~np.isnan(values), kernel, mode="same")
-    return np.asarray(np.convolve(np.nan_to_num(values), kernel, mode="same") / np.maximum(known, 1))
+    return np.asarray(
+        np.convolve(np.nan_to_num(values), kernel, mode="same") / np.maximum(known, 1)
+    )
 
 
 def _figure(size: tuple[float, float]) -> Any:

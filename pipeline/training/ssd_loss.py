@@ -27,12 +27,18 @@ class _MinedOverBatch:
         self.compute_loss, self.backgrounds = compute_loss, backgrounds
 
     def __call__(
-        self, targets: Targets, head_outputs: dict[str, Tensor], anchors: list[Tensor], matched_idxs: list[Tensor]
+        self,
+        targets: Targets,
+        head_outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
     ) -> dict[str, Tensor]:
         boxes = self.compute_loss(targets, head_outputs, anchors, matched_idxs)["bbox_regression"]
         return {
             "bbox_regression": boxes,
-            "classification": mined_loss(head_outputs["cls_logits"], labels_of(targets, matched_idxs), self.backgrounds),
+            "classification": mined_loss(
+                head_outputs["cls_logits"], labels_of(targets, matched_idxs), self.backgrounds
+            ),
         }
 
 

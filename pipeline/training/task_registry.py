@@ -8,7 +8,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
-from pipeline.core.locations import Address, place
+from pipeline.core.locations import Uri, parse_location
 from pipeline.models.networks import resized_hw
 from pipeline.models.registry import tasks_of
 from pipeline.training.annotations.records import Problems
@@ -26,8 +26,10 @@ def check_task(settings: Settings) -> None:
     """Raise ConfigError for what cannot be learnt from."""
     if settings.task not in TASKS:
         raise ConfigError(f"task={settings.task} cannot be trained; expected {', '.join(TASKS)}.")
-    if isinstance(place(settings.output), Address):
-        raise ConfigError(f"output={settings.output}: train writes to this machine's disk; say a folder.")
+    if isinstance(parse_location(settings.output), Uri):
+        raise ConfigError(
+            f"output={settings.output}: train writes to this machine's disk; say a folder."
+        )
 
 
 def check_learnable(task: str, architecture: str, examples: Examples) -> None:
@@ -39,7 +41,9 @@ def check_learnable(task: str, architecture: str, examples: Examples) -> None:
             "another model, such as fasterrcnn_resnet50_fpn."
         )
     if task == "keypoints" and not examples.keypoint_names:
-        raise ConfigError("task=keypoints: the data has no keypoints, or does not name them (COCO: categories[].keypoints).")
+        raise ConfigError(
+            "task=keypoints: the data has no keypoints, or does not name them (COCO: categories[].keypoints)."
+        )
     if task == "classify" and len(examples.categories) < 2:
         raise ConfigError(
             f"task=classify: the data has one class, {examples.categories[0]}; there is nothing to tell it from. Add a "

@@ -9,16 +9,16 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.config.instantiate import build
+from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
-from pipeline.core.errors import shorten
-from pipeline.core.text_tables import aligned
+from pipeline.core.errors import shorten_list
+from pipeline.core.text_tables import format_pairs
 from pipeline.core.types import Writer
 from pipeline.models.checkpoints import read_trained, save_trained
 from pipeline.models.class_names import BACKGROUND
 from pipeline.models.preprocessing import Preprocessing
-from pipeline.storage.file_locks import held
-from pipeline.storage.publish import published_file
+from pipeline.storage.file_locks import exclusive
+from pipeline.storage.publish import publish_file
 from pipeline.training.augment import Augmentation
 from pipeline.training.data_loading import Data, Drawn, validation_batches
 from pipeline.training.learners.base import Figures
@@ -37,14 +37,14 @@ def train_text(settings: Settings) -> str:
     """Train, or go on, or find it complete."""
     check_task(settings)
     summary_writer()  # to be refused before anything is read
-    examples: Examples = build(settings.parts["examples"], task=settings.task)
+    examples: Examples = instantiate(settings.parts["examples"], task=settings.task)
     plan = planned(settings, examples)
     if settings.dry_run:
         return told(plan)
     if (plan.folder / _DONE).is_file():
         return outcome_text(plan.folder)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with held(plan.folder, Writer(), lambda alone: None):
+    with exclusive(plan.folder, Writer(), lambda alone: None):
         if not (plan.folder / _DONE).is_file():  # another process may have ended it meanwhile
             log.info("%s", told(plan))
             learn(plan)
@@ -57,20 +57,26 @@ def learn(plan: Plan) -> None:
     halves = Preprocessing.of(plan.model.transform)
     learner = learner_of(settings.task, examples, halves.normalize.to(recipe.device))
     crop_hw, resize = input_size(plan.model.transform)
-    augmentation = Augmentation.of(settings.task, settings.train["augment"], crop_hw, examples.keypoint_names, resize)
+    augmentation = Augmentation.of(
+        settings.task, settings.train["augment"], crop_hw, examples.keypoint_names, resize
+    )
     as_judged = Augmentation.for_validation(settings.task, crop_hw, resize)
     channels = plan.model.trained(examples.categories).channels
     data = Data(
         Drawn(examples.training, augmentation.in_order(channels), recipe.seed),
         Drawn(examples.validation, as_judged.in_order(channels), recipe.seed),
-        validation_batches(examples.validation, recipe.batch_size, cropped=settings.task == "classify"),
+        validation_batches(
+            examples.validation, recipe.batch_size, cropped=settings.task == "classify"
+        ),
     )
-    training = Training(plan.frozen, learner, data, recipe, plan.folder, keeper(plan, learner.figure))
+    training = Training(
+        plan.frozen, learner, data, recipe, plan.folder, keeper(plan, learner.figure)
+    )
     epochs = training.fit()
     best = training.best.epoch
     classes = read_trained(plan.folder / "best.safetensors").metrics["classes"]
     write_report(plan.folder, facts(plan), epochs, classes, learner.figure, best)
-    with published_file(plan.folder / _DONE, replace=True) as stage:
+    with publish_file(plan.folder / _DONE, replace=True) as stage:
         content = {"figure": learner.figure, "best_epoch": best, "log": epochs, **facts(plan)}
         stage.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (plan.folder / "checkpoint.pt").unlink(missing_ok=True)
@@ -79,9 +85,17 @@ def learn(plan: Plan) -> None:
 def keeper(plan: Plan, figure: str) -> Keep:
     """Saves an epoch's weights as `last.safetensors`, and as `best.safetensors` while no other is better."""
 
-    def keep(state: dict[str, Tensor], figures: Figures, classes: list[dict[str, Any]], epoch: int, best: bool) -> None:
+    def keep(
+        state: dict[str, Tensor],
+        figures: Figures,
+        classes: list[dict[str, Any]],
+        epoch: int,
+        best: bool,
+    ) -> None:
         metrics = {"figure": figure, "epoch": epoch, **figures, "classes": classes}
-        trained = plan.model.trained(plan.examples.categories, plan.examples.keypoint_names, metrics, facts(plan))
+        trained = plan.model.trained(
+            plan.examples.categories, plan.examples.keypoint_names, metrics, facts(plan)
+        )
         for name in ("last", "best") if best else ("last",):
             save_trained(plan.folder / f"{name}.safetensors", state, trained)
 
@@ -110,17 +124,19 @@ def told(plan: Plan) -> str:
     names = [name for name in plan.examples.categories if name != BACKGROUND]
     examples = len(plan.examples.training), len(plan.examples.validation)
     every = sum(one.numel() for one in plan.frozen.network.parameters()) / 1e6
-    learning = sum(one.numel() for one in plan.frozen.network.parameters() if one.requires_grad) / 1e6
+    learning = (
+        sum(one.numel() for one in plan.frozen.network.parameters() if one.requires_grad) / 1e6
+    )
     rows = {
         "examples": f"{examples[0]:,} to learn from, {examples[1]:,} to be measured by",
-        "classes": f"{len(names)}: {shorten(names)}",
+        "classes": f"{len(names)}: {shorten_list(names)}",
         "begins with": plan.begun_with,
         "learns": f"{learning:.1f} of {every:.1f} M parameters; {plan.frozen.stages} stages of the backbone are frozen",
         "how": f"{plan.recipe.epochs} epochs in batches of {plan.recipe.batch_size}, {plan.recipe.precision}, "
         f"{plan.recipe.device}, learning rate {plan.recipe.rate:g}",
         "folder": str(plan.folder),
     }
-    return f"Training {plan.settings.model} for task={plan.settings.task}\n{aligned(rows)}"
+    return f"Training {plan.settings.model} for task={plan.settings.task}\n{format_pairs(rows)}"
 
 
 def outcome_text(folder: Path) -> str:
@@ -136,4 +152,4 @@ def outcome_text(folder: Path) -> str:
         "report": str(folder / "report.html"),
     }
     usage = f"make run model={folder / 'best.safetensors'} input=DIR"
-    return f"Trained: {done['examples']:,} examples, {done['epochs']} epochs\n{aligned(rows)}\n\nUse it: {usage}"
+    return f"Trained: {done['examples']:,} examples, {done['epochs']} epochs\n{format_pairs(rows)}\n\nUse it: {usage}"

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.hashing import seed_of
+from pipeline.core.hashing import derive_seed
 from pipeline.inference.engine_base import AUTOCAST
-from pipeline.storage.publish import published_file
+from pipeline.storage.publish import publish_file
 from pipeline.training.data_loading import Data, Remaining, loaded, shuffled
 from pipeline.training.ema import Average
 from pipeline.training.freezing import Frozen
@@ -47,22 +47,31 @@ class Best:
 class Training:
     """A network on its way. `keep` is called with the averaged weights of each epoch."""
 
-    def __init__(self, frozen: Frozen, learner: Learner, data: Data, recipe: Recipe, folder: Path, keep: Keep) -> None:
+    def __init__(
+        self, frozen: Frozen, learner: Learner, data: Data, recipe: Recipe, folder: Path, keep: Keep
+    ) -> None:
         self.network = learns_fast(frozen.network.to(recipe.device))
         self.frozen, self.learner, self.data, self.recipe = frozen, learner, data, recipe
         self.folder, self.keep = folder, keep
         self.optimizer = optimizer_of(self.network, recipe)
-        self.scaler = torch.amp.GradScaler(recipe.device.partition(":")[0], enabled=recipe.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(
+            recipe.device.partition(":")[0], enabled=recipe.precision == "fp16"
+        )
         self.average = Average(self.network, recipe.ema)
         self.best, self.step = Best(), 0
-        self.steps_per_epoch = len(shuffled(len(data.training.examples), recipe.batch_size, recipe.seed, 0))
+        self.steps_per_epoch = len(
+            shuffled(len(data.training.examples), recipe.batch_size, recipe.seed, 0)
+        )
         self.total = self.steps_per_epoch * recipe.epochs
         self.saved_at = time.monotonic()
 
     def fit(self) -> list[dict[str, Any]]:
         """From the checkpoint, or from the beginning, to the end. Returns the epochs' lines; epoch 0 is before training."""
         self._restore()
-        with Logbook(self.folder, self.step, self.total) as logbook, Shown(self.step, self.total) as shown:
+        with (
+            Logbook(self.folder, self.step, self.total) as logbook,
+            Shown(self.step, self.total) as shown,
+        ):
             if self.step:
                 log.info("Going on after step %s of %s.", f"{self.step:,}", f"{self.total:,}")
             else:
@@ -83,7 +92,11 @@ class Training:
 
     def _remaining(self) -> Remaining:
         return Remaining(
-            len(self.data.training.examples), self.recipe.batch_size, self.recipe.seed, self.recipe.epochs, self.step
+            len(self.data.training.examples),
+            self.recipe.batch_size,
+            self.recipe.seed,
+            self.recipe.epochs,
+            self.step,
         )
 
     def _learn(self, batch: list[Example], logbook: Logbook) -> dict[str, float]:
@@ -124,7 +137,7 @@ class Training:
 
     def _losses(self, batch: list[Example]) -> dict[str, Tensor]:
         # detectors draw which boxes they learn from, and layers what they drop: as a function of the step
-        torch.manual_seed(seed_of(self.recipe.seed, "step", self.step))
+        torch.manual_seed(derive_seed(self.recipe.seed, "step", self.step))
         dtype = AUTOCAST[self.recipe.precision]
         kind = torch.device(self.recipe.device).type
         try:
@@ -146,8 +159,12 @@ class Training:
     def _evaluate(self, logbook: Logbook, epoch: int, seconds: float, said: str) -> None:
         self.network.eval()
         begun = time.monotonic()
-        with torch.no_grad():  # not inference_mode: torchvision's anchors are kept, and learnt with afterwards
-            batches = loaded(self.data.validation, self.data.validation_batches, self.recipe.workers)
+        with (
+            torch.no_grad()
+        ):  # not inference_mode: torchvision's anchors are kept, and learnt with afterwards
+            batches = loaded(
+                self.data.validation, self.data.validation_batches, self.recipe.workers
+            )
             figures, classes = self.learner.figures(self.network, batches, self.recipe.device)
         main = figures[self.learner.figure]
         better = epoch > 0 and (main if main is not None else -math.inf) >= self.best.figure
@@ -165,7 +182,9 @@ class Training:
         self._learn_mode()
         size = self.recipe.batch_size
         places = shuffled(len(self.data.training.examples), size, self.recipe.seed, epoch - 1)
-        for batch in loaded(self.data.training, places[: math.ceil(_STATISTICS / size)], self.recipe.workers):
+        for batch in loaded(
+            self.data.training, places[: math.ceil(_STATISTICS / size)], self.recipe.workers
+        ):
             if self._enough(batch):
                 self._losses(batch)
 
@@ -183,7 +202,7 @@ class Training:
             "average": self.average.state(),
             "best": {"figure": self.best.figure, "epoch": self.best.epoch},
         }
-        with published_file(self.folder / "checkpoint.pt", replace=True) as stage:
+        with publish_file(self.folder / "checkpoint.pt", replace=True) as stage:
             torch.save(state, stage)
         self.saved_at = time.monotonic()
 
@@ -201,5 +220,9 @@ class Training:
 
 def figures_text(figures: Figures, main: str) -> str:
     """The figures that people know, the one that decides first."""
-    shown = [name for name in (main, f"{main}50", "top5", "pixel_accuracy") if figures.get(name) is not None]
+    shown = [
+        name
+        for name in (main, f"{main}50", "top5", "pixel_accuracy")
+        if figures.get(name) is not None
+    ]
     return ", ".join(f"{name} {figures[name]:.4f}" for name in shown) or f"{main} is not defined"

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import validators as checks
-from pipeline.config.command_options import option, options_text, path, path_or_none, paths, read_options
+from pipeline.config.command_options import (
+    option,
+    options_text,
+    path,
+    path_or_none,
+    paths,
+    read_options,
+)
 from pipeline.core.errors import ConfigError
 
 
@@ -69,4 +76,7 @@ def test_a_wrong_word_is_refused(words: list[str], said: str) -> None:
 
 
 def test_help_lists_settings_and_defaults() -> None:
-    assert "  run        the run's folder [outputs/latest]\n  to         the format\n" in options_text(Options)
+    assert (
+        "  run        the run's folder [outputs/latest]\n  to         the format\n"
+        in options_text(Options)
+    )

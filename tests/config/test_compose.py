@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.compose import for_each
-from pipeline.config.sweep_outcomes import Ended, collect, tell
+from pipeline.config.compose import run_jobs
+from pipeline.config.sweep_outcomes import RunResult, load_outcomes, save_outcome
 from pipeline.core.errors import ConfigError, OutOfSpace, PipelineError
 
 OUTCOMES = [
     ({}, None, None),
-    ({"min_score": "0.3", "input": "a 'b'"}, Ended("Complete\n", 2, Path("/out/a run")), None),
-    ({"dry_run": "true"}, Ended("a plan", 0, None), None),
+    ({"min_score": "0.3", "input": "a 'b'"}, RunResult("Complete\n", 2, Path("/out/a run")), None),
+    ({"dry_run": "true"}, RunResult("a plan", 0, None), None),
     ({"min_score": "7"}, None, ConfigError("min_score=7: expected less")),
     ({}, None, OutOfSpace("full")),
     ({}, None, PipelineError("else")),
@@ -22,20 +22,28 @@ OUTCOMES = [
 def test_outcomes_come_back_in_the_order_of_the_combinations(tmp_path: Path) -> None:
     folder = tmp_path / ".hydra" / "outcomes"
     for number, outcome in reversed(list(enumerate(OUTCOMES))):
-        tell(folder, number, outcome)
-    found = collect(folder)
+        save_outcome(folder, number, outcome)
+    found = load_outcomes(folder)
     assert [one[:2] for one in found] == [one[:2] for one in OUTCOMES]
-    assert [(type(one[2]), str(one[2])) for one in found] == [(type(one[2]), str(one[2])) for one in OUTCOMES]
-    assert not folder.exists() and collect(folder) == []
+    assert [(type(one[2]), str(one[2])) for one in found] == [
+        (type(one[2]), str(one[2])) for one in OUTCOMES
+    ]
+    assert not folder.exists() and load_outcomes(folder) == []
 
 
 def sweep(output: Path, launcher: str) -> None:
     words = ["model=codes", "min_score=0.3,7,0.5", f"output={output}", f"hydra/launcher={launcher}"]
-    jobs = for_each(
-        words, lambda settings: Ended(f"least {settings.min_score}", 1, Path("there")), refuse=lambda error: None
+    jobs = run_jobs(
+        words,
+        lambda settings: RunResult(f"least {settings.min_score}", 1, Path("there")),
+        refuse=lambda error: None,
     )
     assert [job.settings["min_score"] for job in jobs] == ["0.3", "7", "0.5"]
-    assert [job.ended.text if job.ended else None for job in jobs] == ["least 0.3", None, "least 0.5"]
+    assert [job.ended.text if job.ended else None for job in jobs] == [
+        "least 0.3",
+        None,
+        "least 0.5",
+    ]
     assert isinstance(jobs[1].refused, ConfigError) and jobs[0].run == Path("there")
     assert not list((output / ".hydra").glob("outcomes-*"))
 

@@ -6,21 +6,23 @@ import pytest
 from omegaconf import OmegaConf
 
 import pipeline.cli
-from pipeline.config.instantiate import build
+from pipeline.config.instantiate import find_class, instantiate
 from pipeline.core.errors import ConfigError
-from pipeline.core.package_files import resource
+from pipeline.core.package_files import find_resource
 from pipeline.outputs.sinks.parquet import Parquet
-from tests.conftest import spec_of
+from tests.helpers.pictures import spec_of
 
 
 def test_a_node_becomes_its_class_with_its_other_keys_as_arguments():
-    part = build({"_target_": "pipeline.outputs.sinks.parquet.Parquet", "compression": "snappy"})
+    part = instantiate(
+        {"_target_": "pipeline.outputs.sinks.parquet.Parquet", "compression": "snappy"}
+    )
     assert isinstance(part, Parquet) and part.compression == "snappy"
 
 
 def test_presets_are_no_argument_and_extra_ones_are():
     node = {"_target_": "pipeline.tasks.classify.Classify", "presets": {"top_k": 9}, "top_k": 1}
-    assert build(node, spec=spec_of("cat", "dog")).categories == ("cat", "dog")
+    assert instantiate(node, spec=spec_of("cat", "dog")).categories == ("cat", "dog")
 
 
 FOREIGN = [
@@ -60,21 +62,28 @@ def test_a_target_that_is_no_class_of_the_project_is_refused(target, monkeypatch
     def called(*_):
         pytest.fail(f"{target} was called")
 
-    for module, name in ((shutil, "rmtree"), (subprocess, "Popen"), (signal, "signal"), (pipeline.cli, "main")):
+    for module, name in (
+        (shutil, "rmtree"),
+        (subprocess, "Popen"),
+        (signal, "signal"),
+        (pipeline.cli, "main"),
+    ):
         monkeypatch.setattr(module, name, called)
-    with pytest.raises(ConfigError, match=r"Parts are built only|is not a class of this project|No module named"):
-        build({"_target_": target})
+    with pytest.raises(
+        ConfigError, match=r"Parts are built only|is not a class of this project|No module named"
+    ):
+        instantiate({"_target_": target})
 
 
 def test_a_node_without_a_target_is_refused():
     with pytest.raises(ConfigError, match="Parts are built only from classes under 'pipeline"):
-        build({})
+        instantiate({})
 
 
 def test_looking_for_a_class_does_not_run_the_program(monkeypatch):
     monkeypatch.setattr(pipeline.cli, "main", lambda: pytest.fail("the program ran"))
     with pytest.raises(ConfigError, match="is not a class of this project"):
-        build({"_target_": "pipeline.__main__.main"})
+        instantiate({"_target_": "pipeline.__main__.main"})
 
 
 @pytest.mark.parametrize(
@@ -86,20 +95,36 @@ def test_looking_for_a_class_does_not_run_the_program(monkeypatch):
     ],
 )
 def test_wrong_arguments_are_refused_by_name(node, extra, said):
-    with pytest.raises(ConfigError, match=f"pipeline.outputs.sinks.parquet.Parquet does not take these settings: .*{said}"):
-        build({"_target_": "pipeline.outputs.sinks.parquet.Parquet", **node}, **extra)
+    with pytest.raises(
+        ConfigError,
+        match=f"pipeline.outputs.sinks.parquet.Parquet does not take these settings: .*{said}",
+    ):
+        instantiate({"_target_": "pipeline.outputs.sinks.parquet.Parquet", **node}, **extra)
 
 
 def nodes():
     """(file, node) of every part that ships; a sink's file names its sinks. An experiment is no part, but settings."""
-    for path in sorted(path for path in resource("conf").glob("*/*.yaml") if path.parent.name != "experiment"):
+    for path in sorted(
+        path for path in find_resource("conf").glob("*/*.yaml") if path.parent.name != "experiment"
+    ):
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-        found = content.values() if path.parent.name == "sink" else [content.get(path.parent.name, content)]
+        found = (
+            content.values()
+            if path.parent.name == "sink"
+            else [content.get(path.parent.name, content)]
+        )
         yield from ((f"{path.parent.name}/{path.name}", node) for node in found)
 
 
 def test_every_kind_of_part_ships_at_least_one():
-    assert {name.partition("/")[0] for name, _ in nodes()} >= {"task", "source", "engine", "executor", "sink", "format"}
+    assert {name.partition("/")[0] for name, _ in nodes()} >= {
+        "task",
+        "source",
+        "engine",
+        "executor",
+        "sink",
+        "format",
+    }
 
 
 @pytest.mark.parametrize(("name", "node"), list(nodes()), ids=[name for name, _ in nodes()])
@@ -108,4 +133,23 @@ def test_every_shipped_file_names_a_class_of_its_own_kind(name, node):
     assert node["_target_"].startswith(f"pipeline.{kind}.")
     # it resolves: what is refused is the argument, not the class
     with pytest.raises(ConfigError, match=r"does not take these settings.*no_such_argument"):
-        build(node, no_such_argument=1)
+        instantiate(node, no_such_argument=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "expected"),
+    [
+        ("source", "tar", "Tar"),
+        ("task", "video", "Video"),
+        ("sink", "parquet", "Parquet"),
+        ("exporter", "coco", "Coco"),
+    ],
+)
+def test_the_class_of_a_shipped_component_is_found(kind: str, name: str, expected: str) -> None:
+    assert find_class(kind, name).__name__ == expected
+
+
+@pytest.mark.parametrize("name", ["", "tarr", "../source/tar", "tar.yaml"])
+def test_no_class_is_found_for_what_does_not_ship(name: str) -> None:
+    with pytest.raises(ConfigError, match="expected clips, folder, hf_parquet, manifest, tar"):
+        find_class("source", name)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.config.overrides import prepare, split_make_variables
+from pipeline.config.overrides import prepare_overrides, split_make_variables
 from pipeline.core.errors import ConfigError
-from tests.conftest import REPOSITORY, settings_for
+from tests.helpers.paths import REPOSITORY
+from tests.helpers.runs import settings_for
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,10 @@ def test_makes_list_of_variables_is_what_was_typed(words, expected):
         (["input=50$", "output=$HOME"], ["input=50$", "output=$HOME"]),
         (["input=a;b&c|d>e<f*?(g)#h"], ["input=a;b&c|d>e<f*?(g)#h"]),
         (["input=`id`", "output=$(id)"], ["input=`id`", "output=$(id)"]),
-        (["classes=[dog, cat]", "min_score={default: 0.5}"], ["classes=[dog, cat]", "min_score={default: 0.5}"]),
+        (
+            ["classes=[dog, cat]", "min_score={default: 0.5}"],
+            ["classes=[dog, cat]", "min_score={default: 0.5}"],
+        ),
         (["input=日本/é"], ["input=日本/é"]),
         (["input=a=b"], ["input=a=b"]),
         (["VENV=elsewhere", "input=x"], ["input=x"]),
@@ -70,7 +74,9 @@ def test_a_value_survives_the_real_makefile(typed, expected):
 
 
 def test_makes_variables_come_in_place_of_their_flag():
-    assert prepare(["limit=1", "--make", "batch_size=3 seed=2", "workers=4"], sweep=False) == [
+    assert prepare_overrides(
+        ["limit=1", "--make", "batch_size=3 seed=2", "workers=4"], sweep=False
+    ) == [
         "limit=1",
         "seed=2",
         "batch_size=3",
@@ -80,7 +86,7 @@ def test_makes_variables_come_in_place_of_their_flag():
 
 @pytest.mark.parametrize("given", [[], ["--make"], ["--make", ""]])
 def test_nothing_stays_nothing(given):
-    assert prepare(given, sweep=False) == []
+    assert prepare_overrides(given, sweep=False) == []
 
 
 PATHS = [
@@ -132,7 +138,9 @@ PATHS = [
 ]
 
 
-@pytest.mark.parametrize(("a", "b", "c"), list(zip(PATHS[::3], PATHS[1::3], PATHS[2::3], strict=True)))
+@pytest.mark.parametrize(
+    ("a", "b", "c"), list(zip(PATHS[::3], PATHS[1::3], PATHS[2::3], strict=True))
+)
 def test_a_path_survives_hydra(a, b, c):
     settings = settings_for(f"input={a}", f"output={b}", f"weights={c}")
     assert (settings.input, settings.output, settings.weights) == (a, b, c)
@@ -154,12 +162,21 @@ def test_hydras_own_notation_keeps_its_meaning(given, expected):
 
 
 def test_an_override_that_is_no_path_is_left_to_hydra():
-    given = ["classes=[a, b]", "min_score={default: 0.5}", "+model_args.x=1", "~limit", "hydra.verbose=true", "-m"]
-    assert prepare(given, sweep=False) == given
+    given = [
+        "classes=[a, b]",
+        "min_score={default: 0.5}",
+        "+model_args.x=1",
+        "~limit",
+        "hydra.verbose=true",
+        "-m",
+    ]
+    assert prepare_overrides(given, sweep=False) == given
 
 
 def test_a_sweep_quotes_each_value_and_keeps_the_commas():
-    assert prepare(["model=resnet50,vit_b_16", "task=detect,classify", "min_score=0.1,0.2"], sweep=True) == [
+    assert prepare_overrides(
+        ["model=resnet50,vit_b_16", "task=detect,classify", "min_score=0.1,0.2"], sweep=True
+    ) == [
         "model='resnet50','vit_b_16'",
         "task=detect,classify",
         "min_score=0.1,0.2",
@@ -179,12 +196,15 @@ def test_a_sweep_quotes_each_value_and_keeps_the_commas():
 def test_an_unknown_setting_of_a_part_is_refused(given, hint):
     name = given.partition("=")[0].lstrip("+")
     with pytest.raises(ConfigError, match=f"unknown setting '{name}'.*Known: .*{hint}"):
-        prepare([given], sweep=False)
+        prepare_overrides([given], sweep=False)
 
 
-@pytest.mark.parametrize("given", ["source.every=3", "source.length=8", "task.normalize=false", "sink.overlays.quality=80"])
+@pytest.mark.parametrize(
+    "given",
+    ["source.every=3", "source.length=8", "task.normalize=false", "sink.overlays.quality=80"],
+)
 def test_a_setting_of_some_part_passes(given):
-    assert prepare([given], sweep=False) == [given]
+    assert prepare_overrides([given], sweep=False) == [given]
 
 
 @pytest.mark.parametrize(
@@ -202,8 +222,10 @@ def test_a_setting_of_some_part_passes(given):
 )
 def test_an_unknown_key_is_refused_and_the_nearest_is_offered(given, hint):
     name = given.lstrip("+~").partition("=")[0].partition(".")[0]
-    with pytest.raises(ConfigError, match=f"unknown setting '{name}'.*Did you mean.*{hint}.*Known: "):
-        prepare([given], sweep=False)
+    with pytest.raises(
+        ConfigError, match=f"unknown setting '{name}'.*Did you mean.*{hint}.*Known: "
+    ):
+        prepare_overrides([given], sweep=False)
 
 
 @pytest.mark.parametrize(
@@ -216,13 +238,13 @@ def test_an_unknown_key_is_refused_and_the_nearest_is_offered(given, hint):
 )
 def test_an_unknown_key_below_another_is_refused_and_the_nearest_is_offered(given, hint):
     with pytest.raises(ConfigError, match=f"unknown setting 'tiles[.].*{hint}"):
-        prepare([given], sweep=False)
+        prepare_overrides([given], sweep=False)
 
 
 @pytest.mark.parametrize("given", ["defaults=[]", "format=builder", "=x", "_target_=os.system"])
 def test_what_is_no_setting_of_a_user_is_unknown(given):
     with pytest.raises(ConfigError, match="unknown setting"):
-        prepare([given], sweep=False)
+        prepare_overrides([given], sweep=False)
 
 
 @pytest.mark.parametrize(
@@ -239,24 +261,29 @@ def test_what_is_no_setting_of_a_user_is_unknown(given):
 )
 def test_an_unknown_choice_is_refused_and_the_nearest_is_offered(given, expected):
     with pytest.raises(ConfigError, match=expected):
-        prepare([given], sweep=False)
+        prepare_overrides([given], sweep=False)
 
 
 @pytest.mark.parametrize("given", ["task", "photos", "", "input"])
 def test_a_word_without_a_value_is_refused(given):
     with pytest.raises(ConfigError, match="expected key=value"):
-        prepare([given], sweep=False)
+        prepare_overrides([given], sweep=False)
 
 
 def test_a_mapping_changes_what_it_names_and_leaves_the_rest():
-    assert prepare(["tiles={size: 640}"], sweep=False) == ["++tiles={size: 640}"]  # what Hydra understands
-    assert settings_for("tiles={size: 640, iou: 0.4}").tiles == settings_for("tiles.size=640", "tiles.iou=0.4").tiles
+    assert prepare_overrides(["tiles={size: 640}"], sweep=False) == [
+        "++tiles={size: 640}"
+    ]  # what Hydra understands
+    assert (
+        settings_for("tiles={size: 640, iou: 0.4}").tiles
+        == settings_for("tiles.size=640", "tiles.iou=0.4").tiles
+    )
 
 
 def test_a_tilde_is_the_home_folder_as_the_shell_would_have_it(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     assert settings_for("input=~/photos", "output=~/o").input == "/home/someone/photos"
-    assert prepare(["output=~/o"], sweep=True) == ["output='/home/someone/o'"]
+    assert prepare_overrides(["output=~/o"], sweep=True) == ["output='/home/someone/o'"]
 
 
 @pytest.mark.parametrize(
@@ -276,16 +303,20 @@ def test_a_tilde_is_the_home_folder_as_the_shell_would_have_it(monkeypatch):
     ],
 )
 @pytest.mark.parametrize("sweep", [False, True])
-def test_a_files_task_is_the_task_where_nothing_else_says_it(words, metadata, added, sweep, tmp_path):
+def test_a_files_task_is_the_task_where_nothing_else_says_it(
+    words, metadata, added, sweep, tmp_path
+):
     path = tmp_path / "a b.safetensors"
     save_file({"w": torch.zeros(1)}, path, metadata=metadata)
     given = [word.replace("FILE", str(path)) for word in words]
-    assert prepare(given, sweep)[len(given) :] == added
+    assert prepare_overrides(given, sweep)[len(given) :] == added
 
 
 def test_a_damaged_file_is_left_to_the_model(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"nothing")
-    assert prepare([f"model={tmp_path / 'a.safetensors'}"], sweep=False) == [f"model='{tmp_path / 'a.safetensors'}'"]
+    assert prepare_overrides([f"model={tmp_path / 'a.safetensors'}"], sweep=False) == [
+        f"model='{tmp_path / 'a.safetensors'}'"
+    ]
 
 
 def test_a_files_task_is_read_without_torch(tmp_path):

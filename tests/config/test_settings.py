@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import ConfigError
-from tests.conftest import SAMPLES, settings_for
+from tests.helpers.paths import SAMPLES
+from tests.helpers.runs import settings_for
 
 # --- defaults
 
@@ -13,7 +14,10 @@ from tests.conftest import SAMPLES, settings_for
     [
         ([], "codes"),  # the samples' detector
         (["input=null"], "codes"),
-        (["input=photos"], "fasterrcnn_resnet50_fpn_v2"),  # never the samples' detector on a user's images unasked
+        (
+            ["input=photos"],
+            "fasterrcnn_resnet50_fpn_v2",
+        ),  # never the samples' detector on a user's images unasked
         (["input=photos", "model=codes"], "codes"),
         (["model=retinanet_resnet50_fpn_v2"], "retinanet_resnet50_fpn_v2"),
         (["task=classify"], "resnet50"),
@@ -56,7 +60,11 @@ def test_a_null_is_replaced_by_the_tasks_default(task, key, expected):
         ("min_score=0", "min_score", 0.0),
         ("min_score=1", "min_score", 1.0),
         ("min_score={person: 0.8}", "min_score", {"default": 0.5, "person": 0.8}),
-        ("min_score={default: 0.2, traffic light: 0.8}", "min_score", {"default": 0.2, "traffic light": 0.8}),
+        (
+            "min_score={default: 0.2, traffic light: 0.8}",
+            "min_score",
+            {"default": 0.2, "traffic light": 0.8},
+        ),
         ("min_score={person: 0}", "min_score", {"default": 0.5, "person": 0.0}),
         ("min_area=0", "min_area", 0.0),
         ("min_area=32.5", "min_area", 32.5),
@@ -79,7 +87,11 @@ def test_a_null_is_replaced_by_the_tasks_default(task, key, expected):
         ("precision=null", "precision", None),
         ("flip=true", "flip", True),
         ("tiles.size=640", "tiles", {"size": 640, "overlap": 0.2, "merge": "nms", "iou": 0.5}),
-        ("tiles={size: 640, merge: nmm}", "tiles", {"size": 640, "overlap": 0.2, "merge": "nmm", "iou": 0.5}),
+        (
+            "tiles={size: 640, merge: nmm}",
+            "tiles",
+            {"size": 640, "overlap": 0.2, "merge": "nmm", "iou": 0.5},
+        ),
         ("tiles.overlap=0", "tiles", {"size": None, "overlap": 0.0, "merge": "nms", "iou": 0.5}),
     ],
 )
@@ -90,14 +102,20 @@ def test_a_good_value_is_taken(given, key, expected):
 
 @pytest.mark.parametrize(
     ("given", "lowest"),
-    [("min_score=0.3", 0.3), ("min_score={person: 0.8}", 0.5), ("min_score={default: 0.9, person: 0.8}", 0.8)],
+    [
+        ("min_score=0.3", 0.3),
+        ("min_score={person: 0.8}", 0.5),
+        ("min_score={default: 0.9, person: 0.8}", 0.8),
+    ],
 )
 def test_the_lowest_of_all_thresholds(given, lowest):
     assert settings_for(given).lowest_min_score == lowest
 
 
 def test_the_parts_see_the_checked_values():
-    parts = settings_for("task=classify", "top_k=3", "input=photos", "precision=bf16", "overlays=4").parts
+    parts = settings_for(
+        "task=classify", "top_k=3", "input=photos", "precision=bf16", "overlays=4"
+    ).parts
     assert parts["task"]["top_k"] == 3
     assert parts["source"]["root"] == "photos"
     assert parts["engine"]["precision"] == "bf16"
@@ -105,7 +123,9 @@ def test_the_parts_see_the_checked_values():
     assert settings_for("task=classify").parts["task"]["top_k"] == 5
 
 
-@pytest.mark.parametrize(("given", "sinks"), [([], {"parquet", "overlays"}), (["sink=[parquet]"], {"parquet"})])
+@pytest.mark.parametrize(
+    ("given", "sinks"), [([], {"parquet", "overlays"}), (["sink=[parquet]"], {"parquet"})]
+)
 def test_the_sinks_that_are_chosen(given, sinks):
     assert set(settings_for(*given).parts["sink"]) == sinks
 
@@ -118,8 +138,18 @@ REFUSED = [
     ("channels=rbg", "channels=rbg", "rgb or bgr", "str 'rbg'"),
     ("precision=fp8", "precision=fp8", "fp32, bf16 or fp16", "str 'fp8'"),
     ("precision=16", "precision=16", "fp32, bf16 or fp16", "int 16"),
-    ("log_level=warn", "log_level=warn", "debug, info, warning or error", "str 'warn'.* Did you mean 'warning'"),
-    ("changed=acept", "changed=acept", "refuse, accept or trust", "str 'acept'.* Did you mean 'accept'"),
+    (
+        "log_level=warn",
+        "log_level=warn",
+        "debug, info, warning or error",
+        "str 'warn'.* Did you mean 'warning'",
+    ),
+    (
+        "changed=acept",
+        "changed=acept",
+        "refuse, accept or trust",
+        "str 'acept'.* Did you mean 'accept'",
+    ),
     ("trust_code=1", "trust_code=1", "true or false", "int 1"),
     ("trust_code='true'", "trust_code=true", "true or false", "str 'true'"),
     ("dry_run=yes", "dry_run=yes", "true or false", "str 'yes'"),
@@ -174,19 +204,26 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("given", "key", "expected", "got"), REFUSED)
-def test_a_bad_value_is_refused_with_its_key_what_was_expected_and_what_came(given, key, expected, got):
+def test_a_bad_value_is_refused_with_its_key_what_was_expected_and_what_came(
+    given, key, expected, got
+):
     with pytest.raises(ConfigError, match=f"^{key}.*: expected {expected}.* got {got}"):
         settings_for(given)
 
 
 @pytest.mark.parametrize("given", ["tiles={siz: 3}", "+tiles={siz: 3}"])
 def test_an_unknown_key_below_tiles_is_refused_with_the_nearest(given):
-    with pytest.raises(ConfigError, match=r"tiles\.siz: .* Did you mean 'size'\? It has size, overlap, merge, iou"):
+    with pytest.raises(
+        ConfigError, match=r"tiles\.siz: .* Did you mean 'size'\? It has size, overlap, merge, iou"
+    ):
         settings_for(given)
 
 
 def test_a_null_default_threshold_is_the_tasks_default():
-    assert settings_for("min_score={default: null, person: 0.8}").min_score == {"default": 0.5, "person": 0.8}
+    assert settings_for("min_score={default: null, person: 0.8}").min_score == {
+        "default": 0.5,
+        "person": 0.8,
+    }
 
 
 def test_a_reference_to_nothing_is_refused():

@@ -16,15 +16,17 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from pipeline.config.instantiate import build
-from pipeline.core.hashing import sha256_of
-from pipeline.core.package_files import resource
+from pipeline.config.instantiate import instantiate
+from pipeline.core.hashing import hash_file
+from pipeline.core.package_files import find_resource
 from pipeline.core.protocols import SinkContext, Task
-from pipeline.core.schema import image_rows, images_schema
+from pipeline.core.schema import make_image_rows, make_images_schema
 from pipeline.core.types import Item, Model, Status
 from pipeline.outputs.sinks.parquet import in_input_order
-from tests.conftest import REPOSITORY, SAMPLES, settings_for, spec_of
 from tests.helpers.imports import COMPONENT_FOLDERS
+from tests.helpers.paths import REPOSITORY, SAMPLES
+from tests.helpers.pictures import spec_of
+from tests.helpers.runs import settings_for
 from tests.helpers.videos import make_video, steady
 
 SPEC = spec_of("__background__", "dog", "cat", keypoint_names=("nose", "left_eye"), embedding_dim=4)
@@ -42,26 +44,34 @@ OUTPUT = {  # what a network returns for one image, whatever the task
 
 
 def names(kind: str) -> list[str]:
-    return sorted(path.stem for path in (resource("conf") / kind).glob("*.yaml"))
+    return sorted(path.stem for path in (find_resource("conf") / kind).glob("*.yaml"))
 
 
 def part(kind: str, name: str) -> Any:
-    node = settings_for(f"{kind}={name if kind != 'sink' else f'[{name}]'}", f"input={SAMPLES}").parts[kind]
+    node = settings_for(
+        f"{kind}={name if kind != 'sink' else f'[{name}]'}", f"input={SAMPLES}"
+    ).parts[kind]
     more = {"spec": SPEC} if kind == "task" else {}
-    return build(node[name] if kind == "sink" else node, **more)
+    return instantiate(node[name] if kind == "sink" else node, **more)
 
 
 def test_every_kind_has_a_folder_of_code_and_of_configuration() -> None:
-    folders = {path.name for path in resource("conf").iterdir() if path.is_dir()}
+    folders = {path.name for path in find_resource("conf").iterdir() if path.is_dir()}
     kinds = sorted(folders - {"experiment"})  # settings that belong together, no part
     assert kinds == sorted(COMPONENT_FOLDERS)
     for kind in kinds:
         folder = COMPONENT_FOLDERS[kind]
-        code = {path.stem for path in (REPOSITORY / "pipeline" / folder).glob("*.py")} - {"__init__"}
+        code = {path.stem for path in (REPOSITORY / "pipeline" / folder).glob("*.py")} - {
+            "__init__"
+        }
         assert code == set(names(kind))
         for name in names(kind):
-            node = OmegaConf.load(resource("conf") / kind / f"{name}.yaml")
-            places = (f"{name}._target_", f"{kind}._target_", "_target_")  # a sink's, one that also sets other parts, plain
+            node = OmegaConf.load(find_resource("conf") / kind / f"{name}.yaml")
+            places = (
+                f"{name}._target_",
+                f"{kind}._target_",
+                "_target_",
+            )  # a sink's, one that also sets other parts, plain
             target = next(filter(None, (OmegaConf.select(node, place) for place in places)))
             assert str(target).startswith(f"pipeline.{folder.replace('/', '.')}.{name}.")
             assert (REPOSITORY / "tests" / folder / f"test_{name}.py").is_file()
@@ -77,9 +87,15 @@ def test_a_task_makes_rows_of_its_schema(name: str) -> None:
     assert sorted(set(rows["image_id"].to_pylist())) == [4, 9]
     image = torch.zeros(3, 40, 50, dtype=torch.uint8)
     drawn = task.draw(image, rows.slice(0, 1))
-    assert drawn.dtype == torch.uint8 and drawn.shape[0] == 3 and not image.any(), "drawing leaves its input alone"
+    assert drawn.dtype == torch.uint8 and drawn.shape[0] == 3 and not image.any(), (
+        "drawing leaves its input alone"
+    )
     for long_side in (320, 33):
-        assert tuple(task.draw(image, rows.slice(0, 1), long_side).shape) == (3, round(long_side * 0.8), long_side)
+        assert tuple(task.draw(image, rows.slice(0, 1), long_side).shape) == (
+            3,
+            round(long_side * 0.8),
+            long_side,
+        )
 
 
 @pytest.mark.parametrize("name", names("source"))
@@ -88,19 +104,29 @@ def test_a_source_lists_sorted_keys_and_reads_what_it_lists(name: str, tmp_path:
     make_video(tmp_path / "in" / "desk" / "clip.mp4", steady(80))
     for kind in ("tar", "zip"):
         shutil.make_archive(str(tmp_path / "in" / "desk" / "packed"), kind, SAMPLES)
-    (tmp_path / "in" / "list.txt").write_text("\n".join(path.name for path in (tmp_path / "in").glob("*.jpg")))
-    pq.write_table(pa.table({"image": [path.read_bytes() for path in SAMPLES.glob("*.jpg")]}), tmp_path / "in" / "a.parquet")
+    (tmp_path / "in" / "list.txt").write_text(
+        "\n".join(path.name for path in (tmp_path / "in").glob("*.jpg"))
+    )
+    pq.write_table(
+        pa.table({"image": [path.read_bytes() for path in SAMPLES.glob("*.jpg")]}),
+        tmp_path / "in" / "a.parquet",
+    )
     given = tmp_path / "in" / ("list.txt" if name == "manifest" else "")
-    with closing(build(settings_for(f"source={name}", "model=codes", f"input={given}").parts["source"])) as source:
+    with closing(
+        instantiate(settings_for(f"source={name}", "model=codes", f"input={given}").parts["source"])
+    ) as source:
         entries = list(source.entries())
         keys = [entry.key for entry in entries]
         assert len(keys) > 1 and keys == sorted(set(keys)) and entries == list(source.entries())
         assert str(tmp_path / "in") in source.identity and source.decoder
         assert all(len(entry.carried) == len(source.columns) for entry in entries)
         shapes = [
-            (*((source.clip_length,) if source.clip_length else ()), 3, *source.size_hw(one, 10**8)) for one in entries
+            (*((source.clip_length,) if source.clip_length else ()), 3, *source.size_hw(one, 10**8))
+            for one in entries
         ]
-        for _, group in groupby(zip(entries, shapes, strict=True), lambda pair: source.together(pair[0])):
+        for _, group in groupby(
+            zip(entries, shapes, strict=True), lambda pair: source.together(pair[0])
+        ):
             together, expected = zip(*group, strict=True)
             read = list(source.read(together, 10**8, lambda stage: nullcontext()))
             assert [tuple(pixels.shape) for pixels in read] == list(expected)
@@ -115,9 +141,11 @@ def test_an_engine_gives_what_the_network_gives(name: str) -> None:
             self.layer = torch.nn.Conv2d(3, 5, 3)
 
         def forward(self, inputs: list, sizes_hw: list) -> list:
-            return [{"logits": row} for row in self.layer(torch.stack(list(inputs))).mean(dim=(2, 3))]
+            return [
+                {"logits": row} for row in self.layer(torch.stack(list(inputs))).mean(dim=(2, 3))
+            ]
 
-    engine = build(settings_for(f"engine={name}", "device=cpu").parts["engine"])
+    engine = instantiate(settings_for(f"engine={name}", "device=cpu").parts["engine"])
     network = Network()
     images = [torch.rand(3, 9, 9) for _ in range(4)]
     with torch.inference_mode():
@@ -128,7 +156,10 @@ def test_an_engine_gives_what_the_network_gives(name: str) -> None:
         torch.testing.assert_close(one["logits"], other["logits"], atol=bound, rtol=bound)
 
 
-OF_AN_EXECUTOR = {"ray": ["executor.workers=2"], "slurm": ["executor.nodes=2", "executor.cluster=local"]}
+OF_AN_EXECUTOR = {
+    "ray": ["executor.workers=2"],
+    "slurm": ["executor.nodes=2", "executor.cluster=local"],
+}
 
 
 @pytest.mark.parametrize("name", names("executor"))
@@ -137,13 +168,22 @@ def test_an_executor_has_every_shard_done_with_the_same_bytes(
 ) -> None:
     settings = ["model=codes", f"input={SAMPLES}", "shard_size=3", "overlays=false"]
     expected = parts_of(annotate(*settings))
-    own = [f"executor={name}", *OF_AN_EXECUTOR.get(name, []), f"output={tmp_path / 'out'}", "log_level=error"]
+    own = [
+        f"executor={name}",
+        *OF_AN_EXECUTOR.get(name, []),
+        f"output={tmp_path / 'out'}",
+        "log_level=error",
+    ]
     command = [sys.executable, "-m", "pipeline", "run", *settings, *own]
-    done = subprocess.run(command, check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+    )
     assert (done.returncode, done.stderr) == (0, "")
     run = (tmp_path / "out" / "latest").resolve()
     until = time.monotonic() + 120
-    while len(list((run / "_committed").glob("*.json"))) < 4 and time.monotonic() < until:  # slurm does not wait
+    while (
+        len(list((run / "_committed").glob("*.json"))) < 4 and time.monotonic() < until
+    ):  # slurm does not wait
         time.sleep(0.2)
     assert parts_of(run) == expected and len(expected) == 8
 
@@ -151,19 +191,29 @@ def test_an_executor_has_every_shard_done_with_the_same_bytes(
 def parts_of(run: Path) -> dict[str, str]:
     """SHA-256 by name."""
     return {
-        str(path.relative_to(run)): sha256_of(path) for path in sorted(run.glob("*/part-*")) if path.parent.name != "plan"
+        str(path.relative_to(run)): hash_file(path)
+        for path in sorted(run.glob("*/part-*"))
+        if path.parent.name != "plan"
     }
 
 
 @pytest.mark.parametrize("name", names("sink"))
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_sink_writes_below_its_stage_only_and_the_same_bytes_in_any_order(name: str, fails: bool, tmp_path: Path) -> None:
+def test_a_sink_writes_below_its_stage_only_and_the_same_bytes_in_any_order(
+    name: str, fails: bool, tmp_path: Path
+) -> None:
     task: Task = part("task", "instances")
-    items = [Item(0, "a/x.jpg", (40, 50)), Item(1, "a/x.png", (40, 50)), Item(2, "bad.jpg", None, Status.CORRUPT, "why")]
+    items = [
+        Item(0, "a/x.jpg", (40, 50)),
+        Item(1, "a/x.png", (40, 50)),
+        Item(2, "bad.jpg", None, Status.CORRUPT, "why"),
+    ]
     tables = []
     for item in items:
-        rows = task.rows([OUTPUT], [item]) if item.status is Status.OK else task.schema.empty_table()
-        tables.append((image_rows([item], rows, images_schema(task.schema)), rows))
+        rows = (
+            task.rows([OUTPUT], [item]) if item.status is Status.OK else task.schema.empty_table()
+        )
+        tables.append((make_image_rows([item], rows, make_images_schema(task.schema)), rows))
 
     def write(folder: Path, order: list[tuple[pa.Table, pa.Table]]) -> dict[str, bytes]:
         read_image = lambda key: torch.zeros(3, 40, 50, dtype=torch.uint8)  # noqa: E731
@@ -174,7 +224,9 @@ def test_a_sink_writes_below_its_stage_only_and_the_same_bytes_in_any_order(name
             if fails:
                 raise KeyError("in the middle")
         assert {path.name for path in folder.iterdir()} == {"stage"}
-        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        return {
+            str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+        }
 
     if fails:
         with pytest.raises(KeyError):
@@ -185,5 +237,8 @@ def test_a_sink_writes_below_its_stage_only_and_the_same_bytes_in_any_order(name
 
 
 def test_sorting_by_input_keeps_the_order_within_an_image() -> None:
-    tables = [pa.table({"image_id": [2, 2], "n": [0, 1]}), pa.table({"image_id": [1, 2], "n": [5, 6]})]
+    tables = [
+        pa.table({"image_id": [2, 2], "n": [0, 1]}),
+        pa.table({"image_id": [1, 2], "n": [5, 6]}),
+    ]
     assert in_input_order(tables).to_pydict() == {"image_id": [1, 2, 2, 2], "n": [5, 0, 1, 6]}

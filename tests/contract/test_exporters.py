@@ -13,10 +13,10 @@ from defusedxml import ElementTree
 
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import path_of
+from pipeline.core.keys import key_to_path
 from pipeline.results.commands.export import Options, exporter_of, formats, review
-from tests.conftest import picture
 from tests.helpers.made_runs import Row, box, made_run
+from tests.helpers.pictures import picture
 
 FAILED = "failed-image.jpg"
 KEYS = (
@@ -37,7 +37,16 @@ KEYS = (
     "l" * 251 + ".png",
     "]]>.jpg",
 )
-WORDS = {"boxes", "masks", "keypoints", "labels", "further classes", "scores", "embeddings", "failures"}
+WORDS = {
+    "boxes",
+    "masks",
+    "keypoints",
+    "labels",
+    "further classes",
+    "scores",
+    "embeddings",
+    "failures",
+}
 
 
 def export(run: Path, to: str, folder: Path, *words: str) -> Path:
@@ -46,21 +55,30 @@ def export(run: Path, to: str, folder: Path, *words: str) -> Path:
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture
 def awkward(tmp_path: Path) -> Callable[..., Path]:
     """awkward(shard_size) is a run over images whose names are hard, each with one box, and one that failed."""
     for key in KEYS:
-        file = tmp_path / "in" / path_of(key)
+        file = tmp_path / "in" / key_to_path(key)
         file.parent.mkdir(parents=True, exist_ok=True)
         picture(16, 12).save(file, "PNG" if key.endswith("png") else "JPEG")
     rows = [Row(key, (12, 16), [box(1, 0.5, i / 4, 0, 16, 12)]) for i, key in enumerate(KEYS)]
     rows.insert(3, Row(FAILED, None, status="empty", error="zero bytes"))
 
     def make(shard_size: int) -> Path:
-        return made_run(tmp_path / "run" / str(shard_size) / "run", rows, input=tmp_path / "in", shard_size=shard_size)
+        return made_run(
+            tmp_path / "run" / str(shard_size) / "run",
+            rows,
+            input=tmp_path / "in",
+            shard_size=shard_size,
+        )
 
     return make
 
@@ -77,21 +95,31 @@ def test_every_image_that_is_ok_is_there_once_whatever_it_is_called(
 ) -> None:
     folder = export(awkward(4), to, tmp_path / "out", "images=link")
     links = [path for path in folder.rglob("*") if path.is_symlink()]
-    assert sorted(str(path.resolve()) for path in links) == sorted(str(tmp_path / "in" / path_of(key)) for key in KEYS)
+    assert sorted(str(path.resolve()) for path in links) == sorted(
+        str(tmp_path / "in" / key_to_path(key)) for key in KEYS
+    )
     assert all(path.is_relative_to(folder / exporter_of(to).image_folder) for path in links)
-    written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    written = b"".join(
+        path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()
+    )
     assert (FAILED.encode() in written) is ("failures" in exporter_of(to).holds)
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("in", "run")] == ["out"]
 
 
 @pytest.mark.parametrize("to", formats())
-def test_the_same_bytes_however_the_run_was_cut(to: str, awkward: Callable[..., Path], tmp_path: Path) -> None:
-    first, second = (files_of(export(awkward(size), to, tmp_path / f"out{size}")) for size in (1, 100))
+def test_the_same_bytes_however_the_run_was_cut(
+    to: str, awkward: Callable[..., Path], tmp_path: Path
+) -> None:
+    first, second = (
+        files_of(export(awkward(size), to, tmp_path / f"out{size}")) for size in (1, 100)
+    )
     assert first == second != {}
 
 
 @pytest.mark.parametrize("to", formats())
-def test_every_file_is_what_its_ending_says(to: str, awkward: Callable[..., Path], tmp_path: Path) -> None:
+def test_every_file_is_what_its_ending_says(
+    to: str, awkward: Callable[..., Path], tmp_path: Path
+) -> None:
     def no_constant(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
 
@@ -100,13 +128,24 @@ def test_every_file_is_what_its_ending_says(to: str, awkward: Callable[..., Path
         if path.suffix == ".json":
             assert json.loads(text, parse_constant=no_constant)
         elif path.suffix == ".jsonl":
-            assert len([json.loads(line, parse_constant=no_constant) for line in text.split("\n") if line]) == len(KEYS) + 1
+            assert (
+                len(
+                    [
+                        json.loads(line, parse_constant=no_constant)
+                        for line in text.split("\n")
+                        if line
+                    ]
+                )
+                == len(KEYS) + 1
+            )
         elif path.suffix == ".xml":
             ElementTree.fromstring(text)
         elif path.suffix == ".yaml":
             assert yaml.safe_load(text)
         elif path.suffix == ".csv":
-            assert len(list(csv.reader(text.splitlines(keepends=True)))) == 1 + len(KEYS) + (path.stem == "images")
+            assert len(list(csv.reader(text.splitlines(keepends=True)))) == 1 + len(KEYS) + (
+                path.stem == "images"
+            )
         else:
             assert path.is_dir() or path.suffix == ".txt"
 
@@ -124,7 +163,9 @@ def test_every_file_is_what_its_ending_says(to: str, awkward: Callable[..., Path
         r"\x2fetc\x2fhostname",
     ],
 )
-def test_a_run_that_names_files_outside_of_its_input_is_refused(key: str, to: str, tmp_path: Path) -> None:
+def test_a_run_that_names_files_outside_of_its_input_is_refused(
+    key: str, to: str, tmp_path: Path
+) -> None:
     (tmp_path / "secret.jpg").write_text("")
     (tmp_path / "in" / "a").mkdir(parents=True)
     run = made_run(tmp_path / "run", [Row(key)], input=tmp_path / "in")
@@ -136,4 +177,9 @@ def test_a_run_that_names_files_outside_of_its_input_is_refused(key: str, to: st
 def test_exporting_does_without_torch() -> None:
     code = "import sys; from pipeline.results.commands.export import *; [exporter_of(name) for name in formats()]"
     code += "; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "False\n"
+    )

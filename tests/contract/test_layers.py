@@ -70,13 +70,17 @@ def test_an_import_is_found_wherever_it_stands(source: str, expected: set[str]) 
         ("pipeline.inputs.video_files", {"pipeline.models.weights"}, ["pipeline.models.weights"]),
     ],
 )
-def test_an_import_upward_or_sideways_is_found(module: str, imported: set[str], expected: list[str]) -> None:
+def test_an_import_upward_or_sideways_is_found(
+    module: str, imported: set[str], expected: list[str]
+) -> None:
     assert forbidden(module, imported) == expected
 
 
 def test_every_module_is_in_a_room() -> None:
     assert {room_of(module) for module in NAMED} - set(LEVEL) == set()
-    assert len([module for module in NAMED if (module.count(".") == 1 and importers_of(module)) or True]) == len(NAMED)
+    assert len(
+        [module for module in NAMED if (module.count(".") == 1 and importers_of(module)) or True]
+    ) == len(NAMED)
 
 
 @pytest.mark.parametrize("module", NAMED)
@@ -91,7 +95,9 @@ def test_a_component_imports_no_component(module: str) -> None:
     assert imported == set()
 
 
-@pytest.mark.parametrize("module", [module for module in NAMED if not module.startswith(COMPONENTS)])
+@pytest.mark.parametrize(
+    "module", [module for module in NAMED if not module.startswith(COMPONENTS)]
+)
 def test_nothing_imports_a_component_by_name(module: str) -> None:
     assert [name for name in IMPORTS[module] if name.startswith(COMPONENTS)] == []
 
@@ -103,7 +109,9 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
 def test_the_supervisor_imports_the_standard_library_only() -> None:
     supervisor = "pipeline.runs.isolation.supervisor"
     for module in {supervisor} | reachable_from(supervisor):
-        imported = {name.partition(".")[0] for name in imports_of(without_types(MODULES[module]), module)}
+        imported = {
+            name.partition(".")[0] for name in imports_of(without_types(MODULES[module]), module)
+        }
         assert imported - set(sys.stdlib_module_names) <= {"pipeline"}, module
 
 
@@ -122,8 +130,15 @@ VERBS = [module for module in NAMED if module.startswith("pipeline.results.comma
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_what_reads_finished_runs_reaches_no_model(verb: str) -> None:
-    beyond = ("pipeline.models.", "pipeline.inference.", "pipeline.inputs.sources.", "pipeline.runs.executors.")
-    assert [name for name in reachable_from(verb) if name.startswith(beyond) or name == "pipeline.run"] == []
+    beyond = (
+        "pipeline.models.",
+        "pipeline.inference.",
+        "pipeline.inputs.sources.",
+        "pipeline.runs.executors.",
+    )
+    assert [
+        name for name in reachable_from(verb) if name.startswith(beyond) or name == "pipeline.run"
+    ] == []
 
 
 def test_only_the_command_line_imports_the_verbs() -> None:

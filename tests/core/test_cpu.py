@@ -27,7 +27,9 @@ def test_the_quota_of_a_container(files, expected, tmp_path):
     assert cores.cpu_quota(tmp_path) == expected
 
 
-@pytest.mark.parametrize(("quota", "expected"), [(0.5, 1), (1.5, 2), (2.0, 2), (64.0, 3), (math.inf, 3)])
+@pytest.mark.parametrize(
+    ("quota", "expected"), [(0.5, 1), (1.5, 2), (2.0, 2), (64.0, 3), (math.inf, 3)]
+)
 def test_the_smaller_of_mask_and_quota_counts(quota, expected, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 5}, raising=False)
     monkeypatch.setattr(cores, "cpu_quota", lambda group: quota)

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.keys import fits, fitted, inside, key_of, keys_of_listed, listed_path_of, overlay_name, path_of, tame
+from pipeline.core.keys import (
+    fits,
+    fitted,
+    inside,
+    key_to_path,
+    keys_of_listed,
+    listed_path_of,
+    overlay_name,
+    path_to_key,
+    tame,
+)
 
 NAMES = [
     b"",
@@ -49,20 +59,22 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_key_leads_back_to_its_file(name):
-    assert os.fsencode(path_of(key_of(os.fsdecode(name)))) == name
+    assert os.fsencode(key_to_path(path_to_key(os.fsdecode(name)))) == name
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_key_is_valid_utf8(name):
-    assert key_of(os.fsdecode(name)).encode("utf-8", errors="strict") is not None
+    assert path_to_key(os.fsdecode(name)).encode("utf-8", errors="strict") is not None
 
 
 def test_every_short_name_of_awkward_bytes_has_a_key_of_its_own():
     alphabet = [b"\\", b"x", b"5", b"c", b"\xff", "é".encode()]
-    names = [b"".join(letters) for n in range(6) for letters in itertools.product(alphabet, repeat=n)]
-    keys = {key_of(os.fsdecode(name)) for name in names}
+    names = [
+        b"".join(letters) for n in range(6) for letters in itertools.product(alphabet, repeat=n)
+    ]
+    keys = {path_to_key(os.fsdecode(name)) for name in names}
     assert len(keys) == len(names)
-    assert {os.fsencode(path_of(key)) for key in keys} == set(names)
+    assert {os.fsencode(key_to_path(key)) for key in keys} == set(names)
 
 
 @pytest.mark.parametrize(
@@ -77,28 +89,38 @@ def test_every_short_name_of_awkward_bytes_has_a_key_of_its_own():
     ],
 )
 def test_only_bytes_that_are_no_text_and_backslash_x_are_written_differently(name, key):
-    assert key_of(os.fsdecode(name)) == key
+    assert path_to_key(os.fsdecode(name)) == key
 
 
 def test_awkward_names_survive_a_real_file_system(tmp_path):
     for name in (b"\xff.jpg", b"\\x41", b"two\nlines", b"n" * 255, "\u202egpj".encode()):
         with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:  # noqa: PTH118, PTH123 - bytes
             file.write(name)
-    keys = [key_of(name) for name in os.listdir(tmp_path)]  # noqa: PTH208 - as the system gives them
+    keys = [path_to_key(name) for name in os.listdir(tmp_path)]  # noqa: PTH208 - as the system gives them
     assert len(keys) == 5
     for key in keys:
-        assert os.fsencode(path_of(key)) == (tmp_path / path_of(key)).read_bytes()
+        assert os.fsencode(key_to_path(key)) == (tmp_path / key_to_path(key)).read_bytes()
 
 
 @pytest.mark.parametrize(
     "key",
-    ["../a.jpg", "/etc/passwd", "sub/../../a.jpg", r"\x2e\x2e/a.jpg", r"\x2fetc/passwd", r"a\x2f..\x2fb", r"a\x00.jpg"],
+    [
+        "../a.jpg",
+        "/etc/passwd",
+        "sub/../../a.jpg",
+        r"\x2e\x2e/a.jpg",
+        r"\x2fetc/passwd",
+        r"a\x2f..\x2fb",
+        r"a\x00.jpg",
+    ],
 )
 def test_a_key_does_not_lead_out_of_the_folder(key, tmp_path):
     assert inside(tmp_path, key) is None
 
 
-@pytest.mark.parametrize(("key", "path"), [("sub/a.jpg", "sub/a.jpg"), ("..jpg", "..jpg"), (r"\x5cx2e.jpg", r"\x2e.jpg")])
+@pytest.mark.parametrize(
+    ("key", "path"), [("sub/a.jpg", "sub/a.jpg"), ("..jpg", "..jpg"), (r"\x5cx2e.jpg", r"\x2e.jpg")]
+)
 def test_a_key_inside_is_its_file(key, path, tmp_path):
     assert inside(tmp_path, key) == tmp_path / path
 
@@ -152,7 +174,9 @@ def test_whatever_is_listed_stays_below_and_leads_back(path):
 
 
 def test_short_listed_paths_have_keys_of_their_own():
-    paths = ["".join(letters) for n in range(1, 7) for letters in itertools.product("/.%2F", repeat=n)]
+    paths = [
+        "".join(letters) for n in range(1, 7) for letters in itertools.product("/.%2F", repeat=n)
+    ]
     keys = keys_of_listed(pa.array(paths)).to_pylist()
     assert len(set(keys)) == len(paths) and [listed_path_of(key) for key in keys] == paths
 
@@ -160,15 +184,30 @@ def test_short_listed_paths_have_keys_of_their_own():
 @pytest.mark.parametrize("key", ["x" * 300 + ".jpg", "a/" + "é" * 200 + ".png", "x" * 300])
 def test_an_overlay_of_an_overlong_name_fits(key):
     name = PurePosixPath(overlay_name(key)).name
-    assert fits(name) and name.endswith(".overlay.jpg") and overlay_name(key) != overlay_name("y" + key[1:])
+    assert (
+        fits(name)
+        and name.endswith(".overlay.jpg")
+        and overlay_name(key) != overlay_name("y" + key[1:])
+    )
 
 
-WILD = ["../a.jpg", "a/../b.jpg", "/a.jpg", "a//b.jpg", "./a.jpg", "..", "a/..", "__/a.jpg", r"\x2e\x2e/a.jpg", "a\0.jpg"]
+WILD = [
+    "../a.jpg",
+    "a/../b.jpg",
+    "/a.jpg",
+    "a//b.jpg",
+    "./a.jpg",
+    "..",
+    "a/..",
+    "__/a.jpg",
+    r"\x2e\x2e/a.jpg",
+    "a\0.jpg",
+]
 
 
 @pytest.mark.parametrize("key", WILD)
 def test_a_name_that_leads_elsewhere_is_tamed(key, tmp_path):
-    path = tmp_path / path_of(tame(key))
+    path = tmp_path / key_to_path(tame(key))
     assert path.resolve().is_relative_to(tmp_path) and "\0" not in str(path)
     assert PurePosixPath(path.name).suffix == PurePosixPath(key).suffix or ".." in key
     assert tame(tame(key)) != tame(key), "no other key has this name"
@@ -177,4 +216,6 @@ def test_a_name_that_leads_elsewhere_is_tamed(key, tmp_path):
 def test_tamed_names_are_never_the_same():
     keys = [*WILD, "a.jpg", "a/b.jpg", "b.jpg", *(tame(key) for key in WILD)]
     assert len({tame(key) for key in keys}) == len(keys)
-    assert [key for key in ("a.jpg", "a/b c.jpg", r"\xff.jpg", "..jpg", "_/a.jpg") if tame(key) != key] == []
+    assert [
+        key for key in ("a.jpg", "a/b c.jpg", r"\xff.jpg", "..jpg", "_/a.jpg") if tame(key) != key
+    ] == []

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.locations import Address, place, without_secrets
-from pipeline.storage.listing import listing
+from pipeline.core.locations import Uri, parse_location, redact_secrets
+from pipeline.storage.listing import open_listing
 
 
 @pytest.mark.parametrize(
@@ -16,15 +16,18 @@ from pipeline.storage.listing import listing
         ("C:/x", Path("C:/x")),
         ("a:b//c", Path("a:b/c")),
         ("~", Path.home()),
-        ("s3://bucket/a//b/", Address("s3://bucket/a//b")),
-        ("s3://bucket", Address("s3://bucket")),
-        ("https://host/a.jpg?size=3", Address("https://host/a.jpg?size=3")),
-        ("az://container/..", Address("az://container/..")),
-        ("abfs://container@account.dfs.core.windows.net/a", Address("abfs://container@account.dfs.core.windows.net/a")),
+        ("s3://bucket/a//b/", Uri("s3://bucket/a//b")),
+        ("s3://bucket", Uri("s3://bucket")),
+        ("https://host/a.jpg?size=3", Uri("https://host/a.jpg?size=3")),
+        ("az://container/..", Uri("az://container/..")),
+        (
+            "abfs://container@account.dfs.core.windows.net/a",
+            Uri("abfs://container@account.dfs.core.windows.net/a"),
+        ),
     ],
 )
 def test_an_address_is_told_from_a_path(given, expected):
-    assert place(given) == expected
+    assert parse_location(given) == expected
 
 
 @pytest.mark.parametrize(
@@ -38,14 +41,14 @@ def test_an_address_is_told_from_a_path(given, expected):
 )
 def test_an_address_that_cannot_be_is_refused(given, said):
     with pytest.raises(ConfigError, match=said) as caught:
-        place(given)
+        parse_location(given)
     assert "hidden" not in str(caught.value)
 
 
 def test_an_address_is_composed_like_a_path():
-    run = Address("s3://bucket/runs") / "detect-a"
+    run = Uri("s3://bucket/runs") / "detect-a"
     assert str(run / "plan" / "plan.json") == "s3://bucket/runs/detect-a/plan/plan.json"
-    assert (run.name, run.parent, run.scheme) == ("detect-a", Address("s3://bucket/runs"), "s3")
+    assert (run.name, run.parent, run.scheme) == ("detect-a", Uri("s3://bucket/runs"), "s3")
 
 
 @pytest.mark.parametrize(
@@ -53,14 +56,17 @@ def test_an_address_is_composed_like_a_path():
     [
         ("nothing to hide? no", "nothing to hide? no"),
         ("https://h/a.jpg?X-Amz-Signature=hidden: HTTP 403", "https://h/a.jpg HTTP 403"),
-        ("'https://h/a.jpg?sig=hidden' and http://h/b?c=hidden", "'https://h/a.jpg' and http://h/b"),
+        (
+            "'https://h/a.jpg?sig=hidden' and http://h/b?c=hidden",
+            "'https://h/a.jpg' and http://h/b",
+        ),
         ("s3://key:hidden@bucket/a", "s3://bucket/a"),
         ("s3://bucket/what?.jpg", "s3://bucket/what?.jpg"),
         ("az://container@account/a", "az://container@account/a"),
     ],
 )
 def test_secrets_are_left_out_of_a_text(text, expected):
-    assert without_secrets(text) == expected
+    assert redact_secrets(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -75,4 +81,4 @@ def test_a_driver_that_is_missing_is_named(address, said, monkeypatch):
     for name in ("gcsfs", "adlfs"):
         monkeypatch.setitem(__import__("sys").modules, name, None)
     with pytest.raises(ConfigError, match=said):
-        listing(address, (".jpg",), "images")
+        open_listing(address, (".jpg",), "images")

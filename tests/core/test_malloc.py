@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.core.malloc import keep_freed_memory
-from tests.conftest import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 
 _PROGRAM = """
 import resource, sys
@@ -29,7 +29,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_the_kernel_need_not_clear_pages_again() -> None:
     def faults(how: str) -> int:
         call = [sys.executable, "-c", _PROGRAM, how]
-        return int(subprocess.run(call, capture_output=True, env={"PYTHONPATH": str(REPOSITORY)}, check=True).stdout)
+        return int(
+            subprocess.run(
+                call, capture_output=True, env={"PYTHONPATH": str(REPOSITORY)}, check=True
+            ).stdout
+        )
 
     assert faults("kept") < faults("given back") / 4
 
@@ -39,7 +43,9 @@ def test_the_users_own_settings_are_respected(monkeypatch: pytest.MonkeyPatch) -
     assert keep_freed_memory() is False
 
 
-@pytest.mark.parametrize("library", [SimpleNamespace(), SimpleNamespace(mallopt=lambda what, value: 0)])
+@pytest.mark.parametrize(
+    "library", [SimpleNamespace(), SimpleNamespace(mallopt=lambda what, value: 0)]
+)
 def test_another_c_library_is_left_alone(library: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
     assert keep_freed_memory() is False

@@ -15,13 +15,14 @@ from torchvision.models import mobilenet_v2
 from torchvision.transforms._presets import SemanticSegmentation
 
 from pipeline.cli import main
-from pipeline.core.hashing import sha256_of
+from pipeline.core.hashing import hash_file
 from pipeline.ops.boxes import boxes_of
 from pipeline.ops.masks import decode, largest_class
 from pipeline.run import run
-from tests.conftest import read, settings_for, shared
 from tests.helpers.own_files import FORMATS, SEGMENTER, Regions, save
+from tests.helpers.paths import shared
 from tests.helpers.reference import CLASSES, build, decoded, save_model, wake
+from tests.helpers.runs import read, settings_for
 
 TRUSTED = ["trust_code=true", "overlays=false", "log_level=error"]
 IMAGENET = ["task=classify", "categories=imagenet"]
@@ -32,7 +33,10 @@ PREPARED = "preprocess=MobileNet_V2_Weights.IMAGENET1K_V2"  # what the builder's
 def real_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A real ImageNet classifier as its makers would export it today: traced, torch.export, and ONNX with its weights in a
     file beside it; the batch is dynamic."""
-    weights, folder = shared("weights/mobilenet_v2_imagenet.pth"), tmp_path_factory.mktemp("exported")
+    weights, folder = (
+        shared("weights/mobilenet_v2_imagenet.pth"),
+        tmp_path_factory.mktemp("exported"),
+    )
     model = mobilenet_v2()
     model.load_state_dict(torch.load(weights, weights_only=True))
     model.eval()
@@ -41,7 +45,9 @@ def real_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own
         torch.jit.trace(model, example).save(files["torchscript"])
-        exported = torch.export.export(model, example, dynamic_shapes=({0: torch.export.Dim("batch")},))
+        exported = torch.export.export(
+            model, example, dynamic_shapes=({0: torch.export.Dim("batch")},)
+        )
         torch.export.save(exported, files["pt2"])
         torch.onnx.export(exported, example, files["onnx"], verbose=False)
     return files
@@ -50,9 +56,21 @@ def real_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def top5(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
     """The rows of the torchvision builder with the same weights."""
-    weights, output = shared("weights/mobilenet_v2_imagenet.pth"), tmp_path_factory.mktemp("builder")
+    weights, output = (
+        shared("weights/mobilenet_v2_imagenet.pth"),
+        tmp_path_factory.mktemp("builder"),
+    )
     images = f"input={shared('data/coco128') / 'images'}"
-    run(settings_for("model=mobilenet_v2", f"weights={weights}", images, f"output={output}", *IMAGENET, *TRUSTED))
+    run(
+        settings_for(
+            "model=mobilenet_v2",
+            f"weights={weights}",
+            images,
+            f"output={output}",
+            *IMAGENET,
+            *TRUSTED,
+        )
+    )
     return read((output / "latest").resolve(), "predictions")
 
 
@@ -61,11 +79,13 @@ def test_an_exported_classifier_has_the_builders_top_5_on_128_photographs(
     kind: str, real_files: dict[str, Path], top5: pa.Table, annotate: Callable[..., Path]
 ) -> None:
     images = f"input={shared('data/coco128') / 'images'}"
-    folder = annotate(f"model={kind}", f"weights={real_files[kind]}", images, PREPARED, *IMAGENET, *TRUSTED)
+    folder = annotate(
+        f"model={kind}", f"weights={real_files[kind]}", images, PREPARED, *IMAGENET, *TRUSTED
+    )
     rows, recorded = read(folder, "predictions"), json.loads((folder / "run.json").read_text())
     assert rows.num_rows == 128 * 5
     file = real_files[kind]
-    assert recorded["weights_sha256"] == sha256_of(file, *file.parent.glob(f"{file.name}.data"))
+    assert recorded["weights_sha256"] == hash_file(file, *file.parent.glob(f"{file.name}.data"))
     assert kind != "onnx" or recorded["libraries"]["onnxruntime"]
     assert rows["key"].equals(top5["key"]) and rows["class_id"].equals(top5["class_id"])
     np.testing.assert_allclose(rows["score"].to_numpy(), top5["score"].to_numpy(), atol=2e-5)
@@ -78,9 +98,17 @@ def test_regions_are_those_of_the_plain_loop(
 ) -> None:
     """Pictures of several sizes, of which only those of one size share a batch."""
     module = Regions()
-    file = save(module, kind, tmp_path, torch.rand(2, 3, 64, 96), {0: "batch", 2: "height", 3: "width"})
+    file = save(
+        module, kind, tmp_path, torch.rand(2, 3, 64, 96), {0: "batch", 2: "height", 3: "width"}
+    )
     (tmp_path / "names.txt").write_text("background\na\nb\nc\n")
-    settings = ["task=segment", f"model={kind}", f"weights={file}", f"categories={tmp_path / 'names.txt'}", SEGMENTER]
+    settings = [
+        "task=segment",
+        f"model={kind}",
+        f"weights={file}",
+        f"categories={tmp_path / 'names.txt'}",
+        SEGMENTER,
+    ]
     folder = annotate(*settings, f"input={mixed_images}", f"batch_size={batch_size}", *TRUSTED)
     rows = read(folder, "predictions")
     transform = SemanticSegmentation(resize_size=520)
@@ -109,18 +137,33 @@ def test_an_exported_torchvision_detector_has_the_builders_rows(
     inputs = [decoded(path).float() / 255 for path in sorted(mixed_images.glob("*.*"))[:2]]
     heads = [last_convolution(m) for m in model.head.classification_head.module_list]
     wake(model, lambda: model(inputs), heads, spread=1.5)
-    weights, file = save_model(model, tmp_path / "m.safetensors", detector=True), tmp_path / "m.onnx"
+    weights, file = (
+        save_model(model, tmp_path / "m.safetensors", detector=True),
+        tmp_path / "m.onnx",
+    )
     (tmp_path / "names.txt").write_text("".join(f"class {i}\n" for i in range(1, CLASSES)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
         names, sizes = list(model(inputs[:1])[0]), {"image": {1: "height", 2: "width"}}
         example = ([inputs[0]],)
-        torch.onnx.export(model, example, file, dynamo=False, input_names=["image"], output_names=names, dynamic_axes=sizes)
+        torch.onnx.export(
+            model,
+            example,
+            file,
+            dynamo=False,
+            input_names=["image"],
+            output_names=names,
+            dynamic_axes=sizes,
+        )
     common = ["task=detect", f"input={mixed_images}", "min_score=0", *TRUSTED]
     expected = read(annotate(f"model={name}", f"weights={weights}", *common), "predictions")
-    folder = annotate("model=onnx", f"weights={file}", f"categories={tmp_path / 'names.txt'}", *common)
+    folder = annotate(
+        "model=onnx", f"weights={file}", f"categories={tmp_path / 'names.txt'}", *common
+    )
     found = read(folder, "predictions")
-    assert expected.num_rows == found.num_rows == 6 * 300  # the most it reports; which tie is the 300th is chance
+    assert (
+        expected.num_rows == found.num_rows == 6 * 300
+    )  # the most it reports; which tie is the 300th is chance
     assert np.ptp(expected["score"].to_numpy()) > 0.1, "equal scores prove nothing"
     boxes, scores = boxes_of(found), found["score"].to_numpy()
     free = np.ones(len(scores), dtype=bool)
@@ -128,7 +171,9 @@ def test_an_exported_torchvision_detector_has_the_builders_rows(
         if i % 300 >= 200:
             continue
         one = expected.slice(i, 1)
-        near = free & (np.abs(scores - one["score"].to_numpy()) <= 2e-4)  # as sets: near-ties may change places
+        near = free & (
+            np.abs(scores - one["score"].to_numpy()) <= 2e-4
+        )  # as sets: near-ties may change places
         near &= np.abs(boxes - boxes_of(one)).max(axis=1) <= 0.05
         near &= found["image_id"].to_numpy() == one["image_id"].to_numpy()
         near &= found["class_id"].to_numpy() == one["class_id"].to_numpy()
@@ -136,11 +181,23 @@ def test_an_exported_torchvision_detector_has_the_builders_rows(
         free[np.flatnonzero(near)[0]] = False
 
 
-def test_inspect_knows_a_file(real_files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_knows_a_file(
+    real_files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     for kind in ("onnx", "pt2"):
-        words = ["inspect", f"model={kind}", f"weights={real_files[kind]}", "task=classify", PREPARED, "trust_code=true"]
+        words = [
+            "inspect",
+            f"model={kind}",
+            f"weights={real_files[kind]}",
+            "task=classify",
+            PREPARED,
+            "trust_code=true",
+        ]
         assert main(words) == 2
-        assert "has 1000 outputs and no class names: say categories=imagenet" in capsys.readouterr().err
+        assert (
+            "has 1000 outputs and no class names: say categories=imagenet"
+            in capsys.readouterr().err
+        )
         assert main([*words, "categories=imagenet", "classes=[tench]"]) == 0
         said = capsys.readouterr().out
         assert (

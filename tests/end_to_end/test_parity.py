@@ -13,7 +13,6 @@ from torchvision.models import get_model_weights, list_models
 
 from pipeline.models.registry import is_quantized, tasks_of
 from pipeline.ops.boxes import boxes_of
-from tests.conftest import read
 from tests.helpers.reference import (
     CLASSES,
     build,
@@ -23,6 +22,7 @@ from tests.helpers.reference import (
     save_model,
     wake,
 )
+from tests.helpers.runs import read
 
 SCORE, BOX = 2e-4, 0.05  # absolute; pixels of the original
 # Part of the rows. Random detectors have hundreds of boxes of nearly one place and score, and where two overlap just by the
@@ -63,14 +63,20 @@ def test_detector_rows_equal_the_plain_loop(
     _wake_detector(model, name, images)
     file = save_model(model, tmp_path / "m.safetensors", detector=True)
     expected = plain_detections(model, name, images)
-    assert sum(len(one["scores"]) for one in expected) >= 40, "a model that finds nothing proves nothing"
+    assert sum(len(one["scores"]) for one in expected) >= 40, (
+        "a model that finds nothing proves nothing"
+    )
     assert np.concatenate([one["scores"] for one in expected]).std() > 0.02
 
     for batch_size in BATCH_SIZES:
-        rows = read(_run(annotate, "detect", name, mixed_images, file, batch_size, DETECTORS[name]), "predictions")
+        rows = read(
+            _run(annotate, "detect", name, mixed_images, file, batch_size, DETECTORS[name]),
+            "predictions",
+        )
         every = sum(len(one["scores"]) for one in expected)
         differing = sum(
-            _differing(_rows_of(rows, path, mixed_images), one) for path, one in zip(images, expected, strict=True)
+            _differing(_rows_of(rows, path, mixed_images), one)
+            for path, one in zip(images, expected, strict=True)
         )
         assert differing <= TIES * every, f"{differing} of {every} rows at batch size {batch_size}"
 
@@ -79,7 +85,9 @@ def test_detector_rows_equal_the_plain_loop(
 def test_classifier_rows_equal_the_plain_loop(
     name: str, mixed_images: Path, annotate: Callable[..., Path], tmp_path: Path
 ) -> None:
-    for path in _files(mixed_images)[4:]:  # four are enough: what a classifier sees has one size anyway
+    for path in _files(mixed_images)[
+        4:
+    ]:  # four are enough: what a classifier sees has one size anyway
         path.unlink()
     images = _files(mixed_images)
     model = build(name, detector=False)
@@ -89,10 +97,17 @@ def test_classifier_rows_equal_the_plain_loop(
     wake(model, lambda: model(batch), [head], spread=2.0)
     file = save_model(model, tmp_path / "m.safetensors", detector=False)
     expected = plain_classification(model, name, images, top_k=CLASSES)
-    assert np.stack([scores for scores, _ in expected]).std(axis=1).min() > 0.02, "equal scores prove nothing"
+    assert np.stack([scores for scores, _ in expected]).std(axis=1).min() > 0.02, (
+        "equal scores prove nothing"
+    )
 
     for batch_size in BATCH_SIZES:
-        rows = read(_run(annotate, "classify", name, mixed_images, file, batch_size, {}, f"top_k={CLASSES}"), "predictions")
+        rows = read(
+            _run(
+                annotate, "classify", name, mixed_images, file, batch_size, {}, f"top_k={CLASSES}"
+            ),
+            "predictions",
+        )
         for path, (scores, ids) in zip(images, expected, strict=True):
             one = _rows_of(rows, path, mixed_images)
             assert one["rank"].to_pylist() == list(range(1, CLASSES + 1))
@@ -103,7 +118,11 @@ def test_classifier_rows_equal_the_plain_loop(
 
 def test_every_architecture_of_torchvision_is_compared() -> None:
     detectors = {name for name in list_models() if "detect" in tasks_of(name)}
-    assert detectors - set(DETECTORS) == {"maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "keypointrcnn_resnet50_fpn"}
+    assert detectors - set(DETECTORS) == {
+        "maskrcnn_resnet50_fpn",
+        "maskrcnn_resnet50_fpn_v2",
+        "keypointrcnn_resnet50_fpn",
+    }
     modules = {
         get_model_weights(name).__module__
         for name in list_models()
@@ -123,7 +142,8 @@ def test_a_naive_batch_would_fail_this_comparison(mixed_images: Path) -> None:
         together = model([transform(decoded(path)) for path in images])
     alone = plain_detections(model, name, images)
     differing = sum(
-        len(a["scores"]) != len(b["scores"]) or float(np.abs(a["scores"].numpy() - b["scores"]).max(initial=0)) > SCORE
+        len(a["scores"]) != len(b["scores"])
+        or float(np.abs(a["scores"].numpy() - b["scores"]).max(initial=0)) > SCORE
         for a, b in zip(together, alone, strict=True)
     )
     assert differing >= 3
@@ -146,7 +166,15 @@ def _run(
     arguments = "{" + ",".join(f"{k}:{v}" for k, v in model_args.items()) + "}"
     # another output each time: the batch size is not part of a run's identity, and the second run would find it complete
     output = f"output={images.parent / f'batch-{batch_size}'}"
-    base = [f"task={task}", f"model={name}", f"weights={file}", f"input={images}", "overlays=false", "min_score=0", output]
+    base = [
+        f"task={task}",
+        f"model={name}",
+        f"weights={file}",
+        f"input={images}",
+        "overlays=false",
+        "min_score=0",
+        output,
+    ]
     annotate(*base, f"batch_size={batch_size}", f"model_args={arguments}", *more)
     return (images.parent / f"batch-{batch_size}" / "latest").resolve()
 
@@ -154,7 +182,11 @@ def _run(
 def _wake_detector(model: nn.Module, name: str, images: list[Path]) -> None:
     transform = get_model_weights(name).DEFAULT.transforms()
     inputs = [transform(decoded(path)) for path in images[:3]]
-    heads = [m for n, m in model.named_modules() if n.endswith(("cls_logits", "cls_score", "bbox_ctrness"))]
+    heads = [
+        m
+        for n, m in model.named_modules()
+        if n.endswith(("cls_logits", "cls_score", "bbox_ctrness"))
+    ]
     if "ssd" in name:  # one score layer per feature map
         heads = [_last_convolution(m) for m in model.head.classification_head.module_list]  # type: ignore[union-attr]
     # A random SSDlite amplifies rounding so much that torchvision's own float32 loop is up to 2e-4 from the same network in
@@ -167,7 +199,9 @@ def _last_convolution(module: nn.Module) -> nn.Module:
 
 
 def _rows_of(rows: pa.Table, path: Path, root: Path) -> pa.Table:
-    return rows.filter(pa.array([key == path.relative_to(root).as_posix() for key in rows["key"].to_pylist()]))
+    return rows.filter(
+        pa.array([key == path.relative_to(root).as_posix() for key in rows["key"].to_pylist()])
+    )
 
 
 def _differing(rows: pa.Table, expected: dict[str, np.ndarray]) -> int:
@@ -176,7 +210,14 @@ def _differing(rows: pa.Table, expected: dict[str, np.ndarray]) -> int:
     scores, ids, boxes = rows["score"].to_numpy(), rows["class_id"].to_numpy(), boxes_of(rows)
     assert (np.diff(scores) <= 0).all()
     free = np.ones(len(scores), dtype=bool)
-    for score, label, box in zip(expected["scores"], expected["labels"], expected["boxes"], strict=True):
-        near = free & (ids == label) & (np.abs(scores - score) <= SCORE) & (np.abs(boxes - box).max(axis=1) <= BOX)
+    for score, label, box in zip(
+        expected["scores"], expected["labels"], expected["boxes"], strict=True
+    ):
+        near = (
+            free
+            & (ids == label)
+            & (np.abs(scores - score) <= SCORE)
+            & (np.abs(boxes - box).max(axis=1) <= BOX)
+        )
         free[np.flatnonzero(near)[:1]] = False
     return max(int(free.sum()), len(expected["scores"]) - int((~free).sum()))

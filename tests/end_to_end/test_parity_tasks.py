@@ -15,11 +15,16 @@ from torchvision.transforms._presets import SemanticSegmentation
 
 from pipeline.ops.boxes import boxes_of
 from pipeline.ops.masks import decode, largest_class
-from tests.conftest import read
 from tests.helpers.reference import build, decoded, plain_detections, save_model, wake
+from tests.helpers.runs import read
 
 BATCH_SIZES = (1, 4)
-SMALL = {"min_size": 96, "max_size": 160, "rpn_post_nms_top_n_test": 30, "box_detections_per_img": 10}
+SMALL = {
+    "min_size": 96,
+    "max_size": 160,
+    "rpn_post_nms_top_n_test": 30,
+    "box_detections_per_img": 10,
+}
 pytestmark = pytest.mark.usefixtures("load_once")
 
 
@@ -27,9 +32,18 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def rows_by_image(annotate: Callable[..., Path], images: Path, batch_size: int, *settings: str) -> list[pa.Table]:
+def rows_by_image(
+    annotate: Callable[..., Path], images: Path, batch_size: int, *settings: str
+) -> list[pa.Table]:
     output = images.parent / f"batch-{batch_size}"
-    annotate(f"input={images}", "min_score=0", "overlays=false", f"batch_size={batch_size}", *settings, f"output={output}")
+    annotate(
+        f"input={images}",
+        "min_score=0",
+        "overlays=false",
+        f"batch_size={batch_size}",
+        *settings,
+        f"output={output}",
+    )
     rows = read((output / "latest").resolve(), "predictions")
     ids = rows["image_id"].to_numpy()
     return [rows.filter(pa.array(ids == i)) for i in range(len(files(images)))]
@@ -39,7 +53,11 @@ def awake_detector(name: str, images: list[Path]) -> nn.Module:
     model = build(name, detector=True, **SMALL)
     transform = get_model_weights(name).DEFAULT.transforms()
     inputs = [transform(decoded(path)) for path in images[:3]]
-    heads = [m for n, m in model.named_modules() if n.endswith(("cls_logits", "cls_score", "mask_fcn_logits"))]
+    heads = [
+        m
+        for n, m in model.named_modules()
+        if n.endswith(("cls_logits", "cls_score", "mask_fcn_logits"))
+    ]
     wake(model, lambda: model(inputs), heads, spread=1.5)
     return model
 
@@ -49,8 +67,14 @@ def match(rows: pa.Table, expected: dict[str, np.ndarray]) -> list[int]:
     assert rows.num_rows == len(expected["scores"])
     scores, ids, boxes = rows["score"].to_numpy(), rows["class_id"].to_numpy(), boxes_of(rows)
     found: list[int] = []
-    for score, label, box in zip(expected["scores"], expected["labels"], expected["boxes"], strict=True):
-        near = (ids == label) & (np.abs(scores - score) <= 2e-4) & (np.abs(boxes - box).max(axis=1) <= 0.05)
+    for score, label, box in zip(
+        expected["scores"], expected["labels"], expected["boxes"], strict=True
+    ):
+        near = (
+            (ids == label)
+            & (np.abs(scores - score) <= 2e-4)
+            & (np.abs(boxes - box).max(axis=1) <= 0.05)
+        )
         near[found] = False
         assert near.any()
         found.append(int(np.flatnonzero(near)[0]))
@@ -73,7 +97,9 @@ def test_masks_equal_torchvisions_thresholded_pixel_for_pixel(
     compared = differing = 0
     for batch_size in BATCH_SIZES:
         settings = ["task=instances", f"model={name}", f"weights={file}", arguments()]
-        for rows, one in zip(rows_by_image(annotate, mixed_images, batch_size, *settings), expected, strict=True):
+        for rows, one in zip(
+            rows_by_image(annotate, mixed_images, batch_size, *settings), expected, strict=True
+        ):
             counts, size_hw = rows["mask_rle"].to_pylist(), one["masks"].shape[-2:]
             for i, mask in zip(match(rows, one), one["masks"][:, 0] > 0.5, strict=True):
                 compared += mask.size
@@ -82,7 +108,9 @@ def test_masks_equal_torchvisions_thresholded_pixel_for_pixel(
     assert differing <= compared * 1e-5
 
 
-def test_points_equal_torchvisions(mixed_images: Path, annotate: Callable[..., Path], tmp_path: Path) -> None:
+def test_points_equal_torchvisions(
+    mixed_images: Path, annotate: Callable[..., Path], tmp_path: Path
+) -> None:
     name = "keypointrcnn_resnet50_fpn"
     images = files(mixed_images)
     model = awake_detector(name, images)
@@ -91,44 +119,69 @@ def test_points_equal_torchvisions(mixed_images: Path, annotate: Callable[..., P
     assert sum(len(one["scores"]) for one in expected) >= 20
     for batch_size in BATCH_SIZES:
         settings = ["task=keypoints", f"model={name}", f"weights={file}", arguments()]
-        for rows, one in zip(rows_by_image(annotate, mixed_images, batch_size, *settings), expected, strict=True):
+        for rows, one in zip(
+            rows_by_image(annotate, mixed_images, batch_size, *settings), expected, strict=True
+        ):
             points = rows["keypoints"].to_pylist()
-            for i, xyv, scores in zip(match(rows, one), one["keypoints"], one["keypoints_scores"], strict=True):
+            for i, xyv, scores in zip(
+                match(rows, one), one["keypoints"], one["keypoints_scores"], strict=True
+            ):
                 found = np.array([[p["x"], p["y"], p["visibility"], p["score"]] for p in points[i]])
                 wanted = np.concatenate([xyv, scores[:, None]], axis=1)
                 np.testing.assert_allclose(found[:, 3], wanted[:, 3], atol=1e-3)
-                assert np.isclose(found, wanted, atol=0.05).all(axis=1).mean() >= 16 / 17, "a heat map may have a tie"
+                assert np.isclose(found, wanted, atol=0.05).all(axis=1).mean() >= 16 / 17, (
+                    "a heat map may have a tie"
+                )
 
 
-@pytest.mark.parametrize("name", ["fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"])
+@pytest.mark.parametrize(
+    "name", ["fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"]
+)
 def test_regions_equal_torchvisions(
-    name: str, mixed_images: Path, annotate: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    mixed_images: Path,
+    annotate: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     published = get_model_weights(name).DEFAULT.value
-    monkeypatch.setattr(published, "transforms", partial(SemanticSegmentation, resize_size=128))  # 520 takes minutes here
+    monkeypatch.setattr(
+        published, "transforms", partial(SemanticSegmentation, resize_size=128)
+    )  # 520 takes minutes here
     images = files(mixed_images)
     model: Any = build(name, detector=True)
     transform = get_model_weights(name).DEFAULT.transforms()
     inputs = [transform(decoded(path))[None] for path in images]
-    heads = [m for n, m in model.named_modules() if n.endswith(("classifier.4", "high_classifier", "low_classifier"))]
+    heads = [
+        m
+        for n, m in model.named_modules()
+        if n.endswith(("classifier.4", "high_classifier", "low_classifier"))
+    ]
     assert heads
     wake(model, lambda: model(torch.cat([inputs[0], inputs[0].flip(3)])), heads, spread=1.0)
     file = save_model(model, tmp_path / "m.safetensors", detector=True)
     for batch_size in BATCH_SIZES:
         settings = ["task=segment", f"model={name}", f"weights={file}"]
         for rows, one, path in zip(
-            rows_by_image(annotate, mixed_images, batch_size, *settings), inputs, images, strict=True
+            rows_by_image(annotate, mixed_images, batch_size, *settings),
+            inputs,
+            images,
+            strict=True,
         ):
             with torch.inference_mode():
                 probabilities = model(one)["out"].softmax(dim=1)[0]
             size_hw = tuple(decoded(path).shape[-2:])
             ids, _ = largest_class(probabilities, size_hw)
             found = np.zeros(size_hw, dtype=np.int64)
-            for class_id, counts in zip(rows["class_id"].to_pylist(), rows["mask_rle"].to_pylist(), strict=True):
+            for class_id, counts in zip(
+                rows["class_id"].to_pylist(), rows["mask_rle"].to_pylist(), strict=True
+            ):
                 found[decode(counts, size_hw)] = class_id
             assert len(np.unique(ids)) > 1, "one class everywhere proves nothing"
             assert (found != ids).mean() < 1e-3
-            assert rows["pixels"].to_pylist() == [int((found == i).sum()) for i in rows["class_id"].to_pylist()]
+            assert rows["pixels"].to_pylist() == [
+                int((found == i).sum()) for i in rows["class_id"].to_pylist()
+            ]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "vit_b_32"])
@@ -150,6 +203,9 @@ def test_vectors_equal_those_of_the_plain_loop(
     expected = torch.cat([one.mean(dim=(2, 3)) if one.dim() == 4 else one for one in seen])
     for batch_size in BATCH_SIZES:
         settings = ["task=embed", f"model={name}", f"weights={file}", "task.normalize=false"]
-        found = [rows["embedding"].to_pylist()[0] for rows in rows_by_image(annotate, mixed_images, batch_size, *settings)]
+        found = [
+            rows["embedding"].to_pylist()[0]
+            for rows in rows_by_image(annotate, mixed_images, batch_size, *settings)
+        ]
         np.testing.assert_allclose(found, expected.numpy(), atol=2e-4, rtol=2e-4)
     assert expected.std(dim=0).max() > 1e-3, "equal vectors prove nothing"

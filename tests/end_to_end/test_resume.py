@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import InputChanged
-from tests.conftest import REPOSITORY, SAMPLES, read
+from tests.helpers.paths import REPOSITORY, SAMPLES
+from tests.helpers.runs import read
 
 SHARDS = 15
 
@@ -20,18 +21,29 @@ SHARDS = 15
 def collection(tmp_path: Path) -> Path:
     """60 images: five copies of the samples' pictures."""
     for i in range(5):
-        shutil.copytree(SAMPLES, tmp_path / "images" / str(i), ignore=shutil.ignore_patterns("*.json"))
+        shutil.copytree(
+            SAMPLES, tmp_path / "images" / str(i), ignore=shutil.ignore_patterns("*.json")
+        )
     return tmp_path / "images"
 
 
 def command(collection: Path, output: Path) -> list[str]:
-    settings = ["task=detect", "model=codes", f"input={collection}", f"output={output}", "shard_size=4", "log_level=error"]
+    settings = [
+        "task=detect",
+        "model=codes",
+        f"input={collection}",
+        f"output={output}",
+        "shard_size=4",
+        "log_level=error",
+    ]
     return [sys.executable, "-m", "pipeline", "run", *settings]
 
 
 def start(collection: Path, output: Path) -> subprocess.Popen[bytes]:
     with (output.parent / "stderr.txt").open("w") as said:
-        return subprocess.Popen(command(collection, output), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=said)
+        return subprocess.Popen(
+            command(collection, output), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=said
+        )
 
 
 def markers(output: Path) -> int:
@@ -58,8 +70,14 @@ def test_the_same_command_again_says_complete_and_computes_nothing(
 ) -> None:
     first = annotate(f"input={collection}", "model=codes", "limit=5")
     before = {path: path.stat().st_mtime_ns for path in first.rglob("part-*")}
-    monkeypatch.setattr("pipeline.models.formats.builder.Builder.load", lambda self: pytest.fail("weights were loaded"))
-    assert annotate(f"input={collection}", "model=codes", "limit=5", "batch_size=3", "workers=2") == first
+    monkeypatch.setattr(
+        "pipeline.models.formats.builder.Builder.load",
+        lambda self: pytest.fail("weights were loaded"),
+    )
+    assert (
+        annotate(f"input={collection}", "model=codes", "limit=5", "batch_size=3", "workers=2")
+        == first
+    )
     assert {path: path.stat().st_mtime_ns for path in first.rglob("part-*")} == before
 
 
@@ -75,18 +93,25 @@ def test_new_files_become_appended_shards(collection: Path, annotate: Callable[.
 
 
 def test_changed_settings_get_their_own_folder(annotate: Callable[..., Path]) -> None:
-    runs = [annotate("limit=1", *more) for more in ([], ["min_score=0.6"], ["classes=[barcode]"], ["overlays=false"])]
+    runs = [
+        annotate("limit=1", *more)
+        for more in ([], ["min_score=0.6"], ["classes=[barcode]"], ["overlays=false"])
+    ]
     assert len(set(runs)) == 4
     assert all(read(run, "images").num_rows == 1 for run in runs)
 
 
-def test_changed_files_are_named_and_refused_until_accepted(collection: Path, annotate: Callable[..., Path]) -> None:
+def test_changed_files_are_named_and_refused_until_accepted(
+    collection: Path, annotate: Callable[..., Path]
+) -> None:
     settings = [f"input={collection}", "model=codes", "overlays=false"]
     run = annotate(*settings)
     before = read(run, "images")
     (collection / "1" / "coins.png").write_bytes(b"other")
     (collection / "2" / "camera.webp").unlink()
-    with pytest.raises(InputChanged, match=r"1/coins\.png(.|\n)*2/camera\.webp(.|\n)*changed=accept"):
+    with pytest.raises(
+        InputChanged, match=r"1/coins\.png(.|\n)*2/camera\.webp(.|\n)*changed=accept"
+    ):
         annotate(*settings)
     annotate(*settings, "changed=accept")
     assert read(run, "images").equals(before)

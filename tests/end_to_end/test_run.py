@@ -22,10 +22,18 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.schema import IMAGES_SCHEMA
 from pipeline.core.types import Status
 from pipeline.run import run
-from tests.conftest import SAMPLES, read, settings_for, shared
+from tests.helpers.paths import SAMPLES, shared
 from tests.helpers.reference import decoded
+from tests.helpers.runs import read, settings_for
 
-D2GO = ["task=detect", "model=torchscript", "categories=coco", "channels=bgr", "trust_code=true", "min_score=0.05"]
+D2GO = [
+    "task=detect",
+    "model=torchscript",
+    "categories=coco",
+    "channels=bgr",
+    "trust_code=true",
+    "min_score=0.05",
+]
 
 
 def average_precision(run_folder: Path, truth: Path) -> tuple[float, float]:
@@ -38,7 +46,12 @@ def average_precision(run_folder: Path, truth: Path) -> tuple[float, float]:
                 "image_id": ids[row["key"]],
                 "category_id": row["class_id"],
                 "score": row["score"],
-                "bbox": [row["x_min"], row["y_min"], row["x_max"] - row["x_min"], row["y_max"] - row["y_min"]],
+                "bbox": [
+                    row["x_min"],
+                    row["y_min"],
+                    row["x_max"] - row["x_min"],
+                    row["y_max"] - row["y_min"],
+                ],
             }
             for row in read(run_folder, "predictions").to_pylist()
         ]
@@ -49,17 +62,22 @@ def average_precision(run_folder: Path, truth: Path) -> tuple[float, float]:
     return float(evaluation.stats[0]), float(evaluation.stats[1])
 
 
-def test_the_embedded_detector_finds_the_codes_in_the_samples(annotate: Callable[..., Path]) -> None:
+def test_the_embedded_detector_finds_the_codes_in_the_samples(
+    annotate: Callable[..., Path],
+) -> None:
     folder = annotate("task=detect", "min_score=0.05")
     assert int((read(folder, "predictions")["score"].to_numpy() >= 0.5).sum()) == 19
     assert average_precision(folder, SAMPLES / "annotations.json")[1] >= 0.98
     assert Counter(read(folder, "images")["status"].to_pylist()) == {"ok": 12}
-    overlays = sorted(str(path.relative_to(folder / "overlays")) for path in (folder / "overlays").rglob("*.*"))
+    overlays = sorted(
+        str(path.relative_to(folder / "overlays")) for path in (folder / "overlays").rglob("*.*")
+    )
     assert overlays == read(folder, "images")["key"].to_pylist()
 
 
 @pytest.mark.parametrize(
-    ("images", "ap", "rows", "rows_at_half"), [("coco128", 0.2194, 3583, 881), ("coco50", 0.1664, 1803, 393)]
+    ("images", "ap", "rows", "rows_at_half"),
+    [("coco128", 0.2194, 3583, 881), ("coco50", 0.1664, 1803, 393)],
 )
 def test_a_real_detector_reaches_its_reference_figures(
     images: str, ap: float, rows: int, rows_at_half: int, annotate: Callable[..., Path]
@@ -69,13 +87,17 @@ def test_a_real_detector_reaches_its_reference_figures(
     predictions = read(folder, "predictions")
     assert predictions.num_rows == rows
     assert int((predictions["score"].to_numpy() >= 0.5).sum()) == rows_at_half
-    assert average_precision(folder, _only_boxes(data / "instances.json", predictions))[0] == pytest.approx(ap, abs=0.001)
+    assert average_precision(folder, _only_boxes(data / "instances.json", predictions))[
+        0
+    ] == pytest.approx(ap, abs=0.001)
 
 
 def _only_boxes(truth: Path, predictions: pa.Table) -> Path:
     """coco50's annotations are in native ids, which are torchvision's too; nothing to convert, but say so if not."""
     names = {c["id"]: c["name"] for c in json.loads(truth.read_text())["categories"]}
-    ours = dict(zip(predictions["class_id"].to_pylist(), predictions["class_name"].to_pylist(), strict=True))
+    ours = dict(
+        zip(predictions["class_id"].to_pylist(), predictions["class_name"].to_pylist(), strict=True)
+    )
     assert all(names[i] == name for i, name in ours.items() if i in names)
     return truth
 
@@ -83,13 +105,21 @@ def _only_boxes(truth: Path, predictions: pa.Table) -> Path:
 def test_a_real_classifier_gives_the_plain_loops_five_best(annotate: Callable[..., Path]) -> None:
     data, weights = shared("data/coco128/images"), shared("weights/mobilenet_v2_imagenet.pth")
     folder = annotate(
-        "task=classify", "model=mobilenet_v2", f"weights={weights}", "categories=imagenet", f"input={data}", "overlays=false"
+        "task=classify",
+        "model=mobilenet_v2",
+        f"weights={weights}",
+        "categories=imagenet",
+        f"input={data}",
+        "overlays=false",
     )
     rows = read(folder, "predictions")
     model = mobilenet_v2()
     model.load_state_dict(torch.load(weights, weights_only=True))
     model.eval()
-    transform, names = MobileNet_V2_Weights.DEFAULT.transforms(), MobileNet_V2_Weights.DEFAULT.meta["categories"]
+    transform, names = (
+        MobileNet_V2_Weights.DEFAULT.transforms(),
+        MobileNet_V2_Weights.DEFAULT.meta["categories"],
+    )
     for i, path in enumerate(sorted(data.iterdir())):
         with torch.inference_mode():
             scores, ids = model(transform(decoded(path)).unsqueeze(0)).squeeze(0).softmax(0).topk(5)
@@ -115,13 +145,21 @@ def test_odd_and_broken_images_are_a_row_each(annotate: Callable[..., Path]) -> 
     # PngSuite's own convention: exactly the files whose names begin with x are damaged. Of one only a checksum is wrong,
     # and Pillow decodes it.
     suite = {name for name in names if name.startswith("pngsuite/")}
-    assert suite - fine == {name for name in suite if name.startswith("pngsuite/x")} - {"pngsuite/xcsn0g01.png"}
+    assert suite - fine == {name for name in suite if name.startswith("pngsuite/x")} - {
+        "pngsuite/xcsn0g01.png"
+    }
     assert {name for name in names if name.startswith("exif_orientation/")} <= fine
-    sizes = {(r["width"], r["height"]) for r in images.to_pylist() if r["key"].startswith("exif_orientation/Landscape")}
+    sizes = {
+        (r["width"], r["height"])
+        for r in images.to_pylist()
+        if r["key"].startswith("exif_orientation/Landscape")
+    }
     assert sizes == {(1800, 1200)}
 
 
-def test_the_files_open_as_they_are_in_pandas_duckdb_and_polars(annotate: Callable[..., Path]) -> None:
+def test_the_files_open_as_they_are_in_pandas_duckdb_and_polars(
+    annotate: Callable[..., Path],
+) -> None:
     folder = annotate("task=detect", "overlays=false")
     images = read(folder, "images")
     assert images.schema.remove_metadata().equals(IMAGES_SCHEMA)
@@ -131,8 +169,16 @@ def test_the_files_open_as_they_are_in_pandas_duckdb_and_polars(annotate: Callab
     found = duckdb.read_parquet(parts).aggregate("class_name, count(*)").fetchall()
     expected = {"qr code": 8, "fiducial marker": 5, "data matrix": 4, "barcode": 2}
     assert dict(found) == expected
-    assert pd.read_parquet(folder / "predictions")["class_name"].value_counts().loc[list(expected)].to_dict() == expected
-    assert dict(pl.read_parquet(parts).get_column("class_name").value_counts().iter_rows()) == expected
+    assert (
+        pd.read_parquet(folder / "predictions")["class_name"]
+        .value_counts()
+        .loc[list(expected)]
+        .to_dict()
+        == expected
+    )
+    assert (
+        dict(pl.read_parquet(parts).get_column("class_name").value_counts().iter_rows()) == expected
+    )
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
@@ -148,9 +194,17 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
         assert expected in text
 
 
-def test_dry_run_needs_no_weights_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.hub.download_url_to_file", lambda *a: pytest.fail("something was downloaded"))
-    text = run(settings_for("dry_run=true", f"input={SAMPLES}", f"output={tmp_path}", "classes=[dog,Traffic Light]")).text
+def test_dry_run_needs_no_weights_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "torch.hub.download_url_to_file", lambda *a: pytest.fail("something was downloaded")
+    )
+    text = run(
+        settings_for(
+            "dry_run=true", f"input={SAMPLES}", f"output={tmp_path}", "classes=[dog,Traffic Light]"
+        )
+    ).text
     assert "fasterrcnn_resnet50_fpn_v2" in text
     assert "2 of 80: traffic light, dog" in text
 
@@ -186,7 +240,11 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
 def test_a_torchscript_program_needs_trust(tmp_path: Path) -> None:
     weights = shared("weights/d2go_coco.pt")
     with pytest.raises(ConfigError, match="trust_code=true"):
-        run(settings_for("model=torchscript", f"weights={weights}", "categories=coco", f"output={tmp_path}"))
+        run(
+            settings_for(
+                "model=torchscript", f"weights={weights}", "categories=coco", f"output={tmp_path}"
+            )
+        )
 
 
 def test_an_image_that_the_model_refuses_is_a_row_and_its_batch_mates_survive(
@@ -202,8 +260,14 @@ def test_an_image_that_the_model_refuses_is_a_row_and_its_batch_mates_survive(
         return forward(self, inputs, sizes_hw)
 
     monkeypatch.setattr(Detector, "forward", picky)
-    images = read(annotate(f"input={mixed_images}", "model=codes", "batch_size=8"), "images").to_pylist()
-    failed = [(row["width"], row["status"], row["n_predictions"]) for row in images if row["status"] != "ok"]
+    images = read(
+        annotate(f"input={mixed_images}", "model=codes", "batch_size=8"), "images"
+    ).to_pylist()
+    failed = [
+        (row["width"], row["status"], row["n_predictions"])
+        for row in images
+        if row["status"] != "ok"
+    ]
     assert failed == [(200, "out_of_memory", None)]
     assert len(images) == 6
 

@@ -13,7 +13,8 @@ from pipeline.cli import main
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.inference.predictor import Predictor
 from pipeline.models.networks import Detector
-from tests.conftest import SAMPLES, read
+from tests.helpers.paths import SAMPLES
+from tests.helpers.runs import read
 
 YARD = f"input={SAMPLES / 'yard'}"
 
@@ -26,11 +27,16 @@ def detections(**changed: torch.Tensor) -> dict[str, torch.Tensor]:
     } | changed
 
 
-@pytest.mark.parametrize("broken", [{"scores": torch.tensor([float("nan")])}, {"boxes": torch.full((1, 4), float("inf"))}])
+@pytest.mark.parametrize(
+    "broken",
+    [{"scores": torch.tensor([float("nan")])}, {"boxes": torch.full((1, 4), float("inf"))}],
+)
 def test_nan_is_a_failure_and_not_zero_detections(
     broken: dict[str, torch.Tensor], annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Detector, "forward", lambda self, inputs, sizes: [detections(**broken) for _ in inputs])
+    monkeypatch.setattr(
+        Detector, "forward", lambda self, inputs, sizes: [detections(**broken) for _ in inputs]
+    )
     rows = read(annotate("model=codes", YARD), "images").to_pylist()
     assert [(row["status"], row["n_predictions"]) for row in rows] == [("model_error", None)] * 3
     assert "NaN" in rows[0]["error"]
@@ -40,7 +46,9 @@ def test_a_box_with_its_corners_exchanged_costs_no_run(
     annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box = torch.tensor([[3000.0, 200.0, 10.0, -20.0]])
-    monkeypatch.setattr(Detector, "forward", lambda self, inputs, sizes: [detections(boxes=box) for _ in inputs])
+    monkeypatch.setattr(
+        Detector, "forward", lambda self, inputs, sizes: [detections(boxes=box) for _ in inputs]
+    )
     run = annotate("model=codes", YARD)
     assert len(list((run / "overlays").iterdir())) == 3
 
@@ -54,7 +62,9 @@ def test_a_picture_that_cannot_be_drawn_costs_no_row(
     assert caplog.text.count("no overlay for") == 3
 
 
-@pytest.mark.parametrize("engine", [["engine=eager"], ["engine=fast", "engine.compile=false"]], ids=["eager", "fast"])
+@pytest.mark.parametrize(
+    "engine", [["engine=eager"], ["engine=fast", "engine.compile=false"]], ids=["eager", "fast"]
+)
 @pytest.mark.parametrize(
     ("task", "model"),
     [
@@ -75,7 +85,9 @@ def test_an_image_of_one_row_costs_no_run_and_little_memory(
 
 
 @pytest.mark.parametrize("harm", ["gone", "cut"])
-def test_a_committed_part_that_is_not_whole_is_named(harm: str, annotate: Callable[..., Path]) -> None:
+def test_a_committed_part_that_is_not_whole_is_named(
+    harm: str, annotate: Callable[..., Path]
+) -> None:
     part = annotate("model=codes", YARD) / "images" / "part-00000.parquet"
     if harm == "gone":
         part.unlink()
@@ -93,7 +105,9 @@ def test_foreign_files_in_a_run_folder_stay(annotate: Callable[..., Path]) -> No
     assert (run / "mine" / "part-00007.csv").read_text() == "mine"
 
 
-def test_a_run_does_not_annotate_its_own_overlays(tmp_path: Path, annotate: Callable[..., Path]) -> None:
+def test_a_run_does_not_annotate_its_own_overlays(
+    tmp_path: Path, annotate: Callable[..., Path]
+) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "a.jpg").write_bytes((SAMPLES / "bricks.jpg").read_bytes())
@@ -111,7 +125,10 @@ def test_another_device_or_library_in_between_is_recorded(
     annotate("model=codes", YARD, "shard_size=2", "batch_size=1")
     record = json.loads((run / "run.json").read_text())
     assert record["python"] != "3.99" and record["config"]["batch_size"] is None
-    assert record["resumed_with"][0]["python"] == "3.99" and record["resumed_with"][0]["config"]["batch_size"] == 1
+    assert (
+        record["resumed_with"][0]["python"] == "3.99"
+        and record["resumed_with"][0]["config"]["batch_size"] == 1
+    )
     assert "begun with another python" in caplog.text
 
 
@@ -139,14 +156,20 @@ def test_settings_that_would_leave_nothing_of_use_are_refused(
     assert not (tmp_path / "outputs").exists()
 
 
-def test_an_output_that_cannot_be_written_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("in the way")
     assert main(["run", "model=codes", YARD, f"output={tmp_path / 'file' / 'out'}"]) == 2
     assert "Choose another output=" in capsys.readouterr().err
 
 
-def test_a_refused_combination_does_not_end_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sweep", "model=codes", YARD, f"output={tmp_path}", "classes=[nope],[barcode]"]) == 2
+def test_a_refused_combination_does_not_end_a_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["sweep", "model=codes", YARD, f"output={tmp_path}", "classes=[nope],[barcode]"]) == 2
+    )
     assert "no class 'nope'" in capsys.readouterr().err
     assert len(list(tmp_path.glob("detect-codes-*"))) == 1
 
@@ -155,7 +178,11 @@ def test_the_names_of_a_coco_file_are_cocos(tmp_path: Path) -> None:
     from pipeline.models.class_names import load_categories, with_background
 
     coco = load_categories("coco")
-    named = [{"id": i, "name": name} for i, name in enumerate(coco) if name not in ("__background__", "N/A")]
+    named = [
+        {"id": i, "name": name}
+        for i, name in enumerate(coco)
+        if name not in ("__background__", "N/A")
+    ]
     (tmp_path / "instances.json").write_text(json.dumps({"categories": named}))
     assert with_background(load_categories(str(tmp_path / "instances.json"))) == coco
 
@@ -174,7 +201,11 @@ def test_an_input_that_is_lost_on_the_way_stops_the_run(
         annotate("model=codes", YARD, "batch_size=3")
 
 
-def test_no_port_is_opened_and_nothing_is_fetched(annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_port_is_opened_and_nothing_is_fetched(
+    annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for call in ("bind", "listen", "connect"):
-        monkeypatch.setattr(socket.socket, call, lambda *_, call=call: pytest.fail(f"a socket was asked to {call}"))
+        monkeypatch.setattr(
+            socket.socket, call, lambda *_, call=call: pytest.fail(f"a socket was asked to {call}")
+        )
     assert len(read(annotate("model=codes", YARD), "images")) == 3

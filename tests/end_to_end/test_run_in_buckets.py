@@ -11,13 +11,15 @@ from contextlib import closing
 import pytest
 
 from pipeline.core.errors import PipelineError, RunLocked
-from pipeline.core.locations import Address
+from pipeline.core.locations import Uri
 from pipeline.inputs.sources.folder import Folder
 from pipeline.results.commands.verify import verify_text
 from pipeline.run import run
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage import object_client as remote
-from tests.conftest import SAMPLES, picture, read, settings_for
+from tests.helpers.paths import SAMPLES
+from tests.helpers.pictures import picture
+from tests.helpers.runs import read, settings_for
 
 OURS = ("model=codes", "shard_size=4", "log_level=error")
 NO_RESULTS = ("timing.jsonl", "report.html", "run.json")  # timings, and where things are
@@ -58,18 +60,31 @@ def undisturbed(samples, s3_server):
 
 def results(s3, bucket):
     """What a run leaves, but for what is no result."""
-    return {name: data for name, data in s3.contents(bucket, "runs/").items() if name.rpartition("/")[2] not in NO_RESULTS}
+    return {
+        name: data
+        for name, data in s3.contents(bucket, "runs/").items()
+        if name.rpartition("/")[2] not in NO_RESULTS
+    }
 
 
 def test_rows_and_pictures_are_those_of_files(undisturbed, images, annotate):
     name, found = undisturbed
     local = annotate(f"input={images}", *OURS)
-    parts = sorted(path for path in local.rglob("*") if path.is_file() and path.parts[-2] in ("images", "predictions"))
+    parts = sorted(
+        path
+        for path in local.rglob("*")
+        if path.is_file() and path.parts[-2] in ("images", "predictions")
+    )
     assert len(parts) == 6
     for path in parts:
         assert found[f"{name}/{path.relative_to(local)}"] == path.read_bytes()
-    overlays = {str(path.relative_to(local)): path.read_bytes() for path in (local / "overlays").rglob("*.*")}
-    assert {one.removeprefix(f"{name}/"): data for one, data in found.items() if "/overlays/" in one} == overlays
+    overlays = {
+        str(path.relative_to(local)): path.read_bytes()
+        for path in (local / "overlays").rglob("*.*")
+    }
+    assert {
+        one.removeprefix(f"{name}/"): data for one, data in found.items() if "/overlays/" in one
+    } == overlays
     assert found["latest"].decode() == name
     assert not [one for one in found if "/.lease" in one or "/.tmp" in one]
 
@@ -80,12 +95,16 @@ def test_the_same_command_again_has_nothing_to_do_and_writes_nothing(undisturbed
     assert results(s3, "undisturbed") == undisturbed[1]
 
 
-def test_results_in_a_bucket_of_files_and_files_of_a_bucket(undisturbed, samples, images, bucket, s3, annotate):
+def test_results_in_a_bucket_of_files_and_files_of_a_bucket(
+    undisturbed, samples, images, bucket, s3, annotate
+):
     ended = run(settings_for(f"input={images}", f"output=s3://{bucket}/others", *OURS))
     s3.rules()
     local = annotate(f"input={samples}", *OURS)
     asked = [path for path, _ in s3.requests("GET", r"^/samples/in/.*\.(jpg|png)")]
-    assert len(asked) == len(set(asked)) == 10, "each is fetched once, though it is decoded again for its overlay"
+    assert len(asked) == len(set(asked)) == 10, (
+        "each is fetched once, though it is decoded again for its overlay"
+    )
     for kind in ("images", "predictions"):
         name = f"{kind}/part-00001.parquet"
         expected = undisturbed[1][f"{undisturbed[0]}/{name}"]
@@ -108,16 +127,23 @@ def test_an_object_that_the_server_cannot_give_is_one_row(samples, annotate, s3,
     images = read(annotate(f"input={samples}", *OURS), "images").to_pylist()
     bad = {row["key"]: row for row in images if row["status"] != "ok"}
     assert list(bad) == ["coins.png"] and len(images) == 10
-    assert bad["coins.png"]["status"] == "unreadable" and "HTTP status 500" in bad["coins.png"]["error"]
+    assert (
+        bad["coins.png"]["status"] == "unreadable"
+        and "HTTP status 500" in bad["coins.png"]["error"]
+    )
 
 
 def test_a_hanging_object_is_a_timeout_and_the_process_lives(samples, annotate, s3):
     s3.rules({"method": "GET", "match": "/in/coins.png", "seconds": 6})
     images = read(annotate(f"input={samples}", "timeout=3", *OURS), "images").to_pylist()
-    assert [(row["key"], row["status"]) for row in images if row["status"] != "ok"] == [("coins.png", "timeout")]
+    assert [(row["key"], row["status"]) for row in images if row["status"] != "ok"] == [
+        ("coins.png", "timeout")
+    ]
 
 
-def test_a_store_that_goes_down_ends_the_run_and_is_no_images_fault(samples, tmp_path, s3, monkeypatch):
+def test_a_store_that_goes_down_ends_the_run_and_is_no_images_fault(
+    samples, tmp_path, s3, monkeypatch
+):
     monkeypatch.setattr(remote, "_FIRST_PAUSE_S", 0.01)
     folder = Folder(samples)
     keys = [entry.key for entry in folder.entries()]
@@ -154,8 +180,13 @@ def test_a_second_run_on_the_same_address_is_refused(samples, bucket):
     settings = settings_for(f"input={samples}", f"output=s3://{bucket}/runs", *OURS)
     from pipeline.runs.run_folder import RunFolder
 
-    name = run(settings_for(f"input={samples}", f"output=s3://{bucket}/runs", "dry_run=true", *OURS)).text.split()[-1]
-    with RunFolder(Address(name)).locked(), pytest.raises(RunLocked, match=rf"{name} is being written by another run"):
+    name = run(
+        settings_for(f"input={samples}", f"output=s3://{bucket}/runs", "dry_run=true", *OURS)
+    ).text.split()[-1]
+    with (
+        RunFolder(Uri(name)).locked(),
+        pytest.raises(RunLocked, match=rf"{name} is being written by another run"),
+    ):
         run(settings)
 
 
@@ -163,7 +194,7 @@ PROGRAM = """
 import os, sys
 from pipeline.storage import object_client as remote
 from pipeline.run import run
-from tests.conftest import settings_for
+from tests.helpers.runs import settings_for
 at, done, ask = int(sys.argv[1]), 0, remote.Remote.ask
 def dying(self, name, *arguments, **options):
     global done
@@ -178,7 +209,9 @@ run(settings_for(*sys.argv[2:]))
 
 
 def in_a_process(at, *settings):
-    return subprocess.run([sys.executable, "-c", PROGRAM, str(at), *settings], check=False).returncode
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(at), *settings], check=False
+    ).returncode
 
 
 def check_visible(s3, bucket):
@@ -226,7 +259,9 @@ def test_a_run_that_is_killed_at_its_work_is_resumed_to_the_same_bytes(undisturb
     ours = (f"input={samples}", f"output=s3://{bucket}/runs", *OURS)
     with subprocess.Popen([sys.executable, "-c", PROGRAM, "0", *ours]) as process:
         for _ in range(600):
-            if s3.s3.list_objects_v2(Bucket=bucket, Prefix=f"runs/{undisturbed[0]}/_committed/").get("KeyCount"):
+            if s3.s3.list_objects_v2(
+                Bucket=bucket, Prefix=f"runs/{undisturbed[0]}/_committed/"
+            ).get("KeyCount"):
                 break
             time.sleep(0.1)
         os.kill(process.pid, signal.SIGKILL)
@@ -235,13 +270,17 @@ def test_a_run_that_is_killed_at_its_work_is_resumed_to_the_same_bytes(undisturb
     assert results(s3, bucket) == undisturbed[1]
 
 
-def test_a_store_that_cannot_take_a_part_fails_the_run_and_leaves_no_marker(samples, bucket, s3, monkeypatch):
+def test_a_store_that_cannot_take_a_part_fails_the_run_and_leaves_no_marker(
+    samples, bucket, s3, monkeypatch
+):
     monkeypatch.setattr(remote, "_FIRST_PAUSE_S", 0.01)
     settings = settings_for(f"input={samples}", f"output=s3://{bucket}/runs", *OURS)
     s3.rules({"method": "PUT", "match": "/predictions/part-00001", "status": 500})
     with pytest.raises(PipelineError, match=r"HTTP status 500.*Committed shards are kept"):
         run(settings)
-    assert [name.rpartition("/")[2] for name in s3.contents(bucket) if "_committed" in name] == ["00000.json"]
+    assert [name.rpartition("/")[2] for name in s3.contents(bucket) if "_committed" in name] == [
+        "00000.json"
+    ]
     s3.rules()
     assert "10 images" in run(settings).text
 
@@ -250,11 +289,22 @@ def test_a_store_that_cannot_take_a_part_fails_the_run_and_leaves_no_marker(samp
 
 
 def test_a_run_in_a_bucket_is_read_like_one_on_a_disk(undisturbed):
-    finished = FinishedRun.open(Address("s3://undisturbed/runs/latest"))
-    assert finished.path == Address(f"s3://undisturbed/runs/{undisturbed[0]}")
-    markers = [json.loads(data)["parts"] for name, data in undisturbed[1].items() if "/_committed/" in name]
-    rows = sum(part["rows"] for parts in markers for name, part in parts.items() if name.startswith("predictions/"))
-    assert (finished.count("images"), finished.count("predictions"), finished.task) == (10, rows, "detect") and rows > 0
+    finished = FinishedRun.open(Uri("s3://undisturbed/runs/latest"))
+    assert finished.path == Uri(f"s3://undisturbed/runs/{undisturbed[0]}")
+    markers = [
+        json.loads(data)["parts"] for name, data in undisturbed[1].items() if "/_committed/" in name
+    ]
+    rows = sum(
+        part["rows"]
+        for parts in markers
+        for name, part in parts.items()
+        if name.startswith("predictions/")
+    )
+    assert (finished.count("images"), finished.count("predictions"), finished.task) == (
+        10,
+        rows,
+        "detect",
+    ) and rows > 0
     assert str(finished.input) == "s3://samples/in"
 
 
@@ -262,14 +312,20 @@ def test_a_part_that_is_gone_is_named(undisturbed, samples, bucket, s3):
     for name, data in undisturbed[1].items():
         if not name.endswith("images/part-00001.parquet"):
             s3.put(bucket, f"runs/{name}", data)
-    with pytest.raises(PipelineError, match=rf"s3://{bucket}/runs/.*/images/part-00001.parquet is missing or damaged"):
+    with pytest.raises(
+        PipelineError,
+        match=rf"s3://{bucket}/runs/.*/images/part-00001.parquet is missing or damaged",
+    ):
         run(settings_for(f"input={samples}", f"output=s3://{bucket}/runs", *OURS))
 
 
 @pytest.mark.parametrize("output", ["https://host/runs", "s3://nobucket-there/runs"])
-def test_a_place_that_cannot_be_written_to_is_refused_before_a_model_is_loaded(output, samples, refuse_early):
+def test_a_place_that_cannot_be_written_to_is_refused_before_a_model_is_loaded(
+    output, samples, refuse_early
+):
     refuse_early(
-        [f"input={samples}", "model=codes", f"output={output}"], "Make the bucket first|are written to and read from stores"
+        [f"input={samples}", "model=codes", f"output={output}"],
+        "Make the bucket first|are written to and read from stores",
     )
 
 
@@ -278,7 +334,7 @@ def test_no_copy_is_left_when_a_run_is_over(undisturbed, tmp_path, monkeypatch):
     import tempfile
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    finished = FinishedRun.open(Address("s3://undisturbed/runs/latest"))
+    finished = FinishedRun.open(Uri("s3://undisturbed/runs/latest"))
     finished.count("images")
     assert list(tmp_path.iterdir())
     del finished

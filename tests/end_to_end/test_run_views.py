@@ -23,19 +23,28 @@ from pipeline.inference.views import Views
 from pipeline.models.networks import Detector
 from pipeline.ops.boxes import boxes_of
 from pipeline.run import run
-from tests.conftest import picture, read, settings_for, shared
+from tests.helpers.paths import shared
+from tests.helpers.pictures import picture
 from tests.helpers.reference import build, decoded, plain_classification, save_model, wake
+from tests.helpers.runs import read, settings_for
 
 SCORE, BOX = 2e-4, 0.05
 RCNN = "fasterrcnn_mobilenet_v3_large_fpn"  # one whose results would change with the padding of its batch
-SMALL = {"min_size": 64, "max_size": 128, "rpn_post_nms_top_n_test": 40, "box_detections_per_img": 20}
+SMALL = {
+    "min_size": 64,
+    "max_size": 128,
+    "rpn_post_nms_top_n_test": 40,
+    "box_detections_per_img": 20,
+}
 
 
 def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def rows_by_image(annotate: Callable[..., Path], images: Path, name: str, *settings: str) -> list[pa.Table]:
+def rows_by_image(
+    annotate: Callable[..., Path], images: Path, name: str, *settings: str
+) -> list[pa.Table]:
     output = images.parent / name
     annotate(f"input={images}", "min_score=0", "overlays=false", *settings, f"output={output}")
     rows = read((output / "latest").resolve(), "predictions")
@@ -52,7 +61,9 @@ def awake_detector(images: list[Path], tmp_path: Path) -> tuple[nn.Module, Path]
     return model, save_model(model, tmp_path / "m.safetensors", detector=True)
 
 
-def seen_in_crops(model: nn.Module, image: Tensor, shown: Sequence[View]) -> list[dict[str, Tensor]]:
+def seen_in_crops(
+    model: nn.Module, image: Tensor, shown: Sequence[View]
+) -> list[dict[str, Tensor]]:
     """A plain loop: cut, mirror, detect, one view after the other."""
     transform, answers = get_model_weights(RCNN).DEFAULT.transforms(), []
     for view in shown:
@@ -72,10 +83,22 @@ def test_tiles_and_mirror_images_equal_a_plain_loop_over_crops_at_any_batch_size
         (mixed_images / name).unlink()
     images = files(mixed_images)
     model, file = awake_detector(images, tmp_path)
-    shown = [Views(tile=64, overlap=0.25, flip=True).of(decoded(path).shape[-2:]) for path in images]
-    answers = [seen_in_crops(model, decoded(path), views) for path, views in zip(images, shown, strict=True)]
+    shown = [
+        Views(tile=64, overlap=0.25, flip=True).of(decoded(path).shape[-2:]) for path in images
+    ]
+    answers = [
+        seen_in_crops(model, decoded(path), views)
+        for path, views in zip(images, shown, strict=True)
+    ]
     arguments = "model_args={" + ",".join(f"{k}:{v}" for k, v in SMALL.items()) + "}"
-    settings = [f"model={RCNN}", f"weights={file}", arguments, "tiles.size=64", "tiles.overlap=0.25", "flip=true"]
+    settings = [
+        f"model={RCNN}",
+        f"weights={file}",
+        arguments,
+        "tiles.size=64",
+        "tiles.overlap=0.25",
+        "flip=true",
+    ]
     for merge, batch_size in (("nms", 1), ("nms", 4), ("nmm", 4)):
         merger = Views(iou=0.5, union=merge == "nmm")
         expected = [merger.merge(one, views) for one, views in zip(answers, shown, strict=True)]
@@ -95,8 +118,15 @@ def assert_same(rows: pa.Table, expected: dict[str, np.ndarray]) -> None:
     assert rows.num_rows == len(expected["scores"])
     scores, ids, boxes = rows["score"].to_numpy(), rows["class_id"].to_numpy(), boxes_of(rows)
     free = np.ones(len(scores), dtype=bool)
-    for score, label, box in zip(expected["scores"], expected["labels"], expected["boxes"], strict=True):
-        near = free & (ids == label) & (np.abs(scores - score) <= SCORE) & (np.abs(boxes - box).max(axis=1) <= BOX)
+    for score, label, box in zip(
+        expected["scores"], expected["labels"], expected["boxes"], strict=True
+    ):
+        near = (
+            free
+            & (ids == label)
+            & (np.abs(scores - score) <= SCORE)
+            & (np.abs(boxes - box).max(axis=1) <= BOX)
+        )
         assert near.any(), f"no row for class {label}, score {score}, box {box}"
         free[np.flatnonzero(near)[0]] = False
 
@@ -113,21 +143,29 @@ def test_flip_classifies_by_the_mean_of_both_probabilities(
     file = save_model(model, tmp_path / "m.safetensors", detector=False)
     with torch.inference_mode():
         expected = [
-            torch.stack([model(transform(one)[None])[0].softmax(0) for one in (image, image.flip(2))]).mean(dim=0)
+            torch.stack(
+                [model(transform(one)[None])[0].softmax(0) for one in (image, image.flip(2))]
+            ).mean(dim=0)
             for image in map(decoded, images)
         ]
     alone = plain_classification(model, name, images, top_k=6)
     settings = ["task=classify", f"model={name}", f"weights={file}", "flip=true", "top_k=6"]
     for batch_size in (1, 5):
-        found = rows_by_image(annotate, mixed_images, f"batch-{batch_size}", *settings, f"batch_size={batch_size}")
+        found = rows_by_image(
+            annotate, mixed_images, f"batch-{batch_size}", *settings, f"batch_size={batch_size}"
+        )
         for rows, wanted, (scores, ids) in zip(found, expected, alone, strict=True):
             probabilities = np.zeros(6)
             probabilities[rows["class_id"].to_numpy()] = rows["score"].to_numpy()
             np.testing.assert_allclose(probabilities, wanted.numpy(), atol=SCORE)
-            assert np.abs(wanted.numpy()[ids] - scores).max() > 1e-3, "the mirror image changed nothing"
+            assert np.abs(wanted.numpy()[ids] - scores).max() > 1e-3, (
+                "the mirror image changed nothing"
+            )
 
 
-def find_bright(self: Detector, inputs: list[Tensor], sizes_hw: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
+def find_bright(
+    self: Detector, inputs: list[Tensor], sizes_hw: list[tuple[int, int]]
+) -> list[dict[str, Tensor]]:
     """A detector of pixels above 0.5: what it finds in a mirror image is the mirror image of what it finds."""
     found = []
     for image in inputs:
@@ -161,7 +199,13 @@ def bright_box(tmp_path: Path, bright: None) -> Path:
 
 @pytest.mark.parametrize(
     "settings",
-    [[], ["flip=true"], ["tiles.size=200"], ["tiles.size=100", "flip=true"], ["tiles.size=64", "tiles.merge=nmm"]],
+    [
+        [],
+        ["flip=true"],
+        ["tiles.size=200"],
+        ["tiles.size=100", "flip=true"],
+        ["tiles.size=64", "tiles.merge=nmm"],
+    ],
 )
 def test_a_known_object_is_found_once_and_in_its_place(
     settings: list[str], bright_box: Path, annotate: Callable[..., Path]
@@ -174,7 +218,11 @@ def test_a_known_object_is_found_once_and_in_its_place(
 @pytest.mark.parametrize("broken", ["raises", "nan"])
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_one_broken_view_fails_its_image_and_no_other(
-    broken: str, batch_size: int, annotate: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broken: str,
+    batch_size: int,
+    annotate: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for i in range(3):
         (tmp_path / "in").mkdir(exist_ok=True)
@@ -182,19 +230,32 @@ def test_one_broken_view_fails_its_image_and_no_other(
     shown: list[Tensor] = []
     marked = decoded(tmp_path / "in" / "1.png")[:, :, 66:166]  # its second tile
 
-    def forward(self: Detector, inputs: list[Tensor], sizes_hw: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
+    def forward(
+        self: Detector, inputs: list[Tensor], sizes_hw: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
         outputs = find_bright(self, inputs, sizes_hw)
         shown.extend(inputs)
         for image, output in zip(inputs, outputs, strict=True):
-            if image.shape == marked.shape and torch.equal((image * 255).round().to(torch.uint8), marked):
+            if image.shape == marked.shape and torch.equal(
+                (image * 255).round().to(torch.uint8), marked
+            ):
                 if broken == "raises":
                     raise torch.OutOfMemoryError("this tile is too much")
                 output["scores"] = output["scores"].new_full((1,), float("nan"))
-                output["boxes"], output["labels"] = torch.zeros(1, 4), torch.ones(1, dtype=torch.long)
+                output["boxes"], output["labels"] = (
+                    torch.zeros(1, 4),
+                    torch.ones(1, dtype=torch.long),
+                )
         return outputs
 
     monkeypatch.setattr(Detector, "forward", forward)
-    tiled = ["model=codes", "tiles.size=100", "tiles.overlap=0.25", f"batch_size={batch_size}", "overlays=false"]
+    tiled = [
+        "model=codes",
+        "tiles.size=100",
+        "tiles.overlap=0.25",
+        f"batch_size={batch_size}",
+        "overlays=false",
+    ]
     images = read(annotate(f"input={tmp_path / 'in'}", *tiled), "images")
     expected = {"raises": "out_of_memory", "nan": "model_error"}[broken]
     assert images["status"].to_pylist() == ["ok", expected, "ok"]
@@ -210,8 +271,14 @@ def test_one_broken_view_fails_its_image_and_no_other(
         (["task=segment", "tiles.size=64"], "tiles.size means nothing to task=segment"),
         (["task=embed", "tiles.size=64"], "tiles.size means nothing to task=embed"),
         (["task=video", "input=.", "tiles.size=64"], "tiles.size means nothing to task=video"),
-        (["task=instances", "tiles.size=64", "tiles.merge=nmm"], "task=instances has mask_rle too. Say tiles.merge=nms"),
-        (["task=keypoints", "flip=true", "tiles.merge=nmm"], "task=keypoints has keypoints too. Say tiles.merge=nms"),
+        (
+            ["task=instances", "tiles.size=64", "tiles.merge=nmm"],
+            "task=instances has mask_rle too. Say tiles.merge=nms",
+        ),
+        (
+            ["task=keypoints", "flip=true", "tiles.merge=nmm"],
+            "task=keypoints has keypoints too. Say tiles.merge=nms",
+        ),
     ],
 )
 def test_what_cannot_be_put_together_is_refused_before_any_weights_are_loaded(
@@ -221,13 +288,28 @@ def test_what_cannot_be_put_together_is_refused_before_any_weights_are_loaded(
 
 
 def test_dry_run_says_what_the_model_will_be_shown(tmp_path: Path) -> None:
-    text = run(settings_for("dry_run=true", f"output={tmp_path}", "tiles.size=640", "tiles.overlap=0.25", "flip=true")).text
+    text = run(
+        settings_for(
+            "dry_run=true",
+            f"output={tmp_path}",
+            "tiles.size=640",
+            "tiles.overlap=0.25",
+            "flip=true",
+        )
+    ).text
     assert "the whole image, tiles of 640 x 640 pixels that overlap by 25%, mirror images" in text
 
 
 # --- a large image with small objects
 
-D2GO = ["task=detect", "model=torchscript", "categories=coco", "channels=bgr", "trust_code=true", "min_score=0.05"]
+D2GO = [
+    "task=detect",
+    "model=torchscript",
+    "categories=coco",
+    "channels=bgr",
+    "trust_code=true",
+    "min_score=0.05",
+]
 
 
 @pytest.fixture
@@ -235,7 +317,9 @@ def canvas(tmp_path: Path) -> Path:
     """36 photographs at their own size on 4000 x 3000 pixels, and where their objects are (instances.json)."""
     data = shared("data/coco128")
     truth = json.loads((data / "instances.json").read_text())
-    fitting = [image for image in truth["images"] if image["width"] == 640 and image["height"] <= 500]
+    fitting = [
+        image for image in truth["images"] if image["width"] == 640 and image["height"] <= 500
+    ]
     image, objects = Image.new("RGB", (4000, 3000), (114, 114, 114)), []
     for place, one in enumerate(random.Random(0).sample(fitting, 36)):
         left, top = place % 6 * 666 + 13, place // 6 * 500 + 10
@@ -243,7 +327,11 @@ def canvas(tmp_path: Path) -> Path:
         for annotation in truth["annotations"]:
             if annotation["image_id"] == one["id"]:
                 x, y, width, height = annotation["bbox"]
-                moved = {"id": len(objects) + 1, "image_id": 1, "bbox": [x + left, y + top, width, height]}
+                moved = {
+                    "id": len(objects) + 1,
+                    "image_id": 1,
+                    "bbox": [x + left, y + top, width, height],
+                }
                 objects.append(annotation | moved)
     (tmp_path / "in").mkdir()
     image.save(tmp_path / "in" / "canvas.png", compress_level=1)
@@ -258,7 +346,10 @@ def ap50(rows: pa.Table, truth: Path) -> float:
     found = [
         {"image_id": 1, "category_id": label, "score": score, "bbox": [x0, y0, x1 - x0, y1 - y0]}
         for label, score, (x0, y0, x1, y1) in zip(
-            rows["class_id"].to_pylist(), rows["score"].to_pylist(), boxes_of(rows).tolist(), strict=True
+            rows["class_id"].to_pylist(),
+            rows["score"].to_pylist(),
+            boxes_of(rows).tolist(),
+            strict=True,
         )
     ]
     with contextlib.redirect_stdout(io.StringIO()):
@@ -271,21 +362,32 @@ def ap50(rows: pa.Table, truth: Path) -> float:
     return float(precision[precision > -1].mean())
 
 
-def test_tiles_find_small_objects_and_none_twice(canvas: Path, annotate: Callable[..., Path]) -> None:
+def test_tiles_find_small_objects_and_none_twice(
+    canvas: Path, annotate: Callable[..., Path]
+) -> None:
     settings = [*D2GO, f"weights={shared('weights/d2go_coco.pt')}"]
     tiled = ["tiles.size=640", "tiles.overlap=0.25"]
     (plain,) = rows_by_image(annotate, canvas, "plain", *settings, "min_score=0.05")
     assert ap50(plain, canvas.parent / "instances.json") < 0.05
     for merge in ("nms", "nmm"):
-        (rows,) = rows_by_image(annotate, canvas, merge, *settings, "min_score=0.05", *tiled, f"tiles.merge={merge}")
+        (rows,) = rows_by_image(
+            annotate, canvas, merge, *settings, "min_score=0.05", *tiled, f"tiles.merge={merge}"
+        )
         sure = rows.filter(pa.array(rows["score"].to_numpy() >= 0.5))
-        assert sure.num_rows >= 20 * (plain["score"].to_numpy() >= 0.5).sum() > 0  # 271 and 10 when this was written
-        assert ap50(rows, canvas.parent / "instances.json") > 0.2  # 0.29 with nms, 0.32 with nmm, 0.02 without tiles
+        assert (
+            sure.num_rows >= 20 * (plain["score"].to_numpy() >= 0.5).sum() > 0
+        )  # 271 and 10 when this was written
+        assert (
+            ap50(rows, canvas.parent / "instances.json") > 0.2
+        )  # 0.29 with nms, 0.32 with nmm, 0.02 without tiles
         assert doubled(sure) == 0
 
 
 def doubled(rows: pa.Table) -> int:
     """Pairs of one class whose IoU is above 0.5. The model itself leaves none: its own threshold is 0.5."""
-    boxes, labels = torch.from_numpy(boxes_of(rows)), torch.from_numpy(rows["class_id"].to_numpy().copy())
+    boxes, labels = (
+        torch.from_numpy(boxes_of(rows)),
+        torch.from_numpy(rows["class_id"].to_numpy().copy()),
+    )
     same = (box_iou(boxes, boxes) > 0.5) & (labels[:, None] == labels)
     return int(same.sum() - len(labels)) // 2

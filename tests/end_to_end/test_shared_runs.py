@@ -13,8 +13,9 @@ from pipeline.core.types import Writer
 from pipeline.inputs.sources.folder import Folder
 from pipeline.run import run
 from pipeline.runs.run_folder import RunFolder
-from tests.conftest import SAMPLES, read, settings_for
 from tests.faults.everywhere import contents
+from tests.helpers.paths import SAMPLES
+from tests.helpers.runs import read, settings_for
 
 COMMON = ("model=codes", "overlays=false", "shard_size=5", "log_level=error")
 
@@ -36,17 +37,24 @@ def test_two_parts_are_the_whole_to_the_byte(
     annotate(*COMMON)
     first = part(0, 2).splitlines()[0]
     run_folder = (tmp_path / "parts" / "latest").resolve()
-    assert first.startswith("Part 0 of 2 is complete: 7 images") and "1 of all 3 shards are not done yet" in first
+    assert (
+        first.startswith("Part 0 of 2 is complete: 7 images")
+        and "1 of all 3 shards are not done yet" in first
+    )
     assert not (run_folder / "report.html").exists()
     second = part(1, 2).splitlines()[0]
-    assert second.startswith("Part 1 of 2 is complete: 5 images") and second.endswith("so is the run")
+    assert second.startswith("Part 1 of 2 is complete: 5 images") and second.endswith(
+        "so is the run"
+    )
     assert (run_folder / "report.html").is_file()
     whole, parts = contents(tmp_path / "outputs"), contents(tmp_path / "parts")
     assert {name: data for name, data in parts.items() if not name.startswith(".locks")} == whole
     assert part(1, 2).splitlines()[0].endswith("(nothing was left to do); so is the run")
 
 
-def test_another_number_of_parts_goes_on_with_what_is_missing(part: Callable[..., str], tmp_path: Path) -> None:
+def test_another_number_of_parts_goes_on_with_what_is_missing(
+    part: Callable[..., str], tmp_path: Path
+) -> None:
     part(1, 3)
     assert "Part 0 of 2 is complete" in part(0, 2)
     run_folder = (tmp_path / "parts" / "latest").resolve()
@@ -103,7 +111,12 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
 
 
 def test_settings_come_through_json_as_they_were() -> None:
-    more = ["classes=[barcode,qr code]", "min_score={default: 0.5, barcode: 0.7}", "tiles.size=640", "batch_size=auto"]
+    more = [
+        "classes=[barcode,qr code]",
+        "min_score={default: 0.5, barcode: 0.7}",
+        "tiles.size=640",
+        "batch_size=auto",
+    ]
     settings = settings_for("model=codes", *more, "limit=3")
     again = Settings.from_plain(json.loads(json.dumps(settings.plain())))
     assert again == settings and again.classes == ("barcode", "qr code")

@@ -18,7 +18,9 @@ def failing(at: int, fail: Callable[[str], None], below: Path) -> Iterator[list[
 
     def counting(name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            if name == "fsync" or any(str(below) in os.fsdecode(one) for one in arguments if not isinstance(one, int)):
+            if name == "fsync" or any(
+                str(below) in os.fsdecode(one) for one in arguments if not isinstance(one, int)
+            ):
                 done.append(name)
                 if len(done) >= at:
                     fail(name)

@@ -21,25 +21,44 @@ from pipeline.config.settings import Settings
 from pipeline.core.errors import PipelineError
 from pipeline.results.report.page import template
 from pipeline.run import run
-from tests.conftest import settings_for
 from tests.faults.disk import failing
 from tests.helpers.own_files import CLASSIFIER, Classifier, save
+from tests.helpers.runs import settings_for
 
 GAVE_UP, DIED = 7, 9
 
 
 def annotate(images: str, output: Path, *own: str) -> None:
-    run(settings_for("model=codes", f"input={images}", f"output={output}", "shard_size=4", "log_level=error", *own))
+    run(
+        settings_for(
+            "model=codes",
+            f"input={images}",
+            f"output={output}",
+            "shard_size=4",
+            "log_level=error",
+            *own,
+        )
+    )
 
 
 def settings_of_tiny(images: str, folder: Path) -> Settings:
     """For a model that costs next to nothing, without `output`."""
     names = folder / "names.txt"
     names.write_text("a\nb\nc\nd\ne\n")
-    if in_child(lambda: save(Classifier(), "torchscript", folder, torch.zeros(2, 3, 224, 224), {0: "batch"})):
+    if in_child(
+        lambda: save(Classifier(), "torchscript", folder, torch.zeros(2, 3, 224, 224), {0: "batch"})
+    ):
         raise SystemExit("the model was not made")
-    model = ("task=classify", "model=torchscript", f"weights={folder / 'own.pt'}", f"categories={names}", CLASSIFIER)
-    return settings_for(*model, "trust_code=true", "workers=1", "shard_size=4", "log_level=error", f"input={images}")
+    model = (
+        "task=classify",
+        "model=torchscript",
+        f"weights={folder / 'own.pt'}",
+        f"categories={names}",
+        CLASSIFIER,
+    )
+    return settings_for(
+        *model, "trust_code=true", "workers=1", "shard_size=4", "log_level=error", f"input={images}"
+    )
 
 
 def child(work: Callable[[], object]) -> int:
@@ -100,7 +119,12 @@ def main(kind: str, images: str, folder: str, every: str = "1") -> None:
         settings = replace(tiny, output=str(output))
         codes = [in_child(disturbed(kind, at, settings)) for _ in range(2)]
         codes.append(in_child(lambda settings=settings: run(settings)))  # type: ignore[misc]
-        print(json.dumps({"at": at, "codes": codes, "differing": differing(contents(output), expected)}), flush=True)
+        print(
+            json.dumps(
+                {"at": at, "codes": codes, "differing": differing(contents(output), expected)}
+            ),
+            flush=True,
+        )
         shutil.rmtree(output)
         if codes[0] == 0:
             return

@@ -21,7 +21,10 @@ def one_input(data: bytes) -> None:
     except InputError as error:
         assert str(error)
     else:
-        assert 0 < header.size_hw[0] * header.size_hw[1] <= MOST_PIXELS and 1 <= header.orientation <= 8
+        assert (
+            0 < header.size_hw[0] * header.size_hw[1] <= MOST_PIXELS
+            and 1 <= header.orientation <= 8
+        )
     try:
         pixels = decode(data, MOST_PIXELS)
     except InputError as error:

@@ -42,7 +42,11 @@ def main(wanted: str, seed: str, images: str, folder: str) -> None:
             hits += hit
             complete = hit == 0
         code = in_child(lambda output=output: annotate(images, output, "workers=2"))  # type: ignore[misc]
-        found = {"hits": hits - before, "code": code, "differing": differing(contents(output), expected)}
+        found = {
+            "hits": hits - before,
+            "code": code,
+            "differing": differing(contents(output), expected),
+        }
         print(json.dumps(found), flush=True)
         shutil.rmtree(output)
         number += 1

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, picture, read, shared
+from tests.helpers.paths import REPOSITORY, shared
+from tests.helpers.pictures import picture
+from tests.helpers.runs import read
 
 CUTS = range(0, 100, 5)
 
@@ -40,8 +42,18 @@ def corpus(folder: Path, times: int) -> int:
 
 def annotated(images: Path, output: Path) -> tuple[int, int]:
     """(exit code, the most memory that the watching process or its runner held at once, in bytes)."""
-    command = [sys.executable, "-m", "pipeline", "run", "model=codes", f"input={images}", f"output={output}"]
-    process = subprocess.Popen([*command, "log_level=error"], cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "run",
+        "model=codes",
+        f"input={images}",
+        f"output={output}",
+    ]
+    process = subprocess.Popen(
+        [*command, "log_level=error"], cwd=REPOSITORY, stdout=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode, usage.ru_maxrss * 1024
@@ -62,7 +74,9 @@ def test_each_is_a_typed_row_and_memory_stays_flat(tmp_path: Path) -> None:
         statuses = {row["key"]: row["status"] for row in rows}
         for progressive in (False, True):
             assert statuses[f"0/progressive-{progressive}-00.jpg"] == "empty"
-            cut = Counter(statuses[f"0/progressive-{progressive}-{percent:02d}.jpg"] for percent in CUTS[1:])
+            cut = Counter(
+                statuses[f"0/progressive-{progressive}-{percent:02d}.jpg"] for percent in CUTS[1:]
+            )
             assert cut == {"truncated": len(CUTS) - 1}
     # peaks of equal runs differ by 7 %; a decoded photograph kept of each of the 1,450 files more would be 1.3 GB
     assert held[1] < held[0] * 1.2, held

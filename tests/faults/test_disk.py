@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, picture
 from tests.faults.everywhere import DIED, GAVE_UP
+from tests.helpers.paths import REPOSITORY
+from tests.helpers.pictures import picture
 
 FIRST_TRY = {"exit": DIED, "EIO": GAVE_UP, "ENOSPC": GAVE_UP}
 
@@ -29,7 +30,15 @@ def disturb(kind: str, tmp_path: Path, every: int) -> list[dict]:
         path = tmp_path / "images" / "ab"[number % 2] / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(96, 64, seed=number).save(path)
-    command = [sys.executable, "-m", "tests.faults.everywhere", kind, str(tmp_path / "images"), str(tmp_path), str(every)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.faults.everywhere",
+        kind,
+        str(tmp_path / "images"),
+        str(tmp_path),
+        str(every),
+    ]
     done = subprocess.run(command, check=False, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     outcomes = [json.loads(line) for line in done.stdout.splitlines()]

@@ -6,9 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, picture
+from tests.helpers.paths import REPOSITORY
+from tests.helpers.pictures import picture
 
-FORMATS = {"JPEG": {}, "PNG": {}, "GIF": {}, "BMP": {}, "TIFF": {}, "WEBP": {}, "PPM": {}, "AVIF": {}}
+FORMATS = {
+    "JPEG": {},
+    "PNG": {},
+    "GIF": {},
+    "BMP": {},
+    "TIFF": {},
+    "WEBP": {},
+    "PPM": {},
+    "AVIF": {},
+}
 
 
 @pytest.mark.parametrize("seconds", [6, pytest.param(45, marks=pytest.mark.faults)])
@@ -30,6 +40,8 @@ def test_nothing_but_pixels_or_a_named_error(seconds: int, tmp_path: Path) -> No
         "-max_len=4000",
     ]
     command += ["-rss_limit_mb=4000", f"-artifact_prefix={tmp_path}/"]
-    done = subprocess.run(command, check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=seconds + 120)
+    done = subprocess.run(
+        command, check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=seconds + 120
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Done" in done.stderr, done.stderr[-1000:]

@@ -12,14 +12,29 @@ import torch
 from PIL import Image
 
 from pipeline.results.commands.verify import verify_text
-from tests.conftest import REPOSITORY, SAMPLES, picture, read
 from tests.helpers.own_files import CLASSIFIER, Classifier, save
+from tests.helpers.paths import REPOSITORY, SAMPLES
+from tests.helpers.pictures import picture
+from tests.helpers.runs import read
 
 
-def limited(limit: str, number: int, output: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
-    words = [sys.executable, "-m", "tests.faults.limited", limit, str(number), "run", f"output={output}", *settings]
+def limited(
+    limit: str, number: int, output: Path, *settings: str
+) -> "subprocess.CompletedProcess[str]":
+    words = [
+        sys.executable,
+        "-m",
+        "tests.faults.limited",
+        limit,
+        str(number),
+        "run",
+        f"output={output}",
+        *settings,
+    ]
     words += [] if any(one.startswith("model=") for one in settings) else ["model=codes"]
-    return subprocess.run(words, check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        words, check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+    )
 
 
 def unlimited(output: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
@@ -49,7 +64,10 @@ def test_open_files_do_not_add_up(tmp_path: Path) -> None:
     settings = (*own, f"categories={tmp_path / 'names.txt'}", f"input={folder}", "overlays=false")
     done = limited("NOFILE", 64, tmp_path / "out", *settings)
     assert done.returncode == 0, done.stderr
-    assert read((tmp_path / "out" / "latest").resolve(), "images")["status"].to_pylist() == ["ok"] * 10_000
+    assert (
+        read((tmp_path / "out" / "latest").resolve(), "images")["status"].to_pylist()
+        == ["ok"] * 10_000
+    )
 
 
 @pytest.mark.faults
@@ -59,7 +77,14 @@ def test_an_image_larger_than_the_address_space_costs_no_other(tmp_path: Path) -
     for i in range(4):
         picture(300, 200, seed=i).save(folder / f"{i}.jpg")
     Image.new("1", (30_000, 30_000)).save(folder / "huge.png")  # 2.7 GB as RGB
-    done = limited("AS", 6 << 30, tmp_path / "out", f"input={folder}", "overlays=false", "max_pixels=1_000_000_000")
+    done = limited(
+        "AS",
+        6 << 30,
+        tmp_path / "out",
+        f"input={folder}",
+        "overlays=false",
+        "max_pixels=1_000_000_000",
+    )
     assert done.returncode == 5, done.stderr
     rows = read((tmp_path / "out" / "latest").resolve(), "images").to_pylist()
     assert [row["status"] for row in rows] == ["ok"] * 4 + ["out_of_memory"]
@@ -71,7 +96,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     mounted = tmp_path / "disk"
     mounted.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mounted)], check=False, capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mounted)],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         pytest.skip(f"a file system of 64 kB cannot be mounted here: {done.stderr.strip()}")
@@ -90,5 +118,7 @@ def test_a_disk_of_64_kb(small_disk: Path, tmp_path: Path) -> None:
     committed = {path.name: path.read_bytes() for path in (run / "_committed").glob("*.json")}
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     assert limited("NOFILE", 1024, small_disk, *settings).returncode == 0
-    assert all((run / "_committed" / name).read_bytes() == marker for name, marker in committed.items())
+    assert all(
+        (run / "_committed" / name).read_bytes() == marker for name, marker in committed.items()
+    )
     assert "12 images with one row each" in verify_text(run)

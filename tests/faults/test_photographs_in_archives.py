@@ -5,14 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import shared
 from tests.helpers.packed import pack_folder, same_rows
+from tests.helpers.paths import shared
 
 
 @pytest.mark.faults
-def test_archives_and_the_folder_give_the_same_rows(annotate: Callable[..., Path], tmp_path: Path) -> None:
+def test_archives_and_the_folder_give_the_same_rows(
+    annotate: Callable[..., Path], tmp_path: Path
+) -> None:
     photographs = shared("data/coco128/images")
-    same = ["model=codes", "overlays=false", "shard_size=50"]  # the same batches: a batch of one differs by rounding
+    same = [
+        "model=codes",
+        "overlays=false",
+        "shard_size=50",
+    ]  # the same batches: a batch of one differs by rounding
     folder = annotate(*same, f"input={photographs}")
     for kind in ("tar", "zip"):
         archive = pack_folder(kind, photographs, tmp_path / f"coco.{kind}")

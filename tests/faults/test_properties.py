@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.core.keys import key_of
+from pipeline.core.keys import path_to_key
 from pipeline.results.commands.verify import verify_text
 from pipeline.run import run
-from tests.conftest import picture, read, settings_for
 from tests.faults.disk import failing
 from tests.faults.everywhere import contents, differing
+from tests.helpers.pictures import picture
+from tests.helpers.runs import read, settings_for
 
 SUFFIXES = (b".jpg", b".png", b".JPEG", b".gif")
 PICTURES = ((64, 48), (48, 64), (30, 30))
@@ -33,7 +34,11 @@ NAMES = st.tuples(
     st.sampled_from(SUFFIXES),
 )
 COLLECTIONS = st.dictionaries(NAMES, st.tuples(KINDS, st.integers(0, 2)), min_size=1, max_size=9)
-RUNS = {"batch": st.integers(1, 5), "shard": st.integers(1, 4), "workers": st.tuples(st.integers(1, 4), st.integers(1, 4))}
+RUNS = {
+    "batch": st.integers(1, 5),
+    "shard": st.integers(1, 4),
+    "workers": st.tuples(st.integers(1, 4), st.integers(1, 4)),
+}
 
 
 def write(folder: Path, collection: dict) -> Counter[str]:
@@ -46,9 +51,14 @@ def write(folder: Path, collection: dict) -> Counter[str]:
         if path.exists():
             continue
         data = encoded(size, suffix)
-        content = {"whole": data, "cut": data[: len(data) // 2], "empty": b"", "text": b"no picture"}[kind]
+        content = {
+            "whole": data,
+            "cut": data[: len(data) // 2],
+            "empty": b"",
+            "text": b"no picture",
+        }[kind]
         path.write_bytes(content)
-        keys[key_of(os.fsencode(path.relative_to(folder)))] += 1
+        keys[path_to_key(os.fsencode(path.relative_to(folder)))] += 1
     return keys
 
 
@@ -62,7 +72,13 @@ def check(collection: dict, batch: int, shard: int, workers: tuple[int, int], at
     folder = Path(tempfile.mkdtemp())
     try:
         keys = write(folder / "in", collection)
-        own = ("model=codes", f"input={folder / 'in'}", f"batch_size={batch}", f"shard_size={shard}", "log_level=error")
+        own = (
+            "model=codes",
+            f"input={folder / 'in'}",
+            f"batch_size={batch}",
+            f"shard_size={shard}",
+            "log_level=error",
+        )
         for output, count in (("golden", workers[0]), ("disturbed", workers[1])):
             given = settings_for(*own, f"output={folder / output}", f"workers={count}")
             if output == "disturbed":
@@ -73,9 +89,9 @@ def check(collection: dict, batch: int, shard: int, workers: tuple[int, int], at
         images = read(found, "images")
         assert Counter(images["key"].to_pylist()) == keys
         assert images["image_id"].to_pylist() == list(range(len(images)))
-        assert differing(contents(folder / "disturbed"), contents(folder / "golden")) == ["run.json"] * (
-            workers[0] != workers[1]
-        )
+        assert differing(contents(folder / "disturbed"), contents(folder / "golden")) == [
+            "run.json"
+        ] * (workers[0] != workers[1])
         verify_text(found)
     finally:
         shutil.rmtree(folder)
@@ -87,7 +103,9 @@ def dead_disk(name: str) -> None:
 
 @settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(collection=COLLECTIONS, at=st.integers(1, 90), **RUNS)
-def test_one_row_each_and_the_same_bytes(collection: dict, batch: int, shard: int, workers: tuple, at: int) -> None:
+def test_one_row_each_and_the_same_bytes(
+    collection: dict, batch: int, shard: int, workers: tuple, at: int
+) -> None:
     check(collection, batch, shard, workers, at)
 
 

@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.runs.workers.supervised_worker import WatchedWorker
-from tests.conftest import REPOSITORY, SAMPLES, picture, read, settings_for
+from pipeline.runs.workers.supervised_worker import SupervisedWorker
 from tests.contract.test_contract import parts_of
 from tests.faults.everywhere import child, in_child
+from tests.helpers.paths import REPOSITORY, SAMPLES
+from tests.helpers.pictures import picture
+from tests.helpers.runs import read, settings_for
 
 COMMON = ("model=codes", "overlays=false", "log_level=error")
 
@@ -31,11 +33,17 @@ def participant(output: Path, index: int, images: Path = SAMPLES) -> None:
 
 
 @pytest.mark.faults
-def test_two_participants_killed_at_random_moments(annotate: Callable[..., Path], tmp_path: Path) -> None:
+def test_two_participants_killed_at_random_moments(
+    annotate: Callable[..., Path], tmp_path: Path
+) -> None:
     seed = os.environ.get("KILL_SEED", str(random.randrange(10**6)))
     program = f"import sys; from tests.faults.test_shared_runs import killed_again_and_again as k; k({seed!r}, sys.argv[1])"
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "out")], check=False, cwd=REPOSITORY, capture_output=True, text=True
+        [sys.executable, "-c", program, str(tmp_path / "out")],
+        check=False,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, (f"KILL_SEED={seed}", done.stderr)
     expected = parts_of(annotate(*COMMON, "shard_size=3"))
@@ -65,41 +73,59 @@ def order(images: Path, output: Path, **own: Any) -> dict[str, Any]:
     """Of a run whose plan is made."""
     from pipeline.core.types import Writer
     from pipeline.run import frozen
-    from pipeline.runs.components import assemble
-    from pipeline.runs.session import Work
+    from pipeline.runs.components import build_components
+    from pipeline.runs.session import RunSession
 
-    settings = settings_for(*COMMON, f"input={images}", f"output={output}", "shard_size=4", "batch_size=4", "timeout=6")
-    work = Work.of(settings, assemble(settings), Writer("ray-driver"))
+    settings = settings_for(
+        *COMMON, f"input={images}", f"output={output}", "shard_size=4", "batch_size=4", "timeout=6"
+    )
+    work = RunSession.of(settings, build_components(settings), Writer("ray-driver"))
     with work.folder.locked(), work.folder.together():
         work.plan = frozen(work)
     return {**work.plain(), "writer": {"name": "ray-0", "beside": "ray-*", "patience": 5.0}}
 
 
 @pytest.mark.parametrize(
-    ("fault", "status"), [("segv", "crashed"), pytest.param("hang", "timeout", marks=pytest.mark.faults)]
+    ("fault", "status"),
+    [("segv", "crashed"), pytest.param("hang", "timeout", marks=pytest.mark.faults)],
 )
 def test_only_the_culprit_is_lost(fault: str, status: str, photos: Path, tmp_path: Path) -> None:
     picture(160, 120, seed=99).save(photos / "05a.jpg", comment=f"fault={fault}".encode())
     given = order(photos, tmp_path / "out")
     command = (sys.executable, "-m", "tests.faults.runner", "worker")
-    worker = WatchedWorker(given, {"PYTHONPATH": str(REPOSITORY)}, command)
+    worker = SupervisedWorker(given, {"PYTHONPATH": str(REPOSITORY)}, command)
     try:
         answers = [worker.do(shard_id) for shard_id in range(4)]
     finally:
         worker.close()
-    assert [(one["images"], one["errors"]) for one in answers] == [(4, 0), (4, 1), (4, 0), (1, 0)], answers
-    rows = {row["key"]: row["status"] for row in read(tmp_path / "out" / given["run"], "images").to_pylist()}
-    assert {key: found for key, found in rows.items() if found != "ok"} == {"05a.jpg": status} and len(rows) == 13
+    assert [(one["images"], one["errors"]) for one in answers] == [
+        (4, 0),
+        (4, 1),
+        (4, 0),
+        (1, 0),
+    ], answers
+    rows = {
+        row["key"]: row["status"]
+        for row in read(tmp_path / "out" / given["run"], "images").to_pylist()
+    }
+    assert {key: found for key, found in rows.items() if found != "ok"} == {
+        "05a.jpg": status
+    } and len(rows) == 13
     said = [text for answer in answers for text in answer["said"]]
     assert sum("Starting another" in text for text in said) == 2
     (suspects,) = (tmp_path / "out" / given["run"]).glob("suspects*.json")
-    assert list(json.loads(suspects.read_text())["given_up"]) == ["6"] and suspects.name == "suspects-ray-0.json"
+    assert (
+        list(json.loads(suspects.read_text())["given_up"]) == ["6"]
+        and suspects.name == "suspects-ray-0.json"
+    )
 
 
-def test_weights_that_are_not_there_are_told_and_not_asked_for_again(photos: Path, tmp_path: Path) -> None:
+def test_weights_that_are_not_there_are_told_and_not_asked_for_again(
+    photos: Path, tmp_path: Path
+) -> None:
     given = order(photos, tmp_path / "out")
     given["settings"] |= {"model": "ssd300_vgg16", "weights": str(tmp_path / "gone.safetensors")}
-    worker = WatchedWorker(given, {})
+    worker = SupervisedWorker(given, {})
     assert worker.ready()["code"] == 2 and "gone.safetensors" in worker.ready()["failed"]
     worker.close()
 
@@ -110,9 +136,17 @@ WORKER, DRIVER = "main()) worker", "main()) run"  # in their command lines
 
 
 def ray_run(images: Path, output: Path) -> "subprocess.Popen[str]":
-    own = ["executor=ray", "executor.workers=2", f"input={images}", f"output={output}", "shard_size=4"]
+    own = [
+        "executor=ray",
+        "executor.workers=2",
+        f"input={images}",
+        f"output={output}",
+        "shard_size=4",
+    ]
     command = [sys.executable, "-m", "pipeline", "run", *COMMON, *own]
-    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def when(condition: Callable[[], Any], process: "subprocess.Popen[str]") -> Any:
@@ -164,7 +198,9 @@ def markers(output: Path) -> int:
 
 
 @pytest.mark.faults
-def test_a_worker_an_actor_and_the_driver_are_killed(annotate: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_worker_an_actor_and_the_driver_are_killed(
+    annotate: Callable[..., Path], tmp_path: Path
+) -> None:
     images, output = tmp_path / "images", tmp_path / "out"
     copies(images, 10)
     expected = parts_of(annotate(*COMMON, f"input={images}", "shard_size=4"))
@@ -193,19 +229,25 @@ def copies(folder: Path, number: int) -> None:
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_driver_and_its_workers_in_order(sent: int, code: int, tmp_path: Path) -> None:
+def test_a_signal_ends_the_driver_and_its_workers_in_order(
+    sent: int, code: int, tmp_path: Path
+) -> None:
     images, output = tmp_path / "images", tmp_path / "out"
     copies(images, 8)
     process = ray_run(images, output)
     when(lambda: markers(output) >= 2, process)
     workers = below(process, WORKER)
     listening = listened_to(below(process, ""))
-    assert len(listening) > 2 and all(where.endswith(("0100007F", "01000000")) for where in listening), listening
+    assert len(listening) > 2 and all(
+        where.endswith(("0100007F", "01000000")) for where in listening
+    ), listening
     process.send_signal(sent)
     said = process.communicate(timeout=40)
     assert process.returncode == code, said
     assert "Committed shards are kept" in said[1] and "Traceback" not in said[1]
     until = time.monotonic() + 15
-    while (alive := [number for number in workers if Path(f"/proc/{number}").exists()]) and time.monotonic() < until:
+    while (
+        alive := [number for number in workers if Path(f"/proc/{number}").exists()]
+    ) and time.monotonic() < until:
         time.sleep(0.1)
     assert workers and alive == []

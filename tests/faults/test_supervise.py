@@ -11,7 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.conftest import REPOSITORY, picture, read
+from tests.helpers.paths import REPOSITORY
+from tests.helpers.pictures import picture
+from tests.helpers.runs import read
 
 Watched = Callable[..., "subprocess.Popen[str]"]
 
@@ -25,10 +27,29 @@ def watched(tmp_path: Path, photos: Path) -> Watched:
     """Start the watching process on the pictures."""
 
     def start(*overrides: str, **environment: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "tests.faults.watched", "run", "model=codes", f"input={photos}", "batch_size=4"]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.faults.watched",
+            "run",
+            "model=codes",
+            f"input={photos}",
+            "batch_size=4",
+        ]
         command += ["shard_size=4", "overlays=false", f"output={tmp_path / 'out'}", *overrides]
-        own = os.environ | {"FAULT_ONCE": str(tmp_path / "once"), "PYTHONPATH": str(REPOSITORY)} | environment
-        return subprocess.Popen(command, cwd=REPOSITORY, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        own = (
+            os.environ
+            | {"FAULT_ONCE": str(tmp_path / "once"), "PYTHONPATH": str(REPOSITORY)}
+            | environment
+        )
+        return subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            env=own,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     return start
 
@@ -50,23 +71,34 @@ def runner_of(process: "subprocess.Popen[str]", then: Callable[[], bool] = lambd
 
 
 @pytest.mark.parametrize("fault", ["segv", pytest.param("kill", marks=pytest.mark.faults)])
-def test_only_the_culprit_is_lost(fault: str, watched: Watched, photos: Path, tmp_path: Path) -> None:
+def test_only_the_culprit_is_lost(
+    fault: str, watched: Watched, photos: Path, tmp_path: Path
+) -> None:
     harmful(photos, fault)
     process = watched()
     said = process.communicate(timeout=120)
     assert process.returncode == 5, said
     found = {row["key"]: row for row in rows(tmp_path).to_pylist()}
-    assert [key for key, row in found.items() if row["status"] != "ok"] == ["05a.jpg"] and len(found) == 13
+    assert [key for key, row in found.items() if row["status"] != "ok"] == ["05a.jpg"] and len(
+        found
+    ) == 13
     culprit = found["05a.jpg"]
-    assert culprit["status"] == "crashed" and f"died of SIG{fault.upper()} in two tries" in culprit["error"]
+    assert (
+        culprit["status"] == "crashed"
+        and f"died of SIG{fault.upper()} in two tries" in culprit["error"]
+    )
     assert said[1].count("Starting another") == 2
     again = watched()
     said = again.communicate(timeout=60)
-    assert again.returncode == 5 and "Starting" not in said[1] and "nothing was left to do" in said[0]
+    assert (
+        again.returncode == 5 and "Starting" not in said[1] and "nothing was left to do" in said[0]
+    )
 
 
 @pytest.mark.faults
-def test_a_crash_that_does_not_repeat_costs_nothing(watched: Watched, photos: Path, tmp_path: Path) -> None:
+def test_a_crash_that_does_not_repeat_costs_nothing(
+    watched: Watched, photos: Path, tmp_path: Path
+) -> None:
     process = watched()
     process.communicate(timeout=60)
     expected = {name: rows(tmp_path, name) for name in ("images", "predictions")}
@@ -85,12 +117,16 @@ def test_an_input_that_hangs_is_given_up(watched: Watched, photos: Path, tmp_pat
     process = watched("timeout=6")
     said = process.communicate(timeout=180)
     assert process.returncode == 5, said
-    bad = [(row["key"], row["status"]) for row in rows(tmp_path).to_pylist() if row["status"] != "ok"]
+    bad = [
+        (row["key"], row["status"]) for row in rows(tmp_path).to_pylist() if row["status"] != "ok"
+    ]
     assert bad == [("05a.jpg", "timeout")]
 
 
 @pytest.mark.faults
-def test_a_runner_that_never_gets_anywhere_is_not_started_for_ever(watched: Watched, tmp_path: Path) -> None:
+def test_a_runner_that_never_gets_anywhere_is_not_started_for_ever(
+    watched: Watched, tmp_path: Path
+) -> None:
     process = watched(FAULT_AT_LOAD="segv")
     said = process.communicate(timeout=120)
     assert process.returncode == 1 and "died of SIGSEGV, for the 3rd time" in said[1]
@@ -99,7 +135,10 @@ def test_a_runner_that_never_gets_anywhere_is_not_started_for_ever(watched: Watc
 
 @pytest.mark.parametrize(
     ("fault", "sent", "code"),
-    [("slow", signal.SIGINT, 130), pytest.param("hang", signal.SIGTERM, 143, marks=pytest.mark.faults)],
+    [
+        ("slow", signal.SIGINT, 130),
+        pytest.param("hang", signal.SIGTERM, 143, marks=pytest.mark.faults),
+    ],
 )
 def test_a_signal_ends_it_in_time_with_its_own_code(
     fault: str, sent: int, code: int, watched: Watched, photos: Path, tmp_path: Path
@@ -115,7 +154,9 @@ def test_a_signal_ends_it_in_time_with_its_own_code(
     assert again.returncode == 0 and set(rows(tmp_path)["status"].to_pylist()) == {"ok"}, said
 
 
-def test_a_runner_ends_when_nobody_watches_any_more(watched: Watched, photos: Path, tmp_path: Path) -> None:
+def test_a_runner_ends_when_nobody_watches_any_more(
+    watched: Watched, photos: Path, tmp_path: Path
+) -> None:
     harmful(photos, "once_hang")
     process = watched("timeout=600")
     runner = runner_of(process, (tmp_path / "once").exists)

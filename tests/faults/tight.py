@@ -14,9 +14,15 @@ class Tight:
     def __init__(self, room: int) -> None:
         self.room, self.sizes = room, []
 
-    def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:
+    def forward(
+        self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
         self.sizes.append(len(inputs))
         if sum(one.numel() for one in inputs) > self.room:
             raise torch.OutOfMemoryError("no room")
-        nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long), "scores": torch.zeros(0)}
+        nothing = {
+            "boxes": torch.zeros(0, 4),
+            "labels": torch.zeros(0, dtype=torch.long),
+            "scores": torch.zeros(0),
+        }
         return [dict(nothing) for _ in inputs]

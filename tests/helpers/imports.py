@@ -3,9 +3,9 @@
 import ast
 from pathlib import Path
 
-from pipeline.core.package_files import resource
+from pipeline.core.package_files import find_resource
 
-PACKAGE = resource("conf").parent / "pipeline"
+PACKAGE = find_resource("conf").parent / "pipeline"
 
 # folder of a kind of component below conf/ -> folder of its code below pipeline/, and of its tests below tests/
 COMPONENT_FOLDERS = {
@@ -26,7 +26,9 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_of(path): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = {
+    module_of(path): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))
+}
 
 
 def imports_of(source: str, module: str = "pipeline.x") -> set[str]:
@@ -50,18 +52,28 @@ def imports_of(source: str, module: str = "pipeline.x") -> set[str]:
 
 def own_imports(source: str, module: str = "pipeline.x") -> set[str]:
     """Return those of the imported modules that are of this project."""
-    return {name for name in imports_of(source, module) if name == "pipeline" or name.startswith("pipeline.")}
+    return {
+        name
+        for name in imports_of(source, module)
+        if name == "pipeline" or name.startswith("pipeline.")
+    }
 
 
 def without_types(source: str) -> str:
     """Return the source without the statements below `if TYPE_CHECKING:`."""
     tree = ast.parse(source)
-    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    ]
     return ast.unparse(tree)
 
 
 IMPORTS = {module: own_imports(source, module) for module, source in MODULES.items()}
-RUNTIME_IMPORTS = {module: own_imports(without_types(source), module) for module, source in MODULES.items()}
+RUNTIME_IMPORTS = {
+    module: own_imports(without_types(source), module) for module, source in MODULES.items()
+}
 
 
 def importers_of(module: str) -> set[str]:

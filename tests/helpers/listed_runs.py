@@ -10,8 +10,8 @@ from PIL import Image
 from pipeline.core.protocols import Source
 from pipeline.inputs.sources.hf_parquet import HfParquet
 from pipeline.inputs.sources.manifest import Manifest
-from tests.conftest import picture
 from tests.helpers.made_runs import Row, box, made_run
+from tests.helpers.pictures import picture
 
 
 def manifest_run(folder: Path) -> tuple[Path, list[Path]]:
@@ -40,7 +40,10 @@ def table_run(folder: Path) -> tuple[Path, list[Path]]:
 def _run(folder: Path, source: Source, settings: dict, readable: int) -> Path:
     with closing(source):
         keys = [entry.key for entry in source.entries()]
-        rows = [Row(key, (30, 40 + i), [box(1, 0.5, 0, 0, 9, 9)]) for i, key in enumerate(keys[:readable])]
+        rows = [
+            Row(key, (30, 40 + i), [box(1, 0.5, 0, 0, 9, 9)])
+            for i, key in enumerate(keys[:readable])
+        ]
         rows += [Row(key, None, status="unreadable", error="far") for key in keys[readable:]]
         return made_run(folder / "run", rows, listed=source, source_settings=settings, shard_size=1)
 

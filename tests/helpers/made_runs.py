@@ -8,15 +8,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config.instantiate import build
-from pipeline.core.schema import CLASS_NAME, categories_of, images_schema
+from pipeline.config.instantiate import instantiate
+from pipeline.core.schema import CLASS_NAME, make_images_schema, read_categories
 from pipeline.core.types import Entry
 from pipeline.runs.plan import freeze
 from pipeline.runs.run_folder import RunFolder
-from tests.conftest import settings_for, spec_of
+from tests.helpers.pictures import spec_of
+from tests.helpers.runs import settings_for
 
 CATEGORIES = ("__background__", "dog", "cat", "stop sign")
-FILTERS = dict.fromkeys(("classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections", "top_k"))
+FILTERS = dict.fromkeys(
+    ("classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections", "top_k")
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,11 @@ class _Listed:
 
 
 def box(class_id: int, score: float, *xyxy: float, **more: Any) -> dict[str, Any]:
-    return {"class_id": class_id, "score": score} | dict(zip(("x_min", "y_min", "x_max", "y_max"), xyxy, strict=True)) | more
+    return (
+        {"class_id": class_id, "score": score}
+        | dict(zip(("x_min", "y_min", "x_max", "y_max"), xyxy, strict=True))
+        | more
+    )
 
 
 def made_run(
@@ -63,7 +70,10 @@ def made_run(
     """A complete run at `path`, which is returned. `rows` are in the order of their keys; an image's predictions get its
     image_id and key, and the names of their classes. `sizes`: of the files in bytes, where they are to be read again;
     `source`: what kind the input is. `listed`: a source that lists the rows' keys, with its settings."""
-    made = build(settings_for(f"task={task}").parts["task"], spec=spec_of(*categories, keypoint_names=keypoint_names))
+    made = instantiate(
+        settings_for(f"task={task}").parts["task"],
+        spec=spec_of(*categories, keypoint_names=keypoint_names),
+    )
     folder = RunFolder(path)
     with folder.locked():
         listed = listed or _Listed([row.key for row in rows], f"{source}:{input}", sizes=sizes)
@@ -74,7 +84,9 @@ def made_run(
             "model": "made",
             "filters": FILTERS | filters,
         }
-        determined_by |= {"max_pixels": 10**8} | ({"source_settings": source_settings} if source_settings else {})
+        determined_by |= {"max_pixels": 10**8} | (
+            {"source_settings": source_settings} if source_settings else {}
+        )
         config = {"input": str(input), "model": "made", "min_score": filters.get("min_score")}
         record = {"task": task, "model": "made", "categories": list(categories), "config": config}
         folder.publish_json("run.json", record | {"fingerprint_of": determined_by})
@@ -82,9 +94,14 @@ def made_run(
             first = plan.shard(shard_id).first_image_id
             stage = folder.stage(shard_id)
             part = list(enumerate(rows))[first : first + shard_size]
-            for kind, table in (("images", _images(part, made.schema)), ("predictions", _predictions(part, made.schema))):
+            for kind, table in (
+                ("images", _images(part, made.schema)),
+                ("predictions", _predictions(part, made.schema)),
+            ):
                 (stage / kind).mkdir()
-                pq.write_table(table, stage / kind / f"part-{shard_id:05d}.parquet", compression="zstd")
+                pq.write_table(
+                    table, stage / kind / f"part-{shard_id:05d}.parquet", compression="zstd"
+                )
             folder.commit(shard_id, len(part), stage)
     return path
 
@@ -93,13 +110,22 @@ def _images(part: list[tuple[int, Row]], schema: pa.Schema) -> pa.Table:
     rows = []
     for image_id, row in part:
         height, width = row.size_hw or (None, None)
-        one = {"image_id": image_id, "key": row.key, "width": width, "height": height, "status": row.status}
-        rows.append(one | {"error": row.error, "n_predictions": len(row.found) if row.status == "ok" else None})
-    return pa.Table.from_pylist(rows, schema=images_schema(schema))
+        one = {
+            "image_id": image_id,
+            "key": row.key,
+            "width": width,
+            "height": height,
+            "status": row.status,
+        }
+        rows.append(
+            one
+            | {"error": row.error, "n_predictions": len(row.found) if row.status == "ok" else None}
+        )
+    return pa.Table.from_pylist(rows, schema=make_images_schema(schema))
 
 
 def _predictions(part: list[tuple[int, Row]], schema: pa.Schema) -> pa.Table:
-    names = categories_of(schema)
+    names = read_categories(schema)
     rows = [
         {"image_id": image_id, "key": row.key, "class_name": names[one["class_id"]]} | one
         for image_id, row in part
@@ -108,5 +134,9 @@ def _predictions(part: list[tuple[int, Row]], schema: pa.Schema) -> pa.Table:
     at = schema.get_field_index("class_name")
     plain = schema.set(at, schema.field(at).with_type(pa.string()))
     return pa.Table.from_pylist(rows, schema=plain).set_column(
-        at, schema.field(at), pa.array([row["class_name"] for row in rows], pa.string()).dictionary_encode().cast(CLASS_NAME)
+        at,
+        schema.field(at),
+        pa.array([row["class_name"] for row in rows], pa.string())
+        .dictionary_encode()
+        .cast(CLASS_NAME),
     )

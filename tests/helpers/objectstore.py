@@ -19,7 +19,11 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "SECRET-testing", "AWS_DEFAULT_REGION": "us-east-1"}
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "SECRET-testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
 
 
 class Faults:
@@ -32,24 +36,35 @@ class Faults:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if path.startswith("/-/"):
             return self._control(method, path, environ, respond)
-        self.requests.append([method, path, time.monotonic() - self.start, int(environ.get("CONTENT_LENGTH") or 0)])
+        self.requests.append(
+            [method, path, time.monotonic() - self.start, int(environ.get("CONTENT_LENGTH") or 0)]
+        )
         for rule in self.rules:
-            wanted = rule.get("method", method) == method and rule["match"] in f"{path}?{environ['QUERY_STRING']}"
+            wanted = (
+                rule.get("method", method) == method
+                and rule["match"] in f"{path}?{environ['QUERY_STRING']}"
+            )
             if wanted and rule.get("times", 1) > 0:
                 if "times" in rule:
                     rule["times"] -= 1
                 time.sleep(rule.get("seconds", 0))
                 if "status" in rule:
-                    code = {503: "SlowDown", 403: "AccessDenied"}.get(rule["status"], "InternalError")
+                    code = {503: "SlowDown", 403: "AccessDenied"}.get(
+                        rule["status"], "InternalError"
+                    )
                     respond(f"{rule['status']} {code}", [("Content-Type", "application/xml")])
                     return (
                         []
                         if method == "HEAD"
-                        else [f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()]
+                        else [
+                            f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
+                        ]
                     )
         return self.app(environ, respond)
 
-    def _control(self, method: str, path: str, environ: dict[str, Any], respond: Callable[..., Any]) -> list[bytes]:
+    def _control(
+        self, method: str, path: str, environ: dict[str, Any], respond: Callable[..., Any]
+    ) -> list[bytes]:
         if method == "PUT":
             self.rules = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
             self.requests.clear()
@@ -91,7 +106,10 @@ class Store:
     def contents(self, bucket: str, prefix: str = "") -> dict[str, bytes]:
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         names = [one["Key"] for page in pages for one in page.get("Contents", [])]
-        return {n.removeprefix(prefix): self.s3.get_object(Bucket=bucket, Key=n)["Body"].read() for n in names}
+        return {
+            n.removeprefix(prefix): self.s3.get_object(Bucket=bucket, Key=n)["Body"].read()
+            for n in names
+        }
 
     def rules(self, *rules: dict[str, Any]) -> None:
         urlopen(Request(f"{self.url}/-/rules", json.dumps(rules).encode(), method="PUT")).close()  # noqa: S310
@@ -99,7 +117,9 @@ class Store:
     def requests(self, method: str, pattern: str) -> list[tuple[str, float]]:
         with urlopen(f"{self.url}/-/requests") as answer:  # noqa: S310
             every = json.loads(answer.read())
-        return [(path, at) for verb, path, at, _ in every if verb == method and re.search(pattern, path)]
+        return [
+            (path, at) for verb, path, at, _ in every if verb == method and re.search(pattern, path)
+        ]
 
 
 @contextmanager
@@ -107,10 +127,16 @@ def running() -> Iterator[Store]:
     """A server, and an environment in which every S3 client finds it."""
     before = dict(os.environ)
     command = [sys.executable, "-m", "tests.helpers.objectstore"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         try:
             url = f"http://127.0.0.1:{process.stdout.readline().strip()}"  # type: ignore[union-attr]
-            os.environ |= KEYS | {"AWS_ENDPOINT_URL": url, "AWS_EC2_METADATA_DISABLED": "true", "no_proxy": "127.0.0.1"}
+            os.environ |= KEYS | {
+                "AWS_ENDPOINT_URL": url,
+                "AWS_EC2_METADATA_DISABLED": "true",
+                "no_proxy": "127.0.0.1",
+            }
             yield Store(url)
         finally:
             process.kill()

@@ -39,7 +39,9 @@ class Regions(nn.Module):
         return {"out": logits, "aux": -logits}
 
 
-def save(model: nn.Module, kind: str, folder: Path, example: Tensor, dynamic: dict[int, str]) -> Path:
+def save(
+    model: nn.Module, kind: str, folder: Path, example: Tensor, dynamic: dict[int, str]
+) -> Path:
     """`example` in the format `kind`, its sizes in `dynamic` (dimension -> name) left open."""
     file = folder / f"own{FORMATS[kind]}"
     sizes = dict.fromkeys(dynamic, torch.export.Dim.DYNAMIC)
@@ -48,18 +50,30 @@ def save(model: nn.Module, kind: str, folder: Path, example: Tensor, dynamic: di
         if kind == "torchscript":
             torch.jit.script(model.eval()).save(file)
         elif kind == "pt2":
-            torch.export.save(torch.export.export(model.eval(), (example,), dynamic_shapes=(sizes,)), file)
+            torch.export.save(
+                torch.export.export(model.eval(), (example,), dynamic_shapes=(sizes,)), file
+            )
         else:  # the older exporter: a tenth of a second instead of five
             names = list(model(example)) if isinstance(model(example), dict) else ["logits"]
             axes = {"images": dynamic, names[0]: {0: "batch"} if 0 in dynamic else {}}
             torch.onnx.export(
-                model.eval(), (example,), file, dynamo=False, input_names=["images"], output_names=names, dynamic_axes=axes
+                model.eval(),
+                (example,),
+                file,
+                dynamo=False,
+                input_names=["images"],
+                output_names=names,
+                dynamic_axes=axes,
             )
     return file
 
 
 def tiny_onnx(
-    file: Path, shape: list[int | str], kind: int = TensorProto.FLOAT, outputs: int = 1, external: bool = False
+    file: Path,
+    shape: list[int | str],
+    kind: int = TensorProto.FLOAT,
+    outputs: int = 1,
+    external: bool = False,
 ) -> Path:
     """Logits that are the means of the three channels, times `outputs`; written by hand, in milliseconds."""
     names = [f"logits{i}" for i in range(outputs)]
@@ -74,12 +88,26 @@ def tiny_onnx(
         "tiny",
         [helper.make_tensor_value_info("images", kind, shape)],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, [shape[0], 3]) for name in names],
-        [helper.make_tensor("weights", TensorProto.FLOAT, [3], torch.tensor([1.0, 2.0, 3.0]).numpy().tobytes(), raw=True)],
+        [
+            helper.make_tensor(
+                "weights",
+                TensorProto.FLOAT,
+                [3],
+                torch.tensor([1.0, 2.0, 3.0]).numpy().tobytes(),
+                raw=True,
+            )
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
     if external:
-        onnx.save(model, file, save_as_external_data=True, location=f"{file.stem}.weights", size_threshold=0)
+        onnx.save(
+            model,
+            file,
+            save_as_external_data=True,
+            location=f"{file.stem}.weights",
+            size_threshold=0,
+        )
     else:
         onnx.save(model, file)
     return file

@@ -10,7 +10,8 @@ from pipeline.core.types import Entry, InputError
 from pipeline.inputs.archives.archives import Archives
 from pipeline.inputs.archives.tar_reader import TAR
 from pipeline.inputs.archives.zip_reader import ZIP
-from tests.conftest import picture, read
+from tests.helpers.pictures import picture
+from tests.helpers.runs import read
 
 KINDS = {"tar": TAR, "zip": ZIP}
 
@@ -21,7 +22,9 @@ def image(seed: int = 0, kind: str = "JPEG") -> bytes:
     return file.getvalue()
 
 
-def tar_of(path: Path, members: Iterable[tuple[str, bytes]], form: int = tarfile.GNU_FORMAT) -> Path:
+def tar_of(
+    path: Path, members: Iterable[tuple[str, bytes]], form: int = tarfile.GNU_FORMAT
+) -> Path:
     with tarfile.open(path, "w", format=form) as tar:
         for name, data in members:
             info = tarfile.TarInfo(name)
@@ -38,7 +41,9 @@ def special(path: Path, name: str, kind: bytes, target: str = "") -> None:
         tar.addfile(info)
 
 
-def zip_of(path: Path, members: Iterable[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED) -> Path:
+def zip_of(
+    path: Path, members: Iterable[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED
+) -> Path:
     with zipfile.ZipFile(path, "w", method) as packed:
         for name, data in members:
             info = zipfile.ZipInfo(name, (2020, 9, 13, 12, 26, 40))
@@ -84,7 +89,9 @@ def same_rows(packed: Path, folder: Path, archive: str) -> None:
     """That a run over one archive has the rows of a run over what is in it."""
     for kind in ("images", "predictions"):
         one, other = read(packed, kind), read(folder, kind)
-        assert [key.removeprefix(f"{archive}/") for key in one["key"].to_pylist()] == other["key"].to_pylist()
+        assert [key.removeprefix(f"{archive}/") for key in one["key"].to_pylist()] == other[
+            "key"
+        ].to_pylist()
         mine = one.drop_columns(["key", "archive", "member"]).replace_schema_metadata()
         assert len(mine) > 0 and mine.equals(other.drop_columns(["key"]).replace_schema_metadata())
 
@@ -95,5 +102,9 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
     for path in sorted(folder.rglob("*")):
         if "outputs" not in path.parts:
             about = path.lstat()
-            found[str(path)] = (about.st_mode, about.st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+            found[str(path)] = (
+                about.st_mode,
+                about.st_mtime_ns,
+                path.read_bytes() if path.is_file() else b"",
+            )
     return found

@@ -31,7 +31,9 @@ def build(name: str, detector: bool, **model_args: Any) -> nn.Module:
     return get_model_builder(name)(weights=None, num_classes=CLASSES, **extra, **model_args).eval()
 
 
-def wake(model: nn.Module, run: Callable[[], object], heads: Iterable[nn.Module], spread: float) -> None:
+def wake(
+    model: nn.Module, run: Callable[[], object], heads: Iterable[nn.Module], spread: float
+) -> None:
     """Give a random model something to say: batch norms get the statistics of real activations, and the score layers are
     scaled until their outputs have the standard deviation `spread`. Untouched, every score is the same and any
     comparison passes."""
@@ -49,7 +51,9 @@ def wake(model: nn.Module, run: Callable[[], object], heads: Iterable[nn.Module]
             nn.init.normal_(head.weight)
     seen: list[list[Tensor]] = [[] for _ in heads]
     hooks = [
-        head.register_forward_hook(lambda module, inputs, output, seen=one: seen.append(output.flatten()))
+        head.register_forward_hook(
+            lambda module, inputs, output, seen=one: seen.append(output.flatten())
+        )
         for head, one in zip(heads, seen, strict=True)
     ]
     with torch.inference_mode():
@@ -65,13 +69,17 @@ def wake(model: nn.Module, run: Callable[[], object], heads: Iterable[nn.Module]
 
 
 def save_model(model: nn.Module, path: Path, detector: bool) -> Path:
-    names = (["__background__"] if detector else ["first"]) + [f"class {i}" for i in range(1, CLASSES)]
+    names = (["__background__"] if detector else ["first"]) + [
+        f"class {i}" for i in range(1, CLASSES)
+    ]
     state = {k: v.contiguous().clone() for k, v in model.state_dict().items()}
     save_file(state, path, metadata={"categories": json.dumps(names)})
     return path
 
 
-def plain_detections(model: nn.Module, name: str, images: list[Path]) -> list[dict[str, np.ndarray]]:
+def plain_detections(
+    model: nn.Module, name: str, images: list[Path]
+) -> list[dict[str, np.ndarray]]:
     """One image at a time, as torchvision's documentation shows it."""
     transform = get_model_weights(name).DEFAULT.transforms()
     with torch.inference_mode():
@@ -79,11 +87,15 @@ def plain_detections(model: nn.Module, name: str, images: list[Path]) -> list[di
     return [{k: v.numpy() for k, v in output.items()} for output in outputs]
 
 
-def plain_classification(model: nn.Module, name: str, images: list[Path], top_k: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def plain_classification(
+    model: nn.Module, name: str, images: list[Path], top_k: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     transform = get_model_weights(name).DEFAULT.transforms()
     results = []
     with torch.inference_mode():
         for path in images:
-            scores, ids = model(transform(decoded(path)).unsqueeze(0)).squeeze(0).softmax(0).topk(top_k)
+            scores, ids = (
+                model(transform(decoded(path)).unsqueeze(0)).squeeze(0).softmax(0).topk(top_k)
+            )
             results.append((scores.numpy(), ids.numpy()))
     return results

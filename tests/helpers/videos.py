@@ -29,7 +29,11 @@ def number_of(frame: Tensor) -> int:
 
 
 def make_video(
-    path: Path, times: Iterable[float], codec: str = "libx264", rotation: int = 0, options: dict[str, str] | None = None
+    path: Path,
+    times: Iterable[float],
+    codec: str = "libx264",
+    rotation: int = 0,
+    options: dict[str, str] | None = None,
 ) -> Path:
     """Frames 0, 1, 2 ... shown at `times` (seconds). A group of pictures is ten frames, with B-frames where the codec has
     them. `rotation`: degrees counterclockwise that a player is told to turn it by; `options`: the container's."""

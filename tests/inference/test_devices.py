@@ -9,22 +9,37 @@ from pipeline.inference.devices import bf16_is_native, fetch, in_one_copy, resol
 def test_values_of_many_shapes_come_back_as_they_were() -> None:
     values = [torch.rand(2, 4), torch.rand(0, 4), torch.rand(3), torch.rand(1, 2, 5)]
     copies = in_one_copy(values)
-    assert all(torch.equal(one, other) and one.shape == other.shape for one, other in zip(copies, values, strict=True))
+    assert all(
+        torch.equal(one, other) and one.shape == other.shape
+        for one, other in zip(copies, values, strict=True)
+    )
     assert copies[0].data_ptr() != values[0].data_ptr()
 
 
 def test_halves_become_float_and_labels_stay_integers() -> None:
-    outputs = [{"scores": torch.ones(n, dtype=torch.bfloat16), "labels": torch.ones(n, dtype=torch.long)} for n in (2, 0)]
+    outputs = [
+        {"scores": torch.ones(n, dtype=torch.bfloat16), "labels": torch.ones(n, dtype=torch.long)}
+        for n in (2, 0)
+    ]
     found = fetch(outputs)
-    assert [one["scores"].dtype for one in found] == [torch.float32] * 2 and found[1]["scores"].shape == (0,)
+    assert [one["scores"].dtype for one in found] == [torch.float32] * 2 and found[1][
+        "scores"
+    ].shape == (0,)
     assert found[0]["labels"].dtype == torch.long and fetch([]) == []
 
 
 @pytest.mark.parametrize(
     ("has", "native"),
-    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_bf16": False}, False), ({}, False)],
+    [
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx512_bf16": False}, False),
+        ({}, False),
+    ],
 )
-def test_bf16_is_for_processors_that_have_it(has: dict, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_is_for_processors_that_have_it(
+    has: dict, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
     assert bf16_is_native("cpu") == native
 

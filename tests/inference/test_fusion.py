@@ -12,7 +12,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*weights.*:UserWarning")
 
 
 def norms(network: nn.Module) -> int:
-    return sum(isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d | FrozenBatchNorm2d) for m in network.modules())
+    return sum(
+        isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d | FrozenBatchNorm2d)
+        for m in network.modules()
+    )
 
 
 def lively(norm: nn.Module) -> nn.Module:
@@ -23,10 +26,14 @@ def lively(norm: nn.Module) -> nn.Module:
     return norm.eval()
 
 
-@pytest.mark.parametrize("conv", [nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(3, 6, 1, groups=3)])
+@pytest.mark.parametrize(
+    "conv", [nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(3, 6, 1, groups=3)]
+)
 @pytest.mark.parametrize("affine", [True, False])
 def test_a_norm_becomes_part_of_the_convolution_before_it(conv: nn.Conv2d, affine: bool) -> None:
-    network = nn.Sequential(conv, lively(nn.BatchNorm2d(conv.out_channels, affine=affine)), nn.ReLU()).eval()
+    network = nn.Sequential(
+        conv, lively(nn.BatchNorm2d(conv.out_channels, affine=affine)), nn.ReLU()
+    ).eval()
     images = torch.rand(2, 3, 8, 9)
     with torch.no_grad():
         expected = network(images)
@@ -110,7 +117,9 @@ def test_below_code_that_looks_at_values() -> None:
         torch.testing.assert_close(network(images), expected)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "regnet_x_400mf", "mnasnet0_5"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "regnet_x_400mf", "mnasnet0_5"]
+)
 def test_every_norm_of_the_usual_networks_is_folded(name: str) -> None:
     network = get_model(name, weights=None).eval()
     for module in network.modules():
@@ -120,17 +129,24 @@ def test_every_norm_of_the_usual_networks_is_folded(name: str) -> None:
     with torch.no_grad():
         expected = network(images)
         assert fold_batch_norms(network) > 0 and norms(network) == 0
-        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+        torch.testing.assert_close(
+            network(images), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max())
+        )
 
 
 def test_four_dimensions_go_channels_last_five_do_not() -> None:
-    flat, deep = simplify(nn.Sequential(nn.Conv2d(3, 4, 3))), simplify(nn.Sequential(nn.Conv3d(3, 4, 3), nn.Conv2d(4, 4, 3)))
+    flat, deep = (
+        simplify(nn.Sequential(nn.Conv2d(3, 4, 3))),
+        simplify(nn.Sequential(nn.Conv3d(3, 4, 3), nn.Conv2d(4, 4, 3))),
+    )
     assert flat[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert deep[0].weight.is_contiguous() and deep[1].weight.is_contiguous()
 
 
 def test_weights_are_kept_at_the_precision_that_they_are_used_at() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2)).eval()
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2)
+    ).eval()
     lower_weights(network, torch.bfloat16)
     assert (network[0].weight.dtype, network[1].weight.dtype, network[3].bias.dtype) == (
         torch.bfloat16,

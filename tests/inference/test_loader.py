@@ -11,7 +11,7 @@ from pipeline.inference.batching import begin_ahead, bucket_batches, read_ahead
 from pipeline.inference.loader import Loader
 from pipeline.inference.views import Views, cut
 from pipeline.inputs.sources.folder import Folder
-from tests.conftest import picture
+from tests.helpers.pictures import picture
 from tests.helpers.reference import decoded
 
 # --- buckets
@@ -76,7 +76,10 @@ def test_values_are_made_in_another_thread():
     assert threading.current_thread() not in makers
 
 
-@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt("stop"), MemoryError("full"), KeyError("gone")])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("broken"), KeyboardInterrupt("stop"), MemoryError("full"), KeyError("gone")],
+)
 def test_what_the_thread_raises_is_raised_here_after_the_values_before_it(error):
     def values():
         yield 1
@@ -147,12 +150,24 @@ def model(preprocess=no_preprocessing, bucket=lambda size_hw: size_hw):
     return Model(nn.Identity(), preprocess, bucket)
 
 
-def load(folder, batch_size=2, shard_size=100, max_pixels=10**6, workers=2, first_image_id=0, views=None, **parts):
+def load(
+    folder,
+    batch_size=2,
+    shard_size=100,
+    max_pixels=10**6,
+    workers=2,
+    first_image_id=0,
+    views=None,
+    **parts,
+):
     """All batches, and the entries in the order of the source."""
     source = Folder(str(folder))
     entries = list(source.entries())
     cuts = range(0, len(entries), shard_size)
-    shards = [Shard(i, first_image_id + at, tuple(entries[at : at + shard_size])) for i, at in enumerate(cuts)]
+    shards = [
+        Shard(i, first_image_id + at, tuple(entries[at : at + shard_size]))
+        for i, at in enumerate(cuts)
+    ]
     loader = Loader(source, model(**parts), batch_size, workers, max_pixels, views)
     return list(loader.batches(shards)), entries, loader
 
@@ -200,7 +215,9 @@ def test_no_shards_are_no_batches(mixed_images):
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 @pytest.mark.parametrize("shard_size", [1, 3, 100])
 def test_every_input_comes_out_once_in_its_own_shard(bad_images, batch_size, shard_size):
-    batches, entries, _ = load(bad_images, batch_size, shard_size, max_pixels=30_000, first_image_id=1000)
+    batches, entries, _ = load(
+        bad_images, batch_size, shard_size, max_pixels=30_000, first_image_id=1000
+    )
     items = sorted((item.image_id, item.key) for batch in batches for item in batch.items)
     assert items == [(1000 + i, entry.key) for i, entry in enumerate(entries)]
     order = [batch.shard.shard_id for batch in batches]
@@ -237,20 +254,30 @@ VIEWS = [Views(), Views(flip=True), Views(tile=48), Views(tile=32, overlap=0.5, 
 
 @pytest.mark.parametrize("views", VIEWS)
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
-def test_every_view_comes_once_and_an_item_with_the_last_batch_of_its_views(bad_images, batch_size, views):
+def test_every_view_comes_once_and_an_item_with_the_last_batch_of_its_views(
+    bad_images, batch_size, views
+):
     batches, entries, _ = load(bad_images, batch_size, max_pixels=30_000, views=views)
-    assert sorted(item.key for batch in batches for item in batch.items) == [entry.key for entry in entries]
+    assert sorted(item.key for batch in batches for item in batch.items) == [
+        entry.key for entry in entries
+    ]
     good = {key: item for key, item in by_key(batches).items() if item.status is Status.OK}
     assert len(good) == 6
-    assert set(inputs_by_key(batches)) == {(key, n) for key, item in good.items() for n in range(len(item.views))}
+    assert set(inputs_by_key(batches)) == {
+        (key, n) for key, item in good.items() for n in range(len(item.views))
+    }
     through = set()
     for batch in batches:
         assert len(batch.inputs) <= batch_size and len({one.size_hw for one in batch.inputs}) <= 1
-        assert not through & {one.item.key for one in batch.inputs}, "an item was through before its views were"
+        assert not through & {one.item.key for one in batch.inputs}, (
+            "an item was through before its views were"
+        )
         through |= {item.key for item in batch.items}
         for one in batch.inputs:
             view = one.item.views[one.number]
-            assert torch.equal(one.pixels, cut(decoded(bad_images / one.item.key), view)) or one.item.key.endswith("jpg")
+            assert torch.equal(
+                one.pixels, cut(decoded(bad_images / one.item.key), view)
+            ) or one.item.key.endswith("jpg")
             assert one.pixels.shape[-2:] == view.size_hw
     for item in good.values():
         assert item.views == views.of(item.size_hw)
@@ -280,7 +307,12 @@ def test_an_image_of_many_views_is_cut_batch_by_batch(mixed_images):
 
 def test_images_share_a_batch_when_all_their_views_do(mixed_images):
     batches, _, _ = load(mixed_images, 100, views=Views(flip=True))
-    assert sorted(len(batch.inputs) for batch in batches) == [2, 2, 2, 6]  # three pictures of one size
+    assert sorted(len(batch.inputs) for batch in batches) == [
+        2,
+        2,
+        2,
+        6,
+    ]  # three pictures of one size
 
 
 @pytest.mark.parametrize("batch_size", [1, 100])
@@ -292,7 +324,10 @@ def test_a_view_that_cannot_be_preprocessed_fails_its_image_alone(mixed_images, 
 
     batches = load(mixed_images, batch_size, preprocess=preprocess, views=Views(tile=100))[0]
     found = by_key(batches)
-    assert found["4.jpg"].status is Status.MODEL_ERROR and "(50, 100) (h, w): no such tiles" in found["4.jpg"].error
+    assert (
+        found["4.jpg"].status is Status.MODEL_ERROR
+        and "(50, 100) (h, w): no such tiles" in found["4.jpg"].error
+    )
     assert [item.status for key, item in found.items() if key != "4.jpg"] == [Status.OK] * 5
     assert sum(len(item.views) > 1 for item in found.values()) == 2
 
@@ -307,8 +342,12 @@ def test_a_failure_keeps_the_size_that_its_header_told(bad_images):
 def test_batches_do_not_depend_on_the_number_of_threads(bad_images):
     def told(workers, views):
         batches, _, _ = load(bad_images, 2, 5, workers=workers, views=views)
-        items = [[(item.image_id, item.status, item.error) for item in batch.items] for batch in batches]
-        return items, [[(one.item.image_id, one.number) for one in batch.inputs] for batch in batches]
+        items = [
+            [(item.image_id, item.status, item.error) for item in batch.items] for batch in batches
+        ]
+        return items, [
+            [(one.item.image_id, one.number) for one in batch.inputs] for batch in batches
+        ]
 
     for views in VIEWS:
         assert told(1, views) == told(4, views)
@@ -341,7 +380,9 @@ def test_a_file_that_changes_after_its_header_was_read_is_a_row(mixed_images):
     assert sum(item.status is Status.OK for item in found.values()) == 3
 
 
-@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), PermissionError(13, "Permission denied")])
+@pytest.mark.parametrize(
+    "error", [OSError(5, "Input/output error"), PermissionError(13, "Permission denied")]
+)
 def test_a_file_that_cannot_be_read_is_unreadable(mixed_images, monkeypatch, error):
     real = Folder.open
 
@@ -369,7 +410,11 @@ def test_closing_early_leaves_no_thread(mixed_images):
     batches = Loader(source, model(), 1, 2, 10**6).batches([Shard(0, 0, tuple(source.entries()))])
     next(batches)
     batches.close()
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("decode", "read-ahead"))]
+    assert not [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith(("decode", "read-ahead"))
+    ]
 
 
 def test_time_is_counted_by_stage(mixed_images):
@@ -381,7 +426,10 @@ def test_decoding_ahead_changes_no_batch(mixed_images):
     def keys(overlap):
         source = Folder(str(mixed_images))
         loader = Loader(source, model(), 2, 2, 10**6, overlap=overlap)
-        return [[item.key for item in batch.items] for batch in loader.batches([Shard(0, 0, tuple(source.entries()))])]
+        return [
+            [item.key for item in batch.items]
+            for batch in loader.batches([Shard(0, 0, tuple(source.entries()))])
+        ]
 
     assert sorted(keys(True)) == sorted(keys(False)) != []
 
@@ -404,11 +452,15 @@ def test_inputs_are_brought_to_the_device_ahead(mixed_images):
     source = Folder(str(mixed_images))
     shard = Shard(0, 0, tuple(source.entries()))
     plain = {
-        one.item.key: one.pixels for batch in Loader(source, model(), 2, 2, 10**6).batches([shard]) for one in batch.inputs
+        one.item.key: one.pixels
+        for batch in Loader(source, model(), 2, 2, 10**6).batches([shard])
+        for one in batch.inputs
     }
     loader = Loader(source, model(), 2, 2, 10**6, upload=upload)
     there = {one.item.key: one.pixels for batch in loader.batches([shard]) for one in batch.inputs}
-    assert there.keys() == plain.keys() and all(torch.equal(there[key], plain[key] + 1) for key in plain)
+    assert there.keys() == plain.keys() and all(
+        torch.equal(there[key], plain[key] + 1) for key in plain
+    )
     assert loader.timer.seconds()["copy"] >= 0
 
 
@@ -422,7 +474,9 @@ def test_values_begun_ahead_come_in_order(depth):
 
 def test_in_turns_nothing_is_decoded_before_it_is_asked_for(mixed_images):
     source, made = Folder(str(mixed_images)), []
-    loader = Loader(source, model(lambda image: made.append(1) or image), 1, 2, 10**6, overlap=False)
+    loader = Loader(
+        source, model(lambda image: made.append(1) or image), 1, 2, 10**6, overlap=False
+    )
     batches = loader.batches([Shard(0, 0, tuple(source.entries()))])
     next(batches)
     time.sleep(0.05)

@@ -16,7 +16,9 @@ def table(*rows: tuple, embedding: list | None = None) -> pa.Table:
         for name, one in zip(names, columns, strict=True)
     }
     if embedding is not None:
-        made["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(np.ravel(embedding), pa.float32()), 2)
+        made["embedding"] = pa.FixedSizeListArray.from_arrays(
+            pa.array(np.ravel(embedding), pa.float32()), 2
+        )
     return pa.table(made)
 
 
@@ -26,8 +28,12 @@ DOG = (0, 1, 0.9, 10.0, 10.0, 30.0, 30.0)
 def test_the_same_rows_agree() -> None:
     found = compare(table(DOG), table(DOG), 1, "bf16")
     assert (found.rows_fp32, found.rows_here, found.rows_in_both) == (1, 1, 1)
-    assert found.score_difference_max == found.box_difference_max == 0.0 and found.cosine_min is None
-    assert found.text().startswith("bf16 beside fp32: 100.0% of fp32's 1 rows on 1 images found again, 0 others")
+    assert (
+        found.score_difference_max == found.box_difference_max == 0.0 and found.cosine_min is None
+    )
+    assert found.text().startswith(
+        "bf16 beside fp32: 100.0% of fp32's 1 rows on 1 images found again, 0 others"
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,7 +59,10 @@ def test_differences_are_those_of_the_rows_that_both_have() -> None:
     found = compare(table(DOG, (0, 1, 0.3, 80.0, 80.0, 90.0, 90.0)), table(moved), 1, "bf16")
     assert found.rows_in_both == 1 and found.rows_fp32 == 2
     assert found.score_difference_mean == pytest.approx(0.1, abs=1e-6)
-    assert (found.box_difference_mean, found.box_difference_max) == (pytest.approx(0.75), pytest.approx(2.0))
+    assert (found.box_difference_mean, found.box_difference_max) == (
+        pytest.approx(0.75),
+        pytest.approx(2.0),
+    )
 
 
 def test_a_row_is_the_partner_of_one_only() -> None:
@@ -68,7 +77,11 @@ def test_classes_are_compared_without_boxes_and_vectors_by_their_angle() -> None
     )
     found = compare(one, other, 2, "bf16")
     assert found.rows_in_both == 1 and found.box_difference_max is None
-    assert found.cosine_min == pytest.approx(np.sqrt(0.5)) and "cosine 0.70711" in found.text() and "px" not in found.text()
+    assert (
+        found.cosine_min == pytest.approx(np.sqrt(0.5))
+        and "cosine 0.70711" in found.text()
+        and "px" not in found.text()
+    )
 
 
 def test_nothing_found_by_either() -> None:

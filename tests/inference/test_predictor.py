@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config.instantiate import build
+from pipeline.config.instantiate import instantiate
 from pipeline.core.types import Model, Shard, Status
 from pipeline.inference.loader import Loader
 from pipeline.inference.predictor import Predictor
 from pipeline.inputs.sources.folder import Folder
 from pipeline.ops.filters import Filters, score_thresholds
-from tests.conftest import settings_for, spec_of
 from tests.faults.tight import Tight
+from tests.helpers.pictures import spec_of
+from tests.helpers.runs import settings_for
 
 SPEC = spec_of("__background__", "dog")
 
@@ -22,14 +23,16 @@ SPEC = spec_of("__background__", "dog")
 def predict(folder: Path, engine: Tight, batch_size: int, side: int = 8) -> dict[str, Status]:
     source = Folder(str(folder))
     model = Model(nn.Identity(), lambda image: torch.zeros(3, side, side), lambda size_hw: None)
-    task = build(settings_for().parts["task"], spec=SPEC)
+    task = instantiate(settings_for().parts["task"], spec=SPEC)
     keep = Filters(score_thresholds(SPEC.categories, None, None, 0.0), None, None, None).apply
     predictor = Predictor(Loader(source, model, batch_size, 2, 10**8), engine, task, keep)  # type: ignore[arg-type]
     answered = predictor.answered([Shard(0, 0, tuple(source.entries()))])
     return {item.key: item.status for _, batch in answered for item, _ in batch}
 
 
-def test_what_did_not_fit_is_not_tried_again(mixed_images: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_did_not_fit_is_not_tried_again(
+    mixed_images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     engine = Tight(room=2 * 3 * 8 * 8)
     with caplog.at_level(logging.WARNING):
         assert set(predict(mixed_images, engine, batch_size=3).values()) == {Status.OK}

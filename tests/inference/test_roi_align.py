@@ -23,7 +23,11 @@ def test_the_same_bits_for_every_number_of_boxes() -> None:
     plain, threaded = (MultiScaleRoIAlign(["0", "1"], 7, 2) for _ in range(2))
     mine = ThreadedRoIAlign(threaded)
     with torch.inference_mode():
-        for counts in ((5, 0, 30, 1), (0, 0, 0, 0), (200, 3, 7, 9)):  # the first call finds the scales
+        for counts in (
+            (5, 0, 30, 1),
+            (0, 0, 0, 0),
+            (200, 3, 7, 9),
+        ):  # the first call finds the scales
             maps, found = features(4), boxes(*counts)
             assert torch.equal(mine(maps, found, shapes), plain(maps, found, shapes))
 

@@ -14,13 +14,17 @@ from pipeline.inference.views import Views, cut, mirrored_order, placed_in_image
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.2, 0.25, 0.5, 0.9])
-@pytest.mark.parametrize("size_hw", [(3000, 4000), (641, 100), (640, 641), (1, 5000), (65, 64), (997, 1009)])
+@pytest.mark.parametrize(
+    "size_hw", [(3000, 4000), (641, 100), (640, 641), (1, 5000), (65, 64), (997, 1009)]
+)
 @pytest.mark.parametrize("tile", [64, 333, 640])
 def test_tiles_are_equal_cover_every_pixel_and_overlap_as_asked(size_hw, tile, overlap):
     windows = tiles(size_hw, tile, overlap)
     height, width = size_hw
     assert len(set(windows)) == len(windows)
-    assert {(x1 - x0, y1 - y0) for x0, y0, x1, y1 in windows} == {(min(tile, width), min(tile, height))}
+    assert {(x1 - x0, y1 - y0) for x0, y0, x1, y1 in windows} == {
+        (min(tile, width), min(tile, height))
+    }
     for first, last, side in ((0, 2, width), (1, 3, height)):
         spans = sorted({(window[first], window[last]) for window in windows})
         assert spans[0][0] == 0 and spans[-1][1] == side
@@ -31,7 +35,16 @@ def test_tiles_are_equal_cover_every_pixel_and_overlap_as_asked(size_hw, tile, o
 
 
 def test_tiles_are_spread_evenly_and_no_more_than_needed():
-    assert [window[0] for window in tiles((640, 4000), 640, 0.25)] == [0, 480, 960, 1440, 1920, 2400, 2880, 3360]
+    assert [window[0] for window in tiles((640, 4000), 640, 0.25)] == [
+        0,
+        480,
+        960,
+        1440,
+        1920,
+        2400,
+        2880,
+        3360,
+    ]
     assert len(tiles((3000, 4000), 640, 0.25)) == 8 * 6
     assert tiles((640, 641), 640, 0.25) == [(0, 0, 640, 640), (1, 0, 641, 640)]
 
@@ -84,12 +97,20 @@ def test_a_detection_returns_to_its_place(mirrored):
     """The object lies at (110, 60, 130, 100) of the image; what a model says of the mirrored view is its mirror image."""
     view = View(WINDOW, mirrored)
     box = [70.0, 10.0, 90.0, 50.0] if mirrored else [10.0, 10.0, 30.0, 50.0]
-    points = torch.tensor([[[12.0, 20.0, 1.0], [14.0, 21.0, 1.0], [28.0, 22.0, 0.0]]])  # nose, left_eye, right_eye
+    points = torch.tensor(
+        [[[12.0, 20.0, 1.0], [14.0, 21.0, 1.0], [28.0, 22.0, 0.0]]]
+    )  # nose, left_eye, right_eye
     scores = torch.tensor([[5.0, 6.0, 7.0]])
     mask = torch.arange(28.0).expand(1, 1, 28, 28) / 28  # grows to the right
-    seen = {"boxes": torch.tensor([box]), "labels": torch.tensor([3]), "scores": torch.tensor([0.5])}
+    seen = {
+        "boxes": torch.tensor([box]),
+        "labels": torch.tensor([3]),
+        "scores": torch.tensor([0.5]),
+    }
     if mirrored:  # in a mirror the eye on the other side is the left one
-        points = points[:, [0, 2, 1]] * torch.tensor([-1.0, 1.0, 1.0]) + torch.tensor([100.0, 0.0, 0.0])
+        points = points[:, [0, 2, 1]] * torch.tensor([-1.0, 1.0, 1.0]) + torch.tensor(
+            [100.0, 0.0, 0.0]
+        )
         scores, mask = scores[:, [0, 2, 1]], mask.flip(-1)
     given = seen | {"keypoints": points, "keypoints_scores": scores, "masks": mask}
     before = {name: value.clone() for name, value in given.items()}
@@ -99,7 +120,9 @@ def test_a_detection_returns_to_its_place(mirrored):
     assert found["keypoints_scores"].tolist() == [[5, 6, 7]]
     assert torch.equal(found["masks"], torch.arange(28.0).expand(1, 1, 28, 28) / 28)
     assert found["labels"].tolist() == [3] and found["scores"].tolist() == [0.5]
-    assert all(torch.equal(given[name], value) for name, value in before.items()), "the model's own tensors were changed"
+    assert all(torch.equal(given[name], value) for name, value in before.items()), (
+        "the model's own tensors were changed"
+    )
 
 
 # --- merging
@@ -120,13 +143,20 @@ def test_no_detections_in_any_view():
     views = Views(tile=40, flip=True)
     shown = views.of((40, 60))
     merged = views.merge([said()] * len(shown), shown)
-    assert merged["boxes"].shape == (0, 4) and merged["scores"].shape == (0,) and merged["labels"].dtype == torch.int64
+    assert (
+        merged["boxes"].shape == (0, 4)
+        and merged["scores"].shape == (0,)
+        and merged["labels"].dtype == torch.int64
+    )
 
 
 def test_what_belongs_to_a_detection_stays_with_it():
     """Two views of 60 x 40 pixels, the second mirrored; the second sees the same object better, and one more."""
     views = Views(flip=True, keypoint_names=("left_a", "right_a"))
-    first, second = said((10, 10, 20, 20, 0.6, 1)), said((40, 10, 50, 20, 0.9, 1), (0, 0, 10, 10, 0.3, 1))
+    first, second = (
+        said((10, 10, 20, 20, 0.6, 1)),
+        said((40, 10, 50, 20, 0.9, 1), (0, 0, 10, 10, 0.3, 1)),
+    )
     for one, value in ((first, 1.0), (second, 2.0)):
         n = len(one["scores"])
         one["masks"] = torch.full((n, 1, 28, 28), value)
@@ -142,7 +172,9 @@ def test_what_belongs_to_a_detection_stays_with_it():
 
 def test_probabilities_not_logits_are_averaged():
     one, other = torch.tensor([0.0, 3.0, -200.0]), torch.tensor([1.0, -1.0, 0.5])
-    merged = Views(flip=True).merge([{"logits": one}, {"logits": other}], Views(flip=True).of((4, 4)))
+    merged = Views(flip=True).merge(
+        [{"logits": one}, {"logits": other}], Views(flip=True).of((4, 4))
+    )
     expected = (one.softmax(0) + other.softmax(0)) / 2
     torch.testing.assert_close(merged["logits"].exp(), expected)
     torch.testing.assert_close(merged["logits"].softmax(0), expected)

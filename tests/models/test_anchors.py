@@ -33,10 +33,14 @@ def untouched(name: str) -> Any:
     return hollow(name)
 
 
-def changed(name: str, sizes: Any = None, ratios: Any = None, num_classes: int = 3) -> tuple[Any, list[str]]:
+def changed(
+    name: str, sizes: Any = None, ratios: Any = None, num_classes: int = 3
+) -> tuple[Any, list[str]]:
     network = hollow(name, num_classes)
     with without_data():
-        return network, apply_anchors(network, Anchors.of({"sizes": sizes, "ratios": ratios}), num_classes)
+        return network, apply_anchors(
+            network, Anchors.of({"sizes": sizes, "ratios": ratios}), num_classes
+        )
 
 
 def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -51,9 +55,17 @@ def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
     [
         ({}, Anchors(), ""),
         ({"sizes": None, "ratios": None}, Anchors(), ""),
-        ({"sizes": [[32], [64, 90.5]]}, Anchors(((32.0,), (64.0, 90.5))), "anchors.sizes=[[32],[64,90.5]]"),
+        (
+            {"sizes": [[32], [64, 90.5]]},
+            Anchors(((32.0,), (64.0, 90.5))),
+            "anchors.sizes=[[32],[64,90.5]]",
+        ),
         ({"ratios": [0.5, 1]}, Anchors(None, (0.5, 1.0)), "anchors.ratios=[0.5,1]"),
-        ({"sizes": [[8]], "ratios": [2]}, Anchors(((8.0,),), (2.0,)), "anchors.sizes=[[8]] anchors.ratios=[2]"),
+        (
+            {"sizes": [[8]], "ratios": [2]},
+            Anchors(((8.0,),), (2.0,)),
+            "anchors.sizes=[[8]] anchors.ratios=[2]",
+        ),
     ],
 )
 def test_anchors_are_what_was_said(given: dict[str, Any], expected: Anchors, words: str) -> None:
@@ -62,7 +74,17 @@ def test_anchors_are_what_was_said(given: dict[str, Any], expected: Anchors, wor
 
 
 @pytest.mark.parametrize(
-    "given", [[], "sizes", {"size": [1]}, {"sizes": []}, {"sizes": [[]]}, {"sizes": [1]}, {"ratios": [0]}, {"ratios": ["a"]}]
+    "given",
+    [
+        [],
+        "sizes",
+        {"size": [1]},
+        {"sizes": []},
+        {"sizes": [[]]},
+        {"sizes": [1]},
+        {"ratios": [0]},
+        {"ratios": ["a"]},
+    ],
 )
 def test_anything_else_is_an_error(given: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
@@ -83,7 +105,15 @@ def test_own_anchors_are_the_builders() -> None:
     assert own_anchors(untouched(FCOS)).sizes == ((8.0,), (16.0,), (32.0,), (64.0,), (128.0,))
     assert own_anchors(untouched(RETINANET)).ratios == (0.5, 1.0, 2.0)
     ssd = own_anchors(untouched(SSD))
-    assert ssd.sizes is not None and [round(size) for (size,) in ssd.sizes] == [21, 45, 99, 153, 207, 261, 315]
+    assert ssd.sizes is not None and [round(size) for (size,) in ssd.sizes] == [
+        21,
+        45,
+        99,
+        153,
+        207,
+        261,
+        315,
+    ]
     assert ssd.ratios == (1.0, 2.0, 0.5, 3.0, 1 / 3)
     levels = anchor_shapes(untouched(SSD))
     assert [len(level) for level in levels] == [4, 6, 6, 6, 4, 4] and levels[-1].max() <= 300
@@ -102,23 +132,31 @@ def test_a_network_without_boxes_has_none() -> None:
 def test_another_number_makes_the_proposing_layers_anew(name: str) -> None:
     network, anew = changed(name, [[16], [32], [64], [128], [256]], [0.1, 0.5, 1, 2])
     assert anew == ["rpn.head.cls_logits", "rpn.head.bbox_pred"]
-    assert network.rpn.head.cls_logits.out_channels == 4 and network.rpn.head.bbox_pred.out_channels == 16
+    assert (
+        network.rpn.head.cls_logits.out_channels == 4
+        and network.rpn.head.bbox_pred.out_channels == 16
+    )
     before, after = shapes_of(untouched(name)), shapes_of(network)
     different = {key for key in before if before[key] != after[key]}
     assert different == {f"{layer}.{kind}" for layer in anew for kind in ("weight", "bias")}
-    assert own_anchors(network) == Anchors(((16.0,), (32.0,), (64.0,), (128.0,), (256.0,)), (0.1, 0.5, 1.0, 2.0))
+    assert own_anchors(network) == Anchors(
+        ((16.0,), (32.0,), (64.0,), (128.0,), (256.0,)), (0.1, 0.5, 1.0, 2.0)
+    )
 
 
 def test_the_same_number_keeps_every_layer() -> None:
     network, anew = changed(RETINANET, None, [0.2, 1, 5])
-    assert anew == [] and own_anchors(network) == Anchors(own_anchors(untouched(RETINANET)).sizes, (0.2, 1.0, 5.0))
+    assert anew == [] and own_anchors(network) == Anchors(
+        own_anchors(untouched(RETINANET)).sizes, (0.2, 1.0, 5.0)
+    )
 
 
 def test_retinanets_heads_take_classes_and_anchors() -> None:
     network, anew = changed(RETINANET, [[20], [40], [80], [160], [320]], [0.5, 1], num_classes=7)
     assert anew == ["head.classification_head.cls_logits", "head.regression_head.bbox_reg"]
     assert (
-        network.head.classification_head.cls_logits.out_channels == 14 and network.head.classification_head.num_anchors == 2
+        network.head.classification_head.cls_logits.out_channels == 14
+        and network.head.classification_head.num_anchors == 2
     )
     assert network.head.regression_head.bbox_reg.out_channels == 8
 
@@ -126,9 +164,14 @@ def test_retinanets_heads_take_classes_and_anchors() -> None:
 def test_a_new_layer_begins_as_torchvisions_does() -> None:
     network = hollow(RETINANET, 2)
     torch.manual_seed(0)
-    apply_anchors(network, Anchors(None, (1.0,)), 2)  # not without data: the new layers alone have some
+    apply_anchors(
+        network, Anchors(None, (1.0,)), 2
+    )  # not without data: the new layers alone have some
     layer = network.head.classification_head.cls_logits
-    assert layer.bias.detach().numpy() == pytest.approx(np.log(0.01 / 0.99)) and 0.009 < layer.weight.std() < 0.011
+    assert (
+        layer.bias.detach().numpy() == pytest.approx(np.log(0.01 / 0.99))
+        and 0.009 < layer.weight.std() < 0.011
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +187,9 @@ def test_a_new_layer_begins_as_torchvisions_does() -> None:
         (SSDLITE, [[30, 40]] * 6, None, "takes one size for each"),
     ],
 )
-def test_what_a_detector_cannot_have_is_refused(name: str, sizes: Any, ratios: Any, message: str) -> None:
+def test_what_a_detector_cannot_have_is_refused(
+    name: str, sizes: Any, ratios: Any, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         changed(name, sizes, ratios)
 
@@ -161,26 +206,40 @@ def test_fcos_takes_strides() -> None:
 def test_an_ssds_sizes_are_pixels_of_its_input(name: str, side: int) -> None:
     network, anew = changed(name, [[20], [40], [80], [120], [180], [240]])
     assert anew == []
-    assert network.anchor_generator.scales[:6] == pytest.approx([one / side for one in (20, 40, 80, 120, 180, 240)])
+    assert network.anchor_generator.scales[:6] == pytest.approx(
+        [one / side for one in (20, 40, 80, 120, 180, 240)]
+    )
     assert network.anchor_generator.scales[6] == pytest.approx(320 / side)  # 180 : 240 = 240 : 320
     assert anchor_shapes(network)[0][:2] == pytest.approx(np.array([[20, 20], [800**0.5] * 2]))
 
 
 @pytest.mark.parametrize(
     ("ratios", "extra"),
-    [([1], []), ([0.5, 1, 2], [2]), ([5], [5]), ([0.33, 3, 1, 1 / 7], [3, 7]), ([0.5, 2, 3, 4], [2, 3, 4])],
+    [
+        ([1], []),
+        ([0.5, 1, 2], [2]),
+        ([5], [5]),
+        ([0.33, 3, 1, 1 / 7], [3, 7]),
+        ([0.5, 2, 3, 4], [2, 3, 4]),
+    ],
 )
 @pytest.mark.parametrize("name", [SSD, SSDLITE])
-def test_an_ssds_ratios_stand_and_lie_at_every_level(name: str, ratios: list[float], extra: list[float]) -> None:
+def test_an_ssds_ratios_stand_and_lie_at_every_level(
+    name: str, ratios: list[float], extra: list[float]
+) -> None:
     network, anew = changed(name, None, ratios)
     assert network.anchor_generator.aspect_ratios == [pytest.approx(extra, rel=0.02)] * 6
     count = 2 + 2 * len(extra)
-    kept = [level for level, shapes in enumerate(anchor_shapes(untouched(name))) if len(shapes) == count]
+    kept = [
+        level for level, shapes in enumerate(anchor_shapes(untouched(name))) if len(shapes) == count
+    ]
     assert len(anew) == 2 * (6 - len(kept))
     last = {"classification_head": count * 3, "regression_head": count * 4}
     for head, outputs in last.items():
         for block in getattr(network.head, head).module_list:
-            assert (block[-1] if isinstance(block, nn.Sequential) else block).out_channels == outputs
+            assert (
+                block[-1] if isinstance(block, nn.Sequential) else block
+            ).out_channels == outputs
 
 
 def test_an_ssd_may_be_told_its_own_anchors() -> None:
@@ -195,13 +254,21 @@ def test_an_ssd_may_be_told_its_own_anchors() -> None:
 @pytest.mark.parametrize(
     ("name", "anchors", "arguments"),
     [
-        (SSDLITE, Anchors(((16.0,), (32.0,), (64.0,), (128.0,), (192.0,), (256.0,)), (1.0, 4.0)), {}),
+        (
+            SSDLITE,
+            Anchors(((16.0,), (32.0,), (64.0,), (128.0,), (192.0,), (256.0,)), (1.0, 4.0)),
+            {},
+        ),
         (FPN, Anchors(((16.0, 32.0),) * 3, (0.2, 1.0)), {"min_size": 64, "max_size": 96}),
     ],
 )
-def test_the_changed_network_learns_and_finds(name: str, anchors: Anchors, arguments: dict[str, int]) -> None:
+def test_the_changed_network_learns_and_finds(
+    name: str, anchors: Anchors, arguments: dict[str, int]
+) -> None:
     torch.manual_seed(0)
-    network = get_model_builder(name)(weights=None, weights_backbone=None, num_classes=3, **arguments)
+    network = get_model_builder(name)(
+        weights=None, weights_backbone=None, num_classes=3, **arguments
+    )
     apply_anchors(network, anchors, 3)
     image = torch.rand(3, 64, 96)
     target = {"boxes": torch.tensor([[10.0, 10, 60, 20]]), "labels": torch.tensor([1])}

@@ -61,7 +61,9 @@ def test_the_pyramid_gives_maps_of_one_width_at_its_strides(backbone: str) -> No
     assert [*maps] == [*map(str, range(len(FAMILIES[backbone]))), "pool"]
     assert {one.shape[1] for one in maps.values()} == {256}
     finest = maps["0"].shape
-    assert 256 / finest[2] == pytest.approx(4, rel=0.1) and 384 / finest[3] == pytest.approx(4, rel=0.1)
+    assert 256 / finest[2] == pytest.approx(4, rel=0.1) and 384 / finest[3] == pytest.approx(
+        4, rel=0.1
+    )
     assert len(network.rpn.anchor_generator.sizes) == len(maps)
 
 
@@ -108,14 +110,17 @@ def test_a_classifiers_weights_find_their_places() -> None:
     assert taken == len(body) == len(state) - 2  # all but the head's weight and bias
     assert all(torch.equal(one, state[name]) for name, one in body.items())
     losses = network.train()(
-        [torch.rand(3, 64, 64)], [{"boxes": torch.tensor([[4.0, 4, 30, 30]]), "labels": torch.tensor([1])}]
+        [torch.rand(3, 64, 64)],
+        [{"boxes": torch.tensor([[4.0, 4, 30, 30]]), "labels": torch.tensor([1])}],
     )
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
 def test_torchvisions_own_detectors_take_them_too() -> None:
     with without_data():
-        network = get_model_builder("fasterrcnn_mobilenet_v3_large_fpn")(weights=None, weights_backbone=None)
+        network = get_model_builder("fasterrcnn_mobilenet_v3_large_fpn")(
+            weights=None, weights_backbone=None
+        )
         state = get_model_builder("mobilenet_v3_large")(weights=None).state_dict()
     assert load_backbone(network, state) == len(network.backbone.body.state_dict())
 
@@ -135,9 +140,13 @@ def test_another_networks_weights_are_refused(state: dict[str, Tensor], has: str
 
 def test_random_backbones_have_no_state() -> None:
     assert backbone_state("resnet18", "random") is None
-    with pytest.raises(ConfigError, match=r"train.backbone_weights=nowhere.pth: there is no such file"):
+    with pytest.raises(
+        ConfigError, match=r"train.backbone_weights=nowhere.pth: there is no such file"
+    ):
         backbone_state("resnet18", "nowhere.pth")
-    with pytest.raises(ConfigError, match=r"train.backbone_weights=COCO_V1: resnet18 has no weights of this name"):
+    with pytest.raises(
+        ConfigError, match=r"train.backbone_weights=COCO_V1: resnet18 has no weights of this name"
+    ):
         backbone_state("resnet18", "COCO_V1")
 
 

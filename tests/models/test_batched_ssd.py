@@ -22,14 +22,21 @@ class Says(nn.Module):
         return self.outputs
 
 
-def both(shift: float, **settings: float) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+def both(
+    shift: float, **settings: float
+) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
     """(here, torchvision's own) for the same images and head; `shift` is added to the logit of the background."""
-    network = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=CLASSES, **settings).eval()
+    network = ssdlite320_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=CLASSES, **settings
+    ).eval()
     random = torch.Generator().manual_seed(3)
     logits = torch.randn(IMAGES, 3234, CLASSES, generator=random) * 3
     logits[..., 0] += shift
     network.head = Says(torch.randn(IMAGES, 3234, 4, generator=random), logits)
-    images = [torch.randint(0, 256, (3, *size_hw), dtype=torch.uint8, generator=random) for size_hw in SIZES_HW]
+    images = [
+        torch.randint(0, 256, (3, *size_hw), dtype=torch.uint8, generator=random)
+        for size_hw in SIZES_HW
+    ]
     detector = Detector(network).eval()
     with torch.inference_mode():
         here = detector([detector.preprocess(image) for image in images], SIZES_HW)
@@ -40,13 +47,19 @@ def both(shift: float, **settings: float) -> tuple[list[dict[str, Tensor]], list
     ("shift", "settings", "expected"),
     [
         (4.0, {}, range(200, 301)),
-        (0.0, {"topk_candidates": 7}, range(10, 29)),  # more candidates than are looked at, in every class
+        (
+            0.0,
+            {"topk_candidates": 7},
+            range(10, 29),
+        ),  # more candidates than are looked at, in every class
         (8.0, {"topk_candidates": 150, "score_thresh": 0.05}, range(20, 301)),
         (4.0, {"detections_per_img": 11, "nms_thresh": 0.2}, range(11, 12)),
         (60.0, {}, range(1)),  # nothing is above the least score
     ],
 )
-def test_the_same_boxes_as_torchvisions_loops(shift: float, settings: dict[str, float], expected: range) -> None:
+def test_the_same_boxes_as_torchvisions_loops(
+    shift: float, settings: dict[str, float], expected: range
+) -> None:
     here, published = both(shift, **settings)
     assert len(here) == len(published) == IMAGES
     for one, other in zip(here, published, strict=True):
@@ -57,7 +70,9 @@ def test_the_same_boxes_as_torchvisions_loops(shift: float, settings: dict[str, 
 
 def test_an_image_without_a_detection_beside_others() -> None:
     detector = Detector(
-        ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=CLASSES).eval()
+        ssdlite320_mobilenet_v3_large(
+            weights=None, weights_backbone=None, num_classes=CLASSES
+        ).eval()
     ).eval()
     scores = torch.zeros(3, 3234, CLASSES)
     scores[0, 17, 2], scores[2, 5, 1], scores[2, 900, 4] = 0.9, 0.3, 0.8
@@ -71,7 +86,9 @@ def test_an_image_without_a_detection_beside_others() -> None:
 def test_the_anchors_are_torchvisions() -> None:
     network = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None).eval()
     detector, seen = Detector(network), []
-    network.anchor_generator.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs[0]))
+    network.anchor_generator.register_forward_hook(
+        lambda module, inputs, outputs: seen.append(outputs[0])
+    )
     with torch.inference_mode():
         detector.published()([torch.rand(3, 60, 90)])
     assert torch.equal(detector.network.body.anchors, seen[0])

@@ -12,15 +12,21 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from pipeline.config.overrides import prepare
+from pipeline.config.overrides import prepare_overrides
 from pipeline.core.errors import ConfigError
-from pipeline.core.package_files import resource
+from pipeline.core.package_files import find_resource
 from pipeline.models.anchors import Anchors
-from pipeline.models.checkpoints import Trained, load_matching, read_trained, save_trained, trained_bytes
+from pipeline.models.checkpoints import (
+    Trained,
+    load_matching,
+    read_trained,
+    save_trained,
+    trained_bytes,
+)
 from pipeline.models.formats.builder import Builder
-from pipeline.models.registry import model_format
-from pipeline.models.selection import choose
-from tests.conftest import read, settings_for
+from pipeline.models.registry import find_format
+from pipeline.models.selection import select_model
+from tests.helpers.runs import read, settings_for
 
 SMALL = Trained("resnet18", ("cat", "dog"))
 EVERYTHING = Trained(
@@ -39,7 +45,7 @@ WEIGHT = {"w": torch.zeros(1)}
 
 
 def builder(*overrides: str) -> Builder:
-    made = model_format(settings_for("input=.", *overrides))
+    made = find_format(settings_for("input=.", *overrides))
     assert isinstance(made, Builder)
     return made
 
@@ -60,7 +66,9 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     made = Builder(settings)
     network = made.fresh(3)
-    facts = made.trained(EVERYTHING.categories, metrics=EVERYTHING.metrics, facts=EVERYTHING.trained)
+    facts = made.trained(
+        EVERYTHING.categories, metrics=EVERYTHING.metrics, facts=EVERYTHING.trained
+    )
     save_trained(path, network.state_dict(), facts)
     return path
 
@@ -69,7 +77,8 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "trained", [SMALL, EVERYTHING, Trained("keypointrcnn_resnet50_fpn", ("a",), keypoint_names=("x", "y"))]
+    "trained",
+    [SMALL, EVERYTHING, Trained("keypointrcnn_resnet50_fpn", ("a",), keypoint_names=("x", "y"))],
 )
 def test_what_is_written_is_read_back(trained: Trained, tmp_path: Path) -> None:
     save_trained(tmp_path / "new" / "a.safetensors", WEIGHT, trained)
@@ -79,12 +88,15 @@ def test_what_is_written_is_read_back(trained: Trained, tmp_path: Path) -> None:
 def test_only_what_was_set_is_written() -> None:
     assert set(SMALL.metadata()) == {"architecture", "categories", "preprocess", "channels"}
     assert (
-        EVERYTHING.metadata()["anchors"] == '{"ratios": [0.2, 1.0, 5.0], "sizes": [[8.0], [16.0], [32.0], [64.0], [128.0]]}'
+        EVERYTHING.metadata()["anchors"]
+        == '{"ratios": [0.2, 1.0, 5.0], "sizes": [[8.0], [16.0], [32.0], [64.0], [128.0]]}'
     )
 
 
 def test_figures_that_json_has_not_are_null() -> None:
-    told = Trained("resnet18", ("a",), metrics={"AP": float("nan"), "by class": [1.0, float("inf")]}).metadata()
+    told = Trained(
+        "resnet18", ("a",), metrics={"AP": float("nan"), "by class": [1.0, float("inf")]}
+    ).metadata()
     assert json.loads(told["metrics"]) == {"AP": None, "by class": [1.0, None]}
 
 
@@ -105,7 +117,9 @@ def test_tensors_are_float32_whole_and_their_own(tmp_path: Path) -> None:
 
 def test_the_same_weights_give_the_same_bytes() -> None:
     one, other = torch.rand(2), torch.rand(3)
-    assert trained_bytes({"a": one, "b": other}, SMALL) == trained_bytes({"b": other, "a": one}, SMALL)
+    assert trained_bytes({"a": one, "b": other}, SMALL) == trained_bytes(
+        {"b": other, "a": one}, SMALL
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,24 +130,47 @@ def test_the_same_weights_give_the_same_bytes() -> None:
         ({"architecture": "os.system", "categories": '["a"]'}, "no builder of this name"),
         ({"architecture": "resnet18"}, "has no categories"),
         ({"architecture": "resnet18", "categories": "cat"}, "expected a JSON list of names"),
-        ({"architecture": "resnet18", "categories": '["a"]', "model_args": "[1]"}, "not a JSON mapping"),
+        (
+            {"architecture": "resnet18", "categories": '["a"]', "model_args": "[1]"},
+            "not a JSON mapping",
+        ),
         ({"architecture": "resnet18", "categories": '["a"]', "model_args": "{"}, "cannot be used"),
-        ({"architecture": "resnet18", "categories": '["a"]', "metrics": "[" * 100_000}, "cannot be used"),
-        ({"architecture": "resnet18", "categories": '["a"]', "anchors": '{"sizes": [32]}'}, "expected a list"),
-        ({"architecture": "resnet18", "categories": '["a"]', "anchors": '{"ratios": [-1]}'}, "above 0"),
-        ({"architecture": "resnet18", "categories": '["a"]', "keypoint_names": "[1]"}, "list of names"),
-        ({"architecture": "resnet18", "categories": '["a"]', "channels": "cmyk"}, "channels='cmyk'"),
+        (
+            {"architecture": "resnet18", "categories": '["a"]', "metrics": "[" * 100_000},
+            "cannot be used",
+        ),
+        (
+            {"architecture": "resnet18", "categories": '["a"]', "anchors": '{"sizes": [32]}'},
+            "expected a list",
+        ),
+        (
+            {"architecture": "resnet18", "categories": '["a"]', "anchors": '{"ratios": [-1]}'},
+            "above 0",
+        ),
+        (
+            {"architecture": "resnet18", "categories": '["a"]', "keypoint_names": "[1]"},
+            "list of names",
+        ),
+        (
+            {"architecture": "resnet18", "categories": '["a"]', "channels": "cmyk"},
+            "channels='cmyk'",
+        ),
     ],
 )
-def test_a_file_that_cannot_be_used_is_named(metadata: dict[str, str], message: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_used_is_named(
+    metadata: dict[str, str], message: str, tmp_path: Path
+) -> None:
     path = written(tmp_path, metadata)
     with pytest.raises(ConfigError, match=f"one.safetensors.*{message}|{message}"):
         read_trained(path)
 
 
 def test_the_embedded_detector_is_such_a_file() -> None:
-    found = read_trained(resource("data") / "codes.safetensors")
-    assert found.architecture == "ssdlite320_mobilenet_v3_large" and found.categories[0] == "__background__"
+    found = read_trained(find_resource("data") / "codes.safetensors")
+    assert (
+        found.architecture == "ssdlite320_mobilenet_v3_large"
+        and found.categories[0] == "__background__"
+    )
 
 
 # --- its settings
@@ -145,17 +182,31 @@ def test_a_file_is_a_model_with_all_that_it_was_trained_with(detector: Path) -> 
     assert read_trained(detector) == EVERYTHING
     made = builder(f"model={detector}")
     spec = made.describe()
-    assert (spec.name, spec.categories, spec.weights) == ("my nuts", EVERYTHING.categories, str(detector))
+    assert (spec.name, spec.categories, spec.weights) == (
+        "my nuts",
+        EVERYTHING.categories,
+        str(detector),
+    )
     assert spec.weights_id.startswith("sha256:") and spec.preprocessing.endswith("channels=bgr")
     network = made.load().network
     assert network.network.rpn.anchor_generator.sizes[0] == (8.0,)  # type: ignore[union-attr]
     assert network.network.roi_heads.detections_per_img == 7  # type: ignore[union-attr]
-    assert made.details()["measured"] == "AP 0.5" and made.details()["trained"] == "data coco, epochs 3"
+    assert (
+        made.details()["measured"] == "AP 0.5"
+        and made.details()["trained"] == "data coco, epochs 3"
+    )
 
 
 def test_model_args_may_be_added(detector: Path) -> None:
-    made = choose(settings_for(f"model={detector}", "model_args={box_score_thresh: 0.3, min_size: 80}"))
-    assert made.model_args == {"box_detections_per_img": 7, "min_size": 80, "max_size": 96, "box_score_thresh": 0.3}
+    made = select_model(
+        settings_for(f"model={detector}", "model_args={box_score_thresh: 0.3, min_size: 80}")
+    )
+    assert made.model_args == {
+        "box_detections_per_img": 7,
+        "min_size": 80,
+        "max_size": 96,
+        "box_score_thresh": 0.3,
+    }
 
 
 @pytest.mark.parametrize(
@@ -165,7 +216,10 @@ def test_model_args_may_be_added(detector: Path) -> None:
         ("categories=coco", "brings its categories"),
         ("backbone=resnet18", "trained with backbone=mobilenet_v3_small; leave backbone= out"),
         ("anchors.ratios=[1]", "trained with other anchors, .*0.2,1,5"),
-        ("preprocess=FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1", "trained with preprocess=FasterRCNN_ResNet50_FPN_Weights"),
+        (
+            "preprocess=FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1",
+            "trained with preprocess=FasterRCNN_ResNet50_FPN_Weights",
+        ),
         ("task=classify", "does detect, not task=classify"),
         ("model_args={colour: 1}", "has no argument 'colour'"),
     ],
@@ -175,17 +229,21 @@ def test_what_says_otherwise_is_refused(override: str, message: str, detector: P
         builder(f"model={detector}", override)
 
 
-@pytest.mark.parametrize("override", ["channels=bgr", "backbone=mobilenet_v3_small", "anchors.sizes=[8,16,32,64,128]"])
+@pytest.mark.parametrize(
+    "override", ["channels=bgr", "backbone=mobilenet_v3_small", "anchors.sizes=[8,16,32,64,128]"]
+)
 def test_what_says_the_same_is_not(override: str, detector: Path) -> None:
     more = ["anchors.ratios=[0.2,1,5]"] if override.startswith("anchors") else []
     assert builder(f"model={detector}", override, *more).name == "fasterrcnn"
 
 
 def test_the_architecture_may_be_named_with_the_file_as_weights(detector: Path) -> None:
-    made = choose(settings_for("model=fasterrcnn", "backbone=mobilenet_v3_small", f"weights={detector}"))
+    made = select_model(
+        settings_for("model=fasterrcnn", "backbone=mobilenet_v3_small", f"weights={detector}")
+    )
     assert made.anchors == EVERYTHING.anchors and made.channels == "bgr"
     with pytest.raises(ConfigError, match=r"are of fasterrcnn, not ssd300_vgg16. Say model="):
-        choose(settings_for("model=ssd300_vgg16", f"weights={detector}"))
+        select_model(settings_for("model=ssd300_vgg16", f"weights={detector}"))
 
 
 @pytest.mark.parametrize(
@@ -206,9 +264,14 @@ def test_a_file_that_says_nothing_asks_for_its_architecture(tmp_path: Path) -> N
         builder(f"model={tmp_path / 'own.pth'}")
 
 
-def test_the_home_folder_has_its_short_name(detector: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_folder_has_its_short_name(
+    detector: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(detector.parent))
-    assert prepare([f"model=~/{detector.name}"], sweep=False) == [f"model='{detector}'", "task=detect"]
+    assert prepare_overrides([f"model=~/{detector.name}"], sweep=False) == [
+        f"model='{detector}'",
+        "task=detect",
+    ]
 
 
 def test_a_run_needs_the_file_and_the_images_only(
@@ -221,7 +284,10 @@ def test_a_run_needs_the_file_and_the_images_only(
     moved = tmp_path / "elsewhere" / detector.name
     moved.parent.mkdir()
     moved.write_bytes(detector.read_bytes())
-    assert annotate(f"model={moved}", f"input={mixed_images}", "min_score=0", "overlays=false").name == run.name
+    assert (
+        annotate(f"model={moved}", f"input={mixed_images}", "min_score=0", "overlays=false").name
+        == run.name
+    )
 
 
 # --- networks to train
@@ -232,12 +298,18 @@ def test_a_run_needs_the_file_and_the_images_only(
     [
         (["task=classify", "model=resnet18"], "fc", 5),
         (["task=classify", "model=mobilenet_v2", "weights=random"], "classifier.1", 5),
-        (["task=detect", "model=fasterrcnn_mobilenet_v3_large_fpn"], "roi_heads.box_predictor.cls_score", 5),
+        (
+            ["task=detect", "model=fasterrcnn_mobilenet_v3_large_fpn"],
+            "roi_heads.box_predictor.cls_score",
+            5,
+        ),
         (["task=segment", "model=lraspp_mobilenet_v3_large"], "classifier.high_classifier", 5),
         (["task=segment", "model=deeplabv3_mobilenet_v3_large"], "aux_classifier.4", 5),
     ],
 )
-def test_a_fresh_network_has_the_classes_asked_for(overrides: list[str], head: str, outputs: int) -> None:
+def test_a_fresh_network_has_the_classes_asked_for(
+    overrides: list[str], head: str, outputs: int
+) -> None:
     made = builder(*overrides)
     first, again = made.fresh(5), made.fresh(5)
     layer: Any = first.get_submodule(head)
@@ -246,7 +318,9 @@ def test_a_fresh_network_has_the_classes_asked_for(overrides: list[str], head: s
 
 
 def test_a_fresh_network_has_as_many_points_as_asked_for() -> None:
-    network: Any = builder("task=keypoints", "model=keypointrcnn_resnet50_fpn").fresh(2, num_keypoints=5)
+    network: Any = builder("task=keypoints", "model=keypointrcnn_resnet50_fpn").fresh(
+        2, num_keypoints=5
+    )
     assert network.roi_heads.keypoint_predictor.kps_score_lowres.out_channels == 5
 
 
@@ -262,14 +336,23 @@ def test_training_begins_with_the_files_weights(detector: Path) -> None:
     network = made.fresh(9)
     new = load_matching(network, state)
     assert new == [
-        f"roi_heads.box_predictor.{layer}.{kind}" for layer in ("cls_score", "bbox_pred") for kind in ("weight", "bias")
+        f"roi_heads.box_predictor.{layer}.{kind}"
+        for layer in ("cls_score", "bbox_pred")
+        for kind in ("weight", "bias")
     ]
-    assert torch.equal(network.state_dict()["backbone.body.features.0.0.weight"], state["backbone.body.features.0.0.weight"])
+    assert torch.equal(
+        network.state_dict()["backbone.body.features.0.0.weight"],
+        state["backbone.body.features.0.0.weight"],
+    )
     assert made.trained(["__background__", *"abcdefgh"]).anchors == EVERYTHING.anchors
 
 
 @pytest.mark.parametrize(
-    "overrides", [["model=ssdlite320_mobilenet_v3_large", "weights=random"], ["model=fasterrcnn", "backbone=resnet18"]]
+    "overrides",
+    [
+        ["model=ssdlite320_mobilenet_v3_large", "weights=random"],
+        ["model=fasterrcnn", "backbone=resnet18"],
+    ],
 )
 def test_random_weights_have_no_state(overrides: list[str]) -> None:
     assert builder("task=detect", *overrides).pretrained_state() is None
@@ -302,7 +385,8 @@ def test_plain_names_and_others_besides_are_enough() -> None:
 
 def test_what_fits_nowhere_is_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"None of these weights fit Sequential: they have 'x', the network has '0.weight'"
+        ConfigError,
+        match=r"None of these weights fit Sequential: they have 'x', the network has '0.weight'",
     ):
         load_matching(small(2), {"x": torch.zeros(1)})
 

@@ -14,7 +14,10 @@ def written(folder, name, content):
 
 @pytest.mark.parametrize(
     ("name", "length", "some"),
-    [("coco", 91, {0: BACKGROUND, 1: "person", 12: "N/A", 18: "dog", 90: "toothbrush"}), ("imagenet", 1000, {0: "tench"})],
+    [
+        ("coco", 91, {0: BACKGROUND, 1: "person", 12: "N/A", 18: "dog", 90: "toothbrush"}),
+        ("imagenet", 1000, {0: "tench"}),
+    ],
 )
 def test_built_in_lists(name, length, some):
     names = load_categories(name)
@@ -47,7 +50,10 @@ def test_a_text_file_has_one_name_a_line(tmp_path, text, expected):
         ({"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}, ("tench", "goldfish")),
         ({"cat": 0, "dog": 2}, ("cat", "N/A", "dog")),
         ({"2": "dog"}, (BACKGROUND, "N/A", "dog")),
-        ({"categories": [{"id": 3, "name": "car"}, {"id": 1, "name": "person"}]}, (BACKGROUND, "person", "N/A", "car")),
+        (
+            {"categories": [{"id": 3, "name": "car"}, {"id": 1, "name": "person"}]},
+            (BACKGROUND, "person", "N/A", "car"),
+        ),
         ({"images": [], "annotations": [], "categories": [{"id": 0, "name": "a"}]}, ("a",)),
     ],
 )
@@ -56,7 +62,9 @@ def test_every_usual_json_layout_is_understood(tmp_path, name, content, expected
     assert load_categories(written(tmp_path, name, json.dumps(content))) == expected
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.txt", ""), ("a.txt", "\n \n"), ("a.json", "[]"), ("a.json", "{}")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.txt", ""), ("a.txt", "\n \n"), ("a.json", "[]"), ("a.json", "{}")]
+)
 def test_a_file_without_names_is_refused(tmp_path, name, content):
     path = written(tmp_path, name, content)
     with pytest.raises(ConfigError, match="holds no class names") as caught:
@@ -87,9 +95,13 @@ def test_what_is_no_list_of_names_is_refused(tmp_path, name, content):
         load_categories(written(tmp_path, name, content))
 
 
-@pytest.mark.parametrize(("given", "hint"), [("cocoo", "'coco'"), ("image_net", "'imagenet'"), ("COCO", "'coco'")])
+@pytest.mark.parametrize(
+    ("given", "hint"), [("cocoo", "'coco'"), ("image_net", "'imagenet'"), ("COCO", "'coco'")]
+)
 def test_a_typo_is_refused_and_the_nearest_is_offered(given, hint):
-    with pytest.raises(ConfigError, match=f"^categories={given}: expected coco, imagenet.*Did you mean {hint}"):
+    with pytest.raises(
+        ConfigError, match=f"^categories={given}: expected coco, imagenet.*Did you mean {hint}"
+    ):
         load_categories(given)
 
 

@@ -13,7 +13,8 @@ from pipeline.models.inspect import catalogue_text, inspect_text, with_task
 from pipeline.models.model_cards import catalogue
 from pipeline.models.networks import without_data
 from pipeline.models.registry import tasks_of
-from tests.conftest import settings_for, shared
+from tests.helpers.paths import shared
+from tests.helpers.runs import settings_for
 
 
 @pytest.mark.parametrize(
@@ -35,12 +36,18 @@ def test_the_catalogue_has_every_builder_of_a_task(task: str | None, builders: i
     assert len(catalogue_text(task).splitlines()) == builders + 1
 
 
-@pytest.mark.parametrize(("sort", "first"), [("accuracy", "deeplabv3_resnet101"), ("gflops", "lraspp_mobilenet_v3_large")])
+@pytest.mark.parametrize(
+    ("sort", "first"),
+    [("accuracy", "deeplabv3_resnet101"), ("gflops", "lraspp_mobilenet_v3_large")],
+)
 def test_the_best_or_the_cheapest_comes_first(sort: str, first: str) -> None:
     assert catalogue("segment", sort)[0].name == first
 
 
-@pytest.mark.parametrize(("task", "sort", "said"), [("segmnt", "name", "'segment'"), ("segment", "acuracy", "'accuracy'")])
+@pytest.mark.parametrize(
+    ("task", "sort", "said"),
+    [("segmnt", "name", "'segment'"), ("segment", "acuracy", "'accuracy'")],
+)
 def test_a_typo_gets_the_nearest(task: str, sort: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         catalogue(task, sort)
@@ -48,7 +55,9 @@ def test_a_typo_gets_the_nearest(task: str, sort: str, said: str) -> None:
 
 def test_a_card_has_what_torchvision_publishes() -> None:
     meta = get_model_weights("ssd300_vgg16").DEFAULT.meta
-    text = inspect_text(settings_for("task=detect", "model=ssd300_vgg16", "input=.", "classes=[dog,Cat]"))
+    text = inspect_text(
+        settings_for("task=detect", "model=ssd300_vgg16", "input=.", "classes=[dog,Cat]")
+    )
     for expected in (
         "80: person, bicycle",
         "35.64 M",
@@ -69,13 +78,24 @@ def test_a_class_that_is_not_in_it_gets_the_nearest() -> None:
 def test_weights_without_names_tell_their_number_of_outputs(tmp_path: Path) -> None:
     save_file(resnet18(num_classes=7).state_dict(), tmp_path / "own.safetensors")
     with pytest.raises(ConfigError, match=r"head fc has out_features=7.*categories=FILE"):
-        inspect_text(settings_for("task=classify", "model=resnet18", f"weights={tmp_path / 'own.safetensors'}", "input=."))
+        inspect_text(
+            settings_for(
+                "task=classify",
+                "model=resnet18",
+                f"weights={tmp_path / 'own.safetensors'}",
+                "input=.",
+            )
+        )
 
 
 def test_real_weights_without_names_do_too() -> None:
     weights = shared("weights/mobilenet_v2_imagenet.pth")
-    with pytest.raises(ConfigError, match=r"classifier\.1 has out_features=1000.*categories=imagenet"):
-        inspect_text(settings_for("task=classify", "model=mobilenet_v2", f"weights={weights}", "input=."))
+    with pytest.raises(
+        ConfigError, match=r"classifier\.1 has out_features=1000.*categories=imagenet"
+    ):
+        inspect_text(
+            settings_for("task=classify", "model=mobilenet_v2", f"weights={weights}", "input=.")
+        )
 
 
 @pytest.mark.parametrize(
@@ -110,7 +130,11 @@ def test_every_builder_builds(name: str) -> None:
         network = builder_of(name)(weights=None, **arguments)
     published = get_model_weights(name).DEFAULT.meta["num_params"]
     every = sum(p.numel() for p in network.parameters())
-    used = sum(p.numel() for n, p in network.named_parameters() if not n.casefold().startswith("aux"))
-    auxiliary = 0 if every != used else 0.08 * published  # published counts are with these heads, googlenet's without
+    used = sum(
+        p.numel() for n, p in network.named_parameters() if not n.casefold().startswith("aux")
+    )
+    auxiliary = (
+        0 if every != used else 0.08 * published
+    )  # published counts are with these heads, googlenet's without
     assert min(abs(every - published), abs(used - published)) <= max(auxiliary, 0.02 * published)
     assert all(p.is_meta for p in network.parameters())

@@ -16,7 +16,9 @@ PRESETS = {  # one of each different kind and setting
     if tasks_of(name) & {"classify", "segment"}
     for member in get_model_weights(name)
 }
-IMAGE = torch.randint(0, 256, (3, 121, 87), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+IMAGE = torch.randint(
+    0, 256, (3, 121, 87), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+)
 
 
 def test_there_are_presets_to_compare() -> None:
@@ -42,7 +44,11 @@ def test_the_fast_way_is_one_level_off_at_most(member) -> None:
 
 def test_an_unknown_preset_is_used_as_it_is() -> None:
     halves = Preprocessing.of(nn.Flatten())
-    assert isinstance(halves.resize, nn.Flatten) and isinstance(halves.normalize, nn.Identity) and halves.fast_resize is None
+    assert (
+        isinstance(halves.resize, nn.Flatten)
+        and isinstance(halves.normalize, nn.Identity)
+        and halves.fast_resize is None
+    )
 
 
 def test_float_images_are_prepared_already() -> None:
@@ -50,13 +56,20 @@ def test_float_images_are_prepared_already() -> None:
     assert Normalize([0.5] * 3, [0.5] * 3)(images) is images
 
 
-@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn"])
+@pytest.mark.parametrize(
+    "name", ["ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn"]
+)
 @pytest.mark.parametrize("size_hw", [(121, 87), (640, 480), (10, 900)])
 def test_a_detectors_fast_way_is_one_level_off_at_most(name: str, size_hw: tuple[int, int]) -> None:
     detector = Detector(get_model(name, weights=None, weights_backbone=None).eval())
-    image = torch.randint(0, 256, (3, *size_hw), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    image = torch.randint(
+        0, 256, (3, *size_hw), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
+    )
     fast, exact = detector.fast_preprocess(image), detector.preprocess(image)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (detector.resize.image_mean, detector.resize.image_std))
+    mean, std = (
+        torch.tensor(values)[:, None, None]
+        for values in (detector.resize.image_mean, detector.resize.image_std)
+    )
     assert fast.dtype == torch.uint8 and fast.shape == exact.shape
     assert (fast - (exact * std + mean) * 255).abs().max() <= 1.01
 
@@ -67,12 +80,20 @@ def test_what_would_become_too_large_is_refused_before_it_is_made(way: str) -> N
     for height, width in ((1, 5000), (5000, 1), (100, 6300)):
         with pytest.raises(ValueError, match="too thin: with a shorter side of 520 pixels"):
             resize(torch.empty(3, height, width, dtype=torch.uint8))
-    assert resize(torch.empty(3, 100, 6200, dtype=torch.uint8, device="meta")).shape == (3, 520, 32240)
+    assert resize(torch.empty(3, 100, 6200, dtype=torch.uint8, device="meta")).shape == (
+        3,
+        520,
+        32240,
+    )
 
 
 @pytest.mark.parametrize("size_hw", [(1, 5000), (5000, 1), (2, 3000)])
 def test_a_detector_says_that_an_image_is_too_thin(size_hw: tuple[int, int]) -> None:
-    detector = Detector(get_model("fasterrcnn_mobilenet_v3_large_320_fpn", weights=None, weights_backbone=None).eval())
+    detector = Detector(
+        get_model(
+            "fasterrcnn_mobilenet_v3_large_320_fpn", weights=None, weights_backbone=None
+        ).eval()
+    )
     assert detector.bucket(size_hw) == ("not resizable", size_hw)
     with pytest.raises(ValueError, match=r"too thin: .* no pixel left"):
         detector.fast_preprocess(torch.empty(3, *size_hw, dtype=torch.uint8))

@@ -12,19 +12,25 @@ from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.models.weights import (
     cache_path,
     existing,
+    hash_file,
     metadata_categories,
     official_file,
     read_metadata,
     read_state_dict,
-    sha256_of,
 )
 
-STATE = {"conv.weight": torch.arange(6.0).reshape(2, 3), "conv.bias": torch.tensor([1.5, -2.5]), "n": torch.tensor(7)}
+STATE = {
+    "conv.weight": torch.arange(6.0).reshape(2, 3),
+    "conv.bias": torch.tensor([1.5, -2.5]),
+    "n": torch.tensor(7),
+}
 
 
 def same(found, expected=None):
     expected = STATE if expected is None else expected
-    return found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
+    return found.keys() == expected.keys() and all(
+        torch.equal(found[key], expected[key]) for key in expected
+    )
 
 
 @pytest.fixture
@@ -50,7 +56,7 @@ def published(content=b"weights", url="https://example.invalid/models/net-{}.pth
 @pytest.mark.parametrize("content", [b"", b"abc", bytes(3_000_000)])
 def test_sha256(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
-    assert sha256_of(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+    assert hash_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.PTH", "a b.safetensors"])
@@ -60,7 +66,12 @@ def test_a_file_of_the_right_kind_is_found(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("absent.pth", "there is no such file"), ("", "there is no such file"), ("a.txt", "got 'a.txt'")]
+    ("name", "said"),
+    [
+        ("absent.pth", "there is no such file"),
+        ("", "there is no such file"),
+        ("a.txt", "got 'a.txt'"),
+    ],
 )
 def test_an_absent_file_or_one_of_another_kind_is_refused(tmp_path, name, said):
     (tmp_path / "a.txt").touch()
@@ -140,12 +151,18 @@ def test_a_missing_file_is_downloaded_with_its_hash(cache, monkeypatch):
 
 
 def test_metadata_is_read_from_safetensors_alone(tmp_path):
-    save_file(STATE, tmp_path / "with.safetensors", metadata={"architecture": "net", "categories": '["cat", "dog"]'})
+    save_file(
+        STATE,
+        tmp_path / "with.safetensors",
+        metadata={"architecture": "net", "categories": '["cat", "dog"]'},
+    )
     save_file(STATE, tmp_path / "without.safetensors")
     torch.save(STATE, tmp_path / "net.pth")
     found = read_metadata(tmp_path / "with.safetensors")
     assert found["architecture"] == "net" and metadata_categories(found) == ("cat", "dog")
-    assert read_metadata(tmp_path / "without.safetensors") == {} == read_metadata(tmp_path / "net.pth")
+    assert (
+        read_metadata(tmp_path / "without.safetensors") == {} == read_metadata(tmp_path / "net.pth")
+    )
     assert metadata_categories({}) is None
 
 
@@ -190,7 +207,9 @@ def test_safetensors_are_read(tmp_path):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_fractions_become_float32_and_whole_numbers_stay(tmp_path, dtype):
-    torch.save({"w": torch.tensor([0.5, 2.0], dtype=dtype), "n": torch.tensor(3)}, tmp_path / "a.pth")
+    torch.save(
+        {"w": torch.tensor([0.5, 2.0], dtype=dtype), "n": torch.tensor(3)}, tmp_path / "a.pth"
+    )
     found = read_state_dict(tmp_path / "a.pth")
     assert found["w"].dtype == torch.float32 and found["w"].tolist() == [0.5, 2.0]
     assert found["n"].dtype == torch.int64
@@ -208,7 +227,12 @@ class Evil:
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize(
-    "wrap", [lambda evil: evil, lambda evil: {"w": torch.ones(1), "x": evil}, lambda evil: {"model": {"x": evil}}]
+    "wrap",
+    [
+        lambda evil: evil,
+        lambda evil: {"w": torch.ones(1), "x": evil},
+        lambda evil: {"model": {"x": evil}},
+    ],
 )
 def test_a_pickle_with_code_in_it_is_refused_and_not_executed(tmp_path, wrap, legacy):
     ran, file = tmp_path / "ran", tmp_path / "a.pth"
@@ -262,7 +286,8 @@ def test_damaged_safetensors_are_refused(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    "content", [{}, [], torch.ones(2), {"a": 1}, {"a": torch.ones(1), "epoch": 3}, {"model": {}}, 5, None]
+    "content",
+    [{}, [], torch.ones(2), {"a": 1}, {"a": torch.ones(1), "epoch": 3}, {"model": {}}, 5, None],
 )
 def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "a.pth")

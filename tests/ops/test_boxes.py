@@ -15,7 +15,9 @@ def test_the_four_columns_become_an_array_in_xyxy_order():
 
 
 def test_an_empty_table_becomes_an_array_of_shape_0_4():
-    table = pa.table({name: pa.array([], pa.float32()) for name in ("x_min", "y_min", "x_max", "y_max")})
+    table = pa.table(
+        {name: pa.array([], pa.float32()) for name in ("x_min", "y_min", "x_max", "y_max")}
+    )
     assert boxes_of(table).shape == (0, 4)
 
 
@@ -34,7 +36,11 @@ def test_area(given, expected):
     assert area_xyxy(given).tolist() == expected
 
 
-A, NEAR_A, FAR = (0, 0, 10, 10), (1, 0, 11, 10), (100, 100, 110, 110)  # A and NEAR_A overlap by 90/110 = 0.818
+A, NEAR_A, FAR = (
+    (0, 0, 10, 10),
+    (1, 0, 11, 10),
+    (100, 100, 110, 110),
+)  # A and NEAR_A overlap by 90/110 = 0.818
 
 
 @pytest.mark.parametrize(
@@ -50,7 +56,13 @@ A, NEAR_A, FAR = (0, 0, 10, 10), (1, 0, 11, 10), (100, 100, 110, 110)  # A and N
         (boxes(A, FAR, NEAR_A), [0.9, 0.1, 0.8], [3, 3, 3], 0.0, [True, True, False]),
         (boxes(A, A), [0.9, 0.8], [0, 0], 1.0, [True, True]),  # > iou, and nothing is more than 1
         # a box that is itself dropped drops nothing: the third overlaps only the second by more than a half
-        (boxes((0, 0, 10, 10), (3, 0, 13, 10), (6, 0, 16, 10)), [0.9, 0.8, 0.7], [0, 0, 0], 0.5, [True, False, True]),
+        (
+            boxes((0, 0, 10, 10), (3, 0, 13, 10), (6, 0, 16, 10)),
+            [0.9, 0.8, 0.7],
+            [0, 0, 0],
+            0.5,
+            [True, False, True],
+        ),
     ],
 )
 def test_nms_keeps(given, scores, groups, iou, kept):
@@ -101,5 +113,8 @@ def test_rank_within(groups, scores, ranks):
 def test_ranks_of_many_rows_are_those_of_counting():
     rng = np.random.default_rng(1)
     groups, scores = rng.integers(0, 9, 200), rng.integers(0, 10, 200).astype(np.float32)
-    counted = [sum((scores[j], -j) > (scores[i], -i) for j in range(200) if groups[j] == groups[i]) for i in range(200)]
+    counted = [
+        sum((scores[j], -j) > (scores[i], -i) for j in range(200) if groups[j] == groups[i])
+        for i in range(200)
+    ]
     assert rank_within(groups, scores).tolist() == counted

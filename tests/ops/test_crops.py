@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.keys import key_of, path_of
+from pipeline.core.keys import key_to_path, path_to_key
 from pipeline.core.types import InputError
 from pipeline.ops.crops import class_folders, crop_name, window_of
 
@@ -17,7 +17,11 @@ from pipeline.ops.crops import class_folders, crop_name, window_of
     [
         ([2, 3, 10, 20], 0, (2, 3, 10, 20)),
         ([2.9, 3.1, 9.2, 19.5], 0, (2, 3, 10, 20)),  # every pixel that it touches
-        ([20, 20, 30, 40], 0.5, (10, 10, 40, 48)),  # half of the longer side, as far as there is an image
+        (
+            [20, 20, 30, 40],
+            0.5,
+            (10, 10, 40, 48),
+        ),  # half of the longer side, as far as there is an image
         ([2, 3, 10, 20], 1, (0, 0, 27, 37)),
         ([-9, -9, 900, 900], 0, (0, 0, 64, 48)),
         ([5.2, 5.2, 5.2, 5.2], 0, (5, 5, 6, 6)),
@@ -27,7 +31,9 @@ def test_a_window(box: list[float], margin: float, window: tuple[int, ...]) -> N
     assert window_of(np.array(box), margin, (48, 64)) == window
 
 
-@pytest.mark.parametrize("box", [[70, 0, 80, 10], [-20, 0, -10, 10], [0, 50, 9, 60], [30, 30, 10, 10]])
+@pytest.mark.parametrize(
+    "box", [[70, 0, 80, 10], [-20, 0, -10, 10], [0, 50, 9, 60], [30, 30, 10, 10]]
+)
 def test_a_box_that_shows_nothing_is_refused(box: list[float]) -> None:
     with pytest.raises(InputError, match="shows nothing"):
         window_of(np.array(box), 0, (48, 64))
@@ -49,14 +55,30 @@ def test_a_name(key: str, number: int, name: str) -> None:
 def test_a_long_name_fits_and_stays_its_own(letter: str) -> None:
     width = len(os.fsencode(letter))
     one, other = (
-        key_of(letter * (250 // width) + ending) for ending in ("a.jp"[: 255 % width or 4], "b.jp"[: 255 % width or 4])
+        path_to_key(letter * (250 // width) + ending)
+        for ending in ("a.jp"[: 255 % width or 4], "b.jp"[: 255 % width or 4])
     )
     names = {crop_name(f"sub/{key}", number) for key in (one, other) for number in (0, 1)}
-    assert len(names) == 4 and all(len(os.fsencode(path_of(name.partition("/")[2]))) <= 255 for name in names)
+    assert len(names) == 4 and all(
+        len(os.fsencode(key_to_path(name.partition("/")[2]))) <= 255 for name in names
+    )
 
 
 def test_class_folders() -> None:
-    names = ["__background__", "stop sign", "a/b", "a\\b", "..", ".", "", "crane", "crane", "Cup", "cup", "../../etc"]
+    names = [
+        "__background__",
+        "stop sign",
+        "a/b",
+        "a\\b",
+        "..",
+        ".",
+        "",
+        "crane",
+        "crane",
+        "Cup",
+        "cup",
+        "../../etc",
+    ]
     folders = class_folders(names)
     assert folders[:2] == ["__background__", "stop sign"] and folders[7:9] == ["crane-7", "crane-8"]
     assert folders[9:11] == ["Cup-9", "cup-10"] and folders[2:4] == ["a_b-2", "a_b-3"]

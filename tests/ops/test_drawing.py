@@ -30,7 +30,12 @@ def where(image, colour):
 
 
 def test_no_boxes_leave_the_image_as_it_is():
-    image = torch.arange(3 * 300 * 400, dtype=torch.int64).remainder(256).to(torch.uint8).reshape(3, 300, 400)
+    image = (
+        torch.arange(3 * 300 * 400, dtype=torch.int64)
+        .remainder(256)
+        .to(torch.uint8)
+        .reshape(3, 300, 400)
+    )
     canvas = Canvas(image)
     canvas.boxes(boxes(), [], [])
     canvas.list_of([], [])
@@ -70,7 +75,11 @@ def test_tiny_images_are_enlarged_and_huge_ones_reduced(height, width, drawn):
 
 @pytest.mark.parametrize(
     ("height", "width", "box"),
-    [(400, 400, (100, 200, 300, 350)), (40, 40, (10, 20, 30, 35)), (6000, 6000, (1500, 3000, 4500, 5250))],
+    [
+        (400, 400, (100, 200, 300, 350)),
+        (40, 40, (10, 20, 30, 35)),
+        (6000, 6000, (1500, 3000, 4500, 5250)),
+    ],
 )
 def test_a_box_is_drawn_where_it_is_in_the_original(height, width, box):
     canvas = Canvas(grey(height, width))
@@ -109,7 +118,11 @@ def test_boxes_masks_and_points_are_at_their_places_whatever_the_size_drawn(side
     drawings[2].skeleton(np.array([[x1, x1], [x2, x2]], np.float32), [True, True], [], "dog")
     for canvas in drawings:
         ys, xs = torch.where((canvas.image != 128).any(dim=0))
-        assert abs(int(xs.min()) - 80) <= 4 and abs(int(xs.max()) - 240) <= 4 and abs(int(ys.max()) - 240) <= 4
+        assert (
+            abs(int(xs.min()) - 80) <= 4
+            and abs(int(xs.max()) - 240) <= 4
+            and abs(int(ys.max()) - 240) <= 4
+        )
 
 
 def test_a_thumbnails_letters_do_not_depend_on_the_size_of_the_photograph():
@@ -122,8 +135,13 @@ def test_a_thumbnails_letters_do_not_depend_on_the_size_of_the_photograph():
 
 
 def test_lines_and_letters_grow_with_the_image():
-    sizes = [(canvas.line, canvas.letter) for canvas in (Canvas(grey(side, side)) for side in (300, 1000, 2560))]
-    assert sizes == sorted(sizes) and sizes[0][0] >= 2 and sizes[0][1] >= 12 and sizes[0] < sizes[-1]
+    sizes = [
+        (canvas.line, canvas.letter)
+        for canvas in (Canvas(grey(side, side)) for side in (300, 1000, 2560))
+    ]
+    assert (
+        sizes == sorted(sizes) and sizes[0][0] >= 2 and sizes[0][1] >= 12 and sizes[0] < sizes[-1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,10 +162,14 @@ def test_a_label_at_an_edge_is_as_large_as_one_in_the_middle(box):
         """Pixels of letters: neither the background's nor the colour of lines and labels."""
         canvas = Canvas(grey(300, 400))
         canvas.boxes(boxes(at), ["dog"], ["dog 0.90"])
-        return 300 * 400 - count(canvas.image, (128, 128, 128)) - count(canvas.image, colour_of("dog"))
+        return (
+            300 * 400 - count(canvas.image, (128, 128, 128)) - count(canvas.image, colour_of("dog"))
+        )
 
     middle = painted((150, 120, 250, 200))
-    assert middle > 100 and abs(painted(box) - middle) < 0.1 * middle  # letters begin between pixels
+    assert (
+        middle > 100 and abs(painted(box) - middle) < 0.1 * middle
+    )  # letters begin between pixels
 
 
 def test_a_label_stands_above_its_box_and_inside_where_there_is_no_room():
@@ -158,7 +180,9 @@ def test_a_label_stands_above_its_box_and_inside_where_there_is_no_room():
         assert (text[3] < top) is above and text[1] >= 0
 
 
-@pytest.mark.parametrize("box", [(50, 50, 50, 50), (50, 50, 50, 120), (-30, -30, 900, 900), (390, 290, 500, 500)])
+@pytest.mark.parametrize(
+    "box", [(50, 50, 50, 50), (50, 50, 50, 120), (-30, -30, 900, 900), (390, 290, 500, 500)]
+)
 def test_a_box_without_extent_or_beyond_the_image_is_drawn_without_complaint(box):
     canvas = Canvas(grey(300, 400))
     canvas.boxes(boxes(box), ["dog"], ["dog 0.90"])
@@ -168,7 +192,9 @@ def test_a_box_without_extent_or_beyond_the_image_is_drawn_without_complaint(box
 def test_each_box_has_the_colour_of_its_class():
     canvas = Canvas(grey(300, 400))
     canvas.boxes(boxes((10, 60, 100, 200), (200, 60, 300, 200)), ["dog", "person"], ["", ""])
-    assert where(canvas.image, colour_of("dog"))[2] < 150 < where(canvas.image, colour_of("person"))[0]
+    assert (
+        where(canvas.image, colour_of("dog"))[2] < 150 < where(canvas.image, colour_of("person"))[0]
+    )
 
 
 def test_where_boxes_overlap_the_best_one_lies_on_top():
@@ -226,13 +252,20 @@ def test_a_colour_stands_out_from_grey_and_its_text_from_it(name):
     assert all(0 <= part <= 255 for part in colour) and max(colour) - min(colour) > 100
     text = text_colour_on(colour)
     weights = (0.299, 0.587, 0.114)
-    brightness = [sum(w * part for w, part in zip(weights, one, strict=True)) for one in (colour, text)]
+    brightness = [
+        sum(w * part for w, part in zip(weights, one, strict=True)) for one in (colour, text)
+    ]
     assert abs(brightness[0] - brightness[1]) > 100
 
 
 @pytest.mark.parametrize(
     ("background", "text"),
-    [((0, 0, 0), (255, 255, 255)), ((255, 255, 255), (0, 0, 0)), ((255, 255, 0), (0, 0, 0)), ((0, 0, 255), (255, 255, 255))],
+    [
+        ((0, 0, 0), (255, 255, 255)),
+        ((255, 255, 255), (0, 0, 0)),
+        ((255, 255, 0), (0, 0, 0)),
+        ((0, 0, 255), (255, 255, 255)),
+    ],
 )
 def test_text_is_black_on_light_and_white_on_dark(background, text):
     assert text_colour_on(background) == text

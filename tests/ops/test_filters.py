@@ -58,7 +58,10 @@ def test_an_empty_table_stays_empty_and_keeps_its_columns(filters):
         (Filters((INF,) * 5), []),
         (Filters(ALL, min_area=4), [0.9, 0.8, 0.7, 0.3, 0.6, 0.2]),
         (Filters(ALL, min_area=4.01), [0.9, 0.8, 0.3, 0.6, 0.2]),
-        (Filters(ALL, nms_iou=0.5), [0.9, 0.7, 0.3, 0.6, 0.2]),  # of any class, but not of another image
+        (
+            Filters(ALL, nms_iou=0.5),
+            [0.9, 0.7, 0.3, 0.6, 0.2],
+        ),  # of any class, but not of another image
         (Filters(ALL, nms_iou=0.9), [0.9, 0.8, 0.7, 0.3, 0.6, 0.2]),
         (Filters(ALL, max_detections=1), [0.9, 0.6]),
         (Filters(ALL, max_detections=3), [0.9, 0.8, 0.7, 0.6, 0.2]),
@@ -71,9 +74,21 @@ def test_what_is_kept(filters, kept):
 @pytest.mark.parametrize(
     ("filters", "kept", "why"),
     [
-        (Filters((0, INF, 0, 0, 0), nms_iou=0.5), [0.8, 0.3], "an unwanted person suppresses nothing"),
-        (Filters(ALL, min_area=4.01, max_detections=2), [0.9, 0.8, 0.6, 0.2], "a small box takes no place"),
-        (Filters(ALL, nms_iou=0.5, max_detections=2), [0.9, 0.7, 0.6, 0.2], "a suppressed box takes no place"),
+        (
+            Filters((0, INF, 0, 0, 0), nms_iou=0.5),
+            [0.8, 0.3],
+            "an unwanted person suppresses nothing",
+        ),
+        (
+            Filters(ALL, min_area=4.01, max_detections=2),
+            [0.9, 0.8, 0.6, 0.2],
+            "a small box takes no place",
+        ),
+        (
+            Filters(ALL, nms_iou=0.5, max_detections=2),
+            [0.9, 0.7, 0.6, 0.2],
+            "a suppressed box takes no place",
+        ),
         (Filters((0, 0.95, 0, 0, 0), None, 0.5, 1), [0.8], "score, NMS, count"),
     ],
 )
@@ -95,7 +110,9 @@ def test_a_score_equal_to_its_threshold_in_float32_is_kept(threshold):
 
 def test_filtering_keeps_the_schema_with_its_metadata():
     rows = ROWS.replace_schema_metadata({"task": "detect"})
-    assert Filters((0.5,) * 5, 1.0, 0.5, 1).apply(rows).schema.equals(rows.schema, check_metadata=True)
+    assert (
+        Filters((0.5,) * 5, 1.0, 0.5, 1).apply(rows).schema.equals(rows.schema, check_metadata=True)
+    )
 
 
 def test_a_table_of_several_chunks_is_filtered_as_one():
@@ -108,7 +125,11 @@ def crowd(seed):
     rng = np.random.default_rng(seed)
     corner, size = rng.uniform(0, 60, (80, 2)), rng.uniform(1, 40, (80, 2))
     found = zip(
-        rng.integers(0, 4, 80), rng.integers(0, 5, 80), rng.random(80), np.hstack([corner, corner + size]), strict=True
+        rng.integers(0, 4, 80),
+        rng.integers(0, 5, 80),
+        rng.random(80),
+        np.hstack([corner, corner + size]),
+        strict=True,
     )
     return detections(*sorted(found, key=lambda row: row[0]))
 
@@ -150,7 +171,9 @@ def test_one_threshold_per_class(classes, exclude, min_score, expected):
 
 
 def test_several_ids_of_one_name_share_a_threshold():
-    assert score_thresholds(("crane", "dog", "Crane"), ["crane"], None, {"default": 0.5, "CRANE": 0.1}) == (0.1, INF, 0.1)
+    assert score_thresholds(
+        ("crane", "dog", "Crane"), ["crane"], None, {"default": 0.5, "CRANE": 0.1}
+    ) == (0.1, INF, 0.1)
 
 
 def test_the_callers_mapping_is_left_as_it_was():

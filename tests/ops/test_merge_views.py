@@ -8,7 +8,13 @@ import pytest
 from pipeline.ops.merge_views import Sightings, without_duplicates
 
 W, L, R = (0, 0, 1000, 500), (0, 0, 600, 500), (400, 0, 1000, 500)
-TILES = {"W": W, "w": W, "L": L, "l": L, "R": R}  # small letters: the mirrored view of the same window
+TILES = {
+    "W": W,
+    "w": W,
+    "L": L,
+    "l": L,
+    "R": R,
+}  # small letters: the mirrored view of the same window
 A, B = 1, 2  # classes
 
 
@@ -29,7 +35,10 @@ def kept(*rows, iou=0.5, union=False):
 
 
 WHOLE = (350, 100, 550, 200)  # in L; R shows (400, 100, 550, 200) of it
-PART_L, PART_R = (300, 100, 600, 200), (400, 100, 700, 200)  # an object (300 .. 700) which both have cut
+PART_L, PART_R = (
+    (300, 100, 600, 200),
+    (400, 100, 700, 200),
+)  # an object (300 .. 700) which both have cut
 SMALL, AROUND = (450, 120, 480, 150), (420, 100, 580, 300)  # nested, both complete in both
 
 TABLE = [
@@ -98,7 +107,11 @@ def test_a_whole_box_is_not_made_larger_by_its_parts():
 
 def test_an_object_over_three_tiles_becomes_one():
     """The parts at its ends do not see each other; the middle one leads from one to the other."""
-    boxes = [(20, 0, 98.5, 50), (61.5, 0, 158.5, 50), (121.5, 0, 180, 50)]  # nearer than 2 pixels to the edges
+    boxes = [
+        (20, 0, 98.5, 50),
+        (61.5, 0, 158.5, 50),
+        (121.5, 0, 180, 50),
+    ]  # nearer than 2 pixels to the edges
     windows = [(0, 0, 100, 50), (60, 0, 160, 50), (120, 0, 220, 50)]
     for scores in ([0.9, 0.8, 0.7], [0.7, 0.8, 0.9], [0.7, 0.9, 0.8]):
         three = Sightings(
@@ -112,7 +125,10 @@ def test_an_object_over_three_tiles_becomes_one():
 
 @pytest.mark.parametrize(("iou", "n"), [(0.3, 1), (0.6, 2)])
 def test_how_much_overlap_is_one_object_can_be_set(iou, n):
-    rows = [("L", (420, 100, 520, 200), 0.9, A), ("R", (450, 100, 550, 200), 0.8, A)]  # IoU 70 / 130 = 0.54
+    rows = [
+        ("L", (420, 100, 520, 200), 0.9, A),
+        ("R", (450, 100, 550, 200), 0.8, A),
+    ]  # IoU 70 / 130 = 0.54
     assert len(kept(*rows, iou=iou)) == n
 
 

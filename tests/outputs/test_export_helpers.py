@@ -7,12 +7,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.outputs.export_helpers import claim, clipped, held_name, run_lengths, short_floats, strict_json, xml_text
+from pipeline.outputs.export_helpers import (
+    claim,
+    clipped,
+    held_name,
+    run_lengths,
+    short_floats,
+    strict_json,
+    xml_text,
+)
 
 
 @pytest.mark.parametrize("key", ["line\nbreak.jpg", "\x1b.png", "sub/\u2028.jpg", "\x85"])
 def test_a_name_with_control_characters_is_a_hash(key: str) -> None:
-    assert held_name(key).startswith("image-") and held_name(key).isprintable() and held_name(key) != held_name(key + "x")
+    assert (
+        held_name(key).startswith("image-")
+        and held_name(key).isprintable()
+        and held_name(key) != held_name(key + "x")
+    )
     assert Path(held_name(key)).suffix == Path(key).suffix
 
 
@@ -37,8 +49,13 @@ def test_any_other_is_as_it_was(key: str) -> None:
 def test_no_two_images_share_a_file(keys: list[str], names: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "labels"
     claimed = [claim(folder, key, ".txt") for key in keys]
-    assert [name if expected != "image-" else name[:6] for (name, _), expected in zip(claimed, names, strict=True)] == names
-    assert len({file for _, file in claimed}) == len(keys) and all(file.is_file() for _, file in claimed)
+    assert [
+        name if expected != "image-" else name[:6]
+        for (name, _), expected in zip(claimed, names, strict=True)
+    ] == names
+    assert len({file for _, file in claimed}) == len(keys) and all(
+        file.is_file() for _, file in claimed
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["labels"]
 
 
@@ -61,12 +78,24 @@ def test_xml_has_no_control_characters() -> None:
 
 def test_numbers_are_shortened_within_lists_of_any_length() -> None:
     kind = pa.list_(pa.struct([("x", pa.float32()), ("n", pa.int32())]))
-    table = pa.table({"points": pa.array([[{"x": 0.1, "n": 1}], [], [{"x": 0.2, "n": 2}, {"x": 0.3, "n": 3}]], kind)})
-    assert short_floats(table.slice(1))["points"].to_pylist() == [[], [{"x": 0.2, "n": 2}, {"x": 0.3, "n": 3}]]
+    table = pa.table(
+        {
+            "points": pa.array(
+                [[{"x": 0.1, "n": 1}], [], [{"x": 0.2, "n": 2}, {"x": 0.3, "n": 3}]], kind
+            )
+        }
+    )
+    assert short_floats(table.slice(1))["points"].to_pylist() == [
+        [],
+        [{"x": 0.2, "n": 2}, {"x": 0.3, "n": 3}],
+    ]
 
 
 def test_json_has_no_nan() -> None:
-    assert strict_json({"a": [float("nan"), 1.5], "b": float("inf")}) == '{"a": [null, 1.5], "b": null}'
+    assert (
+        strict_json({"a": [float("nan"), 1.5], "b": float("inf")})
+        == '{"a": [null, 1.5], "b": null}'
+    )
 
 
 def test_dates_and_times_are_text_in_json() -> None:

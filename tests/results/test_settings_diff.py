@@ -23,11 +23,19 @@ def record(device: str = "cpu", **determined_by: Any) -> dict[str, Any]:
         (record(), record() | {"libraries": {"torch": "2.16"}}, {"libraries.torch": ["2.15", "2.16"]}),
     ],
 )  # fmt: skip
-def test_what_differs(before: dict[str, Any], after: dict[str, Any], expected: dict[str, list[Any]]) -> None:
+def test_what_differs(
+    before: dict[str, Any], after: dict[str, Any], expected: dict[str, list[Any]]
+) -> None:
     assert differing(before, after) == expected
 
 
 def test_for_people() -> None:
     assert differing_text({}) == "settings that differ\n  none"
-    said = differing_text({"model": ["a", "b"], "categories": [list("abcdef"), None], "source": ["x" * 99, "y"]})
-    assert "  model       a -> b\n  categories  6 values -> None\n" in said and "x..." in said and "x" * 60 not in said
+    said = differing_text(
+        {"model": ["a", "b"], "categories": [list("abcdef"), None], "source": ["x" * 99, "y"]}
+    )
+    assert (
+        "  model       a -> b\n  categories  6 values -> None\n" in said
+        and "x..." in said
+        and "x" * 60 not in said
+    )

@@ -39,10 +39,17 @@ def _held() -> int:
 
 def main(folder: str, keys: str = "10_000_000", shard_size: str = "256") -> None:
     source, run = Generated(int(keys)), RunFolder(Path(folder) / "run")
-    found: dict[str, float] = {"keys": source.count, "shard_size": int(shard_size), "before_mb": _held() / 1e6}
+    found: dict[str, float] = {
+        "keys": source.count,
+        "shard_size": int(shard_size),
+        "before_mb": _held() / 1e6,
+    }
 
     def timed(name: str, start: float) -> None:
-        found[f"{name}_s"], found[f"{name}_peak_mb"] = round(perf_counter() - start, 2), round(_held() / 1e6)
+        found[f"{name}_s"], found[f"{name}_peak_mb"] = (
+            round(perf_counter() - start, 2),
+            round(_held() / 1e6),
+        )
 
     start = perf_counter()
     plan = freeze(run, source, int(shard_size), None, False)  # type: ignore[arg-type]

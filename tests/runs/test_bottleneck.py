@@ -7,7 +7,12 @@ from pipeline.runs.bottleneck import bottleneck
 
 
 def sentence(
-    wall: float = 10.0, workers: int = 1, cores: int = 2, device: str = "cpu", precision: str = "fp32", **seconds: float
+    wall: float = 10.0,
+    workers: int = 1,
+    cores: int = 2,
+    device: str = "cpu",
+    precision: str = "fp32",
+    **seconds: float,
 ) -> str:
     return bottleneck(dict.fromkeys(STAGES, 0.0) | seconds, wall, workers, cores, device, precision)
 
@@ -19,7 +24,11 @@ def sentence(
         ({"wait": 6.0, "decode": 7.0, "read": 1.0, "forward": 3.0}, "decode, 60%", "workers=2"),
         ({"wait": 6.0, "transform": 7.0, "decode": 1.0}, "transform, 60%", "workers=2"),
         ({"wait": 6.0, "read": 7.0, "decode": 1.0}, "read, 60%", "a faster disk"),
-        ({"behind": 5.0, "rows": 9.9, "write": 9.5, "forward": 4.0}, "rows, 50%", "box_detections_per_img"),
+        (
+            {"behind": 5.0, "rows": 9.9, "write": 9.5, "forward": 4.0},
+            "rows, 50%",
+            "box_detections_per_img",
+        ),
         ({"wait": 5.0, "copy": 5.0, "decode": 4.0}, "copy, 50%", "link to the device"),
         ({"behind": 5.0, "draw": 9.0, "write": 9.5, "forward": 4.0}, "write, 50%", "output="),
         ({"behind": 5.0, "draw": 9.9, "write": 9.5, "forward": 4.0}, "draw, 50%", "overlays="),
@@ -27,7 +36,11 @@ def sentence(
 )
 def test_the_longest_part_of_the_loop_is_named_with_what_moves_it(seconds, named, advice):
     said = sentence(**seconds)
-    assert said.startswith(f"Bottleneck: {named}") and advice in said and "{" not in said.replace("{box", "")
+    assert (
+        said.startswith(f"Bottleneck: {named}")
+        and advice in said
+        and "{" not in said.replace("{box", "")
+    )
 
 
 def test_with_all_cores_at_work_more_workers_are_not_the_advice():

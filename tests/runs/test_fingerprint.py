@@ -5,21 +5,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.config.instantiate import build
+from pipeline.config.instantiate import instantiate
 from pipeline.core.types import ModelSpec
 from pipeline.inference.engines.eager import Eager
 from pipeline.runs.fingerprint import determinants, run_name
 from pipeline.runs.run_record import record
-from tests.conftest import settings_for
+from tests.helpers.runs import settings_for
 
-SPEC = ModelSpec("net", frozenset({"detect"}), ("__background__", "cat"), "COCO_V1", "net-1234.pth", "resize 800")
+SPEC = ModelSpec(
+    "net", frozenset({"detect"}), ("__background__", "cat"), "COCO_V1", "net-1234.pth", "resize 800"
+)
 ENGINE = Eager("cpu", None)
 SOURCE = SimpleNamespace(identity="folder:/photos", decoder="jpeg: one, rest: pillow 13")
 
 
 def name(*overrides, spec=SPEC, source=SOURCE):
     settings = settings_for(*overrides)
-    return run_name(determinants(settings, spec, source, build(settings.parts["engine"])))
+    return run_name(determinants(settings, spec, source, instantiate(settings.parts["engine"])))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,14 @@ def test_another_model_makes_another_run(base, changed):
 
 
 def test_how_tiles_are_cut_and_merged_makes_another_run_where_there_are_tiles():
-    tiled = ["", "tiles.size=320", "tiles.overlap=0.3", "tiles.merge=nmm", "tiles.iou=0.4", "flip=true"]
+    tiled = [
+        "",
+        "tiles.size=320",
+        "tiles.overlap=0.3",
+        "tiles.merge=nmm",
+        "tiles.iou=0.4",
+        "flip=true",
+    ]
     assert len({name("tiles.size=640", *([more] if more else [])) for more in tiled}) == len(tiled)
     assert name("flip=true") != name("flip=true", "tiles.iou=0.4")
     assert name("flip=true") == name("flip=true", "tiles.overlap=0.4")
@@ -126,7 +135,14 @@ def test_another_task_makes_another_run():
 
 
 def test_another_decoder_makes_another_run(base):
-    assert name(source=SimpleNamespace(identity=SOURCE.identity, decoder="jpeg: another, rest: pillow 1")) != base
+    assert (
+        name(
+            source=SimpleNamespace(
+                identity=SOURCE.identity, decoder="jpeg: another, rest: pillow 1"
+            )
+        )
+        != base
+    )
 
 
 def test_the_name_is_the_same_in_every_process(base):
@@ -150,7 +166,13 @@ def test_the_name_is_one_plain_folder_whatever_the_model_is_called(model, part):
 
 
 @pytest.mark.parametrize(
-    ("task", "part"), [("detect", "detect"), ("my-task.2", "my-task.2"), ("../../etc/x", ".._.._etc_x"), ("a b\nc", "a_b_c")]
+    ("task", "part"),
+    [
+        ("detect", "detect"),
+        ("my-task.2", "my-task.2"),
+        ("../../etc/x", ".._.._etc_x"),
+        ("a b\nc", "a_b_c"),
+    ],
 )
 def test_nor_does_it_matter_what_the_task_is_called(task, part):
     settings = settings_for()
@@ -172,5 +194,8 @@ def test_the_record_is_json_and_says_what_a_result_depends_on():
 
 def test_the_same_run_leaves_the_same_record():
     settings = settings_for()
-    records = [record(settings, SPEC, determinants(settings, SPEC, SOURCE, ENGINE), None, "cpu") for _ in range(2)]
+    records = [
+        record(settings, SPEC, determinants(settings, SPEC, SOURCE, ENGINE), None, "cpu")
+        for _ in range(2)
+    ]
     assert records[0] == records[1]

@@ -7,7 +7,13 @@ import pyarrow as pa
 import pytest
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.tables import by_image, contents, duplicates, failed, usable
+from pipeline.core.tables import (
+    describe_contents,
+    group_by_image,
+    mark_duplicates,
+    mark_failed,
+    select_usable,
+)
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.runs.plan import Plan, load_plan
 from pipeline.runs.run_folder import RunFolder
@@ -29,13 +35,20 @@ def path(tmp_path: Path) -> Path:
 
 def test_its_rows_come_image_by_image_in_input_order(path: Path) -> None:
     run = FinishedRun.open(path)
-    assert (run.task, run.categories, run.shard_ids, run.input) == ("detect", CATEGORIES, (0, 1, 2), Path("/nowhere"))
-    found = [pair for images, predictions in run.shards() for pair in by_image(images, predictions)]
+    assert (run.task, run.categories, run.shard_ids, run.input) == (
+        "detect",
+        CATEGORIES,
+        (0, 1, 2),
+        Path("/nowhere"),
+    )
+    found = [
+        pair for images, predictions in run.shards() for pair in group_by_image(images, predictions)
+    ]
     assert [(image["key"], [row["score"] for row in rows]) for image, rows in found] == [
         ("a.jpg", [pytest.approx(0.9), 0.5]), ("b.jpg", []), ("c.jpg", []), ("d/e.jpg", [0.25]), ("f.jpg", []),
     ]  # fmt: skip
     assert run.dataset("images").count_rows() == 5 and run.dataset("predictions").count_rows() == 3
-    assert [len(usable(images)) for images, _ in run.shards()] == [2, 1, 1]
+    assert [len(select_usable(images)) for images, _ in run.shards()] == [2, 1, 1]
 
 
 def test_a_part_without_a_marker_is_not_there(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -70,14 +83,21 @@ def test_what_is_no_run_is_refused(path: Path, tmp_path: Path) -> None:
     ],
 )
 def test_what_a_schema_says(columns: list[str], expected: set[str]) -> None:
-    assert contents(pa.schema([(name, pa.float32()) for name in columns])) == expected
+    assert describe_contents(pa.schema([(name, pa.float32()) for name in columns])) == expected
 
 
 def test_a_duplicate_is_neither_usable_nor_failed(tmp_path: Path) -> None:
-    rows = [Row("a.jpg"), Row("b.jpg", None, status="duplicate", error="the same bytes as a.jpg"), ROWS[2]]
+    rows = [
+        Row("a.jpg"),
+        Row("b.jpg", None, status="duplicate", error="the same bytes as a.jpg"),
+        ROWS[2],
+    ]
     images = FinishedRun.open(made_run(tmp_path / "run", rows)).table("images", 0)
-    assert usable(images)["key"].to_pylist() == ["a.jpg"]
-    assert (failed(images).to_pylist(), duplicates(images).to_pylist()) == ([False, False, True], [False, True, False])
+    assert select_usable(images)["key"].to_pylist() == ["a.jpg"]
+    assert (mark_failed(images).to_pylist(), mark_duplicates(images).to_pylist()) == (
+        [False, False, True],
+        [False, True, False],
+    )
 
 
 @pytest.mark.parametrize("harm", ["cut", "gone", "middle"])
@@ -90,13 +110,21 @@ def test_a_damaged_part_is_named_and_so_is_what_finds_more(harm: str, path: Path
         if harm == "gone":
             part.unlink()
     reads = [lambda: run.table("images", 0), lambda: run.rows("images", ["key"])]
-    reads += [lambda: run.schema, lambda: run.count("predictions"), lambda: run.dataset("images")] * (harm != "middle")
+    reads += [
+        lambda: run.schema,
+        lambda: run.count("predictions"),
+        lambda: run.dataset("images"),
+    ] * (harm != "middle")
     for read in reads:
-        with pytest.raises(PipelineError, match=f"cannot be read; verify run={path} names what is damaged"):
+        with pytest.raises(
+            PipelineError, match=f"cannot be read; verify run={path} names what is damaged"
+        ):
             read()
 
 
-def test_a_link_may_point_elsewhere_while_it_is_read(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_may_point_elsewhere_while_it_is_read(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     latest = tmp_path / "latest"
     latest.symlink_to(path)
 

@@ -44,19 +44,33 @@ def keys_by_shard(plan):
 
 def ids_by_key(plan):
     shards = [plan.shard(i) for i in range(plan.n_shards)]
-    return {entry.key: shard.first_image_id + i for shard in shards for i, entry in enumerate(shard.entries)}
+    return {
+        entry.key: shard.first_image_id + i
+        for shard in shards
+        for i, entry in enumerate(shard.entries)
+    }
 
 
 def test_a_folder_without_a_plan_has_an_empty_one(tmp_path):
     plan = load_plan(RunFolder(tmp_path / "absent"))
-    assert (plan.n_images, plan.n_shards, list(plan.entries()), list(plan.shard_sizes())) == (0, 0, [], [])
+    assert (plan.n_images, plan.n_shards, list(plan.entries()), list(plan.shard_sizes())) == (
+        0,
+        0,
+        [],
+        [],
+    )
 
 
-@pytest.mark.parametrize("file", ["../x", "/x", "plan/../x.parquet", "plan/part-٣.parquet", "plan/part-00000.parquet\n", ""])
+@pytest.mark.parametrize(
+    "file",
+    ["../x", "/x", "plan/../x.parquet", "plan/part-٣.parquet", "plan/part-00000.parquet\n", ""],
+)
 def test_parts_have_the_names_that_runs_give_them(tmp_path, file):
     folder, _ = begin(tmp_path, named(3))
     path = folder.path / "plan" / "plan.json"
-    path.write_text(json.dumps({"parts": [json.loads(path.read_text())["parts"][0] | {"file": file}]}))
+    path.write_text(
+        json.dumps({"parts": [json.loads(path.read_text())["parts"][0] | {"file": file}]})
+    )
     with pytest.raises(ConfigError, match="expected parts called"):
         load_plan(folder)
 
@@ -81,7 +95,9 @@ def test_an_empty_input_is_refused_and_leaves_no_plan(tmp_path):
     ],
 )
 @pytest.mark.parametrize("shards_per_part", [1, 2, 1000])
-def test_the_input_is_cut_into_shards_in_order(tmp_path, monkeypatch, n, shard_size, sizes, shards_per_part):
+def test_the_input_is_cut_into_shards_in_order(
+    tmp_path, monkeypatch, n, shard_size, sizes, shards_per_part
+):
     monkeypatch.setattr(plan_module, "_SHARDS_PER_PART", shards_per_part)
     folder, plan = begin(tmp_path, named(n), shard_size)
     for found in (plan, load_plan(folder)):
@@ -90,7 +106,9 @@ def test_the_input_is_cut_into_shards_in_order(tmp_path, monkeypatch, n, shard_s
         assert [len(found.shard(i)) for i in range(found.n_shards)] == sizes
         assert [key for keys in keys_by_shard(found) for key in keys] == named(n)
         assert ids_by_key(found) == {key: i for i, key in enumerate(named(n))}
-        assert [found.shard(i).shard_id for i in range(found.n_shards)] == list(range(found.n_shards))
+        assert [found.shard(i).shard_id for i in range(found.n_shards)] == list(
+            range(found.n_shards)
+        )
         assert list(found.entries()) == list(Listed(named(n)).entries())
         assert len(found.parts) == -(-len(sizes) // shards_per_part)
 
@@ -148,11 +166,19 @@ def test_a_limited_plan_does_not_grow(tmp_path):
 
 
 @pytest.mark.parametrize("shards_per_part", [1, 1000])
-def test_files_that_come_later_become_further_shards_and_old_ids_stay(tmp_path, monkeypatch, shards_per_part):
+def test_files_that_come_later_become_further_shards_and_old_ids_stay(
+    tmp_path, monkeypatch, shards_per_part
+):
     monkeypatch.setattr(plan_module, "_SHARDS_PER_PART", shards_per_part)
     folder, first = begin(tmp_path, named(5), 4)
     before, ids = keys_by_shard(first), ids_by_key(first)
-    later = ["0000a.jpg", "0002a.jpg", "9.jpg", "a/b.jpg", "z.jpg"]  # before, among and behind the old ones
+    later = [
+        "0000a.jpg",
+        "0002a.jpg",
+        "9.jpg",
+        "a/b.jpg",
+        "z.jpg",
+    ]  # before, among and behind the old ones
     grown = freeze(folder, Listed([*named(5), *later]), 4, None, False)
     assert keys_by_shard(grown)[: len(before)] == before
     assert keys_by_shard(grown)[len(before) :] == [later[:4], later[4:]]
@@ -189,7 +215,10 @@ def test_an_unchanged_input_leaves_the_plan_as_it_is(tmp_path):
         (Listed(named(4)), [r"removed \(1\): 0004\.jpg"]),
         (Listed(named(4, first=1)), [r"removed \(1\): 0000\.jpg"]),
         (Listed([]), [r"removed \(5\): 0000\.jpg, 0001\.jpg"]),
-        (Listed(named(3), {"0001.jpg": 0}), [r"changed \(1\): 0001\.jpg", r"removed \(2\): 0003\.jpg, 0004\.jpg"]),
+        (
+            Listed(named(3), {"0001.jpg": 0}),
+            [r"changed \(1\): 0001\.jpg", r"removed \(2\): 0003\.jpg, 0004\.jpg"],
+        ),
     ],
 )
 @pytest.mark.parametrize("limit", [None, 5])
@@ -276,7 +305,10 @@ def test_the_merge_streams():
 
 class Many(Listed):
     def entries(self):
-        return (Entry(f"a/folder/of/images/{i:08d}.jpg", i, 1_700_000_000_000_000_000 + i) for i in range(10_000))
+        return (
+            Entry(f"a/folder/of/images/{i:08d}.jpg", i, 1_700_000_000_000_000_000 + i)
+            for i in range(10_000)
+        )
 
 
 def test_no_object_is_kept_for_each_input(tmp_path):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pipeline.core.inflight import Board
+from pipeline.core.inflight import InFlightTable
 from pipeline.core.types import Item, Status
 from pipeline.runs.progress import Progress
 
@@ -23,10 +23,14 @@ def batch() -> list[Item]:
 
 
 @pytest.mark.parametrize("lines", [0, 24])
-def test_a_terminal_gets_rate_errors_and_time_left(lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_rate_errors_and_time_left(
+    lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    monkeypatch.setattr("os.get_terminal_size", lambda *a: __import__("os").terminal_size((80 * bool(lines), lines)))
+    monkeypatch.setattr(
+        "os.get_terminal_size", lambda *a: __import__("os").terminal_size((80 * bool(lines), lines))
+    )
     with Progress(done=2, total=4, quiet=False) as progress:
         progress.advance(batch())
     said = terminal.getvalue()
@@ -35,7 +39,9 @@ def test_a_terminal_gets_rate_errors_and_time_left(lines: int, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(("stream", "quiet"), [(io.StringIO(), False), (Terminal(), True)])
-def test_a_file_and_a_quiet_run_get_nothing(stream: io.StringIO, quiet: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_and_a_quiet_run_get_nothing(
+    stream: io.StringIO, quiet: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.stderr", stream)
     with Progress(done=0, total=2, quiet=quiet) as progress:
         progress.advance(batch())
@@ -43,11 +49,13 @@ def test_a_file_and_a_quiet_run_get_nothing(stream: io.StringIO, quiet: bool, mo
 
 
 def test_it_says_what_it_has_been_at_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal, board = Terminal(), Board()
+    terminal, board = Terminal(), InFlightTable()
     monkeypatch.setattr("sys.stderr", terminal)
-    monkeypatch.setattr("os.get_terminal_size", lambda *a: __import__("os").terminal_size((100, 24)))
+    monkeypatch.setattr(
+        "os.get_terminal_size", lambda *a: __import__("os").terminal_size((100, 24))
+    )
     monkeypatch.setattr("pipeline.runs.progress._LONG_S", 0.5)
-    with board.at([3, 4], 60), Progress(done=0, total=4, quiet=False, board=board):
+    with board.working_on([3, 4], 60), Progress(done=0, total=4, quiet=False, board=board):
         until = time.monotonic() + 20
         while "2 images in hand for" not in terminal.getvalue() and time.monotonic() < until:
             time.sleep(0.05)

@@ -9,8 +9,9 @@ import pytest
 from pipeline.core.errors import ConfigError
 from pipeline.inference.predictor import Predictor
 from pipeline.results.commands.verify import verify_text
-from pipeline.storage.local_backend import Disk
-from tests.conftest import photo, read, settings_for
+from pipeline.storage.local_backend import LocalBackend
+from tests.helpers.pictures import photo
+from tests.helpers.runs import read, settings_for
 
 BROKEN = ("03.jpg", "04.jpg", "10.jpg")
 
@@ -34,7 +35,9 @@ def others(rows: pa.Table) -> list[dict]:
 
 
 def statuses(run: Path) -> dict[str, str]:
-    return dict(zip(*(read(run, "images")[column].to_pylist() for column in ("key", "status")), strict=True))
+    return dict(
+        zip(*(read(run, "images")[column].to_pylist() for column in ("key", "status")), strict=True)
+    )
 
 
 def test_mended_images_are_computed_and_nothing_else(
@@ -57,19 +60,26 @@ def test_mended_images_are_computed_and_nothing_else(
     assert annotate(*settings, "retry=errors", "changed=accept") == run
     assert computed == ["03.jpg", "10.jpg"]
     assert [key for key, status in statuses(run).items() if status != "ok"] == ["04.jpg"]
-    assert (run / "_committed" / "00001.json").stat().st_mtime_ns == untouched, "a shard without errors is not touched"
+    assert (run / "_committed" / "00001.json").stat().st_mtime_ns == untouched, (
+        "a shard without errors is not touched"
+    )
     assert "12 images with one row each" in verify_text(run)
     for kind, table in before.items():
         assert others(read(run, kind)) == others(table)
     assert (run / "overlays" / "03.jpg").is_file() and not (run / "overlays" / "04.jpg").exists()
 
 
-def test_with_nothing_to_retry_no_weights_are_loaded(annotate: Callable[..., Path], photos: Path, tmp_path: Path) -> None:
+def test_with_nothing_to_retry_no_weights_are_loaded(
+    annotate: Callable[..., Path], photos: Path, tmp_path: Path
+) -> None:
     mend(photos, *BROKEN)
     run = annotate("model=codes", f"input={photos}")
     markers = [path.stat().st_mtime_ns for path in (run / "_committed").iterdir()]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.models.formats.builder.Builder.load", lambda self: pytest.fail("weights were loaded"))
+        patch.setattr(
+            "pipeline.models.formats.builder.Builder.load",
+            lambda self: pytest.fail("weights were loaded"),
+        )
         annotate("model=codes", f"input={photos}", "retry=errors")
     assert [path.stat().st_mtime_ns for path in (run / "_committed").iterdir()] == markers
 
@@ -80,24 +90,32 @@ def test_a_retry_that_is_interrupted_between_old_and_new_leaves_a_run_that_can_g
     settings = ("model=codes", f"input={photos}", "shard_size=5")
     run = annotate(*settings)
     mend(photos, *BROKEN)
-    publish = Disk.publish
+    publish = LocalBackend.publish
 
-    def fail(self: Disk, files: list[Path], base: Path) -> None:
+    def fail(self: LocalBackend, files: list[Path], base: Path) -> None:
         if base.name.startswith("shard-"):
             raise OSError("killed")
         publish(self, files, base)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Disk, "publish", fail)
+        patch.setattr(LocalBackend, "publish", fail)
         with pytest.raises(OSError, match="killed"):
             annotate(*settings, "retry=errors", "changed=accept")
-    assert not (run / "_committed" / "00000.json").exists() and (run / "_committed" / "00002.json").exists()
+    assert (
+        not (run / "_committed" / "00000.json").exists()
+        and (run / "_committed" / "00002.json").exists()
+    )
     annotate(*settings)
-    assert statuses(run)["03.jpg"] == statuses(run)["04.jpg"] == "ok" and statuses(run)["10.jpg"] != "ok"
+    assert (
+        statuses(run)["03.jpg"] == statuses(run)["04.jpg"] == "ok"
+        and statuses(run)["10.jpg"] != "ok"
+    )
     annotate(*settings, "retry=errors")
     assert set(statuses(run).values()) == {"ok"} and "12 images" in verify_text(run)
 
 
 def test_what_else_it_might_be_is_answered() -> None:
-    with pytest.raises(ConfigError, match=r"retry=error: expected errors, got.* Did you mean 'errors'"):
+    with pytest.raises(
+        ConfigError, match=r"retry=error: expected errors, got.* Did you mean 'errors'"
+    ):
         settings_for("retry=error")

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.core.errors import ConfigError, PipelineError, RunLocked
 from pipeline.runs.run_folder import RunFolder, point_latest
-from pipeline.storage.publish import published_file, published_folder
+from pipeline.storage.publish import publish_file, publish_folder
 
 
 def staged(folder, shard_id=0, images=3, predictions=2):
@@ -41,7 +41,12 @@ def folder(tmp_path):
         yield found
 
 
-COMMITTED = ["_committed/00000.json", "images/part-00000.parquet", "overlays/sub/0.jpg", "predictions/part-00000.parquet"]
+COMMITTED = [
+    "_committed/00000.json",
+    "images/part-00000.parquet",
+    "overlays/sub/0.jpg",
+    "predictions/part-00000.parquet",
+]
 
 
 def test_an_absent_folder_has_nothing_committed(tmp_path):
@@ -76,7 +81,9 @@ def test_the_marker_comes_last(folder, monkeypatch):
     published = []
     replace = Path.replace
     monkeypatch.setattr(
-        Path, "replace", lambda self, target: (published.append(Path(target).name), replace(self, target))[1]
+        Path,
+        "replace",
+        lambda self, target: (published.append(Path(target).name), replace(self, target))[1],
     )
     folder.commit(0, 3, staged(folder))
     assert published[-1] == "00000.json"
@@ -99,7 +106,9 @@ def test_a_shard_can_be_committed_without_parquet(folder):
 
 @pytest.mark.parametrize("rows", [0, 2, 4])
 def test_a_wrong_number_of_rows_commits_nothing(folder, rows):
-    with pytest.raises(PipelineError, match=f"shard 0 has {rows} image rows for 3 inputs; nothing was committed"):
+    with pytest.raises(
+        PipelineError, match=f"shard 0 has {rows} image rows for 3 inputs; nothing was committed"
+    ):
         folder.commit(0, 3, staged(folder, images=rows))
     assert visible(folder) == [] and folder.committed() == set()
 
@@ -148,7 +157,9 @@ def test_a_disk_that_fails_to_flush_leaves_no_marker(tmp_path, monkeypatch):
             assert visible(folder) == COMMITTED
     without = outcomes.count("no marker")
     assert without >= 4  # three files and the marker, at least
-    assert outcomes == ["no marker"] * without + ["marker"] * (len(outcomes) - without - 1) + ["committed"]
+    assert outcomes == ["no marker"] * without + ["marker"] * (len(outcomes) - without - 1) + [
+        "committed"
+    ]
     assert at < 20
 
 
@@ -158,7 +169,11 @@ def test_what_an_interrupted_commit_left_is_gone_at_the_next_start(tmp_path, mon
         folder.commit(0, 3, staged(folder, 0))
         stage = staged(folder, 1)
         with monkeypatch.context() as patch:
-            patch.setattr(folder, "publish_json", lambda *_: (_ for _ in ()).throw(OSError("killed before the marker")))
+            patch.setattr(
+                folder,
+                "publish_json",
+                lambda *_: (_ for _ in ()).throw(OSError("killed before the marker")),
+            )
             with pytest.raises(OSError, match="killed"):
                 folder.commit(1, 3, stage)
     assert "images/part-00001.parquet" in visible(folder)
@@ -172,8 +187,19 @@ def test_leftovers_are_the_unmarked_parts_and_nothing_else(tmp_path):
     folder = RunFolder(tmp_path / "run")
     with folder.locked():
         folder.commit(3, 3, staged(folder, 3))
-    kept = ["images/notes.txt", "plan/part-00009.parquet", "plan/plan.json", "run.json", "overlays/part-00009.jpg"]
-    gone = ["images/part-00009.parquet", "predictions/part-00004.parquet", "images/part-123456.parquet", ".tmp/a/b"]
+    kept = [
+        "images/notes.txt",
+        "plan/part-00009.parquet",
+        "plan/plan.json",
+        "run.json",
+        "overlays/part-00009.jpg",
+    ]
+    gone = [
+        "images/part-00009.parquet",
+        "predictions/part-00004.parquet",
+        "images/part-123456.parquet",
+        ".tmp/a/b",
+    ]
     for name in (*kept, *gone):
         path = folder.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +228,10 @@ def test_a_lock_held_by_another_process_is_respected(tmp_path):
     command = [sys.executable, "-I", "-S", "-c", program, str(tmp_path / ".lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(RunLocked, match=r"\(process 1 on mars\)") as caught, RunFolder(tmp_path).locked():
+        with (
+            pytest.raises(RunLocked, match=r"\(process 1 on mars\)") as caught,
+            RunFolder(tmp_path).locked(),
+        ):
             pytest.fail("both hold the lock")
         other.stdin.close()
         other.wait(10)
@@ -263,7 +292,7 @@ def test_latest_points_to_the_run_of_the_last_call(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "latest", "second"]
 
 
-@pytest.mark.parametrize("published", [published_folder, published_file])
+@pytest.mark.parametrize("published", [publish_folder, publish_file])
 def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_made(published, tmp_path):
     (tmp_path / "file").touch()
     for target, reason in (

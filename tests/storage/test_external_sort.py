@@ -50,7 +50,14 @@ def test_rows_come_by_key_and_those_of_one_key_as_they_came(tables: list[Rows], 
     assert sorted_rows(tables) == (sorted(every, key=lambda row: row[0]), runs)
 
 
-@given(st.lists(st.lists(st.tuples(st.text(st.characters(codec="utf-8"), max_size=3), st.integers(0, 9)), max_size=9)))
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.text(st.characters(codec="utf-8"), max_size=3), st.integers(0, 9)),
+            max_size=9,
+        )
+    )
+)
 def test_the_order_is_that_of_python(tables: list[Rows]) -> None:
     every = [row for table in tables for row in table]
     assert sorted_rows(tables)[0] == sorted(every, key=lambda row: row[0])

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.core.errors import RunLocked
 from pipeline.core.types import Writer
-from pipeline.storage.file_locks import held, together
+from pipeline.storage.file_locks import critical_section, exclusive
 
 DRIVER = Writer("ray-driver", patience=0.3)
 
@@ -34,7 +34,9 @@ def nothing(alone: bool) -> None:
 
 
 def test_a_part_of_one_is_the_whole() -> None:
-    assert Writer.of_shards(0, 1) == Writer() and Writer.of_shards(3, 16) == Writer("3-of-16", "*-of-16")
+    assert Writer.of_shards(0, 1) == Writer() and Writer.of_shards(3, 16) == Writer(
+        "3-of-16", "*-of-16"
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,35 +62,42 @@ def test_a_part_of_one_is_the_whole() -> None:
         ([part(0, 2)], Writer("planner-of-2", patience=0.3), False),
     ],
 )
-def test_who_may_come_when_others_are_there(there: list[Writer], comes: Writer, admitted: bool, folder: Path) -> None:
+def test_who_may_come_when_others_are_there(
+    there: list[Writer], comes: Writer, admitted: bool, folder: Path
+) -> None:
     begun: list[bool] = []
     with ExitStack() as stack:
         for writer in there:
-            stack.enter_context(held(folder, writer, nothing))
+            stack.enter_context(exclusive(folder, writer, nothing))
         if admitted:
-            stack.enter_context(held(folder, comes, begun.append))
+            stack.enter_context(exclusive(folder, comes, begun.append))
             assert begun == [not there]
         else:
-            with pytest.raises(RunLocked, match=rf"written by another run .*process {os.getpid()} on"):
-                stack.enter_context(held(folder, comes, begun.append))
+            with pytest.raises(
+                RunLocked, match=rf"written by another run .*process {os.getpid()} on"
+            ):
+                stack.enter_context(exclusive(folder, comes, begun.append))
             assert begun == []
-    with held(folder, comes, begun.append):
+    with exclusive(folder, comes, begun.append):
         assert begun[-1] is True, "all are gone"
 
 
 def test_who_is_refused_is_told_the_names_of_all_who_are_in_the_way(folder: Path) -> None:
-    with held(folder, part(0, 3), nothing), held(folder, part(2, 3), nothing):
+    with exclusive(folder, part(0, 3), nothing), exclusive(folder, part(2, 3), nothing):
         for comes in (Writer(), part(0, 2)):
-            with pytest.raises(RunLocked, match=r"\(0-of-3: process .*; 2-of-3: process "), held(folder, comes, nothing):
+            with (
+                pytest.raises(RunLocked, match=r"\(0-of-3: process .*; 2-of-3: process "),
+                exclusive(folder, comes, nothing),
+            ):
                 pytest.fail("it was admitted")
 
 
 def test_one_with_patience_comes_when_the_other_has_gone(folder: Path) -> None:
     old = ExitStack()
-    old.enter_context(held(folder, hand(0), nothing))
+    old.enter_context(exclusive(folder, hand(0), nothing))
     threading.Timer(0.3, old.close).start()
     begun: list[bool] = []
-    with held(folder, Writer("ray-driver", patience=30), begun.append):
+    with exclusive(folder, Writer("ray-driver", patience=30), begun.append):
         assert begun == [True]
 
 
@@ -97,10 +106,10 @@ def test_nobody_begins_while_another_plans_and_nobody_is_refused_for_it(folder: 
     begun = threading.Event()
 
     def come() -> None:
-        with held(folder, part(1, 2), nothing):
+        with exclusive(folder, part(1, 2), nothing):
             begun.set()
 
-    with together(folder):
+    with critical_section(folder):
         thread = threading.Thread(target=come)
         thread.start()
         assert not begun.wait(0.5)
@@ -116,5 +125,5 @@ def test_a_lock_is_free_when_its_holder_has_ended_in_whatever_way(folder: Path) 
             fcntl.flock(lock, fcntl.LOCK_EX)
             os._exit(9)
     os.waitpid(child, 0)
-    with held(folder, part(0, 2), nothing):
+    with exclusive(folder, part(0, 2), nothing):
         assert str(os.getpid()) in (folder / ".locks" / "0-of-2").read_text()

@@ -8,10 +8,10 @@ import fsspec
 import pytest
 
 from pipeline.core.errors import ConfigError, PipelineError, RunLocked
-from pipeline.core.locations import Address
+from pipeline.core.locations import Uri
 from pipeline.runs.run_folder import RunFolder, point_latest
 from pipeline.storage.object_backend import resolved
-from pipeline.storage.publish import published_file, published_folder
+from pipeline.storage.publish import publish_file, publish_folder
 from tests.runs.test_run_folder import COMMITTED, staged
 
 FS = fsspec.filesystem("memory")
@@ -21,7 +21,7 @@ FS = fsspec.filesystem("memory")
 def root():
     """A new address, and nothing is left there."""
     name = f"objects-{time.monotonic_ns()}"
-    yield Address(f"memory://{name}")
+    yield Uri(f"memory://{name}")
     if FS.exists(f"/{name}"):
         FS.rm(f"/{name}", recursive=True)
 
@@ -40,20 +40,22 @@ def visible(folder):
 
 def test_an_absent_run_has_nothing(root):
     folder = RunFolder(root / "absent")
-    assert not folder.exists() and not folder.begun() and folder.committed() == set()
+    assert not folder.exists() and not folder.has_begun() and folder.committed() == set()
     assert not folder.local("run.json").exists() and not folder.store.has("overlays")
 
 
 def test_a_commit_publishes_the_files_and_a_marker_that_is_put_last(folder, monkeypatch):
     put, order = folder.store.remote.put, []
     monkeypatch.setattr(
-        folder.store.remote, "put", lambda file, path: (order.append(path.rpartition("/")[2]), put(file, path))
+        folder.store.remote,
+        "put",
+        lambda file, path: (order.append(path.rpartition("/")[2]), put(file, path)),
     )
     stage = staged(folder)
     assert visible(folder) == []
     folder.commit(0, 3, stage)
     assert visible(folder) == COMMITTED and folder.committed() == {0} and order[-1] == "00000.json"
-    assert folder.store.has("overlays") and folder.begun()
+    assert folder.store.has("overlays") and folder.has_begun()
     folder.check_parts()
 
 
@@ -64,9 +66,14 @@ def test_what_was_published_is_read_back_by_another(folder):
     assert json.loads(other.local("run.json").read_text(encoding="utf-8")) == {"name": "é"}
     assert other.marker(0) == folder.marker(0)
     part = "images/part-00000.parquet"
-    assert other.local(part).read_bytes() == FS.cat_file(f"/{str(folder.path).partition('://')[2]}/{part}")
+    assert other.local(part).read_bytes() == FS.cat_file(
+        f"/{str(folder.path).partition('://')[2]}/{part}"
+    )
     assert [path.is_file() for path in other.store.brought([part, "absent"])] == [True, False]
-    assert other.store.existing([part, "overlays/sub/0.jpg", "overlays/sub", "x"]) == {part, "overlays/sub/0.jpg"}
+    assert other.store.existing([part, "overlays/sub/0.jpg", "overlays/sub", "x"]) == {
+        part,
+        "overlays/sub/0.jpg",
+    }
 
 
 def test_pictures_are_not_kept_here(folder):
@@ -78,7 +85,9 @@ def test_pictures_are_not_kept_here(folder):
 def test_a_shard_that_is_committed_anew_has_no_marker_meanwhile(folder, monkeypatch):
     folder.commit(0, 3, staged(folder))
     stage = staged(folder)
-    monkeypatch.setattr(folder.store.remote, "put", lambda file, path: (_ for _ in ()).throw(OSError("down")))
+    monkeypatch.setattr(
+        folder.store.remote, "put", lambda file, path: (_ for _ in ()).throw(OSError("down"))
+    )
     with pytest.raises(PipelineError, match=r"down\. Committed shards are kept"):
         folder.commit(0, 3, stage)
     assert folder.committed() == set()
@@ -100,7 +109,10 @@ def test_leftovers_are_the_unmarked_parts_and_nothing_else(root):
 
 def test_a_second_writer_is_refused_and_removes_nothing(folder):
     stage = staged(folder)
-    with pytest.raises(RunLocked, match=r"memory://.*/run is being written by another run"), RunFolder(folder.path).locked():
+    with (
+        pytest.raises(RunLocked, match=r"memory://.*/run is being written by another run"),
+        RunFolder(folder.path).locked(),
+    ):
         pytest.fail("both hold it")
     assert len([path for path in stage.rglob("*") if path.is_file()]) == 3
 
@@ -127,30 +139,41 @@ def test_latest_names_the_run_of_the_last_call(root):
     assert resolved(root / "latest") == root / "latest"
     for name in ("first", "second"):
         point_latest(root / name)
-    assert resolved(root / "latest") == root / "second" and resolved(root / "first") == root / "first"
+    assert (
+        resolved(root / "latest") == root / "second" and resolved(root / "first") == root / "first"
+    )
 
 
 def test_a_folder_takes_the_place_of_what_was_there_only_if_it_may(root):
     def contents():
-        return {one.rpartition("/")[2]: FS.cat_file(one) for one in FS.find(f"/{root.text.partition('://')[2]}/out")}
+        return {
+            one.rpartition("/")[2]: FS.cat_file(one)
+            for one in FS.find(f"/{root.text.partition('://')[2]}/out")
+        }
 
     for names in (("a.txt", "b.txt"), ("b.txt", "c.txt")):
-        with published_folder(root / "out", replace=True) as stage:
+        with publish_folder(root / "out", replace=True) as stage:
             for name in names:
                 (stage / "sub").mkdir(exist_ok=True)
                 (stage / "sub" / name).write_text(f"{names}")
     assert contents() == dict.fromkeys(("b.txt", "c.txt"), b"('b.txt', 'c.txt')")
-    with pytest.raises(ConfigError, match="there is something already"), published_folder(root / "out", replace=False):
+    with (
+        pytest.raises(ConfigError, match="there is something already"),
+        publish_folder(root / "out", replace=False),
+    ):
         pytest.fail("begun")
-    with pytest.raises(KeyError), published_folder(root / "out", replace=True) as stage:
+    with pytest.raises(KeyError), publish_folder(root / "out", replace=True) as stage:
         (stage / "d.txt").write_text("half")
         raise KeyError
     assert set(contents()) == {"b.txt", "c.txt"}
 
 
 def test_a_file_too(root):
-    with published_file(root / "report.html", replace=True) as stage:
+    with publish_file(root / "report.html", replace=True) as stage:
         stage.write_text("page")
     assert FS.cat_file(f"/{root.text.partition('://')[2]}/report.html") == b"page"
-    with pytest.raises(ConfigError, match="there is something already"), published_file(root / "report.html", replace=False):
+    with (
+        pytest.raises(ConfigError, match="there is something already"),
+        publish_file(root / "report.html", replace=False),
+    ):
         pytest.fail("begun")

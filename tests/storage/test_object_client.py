@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.core.locations import Address
+from pipeline.core.locations import Uri
 from pipeline.storage import object_client as remote
-from pipeline.storage.object_client import Remote, TooSlow, Unanswered, may_pass, modified_ns
+from pipeline.storage.object_client import ObjectClient, TooSlow, Unanswered, may_pass, modified_ns
 
 
 class Status(Exception):
@@ -41,7 +41,7 @@ def driven(monkeypatch):
     def make(*errors):
         driver = Driver(*errors)
         monkeypatch.setattr(remote, "_opened", lambda address: (driver, "root"))
-        return Remote(Address("fake://root")), driver, pauses
+        return ObjectClient(Uri("fake://root")), driver, pauses
 
     return make
 
@@ -54,7 +54,14 @@ PASSING = [
     Status(429),
     OSError(errno.EBUSY, "SlowDown"),
 ]
-PERMANENT = [FileNotFoundError("gone"), PermissionError("no"), Status(400), Status(403), Status(404), Status(501)]
+PERMANENT = [
+    FileNotFoundError("gone"),
+    PermissionError("no"),
+    Status(400),
+    Status(403),
+    Status(404),
+    Status(501),
+]
 
 
 @pytest.mark.parametrize("error", PASSING, ids=repr)
@@ -111,7 +118,7 @@ def test_the_time_of_writing(info, expected):
 
 def test_a_hanging_server_costs_no_more_than_its_time(s3):
     s3.put(s3.bucket("remote"), "a", b"x")
-    store = Remote(Address("s3://remote"))
+    store = ObjectClient(Uri("s3://remote"))
     s3.rules({"method": "GET", "match": "/remote/a", "seconds": 3})
     began = time.monotonic()
     with pytest.raises(TooSlow):
@@ -123,7 +130,7 @@ def test_a_hanging_server_costs_no_more_than_its_time(s3):
 
 def test_created_once(s3):
     s3.bucket("create")
-    store = Remote(Address("s3://create"))
+    store = ObjectClient(Uri("s3://create"))
     assert store.create("create/lock", b"one") and not store.create("create/lock", b"two")
     assert store.read("create/lock") == b"one"
     s3.rules({"method": "PUT", "match": "/create/other", "status": 500, "times": 1})

@@ -7,7 +7,7 @@ import pytest
 from pipeline.core.errors import OutOfSpace
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.storage import prefetch as ahead
-from pipeline.storage.prefetch import Ahead
+from pipeline.storage.prefetch import Prefetcher
 
 
 def entries(*names):
@@ -39,7 +39,7 @@ class Far:
 
 @contextmanager
 def ahead_of(far):
-    with closing(Ahead(far)) as found:
+    with closing(Prefetcher(far)) as found:
         yield found
 
 
@@ -152,13 +152,15 @@ def test_a_full_disk_ends_the_run_and_names_the_folder(monkeypatch):
     monkeypatch.setattr(ahead.os, "pwrite", full)
     with ahead_of(Far()) as fetched:
         fetched.begin(entries("a"), 100)
-        with pytest.raises(OutOfSpace, match=r"No space left on device\. TMPDIR= names another folder"):
+        with pytest.raises(
+            OutOfSpace, match=r"No space left on device\. TMPDIR= names another folder"
+        ):
             fetched.take(Entry("a", 1, 0))
 
 
 def test_the_time_of_a_fetch_is_less_than_that_of_an_input():
     seen = []
-    with closing(Ahead(lambda key, seconds: (seen.append(seconds), b"x")[1])) as fetched:
+    with closing(Prefetcher(lambda key, seconds: (seen.append(seconds), b"x")[1])) as fetched:
         fetched.begin(entries("a"), 100)
         fetched.begin(entries("b"), float("inf"))
         assert fetched.take(Entry("a", 1, 0)) == fetched.take(Entry("b", 1, 0)) == b"x"

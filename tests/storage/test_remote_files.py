@@ -14,7 +14,7 @@ from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.decoding.image import SUFFIXES
 from pipeline.inputs.sources.folder import Folder
 from pipeline.storage import object_client as remote
-from pipeline.storage.listing import listing
+from pipeline.storage.listing import open_listing
 
 NAMES = [
     "b.jpg",
@@ -72,25 +72,31 @@ def test_every_object_is_listed_once_in_the_order_of_the_keys_and_opened(odd):
 
 
 def test_names_with_a_slash_behind_them_are_another_order(odd):
-    keys = [entry.key for entry in listing(odd, SUFFIXES, "archives", below=True).entries()]
-    assert len(keys) == len(NAMES) and keys == sorted(keys, key=lambda key: key + "/") != sorted(keys)
+    keys = [entry.key for entry in open_listing(odd, SUFFIXES, "archives", below=True).entries()]
+    assert len(keys) == len(NAMES) and keys == sorted(keys, key=lambda key: key + "/") != sorted(
+        keys
+    )
 
 
 def test_pages_are_read_as_they_are_needed(s3, monkeypatch):
     s3.bucket("pages")
     for i in range(7):
         s3.put("pages", f"{i}.jpg", b"x")
-    listed = listing("s3://pages", SUFFIXES, "images")
+    listed = open_listing("s3://pages", SUFFIXES, "images")
     real = listed.remote.ask
     monkeypatch.setattr(
-        listed.remote, "ask", lambda name, *a, **k: real(name, *a, **k | ({"MaxKeys": 2} if name == "call_s3" else {}))
+        listed.remote,
+        "ask",
+        lambda name, *a, **k: real(name, *a, **k | ({"MaxKeys": 2} if name == "call_s3" else {})),
     )
     s3.rules()
     entries = listed.entries()
     assert next(entries).key == "0.jpg"
     asked = len(s3.requests("GET", "^/pages/?$"))
     assert asked == 1
-    s3.rules({"method": "GET", "match": "list-type=2", "status": 500, "times": 2})  # and a page that fails comes after all
+    s3.rules(
+        {"method": "GET", "match": "list-type=2", "status": 500, "times": 2}
+    )  # and a page that fails comes after all
     assert [entry.key for entry in entries] == [f"{i}.jpg" for i in range(1, 7)]
 
 
@@ -104,7 +110,7 @@ def test_a_run_of_ours_is_no_input(s3):
         "x_committed/00000.json.jpg",
     ):
         s3.put("mixed", name, b"x")
-    keys = [entry.key for entry in listing("s3://mixed", SUFFIXES, "images").entries()]
+    keys = [entry.key for entry in open_listing("s3://mixed", SUFFIXES, "images").entries()]
     assert keys == ["a.jpg", "runs/e.jpg", "x_committed/00000.json.jpg"]
 
 
@@ -148,7 +154,7 @@ def test_a_store_that_is_down_is_refused(odd, s3, no_pauses):
 def test_a_large_file_is_read_by_ranges(s3):
     data = bytes(range(256)) * 20_000
     s3.put(s3.bucket("large"), "a.mp4", data)
-    listed = listing("s3://large", (".mp4",), "videos", below=True)
+    listed = open_listing("s3://large", (".mp4",), "videos", below=True)
     s3.rules()
     with listed.open("a.mp4") as file:
         assert file.seek(0, 2) == len(data) == 5_120_000
@@ -171,10 +177,13 @@ def status_of(listed, key):
 
 
 def test_why_one_object_cannot_be_had(odd, s3, no_pauses):
-    listed = listing(odd, SUFFIXES, "images")
+    listed = open_listing(odd, SUFFIXES, "images")
     assert status_of(listed, "gone.jpg")[0] is Status.MISSING
     s3.rules({"method": "GET", "match": "/in/b.jpg", "status": 403})
-    assert status_of(listed, "b.jpg") == (Status.UNREADABLE, "the store refuses it: HTTP status 403: injected")
+    assert status_of(listed, "b.jpg") == (
+        Status.UNREADABLE,
+        "the store refuses it: HTTP status 403: injected",
+    )
     s3.rules({"method": "GET", "match": "/in/b.jpg", "status": 500})
     status, said = status_of(listed, "b.jpg")
     assert status is Status.UNREADABLE and "HTTP status 500" in said and "5 tries" in said
@@ -186,17 +195,19 @@ def test_why_one_object_cannot_be_had(odd, s3, no_pauses):
 
 @pytest.mark.parametrize("read_before", [False, True])
 def test_a_store_that_is_down_is_no_inputs_fault(read_before, odd, s3, no_pauses):
-    listed = listing(odd, SUFFIXES, "images")
+    listed = open_listing(odd, SUFFIXES, "images")
     if read_before:
         listed.read("a0.jpg")
     for status in (503, 403):  # 403: credentials that have expired
         s3.rules({"method": "GET", "match": "/odd/in/", "status": status})
-        with pytest.raises(PipelineError, match=rf"s3://odd/in: .*{status}.*Nothing can be read there\. Committed"):
+        with pytest.raises(
+            PipelineError, match=rf"s3://odd/in: .*{status}.*Nothing can be read there\. Committed"
+        ):
             listed.read("b.jpg")
 
 
 def test_a_stop_while_listing_ends_the_run(odd, s3, no_pauses):
-    listed = listing(odd, SUFFIXES, "images")
+    listed = open_listing(odd, SUFFIXES, "images")
     s3.rules({"match": "list-type=2", "status": 500})
     with pytest.raises(PipelineError, match="Cannot list s3://odd/in"):
         list(listed.entries())
@@ -210,15 +221,35 @@ def test_a_stop_while_listing_ends_the_run(odd, s3, no_pauses):
 
 def test_a_store_without_pages_is_listed_folder_by_folder():
     fs = fsspec.filesystem("memory")
-    for name in ("b.jpg", "a.jpg", "a/b.jpg", "a-b.jpg", "a0.jpg", "a/c/d.PNG", "notes.txt", "a.mp4", "a.mp4-b.mp4"):
+    for name in (
+        "b.jpg",
+        "a.jpg",
+        "a/b.jpg",
+        "a-b.jpg",
+        "a0.jpg",
+        "a/c/d.PNG",
+        "notes.txt",
+        "a.mp4",
+        "a.mp4-b.mp4",
+    ):
         fs.pipe_file(f"/distant/{name}", name.encode())
     try:
         with closing(Folder("memory://distant")) as source:
             entries = list(source.entries())
-            assert [entry.key for entry in entries] == ["a-b.jpg", "a.jpg", "a/b.jpg", "a/c/d.PNG", "a0.jpg", "b.jpg"]
+            assert [entry.key for entry in entries] == [
+                "a-b.jpg",
+                "a.jpg",
+                "a/b.jpg",
+                "a/c/d.PNG",
+                "a0.jpg",
+                "b.jpg",
+            ]
             with source.open(entries[3]) as file:
                 assert file.read() == b"a/c/d.PNG"
-        videos = [entry.key for entry in listing("memory://distant", (".mp4",), "videos", below=True).entries()]
+        videos = [
+            entry.key
+            for entry in open_listing("memory://distant", (".mp4",), "videos", below=True).entries()
+        ]
         assert videos == ["a.mp4-b.mp4", "a.mp4"]
     finally:
         fs.rm("/distant", recursive=True)
@@ -241,7 +272,9 @@ def web(tmp_path):
 
     folder = tmp_path / "web"
     folder.mkdir()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield folder, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

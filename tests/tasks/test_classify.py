@@ -5,7 +5,7 @@ import torch
 
 from pipeline.core.types import Item
 from pipeline.tasks.classify import Classify
-from tests.conftest import spec_of
+from tests.helpers.pictures import spec_of
 
 SPEC = spec_of("crane", "dog", "crane")  # ImageNet, too, has two classes of one name
 
@@ -13,7 +13,8 @@ SPEC = spec_of("crane", "dog", "crane")  # ImageNet, too, has two classes of one
 def test_the_best_come_first_with_softmax_scores_and_ranks() -> None:
     task = Classify(SPEC, top_k=2)
     rows = task.rows(
-        [{"logits": torch.tensor([0.0, 1.0, 2.0])}, {"logits": torch.tensor([9.0, 0.0, 0.0])}], [Item(3, "a"), Item(4, "b")]
+        [{"logits": torch.tensor([0.0, 1.0, 2.0])}, {"logits": torch.tensor([9.0, 0.0, 0.0])}],
+        [Item(3, "a"), Item(4, "b")],
     )
     assert rows.schema.equals(task.schema, check_metadata=True)
     assert rows["image_id"].to_pylist() == [3, 3, 4, 4]
@@ -33,4 +34,6 @@ def test_the_overlay_lists_the_classes() -> None:
     image = torch.full((3, 300, 400), 90, dtype=torch.uint8)
     drawn = task.draw(image, task.rows([{"logits": torch.zeros(3)}], [Item(0, "a")]))
     changed = (drawn != image).any(dim=0).nonzero()
-    assert len(changed) and changed.max(dim=0).values[0] < 60, "the list stands in the upper left corner"
+    assert len(changed) and changed.max(dim=0).values[0] < 60, (
+        "the list stands in the upper left corner"
+    )

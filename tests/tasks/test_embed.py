@@ -8,9 +8,10 @@ from torchvision.models import get_model_builder
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Item
-from pipeline.models.registry import model_format
+from pipeline.models.registry import find_format
 from pipeline.tasks.embed import Embed
-from tests.conftest import settings_for, spec_of
+from tests.helpers.pictures import spec_of
+from tests.helpers.runs import settings_for
 
 SPEC = spec_of("cat", "dog", embedding_dim=2)
 OUTPUTS = [
@@ -19,7 +20,9 @@ OUTPUTS = [
 ]
 
 
-@pytest.mark.parametrize(("normalize", "expected"), [(False, [[3, 4], [0, 2]]), (True, [[0.6, 0.8], [0, 1]])])
+@pytest.mark.parametrize(
+    ("normalize", "expected"), [(False, [[3, 4], [0, 2]]), (True, [[0.6, 0.8], [0, 1]])]
+)
 def test_one_row_an_image_with_a_vector_of_fixed_size(normalize: bool, expected: list) -> None:
     task = Embed(SPEC, normalize=normalize)
     rows = task.rows(OUTPUTS, [Item(0, "a"), Item(1, "b")])
@@ -29,15 +32,24 @@ def test_one_row_an_image_with_a_vector_of_fixed_size(normalize: bool, expected:
 
 
 @pytest.mark.parametrize(
-    ("name", "dim"), [("resnet50", 2048), ("vit_b_16", 768), ("squeezenet1_1", 512), ("vgg11", 4096), ("inception_v3", 2048)]
+    ("name", "dim"),
+    [
+        ("resnet50", 2048),
+        ("vit_b_16", 768),
+        ("squeezenet1_1", 512),
+        ("vgg11", 4096),
+        ("inception_v3", 2048),
+    ],
 )
 def test_the_size_is_known_before_any_weights_are_loaded(name: str, dim: int) -> None:
-    spec = model_format(settings_for("task=embed", f"model={name}", "input=.")).describe()
+    spec = find_format(settings_for("task=embed", f"model={name}", "input=.")).describe()
     assert spec.embedding_dim and spec.embedding_dim() == dim
 
 
 def test_it_is_the_input_of_the_head() -> None:
-    model = model_format(settings_for("task=embed", "model=resnet18", "weights=random", "input=.")).load()
+    model = find_format(
+        settings_for("task=embed", "model=resnet18", "weights=random", "input=.")
+    ).load()
     image = model.preprocess(torch.randint(0, 256, (3, 80, 60), dtype=torch.uint8))
     with torch.inference_mode():
         found = model.network([image], [(80, 60)])[0]["embedding"]

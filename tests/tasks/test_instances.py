@@ -7,7 +7,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from pipeline.core.types import Item
 from pipeline.ops.masks import decode
 from pipeline.tasks.instances import Instances
-from tests.conftest import spec_of
+from tests.helpers.pictures import spec_of
 
 SPEC = spec_of("__background__", "dog")
 
@@ -31,10 +31,16 @@ def test_no_instances_are_an_empty_table_of_the_schema() -> None:
 
 def test_each_mask_is_torchvisions_own_thresholded_and_stays_with_its_box() -> None:
     one, size_hw = outputs(6), (45, 50)
-    rows = Instances(SPEC).rows([outputs(2), one], [Item(0, "a", (40, 60)), Item(1, "b", size_hw)]).slice(2)
+    rows = (
+        Instances(SPEC)
+        .rows([outputs(2), one], [Item(0, "a", (40, 60)), Item(1, "b", size_hw)])
+        .slice(2)
+    )
     order = torch.argsort(one["scores"], descending=True)
     expected = paste_masks_in_image(one["masks"], one["boxes"], size_hw)[order, 0] > 0.5
-    assert rows["mask_height"].to_pylist() == [45] * 6 and rows["mask_width"].to_pylist() == [50] * 6
+    assert (
+        rows["mask_height"].to_pylist() == [45] * 6 and rows["mask_width"].to_pylist() == [50] * 6
+    )
     for counts, mask in zip(rows["mask_rle"].to_pylist(), expected.numpy(), strict=True):
         assert np.array_equal(decode(counts, size_hw), mask) and mask.any()
 

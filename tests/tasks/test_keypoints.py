@@ -7,9 +7,10 @@ import torch
 from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights
 
 from pipeline.core.types import Item
-from pipeline.models.registry import model_format
+from pipeline.models.registry import find_format
 from pipeline.tasks.keypoints import Keypoints
-from tests.conftest import settings_for, spec_of
+from tests.helpers.pictures import spec_of
+from tests.helpers.runs import settings_for
 
 NAMES = tuple(KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.meta["keypoint_names"])
 SPEC = spec_of("no person", "person", keypoint_names=NAMES)
@@ -45,7 +46,7 @@ def test_the_points_order_is_torchvisions_and_stays_with_its_box() -> None:
 
 
 def test_the_builder_brings_the_names_of_the_points() -> None:
-    spec = model_format(settings_for("task=keypoints", "input=.")).describe()
+    spec = find_format(settings_for("task=keypoints", "input=.")).describe()
     assert spec.keypoint_names == NAMES and spec.categories == ("no person", "person")
 
 

@@ -7,7 +7,7 @@ import torch
 from pipeline.core.types import Item
 from pipeline.ops.masks import decode, largest_class
 from pipeline.tasks.segment import Segment
-from tests.conftest import spec_of
+from tests.helpers.pictures import spec_of
 
 SPEC = spec_of("__background__", "dog", "cat")
 
@@ -24,14 +24,18 @@ def halves() -> torch.Tensor:
 def test_all_background_has_no_row() -> None:
     task = Segment(SPEC)
     rows = task.rows(
-        [{"probabilities": torch.tensor([0.9, 0.1, 0.0])[:, None, None].expand(3, 4, 4)}], [Item(0, "a", (9, 7))]
+        [{"probabilities": torch.tensor([0.9, 0.1, 0.0])[:, None, None].expand(3, 4, 4)}],
+        [Item(0, "a", (9, 7))],
     )
     assert rows.num_rows == 0 and rows.schema.equals(task.schema, check_metadata=True)
 
 
 def test_a_row_for_each_class_with_its_pixels_share_and_mean_probability() -> None:
     rows = Segment(SPEC).rows([{"probabilities": halves()}], [Item(5, "a", (8, 8))]).to_pylist()
-    assert [(row["class_name"], row["pixels"], row["share"]) for row in rows] == [("cat", 32, 0.5), ("dog", 24, 0.375)]
+    assert [(row["class_name"], row["pixels"], row["share"]) for row in rows] == [
+        ("cat", 32, 0.5),
+        ("dog", 24, 0.375),
+    ]
     assert [row["score"] for row in rows] == [pytest.approx(0.6), pytest.approx(0.8)]
     dog = decode(rows[1]["mask_rle"], (8, 8))
     assert np.array_equal(dog, (halves().argmax(dim=0) == 1).numpy())
@@ -41,7 +45,9 @@ def test_probabilities_are_interpolated_to_the_originals_size_then_compared() ->
     torch.manual_seed(0)
     probabilities = torch.rand(3, 6, 5).softmax(dim=0)
     ids, confidence = largest_class(probabilities, (31, 44))
-    whole = torch.nn.functional.interpolate(probabilities[None], size=(31, 44), mode="bilinear", align_corners=False)[0]
+    whole = torch.nn.functional.interpolate(
+        probabilities[None], size=(31, 44), mode="bilinear", align_corners=False
+    )[0]
     assert np.array_equal(ids, whole.argmax(dim=0).numpy())
     np.testing.assert_allclose(confidence, whole.max(dim=0).values.numpy(), atol=1e-6)
 

@@ -15,8 +15,10 @@ from torchvision.models import get_model_weights
 
 from pipeline.core.types import Item
 from pipeline.tasks.video import Video
-from tests.conftest import read, shared, spec_of
+from tests.helpers.paths import shared
+from tests.helpers.pictures import spec_of
 from tests.helpers.reference import build, save_model, wake
+from tests.helpers.runs import read
 
 SPEC = spec_of("archery", "bowling", "clapping")
 STRIDE = 1000  # the first clip of each video and the last
@@ -40,7 +42,10 @@ def test_rows_are_those_of_classify() -> None:
 def plain_clips(path: Path, length: int) -> list[Tensor]:
     """(T, 3, H, W) uint8 clips as a tutorial's loop cuts them, and the rest as one that ends with the video."""
     with av.open(path) as container:
-        frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+        frames = [
+            torch.from_numpy(frame.to_ndarray(format="rgb24"))
+            for frame in container.decode(video=0)
+        ]
     video = torch.stack(frames).permute(0, 3, 1, 2)
     last = len(video) - length
     return [video[start : start + length] for start in [*range(0, last, STRIDE), last]]
@@ -48,7 +53,9 @@ def plain_clips(path: Path, length: int) -> list[Tensor]:
 
 @pytest.mark.usefixtures("load_once")
 @pytest.mark.parametrize("name", BUILDERS)
-def test_clips_equal_the_plain_loops(name: str, annotate: Callable[..., Path], tmp_path: Path) -> None:
+def test_clips_equal_the_plain_loops(
+    name: str, annotate: Callable[..., Path], tmp_path: Path
+) -> None:
     """Two videos of different sizes; batches of one and of all."""
     length, batch_sizes = BUILDERS[name]
     (tmp_path / "in").mkdir()
@@ -62,28 +69,45 @@ def test_clips_equal_the_plain_loops(name: str, annotate: Callable[..., Path], t
     heads = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv3d)][-1:]
     wake(model, lambda: model(inputs[0]), heads, spread=2)
     with torch.inference_mode():
-        expected = torch.cat([model(one) for one in inputs]).softmax(dim=1).sort(dim=1, descending=True)
+        expected = (
+            torch.cat([model(one) for one in inputs]).softmax(dim=1).sort(dim=1, descending=True)
+        )
     assert expected.values.std(dim=1).min() > 0.05, "a flat answer would agree with anything"
     file = save_model(model, tmp_path / "m.safetensors", detector=False)
-    clip_settings = (f"source.length={length}", "source.fps=null", f"source.stride={STRIDE}", f"input={tmp_path / 'in'}")
+    clip_settings = (
+        f"source.length={length}",
+        "source.fps=null",
+        f"source.stride={STRIDE}",
+        f"input={tmp_path / 'in'}",
+    )
     for batch_size in batch_sizes:
         output = tmp_path / f"batch-{batch_size}"
         settings = ("top_k=6", "overlays=false", f"batch_size={batch_size}", f"output={output}")
         annotate("task=video", f"model={name}", f"weights={file}", *clip_settings, *settings)
         rows = read((output / "latest").resolve(), "predictions")
         assert rows.num_rows == 6 * len(clips)
-        np.testing.assert_allclose(rows["score"].to_numpy().reshape(-1, 6), expected.values.numpy(), atol=2e-4)
-        assert rows["class_id"].to_numpy().reshape(-1, 6)[:, 0].tolist() == expected.indices[:, 0].tolist()
+        np.testing.assert_allclose(
+            rows["score"].to_numpy().reshape(-1, 6), expected.values.numpy(), atol=2e-4
+        )
+        assert (
+            rows["class_id"].to_numpy().reshape(-1, 6)[:, 0].tolist()
+            == expected.indices[:, 0].tolist()
+        )
 
 
-def test_a_run_leaves_one_row_and_one_picture_a_clip(annotate: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_run_leaves_one_row_and_one_picture_a_clip(
+    annotate: Callable[..., Path], tmp_path: Path
+) -> None:
     """The three clips as they are."""
     made = annotate(
         "task=video", "model=r3d_18", "weights=random", f"input={shared('data/video')}",
         "source.length=2", "source.fps=2", "source.stride=8",
     )  # fmt: skip
     images, rows = read(made, "images"), read(made, "predictions")
-    assert images["key"].to_pylist() == rows["key"].to_pylist() and images["status"].to_pylist() == ["ok"] * images.num_rows
+    assert (
+        images["key"].to_pylist() == rows["key"].to_pylist()
+        and images["status"].to_pylist() == ["ok"] * images.num_rows
+    )
     assert images.column_names[-4:] == ["video", "clip", "start_s", "end_s"]
     of_first = images.filter(pa.compute.equal(images["video"], "video1.mp4")).to_pylist()
     assert [(row["clip"], row["start_s"], row["end_s"]) for row in of_first] == [

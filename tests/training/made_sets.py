@@ -51,15 +51,25 @@ def coco_of(scenes: Sequence[Scene] = SCENES, names: Sequence[str] = NAMES) -> d
     content["categories"] = [{"id": 3 + 2 * i, "name": name} for i, name in enumerate(names)]
     for number, scene in enumerate(scenes, start=10):
         width, height = scene.size
-        content["images"].append({"id": number, "file_name": scene.name, "width": width, "height": height})
+        content["images"].append(
+            {"id": number, "file_name": scene.name, "width": width, "height": height}
+        )
         for name, x, y, x_max, y_max in scene.objects:
-            one = {"id": len(content["annotations"]) + 1, "image_id": number, "category_id": 3 + 2 * names.index(name)}
+            one = {
+                "id": len(content["annotations"]) + 1,
+                "image_id": number,
+                "category_id": 3 + 2 * names.index(name),
+            }
             polygon = [x, y, x_max, y, x_max, y_max, x, y_max]
-            content["annotations"].append(one | {"bbox": [x, y, x_max - x, y_max - y], "segmentation": [polygon]})
+            content["annotations"].append(
+                one | {"bbox": [x, y, x_max - x, y_max - y], "segmentation": [polygon]}
+            )
     return content
 
 
-def write_coco(folder: Path, scenes: Sequence[Scene] = SCENES, content: dict[str, Any] | None = None) -> Path:
+def write_coco(
+    folder: Path, scenes: Sequence[Scene] = SCENES, content: dict[str, Any] | None = None
+) -> Path:
     for scene in scenes:
         paint(scene, folder / "images")
     file = folder / "set.json"
@@ -81,7 +91,9 @@ def write_yolo(folder: Path, scenes: Sequence[Scene] = SCENES, **more: Any) -> P
         if lines:
             (folder / "labels" / scene.name).with_suffix(".txt").write_text("".join(lines))
     file = folder / "data.yaml"
-    file.write_text(yaml.safe_dump({"train": "images", "val": "images", "names": dict(enumerate(NAMES))} | more))
+    file.write_text(
+        yaml.safe_dump({"train": "images", "val": "images", "names": dict(enumerate(NAMES))} | more)
+    )
     return file
 
 

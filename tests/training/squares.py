@@ -61,7 +61,10 @@ class Squares:
         if self.task == "instances":
             target["masks"] = (mask > 0).to(torch.uint8)[None][:n]
         if self.task == "keypoints":  # COCO's 17, from corner to corner
-            points = [torch.linspace(start, end - 1, 17) for start, end in ((x_min, x_max), (y_min, y_max))]
+            points = [
+                torch.linspace(start, end - 1, 17)
+                for start, end in ((x_min, x_max), (y_min, y_max))
+            ]
             target["keypoints"] = torch.stack([*points, torch.full((17,), 2.0)], dim=1)[None][:n]
         return Example(torch.from_numpy(pixels), target)
 

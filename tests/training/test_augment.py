@@ -15,11 +15,17 @@ from pipeline.training.protocols import Example
 ALL = ["flip", "crop", "colour"]
 POINTS = ("nose", "left_eye", "right_eye")
 BACKGROUND = torch.tensor([90, 90, 90], dtype=torch.uint8)
-COLOURS = torch.tensor([[250, 20, 20], [20, 250, 20], [20, 20, 250]], dtype=torch.uint8)  # of the classes 1, 2, 3
+COLOURS = torch.tensor(
+    [[250, 20, 20], [20, 250, 20], [20, 20, 250]], dtype=torch.uint8
+)  # of the classes 1, 2, 3
 BOXES = ((10, 12, 50, 60), (60, 20, 110, 44), (70, 60, 116, 90))
 
 
-def scene(task: str = "detect", size_hw: tuple[int, int] = (96, 120), boxes: tuple[tuple[int, ...], ...] = BOXES) -> Example:
+def scene(
+    task: str = "detect",
+    size_hw: tuple[int, int] = (96, 120),
+    boxes: tuple[tuple[int, ...], ...] = BOXES,
+) -> Example:
     """Rectangles, each in the colour of its class; keypoints: its top left corner as left_eye, the top right as right_eye,
     its middle as nose."""
     image = BACKGROUND[:, None, None].repeat(1, *size_hw)
@@ -38,7 +44,11 @@ def scene(task: str = "detect", size_hw: tuple[int, int] = (96, 120), boxes: tup
         target["masks"] = masks
     if task == "keypoints":
         x_min, y_min, x_max, y_max = found.unbind(1)
-        corners = [((x_min + x_max) / 2, (y_min + y_max) / 2), (x_min + 1, y_min + 1), (x_max - 1, y_min + 1)]
+        corners = [
+            ((x_min + x_max) / 2, (y_min + y_max) / 2),
+            (x_min + 1, y_min + 1),
+            (x_max - 1, y_min + 1),
+        ]
         points = [torch.stack([x, y, torch.full_like(x, 2)], dim=-1) for x, y in corners]
         target["keypoints"] = torch.stack(points, dim=1)
     return Example(image, target)
@@ -50,7 +60,12 @@ def seen(image: Tensor) -> dict[int, list[int]]:
     for i, colour in enumerate(COLOURS):
         rows, columns = torch.where((image == colour[:, None, None]).all(dim=0))
         if len(rows):
-            found[i + 1] = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+            found[i + 1] = [
+                int(columns.min()),
+                int(rows.min()),
+                int(columns.max()) + 1,
+                int(rows.max()) + 1,
+            ]
     return found
 
 
@@ -74,10 +89,20 @@ def test_boxes_stay_around_what_they_are_about(task: str) -> None:
         before = scene(task)
         after = augment(before, seed)
         visible = seen(after.image)
-        for label, box in zip(after.target["labels"].tolist(), after.target["boxes"].tolist(), strict=True):
+        for label, box in zip(
+            after.target["labels"].tolist(), after.target["boxes"].tolist(), strict=True
+        ):
             assert box == visible.pop(label)
-        whole = {i + 1: (x_max - x_min) * (y_max - y_min) for i, (x_min, y_min, x_max, y_max) in enumerate(BOXES)}
-        for label, (x_min, y_min, x_max, y_max) in visible.items():  # what is seen of those that are no objects any more
+        whole = {
+            i + 1: (x_max - x_min) * (y_max - y_min)
+            for i, (x_min, y_min, x_max, y_max) in enumerate(BOXES)
+        }
+        for label, (
+            x_min,
+            y_min,
+            x_max,
+            y_max,
+        ) in visible.items():  # what is seen of those that are no objects any more
             assert (x_max - x_min) * (y_max - y_min) <= 0.2 * whole[label]
         assert len(after.target["labels"]) > 0 and shapes(after.target) == shapes(before.target)
         cropped += after.image.shape != before.image.shape
@@ -103,7 +128,9 @@ def test_masks_go_with_their_boxes() -> None:
         after = augment(scene("instances"), seed)
         assert after.target["masks"].shape == (len(after.target["labels"]), *after.image.shape[1:])
         for label, mask in zip(after.target["labels"].tolist(), after.target["masks"], strict=True):
-            assert torch.equal(mask.bool(), (after.image == COLOURS[label - 1][:, None, None]).all(dim=0))
+            assert torch.equal(
+                mask.bool(), (after.image == COLOURS[label - 1][:, None, None]).all(dim=0)
+            )
 
 
 def test_an_object_that_is_cut_has_the_box_of_its_mask() -> None:
@@ -126,14 +153,19 @@ def test_keypoints_stay_on_their_object() -> None:
     augment, unlabelled = Augmentation.of("keypoints", ["flip", "crop"], keypoint_names=POINTS), 0
     for seed in range(60):
         after = augment(scene("keypoints"), seed)
-        for label, points in zip(after.target["labels"].tolist(), after.target["keypoints"], strict=True):
+        for label, points in zip(
+            after.target["labels"].tolist(), after.target["keypoints"], strict=True
+        ):
             nose, left, right = points
             for x, y, visibility in (nose, left, right):
                 unlabelled += int(visibility == 0)
                 if visibility == 0:
                     assert (x, y) == (0, 0)
                 else:
-                    row, column = min(int(y), after.image.shape[1] - 1), min(int(x), after.image.shape[2] - 1)
+                    row, column = (
+                        min(int(y), after.image.shape[1] - 1),
+                        min(int(x), after.image.shape[2] - 1),
+                    )
                     assert torch.equal(after.image[:, row, column], COLOURS[label - 1])
             if left[2] and right[2]:
                 assert left[0] < right[0]  # also in a mirror image
@@ -141,13 +173,24 @@ def test_keypoints_stay_on_their_object() -> None:
 
 
 def test_a_mirror_image_exchanges_left_and_right() -> None:
-    augment, before = Augmentation.of("keypoints", ["flip"], keypoint_names=POINTS), scene("keypoints", boxes=BOXES[:1])
+    augment, before = (
+        Augmentation.of("keypoints", ["flip"], keypoint_names=POINTS),
+        scene("keypoints", boxes=BOXES[:1]),
+    )
     before.target["keypoints"][0, 0] = 0  # not labelled
     results = [augment(before, seed) for seed in range(20)]
     kept = [one for one in results if same(one, before)]
-    (mirrored,) = {tuple(map(tuple, one.target["keypoints"][0].tolist())) for one in results if not same(one, before)}
+    (mirrored,) = {
+        tuple(map(tuple, one.target["keypoints"][0].tolist()))
+        for one in results
+        if not same(one, before)
+    }
     assert 0 < len(kept) < 20
-    assert mirrored == ((0, 0, 0), (120 - 49, 13, 2), (120 - 11, 13, 2))  # what was right_eye is left_eye
+    assert mirrored == (
+        (0, 0, 0),
+        (120 - 49, 13, 2),
+        (120 - 11, 13, 2),
+    )  # what was right_eye is left_eye
 
 
 def test_names_must_be_those_of_the_keypoints() -> None:
@@ -163,7 +206,10 @@ def test_images_without_objects(task: str) -> None:
         before = scene(task, boxes=())
         after = augment(before, seed)
         sizes.add(after.image.shape)
-        assert shapes(after.target) == shapes(before.target) and after.target["boxes"].shape == (0, 4)
+        assert shapes(after.target) == shapes(before.target) and after.target["boxes"].shape == (
+            0,
+            4,
+        )
         if task == "instances":
             assert after.target["masks"].shape == (0, *after.image.shape[1:])
     assert len(sizes) > 5
@@ -185,7 +231,11 @@ def test_tiny_images(size_hw: tuple[int, int]) -> None:
 def test_images_to_classify_get_one_size(names: list[str], size_hw: tuple[int, int]) -> None:
     augment = Augmentation.of("classify", names, crop_hw=(48, 56), resize=60)
     after = augment(scene("classify", size_hw, ()), 5)
-    assert after.image.shape == (3, 48, 56) and after.image.dtype == torch.uint8 and after.target["label"] == 2
+    assert (
+        after.image.shape == (3, 48, 56)
+        and after.image.dtype == torch.uint8
+        and after.target["label"] == 2
+    )
 
 
 def test_without_a_crop_an_image_is_prepared_as_by_the_weights_preset() -> None:
@@ -205,11 +255,17 @@ def test_without_a_crop_an_image_is_prepared_as_by_the_weights_preset() -> None:
 @pytest.mark.parametrize("size_hw", [(96, 120), (30, 200), (20, 20)])
 def test_pixels_keep_their_classes(names: list[str], size_hw: tuple[int, int]) -> None:
     boxes = ((0, 0, 10, 9), (12, 2, 19, 18)) if size_hw == (20, 20) else ((20, 4, 60, 25),)
-    augment = Augmentation.of("segment", [name for name in names if name != "colour"], (64, 72), resize=50)
+    augment = Augmentation.of(
+        "segment", [name for name in names if name != "colour"], (64, 72), resize=50
+    )
     for seed in range(15):
         after = augment(scene("segment", size_hw, boxes), seed)
         mask = after.target["mask"]
-        assert after.image.shape == (3, 64, 72) and mask.shape == (64, 72) and mask.dtype == torch.int64
+        assert (
+            after.image.shape == (3, 64, 72)
+            and mask.shape == (64, 72)
+            and mask.dtype == torch.int64
+        )
         padded = mask == 255
         assert (after.image[:, padded] == torch.tensor([[124], [116], [104]])).all()
         for label, colour in ((1, COLOURS[0]), (2, COLOURS[1])):
@@ -253,7 +309,9 @@ def test_a_seed_gives_one_example_whatever_came_before(task: str) -> None:
     assert same(augment(before, 7), first) and same(before, scene(task))
     assert same(pickle.loads(pickle.dumps(augment))(before, 7), first)  # noqa: S301 - our own bytes
     others = [augment(before, seed).image for seed in range(5)]
-    assert sum(one.shape == first.image.shape and torch.equal(one, first.image) for one in others) <= 1
+    assert (
+        sum(one.shape == first.image.shape and torch.equal(one, first.image) for one in others) <= 1
+    )
 
 
 def test_the_process_keeps_its_own_chance() -> None:
@@ -279,5 +337,8 @@ def test_channels_are_in_the_networks_order() -> None:
 
 def test_colours_change_mildly() -> None:
     augment, before = Augmentation.of("detect", ["colour"]), scene()
-    changes = [(augment(before, seed).image.float() - before.image.float()).abs().mean() for seed in range(10)]
+    changes = [
+        (augment(before, seed).image.float() - before.image.float()).abs().mean()
+        for seed in range(10)
+    ]
     assert all(1 < change < 60 for change in changes)

@@ -15,12 +15,22 @@ from tests.training.squares import Squares, as_they_are
 def noise(example, seed):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Example(example.image + torch.randint(0, 9, (1, 1, 1), dtype=torch.uint8), example.target)
+        return Example(
+            example.image + torch.randint(0, 9, (1, 1, 1), dtype=torch.uint8), example.target
+        )
 
 
 @pytest.mark.parametrize(
     ("examples", "size", "sizes"),
-    [(1, 1, [1]), (1, 8, [1]), (7, 8, [7]), (8, 8, [8]), (9, 8, [8]), (16, 8, [8, 8]), (17, 4, [4, 4, 4, 4])],
+    [
+        (1, 1, [1]),
+        (1, 8, [1]),
+        (7, 8, [7]),
+        (8, 8, [8]),
+        (9, 8, [8]),
+        (16, 8, [8, 8]),
+        (17, 4, [4, 4, 4, 4]),
+    ],
 )
 def test_batches_are_full_unless_there_is_but_one(examples, size, sizes):
     batches = shuffled(examples, size, seed=0, epoch=0)
@@ -32,7 +42,15 @@ def test_batches_are_full_unless_there_is_but_one(examples, size, sizes):
 
 def test_the_order_follows_the_seed_and_the_epoch():
     assert shuffled(50, 5, 0, 3) == shuffled(50, 5, 0, 3)
-    assert len({str([[n for _, n in batch] for batch in shuffled(50, 5, *at)]) for at in ((0, 0), (0, 1), (1, 0))}) == 3
+    assert (
+        len(
+            {
+                str([[n for _, n in batch] for batch in shuffled(50, 5, *at)])
+                for at in ((0, 0), (0, 1), (1, 0))
+            }
+        )
+        == 3
+    )
 
 
 def test_worker_processes_give_what_this_process_gives():
@@ -56,4 +74,6 @@ def test_examples_that_cannot_be_read_are_left_out_and_named_once(caplog):
     with caplog.at_level(logging.WARNING):
         batches = list(loaded(drawn, [[(0, 1), (0, 2)], [(1, 2)], [(1, 3)]], 0))
     assert [len(batch) for batch in batches] == [1, 0, 1]
-    assert [record.message for record in caplog.records] == ["Left out of training: square-2.png: is broken"]
+    assert [record.message for record in caplog.records] == [
+        "Left out of training: square-2.png: is broken"
+    ]

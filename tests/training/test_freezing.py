@@ -17,9 +17,26 @@ def stages_by_name(network):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("resnet18", {"conv1": 1, "layer1.0.conv1": 2, "layer2.0.conv1": 3, "layer3.1.conv2": 4, "layer4.1.bn2": 5}),
+        (
+            "resnet18",
+            {
+                "conv1": 1,
+                "layer1.0.conv1": 2,
+                "layer2.0.conv1": 3,
+                "layer3.1.conv2": 4,
+                "layer4.1.bn2": 5,
+            },
+        ),
         ("mobilenet_v2", {"features.0.0": 1, "features.2.conv.1.0": 2, "features.18.0": 5}),
-        ("swin_t", {"features.0.0": 2, "features.1.0.attn.qkv": 2, "features.3.0.attn.qkv": 3, "features.7.1.mlp.0": 5}),
+        (
+            "swin_t",
+            {
+                "features.0.0": 2,
+                "features.1.0.attn.qkv": 2,
+                "features.3.0.attn.qkv": 3,
+                "features.7.1.mlp.0": 5,
+            },
+        ),
         ("vit_b_16", {"conv_proj": 4, "encoder.layers.encoder_layer_3.mlp.0": 4}),
         ("vgg11_bn", {"features.0": 1, "features.4": 1}),
     ],
@@ -78,7 +95,10 @@ def test_a_vit_has_no_early_stages_to_freeze(name, stages):
 
 @pytest.mark.parametrize(
     ("name", "stages", "message"),
-    [("resnet18", 6, r"expected 0 \(all of it learns\) to 5"), ("vit_b_16", 2, "Its first stage is 4; say that, or 0")],
+    [
+        ("resnet18", 6, r"expected 0 \(all of it learns\) to 5"),
+        ("vit_b_16", 2, "Its first stage is 4; say that, or 0"),
+    ],
 )
 def test_numbers_that_freeze_nothing_are_refused(name, stages, message):
     with torch.device("meta"):

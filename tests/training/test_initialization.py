@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.training.initialization import begin_with
-from tests.conftest import settings_for
+from tests.helpers.runs import settings_for
 
 
 class Model:
@@ -48,7 +48,10 @@ class Model:
 def test_a_head_is_kept_if_it_is_about_the_same_classes(names, n_classes, kept):
     model = Model(names, n_classes)
     network = model.fresh(2)
-    assert begin_with(network, model, settings_for("task=classify"), ("cat", "dog")) == ("known", True)
+    assert begin_with(network, model, settings_for("task=classify"), ("cat", "dog")) == (
+        "known",
+        True,
+    )
     assert bool((network.body.weight == 1).all())
     assert bool((network.head.weight == 1).all()) is kept
     assert torch.isfinite(network.head.weight).all()

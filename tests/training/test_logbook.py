@@ -21,7 +21,9 @@ def test_each_step_and_epoch_is_a_line_and_a_point_in_tensorboard(tmp_path):
         "step": 2, "epoch": 1, "lr": 0.1, "loss": 3.0, "parts": {"a": 2.0, "b": 1.0},
     }  # fmt: skip
     figures = {"ap": 0.5, "ap_small": None}
-    assert read_lines(tmp_path / "epochs.jsonl") == [{"step": 2, "epoch": 1, "figures": figures, "seconds": 3.1}]
+    assert read_lines(tmp_path / "epochs.jsonl") == [
+        {"step": 2, "epoch": 1, "figures": figures, "seconds": 3.1}
+    ]
     seen = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [one.value for one in seen.Scalars("loss/a")] == [1.0, 2.0]
     assert [one.value for one in seen.Scalars("validation/ap")] == [0.5]
@@ -39,4 +41,6 @@ def test_lines_after_the_step_are_taken_back(tmp_path, step, kept):
 
 def test_of_a_long_training_every_nth_step_has_a_line(tmp_path):
     write(tmp_path, 0, [3, 4, 5, 6], total=60_000)
-    assert [json.loads(line)["step"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()] == [3, 6]
+    assert [
+        json.loads(line)["step"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()
+    ] == [3, 6]

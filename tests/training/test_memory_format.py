@@ -27,7 +27,9 @@ def test_only_depthwise_ones_with_a_stride_or_a_large_kernel_are_changed():
     convolutions = [one for one in network.modules() if isinstance(one, nn.Conv2d)]
     changed = [one for one in convolutions if isinstance(one, Float32OnCpu)]
     assert changed == [
-        one for one in convolutions if one.groups == one.in_channels > 1 and (one.stride[0] > 1 or one.kernel_size[0] > 3)
+        one
+        for one in convolutions
+        if one.groups == one.in_channels > 1 and (one.stride[0] > 1 or one.kernel_size[0] > 3)
     ]
     assert 0 < len(changed) < len(convolutions)
 
@@ -40,7 +42,9 @@ def test_it_is_the_same_network():
 
 def test_in_float32_the_gradients_are_the_same():
     plain = mobile().to(memory_format=torch.channels_last)
-    assert torch.equal(gradients(plain, torch.float32), gradients(learns_fast(mobile()), torch.float32))
+    assert torch.equal(
+        gradients(plain, torch.float32), gradients(learns_fast(mobile()), torch.float32)
+    )
 
 
 @pytest.mark.parametrize("asked", [torch.bfloat16, torch.float32])

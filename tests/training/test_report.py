@@ -8,13 +8,24 @@ import pytest
 
 from pipeline.training.report import write_report
 
-FACTS = {"task": "detect", "model": "<b>net</b>", "augment": ["flip"], "epochs": 2, "data": {"data": "<script>x</script>"}}
+FACTS = {
+    "task": "detect",
+    "model": "<b>net</b>",
+    "augment": ["flip"],
+    "epochs": 2,
+    "data": {"data": "<script>x</script>"},
+}
 
 
 def written(folder, classes, steps=3, figures=({"ap": None}, {"ap": 0.25})):
-    lines = [{"step": k + 1, "epoch": 1, "lr": 0.1, "loss": 2.0, "parts": {"a": 1.0, "b": 1.0}} for k in range(steps)]
+    lines = [
+        {"step": k + 1, "epoch": 1, "lr": 0.1, "loss": 2.0, "parts": {"a": 1.0, "b": 1.0}}
+        for k in range(steps)
+    ]
     (folder / "steps.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
-    epochs = [{"step": k, "epoch": k, "figures": one, "seconds": 1.0} for k, one in enumerate(figures)]
+    epochs = [
+        {"step": k, "epoch": k, "figures": one, "seconds": 1.0} for k, one in enumerate(figures)
+    ]
     write_report(folder, FACTS, epochs, classes, "ap", best=1)
     return (folder / "report.html").read_text()
 
@@ -22,7 +33,11 @@ def written(folder, classes, steps=3, figures=({"ap": None}, {"ap": 0.25})):
 @pytest.mark.parametrize("steps", [0, 1, 3, 200])
 def test_figures_and_classes_are_in_it(tmp_path, steps):
     page = written(tmp_path, [{"class": "dog", "truth": 3, "ap": 0.25, "best_f1": None}], steps)
-    assert "<td>0.2500</td>" in page and "<td>dog</td>" in page and page.count("data:image/png;base64,") == 2
+    assert (
+        "<td>0.2500</td>" in page
+        and "<td>dog</td>" in page
+        and page.count("data:image/png;base64,") == 2
+    )
 
 
 def test_without_a_single_figure_there_is_a_page(tmp_path):

@@ -15,6 +15,8 @@ def test_it_rises_in_a_line_and_falls_as_a_cosine():
     assert 0 < rates[-1] < 0.001
 
 
-@pytest.mark.parametrize(("step", "total", "warmup", "rate"), [(0, 1, 0.0, 1.0), (0, 1, 0.9, 1.0), (0, 10, 0.0, 1.0)])
+@pytest.mark.parametrize(
+    ("step", "total", "warmup", "rate"), [(0, 1, 0.0, 1.0), (0, 1, 0.9, 1.0), (0, 10, 0.0, 1.0)]
+)
 def test_short_trainings_learn_too(step, total, warmup, rate):
     assert learning_rate(step, total, warmup, 1.0) == pytest.approx(rate)

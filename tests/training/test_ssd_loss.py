@@ -7,7 +7,12 @@ from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
 from pipeline.training.ssd_loss import learn_from_empty_images, mined_loss
 
-LOGITS = torch.tensor([[[2.0, 0.0], [0.0, 2.0], [1.0, 1.0], [3.0, 0.0]], [[0.0, 5.0], [0.0, 4.0], [0.0, 3.0], [0.0, 2.0]]])
+LOGITS = torch.tensor(
+    [
+        [[2.0, 0.0], [0.0, 2.0], [1.0, 1.0], [3.0, 0.0]],
+        [[0.0, 5.0], [0.0, 4.0], [0.0, 3.0], [0.0, 2.0]],
+    ]
+)
 
 
 @pytest.mark.parametrize(
@@ -25,20 +30,26 @@ def test_the_hardest_backgrounds_of_the_batch_count(labels, hard):
     labels = torch.tensor(labels)
     each = cross_entropy(LOGITS.flatten(0, 1), labels.flatten(), reduction="none").view(2, 4)
     expected = sum((each[at] for at in hard), torch.tensor(0.0)) + each[labels > 0].sum()
-    assert mined_loss(LOGITS, labels, 3.0).item() == pytest.approx((expected / max(1, int((labels > 0).sum()))).item())
+    assert mined_loss(LOGITS, labels, 3.0).item() == pytest.approx(
+        (expected / max(1, int((labels > 0).sum()))).item()
+    )
 
 
 def test_an_image_without_objects_changes_the_weights_which_torchvision_leaves_as_they_are():
     def gradient(changed):
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            network = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3)
+            network = ssdlite320_mobilenet_v3_large(
+                weights=None, weights_backbone=None, num_classes=3
+            )
             if changed:
                 learn_from_empty_images(network)
             empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
             losses = network([torch.rand(3, 64, 64)] * 2, [empty] * 2)
             sum(losses.values()).backward()
-        return max(float(one.grad.abs().max()) for one in network.parameters() if one.grad is not None)
+        return max(
+            float(one.grad.abs().max()) for one in network.parameters() if one.grad is not None
+        )
 
     assert gradient(changed=False) == 0
     assert gradient(changed=True) > 0

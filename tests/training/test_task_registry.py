@@ -50,7 +50,11 @@ def boxes_answer(examples):
     def answer(number, wrong):
         target = examples[number].target
         labels = 3 - target["labels"] if wrong else target["labels"]
-        found = {"boxes": target["boxes"], "labels": labels, "scores": torch.full((len(labels),), 0.9)}
+        found = {
+            "boxes": target["boxes"],
+            "labels": labels,
+            "scores": torch.full((len(labels),), 0.9),
+        }
         found |= {"masks": target["masks"][:, None].float()} if "masks" in target else {}
         return found | ({"keypoints": target["keypoints"]} if "keypoints" in target else {})
 
@@ -90,7 +94,10 @@ COCO = KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.meta["keypoint_names"]
 
 
 # OKS is defined for COCO's 17
-@pytest.mark.parametrize(("points", "figure"), [(COCO, "keypoints_ap"), (COCO[::-1], "boxes_ap"), (["a", "b"], "boxes_ap")])
+@pytest.mark.parametrize(
+    ("points", "figure"),
+    [(COCO, "keypoints_ap"), (COCO[::-1], "boxes_ap"), (["a", "b"], "boxes_ap")],
+)
 def test_keypoints_are_measured_where_they_are_cocos(points, figure):
     examples = batch("keypoints")
     learner = learner_of("keypoints", of_data(CATEGORIES, points), NORMALIZE)
@@ -101,7 +108,9 @@ def test_keypoints_are_measured_where_they_are_cocos(points, figure):
 
 def test_without_a_single_object_nothing_is_defined():
     examples = [Squares(5).example(4, 0)]
-    figures, _ = Objects(CATEGORIES, ["boxes"]).figures(Knowing(boxes_answer(examples)), [examples], "cpu")
+    figures, _ = Objects(CATEGORIES, ["boxes"]).figures(
+        Knowing(boxes_answer(examples)), [examples], "cpu"
+    )
     assert figures["boxes_ap"] is None
 
 
@@ -127,7 +136,9 @@ def test_a_network_that_says_nothing_is_not_right(value):
     network(torch.zeros(1, 3, 64, 64))
     nn.init.constant_(network[1].weight, value)
     nn.init.constant_(network[1].bias, value)
-    figures, _ = Classes(("red", "green"), NORMALIZE).figures(network, [batch("classify", 4)], "cpu")
+    figures, _ = Classes(("red", "green"), NORMALIZE).figures(
+        network, [batch("classify", 4)], "cpu"
+    )
     assert figures["top1"] == 0.0
 
 
@@ -136,7 +147,9 @@ def test_images_in_which_no_pixel_counts_have_no_loss():
     pixels_loss(logits, truth).backward()
     assert logits.grad.abs().sum() == 0
     truth[0, 0, 0] = 1
-    assert pixels_loss(logits, truth).item() == pytest.approx(-logits[0, :, 0, 0].log_softmax(0)[1].item())
+    assert pixels_loss(logits, truth).item() == pytest.approx(
+        -logits[0, :, 0, 0].log_softmax(0)[1].item()
+    )
 
 
 def test_regions_are_counted_and_255_is_not():
@@ -155,14 +168,23 @@ def test_regions_are_counted_and_255_is_not():
 
 
 NO_WEIGHTS = {"weights": None, "weights_backbone": None, "num_classes": 3}
-SMALL = {"min_size": 64, "max_size": 64, "box_batch_size_per_image": 16, "rpn_post_nms_top_n_train": 50}
+SMALL = {
+    "min_size": 64,
+    "max_size": 64,
+    "box_batch_size_per_image": 16,
+    "rpn_post_nms_top_n_train": 50,
+}
 RCNN = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
 
 
 @pytest.mark.parametrize(
     ("task", "network", "parts"),
     [
-        ("detect", lambda: ssdlite320_mobilenet_v3_large(**NO_WEIGHTS), {"bbox_regression", "classification"}),
+        (
+            "detect",
+            lambda: ssdlite320_mobilenet_v3_large(**NO_WEIGHTS),
+            {"bbox_regression", "classification"},
+        ),
         ("instances", lambda: maskrcnn_resnet50_fpn(**NO_WEIGHTS, **SMALL), RCNN | {"loss_mask"}),
         (
             "keypoints",

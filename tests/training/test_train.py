@@ -14,22 +14,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config.instantiate import build
+from pipeline.config.instantiate import instantiate
 from pipeline.core.errors import ConfigError, RunLocked
 from pipeline.core.types import Writer
 from pipeline.models.checkpoints import read_trained, save_trained
-from pipeline.models.registry import model_format
-from pipeline.storage.file_locks import held
+from pipeline.models.registry import find_format
+from pipeline.storage.file_locks import exclusive
 from pipeline.training.anchors.propose import anchors_text
 from pipeline.training.data_loading import validation_batches
 from pipeline.training.logbook import read_lines
 from pipeline.training.plan import planned
 from pipeline.training.train import facts, train_text
-from tests.conftest import REPOSITORY, read, settings_for
+from tests.helpers.paths import REPOSITORY
+from tests.helpers.runs import read, settings_for
 from tests.training.squares import CATEGORIES, Squares
 
 SSD = ["task=detect", "model=ssdlite320_mobilenet_v3_large", "weights=random"]
-SHORT = ["train.epochs=2", "train.batch_size=4", "train.validation=0.3", "workers=1", "device=cpu", "precision=fp32"]
+SHORT = [
+    "train.epochs=2",
+    "train.batch_size=4",
+    "train.validation=0.3",
+    "workers=1",
+    "device=cpu",
+    "precision=fp32",
+]
 
 
 def coco(folder, n=12):
@@ -40,9 +48,13 @@ def coco(folder, n=12):
         one = examples.example(number, 0)
         Image.fromarray(one.image.permute(1, 2, 0).numpy()).save(folder / f"{number:02d}.png")
         images.append({"id": number, "file_name": f"{number:02d}.png", "width": 64, "height": 64})
-        for (x0, y0, x1, y1), label in zip(one.target["boxes"].tolist(), one.target["labels"].tolist(), strict=True):
+        for (x0, y0, x1, y1), label in zip(
+            one.target["boxes"].tolist(), one.target["labels"].tolist(), strict=True
+        ):
             box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
-            annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": label} | box)
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": number, "category_id": label} | box
+            )
     categories = [{"id": k, "name": name} for k, name in enumerate(CATEGORIES) if k]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "instances.json").write_text(json.dumps(content))
@@ -78,9 +90,16 @@ def test_boxes_are_learnt_and_their_weights_run_as_they_are(tmp_path, annotate):
     assert trained.metrics["figure"] == "boxes_ap"
     assert str(tmp_path) not in json.dumps(trained.metadata())  # no paths
     assert [one["epoch"] for one in read_lines(folder / "epochs.jsonl")] == [0, 1, 2]
-    assert {"bbox_regression", "classification"} == set(read_lines(folder / "steps.jsonl")[0]["parts"])
+    assert {"bbox_regression", "classification"} == set(
+        read_lines(folder / "steps.jsonl")[0]["parts"]
+    )
     assert "boxes_ap" in (folder / "report.html").read_text()
-    run = annotate(f"model={folder / 'best.safetensors'}", f"input={data.parent}", "min_score=0", "overlays=false")
+    run = annotate(
+        f"model={folder / 'best.safetensors'}",
+        f"input={data.parent}",
+        "min_score=0",
+        "overlays=false",
+    )
     assert set(read(run, "predictions")["class_name"].to_pylist()) <= set(CATEGORIES[1:])
     assert set(read(run, "images")["status"].to_pylist()) == {"ok"}
     # again: nothing is learnt twice
@@ -91,10 +110,20 @@ def test_boxes_are_learnt_and_their_weights_run_as_they_are(tmp_path, annotate):
 
 def test_classes_of_images_are_learnt_from_folders(tmp_path, annotate):
     data = class_folders(tmp_path / "data")
-    words = ["task=classify", "model=mobilenet_v3_small", "weights=random", *SHORT, "train.epochs=1"]
-    folder = folder_of(train_text(settings_for(*words, f"train.data={data}", f"output={tmp_path / 'out'}")))
+    words = [
+        "task=classify",
+        "model=mobilenet_v3_small",
+        "weights=random",
+        *SHORT,
+        "train.epochs=1",
+    ]
+    folder = folder_of(
+        train_text(settings_for(*words, f"train.data={data}", f"output={tmp_path / 'out'}"))
+    )
     assert read_trained(folder / "best.safetensors").categories == ("green", "red")
-    run = annotate(f"model={folder / 'best.safetensors'}", "task=classify", f"input={data}", "overlays=false")
+    run = annotate(
+        f"model={folder / 'best.safetensors'}", "task=classify", f"input={data}", "overlays=false"
+    )
     assert run.name.startswith("classify-best-")
     assert read(run, "predictions").num_rows == 2 * 12  # both classes of each image
 
@@ -102,7 +131,13 @@ def test_classes_of_images_are_learnt_from_folders(tmp_path, annotate):
 def test_one_class_is_nothing_to_tell_apart(tmp_path):
     data = class_folders(tmp_path / "data", 4)
     shutil.rmtree(data / "red")
-    words = ["task=classify", "model=mobilenet_v3_small", "weights=random", *SHORT, f"train.data={data}"]
+    words = [
+        "task=classify",
+        "model=mobilenet_v3_small",
+        "weights=random",
+        *SHORT,
+        f"train.data={data}",
+    ]
     with pytest.raises(ConfigError, match="the data has one class, green"):
         train_text(settings_for(*words, f"output={tmp_path / 'out'}"))
 
@@ -111,14 +146,16 @@ def test_a_file_is_the_same_wherever_it_lies(tmp_path, monkeypatch):
     """Its training goes on when it is named otherwise, and what is left does not say where it was."""
     monkeypatch.chdir(tmp_path)
     spec = settings_for("task=classify", "model=mobilenet_v3_small", "weights=random")
-    builder = model_format(spec)
-    save_trained(tmp_path / "own.safetensors", builder.fresh(2).state_dict(), builder.trained(("a", "b")))
+    builder = find_format(spec)
+    save_trained(
+        tmp_path / "own.safetensors", builder.fresh(2).state_dict(), builder.trained(("a", "b"))
+    )
     data = class_folders(tmp_path / "data", 6)
     words = ["task=classify", *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}"]
     plans = []
     for given in (tmp_path / "own.safetensors", "own.safetensors"):
         settings = settings_for(*words, f"model={given}")
-        plans.append(planned(settings, build(settings.parts["examples"], task="classify")))
+        plans.append(planned(settings, instantiate(settings.parts["examples"], task="classify")))
     assert plans[0].folder == plans[1].folder
     assert str(tmp_path) not in json.dumps(facts(plans[0]))
 
@@ -127,7 +164,9 @@ class Sizes:
     sizes_hw = np.array([(4, 6), (6, 4), (4, 6), (4, 6)])
 
 
-@pytest.mark.parametrize(("cropped", "numbers"), [(False, [[0, 2], [3], [1]]), (True, [[0, 1], [2, 3]])])
+@pytest.mark.parametrize(
+    ("cropped", "numbers"), [(False, [[0, 2], [3], [1]]), (True, [[0, 1], [2, 3]])]
+)
 def test_a_batch_of_validation_has_one_size(cropped, numbers):
     batches = validation_batches(Sizes(), 2, cropped)
     assert [[number for _, number in batch] for batch in batches] == numbers
@@ -135,22 +174,37 @@ def test_a_batch_of_validation_has_one_size(cropped, numbers):
 
 def test_a_dry_run_says_what_would_be_learnt_and_leaves_nothing(tmp_path):
     data = coco(tmp_path / "data", 6)
-    text = train_text(settings_for(*SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}", "dry_run=true"))
-    assert "5 to learn from, 1 to be measured by" in text or "4 to learn from, 2 to be measured by" in text
+    text = train_text(
+        settings_for(
+            *SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}", "dry_run=true"
+        )
+    )
+    assert (
+        "5 to learn from, 1 to be measured by" in text
+        or "4 to learn from, 2 to be measured by" in text
+    )
     assert "2: red, green" in text
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("size", "refused"), [((5000, 1), True), ((1, 5000), True), ((5000, 20), False)])
+@pytest.mark.parametrize(
+    ("size", "refused"), [((5000, 1), True), ((1, 5000), True), ((5000, 20), False)]
+)
 def test_images_that_a_detector_would_shrink_to_nothing_are_named(tmp_path, size, refused):
     data = coco(tmp_path / "data", 6)
     content = json.loads(data.read_text())
-    content["images"].append({"id": 99, "file_name": "thin.png", "width": size[0], "height": size[1]})
+    content["images"].append(
+        {"id": 99, "file_name": "thin.png", "width": size[0], "height": size[1]}
+    )
     data.write_text(json.dumps(content))
     Image.new("RGB", size).save(data.parent / "thin.png")
     words = [*SHORT, f"train.data={data}", f"output={tmp_path / 'out'}", "dry_run=true"]
     rcnn = settings_for(
-        "task=detect", "model=fasterrcnn_mobilenet_v3_large_fpn", "weights=random", "train.backbone_weights=random", *words
+        "task=detect",
+        "model=fasterrcnn_mobilenet_v3_large_fpn",
+        "weights=random",
+        "train.backbone_weights=random",
+        *words,
     )
     if refused:
         told = f"too thin .*: a problem.*\n  thin.png: {size[0]}x{size[1]} pixels"
@@ -159,16 +213,20 @@ def test_images_that_a_detector_would_shrink_to_nothing_are_named(tmp_path, size
                 verb(rcnn)
     else:
         assert "to learn from" in train_text(rcnn)
-    assert "to learn from" in train_text(settings_for(*SSD, *words))  # whose input is always 320x320
+    assert "to learn from" in train_text(
+        settings_for(*SSD, *words)
+    )  # whose input is always 320x320
 
 
 def test_two_trainings_do_not_write_to_one_folder(tmp_path):
     data = coco(tmp_path / "data", 6)
-    settings = settings_for(*SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}", "dry_run=true")
+    settings = settings_for(
+        *SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}", "dry_run=true"
+    )
     folder = Path(re.search(r"folder +(\S+)", train_text(settings))[1])
     folder.mkdir(parents=True)
     words = [*SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}"]
-    with held(folder, Writer(), lambda alone: None), pytest.raises(RunLocked):
+    with exclusive(folder, Writer(), lambda alone: None), pytest.raises(RunLocked):
         train_text(settings_for(*words))
 
 
@@ -190,9 +248,15 @@ def test_two_trainings_do_not_write_to_one_folder(tmp_path):
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, words, message):
     data = coco(tmp_path / "data", 6)
     given = [word.replace("{data}", str(data)) for word in words]
-    output = [] if any(word.startswith("output=") for word in given) else [f"output={tmp_path / 'out'}"]
+    output = (
+        [] if any(word.startswith("output=") for word in given) else [f"output={tmp_path / 'out'}"]
+    )
     with pytest.raises(ConfigError, match=message):
-        train_text(settings_for(*[word for word in SSD if word.split("=")[0] not in "".join(given)], *given, *output))
+        train_text(
+            settings_for(
+                *[word for word in SSD if word.split("=")[0] not in "".join(given)], *given, *output
+            )
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -203,7 +267,9 @@ def test_a_killed_training_goes_on_with_the_same_losses(tmp_path):
 
     def start(output):
         command = [sys.executable, "-m", "pipeline", "train", *words, f"output={output}"]
-        return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
 
     def ended(process):
         text, _ = process.communicate(timeout=300)

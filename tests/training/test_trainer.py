@@ -46,7 +46,9 @@ def network():
 def training_in(folder, recipe=RECIPE, examples=None, kept=None, stages=0):
     def keep(state, figures, classes, epoch, best):
         if kept is not None:
-            kept.append((epoch, best, figures, {name: value.clone() for name, value in state.items()}))
+            kept.append(
+                (epoch, best, figures, {name: value.clone() for name, value in state.items()})
+            )
 
     made = network()
     examples = examples or Squares(18, "classify", side=16)
@@ -54,7 +56,9 @@ def training_in(folder, recipe=RECIPE, examples=None, kept=None, stages=0):
     batches = [[(0, number) for number in range(10)]]
     learner = Classes(("red", "green"), Normalize((0.5,) * 3, (0.5,) * 3))
     drawn = Drawn(examples, as_they_are, recipe.seed)
-    return Training(Frozen(made, stages), learner, Data(drawn, validation, batches), recipe, folder, keep)
+    return Training(
+        Frozen(made, stages), learner, Data(drawn, validation, batches), recipe, folder, keep
+    )
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +106,9 @@ def without_time(lines):
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4, 6, 11, 12])
 @pytest.mark.parametrize("save_s", [0.0, 1e9])
-def test_a_stopped_training_goes_on_with_the_same_losses_and_weights(tmp_path, monkeypatch, golden, stop_at, save_s):
+def test_a_stopped_training_goes_on_with_the_same_losses_and_weights(
+    tmp_path, monkeypatch, golden, stop_at, save_s
+):
     monkeypatch.setattr(loop, "_SAVE_S", save_s)  # after each step, or at the end of epochs only
     steps, epochs, kept = golden
     learn = Training._learn
@@ -142,25 +148,36 @@ def test_a_loss_that_is_not_finite_says_what_to_do(tmp_path):
 
 def test_batches_of_images_that_cannot_be_read_are_no_steps_of_learning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        training_in(tmp_path, replace(RECIPE, epochs=1), Squares(4, "classify", 16, broken=(0, 1, 2, 3))).fit()
+        training_in(
+            tmp_path, replace(RECIPE, epochs=1), Squares(4, "classify", 16, broken=(0, 1, 2, 3))
+        ).fit()
     assert read_lines(tmp_path / "steps.jsonl") == []
     assert len(caplog.records) == 4
 
 
 def test_of_a_batch_one_image_is_not_enough(tmp_path):
-    training_in(tmp_path, replace(RECIPE, epochs=1), Squares(4, "classify", 16, broken=(0, 1, 3))).fit()
+    training_in(
+        tmp_path, replace(RECIPE, epochs=1), Squares(4, "classify", 16, broken=(0, 1, 3))
+    ).fit()
     assert read_lines(tmp_path / "steps.jsonl") == []
 
 
 def test_a_network_that_cannot_learn_from_one_image_says_so(tmp_path):
     training = training_in(tmp_path, replace(RECIPE, batch_size=1))
-    training.network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2))
-    with pytest.raises(ConfigError, match=r"train.batch_size=1, or a single image .* takes two at least"):
+    training.network = nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2)
+    )
+    with pytest.raises(
+        ConfigError, match=r"train.batch_size=1, or a single image .* takes two at least"
+    ):
         training.fit()
 
 
 def test_mixed_precision_learns_the_same_thing_roughly(tmp_path, golden):
     training_in(tmp_path, replace(RECIPE, precision="bf16")).fit()
-    mixed, exact = ([one["loss"] for one in lines] for lines in (read_lines(tmp_path / "steps.jsonl"), golden[0]))
+    mixed, exact = (
+        [one["loss"] for one in lines]
+        for lines in (read_lines(tmp_path / "steps.jsonl"), golden[0])
+    )
     assert mixed != exact
     assert mixed == pytest.approx(exact, abs=0.05)

@@ -1,9 +1,9 @@
 """The network as PyTorch runs it, operator by operator."""
 
-from pipeline.inference.engine_base import Forward
+from pipeline.inference.engine_base import BaseEngine
 
 
-class Eager(Forward):
+class Eager(BaseEngine):
     """`precision`: fp32 unless bf16 or fp16 is asked for."""
 
     def __init__(self, device: str, precision: str | None) -> None:

@@ -14,13 +14,16 @@ from torch.utils import _pytree as pytree
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Model
 from pipeline.inference.devices import bf16_is_native
-from pipeline.inference.engine_base import Forward
+from pipeline.inference.engine_base import BaseEngine
 
 log = logging.getLogger(__name__)
-_LEAST_IMAGES = {"one shape": 3_000, "many shapes": 12_000}  # below, compiling takes longer than it saves
+_LEAST_IMAGES = {
+    "one shape": 3_000,
+    "many shapes": 12_000,
+}  # below, compiling takes longer than it saves
 
 
-class Fast(Forward):
+class Fast(BaseEngine):
     """`precision`: null is bf16 where the hardware has it (fp16 on older GPUs), else fp32. `compile`: true, false, or auto:
     where the run has images enough to earn back the half minute or more that it takes.
 
@@ -49,18 +52,30 @@ class Fast(Forward):
         return replace(model, preprocess=model.fast_preprocess or model.preprocess)
 
     def expect(self, images: int, batch_size: int) -> None:
-        if self.precision == "bf16" and self.device_type == "cpu" and not bf16_is_native(self.device):
+        if (
+            self.precision == "bf16"
+            and self.device_type == "cpu"
+            and not bf16_is_native(self.device)
+        ):
             # torch 2.15 packs such weights for instructions that this CPU has not, and stops at the second batch
-            log.warning("Not compiled: this CPU computes bf16 by way of fp32. precision=fp32 can be compiled.")
+            log.warning(
+                "Not compiled: this CPU computes bf16 by way of fp32. precision=fp32 can be compiled."
+            )
             return
         one_shape = self.model.bucket((480, 640)) == self.model.bucket((640, 480))
         enough = images >= _LEAST_IMAGES["one shape" if one_shape else "many shapes"]
         if self.compile is True or (self.compile == "auto" and enough):
             inductor.freezing = True  # weights are constants: packed once. As an option of torch.compile it has no effect
-            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "No CUDA runtime is found"
+            logging.getLogger("torch.utils.cpp_extension").setLevel(
+                logging.ERROR
+            )  # "No CUDA runtime is found"
             for name in self.model.compilable:
                 parent, _, last = name.rpartition(".")
-                part = Compiled(self.network.get_submodule(name), batch_size if one_shape else None, self.device_type)
+                part = Compiled(
+                    self.network.get_submodule(name),
+                    batch_size if one_shape else None,
+                    self.device_type,
+                )
                 setattr(self.network.get_submodule(parent), last, part)
 
     def _best_precision(self) -> str:
@@ -79,9 +94,14 @@ class Compiled(nn.Module):
         one_shape = batch_size is not None
         # A backend of its own, because code is kept for every use of a class's `forward` with an equal backend, and only the
         # guards that are dropped here would tell one network's weights from another's.
-        backend = partial(torch._inductor.compile, options={"triton.cudagraphs": device_type == "cuda" and one_shape})
+        backend = partial(
+            torch._inductor.compile,
+            options={"triton.cudagraphs": device_type == "cuda" and one_shape},
+        )
         # Nothing but the input changes: to look at every layer again at every call took 0.7 of 20 ms a batch.
-        options: dict[str, Any] | None = {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe} if one_shape else None
+        options: dict[str, Any] | None = (
+            {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe} if one_shape else None
+        )
         self._compiled: Callable[..., Any] | None = torch.compile(
             module, dynamic=not one_shape, backend=backend, options=options
         )
@@ -89,16 +109,24 @@ class Compiled(nn.Module):
 
     def forward(self, batch: Any) -> Any:
         images = len(pytree.tree_leaves(batch)[0])
-        worth = images > 1 if self.batch_size is None else self.batch_size // 2 < images <= self.batch_size
+        worth = (
+            images > 1
+            if self.batch_size is None
+            else self.batch_size // 2 < images <= self.batch_size
+        )
         if self._compiled is None or not worth:
             return self.module(batch)
         missing = (self.batch_size or images) - images
-        filled = pytree.tree_map(lambda one: _repeat_last(one, missing), batch) if missing else batch
+        filled = (
+            pytree.tree_map(lambda one: _repeat_last(one, missing), batch) if missing else batch
+        )
         try:
             outputs = self._compiled(filled)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # no compiler, a compiler's fault, or an input that fails uncompiled as well
+        except (
+            Exception
+        ) as error:  # no compiler, a compiler's fault, or an input that fails uncompiled as well
             if self._has_run:
                 raise
             self._compiled = None

@@ -15,22 +15,27 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from pipeline.core.keys import fitted, key_of
-from pipeline.core.schema import carried_field
+from pipeline.core.keys import fitted, path_to_key
+from pipeline.core.schema import make_carried_field
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.decoding.image import SUFFIXES
-from pipeline.storage.listing import listing
+from pipeline.storage.listing import open_listing
 
 COLUMNS = (
-    carried_field("archive", pa.string()),  # path below the input folder
-    carried_field("member", pa.string()),  # its name in the archive; null in the row of an archive that is damaged
+    make_carried_field("archive", pa.string()),  # path below the input folder
+    make_carried_field(
+        "member", pa.string()
+    ),  # its name in the archive; null in the row of an archive that is damaged
 )
 NOWHERE = -1  # where a member begins that only its archive's directory knows to be no file
 LARGEST = (1 << 63) - 1  # headers may claim more than a column of sizes holds
 # The images of one archive are in memory while they are sorted: about 2 million with usual names.
 _MOST_HELD, _HELD_EACH = 1 << 30, 400  # bytes; of one member beside its names (measured)
 _LONGEST_NAME = 4096  # bytes of a name that are kept: what systems take for a path
-_LONGEST_PART, _LONGEST_LABEL = 200, 1000  # bytes; so that pictures' names, which are longer, fit a file system
+_LONGEST_PART, _LONGEST_LABEL = (
+    200,
+    1000,
+)  # bytes; so that pictures' names, which are longer, fit a file system
 _DRIVE = re.compile(rb"[A-Za-z]:[/\\]")
 
 
@@ -62,12 +67,17 @@ class Archives:
 
     def __init__(self, given: str, kind: Kind) -> None:
         suffixes = {ending[ending.rindex(".") :] for ending in kind.endings}
-        self.kind, self.listing = kind, listing(given, suffixes, f"{kind.name} archives", below=True)
+        self.kind, self.listing = (
+            kind,
+            open_listing(given, suffixes, f"{kind.name} archives", below=True),
+        )
         self._problems: dict[str, InputError] = {}  # what listing has found, by the archive's key
 
     def entries(self) -> Iterator[Entry]:
         for archive in self.listing.entries():
-            if archive.key.casefold().endswith((*self.kind.endings, "/")):  # "/": a folder that cannot be listed
+            if archive.key.casefold().endswith(
+                (*self.kind.endings, "/")
+            ):  # "/": a folder that cannot be listed
                 yield from self._entries_of(archive)
 
     def _entries_of(self, archive: Entry) -> Iterator[Entry]:
@@ -103,8 +113,12 @@ class Archives:
     def open(self, entry: Entry) -> BinaryIO:
         """A member's bytes, as a file that can be searched in. Raises InputError and OSError."""
         archive, name = entry.carried if len(entry.carried) == len(COLUMNS) else (None, None)
-        if not entry.key.startswith(f"{archive}/") or entry.at < NOWHERE:  # who made up the plan might name any file
-            raise InputError(Status.UNREADABLE, "the plan names no archive that it is in; no run made it")
+        if (
+            not entry.key.startswith(f"{archive}/") or entry.at < NOWHERE
+        ):  # who made up the plan might name any file
+            raise InputError(
+                Status.UNREADABLE, "the plan names no archive that it is in; no run made it"
+            )
         if name is None:
             raise self._problem(archive)
         file = self.listing.open(archive)
@@ -114,7 +128,10 @@ class Archives:
                 said = f"at byte {entry.at} the archive has {_text(member.name)!r} of {member.size} bytes now"
                 raise InputError(Status.CHANGED, said)
             if leads_out(member.name):
-                raise InputError(Status.UNREADABLE, f"its name {name!r} leads out of the archive; such members are not read")
+                raise InputError(
+                    Status.UNREADABLE,
+                    f"its name {name!r} leads out of the archive; such members are not read",
+                )
         except BaseException:
             file.close()
             raise
@@ -123,7 +140,9 @@ class Archives:
     def _problem(self, archive: str) -> InputError:
         known = self._problems.get(archive) or self._list(archive)[1]
         if known is None:
-            return InputError(Status.CHANGED, "the archive was damaged when the plan was made, and is not now")
+            return InputError(
+                Status.CHANGED, "the archive was damaged when the plan was made, and is not now"
+            )
         return InputError(known.status, str(known))  # several threads may raise it
 
 
@@ -181,7 +200,11 @@ def label_of(name: bytes) -> str:
     file and a folder never have one place among a run's pictures."""
     *folders, last = [_part(part) for part in _parts(name[-_LONGEST_NAME:])] or ["%"]
     label = "/".join((*(folder + "~" * (_suffix(folder) in SUFFIXES) for folder in folders), last))
-    return label if len(label.encode()) <= _LONGEST_LABEL else f"{blake2b(name, digest_size=8).hexdigest()}/{last}"
+    return (
+        label
+        if len(label.encode()) <= _LONGEST_LABEL
+        else f"{blake2b(name, digest_size=8).hexdigest()}/{last}"
+    )
 
 
 def is_image(name: bytes) -> bool:
@@ -207,7 +230,7 @@ def _part(name: bytes) -> str:
 
 
 def _text(name: bytes) -> str:
-    return key_of(os.fsdecode(name[-_LONGEST_NAME:]))
+    return path_to_key(os.fsdecode(name[-_LONGEST_NAME:]))
 
 
 def _suffix(name: str) -> str:

@@ -15,7 +15,9 @@ from pipeline.inputs.archives.archives import LARGEST, Kind, Member, Part
 
 _BLOCK = tarfile.BLOCKSIZE
 _ZEROS = bytes(_BLOCK)
-_MOST_EXTENDED = 1 << 20  # bytes of one member's extended headers; extended attributes are up to 64 KiB each
+_MOST_EXTENDED = (
+    1 << 20
+)  # bytes of one member's extended headers; extended attributes are up to 64 KiB each
 _PADDING = 1 << 20  # bytes looked at behind the end mark
 _LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE)
@@ -27,7 +29,12 @@ _NO_FILES = {
     tarfile.FIFOTYPE: "a FIFO",
     tarfile.DIRTYPE: "a folder",
 }
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
 
 
 @dataclass(frozen=True)
@@ -95,12 +102,19 @@ def open_member(file: BinaryIO, at: int, size: int) -> tuple[Member, BinaryIO]:
     if header.kind in _NO_FILES:
         raise InputError(Status.NOT_A_FILE, f"{_NO_FILES[header.kind]}, not a regular file")
     if header.sparse:
-        raise InputError(Status.UNSUPPORTED, "packed as a sparse file, which is not read; pack it without tar --sparse")
+        raise InputError(
+            Status.UNSUPPORTED,
+            "packed as a sparse file, which is not read; pack it without tar --sparse",
+        )
     there = file.seek(0, 2) - header.data
     if header.member.size > there:
-        said = f"its header says {header.member.size} bytes, of which the archive has {max(0, there)}"
+        said = (
+            f"its header says {header.member.size} bytes, of which the archive has {max(0, there)}"
+        )
         raise InputError(Status.TRUNCATED, said)
-    return header.member, cast(BinaryIO, BufferedReader(Part(file, header.data, header.member.size)))
+    return header.member, cast(
+        BinaryIO, BufferedReader(Part(file, header.data, header.member.size))
+    )
 
 
 TAR = Kind(
@@ -130,7 +144,9 @@ def _check_end(file: BinaryIO, at: int) -> None:
     """Raise InputError where something follows the end mark: another archive, by `cat a.tar b.tar`."""
     file.seek(at)
     if file.read(_PADDING).strip(b"\0"):
-        raise InputError(Status.CORRUPT, f"something follows the archive's end mark at byte {at}; it is not read")
+        raise InputError(
+            Status.CORRUPT, f"something follows the archive's end mark at byte {at}; it is not read"
+        )
 
 
 def _header(file: BinaryIO, at: int) -> _Header | None:
@@ -152,23 +168,38 @@ def _header(file: BinaryIO, at: int) -> _Header | None:
         position += _BLOCK + _blocks(info.size)
         if info.type == tarfile.GNUTYPE_LONGNAME:
             extended.name = data.partition(b"\0")[0]
-        elif info.type in _PAX and info.type != tarfile.XGLTYPE:  # what is said of all members is no member's name or size
+        elif (
+            info.type in _PAX and info.type != tarfile.XGLTYPE
+        ):  # what is said of all members is no member's name or size
             extended.pax |= _records(data)
 
 
-def _member(file: BinaryIO, at: int, position: int, block: bytes, info: tarfile.TarInfo, extended: _Extended) -> _Header:
+def _member(
+    file: BinaryIO, at: int, position: int, block: bytes, info: tarfile.TarInfo, extended: _Extended
+) -> _Header:
     """`position`: where its own header begins, which is `block`; `at`: the first one."""
     pax = extended.pax
     data, more = position + _BLOCK, info.type == tarfile.GNUTYPE_SPARSE and block[482]
     while more:  # blocks of an old GNU sparse file's map
         more = extended.read(file, _BLOCK)[504]
         data += _BLOCK
-    name = pax.get(b"GNU.sparse.name") or pax.get(b"path") or extended.name or info.name.encode("utf-8", "surrogateescape")
+    name = (
+        pax.get(b"GNU.sparse.name")
+        or pax.get(b"path")
+        or extended.name
+        or info.name.encode("utf-8", "surrogateescape")
+    )
     size = _number(pax[b"size"]) if b"size" in pax else info.size
     if size < 0:
         raise _Damaged(f"a size of {size} bytes")
-    has_data = info.isreg() or info.type not in tarfile.SUPPORTED_TYPES or info.type == tarfile.GNUTYPE_SPARSE
-    sparse = info.type == tarfile.GNUTYPE_SPARSE or any(key.startswith(b"GNU.sparse.") for key in pax)
+    has_data = (
+        info.isreg()
+        or info.type not in tarfile.SUPPORTED_TYPES
+        or info.type == tarfile.GNUTYPE_SPARSE
+    )
+    sparse = info.type == tarfile.GNUTYPE_SPARSE or any(
+        key.startswith(b"GNU.sparse.") for key in pax
+    )
     mtime = _nanoseconds(pax.get(b"mtime")) or int(info.mtime) * 10**9
     member = Member(name, at, min(size, LARGEST), mtime if 0 <= mtime <= LARGEST else 0)
     return _Header(member, info.type, sparse, data, data + (_blocks(size) if has_data else 0))

@@ -20,13 +20,24 @@ import numpy as np
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.archives.archives import LARGEST, NOWHERE, Kind, Member, Part
 
-_LOCAL = struct.Struct("<4s5H3L2H")  # 4.3.7: signature, version, flags, method, time, date, CRC, packed, size, name, extra
-_ENTRY = struct.Struct("<4s6H3L5H2L")  # 4.3.12: ... comment, disk, attributes, system's attributes, where it begins
+_LOCAL = struct.Struct(
+    "<4s5H3L2H"
+)  # 4.3.7: signature, version, flags, method, time, date, CRC, packed, size, name, extra
+_ENTRY = struct.Struct(
+    "<4s6H3L5H2L"
+)  # 4.3.12: ... comment, disk, attributes, system's attributes, where it begins
 _END = struct.Struct("<4s4H2LH")  # 4.3.16
 _END64, _LOCATOR = struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")  # 4.3.14, 4.3.15
 _LONGEST_COMMENT = 0xFFFF
-_LARGEST_DIRECTORY = 512 << 20  # bytes: five million members with names as usual, and 16 bytes in memory for each
-_ENCRYPTED, _LATER, _PATCH, _UTF8 = 0x1, 0x8, 0x20, 0x800  # 4.4.4; _LATER: CRC and sizes follow the contents
+_LARGEST_DIRECTORY = (
+    512 << 20
+)  # bytes: five million members with names as usual, and 16 bytes in memory for each
+_ENCRYPTED, _LATER, _PATCH, _UTF8 = (
+    0x1,
+    0x8,
+    0x20,
+    0x800,
+)  # 4.4.4; _LATER: CRC and sizes follow the contents
 _STORED, _DEFLATED = 0, 8
 _METHODS = {9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "zstd", 95: "xz", 99: "AES"}
 _MOST_INFLATED = 1032  # bytes that deflate can make of one (zlib's "maximum compression factor")
@@ -71,7 +82,10 @@ def members(file: BinaryIO) -> Iterator[Member]:
         yield Member(one.name, place, min(one.size, LARGEST), one.mtime_ns)
         count += 1
     if count & 0xFFFF != directory.count & 0xFFFF:
-        raise InputError(Status.CORRUPT, f"its directory has {count} members, and says {directory.count} at its end")
+        raise InputError(
+            Status.CORRUPT,
+            f"its directory has {count} members, and says {directory.count} at its end",
+        )
 
 
 def open_member(file: BinaryIO, at: int, size: int) -> tuple[Member, BinaryIO]:
@@ -89,7 +103,9 @@ def open_member(file: BinaryIO, at: int, size: int) -> tuple[Member, BinaryIO]:
     if flags & _LATER:
         own_size, packed = size, length - start
     _check(flags, method, packed, own_size, length - start)
-    contents = _Contents(file, start, packed, own_size, method == _DEFLATED, None if flags & _LATER else crc)
+    contents = _Contents(
+        file, start, packed, own_size, method == _DEFLATED, None if flags & _LATER else crc
+    )
     member = Member(_utf8(name, flags), at, min(own_size, LARGEST), _nanoseconds(date, time))
     return member, cast(BinaryIO, io.BufferedReader(contents, _PIECE))
 
@@ -103,14 +119,21 @@ def _check(flags: int, method: int, packed: int, size: int, there: int) -> None:
         raise InputError(Status.UNREADABLE, "encrypted; pack it without a password")
     if flags & _PATCH or method not in (_STORED, _DEFLATED):
         how = "patches" if flags & _PATCH else _METHODS.get(method, f"method {method}")
-        raise InputError(Status.UNSUPPORTED, f"compressed by {how}, which is not read; pack it with deflate, or none")
+        raise InputError(
+            Status.UNSUPPORTED,
+            f"compressed by {how}, which is not read; pack it with deflate, or none",
+        )
     if packed > there or (method == _STORED and size > there):
         said = f"its header says {packed} bytes, of which the archive has {max(0, there)}"
         raise InputError(Status.TRUNCATED, said)
     if method == _STORED and not flags & _LATER and packed != size:
-        raise InputError(Status.CORRUPT, f"stored as it is, but {size} bytes are said to take {packed}")
+        raise InputError(
+            Status.CORRUPT, f"stored as it is, but {size} bytes are said to take {packed}"
+        )
     if method == _DEFLATED and size > _MOST_INFLATED * (packed + 1):
-        raise InputError(Status.CORRUPT, f"{packed} bytes cannot become the {size} that its header says")
+        raise InputError(
+            Status.CORRUPT, f"{packed} bytes cannot become the {size} that its header says"
+        )
 
 
 class _Contents(Part):
@@ -118,7 +141,9 @@ class _Contents(Part):
     is read, length and CRC are checked. What was made is kept, because a TIFF's header leads to and fro; of a large member
     it is not, and to seek back is to begin anew."""
 
-    def __init__(self, file: BinaryIO, start: int, packed: int, size: int, deflated: bool, crc: int | None) -> None:
+    def __init__(
+        self, file: BinaryIO, start: int, packed: int, size: int, deflated: bool, crc: int | None
+    ) -> None:
         """`crc` None: it follows the contents."""
         super().__init__(file, start, size)
         self._packed, self._deflated, self._expected = packed, deflated, crc
@@ -166,14 +191,18 @@ class _Contents(Part):
             try:
                 data = self._inflate.decompress(packed, most)
             except zlib.error as error:
-                raise InputError(Status.CORRUPT, f"its compressed bytes are damaged ({error})") from None
+                raise InputError(
+                    Status.CORRUPT, f"its compressed bytes are damaged ({error})"
+                ) from None
             if not packed and not data:
                 break
         return data
 
     def _check_end(self) -> None:
         if self._deflated and self._inflated(1):
-            raise InputError(Status.CORRUPT, f"it holds more than the {self._size} bytes that its header says")
+            raise InputError(
+                Status.CORRUPT, f"it holds more than the {self._size} bytes that its header says"
+            )
         expected = self._crc_behind() if self._expected is None else self._expected
         if self._crc != expected:
             raise InputError(Status.CORRUPT, "its CRC is wrong: the archive is damaged here")
@@ -254,17 +283,42 @@ def _listed(file: BinaryIO, directory: _Directory) -> Iterator[_Listed]:
     while at < directory.end:
         record = file.read(_ENTRY.size)
         if len(record) < _ENTRY.size or not record.startswith(b"PK\1\2"):
-            raise InputError(Status.CORRUPT, f"its directory is damaged at byte {at}; what follows is not listed")
-        _, made_by, _, flags, _, time, date, _, packed, size, n_name, n_extra, n_comment, _, _, attributes, begin = (
-            _ENTRY.unpack(record)
-        )
+            raise InputError(
+                Status.CORRUPT, f"its directory is damaged at byte {at}; what follows is not listed"
+            )
+        (
+            _,
+            made_by,
+            _,
+            flags,
+            _,
+            time,
+            date,
+            _,
+            packed,
+            size,
+            n_name,
+            n_extra,
+            n_comment,
+            _,
+            _,
+            attributes,
+            begin,
+        ) = _ENTRY.unpack(record)
         name, extra = file.read(n_name), file.read(n_extra)
         file.seek(n_comment, os.SEEK_CUR)
         size, packed, begin = _wide(extra, size, packed, begin)
         at += _ENTRY.size + n_name + n_extra + n_comment
         mode = attributes >> 16 if made_by >> 8 == _UNIX else 0
         is_file = not name.endswith(b"/") and (mode & 0o170000) in (0, _FILE)
-        yield _Listed(_utf8(name, flags), directory.shift + begin, packed, size, _nanoseconds(date, time), is_file)
+        yield _Listed(
+            _utf8(name, flags),
+            directory.shift + begin,
+            packed,
+            size,
+            _nanoseconds(date, time),
+            is_file,
+        )
 
 
 def _check_places(file: BinaryIO, directory: _Directory) -> None:
@@ -291,7 +345,9 @@ def _wide(extra: bytes, *values: int) -> list[int]:
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, at)
         if kind == 1:
-            wide = iter(struct.unpack_from(f"<{min(length, len(extra) - at - 4) // 8}Q", extra, at + 4))
+            wide = iter(
+                struct.unpack_from(f"<{min(length, len(extra) - at - 4) // 8}Q", extra, at + 4)
+            )
             return [next(wide, value) if value == 0xFFFFFFFF else value for value in values]
         at += 4 + length
     return list(values)
@@ -313,4 +369,6 @@ def _nanoseconds(date: int, time: int) -> int:
     year, month, day = 1980 + (date >> 9), date >> 5 & 0xF, date & 0x1F
     if not 1 <= month <= 12 or not 1 <= day <= 31:
         return 0
-    return calendar.timegm((year, month, day, time >> 11, time >> 5 & 0x3F, (time & 0x1F) * 2)) * 10**9
+    return (
+        calendar.timegm((year, month, day, time >> 11, time >> 5 & 0x3F, (time & 0x1F) * 2)) * 10**9
+    )

@@ -30,7 +30,9 @@ SUFFIXES = frozenset((
 DECODER = f"jpeg: {JPEG_DECODER}, rest: pillow {version('pillow')}"
 
 Image.init()  # now, not in the first of several threads that need a plug-in
-Image.MAX_IMAGE_PIXELS = None  # the cap is read_header's: per run, typed, and without Python's global warning state
+Image.MAX_IMAGE_PIXELS = (
+    None  # the cap is read_header's: per run, typed, and without Python's global warning state
+)
 
 # EXIF orientation -> (transpose, flip vertically, flip horizontally), applied in this order to (3, H, W)
 _UPRIGHT = {
@@ -71,7 +73,10 @@ def check_bytes(file: BinaryIO, max_pixels: int) -> None:
         raise InputError(Status.EMPTY, "the file has zero bytes")
     most = max(_LEAST_CAP, 8 * max_pixels)  # eight bytes a pixel: 16-bit RGBA, uncompressed
     if size > most:
-        raise InputError(Status.TOO_LARGE, f"{size} bytes; no image of max_pixels={max_pixels} needs more than {most}")
+        raise InputError(
+            Status.TOO_LARGE,
+            f"{size} bytes; no image of max_pixels={max_pixels} needs more than {most}",
+        )
 
 
 def decode(data: bytes, max_pixels: int) -> Tensor:
@@ -161,10 +166,17 @@ def _rgb(image: Image.Image) -> np.ndarray:
     if image.mode in _DEEP_GREY:
         grey = np.asarray(image).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
-            raise InputError(Status.UNSUPPORTED, "32-bit grey values outside 0..65535 have no defined brightness")
-        return np.repeat(((grey + 128) // 257).astype(np.uint8)[:, :, None], 3, axis=2)  # 65535 / 257 = 255
+            raise InputError(
+                Status.UNSUPPORTED, "32-bit grey values outside 0..65535 have no defined brightness"
+            )
+        return np.repeat(
+            ((grey + 128) // 257).astype(np.uint8)[:, :, None], 3, axis=2
+        )  # 65535 / 257 = 255
     if image.mode == "F":
-        raise InputError(Status.UNSUPPORTED, "32-bit float pixels have no defined brightness; convert them to 8 bits")
+        raise InputError(
+            Status.UNSUPPORTED,
+            "32-bit float pixels have no defined brightness; convert them to 8 bits",
+        )
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns about converting these to RGB directly
     return np.array(image.convert("RGB"))
@@ -176,14 +188,26 @@ def _failure(data: bytes, error: Exception) -> InputError:
         return InputError(Status.OUT_OF_MEMORY, "not enough memory to decode it")
     kind = sniff(data)
     if kind is None:
-        return InputError(Status.UNSUPPORTED, f"the content is no known image format (begins with {data[:8].hex(' ')})")
+        return InputError(
+            Status.UNSUPPORTED,
+            f"the content is no known image format (begins with {data[:8].hex(' ')})",
+        )
     if kind not in FORMATS:
-        return InputError(Status.UNSUPPORTED, f"{kind} files are not decoded; supported: {', '.join(FORMATS)}")
+        return InputError(
+            Status.UNSUPPORTED, f"{kind} files are not decoded; supported: {', '.join(FORMATS)}"
+        )
     said = str(error) or type(error).__name__
-    if isinstance(error, UnidentifiedImageError):  # names a BytesIO object, nothing a reader can use
+    if isinstance(
+        error, UnidentifiedImageError
+    ):  # names a BytesIO object, nothing a reader can use
         said = "its header cannot be read"
     if kind == "TIFF" and isinstance(error, UnidentifiedImageError) and not is_cut(data, kind):
-        return InputError(Status.UNSUPPORTED, "TIFF: pixels of a kind that is not decoded (e.g. float RGB, five channels)")
+        return InputError(
+            Status.UNSUPPORTED,
+            "TIFF: pixels of a kind that is not decoded (e.g. float RGB, five channels)",
+        )
     if (len(data) < _DIAGNOSED and is_cut(data, kind)) or "truncated" in said.casefold():
-        return InputError(Status.TRUNCATED, f"{kind} ends too early after {len(data)} bytes: {said}")
+        return InputError(
+            Status.TRUNCATED, f"{kind} ends too early after {len(data)} bytes: {said}"
+        )
     return InputError(Status.CORRUPT, f"{kind}: {said}")

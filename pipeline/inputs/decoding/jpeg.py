@@ -13,7 +13,9 @@ from torch import Tensor
 APP1, APP15, SOS, EOI = 0xE1, 0xEF, 0xDA, 0xD9  # Exif or XMP; unused; start of scan; end of image
 
 
-DecodeJpegs = Callable[[Sequence[bytes], str], list[Tensor]]  # whole files, device -> (3, H, W) uint8 RGB as stored, there
+DecodeJpegs = Callable[
+    [Sequence[bytes], str], list[Tensor]
+]  # whole files, device -> (3, H, W) uint8 RGB as stored, there
 
 
 def _with_torchcodec() -> DecodeJpegs:

@@ -30,7 +30,11 @@ def sniff(data: bytes) -> str | None:
         if _agrees(data[: len(magic)], magic):
             return name
     if _agrees(data[4:8], b"ftyp") and data[:2] == b"\0\0":
-        return "AVIF" if any(_agrees(data[8:12], brand) for brand in (b"avif", b"avis", b"mif1")) else "HEIF or video"
+        return (
+            "AVIF"
+            if any(_agrees(data[8:12], brand) for brand in (b"avif", b"avis", b"mif1"))
+            else "HEIF or video"
+        )
     if data[:1] == b"P" and data[1:2] in b"123456" and (len(data) < 3 or data[2:3].isspace()):
         return "PPM"
     return None

@@ -29,9 +29,21 @@ _OPTIONS = {
     "fflags": "+genpts",  # AVI carries no presentation times
 }
 _SEEK_COSTS = 16  # as much as decoding so many frames: the decoder's threads begin anew
-_MOST_PIXELS = 1 << 27  # of a frame; more is no video but a bomb. The user's own cap, max_pixels, comes later
-_FAILURES = (av.FFmpegError, ValueError, IndexError)  # the latter two for damage, in PyAV's own code
-_MAGIC = {b"\x1a\x45\xdf\xa3": "Matroska or WebM", b"RIFF": "AVI", b"FLV\x01": "FLV", b"OggS": "Ogg", b"\0\0\1\xba": "MPEG"}
+_MOST_PIXELS = (
+    1 << 27
+)  # of a frame; more is no video but a bomb. The user's own cap, max_pixels, comes later
+_FAILURES = (
+    av.FFmpegError,
+    ValueError,
+    IndexError,
+)  # the latter two for damage, in PyAV's own code
+_MAGIC = {
+    b"\x1a\x45\xdf\xa3": "Matroska or WebM",
+    b"RIFF": "AVI",
+    b"FLV\x01": "FLV",
+    b"OggS": "Ogg",
+    b"\0\0\1\xba": "MPEG",
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,9 @@ class Index:
     last_duration: int  # of the last frame, in units of `time_base`
     size_hw: tuple[int, int]  # upright, pixels
     rotation: int  # degrees counterclockwise that make a stored frame upright
-    incomplete: str | None  # what is wrong with a file that ends before it should; the frames listed are there
+    incomplete: (
+        str | None
+    )  # what is wrong with a file that ends before it should; the frames listed are there
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -69,8 +83,12 @@ def read_index(file: BinaryIO) -> Index:
             stream = _video_stream(container)
             width, height = stream.codec_context.width, stream.codec_context.height
             if width * height > _MOST_PIXELS:
-                raise InputError(Status.TOO_LARGE, f"its frames have {width}x{height} pixels", (height, width))
-            promised = stream.frames if "mp4" in container.format.name else 0  # AVI counts frames that are not there
+                raise InputError(
+                    Status.TOO_LARGE, f"its frames have {width}x{height} pixels", (height, width)
+                )
+            promised = (
+                stream.frames if "mp4" in container.format.name else 0
+            )  # AVI counts frames that are not there
             time_base = Fraction(stream.time_base or 1)
             packets, stopped = _packets(container, stream)
         with _open(file) as container:
@@ -80,11 +98,15 @@ def read_index(file: BinaryIO) -> Index:
     if not packets or first is None:
         raise InputError(Status.CORRUPT, stopped or "no frame of it can be decoded")
     if any(pts is None for pts, _, _ in packets):
-        raise InputError(Status.UNSUPPORTED, "its frames carry no times; copy it into an MP4 or Matroska file")
+        raise InputError(
+            Status.UNSUPPORTED, "its frames carry no times; copy it into an MP4 or Matroska file"
+        )
     packets.sort()
     pts = np.unique(np.array([pts for pts, _, _ in packets], dtype=np.int64))
     if len(pts) < promised:
-        stopped = f"the file ends early: its header tells of {promised} frames, {len(pts)} are there"
+        stopped = (
+            f"the file ends early: its header tells of {promised} frames, {len(pts)} are there"
+        )
     rotation = round(first.rotation / 90) * 90 % 360
     return Index(
         pts=pts,
@@ -97,7 +119,9 @@ def read_index(file: BinaryIO) -> Index:
     )
 
 
-def _packets(container: InputContainer, stream: VideoStream) -> tuple[list[tuple[Any, int, bool]], str | None]:
+def _packets(
+    container: InputContainer, stream: VideoStream
+) -> tuple[list[tuple[Any, int, bool]], str | None]:
     """(pts, duration, is a key frame) of each frame that is shown, in the order of the file; and why reading stopped before
     the file's end, if it did."""
     packets = []
@@ -118,7 +142,9 @@ class Frames:
         self.file, self.index = file, index
         self.at = -1  # the number of the last frame given, -1 before the first
         self.last: Tensor | None = None
-        self.to_rgb = VideoReformatter()  # kept, because making its tables costs more than a conversion
+        self.to_rgb = (
+            VideoReformatter()
+        )  # kept, because making its tables costs more than a conversion
         try:
             self._start()
         except _FAILURES as error:
@@ -136,10 +162,14 @@ class Frames:
         except _FAILURES as error:
             self._lost = True
             raise InputError(
-                Status.CORRUPT, f"frame {number} cannot be decoded: {_said(error)}", self.index.size_hw
+                Status.CORRUPT,
+                f"frame {number} cannot be decoded: {_said(error)}",
+                self.index.size_hw,
             ) from None
         if found is None or found.is_corrupt:
-            raise InputError(Status.CORRUPT, f"frame {number} is damaged or missing", self.index.size_hw)
+            raise InputError(
+                Status.CORRUPT, f"frame {number} is damaged or missing", self.index.size_hw
+            )
         stored = self.to_rgb.reformat(found, format="rgb24").to_ndarray()  # (H, W, 3)
         turned = np.rot90(stored, self.index.rotation // 90).transpose(2, 0, 1)  # (3, H, W)
         # by numpy: torch would start its threads for these few bytes, at twice the time of the decoding (measured)
@@ -149,14 +179,18 @@ class Frames:
     def _find(self, number: int) -> av.VideoFrame | None:
         pts = int(self.index.pts[number])
         before = self.index.keyframes[self.index.keyframes <= pts]
-        key = int(before[-1]) if len(before) else int(self.index.pts[0])  # a file may begin in the middle of a group
+        key = (
+            int(before[-1]) if len(before) else int(self.index.pts[0])
+        )  # a file may begin in the middle of a group
         saved = np.searchsorted(self.index.pts, key) - self.at  # frames that need not be decoded
         seek = self._lost or number <= self.at or saved > _SEEK_COSTS
         if seek:
             self.container.seek(key, stream=self.stream)
             self.decoded = self.container.decode(self.stream)
         found, at_once = self._decode_until(pts)
-        if seek and (found is None or (at_once and found.pts != pts)):  # MPEG-TS: seeking lands behind what was asked for
+        if seek and (
+            found is None or (at_once and found.pts != pts)
+        ):  # MPEG-TS: seeking lands behind what was asked for
             self.container.close()
             self._start()
             found, _ = self._decode_until(pts)
@@ -190,7 +224,9 @@ def _open(file: BinaryIO) -> InputContainer:
 def _video_stream(container: InputContainer) -> VideoStream:
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream) or stream.codec_context is None:
-        raise InputError(Status.UNSUPPORTED, "it has no video track, or one whose codec is not decoded")
+        raise InputError(
+            Status.UNSUPPORTED, "it has no video track, or one whose codec is not decoded"
+        )
     return stream
 
 
@@ -206,11 +242,17 @@ def _failure(file: BinaryIO, error: Exception) -> InputError:
     said = _said(error)
     if start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide"):
         if not _has_moov(file, size):
-            return InputError(Status.TRUNCATED, f"an MP4 or QuickTime file that ends before its index, after {size} bytes")
+            return InputError(
+                Status.TRUNCATED,
+                f"an MP4 or QuickTime file that ends before its index, after {size} bytes",
+            )
         return InputError(Status.CORRUPT, f"MP4 or QuickTime: {said}")
     if start[:4] in _MAGIC:
         return InputError(Status.CORRUPT, f"{_MAGIC[start[:4]]}: {said}")
-    return InputError(Status.UNSUPPORTED, f"the content is no known video format (begins with {start[:8].hex(' ')})")
+    return InputError(
+        Status.UNSUPPORTED,
+        f"the content is no known video format (begins with {start[:8].hex(' ')})",
+    )
 
 
 def _has_moov(file: BinaryIO, size: int) -> bool:

@@ -6,36 +6,38 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import listed_path_of, path_of
-from pipeline.core.locations import Address, Place, is_address, place
+from pipeline.core.keys import key_to_path, listed_path_of
+from pipeline.core.locations import Location, Uri, is_uri, parse_location
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.storage.listing import entry_of, open_file
-from pipeline.storage.remote_files import DistantFiles
+from pipeline.storage.remote_files import RemoteFiles
 
 
 class Paths:
     """Files by the keys of a manifest. Relative paths begin at `root`."""
 
-    def __init__(self, root: Place) -> None:
+    def __init__(self, root: Location) -> None:
         self.root = root
-        self._far = DistantFiles()
+        self._far = RemoteFiles()
 
     def place_of(self, key: str) -> str:
         """A path of this machine's, or an address."""
         path = listed_path_of(key)
-        if is_address(path):
+        if is_uri(path):
             return path
-        if isinstance(self.root, Address):
+        if isinstance(self.root, Uri):
             return str(self.root / path)
         return os.path.join(self.root, path)  # noqa: PTH118 - bytes that are no text
 
     def is_far(self, key: str) -> bool:
-        return is_address(self.place_of(key))
+        return is_uri(self.place_of(key))
 
-    def entry(self, key: str, size: int | None, mtime_ns: int | None, carried: tuple[Any, ...]) -> Entry:
+    def entry(
+        self, key: str, size: int | None, mtime_ns: int | None, carried: tuple[Any, ...]
+    ) -> Entry:
         """`size` and `mtime_ns` as the manifest has them. Without a size a file is looked at; an address is not."""
         place = self.place_of(key) if size is None else ""
-        if size is not None or is_address(place) or "\0" in place:
+        if size is not None or is_uri(place) or "\0" in place:
             return Entry(key, size, mtime_ns or 0, carried)
         found = entry_of(place, key)
         return Entry(key, found.size, found.mtime_ns, carried)
@@ -43,7 +45,7 @@ class Paths:
     def open(self, key: str) -> BinaryIO:
         """The file's bytes, as a file that can be searched in. Raises InputError."""
         place = self.place_of(key)
-        if is_address(place):
+        if is_uri(place):
             return io.BytesIO(self._far.read(place))
         if "\0" in place:
             raise InputError(Status.MISSING, "no file has a NUL character in its name")
@@ -52,7 +54,7 @@ class Paths:
     def read(self, key: str, seconds: float | None = None) -> bytes:
         """The whole of it, from far away in so many seconds. Raises InputError, and PipelineError where nothing answers."""
         place = self.place_of(key)
-        if is_address(place):
+        if is_uri(place):
             return self._far.read(place, seconds)
         with self.open(key) as file:
             return file.read()
@@ -60,31 +62,31 @@ class Paths:
     def file(self, key: str) -> Path | None:
         """On this machine; None for an address."""
         place = self.place_of(key)
-        return None if is_address(place) else Path(place)
+        return None if is_uri(place) else Path(place)
 
     def link(self, key: str) -> str | None:
         """For a browser; None for an address that browsers do not open."""
         place = self.place_of(key)
-        if is_address(place):
+        if is_uri(place):
             return place if place.startswith(("https://", "http://")) else None
         return Path(place).as_uri()
 
 
 def is_below(key: str) -> bool:
     """Whether the key is its path: that of a file below the root."""
-    return listed_path_of(key) == path_of(key)
+    return listed_path_of(key) == key_to_path(key)
 
 
-def joined(folder: Place, root: str | None) -> Place:
+def joined(folder: Location, root: str | None) -> Location:
     """What a manifest's relative paths begin at: `root` is relative to `folder`, the manifest's own."""
-    if root and is_address(root):
-        return place(root)
-    if isinstance(folder, Address):
+    if root and is_uri(root):
+        return parse_location(root)
+    if isinstance(folder, Uri):
         return folder / root if root else folder
     return folder / Path(root or "").expanduser()
 
 
-def root_of(folder: Place, root: str | None) -> Place:
+def root_of(folder: Location, root: str | None) -> Location:
     """`joined`. Raises ConfigError where it is no folder."""
     found = joined(folder, root)
     if isinstance(found, Path) and not found.is_dir():

@@ -17,7 +17,10 @@ _BLOCK_BYTES = 1 << 20
 _BATCH_ROWS = 1 << 15
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _UTF8_MARK = b"\xef\xbb\xbf"
-_FROM_TEXT = ("size", "mtime")  # columns of a CSV file that may be numbers or times; the others are text
+_FROM_TEXT = (
+    "size",
+    "mtime",
+)  # columns of a CSV file that may be numbers or times; the others are text
 
 Batches = Callable[[list[str]], Iterator[pa.Table]]
 
@@ -27,7 +30,11 @@ def opened(file: BinaryIO, suffix: str, where: str) -> Iterator[tuple[pa.Schema,
     """(schema, columns -> their rows). Raises ConfigError, which begins with `where`, for what cannot be read, also while it
     is read."""
     readers: dict[str, Callable[[BinaryIO], tuple[pa.Schema, Batches]]]
-    readers = {".parquet": _parquet, ".csv": partial(_csv, delimiter=","), ".tsv": partial(_csv, delimiter="\t")}
+    readers = {
+        ".parquet": _parquet,
+        ".csv": partial(_csv, delimiter=","),
+        ".tsv": partial(_csv, delimiter="\t"),
+    }
     try:
         if suffix != ".parquet" and file.read(2) in _UTF16:
             raise pa.ArrowInvalid("the text is UTF-16, not UTF-8")
@@ -36,7 +43,9 @@ def opened(file: BinaryIO, suffix: str, where: str) -> Iterator[tuple[pa.Schema,
     except (pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
         said = " ".join(str(error).split())[:300].rstrip(".")
         expected = "a Parquet file" if suffix == ".parquet" else "text in UTF-8"
-        raise ConfigError(f"{where}: cannot be read: {said}. Expected {expected}; the README shows manifests.") from None
+        raise ConfigError(
+            f"{where}: cannot be read: {said}. Expected {expected}; the README shows manifests."
+        ) from None
 
 
 def row_name(row: int, suffix: str) -> str:
@@ -71,7 +80,9 @@ def _csv(file: BinaryIO, delimiter: str) -> tuple[pa.Schema, Batches]:
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         )
-        for batch in csv.open_csv(file, read_options=read, parse_options=parse, convert_options=convert):
+        for batch in csv.open_csv(
+            file, read_options=read, parse_options=parse, convert_options=convert
+        ):
             yield pa.Table.from_batches([batch])
 
     return schema, batches

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core.schema import carried_field
+from pipeline.core.schema import make_carried_field
 from pipeline.inputs.decoding.video import Index
 from pipeline.inputs.video_files import Sample, VideoFiles, check_positive, every_frame
 
@@ -16,10 +16,14 @@ class Clips(VideoFiles):
     in a video shorter than one clip the last frame is repeated."""
 
     own_columns = (
-        carried_field("video", pa.string()),  # path below the input folder
-        carried_field("clip", pa.int64()),  # its number in the video, from 0
-        carried_field("start_s", pa.float64()),  # seconds from the video's first frame to the clip's
-        carried_field("end_s", pa.float64()),  # ... to the frame after its last, or to the end of the video
+        make_carried_field("video", pa.string()),  # path below the input folder
+        make_carried_field("clip", pa.int64()),  # its number in the video, from 0
+        make_carried_field(
+            "start_s", pa.float64()
+        ),  # seconds from the video's first frame to the clip's
+        make_carried_field(
+            "end_s", pa.float64()
+        ),  # ... to the frame after its last, or to the end of the video
     )
 
     def __init__(self, root: str, length: int, fps: float | None, stride: int | None) -> None:

@@ -6,7 +6,7 @@ from typing import BinaryIO
 from pipeline.core.types import Entry
 from pipeline.inputs.decoding.image import SUFFIXES
 from pipeline.inputs.image_files import ImageFiles
-from pipeline.storage.listing import ahead_of, listing
+from pipeline.storage.listing import ahead_of, open_listing
 
 
 class Folder(ImageFiles):
@@ -14,7 +14,7 @@ class Folder(ImageFiles):
     an address as well as a path."""
 
     def __init__(self, root: str) -> None:
-        self.listing = listing(root, SUFFIXES, "images")
+        self.listing = open_listing(root, SUFFIXES, "images")
         self.ahead = ahead_of(self.listing)
         self.identity = f"folder:{self.listing.identity}"
 

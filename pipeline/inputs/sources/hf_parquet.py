@@ -9,13 +9,13 @@ import pyarrow.compute as pc
 
 from pipeline.config.validators import some_text
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import path_of
+from pipeline.core.keys import key_to_path
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.carried_columns import carried_values, chosen_fields
 from pipeline.inputs.decoding.image import SUFFIXES as IMAGE_SUFFIXES
 from pipeline.inputs.image_files import ImageFiles
 from pipeline.inputs.parquet_images import SUFFIXES, ImageTables, path_column, suffix_of
-from pipeline.storage.listing import listing
+from pipeline.storage.listing import open_listing
 
 _DIGITS = 8  # of a row's number in its key; no file has more rows
 _AT_ONCE = 1 << 14  # rows
@@ -27,12 +27,14 @@ class HfParquet(ImageFiles):
     such column, is one row with the key `<its path>/`. Planning reads no image."""
 
     def __init__(self, root: str, column: str, carry: Any) -> None:
-        self.listing = listing(root, SUFFIXES, "Parquet files", below=True)
+        self.listing = open_listing(root, SUFFIXES, "Parquet files", below=True)
         self.identity = f"hf_parquet:{self.listing.identity}"
         self.where, self.column = f"input={root}", some_text("source.column", column)
         self.tables = ImageTables(self.listing.open, self.column)
         schema = self._first_schema()
-        self.columns: Sequence[pa.Field] = chosen_fields(schema, {self.column}, carry, self.where) if schema else ()
+        self.columns: Sequence[pa.Field] = (
+            chosen_fields(schema, {self.column}, carry, self.where) if schema else ()
+        )
 
     def entries(self) -> Iterator[Entry]:
         for file in self.listing.entries():
@@ -47,13 +49,17 @@ class HfParquet(ImageFiles):
 
     def _is_folder(self, key: str) -> bool:
         """Spark's data sets are folders called *.parquet: what is in them is listed, and they need no row."""
-        return isinstance(self.listing.root, Path) and (self.listing.root / path_of(key)).is_dir()
+        return (
+            isinstance(self.listing.root, Path) and (self.listing.root / key_to_path(key)).is_dir()
+        )
 
     def open(self, entry: Entry) -> BinaryIO:
         if not entry.key.endswith("/"):
             return self.tables.open(entry)
         self._rows(entry.key.rstrip("/"))
-        raise InputError(Status.CHANGED, "the Parquet file could not be read when the plan was made")
+        raise InputError(
+            Status.CHANGED, "the Parquet file could not be read when the plan was made"
+        )
 
     def _rows(self, file: str) -> pa.Table:
         """All rows of a Parquet file: the suffix that their keys are to have, and what they carry. Raises InputError."""
@@ -61,7 +67,10 @@ class HfParquet(ImageFiles):
             schema, names = table.schema_arrow, [field.name for field in self.columns]
             absent = [name for name in names if name not in schema.names]
             if absent:
-                raise InputError(Status.UNSUPPORTED, f"no column {absent[0]!r} in the Parquet file, as others have")
+                raise InputError(
+                    Status.UNSUPPORTED,
+                    f"no column {absent[0]!r} in the Parquet file, as others have",
+                )
             path = path_column(schema, self.column)
             rows = table.read([*([path] if path else []), *names], use_threads=False)
             rows.validate(full=True)  # damaged files may have been read without an error
@@ -80,7 +89,9 @@ class HfParquet(ImageFiles):
                     return table.schema_arrow
             except (InputError, OSError) as error:
                 if isinstance(error, InputError) and error.status is Status.UNSUPPORTED:
-                    raise ConfigError(f"{self.where}: {file.key}: {error}. Say source.column=NAME.") from None
+                    raise ConfigError(
+                        f"{self.where}: {file.key}: {error}. Say source.column=NAME."
+                    ) from None
         return None
 
 
@@ -88,5 +99,11 @@ def _entries_of(file: Entry, rows: pa.Table) -> Iterator[Entry]:
     number = 0
     for batch in rows.to_batches(_AT_ONCE):
         for suffix, *carried in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            yield Entry(f"{file.key}/{number:0{_DIGITS}d}{suffix}", None, file.mtime_ns, tuple(carried), number)
+            yield Entry(
+                f"{file.key}/{number:0{_DIGITS}d}{suffix}",
+                None,
+                file.mtime_ns,
+                tuple(carried),
+                number,
+            )
             number += 1

@@ -11,16 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.validators import some_text, text
-from pipeline.core.errors import ConfigError, is_full
+from pipeline.core.errors import ConfigError, is_disk_full
 from pipeline.core.keys import keys_of_listed, listed_path_of
 from pipeline.core.types import Entry, InputError
-from pipeline.inputs.carried_columns import carried_type, carried_values, chosen_fields, named_column
+from pipeline.inputs.carried_columns import (
+    carried_type,
+    carried_values,
+    chosen_fields,
+    named_column,
+)
 from pipeline.inputs.image_files import ImageFiles
 from pipeline.inputs.manifests.locations import Paths, root_of
 from pipeline.inputs.manifests.reader import SUFFIXES, Batches, opened, row_name
 from pipeline.storage.external_sort import SortedRows
-from pipeline.storage.listing import listing
-from pipeline.storage.prefetch import Ahead
+from pipeline.storage.listing import open_listing
+from pipeline.storage.prefetch import Prefetcher
 
 log = logging.getLogger(__name__)
 _OWN = pa.schema([("key", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
@@ -34,7 +39,7 @@ class Manifest(ImageFiles):
     A path that comes twice is one input, where its rows are equal."""
 
     def __init__(self, file: str, column: str, root: str | None, carry: Any) -> None:
-        self.listing = listing(file, SUFFIXES, "manifests")
+        self.listing = open_listing(file, SUFFIXES, "manifests")
         self.where, self.column = f"input={file}", some_text("source.column", column)
         self.file = self._only_file()
         self.suffix = PurePosixPath(self.file.key).suffix.casefold()
@@ -45,7 +50,9 @@ class Manifest(ImageFiles):
         with self._reading() as (schema, _):
             kind = named_column(schema, self.column, self.where, " Say source.column=NAME.").type
             if not _is_text(kind):
-                raise ConfigError(f"{self.where}: source.column={self.column} is {kind}; expected paths as text.")
+                raise ConfigError(
+                    f"{self.where}: source.column={self.column} is {kind}; expected paths as text."
+                )
             self.size, self.mtime = _number(schema, "size"), _number(schema, "mtime")
             used = {self.column, self.size, self.mtime}
             self.columns = chosen_fields(schema, {name for name in used if name}, carry, self.where)
@@ -65,7 +72,11 @@ class Manifest(ImageFiles):
             before = row
             yield self.paths.entry(row[0], row[1], row[2], row[3:])
         if twice and not self._told:
-            log.warning("%s: %d rows came again, equal to one before; each path is one input.", self.where, twice)
+            log.warning(
+                "%s: %d rows came again, equal to one before; each path is one input.",
+                self.where,
+                twice,
+            )
             self._told = True
 
     def open(self, entry: Entry) -> BinaryIO:
@@ -74,7 +85,7 @@ class Manifest(ImageFiles):
     def begin(self, entries: Sequence[Entry], seconds: float) -> None:
         far = [entry for entry in entries if self.paths.is_far(entry.key)]
         if far and self.ahead is None:
-            self.ahead = Ahead(self.paths.read)
+            self.ahead = Prefetcher(self.paths.read)
         super().begin(far, seconds)
 
     def close(self) -> None:
@@ -98,7 +109,9 @@ class Manifest(ImageFiles):
             undo.callback(rows.close)
             wanted = list(dict.fromkeys(filter(None, (self.column, self.size, self.mtime, *names))))
             for name in wanted:
-                named_column(schema, name, self.where)  # it may have changed since the source was made
+                named_column(
+                    schema, name, self.where
+                )  # it may have changed since the source was made
             for table in batches(wanted):
                 rows.add(self._prepared(table, number))
                 number += len(table)
@@ -112,13 +125,20 @@ class Manifest(ImageFiles):
         absent = pc.index(pc.fill_null(pc.equal(paths, ""), True), True).as_py()
         if absent >= 0:
             where = f"{self.where}: {row_name(first + absent, self.suffix)}"
-            raise ConfigError(f"{where} has no path in column {self.column!r}. Expected one in each row.")
+            raise ConfigError(
+                f"{where} has no path in column {self.column!r}. Expected one in each row."
+            )
         sizes = self._numbers(table, self.size)
         if (pc.min(sizes).as_py() or 0) < 0:
-            raise ConfigError(f"{self.where}: column {self.size!r} has {pc.min(sizes)}; expected bytes, 0 or more.")
+            raise ConfigError(
+                f"{self.where}: column {self.size!r} has {pc.min(sizes)}; expected bytes, 0 or more."
+            )
         carried = [carried_values(table[field.name], field.type) for field in self.columns]
         keys = pa.chunked_array([keys_of_listed(chunk) for chunk in paths.chunks], pa.string())
-        return pa.table([keys, sizes, self._numbers(table, self.mtime), *carried], schema=pa.schema([*_OWN, *self.columns]))
+        return pa.table(
+            [keys, sizes, self._numbers(table, self.mtime), *carried],
+            schema=pa.schema([*_OWN, *self.columns]),
+        )
 
     def _numbers(self, table: pa.Table, name: str | None) -> pa.ChunkedArray:
         """int64; times as nanoseconds."""
@@ -126,15 +146,20 @@ class Manifest(ImageFiles):
             return pa.chunked_array([pa.nulls(len(table), pa.int64())])
         column = table[name]
         times = pa.types.is_timestamp(column.type)
-        return (column.cast(pa.timestamp("ns", column.type.tz)) if times else column).cast(pa.int64())
+        return (column.cast(pa.timestamp("ns", column.type.tz)) if times else column).cast(
+            pa.int64()
+        )
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[pa.Schema, Batches]]:
         try:
-            with self.listing.open(self.file.key) as file, opened(file, self.suffix, self.where) as found:
+            with (
+                self.listing.open(self.file.key) as file,
+                opened(file, self.suffix, self.where) as found,
+            ):
                 yield found
         except (InputError, OSError) as error:
-            if isinstance(error, OSError) and is_full(error):  # where rows are sorted
+            if isinstance(error, OSError) and is_disk_full(error):  # where rows are sorted
                 raise
             raise ConfigError(f"{self.where}: cannot be read: {error}.") from None
 

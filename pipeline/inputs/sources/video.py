@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.schema import carried_field
+from pipeline.core.schema import make_carried_field
 from pipeline.inputs.decoding.video import Index
 from pipeline.inputs.video_files import Sample, VideoFiles, check_positive, every_frame
 
@@ -16,15 +16,18 @@ class Video(VideoFiles):
     frames' own, from the first frame, so a variable frame rate does no harm."""
 
     own_columns = (
-        carried_field("video", pa.string()),  # path below the input folder
-        carried_field("frame", pa.int64()),  # its number in the video, from 0
-        carried_field("time_s", pa.float64()),  # seconds from the first frame
+        make_carried_field("video", pa.string()),  # path below the input folder
+        make_carried_field("frame", pa.int64()),  # its number in the video, from 0
+        make_carried_field("time_s", pa.float64()),  # seconds from the first frame
     )
     clip_length = None
 
     def __init__(self, root: str, every: int | None, fps: float | None) -> None:
         super().__init__(root)
-        self.every, self.fps = check_positive("source.every", every, True), check_positive("source.fps", fps, False)
+        self.every, self.fps = (
+            check_positive("source.every", every, True),
+            check_positive("source.fps", fps, False),
+        )
         if every and fps:
             raise ConfigError(f"source.every={every} and source.fps={fps}: say one of them.")
         self.identity = f"video:{self.listing.identity}"
@@ -33,4 +36,6 @@ class Video(VideoFiles):
         at_times = np.unique(every_frame(index, self.fps or 1.0))
         numbers = np.arange(0, len(index), self.every) if self.every else at_times
         times = index.times
-        return [Sample(number, (number,), (number, float(times[number]))) for number in numbers.tolist()]
+        return [
+            Sample(number, (number,), (number, float(times[number]))) for number in numbers.tolist()
+        ]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
-from pipeline.core.hashing import sha256_of
+from pipeline.core.hashing import hash_file
 from pipeline.core.types import Model, ModelSpec
 from pipeline.models.builder_checks import check_arguments, check_quantized, warn_of_own_limits
 from pipeline.models.checkpoints import Trained
@@ -19,8 +19,14 @@ from pipeline.models.model_cards import Card
 from pipeline.models.networks import Classifier, Detector, Segmenter, find_head
 from pipeline.models.preprocessing import Preprocessing, Transform
 from pipeline.models.registry import PYRAMID, is_quantized, tasks_of
-from pipeline.models.selection import RANDOM, choose
-from pipeline.models.weights import cache_path, metadata_categories, official_file, read_metadata, read_state_dict
+from pipeline.models.selection import RANDOM, select_model
+from pipeline.models.weights import (
+    cache_path,
+    metadata_categories,
+    official_file,
+    read_metadata,
+    read_state_dict,
+)
 
 
 class Builder:
@@ -28,8 +34,12 @@ class Builder:
     `random`, or a file."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings, self.choice = settings, choose(settings)
-        self.name, self.file, self.member = self.choice.architecture, self.choice.file, self.choice.member
+        self.settings, self.choice = settings, select_model(settings)
+        self.name, self.file, self.member = (
+            self.choice.architecture,
+            self.choice.file,
+            self.choice.member,
+        )
         self.detector, self.quantized = "detect" in tasks_of(self.name), is_quantized(self.name)
         self.like = self.choice.like
         self.transform = self.like.transforms()
@@ -51,7 +61,8 @@ class Builder:
             weights=weights,
             weights_id=weights_id,
             preprocessing=f"{self.name} {self.transform!r} channels={self.choice.channels}",
-            keypoint_names=(trained and trained.keypoint_names) or tuple(self.like.meta.get("keypoint_names", ())),
+            keypoint_names=(trained and trained.keypoint_names)
+            or tuple(self.like.meta.get("keypoint_names", ())),
             clip_lengths=self._clip_lengths(),
             embedding_dim=self._embedding_dim if "embed" in tasks_of(self.name) else None,
         )
@@ -64,7 +75,7 @@ class Builder:
     def _weights(self) -> tuple[str, str]:
         """(for people, for the fingerprint)."""
         if self.file:
-            return str(self.file), f"sha256:{sha256_of(self.file)}"
+            return str(self.file), f"sha256:{hash_file(self.file)}"
         if self.member:
             # the file's name carries the beginning of its SHA-256, so that nothing need be downloaded to know it
             return self.member.name, Path(self.member.url).name
@@ -78,8 +89,16 @@ class Builder:
             rows |= {name: _told(facts) for name, facts in said.items() if facts}
         if self.member is None:
             return rows
-        card, meta, where = Card.of(self.name, self.member), self.member.meta, cache_path(self.member)
-        figures = (f"{k} {v:g} on {data}" for data, one in meta.get("_metrics", {}).items() for k, v in one.items())
+        card, meta, where = (
+            Card.of(self.name, self.member),
+            self.member.meta,
+            cache_path(self.member),
+        )
+        figures = (
+            f"{k} {v:g} on {data}"
+            for data, one in meta.get("_metrics", {}).items()
+            for k, v in one.items()
+        )
         here = f"cached: {where}" if card.cached else f"not on this machine: {self.member.url}"
         return rows | {
             "GFLOPs": f"{card.gflops:.2f} for one {'clip' if 'video' in card.tasks else 'image'}",
@@ -94,20 +113,32 @@ class Builder:
         if self.quantized:  # before building: int8 weights are packed for one engine
             torch.backends.quantized.engine = self.like.meta["backend"]
         if self.member:
-            sha256 = sha256_of(official_file(self.member))
+            sha256 = hash_file(official_file(self.member))
             network = self.made.published()
         else:
             network = self.made.untrained(self._num_classes())
             if self.file:
-                sha256 = sha256_of(self.file)
+                sha256 = hash_file(self.file)
                 self._load_file(network, self.file)
         network.eval().requires_grad_(False)
         wrapped: Classifier | Segmenter | Detector
         if self.detector:
-            warn_of_own_limits(network, self.settings.lowest_min_score, self.settings.max_detections)
+            warn_of_own_limits(
+                network, self.settings.lowest_min_score, self.settings.max_detections
+            )
             wrapped = Detector(network)
-            exact, fast = self._in_order(wrapped.preprocess), self._in_order(wrapped.fast_preprocess)
-            return Model(wrapped, exact, wrapped.bucket, sha256, fast_preprocess=fast, compilable=wrapped.compilable)
+            exact, fast = (
+                self._in_order(wrapped.preprocess),
+                self._in_order(wrapped.fast_preprocess),
+            )
+            return Model(
+                wrapped,
+                exact,
+                wrapped.bucket,
+                sha256,
+                fast_preprocess=fast,
+                compilable=wrapped.compilable,
+            )
         halves = Preprocessing.of(self.transform)
         if "segment" in tasks_of(self.name):
             wrapped = Segmenter(network, halves.resize, halves.normalize)
@@ -132,7 +163,9 @@ class Builder:
     def _embedding_dim(self) -> int:
         """The number of features that the head gets, from the network built without data."""
         head = find_head(self._skeleton())
-        return head.in_channels if isinstance(head, nn.Conv2d | nn.Conv3d) else int(head.in_features)
+        return (
+            head.in_channels if isinstance(head, nn.Conv2d | nn.Conv3d) else int(head.in_features)
+        )
 
     def _in_order(self, then: Transform) -> Transform:
         """The channels in the order that the weights want, then the rest."""
@@ -169,7 +202,9 @@ class Builder:
         if f"{layer}.weight" not in state:
             return f"{file} has no layer {layer}.weight: it is not a state_dict of {self.name}."
         n_outputs = state[f"{layer}.weight"].shape[0]
-        return f"{file} carries no class names. Its head {layer} has out_features={n_outputs}: {asked}"
+        return (
+            f"{file} carries no class names. Its head {layer} has out_features={n_outputs}: {asked}"
+        )
 
     def fresh(self, num_classes: int, num_keypoints: int | None = None) -> nn.Module:
         """An untrained network for so many classes; see `Architecture.fresh`."""
@@ -231,7 +266,9 @@ class Builder:
         state = read_state_dict(file)
         if self.name in WITH_AUXILIARY_HEADS or "segment" in tasks_of(self.name):
             own = network.state_dict()
-            for key in [key for key in state if key.casefold().startswith("aux") and key not in own]:
+            for key in [
+                key for key in state if key.casefold().startswith("aux") and key not in own
+            ]:
                 del state[key]
         if state._metadata is None:  # type: ignore[attr-defined]  # safetensors: mnasnet asks which version wrote it
             state._metadata = {"": {"version": network._version}}  # type: ignore[attr-defined]
@@ -240,7 +277,8 @@ class Builder:
         except RuntimeError as error:
             raise ConfigError(
                 f"weights={file} do not fit {self.name} with {len(self._categories())} classes "
-                f"(categories={self.settings.categories or 'from the file'}):\n" + "\n".join(str(error).splitlines()[1:4])
+                f"(categories={self.settings.categories or 'from the file'}):\n"
+                + "\n".join(str(error).splitlines()[1:4])
             ) from None
 
 
@@ -248,5 +286,6 @@ def _told(facts: Mapping[str, Any]) -> str:
     """A file's facts for people, on one line; what is nested stays in the file."""
     plain = {name: value for name, value in facts.items() if isinstance(value, str | int | float)}
     return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in plain.items()
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in plain.items()
     )

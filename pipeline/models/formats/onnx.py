@@ -64,9 +64,13 @@ class Onnx(ProgramFile):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; its warnings are for the makers of graphs
         try:
-            return onnxruntime.InferenceSession(self.file, options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(
+                self.file, options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # noqa: BLE001 - its exceptions have no common class but this
-            raise ConfigError(f"weights={self.file} cannot be opened by onnxruntime: {str(error)[:300]}") from None
+            raise ConfigError(
+                f"weights={self.file} cannot be opened by onnxruntime: {str(error)[:300]}"
+            ) from None
 
 
 class _Session(nn.Module):
@@ -80,7 +84,9 @@ class _Session(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         values = self.session.run(self.output_names, {self.input_name: images.numpy()})
         named = zip(self.output_names, values, strict=True)
-        return {name: torch.from_numpy(value) for name, value in named if isinstance(value, np.ndarray)}
+        return {
+            name: torch.from_numpy(value) for name, value in named if isinstance(value, np.ndarray)
+        }
 
 
 def _shape(sizes: Any) -> Shape:

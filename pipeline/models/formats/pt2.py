@@ -29,15 +29,25 @@ class Pt2(ProgramFile):
     def signature(self) -> Signature:
         exported = self._exported
         values = {node.name: node.meta.get("val") for node in exported.graph.nodes}
-        taken = [values[name] for name in exported.graph_signature.user_inputs if isinstance(name, str)]
+        taken = [
+            values[name] for name in exported.graph_signature.user_inputs if isinstance(name, str)
+        ]
         if len(taken) != 1 or not isinstance(taken[0], Tensor) or taken[0].dtype != torch.float32:
             takes = ", ".join(str(getattr(one, "dtype", one)) for one in taken) or "nothing"
-            raise ConfigError(f"{self.file} takes {takes}; expected one input, a tensor of torch.float32.")
+            raise ConfigError(
+                f"{self.file} takes {takes}; expected one input, a tensor of torch.float32."
+            )
         names = exported.graph_signature.user_outputs
         given = [values.get(name) if isinstance(name, str) else name for name in names]
         outputs = {str(name): _shape(value) for name, value in zip(names, given, strict=True)}
-        main = _shape(main_output(tree_unflatten(given, exported.call_spec.out_spec))) if self.task != "detect" else ()
-        return Signature(_shape(taken[0]), outputs, main, _limits(taken[0].shape[0], exported.range_constraints))
+        main = (
+            _shape(main_output(tree_unflatten(given, exported.call_spec.out_spec)))
+            if self.task != "detect"
+            else ()
+        )
+        return Signature(
+            _shape(taken[0]), outputs, main, _limits(taken[0].shape[0], exported.range_constraints)
+        )
 
     def program(self) -> nn.Module:
         return _Graph(self._exported)
@@ -81,7 +91,11 @@ class _Graph(nn.Module):
 
 def _shape(value: Any) -> Shape:
     """Dynamic sizes become None."""
-    return tuple(size if isinstance(size, int) else None for size in value.shape) if isinstance(value, Tensor) else ()
+    return (
+        tuple(size if isinstance(size, int) else None for size in value.shape)
+        if isinstance(value, Tensor)
+        else ()
+    )
 
 
 def _limits(size: Any, ranges: Mapping[Any, Any]) -> tuple[int, int | None]:

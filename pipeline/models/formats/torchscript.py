@@ -25,7 +25,9 @@ class TorchScript(ProgramFile):
         super().__init__(settings)
         engines = torch.backends.quantized.supported_engines
         if quantized_engine not in engines:
-            raise ConfigError(f"quantized_engine={quantized_engine}: this torch has {', '.join(engines)}.")
+            raise ConfigError(
+                f"quantized_engine={quantized_engine}: this torch has {', '.join(engines)}."
+            )
         self.quantized_engine = quantized_engine
 
     def parameters(self) -> dict[str, Any]:
@@ -35,14 +37,18 @@ class TorchScript(ProgramFile):
         """A TorchScript file does not keep the shapes it was made with."""
 
     def program(self) -> nn.Module:
-        torch.backends.quantized.engine = self.quantized_engine  # before loading: int8 weights are packed for one engine
+        torch.backends.quantized.engine = (
+            self.quantized_engine
+        )  # before loading: int8 weights are packed for one engine
         try:
             with warnings.catch_warnings():
                 # the user's file is what it is
                 warnings.filterwarnings("ignore", message=".*torch.jit.load.* is deprecated")
                 program = torch.jit.load(self.file, map_location="cpu").eval()
         except RuntimeError as error:
-            raise ConfigError(f"weights={self.file} is not a TorchScript program ({str(error)[:120]!r})") from None
+            raise ConfigError(
+                f"weights={self.file} is not a TorchScript program ({str(error)[:120]!r})"
+            ) from None
         return _TakesAList(program) if self.task == "detect" else program
 
 

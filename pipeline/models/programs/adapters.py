@@ -36,7 +36,13 @@ class Logits(nn.Module):
     Raises PipelineError when the logits are not one column per class name: that is no image's fault.
     """
 
-    def __init__(self, program: nn.Module, n_classes: int, dims: int, batch: tuple[int, int | None] = (1, None)) -> None:
+    def __init__(
+        self,
+        program: nn.Module,
+        n_classes: int,
+        dims: int,
+        batch: tuple[int, int | None] = (1, None),
+    ) -> None:
         super().__init__()
         self.program, self.n_classes, self.dims = program, n_classes, dims
         self.least, self.most = batch
@@ -48,9 +54,15 @@ class Logits(nn.Module):
 
     def _logits(self, images: Tensor) -> Tensor:
         missing = max(0, self.least - len(images))
-        filled = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]) if missing else images
+        filled = (
+            torch.cat([images, images.new_zeros(missing, *images.shape[1:])]) if missing else images
+        )
         logits = main_output(self.program(filled)).float()
-        if logits.dim() != self.dims or len(logits) != len(filled) or logits.shape[1] != self.n_classes:
+        if (
+            logits.dim() != self.dims
+            or len(logits) != len(filled)
+            or logits.shape[1] != self.n_classes
+        ):
             expected = f"{len(filled)} x {self.n_classes}" + " x height x width" * (self.dims == 4)
             raise PipelineError(
                 f"The program gave {shape_text(tuple(logits.shape))} for a batch of {len(filled)}; expected {expected}: "
@@ -88,10 +100,16 @@ class OneByOne(nn.Module):
 
     def __init__(self, program: Callable[[Tensor], Any], batched: bool = False) -> None:
         super().__init__()
-        self.program, self.batched = program, batched  # batched: it takes (1, 3, H, W) instead of (3, H, W)
+        self.program, self.batched = (
+            program,
+            batched,
+        )  # batched: it takes (1, 3, H, W) instead of (3, H, W)
 
     def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> Outputs:
-        return [detections(self.program(image[None] if self.batched else image), self.batched) for image in inputs]
+        return [
+            detections(self.program(image[None] if self.batched else image), self.batched)
+            for image in inputs
+        ]
 
 
 def main_output(returned: Any) -> Tensor:
@@ -101,7 +119,9 @@ def main_output(returned: Any) -> Tensor:
     elif isinstance(returned, tuple | list) and returned:
         returned = returned[0]
     if not isinstance(returned, Tensor):
-        raise PipelineError(f"The program returned {type(returned).__name__}; expected a tensor of logits, or several.")
+        raise PipelineError(
+            f"The program returned {type(returned).__name__}; expected a tensor of logits, or several."
+        )
     return returned
 
 
@@ -130,13 +150,27 @@ def detections(returned: Any, batched: bool = False) -> dict[str, Tensor]:
 def _by_shape(tensors: list[Tensor]) -> dict[str, Tensor] | None:
     """None unless each of the three is there exactly once."""
     fitting = {
-        "boxes": [one for one in tensors if one.is_floating_point() and one.dim() == 2 and one.shape[1] == 4],
+        "boxes": [
+            one
+            for one in tensors
+            if one.is_floating_point() and one.dim() == 2 and one.shape[1] == 4
+        ],
         "labels": [one for one in tensors if not one.is_floating_point() and one.dim() == 1],
         "scores": [one for one in tensors if one.is_floating_point() and one.dim() == 1],
     }
-    return {name: found[0] for name, found in fitting.items()} if all(len(f) == 1 for f in fitting.values()) else None
+    return (
+        {name: found[0] for name, found in fitting.items()}
+        if all(len(f) == 1 for f in fitting.values())
+        else None
+    )
 
 
 def _tensors(returned: Any) -> Iterator[Tensor]:
-    values = returned.values() if isinstance(returned, Mapping) else returned if isinstance(returned, list | tuple) else ()
+    values = (
+        returned.values()
+        if isinstance(returned, Mapping)
+        else returned
+        if isinstance(returned, list | tuple)
+        else ()
+    )
     return (value for value in (*values, returned) if isinstance(value, Tensor))

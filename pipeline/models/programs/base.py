@@ -13,11 +13,19 @@ from torchvision.transforms.functional import convert_image_dtype
 
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
-from pipeline.core.hashing import sha256_of
+from pipeline.core.hashing import hash_file
 from pipeline.core.types import Model, ModelSpec
 from pipeline.models.class_names import load_categories, with_background
 from pipeline.models.networks import Segmenter
-from pipeline.models.programs.adapters import DETECTION, Labeller, Logits, OneByOne, Shape, Signature, shape_text
+from pipeline.models.programs.adapters import (
+    DETECTION,
+    Labeller,
+    Logits,
+    OneByOne,
+    Shape,
+    Signature,
+    shape_text,
+)
 from pipeline.models.registry import published_transform
 from pipeline.models.weights import existing
 
@@ -39,19 +47,25 @@ class ProgramFile(ABC):
 
     suffixes: ClassVar[tuple[str, ...]]
     tasks: ClassVar[tuple[str, ...]] = ("classify", "detect", "segment")
-    danger: ClassVar[str | None]  # what opening a file may do, for which trust_code=true is asked; None: it is data
+    danger: ClassVar[
+        str | None
+    ]  # what opening a file may do, for which trust_code=true is asked; None: it is data
     cpu_only: ClassVar[bool] = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.task = settings, settings.task
         if settings.weights in ("DEFAULT", "random"):
-            raise ConfigError(f"model={settings.model} needs its file: weights=FILE{self.suffixes[0]}")
+            raise ConfigError(
+                f"model={settings.model} needs its file: weights=FILE{self.suffixes[0]}"
+            )
         self.file = existing(settings.weights, self.suffixes)
         if self.task not in self.tasks:
             can = f"{', '.join(self.tasks[:-1])} or {self.tasks[-1]}"
             raise ConfigError(f"model={settings.model} can do {can}, not task={self.task}.")
         if self.danger and not settings.trust_code:
-            raise ConfigError(f"weights={self.file} {self.danger} If you trust where it came from, say trust_code=true.")
+            raise ConfigError(
+                f"weights={self.file} {self.danger} If you trust where it came from, say trust_code=true."
+            )
         self.transform = self._transform()
 
     @abstractmethod
@@ -78,16 +92,25 @@ class ProgramFile(ABC):
             categories=self._names,
             weights=str(self.file),
             weights_id=f"sha256:{self._sha256}",
-            preprocessing=json.dumps(how | {"channels": self.settings.channels} | self.parameters()),
+            preprocessing=json.dumps(
+                how | {"channels": self.settings.channels} | self.parameters()
+            ),
         )
 
     def details(self) -> dict[str, str]:
-        rows = {"file": f"{sum(path.stat().st_size for path in self.files()) / 1e6:.1f} MB: {self.file}"}
+        rows = {
+            "file": f"{sum(path.stat().st_size for path in self.files()) / 1e6:.1f} MB: {self.file}"
+        }
         signature = self._signature
         if signature is None:
             return rows | {"input, outputs": "files of this format do not tell"}
-        outputs = "; ".join(f"{name}: {shape_text(shape)}" for name, shape in signature.outputs.items())
-        return rows | {"input": shape_text(signature.input), "outputs": f"{len(signature.outputs)} ({outputs})"}
+        outputs = "; ".join(
+            f"{name}: {shape_text(shape)}" for name, shape in signature.outputs.items()
+        )
+        return rows | {
+            "input": shape_text(signature.input),
+            "outputs": f"{len(signature.outputs)} ({outputs})",
+        }
 
     def load(self) -> Model:
         signature, program = self._signature, self.program()
@@ -96,7 +119,12 @@ class ProgramFile(ABC):
         if self.task == "detect":
             network = OneByOne(program, batched=signature is not None and len(signature.input) == 4)
         else:
-            logits = Logits(program, len(self._names), _DIMS[self.task], signature.batch if signature else (1, None))
+            logits = Logits(
+                program,
+                len(self._names),
+                _DIMS[self.task],
+                signature.batch if signature else (1, None),
+            )
             network = Labeller(logits)
             if self.task == "segment":
                 network = Segmenter(logits, self.transform)
@@ -113,7 +141,9 @@ class ProgramFile(ABC):
 
     def _preprocess(self, image: Tensor) -> Tensor:
         """(3, H, W) uint8 RGB -> float32 as the program takes it, in its channel order."""
-        prepared: Tensor = self.transform(image.flip(0) if self.settings.channels == "bgr" else image)
+        prepared: Tensor = self.transform(
+            image.flip(0) if self.settings.channels == "bgr" else image
+        )
         return prepared
 
     def _transform(self) -> Callable[[Tensor], Tensor]:
@@ -121,7 +151,9 @@ class ProgramFile(ABC):
         given = self.settings.preprocess
         if self.task == "detect":
             if given != "DEFAULT":
-                raise ConfigError(f"preprocess={given}: a detector gets float 0..1 at the image's own size; leave it out.")
+                raise ConfigError(
+                    f"preprocess={given}: a detector gets float 0..1 at the image's own size; leave it out."
+                )
             return lambda image: convert_image_dtype(image, torch.float32)
         if given == "DEFAULT":
             raise ConfigError(
@@ -132,7 +164,7 @@ class ProgramFile(ABC):
 
     @cached_property
     def _sha256(self) -> str:
-        return sha256_of(*self.files())
+        return hash_file(*self.files())
 
     @cached_property
     def _signature(self) -> Signature | None:
@@ -149,8 +181,14 @@ class ProgramFile(ABC):
         n_outputs = self._n_outputs()
         if not self.settings.categories:
             builtin = "coco" if self.task == "detect" else "imagenet"
-            has = "carries no class names" if n_outputs is None else f"has {n_outputs} outputs and no class names"
-            raise ConfigError(f"{self.file} {has}: say categories={builtin}, or categories=FILE with one name a line.")
+            has = (
+                "carries no class names"
+                if n_outputs is None
+                else f"has {n_outputs} outputs and no class names"
+            )
+            raise ConfigError(
+                f"{self.file} {has}: say categories={builtin}, or categories=FILE with one name a line."
+            )
         names = load_categories(self.settings.categories)
         if self.task == "detect":
             return with_background(names)
@@ -168,8 +206,14 @@ class ProgramFile(ABC):
     def _check_input(self, shape: Shape, batch: tuple[int, int | None]) -> None:
         ranks = (3, 4) if self.task == "detect" else (4,)
         if len(shape) not in ranks or shape[-3] not in (3, None):
-            expected = "3 x height x width, one image" if self.task == "detect" else "batch x 3 x height x width"
-            raise ConfigError(f"{self.file} takes {shape_text(shape)}; task={self.task} gives {expected}.")
+            expected = (
+                "3 x height x width, one image"
+                if self.task == "detect"
+                else "batch x 3 x height x width"
+            )
+            raise ConfigError(
+                f"{self.file} takes {shape_text(shape)}; task={self.task} gives {expected}."
+            )
         if self.task == "detect":
             if shape[-2:] != (None, None) or (len(shape) == 4 and batch[0] > 1):
                 raise ConfigError(
@@ -187,7 +231,9 @@ class ProgramFile(ABC):
                 )
 
     def _check_outputs(self, signature: Signature) -> None:
-        gives = "; ".join(f"{name} {shape_text(shape)}" for name, shape in signature.outputs.items())
+        gives = "; ".join(
+            f"{name} {shape_text(shape)}" for name, shape in signature.outputs.items()
+        )
         expected = "batch x classes" + " x height x width" * (self.task == "segment")
         wrong = bool(signature.main) and len(signature.main) != _DIMS.get(self.task)
         if self.task == "detect":

@@ -10,8 +10,8 @@ from typing import Any, TextIO
 import pyarrow as pa
 
 from pipeline.core.protocols import ExportContext
-from pipeline.core.schema import categories_of, names_of
-from pipeline.core.tables import by_image
+from pipeline.core.schema import read_categories, read_names
+from pipeline.core.tables import group_by_image
 from pipeline.ops.filters import PLACEHOLDERS
 
 
@@ -31,7 +31,9 @@ class Coco:
             # images and annotations are two lists, and a run is read once: the second waits in an unnamed file
             TemporaryFile("w+", encoding="utf-8", dir=context.folder) as annotations,
         ):
-            file.write(f'{{"categories": {json.dumps(_categories(context.predictions_schema))},\n"images": [')
+            file.write(
+                f'{{"categories": {json.dumps(_categories(context.predictions_schema))},\n"images": ['
+            )
             yield _Writer(context, file, annotations)
             file.write('],\n"annotations": [')
             annotations.seek(0)
@@ -45,13 +47,19 @@ class _Writer:
         self.n_images = self.n_annotations = 0
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
-        for image, rows in by_image(images, predictions):
+        for image, rows in group_by_image(images, predictions):
             self.context.place_image(image["key"], image["key"])
             size = {"width": image["width"], "height": image["height"]}
-            self._append(self.images, self.n_images, {"id": image["image_id"], "file_name": image["key"], **size})
+            self._append(
+                self.images,
+                self.n_images,
+                {"id": image["image_id"], "file_name": image["key"], **size},
+            )
             self.n_images += 1
             for row in rows:
-                self._append(self.annotations, self.n_annotations, _annotation(row, self.n_annotations + 1))
+                self._append(
+                    self.annotations, self.n_annotations, _annotation(row, self.n_annotations + 1)
+                )
                 self.n_annotations += 1
 
     def _append(self, file: TextIO, before: int, one: dict[str, Any]) -> None:
@@ -59,7 +67,13 @@ class _Writer:
 
 
 def _annotation(row: dict[str, Any], number: int) -> dict[str, Any]:
-    one = {"id": number, "image_id": row["image_id"], "category_id": row["class_id"], "score": row["score"], "iscrowd": 0}
+    one = {
+        "id": number,
+        "image_id": row["image_id"],
+        "category_id": row["class_id"],
+        "score": row["score"],
+        "iscrowd": 0,
+    }
     if "x_min" in row:
         width, height = row["x_max"] - row["x_min"], row["y_max"] - row["y_min"]
         one |= {"bbox": [row["x_min"], row["y_min"], width, height], "area": width * height}
@@ -67,7 +81,11 @@ def _annotation(row: dict[str, Any], number: int) -> dict[str, Any]:
         mask = {"size": [row["mask_height"], row["mask_width"]], "counts": row["mask_rle"]}
         one |= {"segmentation": mask} | _of_mask(mask, one)
     if "keypoints" in row:
-        points = [value for one in row["keypoints"] for value in (one["x"], one["y"], 2 if one["score"] > 0 else 1)]
+        points = [
+            value
+            for one in row["keypoints"]
+            for value in (one["x"], one["y"], 2 if one["score"] > 0 else 1)
+        ]
         one |= {"keypoints": points, "num_keypoints": len(row["keypoints"])}
     return one
 
@@ -81,10 +99,10 @@ def _of_mask(mask: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
 
 
 def _categories(schema: pa.Schema) -> list[dict[str, Any]]:
-    points = names_of(schema, "keypoint_names")
+    points = read_names(schema, "keypoint_names")
     own: dict[str, Any] = {"keypoints": points, "skeleton": []} if points else {}
     return [
         {"id": i, "name": name, "supercategory": "", **own}
-        for i, name in enumerate(categories_of(schema))
+        for i, name in enumerate(read_categories(schema))
         if name not in PLACEHOLDERS
     ]

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from pyarrow.csv import CSVWriter
 
 from pipeline.core.protocols import ExportContext
-from pipeline.core.schema import images_schema, names_of
+from pipeline.core.schema import make_images_schema, read_names
 from pipeline.outputs.export_helpers import inert
 
 _POINT = ("x", "y", "visibility", "score")
@@ -21,23 +21,41 @@ class Csv:
     A text that begins with = + - @ or a tab gets ' before it, so that no spreadsheet takes a file's name for a formula.
     """
 
-    holds = frozenset({"boxes", "masks", "keypoints", "labels", "further classes", "scores", "failures"})
+    holds = frozenset(
+        {"boxes", "masks", "keypoints", "labels", "further classes", "scores", "failures"}
+    )
     image_folder = "images"
 
     @contextmanager
     def open(self, context: ExportContext) -> Iterator["_Writer"]:
-        names, schema = names_of(context.predictions_schema, "keypoint_names"), context.predictions_schema
-        empty = (images_schema(schema).empty_table(), schema.empty_table())
+        names, schema = (
+            read_names(context.predictions_schema, "keypoint_names"),
+            context.predictions_schema,
+        )
+        empty = (make_images_schema(schema).empty_table(), schema.empty_table())
         with (
             CSVWriter(context.folder / "images.csv", _plain(empty[0], names).schema) as images,
-            CSVWriter(context.folder / "predictions.csv", _plain(empty[1], names).schema) as predictions,
+            CSVWriter(
+                context.folder / "predictions.csv", _plain(empty[1], names).schema
+            ) as predictions,
         ):
             yield _Writer(context, images, predictions, names)
 
 
 class _Writer:
-    def __init__(self, context: ExportContext, images: CSVWriter, predictions: CSVWriter, names: tuple[str, ...]) -> None:
-        self.context, self.images, self.predictions, self.names = context, images, predictions, names
+    def __init__(
+        self,
+        context: ExportContext,
+        images: CSVWriter,
+        predictions: CSVWriter,
+        names: tuple[str, ...],
+    ) -> None:
+        self.context, self.images, self.predictions, self.names = (
+            context,
+            images,
+            predictions,
+            names,
+        )
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
         self.images.write_table(_plain(images, self.names))

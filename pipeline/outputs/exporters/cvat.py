@@ -10,8 +10,16 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.core.protocols import ExportContext
-from pipeline.core.tables import by_image
-from pipeline.outputs.export_helpers import Members, classes_of, held_name, mask_of, run_lengths, text_file, xml_text
+from pipeline.core.tables import group_by_image
+from pipeline.outputs.export_helpers import (
+    Members,
+    classes_of,
+    held_name,
+    mask_of,
+    run_lengths,
+    text_file,
+    xml_text,
+)
 
 
 class Cvat:
@@ -46,7 +54,13 @@ class Cvat:
 
 
 def _label(name: str) -> dict[str, Any]:
-    score = {"name": "score", "mutable": False, "input_type": "text", "default_value": "", "values": [""]}
+    score = {
+        "name": "score",
+        "mutable": False,
+        "input_type": "text",
+        "default_value": "",
+        "values": [""],
+    }
     return {"name": xml_text(name), "attributes": [score]}
 
 
@@ -57,7 +71,9 @@ class _Xml:
     @contextmanager
     def element(self, tag: str, /, **attributes: Any) -> Iterator[None]:
         self._new_line()
-        self.generator.startElement(tag, AttributesImpl({key: xml_text(str(value)) for key, value in attributes.items()}))
+        self.generator.startElement(
+            tag, AttributesImpl({key: xml_text(str(value)) for key, value in attributes.items()})
+        )
         self.depth += 1
         yield
         self.depth -= 1
@@ -74,7 +90,11 @@ class _Xml:
         with self.element("label"):
             self.text("name", name)
             with self.element("attributes"), self.element("attribute"):
-                for field, value in (("name", "score"), ("mutable", "False"), ("input_type", "text")):
+                for field, value in (
+                    ("name", "score"),
+                    ("mutable", "False"),
+                    ("input_type", "text"),
+                ):
                     self.text(field, value)
 
     def _new_line(self) -> None:
@@ -86,7 +106,7 @@ class _Writer:
         self.context, self.xml = context, xml
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
-        for image, rows in by_image(images, predictions):
+        for image, rows in group_by_image(images, predictions):
             name = held_name(image["key"])
             self.context.place_image(image["key"], name)
             size = {"width": image["width"], "height": image["height"]}
@@ -104,12 +124,21 @@ def _shapes(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(element, its attributes) of everything that says where the object is. A mask without a pixel is none."""
     seen = {"occluded": 0, "z_order": 0}
     if "x_min" in row:
-        corners = {"xtl": row["x_min"], "ytl": row["y_min"], "xbr": row["x_max"], "ybr": row["y_max"]}
+        corners = {
+            "xtl": row["x_min"],
+            "ytl": row["y_min"],
+            "xbr": row["x_max"],
+            "ybr": row["y_max"],
+        }
         yield "box", seen | {name: f"{value:.3f}" for name, value in corners.items()}
     if "mask_rle" in row and (mask := mask_of(row)).any():
         yield "mask", seen | _mask(mask)
     if "keypoints" in row:
-        yield "points", seen | {"points": ";".join(f"{one['x']:.3f},{one['y']:.3f}" for one in row["keypoints"])}
+        yield (
+            "points",
+            seen
+            | {"points": ";".join(f"{one['x']:.3f},{one['y']:.3f}" for one in row["keypoints"])},
+        )
 
 
 def _mask(mask: np.ndarray) -> dict[str, Any]:
@@ -117,4 +146,10 @@ def _mask(mask: np.ndarray) -> dict[str, Any]:
     ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     part = mask[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
     rle = ", ".join(map(str, run_lengths(part.ravel())))
-    return {"rle": rle, "left": xs[0], "top": ys[0], "width": part.shape[1], "height": part.shape[0]}
+    return {
+        "rle": rle,
+        "left": xs[0],
+        "top": ys[0],
+        "width": part.shape[1],
+        "height": part.shape[0],
+    }

@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.core.keys import key_of
+from pipeline.core.keys import path_to_key
 from pipeline.core.protocols import ExportContext
-from pipeline.core.tables import by_image, contents
+from pipeline.core.tables import describe_contents, group_by_image
 from pipeline.outputs.export_helpers import Members, classes_of, text_file
 
 
@@ -28,7 +28,10 @@ class FiftyOne:
     @contextmanager
     def open(self, context: ExportContext) -> Iterator["_Writer"]:
         names = list(dict.fromkeys(classes_of(context.predictions_schema).values()))
-        with text_file(context.folder / "labels.json") as labels, text_file(context.folder / "data.json") as data:
+        with (
+            text_file(context.folder / "labels.json") as labels,
+            text_file(context.folder / "data.json") as data,
+        ):
             labels.write(f'{{"classes": {json.dumps(names, ensure_ascii=False)},\n"labels": {{')
             data.write("{")
             yield _Writer(context, Members(labels), Members(data))
@@ -39,12 +42,12 @@ class FiftyOne:
 class _Writer:
     def __init__(self, context: ExportContext, labels: Members, data: Members) -> None:
         self.context, self.labels, self.data = context, labels, data
-        self.boxes = "boxes" in contents(context.predictions_schema)
+        self.boxes = "boxes" in describe_contents(context.predictions_schema)
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
-        for image, rows in by_image(images, predictions):
+        for image, rows in group_by_image(images, predictions):
             key = image["key"]
-            self.data.add(key_of(str(self.context.place_image(key, key))), key)
+            self.data.add(path_to_key(str(self.context.place_image(key, key))), key)
             self.labels.add([_box(row, image) for row in rows] if self.boxes else _best(rows), key)
 
 

@@ -7,8 +7,8 @@ from typing import Any, TextIO
 import pyarrow as pa
 
 from pipeline.core.protocols import ExportContext
-from pipeline.core.schema import names_of
-from pipeline.core.tables import by_image
+from pipeline.core.schema import read_names
+from pipeline.core.tables import group_by_image
 from pipeline.outputs.export_helpers import short_floats, strict_json, text_file
 
 _SAID_ONCE = ("image_id", "key")
@@ -22,7 +22,18 @@ class Jsonl:
     "predictions": [{"class_id": 1, "class_name": "dog", "score": 0.9, "x_min": 1.5, ...}]}
     """
 
-    holds = frozenset({"boxes", "masks", "keypoints", "labels", "further classes", "scores", "embeddings", "failures"})
+    holds = frozenset(
+        {
+            "boxes",
+            "masks",
+            "keypoints",
+            "labels",
+            "further classes",
+            "scores",
+            "embeddings",
+            "failures",
+        }
+    )
     image_folder = "images"
 
     @contextmanager
@@ -34,15 +45,21 @@ class Jsonl:
 class _Writer:
     def __init__(self, context: ExportContext, file: TextIO) -> None:
         self.context, self.file = context, file
-        self.point_names = names_of(context.predictions_schema, "keypoint_names")
+        self.point_names = read_names(context.predictions_schema, "keypoint_names")
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
-        carried = set(images.schema.names) - set(_SAID_ONCE)  # a video's columns, which are in both tables
-        mine = predictions.drop_columns([name for name in predictions.schema.names if name in {*carried, *_SAID_ONCE}])
-        for image, rows in by_image(images, short_floats(mine)):
+        carried = set(images.schema.names) - set(
+            _SAID_ONCE
+        )  # a video's columns, which are in both tables
+        mine = predictions.drop_columns(
+            [name for name in predictions.schema.names if name in {*carried, *_SAID_ONCE}]
+        )
+        for image, rows in group_by_image(images, short_floats(mine)):
             if image["n_predictions"] is not None:
                 self.context.place_image(image["key"], image["key"])
-            found = [self._named(row) for row in rows] if image["n_predictions"] is not None else None
+            found = (
+                [self._named(row) for row in rows] if image["n_predictions"] is not None else None
+            )
             self.file.write(strict_json(image | {"predictions": found}) + "\n")
 
     def _named(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,23 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core.keys import path_of
+from pipeline.core.keys import key_to_path
 from pipeline.core.protocols import ExportContext
-from pipeline.core.schema import names_of
-from pipeline.core.tables import by_image, contents
-from pipeline.outputs.export_helpers import Members, classes_of, clipped, mask_of, run_lengths, text_file, xml_text
+from pipeline.core.schema import read_names
+from pipeline.core.tables import describe_contents, group_by_image
+from pipeline.outputs.export_helpers import (
+    Members,
+    classes_of,
+    clipped,
+    mask_of,
+    run_lengths,
+    text_file,
+    xml_text,
+)
 
-_LARGEST = 100 << 20  # bytes of a file of tasks; Label Studio's import takes 250 MB unless told otherwise
+_LARGEST = (
+    100 << 20
+)  # bytes of a file of tasks; Label Studio's import takes 250 MB unless told otherwise
 _WORD = 8  # bits of a value in its run-length encoding
 _RUN_BITS = (3, 4, 8, 16)  # and of a run's length: the fewest of these that hold it
 
@@ -47,13 +57,13 @@ class LabelStudio:
 
 
 def _labeling_config(schema: pa.Schema) -> str:
-    there, view = contents(schema), Element("View")
+    there, view = describe_contents(schema), Element("View")
     SubElement(view, "Image", name="image", value="$image", zoom="true")
     classes = list(dict.fromkeys(classes_of(schema).values()))
     for content, control, name, of, values in (
         ("boxes", "RectangleLabels", "boxes", "Label", classes),
         ("masks", "BrushLabels", "masks", "Label", classes),
-        ("keypoints", "KeyPointLabels", "points", "Label", names_of(schema, "keypoint_names")),
+        ("keypoints", "KeyPointLabels", "points", "Label", read_names(schema, "keypoint_names")),
         ("labels", "Choices", "classes", "Choice", classes),
     ):
         if content in there:
@@ -70,11 +80,13 @@ class _Writer:
 
     def __init__(self, context: ExportContext) -> None:
         self.context, self.files = context, 0
-        self.point_names = names_of(context.predictions_schema, "keypoint_names")
-        self.whole_images = "labels" in contents(context.predictions_schema)
+        self.point_names = read_names(context.predictions_schema, "keypoint_names")
+        self.whole_images = "labels" in describe_contents(context.predictions_schema)
 
     def begin_file(self) -> None:
-        self.file = (self.context.folder / f"tasks-{self.files:03d}.json").open("w", encoding="utf-8", newline="\n")
+        self.file = (self.context.folder / f"tasks-{self.files:03d}.json").open(
+            "w", encoding="utf-8", newline="\n"
+        )
         self.files += 1
         self.tasks = Members(self.file)
         self.file.write("[")
@@ -84,7 +96,7 @@ class _Writer:
         self.file.close()
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
-        for image, rows in by_image(images, predictions):
+        for image, rows in group_by_image(images, predictions):
             if self.file.tell() > _LARGEST:
                 self.end_file()
                 self.begin_file()
@@ -92,33 +104,70 @@ class _Writer:
             self.tasks.add(self._task(image, rows))
 
     def _task(self, image: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-        path = os.fsencode(self.context.image_root.name) + b"/" + os.fsencode(path_of(image["key"]))
+        path = (
+            os.fsencode(self.context.image_root.name)
+            + b"/"
+            + os.fsencode(key_to_path(image["key"]))
+        )
         results = self._choice(rows) if self.whole_images else self._regions(image, rows)
-        frame = {"to_name": "image", "original_width": image["width"], "original_height": image["height"]}
+        frame = {
+            "to_name": "image",
+            "original_width": image["width"],
+            "original_height": image["height"],
+        }
         scores = {"score": sum(row["score"] for row in rows) / len(rows)} if rows else {}
-        prediction = {"model_version": self.context.run_name, "result": [one | frame for one in results]} | scores
-        return {"data": {"image": f"/data/local-files/?d={quote(path)}"}, "predictions": [prediction]}
+        prediction = {
+            "model_version": self.context.run_name,
+            "result": [one | frame for one in results],
+        } | scores
+        return {
+            "data": {"image": f"/data/local-files/?d={quote(path)}"},
+            "predictions": [prediction],
+        }
 
     def _choice(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [_result("class", "classes", "choices", [row["class_name"]], {}, row) for row in rows[:1]]
+        return [
+            _result("class", "classes", "choices", [row["class_name"]], {}, row) for row in rows[:1]
+        ]
 
-    def _regions(self, image: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _regions(
+        self, image: dict[str, Any], rows: list[dict[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
         for i, row in enumerate(rows):
             label = [xml_text(row["class_name"])]
             if "x_min" in row:
                 yield _result(f"box-{i}", "boxes", "rectanglelabels", label, _box(row, image), row)
             if "mask_rle" in row and (mask := mask_of(row)).any():
-                yield _result(f"mask-{i}", "masks", "brushlabels", label, {"format": "rle", "rle": brush_rle(mask)}, row)
-            for name, point in zip(self.point_names, row.get("keypoints", ()), strict=bool(row.get("keypoints"))):
-                place = {"x": _percent(point["x"], image["width"]), "y": _percent(point["y"], image["height"]), "width": 0.5}
-                one = _result(f"point-{i}-{name}", "points", "keypointlabels", [xml_text(name)], place, row)
+                yield _result(
+                    f"mask-{i}",
+                    "masks",
+                    "brushlabels",
+                    label,
+                    {"format": "rle", "rle": brush_rle(mask)},
+                    row,
+                )
+            for name, point in zip(
+                self.point_names, row.get("keypoints", ()), strict=bool(row.get("keypoints"))
+            ):
+                place = {
+                    "x": _percent(point["x"], image["width"]),
+                    "y": _percent(point["y"], image["height"]),
+                    "width": 0.5,
+                }
+                one = _result(
+                    f"point-{i}-{name}", "points", "keypointlabels", [xml_text(name)], place, row
+                )
                 yield one | {"parentID": f"box-{i}"}
 
 
 def _box(row: dict[str, Any], image: dict[str, Any]) -> dict[str, float]:
     x_min, y_min, x_max, y_max = clipped(row, image)
     x = {"x": _percent(x_min, image["width"]), "width": _percent(x_max - x_min, image["width"])}
-    return x | {"y": _percent(y_min, image["height"]), "height": _percent(y_max - y_min, image["height"]), "rotation": 0}
+    return x | {
+        "y": _percent(y_min, image["height"]),
+        "height": _percent(y_max - y_min, image["height"]),
+        "rotation": 0,
+    }
 
 
 def _percent(pixels: float, of: int) -> float:
@@ -127,9 +176,20 @@ def _percent(pixels: float, of: int) -> float:
 
 
 def _result(
-    name: str, control: str, kind: str, labels: list[str], value: dict[str, Any], row: dict[str, Any]
+    name: str,
+    control: str,
+    kind: str,
+    labels: list[str],
+    value: dict[str, Any],
+    row: dict[str, Any],
 ) -> dict[str, Any]:
-    one = {"id": name, "from_name": control, "type": kind, "image_rotation": 0, "score": row["score"]}
+    one = {
+        "id": name,
+        "from_name": control,
+        "type": kind,
+        "image_rotation": 0,
+        "score": row["score"],
+    }
     return one | {"value": value | {kind: labels}}
 
 

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 import pyarrow as pa
 
 from pipeline.core.protocols import ExportContext
-from pipeline.core.tables import by_image
+from pipeline.core.tables import group_by_image
 from pipeline.outputs.export_helpers import claim, text_file, xml_text
 
 
@@ -37,7 +37,7 @@ class _Writer:
         self.context, self.names = context, names
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
-        for image, rows in by_image(images, predictions):
+        for image, rows in group_by_image(images, predictions):
             name, file = claim(self.context.folder / "Annotations", image["key"], ".xml")
             file_name = name + PurePosixPath(image["key"]).suffix
             self.context.place_image(image["key"], file_name)
@@ -45,7 +45,9 @@ class _Writer:
             _write_annotation(file, file_name, image, rows)
 
 
-def _write_annotation(file: Path, file_name: str, image: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+def _write_annotation(
+    file: Path, file_name: str, image: dict[str, Any], rows: list[dict[str, Any]]
+) -> None:
     root = Element("annotation")
     _add(root, folder="JPEGImages", filename=file_name)
     _add(SubElement(root, "size"), width=image["width"], height=image["height"], depth=3)
@@ -53,7 +55,10 @@ def _write_annotation(file: Path, file_name: str, image: dict[str, Any], rows: l
     for row in rows:
         found = SubElement(root, "object")
         _add(found, name=row["class_name"], pose="Unspecified", truncated=0, difficult=0)
-        _add(SubElement(found, "bndbox"), **{name: f"{value:.4f}" for name, value in _corners(row).items()})
+        _add(
+            SubElement(found, "bndbox"),
+            **{name: f"{value:.4f}" for name, value in _corners(row).items()},
+        )
     indent(root)
     with text_file(file) as text:
         ElementTree(root).write(text, encoding="unicode")

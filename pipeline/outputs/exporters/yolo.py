@@ -11,8 +11,8 @@ import yaml
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.protocols import ExportContext
-from pipeline.core.schema import names_of
-from pipeline.core.tables import by_image
+from pipeline.core.schema import read_names
+from pipeline.core.tables import group_by_image
 from pipeline.outputs.export_helpers import claim, classes_of, clipped, text_file
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,9 @@ class Yolo:
     def open(self, context: ExportContext) -> Iterator["_Writer"]:
         (context.folder / "labels").mkdir()
         with text_file(context.folder / "data.yaml") as file:
-            yaml.safe_dump(_data(context.predictions_schema), file, sort_keys=False, allow_unicode=True)
+            yaml.safe_dump(
+                _data(context.predictions_schema), file, sort_keys=False, allow_unicode=True
+            )
         writer = _Writer(context)
         yield writer
         if writer.renamed:
@@ -51,13 +53,17 @@ class Yolo:
 class _Writer:
     def __init__(self, context: ExportContext) -> None:
         self.context = context
-        self.numbers = {class_id: i for i, class_id in enumerate(classes_of(context.predictions_schema))}
+        self.numbers = {
+            class_id: i for i, class_id in enumerate(classes_of(context.predictions_schema))
+        }
         self.renamed = 0
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
-        for image, rows in by_image(images, predictions):
+        for image, rows in group_by_image(images, predictions):
             key = PurePosixPath(image["key"])
-            name, labels = claim(self.context.folder / "labels", _without_images(image["key"]), ".txt")
+            name, labels = claim(
+                self.context.folder / "labels", _without_images(image["key"]), ".txt"
+            )
             self.context.place_image(image["key"], name + key.suffix)
             self.renamed += name + key.suffix != image["key"]
             with text_file(labels) as file:
@@ -80,7 +86,12 @@ def _without_images(key: str) -> str:
 def _values(row: dict[str, Any], image: dict[str, Any]) -> str:
     width, height = image["width"], image["height"]
     x_min, y_min, x_max, y_max = clipped(row, image)
-    box = ((x_min + x_max) / 2 / width, (y_min + y_max) / 2 / height, (x_max - x_min) / width, (y_max - y_min) / height)
+    box = (
+        (x_min + x_max) / 2 / width,
+        (y_min + y_max) / 2 / height,
+        (x_max - x_min) / width,
+        (y_max - y_min) / height,
+    )
     values = [f"{value:.8f}" for value in box]  # of 100,000 pixels, a thousandth of one
     for point in row.get("keypoints", ()):
         x, y = min(max(point["x"], 0.0), width), min(max(point["y"], 0.0), height)
@@ -90,8 +101,11 @@ def _values(row: dict[str, Any], image: dict[str, Any]) -> str:
 
 def _data(schema: pa.Schema) -> dict[str, Any]:
     """data.yaml. Without `path`, what is in it is relative to its own folder."""
-    points = names_of(schema, "keypoint_names")
-    data: dict[str, Any] = {"train": "images", "val": "images"}  # a run has no split; YOLO wants both named
+    points = read_names(schema, "keypoint_names")
+    data: dict[str, Any] = {
+        "train": "images",
+        "val": "images",
+    }  # a run has no split; YOLO wants both named
     if points:
         data |= {"kpt_shape": [len(points), 3], "flip_idx": _mirrored(points)}
     return data | {"names": dict(enumerate(classes_of(schema).values()))}

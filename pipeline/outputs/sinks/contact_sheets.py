@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 _GAP = 8  # pixels around a tile
 _PAGE, _EMPTY, _FAILED = "#ffffff", "#e4e4e4", "#fbe3e1"
 _INK, _PALE, _ALARM = "#1a1a1a", "#666666", "#a31515"
-_SIDE, _AREA = 65_500, 89_000_000  # pixels: what a JPEG holds, and what viewers open without suspecting an attack
+_SIDE, _AREA = (
+    65_500,
+    89_000_000,
+)  # pixels: what a JPEG holds, and what viewers open without suspecting an attack
 
 
 class ContactSheets:
@@ -38,11 +41,23 @@ class ContactSheets:
 
     def __init__(self, columns: int, rows: int, size: int, every: int, quality: int) -> None:
         """Raises ConfigError."""
-        limits = {"columns": (1, 100), "rows": (1, 100), "size": (160, 2560), "every": (1, None), "quality": (1, 100)}
+        limits = {
+            "columns": (1, 100),
+            "rows": (1, 100),
+            "size": (160, 2560),
+            "every": (1, None),
+            "quality": (1, 100),
+        }
         given = {"columns": columns, "rows": rows, "size": size, "every": every, "quality": quality}
         for name, (least, most) in limits.items():
             _check(f"sink.contact_sheets.{name}", given[name], least, most)
-        self.columns, self.rows, self.size, self.every, self.quality = columns, rows, size, every, quality
+        self.columns, self.rows, self.size, self.every, self.quality = (
+            columns,
+            rows,
+            size,
+            every,
+            quality,
+        )
         self.letter = max(12, round(size / 22))  # points
         width, height = self.page_size(columns * rows)
         if max(width, height) > _SIDE or width * height > _AREA:
@@ -63,8 +78,15 @@ class ContactSheets:
             thread.finish()
             shown = sorted(writer.shown)
             for page, first in enumerate(range(0, len(shown), self.columns * self.rows)):
-                tiles = (writer.tile(image_id) for image_id in shown[first : first + self.columns * self.rows])
-                self._save(tiles, folder / f"shard-{context.shard_id:05d}-page-{page:03d}.jpg", len(shown) - first)
+                tiles = (
+                    writer.tile(image_id)
+                    for image_id in shown[first : first + self.columns * self.rows]
+                )
+                self._save(
+                    tiles,
+                    folder / f"shard-{context.shard_id:05d}-page-{page:03d}.jpg",
+                    len(shown) - first,
+                )
 
     def tile_height(self) -> int:
         """Pixels: the picture and two lines below it."""
@@ -80,20 +102,30 @@ class ContactSheets:
         page = Image.new("RGB", self.page_size(n_tiles), _PAGE)
         for i, tile in enumerate(tiles):
             row, column = divmod(i, self.columns)
-            page.paste(tile, (_GAP + column * (self.size + _GAP), _GAP + row * (self.tile_height() + _GAP)))
-        page.save(path, "JPEG", quality=self.quality, subsampling=0)  # full colour: thin lines and letters stay clear
+            page.paste(
+                tile, (_GAP + column * (self.size + _GAP), _GAP + row * (self.tile_height() + _GAP))
+            )
+        page.save(
+            path, "JPEG", quality=self.quality, subsampling=0
+        )  # full colour: thin lines and letters stay clear
 
 
 class _Writer:
-    def __init__(self, sink: ContactSheets, context: SinkContext, thread: Background, file: IO[bytes]) -> None:
+    def __init__(
+        self, sink: ContactSheets, context: SinkContext, thread: Background, file: IO[bytes]
+    ) -> None:
         self.sink, self.context, self.thread, self.file = sink, context, thread, file
         self.shown: dict[int, dict[str, Any]] = {}  # image_id -> its row of `images`
-        self.pictures: dict[int, tuple[int, tuple[int, int]]] = {}  # image_id -> where in the file, (width, height)
+        self.pictures: dict[
+            int, tuple[int, tuple[int, int]]
+        ] = {}  # image_id -> where in the file, (width, height)
         self.undrawn: dict[int, str] = {}  # image_id -> why
         self.font, self.large = font_of(sink.letter), font_of(round(sink.letter * 1.5))
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
-        for row in images.select(["image_id", "key", "status", "error", "n_predictions"]).to_pylist():
+        for row in images.select(
+            ["image_id", "key", "status", "error", "n_predictions"]
+        ).to_pylist():
             image_id, usable = row["image_id"], row["status"] == Status.OK
             if not usable or image_id % self.sink.every == 0:
                 self.shown[image_id] = row
@@ -103,7 +135,9 @@ class _Writer:
 
     def _draw(self, image_id: int, key: str, rows: pa.Table) -> None:
         try:
-            picture = to_pil_image(self.context.draw(self.context.read_image(key), rows, self.sink.size))
+            picture = to_pil_image(
+                self.context.draw(self.context.read_image(key), rows, self.sink.size)
+            )
             offset = self.file.seek(0, 2)
             self.file.write(picture.tobytes())
             self.pictures[image_id] = offset, picture.size
@@ -123,7 +157,11 @@ class _Writer:
             picture = self._picture(image_id)
             tile.paste(picture, ((size - picture.width) // 2, (size - picture.height) // 2))
         else:
-            heading, reason = (row["status"], row["error"]) if failed else ("no thumbnail", self.undrawn[image_id])
+            heading, reason = (
+                (row["status"], row["error"])
+                if failed
+                else ("no thumbnail", self.undrawn[image_id])
+            )
             self._notice(tile, heading, reason or "")
         found = row["status"] if failed else _counted(row["n_predictions"])
         pen, second = ImageDraw.Draw(tile), size + 3 + line_height(self.sink.letter)
@@ -136,7 +174,9 @@ class _Writer:
         size, step = self.sink.size, line_height(self.sink.letter)
         margin = size // 16
         top = margin + 2 * step
-        lines = wrapped(printable(reason), self.font, size - 2 * margin, (size - margin - top) // step)
+        lines = wrapped(
+            printable(reason), self.font, size - 2 * margin, (size - margin - top) // step
+        )
         tile.paste(_FAILED, (0, 0, size, size))
         pen = ImageDraw.Draw(tile)
         pen.text((margin, margin), heading, _ALARM, self.large)
@@ -150,7 +190,12 @@ class _Writer:
 
 
 def _check(name: str, value: Any, least: int, most: int | None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or value < least
+        or (most is not None and value > most)
+    ):
         expected = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ConfigError(f"{name}={value}: expected a whole number {expected}.")
 

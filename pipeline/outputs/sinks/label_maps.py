@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import path_of, tame
+from pipeline.core.keys import key_to_path, tame
 from pipeline.core.protocols import SinkContext
-from pipeline.core.schema import categories_of
+from pipeline.core.schema import read_categories
 from pipeline.core.types import Status
 from pipeline.ops.drawing import colour_of
 from pipeline.ops.masks import label_map
@@ -25,12 +25,16 @@ class LabelMaps:
 
     @contextmanager
     def open(self, context: SinkContext) -> Iterator["_Writer"]:
-        categories = categories_of(context.predictions_schema)
+        categories = read_categories(context.predictions_schema)
         if "mask_rle" not in context.predictions_schema.names:
             raise ConfigError("sink=label_maps needs a task with masks: segment or instances.")
         if len(categories) > _MOST:
-            raise ConfigError(f"sink=label_maps: an indexed PNG holds {_MOST} classes, the model has {len(categories)}.")
-        yield _Writer(context, b"\0\0\0" + b"".join(bytes(colour_of(name)) for name in categories[1:]))
+            raise ConfigError(
+                f"sink=label_maps: an indexed PNG holds {_MOST} classes, the model has {len(categories)}."
+            )
+        yield _Writer(
+            context, b"\0\0\0" + b"".join(bytes(colour_of(name)) for name in categories[1:])
+        )
 
 
 class _Writer:
@@ -46,6 +50,6 @@ class _Writer:
     def _save(self, key: str, labels: np.ndarray) -> None:
         image = Image.fromarray(labels)
         image.putpalette(self.palette)
-        path = self.context.stage / "label_maps" / (path_of(tame(key)) + ".png")
+        path = self.context.stage / "label_maps" / (key_to_path(tame(key)) + ".png")
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, "PNG")

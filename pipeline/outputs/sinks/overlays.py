@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
 from pipeline.core.errors import stops_a_run
-from pipeline.core.keys import OVERLAY_FORMATS, overlay_name, path_of
+from pipeline.core.keys import OVERLAY_FORMATS, key_to_path, overlay_name
 from pipeline.core.protocols import SinkContext
 from pipeline.core.types import Status
 from pipeline.outputs.background_writer import Background
@@ -42,13 +42,15 @@ class _Writer:
         self.sink, self.context, self.thread = sink, context, thread
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
-        for image_id, key, status in zip(*(images[c].to_pylist() for c in ("image_id", "key", "status")), strict=True):
+        for image_id, key, status in zip(
+            *(images[c].to_pylist() for c in ("image_id", "key", "status")), strict=True
+        ):
             if status == Status.OK and (self.sink.limit is None or image_id < self.sink.limit):
                 rows = predictions.filter(pc.equal(predictions["image_id"], image_id))
                 self.thread.submit(self._draw, key, rows)
 
     def _draw(self, key: str, rows: pa.Table) -> None:
-        path = self.context.stage / "overlays" / path_of(overlay_name(key))
+        path = self.context.stage / "overlays" / key_to_path(overlay_name(key))
         try:
             drawn = self.context.draw(self.context.read_image(key), rows)
             path.parent.mkdir(parents=True, exist_ok=True)

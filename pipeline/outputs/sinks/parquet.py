@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.protocols import SinkContext
-from pipeline.core.schema import images_schema
+from pipeline.core.schema import make_images_schema
 
 
 class Parquet:
@@ -25,7 +25,7 @@ class Parquet:
 
     @contextmanager
     def open(self, context: SinkContext) -> Iterator["_Writer"]:
-        writer = _Writer(images_schema(context.predictions_schema), context.predictions_schema)
+        writer = _Writer(make_images_schema(context.predictions_schema), context.predictions_schema)
         yield writer
         # reached only when nothing was raised: a ParquetWriter left by an exception would still write a valid footer
         for folder, tables in (("images", writer.images), ("predictions", writer.predictions)):

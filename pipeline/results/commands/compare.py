@@ -14,23 +14,23 @@ from omegaconf import OmegaConf
 
 from pipeline.config import validators as checks
 from pipeline.config.command_options import option, path_or_none, paths
-from pipeline.core.errors import ConfigError, nearest
-from pipeline.core.locations import Place
-from pipeline.core.tables import contents
+from pipeline.core.errors import ConfigError, suggest_nearest
+from pipeline.core.locations import Location
+from pipeline.core.tables import describe_contents
 from pipeline.results.comparison.aligned_reader import side_by_side
 from pipeline.results.comparison.changes import DUPLICATE, Changes, Tolerance, changes
 from pipeline.results.comparison.matchers import Boxes, Labels, Matcher, Regions
 from pipeline.results.comparison.totals import Totals
 from pipeline.results.settings_diff import differing, differing_text
 from pipeline.runs.finished_run import FinishedRun
-from pipeline.storage.publish import published_folder
+from pipeline.storage.publish import publish_folder
 
 # Score and box: what one model's rows may differ by from batch to batch (see the README). Mask: some pixels of a thousand at
 # its edge. Embedding: the last digits of a vector.
 _ROUNDING = Tolerance(score=2e-4, box=0.05, mask=0.01, embedding=1e-4)
 
 
-def two_runs(key: str, value: Any) -> tuple[Place, Place]:
+def two_runs(key: str, value: Any) -> tuple[Location, Location]:
     given = paths(key, value)
     if len(given) != 2:
         raise checks.refusal(key, value, "two runs, such as [outputs/detect-a-1234,outputs/latest]")
@@ -43,17 +43,28 @@ def tolerance(key: str, value: Any) -> Tolerance:
         raise checks.refusal(key, value, "a mapping such as {score: 0.01, box: 2}")
     for name in value:
         if name not in known:
-            raise ConfigError(f"{key}: there is no {name!r}.{nearest(str(name), known)} It has {', '.join(known)}.")
-    given = {str(name): checks.required_fraction(float("inf"))(f"{key}.{name}", most) for name, most in value.items()}
+            raise ConfigError(
+                f"{key}: there is no {name!r}.{suggest_nearest(str(name), known)} It has {', '.join(known)}."
+            )
+    given = {
+        str(name): checks.required_fraction(float("inf"))(f"{key}.{name}", most)
+        for name, most in value.items()
+    }
     return Tolerance(**(asdict(_ROUNDING) | given))
 
 
 @dataclass(frozen=True)
 class Options:
-    runs: tuple[Place, Place] = option(two_runs, help="two folders of runs: [BEFORE,AFTER]")
-    output: Place | None = option(path_or_none, None, "a new folder; AFTER/compare/BEFORE's name unless given, made anew")
-    iou: float = option(checks.required_fraction(1.0), 0.5, "overlap from which two boxes may be one object")
-    tolerance: Tolerance = option(tolerance, _ROUNDING, "differences that are rounding; some of these")
+    runs: tuple[Location, Location] = option(two_runs, help="two folders of runs: [BEFORE,AFTER]")
+    output: Location | None = option(
+        path_or_none, None, "a new folder; AFTER/compare/BEFORE's name unless given, made anew"
+    )
+    iou: float = option(
+        checks.required_fraction(1.0), 0.5, "overlap from which two boxes may be one object"
+    )
+    tolerance: Tolerance = option(
+        tolerance, _ROUNDING, "differences that are rounding; some of these"
+    )
 
 
 def review(options: Options) -> str:
@@ -62,34 +73,51 @@ def review(options: Options) -> str:
     names = pa.array(dict.fromkeys((*before.categories, *after.categories)), pa.string())
     totals = Totals(names.to_pylist())
     target = options.output or after.path / "compare" / before.path.name
-    with published_folder(target.absolute(), replace=options.output is None) as stage, ExitStack() as files:
+    with (
+        publish_folder(target.absolute(), replace=options.output is None) as stage,
+        ExitStack() as files,
+    ):
         writers: dict[str, pq.ParquetWriter] = {}
         for one in _changes(before, after, matcher, names, options.tolerance):
             totals.add(one)
             for name, rows in (("images", one.images), ("predictions", one.predictions)):
                 if name not in writers:
                     path = stage / f"{name}.parquet"
-                    writers[name] = files.enter_context(pq.ParquetWriter(path, rows.schema, compression="zstd"))
+                    writers[name] = files.enter_context(
+                        pq.ParquetWriter(path, rows.schema, compression="zstd")
+                    )
                 writers[name].write_table(rows)
         if not (totals.in_both or totals.images[DUPLICATE]):
             raise ConfigError(_nothing_shared(before, after))
         settings = differing(before.record, after.record)
-        said = {"before": str(before.path), "after": str(after.path), "settings": settings, "iou": options.iou}
+        said = {
+            "before": str(before.path),
+            "after": str(after.path),
+            "settings": settings,
+            "iou": options.iou,
+        }
         said |= {"tolerance": asdict(options.tolerance)} | totals.as_dict()
-        (stage / "summary.json").write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (stage / "summary.json").write_text(
+            json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
     return _text(before, after, settings, totals, target)
 
 
 def _matcher(before: FinishedRun, after: FinishedRun, iou: float) -> Matcher:
     """For what both runs have. Raises ConfigError where that is nothing."""
-    there = contents(before.schema) & contents(after.schema)
+    there = describe_contents(before.schema) & describe_contents(after.schema)
     if "boxes" in there:
         return Boxes(iou)
     if "masks" in there:
         return Regions()
     if "labels" in there:
-        return Labels("embeddings" in there and before.schema.field("embedding") == after.schema.field("embedding"))
-    raise ConfigError(f"runs: {before.task} and {after.task} have nothing in common that could be compared.")
+        return Labels(
+            "embeddings" in there
+            and before.schema.field("embedding") == after.schema.field("embedding")
+        )
+    raise ConfigError(
+        f"runs: {before.task} and {after.task} have nothing in common that could be compared."
+    )
 
 
 def _changes(
@@ -100,13 +128,23 @@ def _changes(
 
 
 def _nothing_shared(before: FinishedRun, after: FinishedRun) -> str:
-    first = [run.table("images", run.shard_ids[0], ["key"])["key"][0].as_py() for run in (before, after)]
+    first = [
+        run.table("images", run.shard_ids[0], ["key"])["key"][0].as_py() for run in (before, after)
+    ]
     return (
         f"runs: no image is in both. {before.path} has {first[0]!r} ..., {after.path} has {first[1]!r} ... "
         "Images are matched by their path below the input folder, suffix included."
     )
 
 
-def _text(before: FinishedRun, after: FinishedRun, settings: Mapping[str, list[Any]], totals: Totals, target: Place) -> str:
+def _text(
+    before: FinishedRun,
+    after: FinishedRun,
+    settings: Mapping[str, list[Any]],
+    totals: Totals,
+    target: Location,
+) -> str:
     lines = [totals.headline(), "", f"before  {before.path}", f"after   {after.path}"]
-    return "\n".join([*lines, "", differing_text(settings), "", totals.text(), "", f"files: {target}"])
+    return "\n".join(
+        [*lines, "", differing_text(settings), "", totals.text(), "", f"files: {target}"]
+    )

@@ -16,15 +16,15 @@ import pyarrow.parquet as pq
 from pipeline.config import validators as checks
 from pipeline.config.command_options import option, path, path_or_none
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import path_of
-from pipeline.core.locations import Place
+from pipeline.core.keys import key_to_path
+from pipeline.core.locations import Location
 from pipeline.core.schema import BOX
-from pipeline.core.tables import by_image, contents
+from pipeline.core.tables import describe_contents, group_by_image
 from pipeline.core.types import Entry, InputError
 from pipeline.ops.crops import class_folders, crop_name, window_of
-from pipeline.results.input_reader import Inputs
+from pipeline.results.input_reader import InputReader
 from pipeline.runs.finished_run import FinishedRun
-from pipeline.storage.publish import published_folder
+from pipeline.storage.publish import publish_folder
 
 _QUALITY = 95  # of JPEG
 _MOST_TOLD = 5  # images that cannot be read, boxes that show nothing
@@ -38,16 +38,24 @@ _SCHEMA = pa.schema(
         ("class_id", pa.int32()),
         ("class_name", pa.string()),
         ("score", pa.float32()),
-        *((f"window_{edge}", pa.int32()) for edge in BOX),  # what of the image it shows, pixels, the ends not included
+        *(
+            (f"window_{edge}", pa.int32()) for edge in BOX
+        ),  # what of the image it shows, pixels, the ends not included
     ]
 )
 
 
 @dataclass(frozen=True)
 class Options:
-    run: Place = option(path, Path("outputs/latest"), "the run's folder")
-    output: Place | None = option(path_or_none, None, "a new folder; RUN/crops unless given, made anew each time")
-    margin: float = option(checks.required_fraction(10), 0.0, "around the box, on each side, in parts of its longer side")
+    run: Location = option(path, Path("outputs/latest"), "the run's folder")
+    output: Location | None = option(
+        path_or_none, None, "a new folder; RUN/crops unless given, made anew each time"
+    )
+    margin: float = option(
+        checks.required_fraction(10),
+        0.0,
+        "around the box, on each side, in parts of its longer side",
+    )
 
 
 @dataclass(frozen=True)
@@ -61,18 +69,34 @@ class _Image:
 
 def review(options: Options) -> str:
     run = FinishedRun.open(options.run)
-    if "boxes" not in contents(run.schema):
+    if "boxes" not in describe_contents(run.schema):
         raise ConfigError(f"crops: {run.task} has no boxes to cut out.")
     target = options.output or run.path / "crops"
     n, lost, reasons = 0, 0, list[str]()
-    with closing(Inputs(run)) as inputs, published_folder(target.absolute(), replace=options.output is None) as stage:
-        cut = partial(_cut, inputs=inputs, folder=stage, names=class_folders(run.categories), margin=options.margin)
+    with (
+        closing(InputReader(run)) as inputs,
+        publish_folder(target.absolute(), replace=options.output is None) as stage,
+    ):
+        cut = partial(
+            _cut,
+            inputs=inputs,
+            folder=stage,
+            names=class_folders(run.categories),
+            margin=options.margin,
+        )
         with pq.ParquetWriter(stage / "crops.parquet", _SCHEMA, compression="zstd") as writer:
             for shard_id in run.shard_ids:
                 done = list(_each(cut, _images(run, shard_id), inputs.in_order))
-                rows, failed = [row for rows, _ in done for row in rows], [reason for _, failed in done for reason in failed]
+                rows, failed = (
+                    [row for rows, _ in done for row in rows],
+                    [reason for _, failed in done for reason in failed],
+                )
                 writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
-                n, lost, reasons = n + len(rows), lost + len(failed), (reasons + failed)[:_MOST_TOLD]
+                n, lost, reasons = (
+                    n + len(rows),
+                    lost + len(failed),
+                    (reasons + failed)[:_MOST_TOLD],
+                )
         folders = sum(1 for _ in stage.glob("*/"))
     said = [f"{target}: {n:,} crops in {folders:,} folders."]
     if lost:
@@ -85,7 +109,9 @@ def _images(run: FinishedRun, shard_id: int) -> Iterator[_Image]:
     """Those of a shard that have boxes."""
     images = run.table("images", shard_id, ["height", "width", "n_predictions"])
     tables = images, run.table("predictions", shard_id, [*_FOUND, *BOX])
-    for (row, found), entry in zip(by_image(*tables), run.plan.shard(shard_id).entries, strict=True):
+    for (row, found), entry in zip(
+        group_by_image(*tables), run.plan.shard(shard_id).entries, strict=True
+    ):
         if found:
             yield _Image(entry, (row["height"], row["width"]), found)
 
@@ -93,13 +119,17 @@ def _images(run: FinishedRun, shard_id: int) -> Iterator[_Image]:
 _Cut = tuple[list[dict[str, Any]], list[str]]  # rows, what could not be cut and why
 
 
-def _each(cut: Callable[[_Image], _Cut], images: Iterable[_Image], in_order: bool) -> Iterable[_Cut]:
+def _each(
+    cut: Callable[[_Image], _Cut], images: Iterable[_Image], in_order: bool
+) -> Iterable[_Cut]:
     from pipeline.core.cpu import in_threads  # late: it imports torch
 
     return map(cut, images) if in_order else in_threads(cut, images)
 
 
-def _cut(image: _Image, inputs: Inputs, folder: Path, names: Sequence[str], margin: float) -> _Cut:
+def _cut(
+    image: _Image, inputs: InputReader, folder: Path, names: Sequence[str], margin: float
+) -> _Cut:
     from PIL import Image
 
     try:
@@ -110,14 +140,20 @@ def _cut(image: _Image, inputs: Inputs, folder: Path, names: Sequence[str], marg
     for number, found in enumerate(image.found):
         box = np.array([found[name] for name in BOX])
         try:
-            window = left, top, right, bottom = window_of(box, margin, (pixels.shape[0], pixels.shape[1]))
+            window = left, top, right, bottom = window_of(
+                box, margin, (pixels.shape[0], pixels.shape[1])
+            )
         except InputError as error:
             failed.append(f"{image.entry.key!r}: {error}")
             continue
         file = f"{names[found['class_id']]}/{crop_name(image.entry.key, number)}"
-        path = folder / path_of(file)  # below it: `read` refuses keys that lead out, and no class folder has a \ or /
+        path = folder / key_to_path(
+            file
+        )  # below it: `read` refuses keys that lead out, and no class folder has a \ or /
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[top:bottom, left:right]).save(path, "JPEG", quality=_QUALITY)
         edges = dict(zip((f"window_{edge}" for edge in BOX), window, strict=True))
-        rows.append({name: found[name] for name in _FOUND} | {"file": file, "number": number} | edges)
+        rows.append(
+            {name: found[name] for name in _FOUND} | {"file": file, "number": number} | edges
+        )
     return rows, failed

@@ -11,29 +11,41 @@ import numpy as np
 from pipeline.config import validators as checks
 from pipeline.config.command_options import option, path, path_or_none
 from pipeline.core.errors import Drifted
-from pipeline.core.locations import Place
+from pipeline.core.locations import Location
 from pipeline.results.drift.distributions import CLASS, Distributions, distributions
 from pipeline.results.drift.measures import jensen_shannon, kolmogorov_smirnov, stability_index
 from pipeline.results.drift.plot import save_plot
 from pipeline.results.settings_diff import differing, differing_text
 from pipeline.runs.finished_run import FinishedRun
-from pipeline.storage.publish import published_folder
+from pipeline.storage.publish import publish_folder
 
 _MOST_TOLD = 8  # classes
 
 
 @dataclass(frozen=True)
 class Options:
-    run: Place = option(path, Path("outputs/latest"), "the run's folder")
-    reference: Place = option(path, help="the folder of a run that was as it should be")
-    output: Place | None = option(path_or_none, None, "a new folder; RUN/drift/REFERENCE's name unless given, made anew")
-    psi: float = option(checks.required_fraction(float("inf")), 0.25, "stability index of classes; 0.1 is usual for a watch")
+    run: Location = option(path, Path("outputs/latest"), "the run's folder")
+    reference: Location = option(path, help="the folder of a run that was as it should be")
+    output: Location | None = option(
+        path_or_none, None, "a new folder; RUN/drift/REFERENCE's name unless given, made anew"
+    )
+    psi: float = option(
+        checks.required_fraction(float("inf")),
+        0.25,
+        "stability index of classes; 0.1 is usual for a watch",
+    )
     js: float = option(checks.required_fraction(1.0), 0.2, "Jensen-Shannon distance of classes")
     ks: float = option(
-        checks.required_fraction(1.0), 0.2, "Kolmogorov-Smirnov statistic of scores, counts, sizes, brightness"
+        checks.required_fraction(1.0),
+        0.2,
+        "Kolmogorov-Smirnov statistic of scores, counts, sizes, brightness",
     )
-    chance: float = option(checks.required_fraction(1.0), 0.01, "what is more probable than this without drift is none")
-    brightness: int = option(checks.required(0), 500, "images of each run to be read again for it; 0: none")
+    chance: float = option(
+        checks.required_fraction(1.0), 0.01, "what is more probable than this without drift is none"
+    )
+    brightness: int = option(
+        checks.required(0), 500, "images of each run to be read again for it; 0: none"
+    )
 
 
 @dataclass(frozen=True)
@@ -53,19 +65,31 @@ class Measure:
 def review(options: Options) -> str:
     """Raises Drifted, which carries the same text, once the files are written."""
     new, reference = FinishedRun.open(options.run), FinishedRun.open(options.reference)
-    ours, theirs = distributions(new, options.brightness), distributions(reference, options.brightness)
+    ours, theirs = (
+        distributions(new, options.brightness),
+        distributions(reference, options.brightness),
+    )
     measures = [*_shares(theirs, ours, options), *_numbers(theirs, ours, options)]
     settings = differing(reference.record, new.record)
     target = options.output or new.path / "drift" / reference.path.name
-    with published_folder(target.absolute(), replace=options.output is None) as stage:
+    with publish_folder(target.absolute(), replace=options.output is None) as stage:
         runs = {"reference": str(reference.path), "run": str(new.path)}
         said = runs | {"settings": settings, "measures": [asdict(one) for one in measures]}
-        (stage / "drift.json").write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (stage / "drift.json").write_text(
+            json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         save_plot(theirs, ours, stage / "drift.png")
     drifted = [one for one in measures if one.drift]
     headline = f"Drift: {len(drifted)} of {len(measures)} measures are above their thresholds."
     lines = [headline if drifted else f"No drift: {len(measures)} measures.", ""]
-    lines += [f"reference  {reference.path}", f"run        {new.path}", "", differing_text(settings), "", *_table(measures)]
+    lines += [
+        f"reference  {reference.path}",
+        f"run        {new.path}",
+        "",
+        differing_text(settings),
+        "",
+        *_table(measures),
+    ]
     lines += _classes(theirs, ours) if any(one.what == CLASS for one in drifted) else []
     text = "\n".join([*lines, "", f"files: {target}"])
     if drifted:
@@ -77,12 +101,18 @@ def _shares(reference: Distributions, new: Distributions, options: Options) -> l
     measures = []
     for what, before in reference.shares.items():
         kinds = sorted({*before, *new.shares[what]})
-        p, q = (np.array([counts[kind] for kind in kinds], float) for counts in (before, new.shares[what]))
+        p, q = (
+            np.array([counts[kind] for kind in kinds], float)
+            for counts in (before, new.shares[what])
+        )
         n = int(p.sum()), int(q.sum())
         if not all(n):
             continue  # nothing was found in one of them: its detections per image say so
         index, chance = stability_index(p, q)
-        for measure, value, threshold in (("PSI", index, options.psi), ("JS", jensen_shannon(p, q), options.js)):
+        for measure, value, threshold in (
+            ("PSI", index, options.psi),
+            ("JS", jensen_shannon(p, q), options.js),
+        ):
             drift = value > threshold and chance < options.chance
             measures.append(Measure(what, measure, value, threshold, chance, n, None, drift))
     return measures
@@ -97,12 +127,16 @@ def _numbers(reference: Distributions, new: Distributions, options: Options) -> 
         value, chance = kolmogorov_smirnov(before, after)
         median = float(np.median(before)), float(np.median(after))
         drift = value > options.ks and chance < options.chance
-        measures.append(Measure(what, "KS", value, options.ks, chance, (len(before), len(after)), median, drift))
+        measures.append(
+            Measure(what, "KS", value, options.ks, chance, (len(before), len(after)), median, drift)
+        )
     return measures
 
 
 def _table(measures: list[Measure]) -> list[str]:
-    lines = [f"{'':<22}{'measure':<9}{'value':>7}{'threshold':>11}{'chance':>9}   {'values':<23}median"]
+    lines = [
+        f"{'':<22}{'measure':<9}{'value':>7}{'threshold':>11}{'chance':>9}   {'values':<23}median"
+    ]
     for one in measures:
         chance = f"{one.chance:.3f}" if one.chance >= 0.001 else "<0.001"
         n = f"{one.n[0]:,} -> {one.n[1]:,}"
@@ -115,8 +149,13 @@ def _table(measures: list[Measure]) -> list[str]:
 def _classes(reference: Distributions, new: Distributions) -> list[str]:
     """Those whose share of all detections changed most."""
     before, after = reference.shares[CLASS], new.shares[CLASS]
-    share = {name: (before[name] / before.total(), after[name] / after.total()) for name in {*before, *after}}
-    most = sorted(share, key=lambda name: (-abs(share[name][1] - share[name][0]), name))[:_MOST_TOLD]
+    share = {
+        name: (before[name] / before.total(), after[name] / after.total())
+        for name in {*before, *after}
+    }
+    most = sorted(share, key=lambda name: (-abs(share[name][1] - share[name][0]), name))[
+        :_MOST_TOLD
+    ]
     width = max(map(len, most))
     return [
         "",

@@ -18,31 +18,35 @@ import pyarrow.csv
 
 from pipeline.config import validators as checks
 from pipeline.config.command_options import local_path, option, path, path_or_none
-from pipeline.core.hashing import sha256_of
-from pipeline.core.locations import Place
+from pipeline.core.hashing import hash_file
+from pipeline.core.locations import Location
 from pipeline.outputs.export_helpers import inert
 from pipeline.results.evaluation.evaluate import evaluate
 from pipeline.results.evaluation.result import Confusion, Evaluation
 from pipeline.results.evaluation.text import evaluation_text
 from pipeline.runs.finished_run import FinishedRun
-from pipeline.storage.publish import published_folder
+from pipeline.storage.publish import publish_folder
 
 SUMMARY_VERSION = "1"
 
 
 @dataclass(frozen=True)
 class Options:
-    run: Place = option(path, Path("outputs/latest"), "the run's folder")
+    run: Location = option(path, Path("outputs/latest"), "the run's folder")
     truth: Path = option(local_path, help="what is right: a file or folder, see above")
-    score: float = option(checks.required_fraction(1.0), 0.5, "boxes: what the confusion matrix leaves out below")
-    output: Place | None = option(path_or_none, None, "a new folder; RUN/evaluation unless given, made anew each time")
+    score: float = option(
+        checks.required_fraction(1.0), 0.5, "boxes: what the confusion matrix leaves out below"
+    )
+    output: Location | None = option(
+        path_or_none, None, "a new folder; RUN/evaluation unless given, made anew each time"
+    )
 
 
 def review(options: Options) -> str:
     run = FinishedRun.open(options.run)
     found = evaluate(run, options.truth, options.score)
     target = options.output or run.path / "evaluation"
-    with published_folder(target.absolute(), replace=options.output is None) as folder:
+    with publish_folder(target.absolute(), replace=options.output is None) as folder:
         save(found, summary(run, options.truth, found), folder)
     return f"{evaluation_text(found)}\n\n{target}: summary.json, per_class.csv, confusion.csv and pictures."
 
@@ -55,7 +59,7 @@ def summary(run: FinishedRun, truth: Path, found: Evaluation) -> dict[str, Any]:
         "task": run.task,
         "model": run.record["model"],
         "truth": str(truth),
-        "truth_sha256": sha256_of(truth) if truth.is_file() else None,
+        "truth_sha256": hash_file(truth) if truth.is_file() else None,
         "kind": found.kind,
         "images": asdict(found.images),
         "figures": found.figures,

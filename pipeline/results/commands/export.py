@@ -6,74 +6,101 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 from omegaconf import OmegaConf
 
 from pipeline.config import validators as checks
 from pipeline.config.command_options import option, path, path_or_none
-from pipeline.config.instantiate import build
-from pipeline.core.errors import ConfigError, nearest
+from pipeline.config.instantiate import instantiate
+from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.keys import inside
-from pipeline.core.locations import Place
-from pipeline.core.package_files import resource
+from pipeline.core.locations import Location
+from pipeline.core.package_files import find_resource
 from pipeline.core.protocols import ExportContext, Exporter
-from pipeline.core.tables import contents, duplicates, failed, usable
+from pipeline.core.tables import describe_contents, mark_duplicates, mark_failed, select_usable
 from pipeline.core.types import Entry, InputError
 from pipeline.inputs.manifests.locations import Paths, is_below
-from pipeline.results.input_reader import Inputs
+from pipeline.results.input_reader import InputReader
 from pipeline.runs.finished_run import FinishedRun
-from pipeline.storage.publish import published_folder
+from pipeline.storage.publish import publish_folder
 
 
 def formats() -> list[str]:
-    return sorted(file.stem for file in (resource("conf") / "exporter").glob("*.yaml"))
+    return sorted(file.stem for file in (find_resource("conf") / "exporter").glob("*.yaml"))
 
 
 @dataclass(frozen=True)
 class Options:
-    run: Place = option(path, Path("outputs/latest"), "the run's folder")
+    run: Location = option(path, Path("outputs/latest"), "the run's folder")
     to: str = option(checks.some_text, help=f"the format: {', '.join(formats())}")
-    output: Place | None = option(path_or_none, None, "a new folder; RUN/exports/FORMAT unless given, made anew each time")
-    images: str = option(checks.one_of("none", "link", "copy"), "none", "the images beside it: none, link or copy")
+    output: Location | None = option(
+        path_or_none, None, "a new folder; RUN/exports/FORMAT unless given, made anew each time"
+    )
+    images: str = option(
+        checks.one_of("none", "link", "copy"), "none", "the images beside it: none, link or copy"
+    )
 
 
 def review(options: Options) -> str:
     run, exporter = FinishedRun.open(options.run), exporter_of(options.to)
-    there = contents(run.schema)
+    there = describe_contents(run.schema)
     if not (there & exporter.holds) - {"scores"}:
         found, held = (", ".join(sorted(one - {"scores"})) for one in (there, exporter.holds))
-        raise ConfigError(f"to={options.to} holds {held}; the run has {found}. to=jsonl holds everything.")
+        raise ConfigError(
+            f"to={options.to} holds {held}; the run has {found}. to=jsonl holds everything."
+        )
     target = options.output or run.path / "exports" / options.to
     rows = images = n_failed = n_duplicates = 0
     with (
-        published_folder(target.absolute(), replace=options.output is None) as stage,
+        publish_folder(target.absolute(), replace=options.output is None) as stage,
         closing(_Placing(run, exporter.image_folder, options.images, stage)) as place,
         exporter.open(ExportContext(stage, run.schema, place.root, place, run.path.name)) as writer,
     ):
         for shard_id in run.shard_ids:
             place.shard(shard_id)
-            shard_images, predictions = run.table("images", shard_id), run.table("predictions", shard_id)
-            held = shard_images if "failures" in exporter.holds else usable(shard_images)
+            shard_images, predictions = (
+                run.table("images", shard_id),
+                run.table("predictions", shard_id),
+            )
+            held = shard_images if "failures" in exporter.holds else select_usable(shard_images)
             writer.write(held, predictions)
             rows, images = rows + len(predictions), images + len(held)
             if held is not shard_images:
-                n_failed += pc.sum(failed(shard_images)).as_py()
-                n_duplicates += pc.sum(duplicates(shard_images)).as_py()
+                n_failed += pc.sum(mark_failed(shard_images)).as_py()
+                n_duplicates += pc.sum(mark_duplicates(shard_images)).as_py()
     lost = sorted(there - exporter.holds)
     said = [f"{target}: {images:,} images, {rows:,} predictions."]
-    said += [f"Not in it, because {options.to} has no place for them: {', '.join(lost)}."] if lost else []
-    said += [f"Not in it: {n_failed:,} images that failed; images/ in {run.path} says why."] if n_failed else []
-    said += [f"Not in it: {n_duplicates:,} duplicates, which were not looked at."] if n_duplicates else []
+    said += (
+        [f"Not in it, because {options.to} has no place for them: {', '.join(lost)}."]
+        if lost
+        else []
+    )
+    said += (
+        [f"Not in it: {n_failed:,} images that failed; images/ in {run.path} says why."]
+        if n_failed
+        else []
+    )
+    said += (
+        [f"Not in it: {n_duplicates:,} duplicates, which were not looked at."]
+        if n_duplicates
+        else []
+    )
     if place.elsewhere:
-        said.append(f"{place.elsewhere:,} images are no files below {run.input}; images=copy puts them beside it.")
+        said.append(
+            f"{place.elsewhere:,} images are no files below {run.input}; images=copy puts them beside it."
+        )
     return "\n".join(said)
 
 
 def exporter_of(name: str) -> Exporter:
     if name not in formats():
-        raise ConfigError(f"to={name}: expected {', '.join(formats())}.{nearest(name, formats())}")
-    exporter: Exporter = build(OmegaConf.load(resource("conf") / "exporter" / f"{name}.yaml"))  # type: ignore[arg-type]
+        raise ConfigError(
+            f"to={name}: expected {', '.join(formats())}.{suggest_nearest(name, formats())}"
+        )
+    node: Any = OmegaConf.load(find_resource("conf") / "exporter" / f"{name}.yaml")
+    exporter: Exporter = instantiate(node)
     return exporter
 
 
@@ -83,8 +110,10 @@ class _Placing:
     def __init__(self, run: FinishedRun, image_folder: str, images: str, stage: Path) -> None:
         self.run, self.image_folder, self.images, self.stage = run, image_folder, images, stage
         files = run.files_below_input and isinstance(run.input, Path)
-        self.root = run.input if isinstance(run.input, Path) else Path(run.input.text.partition("://")[2])
-        self.inputs = None if files or images == "none" else Inputs(run)
+        self.root = (
+            run.input if isinstance(run.input, Path) else Path(run.input.text.partition("://")[2])
+        )
+        self.inputs = None if files or images == "none" else InputReader(run)
         self.paths = Paths(run.input) if run.source == "manifest" else None
         self.entries: dict[str, Entry] = {}
         self.elsewhere = 0  # images that are no files below the input, and were not put anywhere
@@ -121,17 +150,23 @@ class _Placing:
         if not source.is_file():
             said = f"{source} is not there any more, or no file of its own (a frame of a video)."
             raise ConfigError(f"images={self.images}: {said}")
-        put: Callable[[Path, Path], object] = os.symlink if self.images == "link" else shutil.copyfile
+        put: Callable[[Path, Path], object] = (
+            os.symlink if self.images == "link" else shutil.copyfile
+        )
         put(source, target)
 
-    def _put_input(self, inputs: Inputs, key: str, target: Path) -> None:
+    def _put_input(self, inputs: InputReader, key: str, target: Path) -> None:
         if self.images == "link":
             file = self.paths.file(key) if self.paths else None
             if file is None:
-                raise ConfigError(f"images=link: {key} is no file of its own to link to. Say images=copy.")
+                raise ConfigError(
+                    f"images=link: {key} is no file of its own to link to. Say images=copy."
+                )
             return self._put_file(file, target)
         if key not in self.entries:
-            said = f"the image {key!r} is not where its plan has it. This run was not made by a run."
+            said = (
+                f"the image {key!r} is not where its plan has it. This run was not made by a run."
+            )
             raise ConfigError(f"run={self.run.path}: {said}")
         try:
             with inputs.open(self.entries[key]) as source, target.open("wb") as copy:

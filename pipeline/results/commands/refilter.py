@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from pipeline.config import validators as checks
 from pipeline.config.command_options import option, path, path_or_none
 from pipeline.core.errors import ConfigError
-from pipeline.core.locations import Place
-from pipeline.core.tables import contents
+from pipeline.core.locations import Location
+from pipeline.core.tables import describe_contents
 from pipeline.ops.filters import PLACEHOLDERS, Filters, score_thresholds
 from pipeline.runs.fingerprint import run_name
 from pipeline.runs.finished_run import FinishedRun
@@ -31,15 +31,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    run: Place = option(path, Path("outputs/latest"), "the run's folder")
-    output: Place | None = option(path_or_none, None, "where the new run's folder is to be; beside the run unless given")
-    min_score: float | Mapping[str, float] | None = option(checks.min_score, None, "0.7, or {default: 0.5, person: 0.8}")
+    run: Location = option(path, Path("outputs/latest"), "the run's folder")
+    output: Location | None = option(
+        path_or_none, None, "where the new run's folder is to be; beside the run unless given"
+    )
+    min_score: float | Mapping[str, float] | None = option(
+        checks.min_score, None, "0.7, or {default: 0.5, person: 0.8}"
+    )
     classes: tuple[str, ...] | None = option(checks.names, None, "[dog, cat]")
     exclude: tuple[str, ...] | None = option(checks.names, None, "[person]")
     min_area: float | None = option(checks.area, None, "square pixels")
-    nms_iou: float | None = option(checks.fraction, None, "overlap above which the weaker of two boxes goes, across classes")
+    nms_iou: float | None = option(
+        checks.fraction, None, "overlap above which the weaker of two boxes goes, across classes"
+    )
     max_detections: int | None = option(checks.whole(1), None, "per image")
-    top_k: int | None = option(checks.whole(1), None, "classes per image, where the run ranked them")
+    top_k: int | None = option(
+        checks.whole(1), None, "classes per image, where the run ranked them"
+    )
 
 
 def review(options: Options) -> str:
@@ -59,7 +67,9 @@ def review(options: Options) -> str:
         for shard_id in run.shard_ids:
             if shard_id not in done:
                 _commit(run, folder, shard_id, keep, wanted["top_k"])
-            kept += pq.read_metadata(folder.local(f"predictions/part-{shard_id:05d}.parquet")).num_rows
+            kept += pq.read_metadata(
+                folder.local(f"predictions/part-{shard_id:05d}.parquet")
+            ).num_rows
     return f"{folder.path}: {kept:,} of {run.count('predictions'):,} predictions of {run.path}."
 
 
@@ -69,18 +79,26 @@ def _wanted(options: Options, before: Mapping[str, Any]) -> dict[str, Any]:
     wanted = {name: before[name] if value is None else value for name, value in given.items()}
     if isinstance(given["min_score"], dict) and "default" not in given["min_score"]:
         old = before["min_score"]
-        wanted["min_score"] = (old if isinstance(old, dict) else {"default": old}) | given["min_score"]
+        wanted["min_score"] = (old if isinstance(old, dict) else {"default": old}) | given[
+            "min_score"
+        ]
     for name in ("classes", "exclude"):
-        wanted[name] = sorted({one.casefold() for one in wanted[name]}) if wanted[name] is not None else None
+        wanted[name] = (
+            sorted({one.casefold() for one in wanted[name]}) if wanted[name] is not None else None
+        )
     if wanted == before:
-        raise ConfigError(f"refilter: nothing is asked for that the run does not have. Say one of {', '.join(before)}.")
+        raise ConfigError(
+            f"refilter: nothing is asked for that the run does not have. Say one of {', '.join(before)}."
+        )
     return wanted
 
 
 def _check_task(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str, Any]) -> None:
-    there = contents(run.schema)
+    there = describe_contents(run.schema)
     wrong = [name for name in _BOXES if wanted[name] is not None and "boxes" not in there]
-    wrong += ["top_k"] if wanted["top_k"] != before["top_k"] and "rank" not in run.schema.names else []
+    wrong += (
+        ["top_k"] if wanted["top_k"] != before["top_k"] and "rank" not in run.schema.names else []
+    )
     if wrong:
         raise ConfigError(f"{wrong[0]}: {run.task} has no such filter.")
     if wanted["top_k"] and before["top_k"] and wanted["top_k"] > before["top_k"]:
@@ -89,31 +107,42 @@ def _check_task(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str
         )
     for name in _COUNTED:
         if before[name] is not None:
-            log.warning("%s=%s had its say before this filter; in a run with both it would come after.", name, before[name])
+            log.warning(
+                "%s=%s had its say before this filter; in a run with both it would come after.",
+                name,
+                before[name],
+            )
 
 
 def _filter(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str, Any]) -> Filters:
     """Raises ConfigError where it would let pass what the run has not kept."""
     names = run.categories
     thresholds, old = (
-        np.array(score_thresholds(names, one["classes"], one["exclude"], one["min_score"])) for one in (wanted, before)
+        np.array(score_thresholds(names, one["classes"], one["exclude"], one["min_score"]))
+        for one in (wanted, before)
     )
     looser = [names[i] for i in np.flatnonzero(thresholds < old) if names[i] not in PLACEHOLDERS]
     if looser:
         least = old[names.index(looser[0])]
         had = f"only from a score of {least:g}" if np.isfinite(least) else "not at all"
-        raise ConfigError(f"The run kept {looser[0]!r} {had}; for a looser filter the model must run again.")
+        raise ConfigError(
+            f"The run kept {looser[0]!r} {had}; for a looser filter the model must run again."
+        )
     if before["min_area"] is not None and wanted["min_area"] < before["min_area"]:
         raise ConfigError(
             f"min_area={wanted['min_area']:g}: the run kept nothing below {before['min_area']:g}. Run it anew."
         )
     for name in _COUNTED:
         if before[name] is not None and wanted[name] > before[name]:
-            raise ConfigError(f"{name}={wanted[name]:g}: the run was made with {before[name]:g}; the model must run again.")
+            raise ConfigError(
+                f"{name}={wanted[name]:g}: the run was made with {before[name]:g}; the model must run again."
+            )
     return Filters(tuple(thresholds.tolist()), *(wanted[name] for name in _BOXES))
 
 
-def _commit(run: FinishedRun, folder: RunFolder, shard_id: int, keep: Filters, top_k: int | None) -> None:
+def _commit(
+    run: FinishedRun, folder: RunFolder, shard_id: int, keep: Filters, top_k: int | None
+) -> None:
     images, predictions = run.table("images", shard_id), run.table("predictions", shard_id)
     if top_k is not None and "rank" in predictions.schema.names:
         predictions = predictions.filter(pc.less_equal(predictions["rank"], top_k))
@@ -128,8 +157,12 @@ def _commit(run: FinishedRun, folder: RunFolder, shard_id: int, keep: Filters, t
 def _recounted(images: pa.Table, predictions: pa.Table) -> pa.Table:
     """`n_predictions` of these predictions; null stays null."""
     ids = images["image_id"].to_numpy()
-    counts = np.bincount(predictions["image_id"].to_numpy() - ids[0], minlength=len(ids)).astype(np.int32)
-    column = pc.if_else(pc.is_valid(images["n_predictions"]), pa.array(counts), pa.scalar(None, pa.int32()))
+    counts = np.bincount(predictions["image_id"].to_numpy() - ids[0], minlength=len(ids)).astype(
+        np.int32
+    )
+    column = pc.if_else(
+        pc.is_valid(images["n_predictions"]), pa.array(counts), pa.scalar(None, pa.int32())
+    )
     at = images.schema.get_field_index("n_predictions")
     return images.set_column(at, images.schema.field(at), column)
 

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 from pipeline.config import validators as checks
 from pipeline.config.command_options import option, path, path_or_none
 from pipeline.core.errors import ConfigError
-from pipeline.core.locations import Place
+from pipeline.core.locations import Location
 from pipeline.core.schema import BOX
-from pipeline.core.tables import contents
+from pipeline.core.tables import describe_contents
 from pipeline.results.repeats.repeats import Repeated, repeated, rows_of
 from pipeline.runs.finished_run import FinishedRun
-from pipeline.storage.publish import published_folder
+from pipeline.storage.publish import publish_folder
 
 log = logging.getLogger(__name__)
 _MOST_TOLD = 10
@@ -35,23 +35,31 @@ def overlap(key: str, value: object) -> float:
 
 @dataclass(frozen=True)
 class Options:
-    run: Place = option(path, Path("outputs/latest"), "the run's folder")
-    output: Place | None = option(path_or_none, None, "a new folder; RUN/repeats unless given, made anew each time")
+    run: Location = option(path, Path("outputs/latest"), "the run's folder")
+    output: Location | None = option(
+        path_or_none, None, "a new folder; RUN/repeats unless given, made anew each time"
+    )
     iou: float = option(overlap, 0.9, "overlap from which boxes are at one place")
-    images: int = option(checks.required(2), 20, "from so many images of a camera a place is flagged")
-    shown: int = option(checks.required(0), 40, "places on the pages, those of the most images; 0: no pages")
+    images: int = option(
+        checks.required(2), 20, "from so many images of a camera a place is flagged"
+    )
+    shown: int = option(
+        checks.required(0), 40, "places on the pages, those of the most images; 0: no pages"
+    )
 
 
 def review(options: Options) -> str:
     run = FinishedRun.open(options.run)
-    if "boxes" not in contents(run.schema):
+    if "boxes" not in describe_contents(run.schema):
         raise ConfigError(f"repeats: {run.task} has no boxes that could come again at one place.")
     rows = rows_of(run)
     found = repeated(rows, options.iou, options.images)
     target = options.output or run.path / "repeats"
-    with published_folder(target.absolute(), replace=options.output is None) as stage:
+    with publish_folder(target.absolute(), replace=options.output is None) as stage:
         keys = _write_predictions(run, found, stage / "predictions.parquet")
-        pq.write_table(_places(run.categories, found, keys), stage / "places.parquet", compression="zstd")
+        pq.write_table(
+            _places(run.categories, found, keys), stage / "places.parquet", compression="zstd"
+        )
         if found and options.shown:
             _draw(run, found[: options.shown], rows.images, stage)
     boxes = sum(len(one.rows) for one in found)
@@ -80,7 +88,9 @@ def _write_predictions(run: FinishedRun, found: Sequence[Repeated], path: Path) 
     at, place = at[order], place[order]
     examples = {int(row) for one in found for row in one.examples}
     keys: dict[int, str] = {}
-    schema = pa.schema([pa.field("place", pa.int32()), *(run.schema.field(name) for name in _COLUMNS)])
+    schema = pa.schema(
+        [pa.field("place", pa.int32()), *(run.schema.field(name) for name in _COLUMNS)]
+    )
     first = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for shard_id in run.shard_ids:
@@ -89,7 +99,9 @@ def _write_predictions(run: FinishedRun, found: Sequence[Repeated], path: Path) 
             chosen = table.take(at[here] - first)
             writer.write_table(chosen.add_column(0, "place", pa.array(place[here])).cast(schema))
             keys |= {
-                row: key for row, key in zip(at[here].tolist(), chosen["key"].to_pylist(), strict=True) if row in examples
+                row: key
+                for row, key in zip(at[here].tolist(), chosen["key"].to_pylist(), strict=True)
+                if row in examples
             }
             first += len(table)
     return keys
@@ -102,13 +114,18 @@ def _places(categories: Sequence[str], found: Sequence[Repeated], keys: dict[int
         "camera": pa.array([one.camera for one in found], pa.string()),
         "class_name": pa.array([categories[one.class_id] for one in found], pa.string()),
         # in parts of the image's width and height
-        **{name: pa.array(box[:, i], pa.float32()) for i, name in enumerate(("left", "top", "right", "bottom"))},
+        **{
+            name: pa.array(box[:, i], pa.float32())
+            for i, name in enumerate(("left", "top", "right", "bottom"))
+        },
         "images": pa.array([one.images for one in found], pa.int64()),
         "images_of_camera": pa.array([one.images_of_camera for one in found], pa.int64()),
         "detections": pa.array([len(one.rows) for one in found], pa.int64()),
         "mean_score": pa.array([one.mean_score for one in found], pa.float32()),
         "max_score": pa.array([one.max_score for one in found], pa.float32()),
-        "examples": pa.array([[keys[row] for row in one.examples.tolist()] for one in found], pa.list_(pa.string())),
+        "examples": pa.array(
+            [[keys[row] for row in one.examples.tolist()] for one in found], pa.list_(pa.string())
+        ),
     }
     return pa.table(columns)
 

@@ -6,23 +6,30 @@ from pathlib import Path
 
 from pipeline.config import validators as checks
 from pipeline.config.command_options import option, path, path_or_none
-from pipeline.core.locations import Place
+from pipeline.core.locations import Location
 from pipeline.results.report.write import NAME, TEXT, write_report
 from pipeline.runs.finished_run import FinishedRun
-from pipeline.storage.publish import published_file
+from pipeline.storage.publish import publish_file
 
 
 @dataclass(frozen=True)
 class Options:
-    run: Place = option(path, Path("outputs/latest"), "the run's folder")
-    output: Place | None = option(path_or_none, None, "a new file; RUN/report.html unless given, made anew each time")
-    thumbnails: int = option(checks.required(0), 2000, "images that get one, the most in need of a look first; 7 KB each")
+    run: Location = option(path, Path("outputs/latest"), "the run's folder")
+    output: Location | None = option(
+        path_or_none, None, "a new file; RUN/report.html unless given, made anew each time"
+    )
+    thumbnails: int = option(
+        checks.required(0), 2000, "images that get one, the most in need of a look first; 7 KB each"
+    )
 
 
 def review(options: Options) -> str:
     run = FinishedRun.open(options.run)
     target = (options.output or run.path / NAME).absolute()
-    with published_file(target, replace=options.output is None) as stage, stage.open("w", **TEXT) as file:
+    with (
+        publish_file(target, replace=options.output is None) as stage,
+        stage.open("w", **TEXT) as file,
+    ):
         shown = write_report(run, file, target.parent, options.thumbnails, from_inputs=True)
         size = file.tell() / 1e6
     return f"{target}: {shown:,} of {run.plan.n_images:,} images in the gallery, {size:.1f} MB."

@@ -11,40 +11,46 @@ import pyarrow.parquet as pq
 
 from pipeline.config.compose import Job
 from pipeline.core.errors import PipelineError
-from pipeline.core.hashing import short_hash
-from pipeline.core.locations import Place
-from pipeline.core.tables import failed
-from pipeline.core.text_tables import columns
+from pipeline.core.hashing import hash_text
+from pipeline.core.locations import Location
+from pipeline.core.tables import mark_failed
+from pipeline.core.text_tables import format_columns
 from pipeline.core.timing import read_timings
 from pipeline.runs.finished_run import FinishedRun
-from pipeline.storage.publish import published_folder
+from pipeline.storage.publish import publish_folder
 
 _COUNTS = ("images", "failed", "predictions", "images_per_s")
 
 
-def sweep_text(jobs: Sequence[Job], truth: Path | None, output: Place) -> str:
+def sweep_text(jobs: Sequence[Job], truth: Path | None, output: Location) -> str:
     """Leaves <output>/sweeps/<hash of the settings>/sweep.parquet, and accuracy.svg where there is a truth. The table, the
     most accurate first, else the fastest."""
     keys = dict.fromkeys(key for one in jobs for key in one.settings)
     varied = [key for key in keys if len({one.settings.get(key) for one in jobs}) > 1]
     measured = [_accuracy(one.run, truth) if truth and one.run else {} for one in jobs]
     accuracies = list(dict.fromkeys(name for one in measured for name in one if name != "error"))
-    rows = [_row(one, varied, accuracies, figures) for one, figures in zip(jobs, measured, strict=True)]
+    rows = [
+        _row(one, varied, accuracies, figures) for one, figures in zip(jobs, measured, strict=True)
+    ]
     order = [*accuracies[:1], "images_per_s"]
     rows.sort(key=lambda row: [-(row[name] or 0.0) for name in order])
     asked = json.dumps([dict(one.settings) for one in jobs] + [str(truth)], sort_keys=True)
-    target = output / "sweeps" / short_hash(asked)
-    with published_folder(target.absolute(), replace=True) as stage:
+    target = output / "sweeps" / hash_text(asked)
+    with publish_folder(target.absolute(), replace=True) as stage:
         pq.write_table(pa.Table.from_pylist(rows), stage / "sweep.parquet")
         if accuracies:
             _save_plot(rows, varied, accuracies[0], stage / "accuracy.svg")
     said = [_table(rows)]
-    if len({row["run"] for row in rows if row["run"]}) < sum(row["run"] is not None for row in rows):
-        said.append("Combinations with one run differ in what does not change results; `bench` compares their speeds.")
+    if len({row["run"] for row in rows if row["run"]}) < sum(
+        row["run"] is not None for row in rows
+    ):
+        said.append(
+            "Combinations with one run differ in what does not change results; `bench` compares their speeds."
+        )
     return "\n\n".join([*said, f"  {target}/"])
 
 
-def _accuracy(run: Place, truth: Path) -> dict[str, Any]:
+def _accuracy(run: Location, truth: Path) -> dict[str, Any]:
     """The two figures that its evaluation leads with, or why there are none."""
     from pipeline.results.evaluation.evaluate import evaluate
 
@@ -55,7 +61,9 @@ def _accuracy(run: Place, truth: Path) -> dict[str, Any]:
     return dict(list(evaluation.figures[evaluation.kind].items())[:2])
 
 
-def _row(one: Job, varied: Sequence[str], accuracies: Sequence[str], figures: Mapping[str, Any]) -> dict[str, Any]:
+def _row(
+    one: Job, varied: Sequence[str], accuracies: Sequence[str], figures: Mapping[str, Any]
+) -> dict[str, Any]:
     row: dict[str, Any] = {key: one.settings.get(key, "") for key in varied}
     row |= {name: figures.get(name) for name in accuracies}
     row |= _counts(FinishedRun.open(one.run)) if one.run else dict.fromkeys(_COUNTS)
@@ -67,7 +75,7 @@ def _row(one: Job, varied: Sequence[str], accuracies: Sequence[str], figures: Ma
 
 def _counts(run: FinishedRun) -> dict[str, Any]:
     images = run.rows("images", ["status"])
-    counts = len(images), pc.sum(failed(images)).as_py(), run.count("predictions"), _rate(run)
+    counts = len(images), pc.sum(mark_failed(images)).as_py(), run.count("predictions"), _rate(run)
     return dict(zip(_COUNTS, counts, strict=True))
 
 
@@ -82,7 +90,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     names = [name for name in rows[0] if name != "error" or any(row["error"] for row in rows)]
     cells = [[_cell(row[name]) for name in names] for row in rows]
     texts = [i for i, name in enumerate(names) if any(isinstance(row[name], str) for row in rows)]
-    return columns([names, *cells], left=texts)
+    return format_columns([names, *cells], left=texts)
 
 
 def _cell(value: Any) -> str:
@@ -91,7 +99,9 @@ def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value).splitlines()[0][:60]
 
 
-def _save_plot(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], accuracy: str, path: Path) -> None:
+def _save_plot(
+    rows: Sequence[Mapping[str, Any]], varied: Sequence[str], accuracy: str, path: Path
+) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -103,7 +113,9 @@ def _save_plot(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], accurac
             axes.plot(row["images_per_s"], row[accuracy], "o", color="#2b6cb0")
             label = ", ".join(f"{name}={row[name]}" for name in varied)
             at, above = (row["images_per_s"], row[accuracy]), (0, 7)
-            axes.annotate(label, at, above, textcoords="offset points", ha="center", parse_math=False)
+            axes.annotate(
+                label, at, above, textcoords="offset points", ha="center", parse_math=False
+            )
     axes.set(xlabel="images/s", ylabel=accuracy)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.2)
     axes.set_ylim(0, axes.get_ylim()[1] * 1.2)

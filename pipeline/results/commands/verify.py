@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from pipeline.config.command_options import option, path
 from pipeline.core.errors import ConfigError, Damaged
-from pipeline.core.hashing import sha256_of
-from pipeline.core.locations import Address, Place
+from pipeline.core.hashing import hash_file
+from pipeline.core.locations import Location, Uri
 from pipeline.core.types import Shard
 from pipeline.runs.plan import load_plan
 from pipeline.runs.run_folder import RunFolder
@@ -22,23 +22,25 @@ _MOST_TOLD = 20
 
 @dataclass(frozen=True)
 class Options:
-    run: Place = option(path, Path("outputs/latest"), "the run's folder")
+    run: Location = option(path, Path("outputs/latest"), "the run's folder")
 
 
 def review(options: Options) -> str:
     return verify_text(options.run)
 
 
-def verify_text(run: Place) -> str:
+def verify_text(run: Location) -> str:
     """What was found right. Raises Damaged, naming every shard that is not, and ConfigError for what is no run folder."""
-    folder = RunFolder(resolved(run) if isinstance(run, Address) else run)
+    folder = RunFolder(resolved(run) if isinstance(run, Uri) else run)
     plan = load_plan(folder)
-    if not folder.begun() or not plan.parts:
+    if not folder.has_begun() or not plan.parts:
         raise ConfigError(
             f"run={run}: expected the folder of a run, with plan/ and _committed/ in it. Say run=outputs/latest."
         )
     strays = folder.committed() - set(range(plan.n_shards))
-    found = [f"_committed/{shard_id:05d}.json: the plan has no such shard" for shard_id in sorted(strays)]
+    found = [
+        f"_committed/{shard_id:05d}.json: the plan has no such shard" for shard_id in sorted(strays)
+    ]
     images = predictions = 0
     for shard_id in sorted(folder.committed() & set(range(plan.n_shards))):
         try:
@@ -54,7 +56,11 @@ def verify_text(run: Place) -> str:
             f"{folder.path / '_committed'} and run again: they are computed anew."
         )
     complete = len(folder.committed())
-    left = "" if complete == plan.n_shards else f"; {plan.n_shards - complete:,} of {plan.n_shards:,} shards are to come"
+    left = (
+        ""
+        if complete == plan.n_shards
+        else f"; {plan.n_shards - complete:,} of {plan.n_shards:,} shards are to come"
+    )
     held = f"shards: {complete:,}, {images:,} images with one row each, {predictions:,} predictions"
     return f"{run}: {held}: all as committed{left}."
 
@@ -71,15 +77,30 @@ def _check_shard(folder: RunFolder, shard: Shard) -> tuple[int, int]:
         pq.read_table(folder.local(f"{kind}/part-{shard.shard_id:05d}.parquet"), partitioning=None)
         for kind in ("images", "predictions")
     )
-    if images["image_id"].to_pylist() != list(range(shard.first_image_id, shard.first_image_id + len(shard))):
+    if images["image_id"].to_pylist() != list(
+        range(shard.first_image_id, shard.first_image_id + len(shard))
+    ):
         raise _Wrong("images has not one row for each input of the plan, in its order")
     if images["key"].to_pylist() != [entry.key for entry in shard.entries]:
         raise _Wrong("images names other inputs than the plan")
-    counted = {one["values"]: one["counts"] for one in predictions["image_id"].value_counts().to_pylist()}
-    told = dict(zip(images["image_id"].to_pylist(), images["n_predictions"].fill_null(0).to_pylist(), strict=True))
+    counted = {
+        one["values"]: one["counts"] for one in predictions["image_id"].value_counts().to_pylist()
+    }
+    told = dict(
+        zip(
+            images["image_id"].to_pylist(),
+            images["n_predictions"].fill_null(0).to_pylist(),
+            strict=True,
+        )
+    )
     if counted != {image_id: count for image_id, count in told.items() if count}:
         raise _Wrong("predictions has not as many rows for each image as images says")
-    if pc.any(pc.and_(pc.not_equal(images["status"].cast(pa.string()), "ok"), pc.is_valid(images["n_predictions"]))).as_py():
+    if pc.any(
+        pc.and_(
+            pc.not_equal(images["status"].cast(pa.string()), "ok"),
+            pc.is_valid(images["n_predictions"]),
+        )
+    ).as_py():
         raise _Wrong("an image that failed has predictions")
     return len(images), len(predictions)
 
@@ -89,5 +110,5 @@ def _check_part(path: Path, name: str, said: dict[str, Any]) -> None:
         raise _Wrong(f"{name} is missing")
     if path.stat().st_size != said["bytes"]:
         raise _Wrong(f"{name} has {path.stat().st_size} bytes; committed were {said['bytes']}")
-    if sha256_of(path) != said["sha256"]:
+    if hash_file(path) != said["sha256"]:
         raise _Wrong(f"{name} is not what was committed: its SHA-256 differs")

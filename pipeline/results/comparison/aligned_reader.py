@@ -17,7 +17,9 @@ _IMAGES = ["key", "width", "height", "status"]
 class Side:
     """What one run says of a window's images."""
 
-    images: pa.Table  # (N,) a row for each of the window's keys, of nulls where the run has not the image
+    images: (
+        pa.Table
+    )  # (N,) a row for each of the window's keys, of nulls where the run has not the image
     predictions: pa.Table  # image by image, an image's in their own order
     at: np.ndarray  # (P,) ascending: the position of each one's key among the window's
 
@@ -31,10 +33,15 @@ class Window:
     after: Side
 
 
-def side_by_side(before: FinishedRun, after: FinishedRun, columns: Sequence[str]) -> Iterator[Window]:
+def side_by_side(
+    before: FinishedRun, after: FinishedRun, columns: Sequence[str]
+) -> Iterator[Window]:
     """Every image of either run once. `columns`: of predictions, besides `key`. Holds some thousand images of each part of
     the two plans, since only within a part keys ascend."""
-    runs = [[_Stream(_pieces(run, columns, part)) for part in range(len(run.plan.parts))] for run in (before, after)]
+    runs = [
+        [_Stream(_pieces(run, columns, part)) for part in range(len(run.plan.parts))]
+        for run in (before, after)
+    ]
     while held := [stream for streams in runs for stream in streams if stream.fill()]:
         bound = min(stream.last for stream in held)
         pieces = [[stream.take(bound) for stream in streams] for streams in runs]
@@ -78,7 +85,9 @@ def _pieces(run: FinishedRun, columns: Sequence[str], part: int) -> Iterator[_Pi
     here = range(first, first + run.plan.parts[part].shards)
     held: list[_Piece] = []
     for shard_id in (i for i in run.shard_ids if i in here):
-        held.append((run.table("images", shard_id, _IMAGES), run.table("predictions", shard_id, wanted)))
+        held.append(
+            (run.table("images", shard_id, _IMAGES), run.table("predictions", shard_id, wanted))
+        )
         if sum(len(images) for images, _ in held) >= _AT_ONCE:
             yield _joined(held)
             held = []
@@ -88,13 +97,16 @@ def _pieces(run: FinishedRun, columns: Sequence[str], part: int) -> Iterator[_Pi
 
 def _joined(pieces: Sequence[_Piece]) -> _Piece:
     images, predictions = (
-        pa.concat_tables(tables).unify_dictionaries().combine_chunks() for tables in zip(*pieces, strict=True)
+        pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+        for tables in zip(*pieces, strict=True)
     )
     return images, predictions
 
 
 def _window(before: Sequence[_Piece], after: Sequence[_Piece]) -> Window:
-    keys = pa.concat_arrays([chunk for images, _ in (*before, *after) for chunk in images["key"].chunks]).unique()
+    keys = pa.concat_arrays(
+        [chunk for images, _ in (*before, *after) for chunk in images["key"].chunks]
+    ).unique()
     keys = keys.take(pc.array_sort_indices(keys))
     # a window has something of one of the two at least, whose empty tables stand for the other's
     empty = [tuple(table.slice(0, 0) for table in (*before, *after)[0])]
@@ -105,4 +117,8 @@ def _side(keys: pa.Array, piece: _Piece) -> Side:
     images, predictions = piece
     at = pc.index_in(predictions["key"], value_set=keys).to_numpy()
     order = np.argsort(at, kind="stable")
-    return Side(images.take(pc.index_in(keys, value_set=images["key"])), predictions.take(order), at[order].astype(np.int64))
+    return Side(
+        images.take(pc.index_in(keys, value_set=images["key"])),
+        predictions.take(order),
+        at[order].astype(np.int64),
+    )

@@ -7,13 +7,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.schema import BOX
-from pipeline.core.tables import duplicates
+from pipeline.core.tables import mark_duplicates
 from pipeline.results.comparison.aligned_reader import Side, Window
 from pipeline.results.comparison.matchers import Matcher, Matches, Rows, rows_of
 
-UNCHANGED, CHANGED, ONLY_BEFORE, ONLY_AFTER = "unchanged", "changed", "only_before", "only_after"  # of an image
-DUPLICATE = "duplicate"  # of an image too: in one of the runs it is, so that this one has not looked at it
-SAME, ADDED, LOST, RENAMED, SHIFTED = "same", "added", "lost", "another_class", "shifted"  # of a prediction
+UNCHANGED, CHANGED, ONLY_BEFORE, ONLY_AFTER = (
+    "unchanged",
+    "changed",
+    "only_before",
+    "only_after",
+)  # of an image
+DUPLICATE = (
+    "duplicate"  # of an image too: in one of the runs it is, so that this one has not looked at it
+)
+SAME, ADDED, LOST, RENAMED, SHIFTED = (
+    "same",
+    "added",
+    "lost",
+    "another_class",
+    "shifted",
+)  # of a prediction
 
 
 @dataclass(frozen=True)
@@ -56,18 +69,29 @@ class _Fates:
 def changes(window: Window, matcher: Matcher, names: pa.Array, tolerance: Tolerance) -> Changes:
     """`names`: of the classes of both runs, each once."""
     in_both = _known(window.before) & _known(window.after) & ~_duplicate(window)
-    before, after = (rows_of(side, matcher, names, in_both) for side in (window.before, window.after))
+    before, after = (
+        rows_of(side, matcher, names, in_both) for side in (window.before, window.after)
+    )
     found = matcher.match(before, after)
     fates = _fates(before, after, found, tolerance)
-    renamed, same_class = fates.kind == RENAMED, before.classes[found.before] == after.classes[found.after]
+    renamed, same_class = (
+        fates.kind == RENAMED,
+        before.classes[found.before] == after.classes[found.after],
+    )
     of_class = [before.classes, after.classes, after.classes[fates.after[fates.kind == ADDED]]]
     of_class.append(before.classes[fates.before[fates.kind == LOST]])
     return Changes(
         images=_images(window, fates, _measured(before, after, found, len(in_both))),
         predictions=_predictions(window.keys, names, before, after, fates),
-        fates={kind: int((fates.kind == kind).sum()) for kind in (SAME, ADDED, LOST, RENAMED, SHIFTED)},
-        classes=np.stack([np.bincount(classes, minlength=len(names)) for classes in of_class], axis=1),
-        became=np.stack([before.classes[fates.before[renamed]], after.classes[fates.after[renamed]]], axis=1),
+        fates={
+            kind: int((fates.kind == kind).sum()) for kind in (SAME, ADDED, LOST, RENAMED, SHIFTED)
+        },
+        classes=np.stack(
+            [np.bincount(classes, minlength=len(names)) for classes in of_class], axis=1
+        ),
+        became=np.stack(
+            [before.classes[fates.before[renamed]], after.classes[fates.after[renamed]]], axis=1
+        ),
         score_shifts=(after.scores[found.after] - before.scores[found.before])[same_class],
     )
 
@@ -80,13 +104,18 @@ def _known(side: Side) -> np.ndarray:
 
 def _duplicate(window: Window) -> np.ndarray:
     """(N,) bool: which of its images one of the runs has not looked at."""
-    either = [pc.fill_null(duplicates(side.images), False).to_numpy() for side in (window.before, window.after)]
+    either = [
+        pc.fill_null(mark_duplicates(side.images), False).to_numpy()
+        for side in (window.before, window.after)
+    ]
     return np.logical_or(*either)
 
 
 def _fates(before: Rows, after: Rows, found: Matches, tolerance: Tolerance) -> _Fates:
     shifted = np.abs(after.scores[found.after] - before.scores[found.before]) > tolerance.score
-    shifted |= found.embedding_distance > tolerance.embedding  # what was not measured is NaN, and no larger than anything
+    shifted |= (
+        found.embedding_distance > tolerance.embedding
+    )  # what was not measured is NaN, and no larger than anything
     shifted |= found.box_shift > tolerance.box
     shifted |= np.isnan(found.box_shift) & (1 - found.iou > tolerance.mask)
     renamed = before.classes[found.before] != after.classes[found.after]
@@ -95,7 +124,10 @@ def _fates(before: Rows, after: Rows, found: Matches, tolerance: Tolerance) -> _
     rest = len(lost) + len(added)
     return _Fates(
         kind=np.concatenate(
-            [np.where(renamed, RENAMED, np.where(shifted, SHIFTED, SAME)), np.repeat([LOST, ADDED], [len(lost), len(added)])]
+            [
+                np.where(renamed, RENAMED, np.where(shifted, SHIFTED, SAME)),
+                np.repeat([LOST, ADDED], [len(lost), len(added)]),
+            ]
         ),
         at=np.concatenate([before.at[found.before], before.at[lost], after.at[added]]),
         before=np.concatenate([found.before, lost, np.full(len(added), -1)]),
@@ -108,7 +140,9 @@ def _measured(before: Rows, after: Rows, found: Matches, n: int) -> dict[str, np
     """(n,) each: of an image's pairs; NaN where it has none."""
     at = before.at[found.before]
     shifts = after.scores[found.after] - before.scores[found.before]
-    shifts[before.classes[found.before] != after.classes[found.after]] = np.nan  # scores of two classes are not compared
+    shifts[before.classes[found.before] != after.classes[found.after]] = (
+        np.nan
+    )  # scores of two classes are not compared
     return {
         "mean_score_shift": _mean(shifts, at, n),
         "max_score_shift": _most(np.abs(shifts), at, n),
@@ -135,12 +169,19 @@ def _images(window: Window, fates: _Fates, measured: dict[str, np.ndarray]) -> p
     before, after = window.before, window.after
     here, there, duplicate, n = _known(before), _known(after), _duplicate(window), len(window.keys)
     absent = ~(here & there) | duplicate
-    counts = {kind: np.bincount(fates.at[fates.kind == kind], minlength=n) for kind in (ADDED, LOST, RENAMED, SHIFTED)}
+    counts = {
+        kind: np.bincount(fates.at[fates.kind == kind], minlength=n)
+        for kind in (ADDED, LOST, RENAMED, SHIFTED)
+    }
     changed = sum(counts.values()) > 0
     for name in ("status", "width", "height"):
         differs = pc.fill_null(pc.not_equal(_text(before, name), _text(after, name)), False)
         changed |= differs.to_numpy()
-    kind = np.select([~there, ~here, duplicate, changed], [ONLY_BEFORE, ONLY_AFTER, DUPLICATE, CHANGED], UNCHANGED)
+    kind = np.select(
+        [~there, ~here, duplicate, changed],
+        [ONLY_BEFORE, ONLY_AFTER, DUPLICATE, CHANGED],
+        UNCHANGED,
+    )
     columns = {
         "key": window.keys,
         "change": pa.array(kind),
@@ -150,23 +191,33 @@ def _images(window: Window, fates: _Fates, measured: dict[str, np.ndarray]) -> p
         "after": pa.array(np.bincount(after.at, minlength=n), pa.int32(), mask=~there | duplicate),
     }
     columns |= {name: pa.array(count, pa.int32(), mask=absent) for name, count in counts.items()}
-    return pa.table(columns | {name: pa.array(one, pa.float32(), from_pandas=True) for name, one in measured.items()})
+    return pa.table(
+        columns
+        | {name: pa.array(one, pa.float32(), from_pandas=True) for name, one in measured.items()}
+    )
 
 
 def _text(side: Side, name: str) -> pa.ChunkedArray:
     return side.images[name].cast(pa.string())
 
 
-def _predictions(keys: pa.Array, names: pa.Array, before: Rows, after: Rows, fates: _Fates) -> pa.Table:
+def _predictions(
+    keys: pa.Array, names: pa.Array, before: Rows, after: Rows, fates: _Fates
+) -> pa.Table:
     """What is not the same, image by image. The box is that of the second run; of what was lost, the first's."""
     changed = np.flatnonzero(fates.kind != SAME)
     changed = changed[np.argsort(fates.at[changed], kind="stable")]
     a, b = (pa.array(rows[changed], mask=rows[changed] < 0) for rows in (fates.before, fates.after))
-    columns = {"key": keys.take(pa.array(fates.at[changed])), "change": pa.array(fates.kind[changed].astype(str))}
+    columns = {
+        "key": keys.take(pa.array(fates.at[changed])),
+        "change": pa.array(fates.kind[changed].astype(str)),
+    }
     for side, rows, index in (("before", before, a), ("after", after, b)):
         columns[f"class_{side}"] = names.take(pa.array(rows.classes).take(index))
         columns[f"score_{side}"] = pa.array(rows.scores, pa.float32()).take(index)
     columns["iou"] = pa.array(fates.iou[changed], pa.float32(), from_pandas=True)
     if BOX[0] in before.table.column_names:
-        columns |= {name: pc.coalesce(after.table[name].take(b), before.table[name].take(a)) for name in BOX}
+        columns |= {
+            name: pc.coalesce(after.table[name].take(b), before.table[name].take(a)) for name in BOX
+        }
     return pa.table(columns)

@@ -63,7 +63,9 @@ class Boxes:
         order = np.lexsort((b, a, np.abs(before.scores[a] - after.scores[b]), -iou, another))
         order = order[one_to_one(a[order], b[order])]
         a, b = a[order], b[order]
-        return Matches(a, b, iou[order], np.abs(boxes_a[a] - boxes_b[b]).max(axis=1, initial=0), _unknown(a))
+        return Matches(
+            a, b, iou[order], np.abs(boxes_a[a] - boxes_b[b]).max(axis=1, initial=0), _unknown(a)
+        )
 
 
 class Regions:
@@ -74,8 +76,12 @@ class Regions:
 
     def match(self, before: Rows, after: Rows) -> Matches:
         n_classes = 1 + max(one.classes.max(initial=0) for one in (before, after))
-        _, a, b = np.intersect1d(*(one.at * n_classes + one.classes for one in (before, after)), return_indices=True)
-        return Matches(a, b, mask_iou(before.table.take(a), after.table.take(b)), _unknown(a), _unknown(a))
+        _, a, b = np.intersect1d(
+            *(one.at * n_classes + one.classes for one in (before, after)), return_indices=True
+        )
+        return Matches(
+            a, b, mask_iou(before.table.take(a), after.table.take(b)), _unknown(a), _unknown(a)
+        )
 
 
 class Labels:
@@ -88,7 +94,11 @@ class Labels:
 
     def match(self, before: Rows, after: Rows) -> Matches:
         _, a, b = np.intersect1d(before.at, after.at, return_indices=True)
-        distance = cosine_distance(before.table.take(a), after.table.take(b)) if self.columns else _unknown(a)
+        distance = (
+            cosine_distance(before.table.take(a), after.table.take(b))
+            if self.columns
+            else _unknown(a)
+        )
         return Matches(a, b, _unknown(a), _unknown(a), distance)
 
 
@@ -99,7 +109,9 @@ def rows_of(side: Side, matcher: Matcher, names: pa.Array, images: np.ndarray) -
         keep &= np.diff(side.at, prepend=-1) > 0
     table, at = side.predictions.filter(pa.array(keep)), side.at[keep]
     classes = pc.index_in(table["class_name"].cast(pa.string()), value_set=names)
-    return Rows(table, at, classes.to_numpy().astype(np.int64), table["score"].to_numpy().astype(np.float64))
+    return Rows(
+        table, at, classes.to_numpy().astype(np.int64), table["score"].to_numpy().astype(np.float64)
+    )
 
 
 def mask_iou(before: pa.Table, after: pa.Table) -> np.ndarray:
@@ -108,16 +120,24 @@ def mask_iou(before: pa.Table, after: pa.Table) -> np.ndarray:
 
     def masks(table: pa.Table) -> list[dict]:
         rows = zip(*(table[name].to_pylist() for name in _MASK), strict=True)
-        return [{"size": [height, width], "counts": counts.encode("ascii")} for counts, height, width in rows]
+        return [
+            {"size": [height, width], "counts": counts.encode("ascii")}
+            for counts, height, width in rows
+        ]
 
     pairs = zip(masks(before), masks(after), strict=True)
-    return np.array([coco_mask.iou([a], [b], [0])[0, 0] if a["size"] == b["size"] else 0.0 for a, b in pairs], float)
+    return np.array(
+        [coco_mask.iou([a], [b], [0])[0, 0] if a["size"] == b["size"] else 0.0 for a, b in pairs],
+        float,
+    )
 
 
 def cosine_distance(before: pa.Table, after: pa.Table) -> np.ndarray:
     """(N,) of the first vector with the first, and so on. Raises ValueError where their lengths differ."""
     a, b = (
-        np.stack(table["embedding"].to_numpy()).astype(np.float64) if len(table) else np.zeros((0, 1))
+        np.stack(table["embedding"].to_numpy()).astype(np.float64)
+        if len(table)
+        else np.zeros((0, 1))
         for table in (before, after)
     )
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)

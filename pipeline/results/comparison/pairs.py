@@ -10,7 +10,11 @@ _PAIRS = 1 << 20  # looked at together: 100 MB or so
 
 
 def overlapping(
-    boxes_a: np.ndarray, groups_a: np.ndarray, boxes_b: np.ndarray, groups_b: np.ndarray, least_iou: float
+    boxes_a: np.ndarray,
+    groups_a: np.ndarray,
+    boxes_b: np.ndarray,
+    groups_b: np.ndarray,
+    least_iou: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(rows of a, rows of b, IoU) of all pairs within one group that overlap by `least_iou` or more. Groups ascend."""
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]

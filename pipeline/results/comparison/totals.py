@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.text_tables import columns
+from pipeline.core.text_tables import format_columns
 from pipeline.results.comparison.changes import (
     ADDED,
     CHANGED,
@@ -45,12 +45,20 @@ class Totals:
         self.most_changed: list[dict[str, Any]] = []  # rows of images
 
     def add(self, changes: Changes) -> None:
-        self.images.update({one["values"]: one["counts"] for one in changes.images["change"].value_counts().to_pylist()})
+        self.images.update(
+            {
+                one["values"]: one["counts"]
+                for one in changes.images["change"].value_counts().to_pylist()
+            }
+        )
         self.fates.update(changes.fates)
         self.classes += changes.classes
         pairs, counts = np.unique(changes.became, axis=0, return_counts=True)
         self.became.update(
-            {(self.names[a], self.names[b]): n for (a, b), n in zip(pairs.tolist(), counts.tolist(), strict=True)}
+            {
+                (self.names[a], self.names[b]): n
+                for (a, b), n in zip(pairs.tolist(), counts.tolist(), strict=True)
+            }
         )
         self.pairs += len(changes.score_shifts)
         self.shift_sum += float(changes.score_shifts.sum())
@@ -76,11 +84,19 @@ class Totals:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "images": {kind: self.images[kind] for kind in (UNCHANGED, CHANGED, ONLY_BEFORE, ONLY_AFTER, DUPLICATE)},
-            "predictions": {kind: self.fates[kind] for kind in (SAME, SHIFTED, RENAMED, ADDED, LOST)},
+            "images": {
+                kind: self.images[kind]
+                for kind in (UNCHANGED, CHANGED, ONLY_BEFORE, ONLY_AFTER, DUPLICATE)
+            },
+            "predictions": {
+                kind: self.fates[kind] for kind in (SAME, SHIFTED, RENAMED, ADDED, LOST)
+            },
             "score_shift": {"mean": self.mean_shift, "max": self.shift_most},
             "classes": self._classes(),
-            "became": [{"before": a, "after": b, "predictions": n} for (a, b), n in self.became.most_common()],
+            "became": [
+                {"before": a, "after": b, "predictions": n}
+                for (a, b), n in self.became.most_common()
+            ],
         }
 
     def _classes(self) -> list[dict[str, Any]]:
@@ -99,10 +115,21 @@ class Totals:
 
     def headline(self) -> str:
         said = f"{self.images[CHANGED]:,} of {self.in_both:,} images changed."
-        alone = [(self.images[kind], side) for kind, side in ((ONLY_BEFORE, "before"), (ONLY_AFTER, "after"))]
-        said += "".join(f" {n:,} are in the run {side} only, and are not counted below." for n, side in alone if n)
+        alone = [
+            (self.images[kind], side)
+            for kind, side in ((ONLY_BEFORE, "before"), (ONLY_AFTER, "after"))
+        ]
+        said += "".join(
+            f" {n:,} are in the run {side} only, and are not counted below."
+            for n, side in alone
+            if n
+        )
         n = self.images[DUPLICATE]
-        return said + (f" {n:,} are duplicates that a run has not looked at, and are not counted below." if n else "")
+        return said + (
+            f" {n:,} are duplicates that a run has not looked at, and are not counted below."
+            if n
+            else ""
+        )
 
     def text(self) -> str:
         fates = self.fates
@@ -111,7 +138,9 @@ class Totals:
             f"{fates[ADDED]:,} added, {fates[LOST]:,} lost"
         ]
         if self.pairs:
-            lines.append(f"score after - before: {self.mean_shift:+.4f} (mean), {self.shift_most:.4f} (largest, either way)")
+            lines.append(
+                f"score after - before: {self.mean_shift:+.4f} (mean), {self.shift_most:.4f} (largest, either way)"
+            )
         lines += ["", *_table(self._classes(), _MOST_TOLD + 5)] if self.classes.any() else []
         if self.became:
             lines += ["", "another class"]
@@ -137,8 +166,11 @@ def _one(image: dict[str, Any]) -> str:
 
 def _table(rows: Sequence[dict[str, Any]], most: int) -> list[str]:
     """Columns under their names, the first to the left."""
-    shown = [[f"{value:,}" if isinstance(value, int) else value for value in row.values()] for row in rows[:most]]
+    shown = [
+        [f"{value:,}" if isinstance(value, int) else value for value in row.values()]
+        for row in rows[:most]
+    ]
     table = [[name.replace("_", " ") for name in rows[0]], *shown]
-    return columns(table).splitlines() + (
+    return format_columns(table).splitlines() + (
         [f"... and {len(rows) - most} more classes, in summary.json"] if len(rows) > most else []
     )

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.tables import contents, duplicates, usable
+from pipeline.core.tables import describe_contents, mark_duplicates, select_usable
 from pipeline.core.types import InputError
-from pipeline.results.input_reader import Inputs, entries_of
+from pipeline.results.input_reader import InputReader, entries_of
 from pipeline.runs.finished_run import FinishedRun
 
 log = logging.getLogger(__name__)
@@ -35,43 +35,65 @@ def distributions(run: FinishedRun, brightness: int) -> Distributions:
     numbers: dict[str, list[np.ndarray]] = defaultdict(list)
     image_ids = []
     for shard_id in run.shard_ids:
-        every = run.table("images", shard_id, ["image_id", "status", "width", "height", "n_predictions"])
-        seen = every.filter(pc.invert(duplicates(every)))  # that a picture comes again is no change of what it is like
-        images = usable(seen)
+        every = run.table(
+            "images", shard_id, ["image_id", "status", "width", "height", "n_predictions"]
+        )
+        seen = every.filter(
+            pc.invert(mark_duplicates(every))
+        )  # that a picture comes again is no change of what it is like
+        images = select_usable(seen)
         found = _found(run, shard_id)
         shares[STATUS].update(_counts(seen["status"]))
         shares[CLASS].update(_counts(found["class_name"]))
-        for name, values in _numbers(images, found, "labels" in contents(run.schema)).items():
+        for name, values in _numbers(
+            images, found, "labels" in describe_contents(run.schema)
+        ).items():
             numbers[name].append(values)
         image_ids.append(images["image_id"].to_numpy())
     samples = {name: np.concatenate(values) for name, values in numbers.items()}
-    looked_at = {BRIGHTNESS: _brightness(run, np.concatenate(image_ids), brightness)} if brightness else {}
+    looked_at = (
+        {BRIGHTNESS: _brightness(run, np.concatenate(image_ids), brightness)} if brightness else {}
+    )
     return Distributions(shares, samples | looked_at)
 
 
 def _found(run: FinishedRun, shard_id: int) -> pa.Table:
     """A shard's predictions; of labels of whole images the best only."""
     rows = run.table("predictions", shard_id, ["image_id", "class_name", "score"])
-    if "labels" not in contents(run.schema):
+    if "labels" not in describe_contents(run.schema):
         return rows
     return rows.filter(pa.array(np.diff(rows["image_id"].to_numpy(), prepend=-1) != 0))
 
 
 def _numbers(images: pa.Table, found: pa.Table, labels: bool) -> dict[str, np.ndarray]:
     width, height = (images[name].to_numpy().astype(np.float64) for name in ("width", "height"))
-    numbers = {"width": width, "height": height, "width / height": width / height, "score": found["score"].to_numpy()}
-    return numbers if labels else numbers | {"detections per image": images["n_predictions"].to_numpy()}
+    numbers = {
+        "width": width,
+        "height": height,
+        "width / height": width / height,
+        "score": found["score"].to_numpy(),
+    }
+    return (
+        numbers
+        if labels
+        else numbers | {"detections per image": images["n_predictions"].to_numpy()}
+    )
 
 
 def _counts(column: pa.ChunkedArray) -> Counter[str]:
-    return Counter({one["values"]: one["counts"] for one in column.cast(pa.string()).value_counts().to_pylist()})
+    return Counter(
+        {
+            one["values"]: one["counts"]
+            for one in column.cast(pa.string()).value_counts().to_pylist()
+        }
+    )
 
 
 def _brightness(run: FinishedRun, image_ids: np.ndarray, most: int) -> np.ndarray:
     """(N,) mean luma, 0 to 255, of at most so many of these images, the same ones each time."""
     chosen = np.random.default_rng(0).permutation(image_ids)[:most]
     try:
-        inputs = Inputs(run)
+        inputs = InputReader(run)
     except ConfigError as error:
         log.warning("brightness: %s", error)
         return np.zeros(0)
@@ -79,12 +101,15 @@ def _brightness(run: FinishedRun, image_ids: np.ndarray, most: int) -> np.ndarra
         found = list(_lumas(run, inputs, chosen))
     if len(found) < len(chosen):
         log.warning(
-            "brightness: %d of %d images in %s cannot be read any more.", len(chosen) - len(found), len(chosen), run.input
+            "brightness: %d of %d images in %s cannot be read any more.",
+            len(chosen) - len(found),
+            len(chosen),
+            run.input,
         )
     return np.array(found)
 
 
-def _lumas(run: FinishedRun, inputs: Inputs, image_ids: np.ndarray) -> Iterator[float]:
+def _lumas(run: FinishedRun, inputs: InputReader, image_ids: np.ndarray) -> Iterator[float]:
     for _, entry, size_hw in entries_of(run, image_ids.tolist()):
         try:
             pixels = inputs.read(entry, size_hw)  # (H, W, 3)

@@ -15,7 +15,11 @@ def save_plot(reference: Distributions, new: Distributions, path: Path) -> None:
     """A panel for classes and one for each number: the reference filled, the run as a line. Heights are shares."""
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
-    names = [name for name, values in reference.numbers.items() if len(values) and len(new.numbers.get(name, ()))]
+    names = [
+        name
+        for name, values in reference.numbers.items()
+        if len(values) and len(new.numbers.get(name, ()))
+    ]
     rows = -(-(len(names) + 1) // _COLUMNS)
     figure = Figure(figsize=(4.2 * _COLUMNS, 3.2 * rows), layout="constrained")
     panels = figure.subplots(rows, _COLUMNS, squeeze=False).flat
@@ -23,7 +27,9 @@ def save_plot(reference: Distributions, new: Distributions, path: Path) -> None:
     for axes, name in zip(panels[1:], names, strict=False):
         samples = reference.numbers[name], new.numbers[name]
         bins = _bins(np.concatenate(samples))
-        for values, how in zip(samples, ({"color": _REFERENCE}, {"color": _NEW, "histtype": "step"}), strict=True):
+        for values, how in zip(
+            samples, ({"color": _REFERENCE}, {"color": _NEW, "histtype": "step"}), strict=True
+        ):
             axes.hist(values, bins=bins, weights=np.full(len(values), 1 / len(values)), **how)
         axes.set_title(name)
     for axes in panels[len(names) + 1 :]:
@@ -42,8 +48,17 @@ def _classes(axes: Any, reference: Distributions, new: Distributions) -> None:
     before, after = reference.shares[CLASS], new.shares[CLASS]
     most = [name for name, _ in (before + after).most_common(_CLASSES)]
     at = np.arange(len(most))
-    for counts, shift, colour, label in ((before, -0.2, _REFERENCE, "reference"), (after, 0.2, _NEW, "run")):
-        axes.barh(at + shift, [counts[name] / max(counts.total(), 1) for name in most], 0.4, color=colour, label=label)
+    for counts, shift, colour, label in (
+        (before, -0.2, _REFERENCE, "reference"),
+        (after, 0.2, _NEW, "run"),
+    ):
+        axes.barh(
+            at + shift,
+            [counts[name] / max(counts.total(), 1) for name in most],
+            0.4,
+            color=colour,
+            label=label,
+        )
     axes.set_yticks(at, most, parse_math=False)
     axes.invert_yaxis()
     axes.set_title("class")

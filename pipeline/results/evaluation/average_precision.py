@@ -32,13 +32,17 @@ def accumulate(matches: Matches) -> Accumulated:
             right = matches.matched[a, :, own] & ~matches.ignored[a, :, own]  # (T, D of the class)
             wrong = ~matches.matched[a, :, own] & ~matches.ignored[a, :, own]
             for i, most in enumerate(setting.max_detections):
-                recall[:, k, a, i] = np.count_nonzero(right[:, matches.rank[own] < most], axis=1) / n_truth
+                recall[:, k, a, i] = (
+                    np.count_nonzero(right[:, matches.rank[own] < most], axis=1) / n_truth
+                )
             for i in range(t):
                 precision[i, :, k, a] = interpolated(right[i], wrong[i], n_truth, setting.recalls)
     return Accumulated(precision, recall)
 
 
-def interpolated(right: np.ndarray, wrong: np.ndarray, n_truth: int, recalls: np.ndarray = RECALLS) -> np.ndarray:
+def interpolated(
+    right: np.ndarray, wrong: np.ndarray, n_truth: int, recalls: np.ndarray = RECALLS
+) -> np.ndarray:
     """(recalls,) the best precision at that recall or a higher one, 0 where it is not reached. `right` and `wrong` (D,)
     bool, best score first."""
     if not len(right):
@@ -65,7 +69,9 @@ def figures(matches: Matches, found: Accumulated) -> dict[str, float | None]:
         for i, most in enumerate(setting.max_detections):
             result[f"ar_max{most}"] = of(found.recall[..., i], None, "all")
         wanted = {name: which for name, which in wanted.items() if name.startswith("_")}
-    return result | {f"ar{name}": of(found.recall[..., -1], *which) for name, which in wanted.items()}
+    return result | {
+        f"ar{name}": of(found.recall[..., -1], *which) for name, which in wanted.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -83,14 +89,21 @@ def best_f1(scores: np.ndarray, right: np.ndarray, wrong: np.ndarray, n_truth: i
     Information Retrieval, 1979, ch. 7), the highest of equals; None where nothing right was found. Exact, not from the
     interpolated curve: COCO's matching goes from the best score down, so a threshold changes no match above it. Arrays (D,),
     best score first."""
-    last = np.flatnonzero(np.r_[scores[1:] != scores[:-1], True]) if len(scores) else np.zeros(0, int)
+    last = (
+        np.flatnonzero(np.r_[scores[1:] != scores[:-1], True]) if len(scores) else np.zeros(0, int)
+    )
     hits, misses = np.cumsum(right)[last], np.cumsum(wrong)[last]
     if not len(hits) or not hits[-1]:
         return None
     f1 = 2 * hits / (hits + misses + n_truth)  # TP + FN is all there is in truth
     best = int(f1.argmax())
     kept = hits[best] + misses[best]
-    return Best(float(f1[best]), float(scores[last[best]]), float(hits[best] / kept), float(hits[best] / n_truth))
+    return Best(
+        float(f1[best]),
+        float(scores[last[best]]),
+        float(hits[best] / kept),
+        float(hits[best] / n_truth),
+    )
 
 
 def class_figures(matches: Matches, found: Accumulated, k: int) -> dict[str, float | None]:

@@ -7,9 +7,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core.errors import ConfigError, shorten
+from pipeline.core.errors import ConfigError, shorten_list
 from pipeline.ops.boxes import rank_within
-from pipeline.results.evaluation.average_precision import RECALLS, best_columns, best_f1, interpolated
+from pipeline.results.evaluation.average_precision import (
+    RECALLS,
+    best_columns,
+    best_f1,
+    interpolated,
+)
 from pipeline.results.evaluation.label_files import read_labels
 from pipeline.results.evaluation.pairing import filter_notes, pair_images
 from pipeline.results.evaluation.result import Confusion, Evaluation, mean
@@ -37,14 +42,24 @@ def evaluate_labels(run: FinishedRun, path: Path) -> Evaluation:
     label_of = np.where(pairs.evaluated, label_of, -1)
     found = _found(run, pairs.number_of, same, label_of)
     kept = _kept(run)
-    right = {most: _any(found.image[found.hit & (found.rank < most)], len(label_of)) for most in _TOPS if most <= kept}
+    right = {
+        most: _any(found.image[found.hit & (found.rank < most)], len(label_of))
+        for most in _TOPS
+        if most <= kept
+    }
     short = [f"top5 is not known: the run kept {kept} an image (top_k)."] * (kept < _TOPS[-1])
     present = np.union1d(label_of[label_of >= 0], found.k)
     rows, curves = _rows(run.categories, present, label_of, right, found)
-    top = {f"top{most}": float(right[most][pairs.evaluated].mean()) if most in right else None for most in _TOPS}
+    top = {
+        f"top{most}": float(right[most][pairs.evaluated].mean()) if most in right else None
+        for most in _TOPS
+    }
     return Evaluation(
         kind="labels",
-        figures={"labels": top | {"mean_class_accuracy": mean(np.array([row["top1"] for row in rows], float))}},
+        figures={
+            "labels": top
+            | {"mean_class_accuracy": mean(np.array([row["top1"] for row in rows], float))}
+        },
         classes=rows,
         confusion=_confusion(run.categories, present, label_of, found),
         images=pairs.images,
@@ -54,7 +69,9 @@ def evaluate_labels(run: FinishedRun, path: Path) -> Evaluation:
     )
 
 
-def _class_ids(labels: pa.Array, categories: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _class_ids(
+    labels: pa.Array, categories: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """(class id of each label, -1 for a label that the model does not know; the id that each class id is counted as; what is
     to be said). A label is a class's name, or one but for its case, or an id. Classes of one name count as one, unless all
     labels are ids."""
@@ -63,27 +80,40 @@ def _class_ids(labels: pa.Array, categories: tuple[str, ...]) -> tuple[np.ndarra
     folded = {name.casefold(): i for name, i in reversed(first.items())}
     encoded = labels.dictionary_encode()
     given = encoded.dictionary.to_pylist()
-    by_name = {one: first.get(one, folded[one.casefold()]) for one in given if one.casefold() in folded}
-    by_id = {label: int(label) for label in given if label not in by_name and label.isdecimal() and int(label) < len(same)}
+    by_name = {
+        one: first.get(one, folded[one.casefold()]) for one in given if one.casefold() in folded
+    }
+    by_id = {
+        label: int(label)
+        for label in given
+        if label not in by_name and label.isdecimal() and int(label) < len(same)
+    }
     unknown = sorted(set(given) - set(by_name) - set(by_id))
     if len(unknown) == len(given):
         raise ConfigError(
-            f"None of truth's labels is a class of the run: {shorten(unknown, 5)}. Expected names such as "
-            f"{shorten(categories, 5)}, or class ids from 0 to {len(categories) - 1}."
+            f"None of truth's labels is a class of the run: {shorten_list(unknown, 5)}. Expected names such as "
+            f"{shorten_list(categories, 5)}, or class ids from 0 to {len(categories) - 1}."
         )
     if not by_name:
         same = np.arange(len(categories))
-    shared = sorted({categories[i] for i in same[same != np.arange(len(same))]} & {categories[i] for i in by_name.values()})
-    notes = [f"{len(unknown)} of truth's labels are unknown to the model, so never found: {shorten(unknown)}."] * bool(
-        unknown
+    shared = sorted(
+        {categories[i] for i in same[same != np.arange(len(same))]}
+        & {categories[i] for i in by_name.values()}
     )
-    notes += [f"Several classes have one name and count as one: {shorten(shared)}. Ids tell them apart."] * bool(shared)
+    notes = [
+        f"{len(unknown)} of truth's labels are unknown to the model, so never found: {shorten_list(unknown)}."
+    ] * bool(unknown)
+    notes += [
+        f"Several classes have one name and count as one: {shorten_list(shared)}. Ids tell them apart."
+    ] * bool(shared)
     known = {label: same[i] for label, i in (by_name | by_id).items()}
     ids = np.array([known.get(label, -1) for label in given])
     return ids[encoded.indices.to_numpy()], same, notes
 
 
-def _found(run: FinishedRun, number_of: np.ndarray, same: np.ndarray, label_of: np.ndarray) -> _Found:
+def _found(
+    run: FinishedRun, number_of: np.ndarray, same: np.ndarray, label_of: np.ndarray
+) -> _Found:
     """Of classes that count as one, an image has the best."""
     parts = []
     for shard_id in run.shard_ids:
@@ -111,27 +141,44 @@ def _any(numbers: np.ndarray, n: int) -> np.ndarray:
 
 
 def _rows(
-    categories: tuple[str, ...], present: np.ndarray, label_of: np.ndarray, right: dict[int, np.ndarray], found: _Found
+    categories: tuple[str, ...],
+    present: np.ndarray,
+    label_of: np.ndarray,
+    right: dict[int, np.ndarray],
+    found: _Found,
 ) -> tuple[list[dict[str, Any]], np.ndarray]:
     """A row for each class that truth or the run has, and the curves: one class against the rest, over every prediction that
     the run kept."""
     order = np.lexsort((-found.score, found.k))
     score, hit, k = found.score[order], found.hit[order], found.k[order]
     n_truth = np.bincount(label_of[label_of >= 0], minlength=len(categories))
-    n_right = {most: np.bincount(label_of[one], minlength=len(categories)) for most, one in right.items()}
+    n_right = {
+        most: np.bincount(label_of[one], minlength=len(categories)) for most, one in right.items()
+    }
     rows, curves = [], np.full((len(RECALLS), len(present)), np.nan)
     for i, c in enumerate(present.tolist()):
         own, n = slice(*np.searchsorted(k, [c, c + 1]).tolist()), int(n_truth[c])
-        top = {f"top{most}": float(n_right[most][c] / n) if n and most in right else None for most in _TOPS}
+        top = {
+            f"top{most}": float(n_right[most][c] / n) if n and most in right else None
+            for most in _TOPS
+        }
         best = best_f1(score[own], hit[own], ~hit[own], n)
-        row = {"kind": "labels", "class_id": c, "class": categories[c], "truth": n, "predictions": own.stop - own.start}
+        row = {
+            "kind": "labels",
+            "class_id": c,
+            "class": categories[c],
+            "truth": n,
+            "predictions": own.stop - own.start,
+        }
         rows.append(row | top | best_columns(best))
         if n:
             curves[:, i] = interpolated(hit[own], ~hit[own], n)
     return rows, curves
 
 
-def _confusion(categories: tuple[str, ...], present: np.ndarray, label_of: np.ndarray, found: _Found) -> Confusion:
+def _confusion(
+    categories: tuple[str, ...], present: np.ndarray, label_of: np.ndarray, found: _Found
+) -> Confusion:
     """Of each image's best class. Labels that the model does not know have no row."""
     nothing, first = len(present), found.rank == 0
     best = np.full(len(label_of), nothing)

@@ -57,16 +57,25 @@ class Matcher:
         self.n_truth = np.zeros((len(self.setting.areas), n_classes), np.int64)
         a, t = len(self.setting.areas), len(self.setting.thresholds)
         none = np.zeros((a, t, 0), dtype=bool)
-        self.parts: list[tuple[np.ndarray, ...]] = [(*np.zeros((2, 0), np.int64), np.zeros(0), np.zeros(0, int), none, none)]
+        self.parts: list[tuple[np.ndarray, ...]] = [
+            (*np.zeros((2, 0), np.int64), np.zeros(0), np.zeros(0, int), none, none)
+        ]
 
-    def add(self, images: Sequence[dict[str, Any]], truth: list[dict[str, Any]], found: list[dict[str, Any]]) -> None:
+    def add(
+        self,
+        images: Sequence[dict[str, Any]],
+        truth: list[dict[str, Any]],
+        found: list[dict[str, Any]],
+    ) -> None:
         """`images`: id, height, width. `truth` and `found` in COCO's format with `image_id` and the class's position as
         `category_id`; `found` has `score`, and bbox, segmentation or keypoints, whichever the kind asks for."""
         present = sorted({one["category_id"] for one in (*truth, *found)})
         if not present:
             return
         evaluated = _evaluated(self.kind, images, present, truth, found)
-        by_class = np.array(evaluated.evalImgs, dtype=object).reshape(len(present), len(self.setting.areas), -1)
+        by_class = np.array(evaluated.evalImgs, dtype=object).reshape(
+            len(present), len(self.setting.areas), -1
+        )
         for k, of_class in zip(present, by_class, strict=True):
             self._keep(k, of_class[:, [one is not None for one in of_class[0]]])
 
@@ -78,11 +87,15 @@ class Matcher:
         rank = np.concatenate([np.arange(count) for count in counts])
         scores = np.concatenate([one["dtScores"] for one in first])
         matched, ignored = (
-            np.stack([np.concatenate([one[name] for one in area], axis=1) for area in entries]).astype(bool)
+            np.stack(
+                [np.concatenate([one[name] for one in area], axis=1) for area in entries]
+            ).astype(bool)
             for name in ("dtMatches", "dtIgnore")  # of matches: the object's id, 0 for none
         )
         self.parts.append((np.full(len(scores), k), image, scores, rank, matched, ignored))
-        self.n_truth[:, k] += np.array([sum(np.count_nonzero(one["gtIgnore"] == 0) for one in area) for area in entries])
+        self.n_truth[:, k] += np.array(
+            [sum(np.count_nonzero(one["gtIgnore"] == 0) for one in area) for area in entries]
+        )
 
     def matches(self) -> Matches:
         k, image, scores, rank, matched, ignored = (
@@ -91,12 +104,22 @@ class Matcher:
         order = np.lexsort((rank, image, -scores, k))
         starts = np.searchsorted(k[order], np.arange(self.n_truth.shape[1] + 1))
         return Matches(
-            self.setting, starts, scores[order], rank[order], matched[..., order], ignored[..., order], self.n_truth
+            self.setting,
+            starts,
+            scores[order],
+            rank[order],
+            matched[..., order],
+            ignored[..., order],
+            self.n_truth,
         )
 
 
 def _evaluated(
-    kind: str, images: Sequence[dict[str, Any]], present: list[int], truth: list[dict], found: list[dict]
+    kind: str,
+    images: Sequence[dict[str, Any]],
+    present: list[int],
+    truth: list[dict],
+    found: list[dict],
 ) -> "COCOeval":
     """COCOeval after its `evaluate`. It reports progress on stdout, which is ours."""
     from pycocotools.coco import COCO

@@ -29,7 +29,11 @@ class CocoTruth:
         """What every annotation has."""
         every = [one for image in self.annotations for one in image]
         columns = {"boxes": "bbox", "masks": "segmentation", "keypoints": "keypoints"}
-        return frozenset(name for name, column in columns.items() if every and all(column in one for one in every))
+        return frozenset(
+            name
+            for name, column in columns.items()
+            if every and all(column in one for one in every)
+        )
 
 
 def read_coco(path: Path) -> CocoTruth:
@@ -38,7 +42,9 @@ def read_coco(path: Path) -> CocoTruth:
         content = json.loads(path.read_bytes())
         return _truth(content)
     except OSError as error:
-        raise ConfigError(f"truth={path}: {error.strerror}. Expected a JSON file in COCO's format.") from None
+        raise ConfigError(
+            f"truth={path}: {error.strerror}. Expected a JSON file in COCO's format."
+        ) from None
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ConfigError(
             f"truth={path}: expected COCO's format, with images, annotations and categories "
@@ -52,7 +58,9 @@ def _truth(content: dict[str, Any]) -> CocoTruth:
     names = tuple(str(image["file_name"]) for image in images)
     twice = [name for name, times in Counter(names).items() if times > 1]
     if len(number_of) < len(images) or twice:
-        raise ValueError(f"two images have one id or one file_name{f', {twice[0]!r}' if twice else ''}")
+        raise ValueError(
+            f"two images have one id or one file_name{f', {twice[0]!r}' if twice else ''}"
+        )
     categories = {int(one["id"]): str(one["name"]) for one in content["categories"]}
     annotations: tuple[list[dict[str, Any]], ...] = tuple([] for _ in images)
     sizes = [[int(image.get(side) or -1) for side in ("height", "width")] for image in images]
@@ -60,25 +68,43 @@ def _truth(content: dict[str, Any]) -> CocoTruth:
         number = number_of[int(given["image_id"])]
         annotations[number].append(_annotation(given, categories, sizes[number]))
     points = next((one["keypoints"] for one in content["categories"] if one.get("keypoints")), ())
-    if any(len(one.get("keypoints", ())) not in (0, 3 * len(points)) for image in annotations for one in image):
-        raise ValueError(f"an annotation has not the {len(points)} keypoints that the categories name")
+    if any(
+        len(one.get("keypoints", ())) not in (0, 3 * len(points))
+        for image in annotations
+        for one in image
+    ):
+        raise ValueError(
+            f"an annotation has not the {len(points)} keypoints that the categories name"
+        )
     return CocoTruth(names, np.array(sizes).reshape(-1, 2), annotations, categories, tuple(points))
 
 
-def _annotation(given: Mapping[str, Any], categories: Mapping[int, str], size_hw: list[int]) -> dict[str, Any]:
+def _annotation(
+    given: Mapping[str, Any], categories: Mapping[int, str], size_hw: list[int]
+) -> dict[str, Any]:
     """Only what is evaluated; `area` and `num_keypoints` are found where the file leaves them out."""
     if int(given["category_id"]) not in categories:
         raise ValueError(f"category_id {given['category_id']} is no category")
     box = [float(value) for value in given["bbox"]]
     _, _, width, height = box
-    one: dict[str, Any] = {"category_id": int(given["category_id"]), "bbox": box, "iscrowd": int(given.get("iscrowd") or 0)}
+    one: dict[str, Any] = {
+        "category_id": int(given["category_id"]),
+        "bbox": box,
+        "iscrowd": int(given.get("iscrowd") or 0),
+    }
     one["area"] = float(given.get("area", width * height))
     one |= {name: given[name] for name in _COPIED if given.get(name)}
     mask = one.get("segmentation", ())
     if isinstance(mask, dict) and size_hw[0] > 0 and list(mask["size"]) != size_hw:
-        raise ValueError(f"annotation {given.get('id')} has a mask of another size (height, width) than its image")
+        raise ValueError(
+            f"annotation {given.get('id')} has a mask of another size (height, width) than its image"
+        )
     if isinstance(mask, list) and any(len(polygon) < 4 or len(polygon) % 2 for polygon in mask):
-        raise ValueError(f"annotation {given.get('id')} has a polygon with no area, or half a point")
+        raise ValueError(
+            f"annotation {given.get('id')} has a polygon with no area, or half a point"
+        )
     if "keypoints" in one:
-        one["num_keypoints"] = int(given.get("num_keypoints", sum(value > 0 for value in one["keypoints"][2::3])))
+        one["num_keypoints"] = int(
+            given.get("num_keypoints", sum(value > 0 for value in one["keypoints"][2::3]))
+        )
     return one

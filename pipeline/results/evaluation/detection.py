@@ -9,14 +9,25 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.schema import names_of
-from pipeline.core.tables import contents
+from pipeline.core.schema import read_names
+from pipeline.core.tables import describe_contents
 from pipeline.ops.boxes import boxes_of
-from pipeline.results.evaluation.average_precision import Accumulated, accumulate, class_figures, figures
+from pipeline.results.evaluation.average_precision import (
+    Accumulated,
+    accumulate,
+    class_figures,
+    figures,
+)
 from pipeline.results.evaluation.coco_matching import Matcher, Matches
 from pipeline.results.evaluation.coco_truth import CocoTruth, read_coco
 from pipeline.results.evaluation.confusion import IOU, BoxConfusion
-from pipeline.results.evaluation.pairing import Classes, Pairs, filter_notes, pair_classes, pair_images
+from pipeline.results.evaluation.pairing import (
+    Classes,
+    Pairs,
+    filter_notes,
+    pair_classes,
+    pair_images,
+)
 from pipeline.results.evaluation.result import Evaluation
 from pipeline.runs.finished_run import FinishedRun
 
@@ -53,10 +64,19 @@ def evaluate_objects(run: FinishedRun, path: Path, score: float) -> Evaluation:
     return Evaluation(
         kind=kinds[0],
         figures={kind: figures(matches[kind], results[kind]) for kind in kinds},
-        classes=[row for kind in kinds for row in _rows(kind, classes, n_found, matches[kind], results[kind])],
+        classes=[
+            row
+            for kind in kinds
+            for row in _rows(kind, classes, n_found, matches[kind], results[kind])
+        ],
         confusion=confusion.result(),
         images=pairs.images,
-        settings={"max_detections": most, "f1_iou": 0.5, "confusion_iou": IOU, "confusion_score": score},
+        settings={
+            "max_detections": most,
+            "f1_iou": 0.5,
+            "confusion_iou": IOU,
+            "confusion_score": score,
+        },
         notes=(*pairs.notes, *classes.notes, *lacking, *filter_notes(run)),
         curves=results[kinds[0]].precision[0, :, :, 0],  # at IoU 0.5, of any area
     )
@@ -64,11 +84,15 @@ def evaluate_objects(run: FinishedRun, path: Path, score: float) -> Evaluation:
 
 def _kinds(run: FinishedRun, truth: CocoTruth) -> tuple[list[str], list[str]]:
     """(what both have, what the task is about first; what is to be said of the rest)."""
-    wanted: list[str] = [kind for kind in ("keypoints", "masks", "boxes") if kind in contents(run.schema)]
+    wanted: list[str] = [
+        kind for kind in ("keypoints", "masks", "boxes") if kind in describe_contents(run.schema)
+    ]
     kinds = [kind for kind in wanted if kind in truth.holds]
     if not kinds:
-        raise ConfigError(f"truth has no annotations with {' or '.join(wanted)}, which is what the run has.")
-    points = names_of(run.schema, "keypoint_names")
+        raise ConfigError(
+            f"truth has no annotations with {' or '.join(wanted)}, which is what the run has."
+        )
+    points = read_names(run.schema, "keypoint_names")
     if "keypoints" in kinds and (len(points) != _POINTS or truth.keypoint_names != points):
         raise ConfigError(
             f"The run's keypoints are {', '.join(points)}; truth's are {', '.join(truth.keypoint_names) or 'not named'}. "
@@ -92,7 +116,11 @@ def _parts(run: FinishedRun, truth: CocoTruth, classes: Classes, pairs: Pairs) -
             if one["category_id"] in position
         ]
         sizes = zip(ids, pairs.sizes_hw[numbers].tolist(), strict=True)
-        return _Part([{"id": i, "height": height, "width": width} for i, (height, width) in sizes], annotated, found)
+        return _Part(
+            [{"id": i, "height": height, "width": width} for i, (height, width) in sizes],
+            annotated,
+            found,
+        )
 
     for images, predictions in run.shards():
         numbers = pairs.number_of[images["image_id"].to_numpy()]
@@ -103,7 +131,10 @@ def _parts(run: FinishedRun, truth: CocoTruth, classes: Classes, pairs: Pairs) -
 
 
 def _paired(predictions: pa.Table, number_of: np.ndarray, index_of: np.ndarray) -> pa.Table:
-    image, k = number_of[predictions["image_id"].to_numpy()], index_of[predictions["class_id"].to_numpy()]
+    image, k = (
+        number_of[predictions["image_id"].to_numpy()],
+        index_of[predictions["class_id"].to_numpy()],
+    )
     rows = predictions.append_column("image", pa.array(image)).append_column("k", pa.array(k))
     return rows.filter(pa.array((image >= 0) & (k >= 0)))
 
@@ -114,12 +145,21 @@ def _detections(kind: str, found: pa.Table) -> list[dict[str, Any]]:
         own = [{"bbox": box} for box in _xywh(found).tolist()]
     elif kind == "masks":
         columns = (found[name].to_pylist() for name in ("mask_rle", "mask_height", "mask_width"))
-        own = [{"segmentation": {"counts": rle, "size": [h, w]}} for rle, h, w in zip(*columns, strict=True)]
+        own = [
+            {"segmentation": {"counts": rle, "size": [h, w]}}
+            for rle, h, w in zip(*columns, strict=True)
+        ]
     else:
         rows = found["keypoints"].to_pylist()
-        own = [{"keypoints": [value for one in row for value in (one["x"], one["y"], 1)]} for row in rows]
+        own = [
+            {"keypoints": [value for one in row for value in (one["x"], one["y"], 1)]}
+            for row in rows
+        ]
     common = zip(*(found[name].to_pylist() for name in ("image", "k", "score")), own, strict=True)
-    return [{"image_id": image, "category_id": k, "score": score} | one for image, k, score, one in common]
+    return [
+        {"image_id": image, "category_id": k, "score": score} | one
+        for image, k, score, one in common
+    ]
 
 
 def _xywh(found: pa.Table) -> np.ndarray:
@@ -130,7 +170,9 @@ def _xywh(found: pa.Table) -> np.ndarray:
 
 
 def _confuse(confusion: BoxConfusion, part: _Part) -> None:
-    found = part.found.filter(pa.array(part.found["score"].to_numpy() >= np.float32(confusion.score)))
+    found = part.found.filter(
+        pa.array(part.found["score"].to_numpy() >= np.float32(confusion.score))
+    )
     images, k, boxes = found["image"].to_numpy(), found["k"].to_numpy(), _xywh(found)
     annotated: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in part.images}
     for one in part.truth:
@@ -142,7 +184,9 @@ def _confuse(confusion: BoxConfusion, part: _Part) -> None:
         at = order[start:end]
         classes = np.array([one["category_id"] for one in own], np.int64)
         crowd = np.array([one["iscrowd"] for one in own], bool)
-        confusion.add(classes, np.array([one["bbox"] for one in own]).reshape(-1, 4), crowd, k[at], boxes[at])
+        confusion.add(
+            classes, np.array([one["bbox"] for one in own]).reshape(-1, 4), crowd, k[at], boxes[at]
+        )
 
 
 def _rows(

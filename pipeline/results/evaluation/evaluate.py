@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.tables import contents
+from pipeline.core.tables import describe_contents
 from pipeline.results.evaluation.result import Evaluation
 from pipeline.runs.finished_run import FinishedRun
 
@@ -14,7 +14,7 @@ def evaluate(run: FinishedRun, truth: Path, score: float = 0.5) -> Evaluation:
     ConfigError."""
     if not truth.exists():
         raise ConfigError(f"truth={truth}: there is no such file or folder.")
-    there = contents(run.schema)
+    there = describe_contents(run.schema)
     if "boxes" in there and truth.is_file():
         from pipeline.results.evaluation.detection import evaluate_objects
 
@@ -27,5 +27,7 @@ def evaluate(run: FinishedRun, truth: Path, score: float = 0.5) -> Evaluation:
         from pipeline.results.evaluation.classification import evaluate_labels
 
         return evaluate_labels(run, truth)
-    expected = "a folder of label maps (PNG)" if "masks" in there else "a JSON file in COCO's format"
+    expected = (
+        "a folder of label maps (PNG)" if "masks" in there else "a JSON file in COCO's format"
+    )
     raise ConfigError(f"truth={truth}: a run of task={run.task} is evaluated with {expected}.")

@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import key_of
+from pipeline.core.keys import path_to_key
 from pipeline.runs.finished_run import FinishedRun
 
 _SCHEMA = pa.schema([("key", pa.string()), ("label", pa.string())])
@@ -21,7 +21,11 @@ def read_labels(run: FinishedRun, path: Path) -> pa.Table:
     """(key, label), each key once. `path`: CSV, Parquet or JSON with these two columns (JSON also {key: label}); or a
     folder, where an image's label is the name of the first folder below it. Raises ConfigError."""
     try:
-        table = _in_folders(run, path) if path.is_dir() else _in_file(path).select(_SCHEMA.names).cast(_SCHEMA)
+        table = (
+            _in_folders(run, path)
+            if path.is_dir()
+            else _in_file(path).select(_SCHEMA.names).cast(_SCHEMA)
+        )
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise ConfigError(
             f"truth={path}: expected a CSV, Parquet or JSON file with the columns key and label, or a folder with a "
@@ -31,9 +35,13 @@ def read_labels(run: FinishedRun, path: Path) -> pa.Table:
     counted = pc.value_counts(table["key"])
     twice = counted.filter(pc.greater(counted.field("counts"), 1))
     if len(twice):
-        raise ConfigError(f"truth={path}: {twice[0]['values'].as_py()!r} has several labels; expected one an image.")
+        raise ConfigError(
+            f"truth={path}: {twice[0]['values'].as_py()!r} has several labels; expected one an image."
+        )
     if not len(table):
-        raise ConfigError(f"truth={path}: no labels in it. Expected the columns key and label, or a folder for each class.")
+        raise ConfigError(
+            f"truth={path}: no labels in it. Expected the columns key and label, or a folder for each class."
+        )
     return table
 
 
@@ -42,8 +50,14 @@ def _in_file(path: Path) -> pa.Table:
         return pq.read_table(path, columns=_SCHEMA.names, partitioning=None)
     if path.suffix.casefold() == ".json":
         content = json.loads(path.read_bytes())
-        rows = [{"key": key, "label": label} for key, label in content.items()] if isinstance(content, dict) else content
-        return pa.table({name: [str(row[name]) for row in rows] for name in _SCHEMA.names}, schema=_SCHEMA)
+        rows = (
+            [{"key": key, "label": label} for key, label in content.items()]
+            if isinstance(content, dict)
+            else content
+        )
+        return pa.table(
+            {name: [str(row[name]) for row in rows] for name in _SCHEMA.names}, schema=_SCHEMA
+        )
     if path.suffix.casefold() == ".csv":
         text = pyarrow.csv.ConvertOptions(column_types=_SCHEMA, strings_can_be_null=False)
         return pyarrow.csv.read_csv(path, convert_options=text)
@@ -64,4 +78,4 @@ def _files(folder: Path) -> Iterator[str]:
     for root, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):
-            yield key_of(str((Path(root) / name).relative_to(folder)))
+            yield path_to_key(str((Path(root) / name).relative_to(folder)))

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.errors import ConfigError, shorten
-from pipeline.core.tables import duplicates, failed
+from pipeline.core.errors import ConfigError, shorten_list
+from pipeline.core.tables import mark_duplicates, mark_failed
 from pipeline.ops.filters import PLACEHOLDERS, score_thresholds
 from pipeline.results.evaluation.result import Images
 from pipeline.runs.finished_run import FinishedRun
@@ -65,20 +65,30 @@ def pair_images(
     sizes[found[paired]] = np.where(sizes[found[paired]] < 0, seen[paired], sizes[found[paired]])
     number_of = np.full(run.plan.n_images, -1)
     number_of[table["image_id"].to_numpy()] = found
-    twins = paired & duplicates(table).to_numpy()
+    twins = paired & mark_duplicates(table).to_numpy()
     evaluated = np.full(len(names), True)
     evaluated[found[twins]] = False
     if not evaluated.any():
-        raise ConfigError("All of truth's images are duplicates that the run did not look at. Give truth of the first ones.")
-    lost, left = keys.filter(pa.array(paired & failed(table).to_numpy())), keys.filter(pa.array(~paired))
+        raise ConfigError(
+            "All of truth's images are duplicates that the run did not look at. Give truth of the first ones."
+        )
+    lost, left = (
+        keys.filter(pa.array(paired & mark_failed(table).to_numpy())),
+        keys.filter(pa.array(~paired)),
+    )
     absent = names.take(pa.array(np.setdiff1d(np.arange(len(names)), found)))
     unsure = absent.filter(pc.is_in(last_part(absent), value_set=last_part(left)))
     notes = (
         _note(
-            keys.filter(pa.array(twins)), "images of truth are duplicates that were not looked at; they are not evaluated"
+            keys.filter(pa.array(twins)),
+            "images of truth are duplicates that were not looked at; they are not evaluated",
         ),
-        _note(lost, "of truth's images failed in the run; they count as images without predictions"),
-        _note(absent, "of truth's images are not in the run; they count as images without predictions"),
+        _note(
+            lost, "of truth's images failed in the run; they count as images without predictions"
+        ),
+        _note(
+            absent, "of truth's images are not in the run; they count as images without predictions"
+        ),
         _note(unsure, "of truth's images could be any of several of one file name"),
         _note(left, "images of the run are not in truth and left out"),
     )
@@ -96,14 +106,21 @@ def _check_sizes(keys: pa.Array, said_hw: np.ndarray, seen_hw: np.ndarray) -> No
         )
 
 
-def _meet(names: pa.Array, keys: pa.Array, spellings: Sequence[tuple[Spelling, Spelling]]) -> np.ndarray:
+def _meet(
+    names: pa.Array, keys: pa.Array, spellings: Sequence[tuple[Spelling, Spelling]]
+) -> np.ndarray:
     """(keys,) the number of each one's name, -1 for none."""
     numbers = np.full(len(keys), -1)
     for of_name, of_key in spellings:
-        free_names, free_keys = np.setdiff1d(np.arange(len(names)), numbers), np.flatnonzero(numbers < 0)
+        free_names, free_keys = (
+            np.setdiff1d(np.arange(len(names)), numbers),
+            np.flatnonzero(numbers < 0),
+        )
         spelled, seen = of_name(names), of_key(keys)
         left, right = spelled.take(pa.array(free_names)), seen.take(pa.array(free_keys))
-        sure = pc.and_(pc.is_in(left, value_set=_once(spelled)), pc.is_in(left, value_set=_once(seen)))
+        sure = pc.and_(
+            pc.is_in(left, value_set=_once(spelled)), pc.is_in(left, value_set=_once(seen))
+        )
         at = pc.index_in(right, value_set=pc.if_else(sure, left, pa.scalar(None, left.type)))
         hit = pc.is_valid(at).to_numpy(zero_copy_only=False)
         numbers[free_keys[hit]] = free_names[at.drop_null().to_numpy()]
@@ -143,17 +160,25 @@ def pair_classes(run: FinishedRun, truth: Mapping[int, str]) -> Classes:
     names = [truth[i] for i in ids]
     by_name = {name.casefold(): k for k, name in enumerate(names)}
     if len(by_name) < len(names):
-        raise ConfigError(f"truth has several categories of one name among {shorten(names)}. Give each a name of its own.")
-    index_of = np.array([by_name.get(name.casefold(), -1) if i in kept else -1 for i, name in enumerate(model)])
+        raise ConfigError(
+            f"truth has several categories of one name among {shorten_list(names)}. Give each a name of its own."
+        )
+    index_of = np.array(
+        [by_name.get(name.casefold(), -1) if i in kept else -1 for i, name in enumerate(model)]
+    )
     if not (index_of >= 0).any():
         raise ConfigError(
-            f"None of truth's classes is one of the run's. Truth has {shorten(names)}; the run {shorten(_real(model))}."
+            f"None of truth's classes is one of the run's. Truth has {shorten_list(names)}; the run {shorten_list(_real(model))}."
         )
     unknown = [name for k, name in enumerate(names) if k not in index_of]
     more = [model[i] for i in sorted(kept) if index_of[i] < 0 and model[i] not in PLACEHOLDERS]
     notes = [
-        f"{len(unknown)} classes of truth are unknown to the model, so never found: {shorten(unknown)}." if unknown else "",
-        f"{len(more)} classes of the model are not in truth and left out: {shorten(more)}." if more else "",
+        f"{len(unknown)} classes of truth are unknown to the model, so never found: {shorten_list(unknown)}."
+        if unknown
+        else "",
+        f"{len(more)} classes of the model are not in truth and left out: {shorten_list(more)}."
+        if more
+        else "",
         "The run was told to leave out classes; they are not evaluated." if left_out else "",
     ]
     return Classes(tuple(ids), tuple(names), index_of, tuple(note for note in notes if note))

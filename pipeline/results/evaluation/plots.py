@@ -21,7 +21,9 @@ def save_plots(found: Evaluation, folder: Path) -> None:
     """confusion.png; precision_recall.png and f1.png where predictions have scores; iou.png where they are pixels."""
     _save(confusion_plot(found.confusion), folder / "confusion.png")
     rows = found.rows()
-    shown = sorted((i for i, row in enumerate(rows) if row["truth"]), key=lambda i: -rows[i]["truth"])[:_MOST]
+    shown = sorted(
+        (i for i, row in enumerate(rows) if row["truth"]), key=lambda i: -rows[i]["truth"]
+    )[:_MOST]
     if found.curves is not None:
         _save(curves_plot(found.kind, rows, found.curves, shown), folder / "precision_recall.png")
         _save(bars_plot("f1", [rows[i] for i in shown]), folder / "f1.png")
@@ -48,16 +50,30 @@ def confusion_plot(confusion: Confusion) -> "Figure":
     axes.set_xlabel("found as")
     axes.set_ylabel("truth")
     shown = _told(n - 1, len(confusion.names) - 1)
-    axes.set_title(f"{confusion.unit} as a share of the truth's class{shown}\n{confusion.how}", fontsize=10)
+    axes.set_title(
+        f"{confusion.unit} as a share of the truth's class{shown}\n{confusion.how}", fontsize=10
+    )
     for t, p in zip(*np.nonzero(counts), strict=True) if n <= 40 else ():
         colour = "white" if shares[t, p] > 0.5 else "black"
-        axes.text(p, t, _short(counts[t, p]), ha="center", va="center", fontsize=7 if n <= 20 else 5, color=colour)
+        axes.text(
+            p,
+            t,
+            _short(counts[t, p]),
+            ha="center",
+            va="center",
+            fontsize=7 if n <= 20 else 5,
+            color=colour,
+        )
     figure.colorbar(image, fraction=0.03, pad=0.01)
     return figure
 
 
 def curves_plot(
-    kind: str, rows: Sequence[Mapping[str, Any]], curves: np.ndarray, shown: Sequence[int], most: int = 10
+    kind: str,
+    rows: Sequence[Mapping[str, Any]],
+    curves: np.ndarray,
+    shown: Sequence[int],
+    most: int = 10,
 ) -> "Figure":
     """Precision over recall, both from 0 to 1: the mean of all classes, then a panel for each, with the point of the best
     F1. The panels are drawn on one pair of axes: a hundred pairs take half a minute."""
@@ -66,7 +82,13 @@ def curves_plot(
     figure = _figure((max(7.0, 1.4 * columns), 1.55 * lines + 0.6))
     axes = figure.subplots()
     defined = curves[:, ~np.isnan(curves).any(axis=0)]
-    _panel(axes, (0, 0), defined.mean(axis=1) if defined.size else np.zeros(len(RECALLS)), "all classes (mean)", _RED)
+    _panel(
+        axes,
+        (0, 0),
+        defined.mean(axis=1) if defined.size else np.zeros(len(RECALLS)),
+        "all classes (mean)",
+        _RED,
+    )
     for n, i in enumerate(shown, start=1):
         row, at = rows[i], (n % columns, n // columns)
         _panel(axes, at, curves[:, i], row["class"], _BLUE)
@@ -74,15 +96,22 @@ def curves_plot(
             axes.plot(*_within(at, row["recall"], row["precision"]), "o", color=_RED, markersize=3)
     axes.set(xlim=(-0.03, columns), ylim=(lines, -0.03))
     axes.set_axis_off()
-    over = "one class against the rest" if kind == "labels" else f"at {'OKS' if kind == 'keypoints' else 'IoU'} 0.5"
+    over = (
+        "one class against the rest"
+        if kind == "labels"
+        else f"at {'OKS' if kind == 'keypoints' else 'IoU'} 0.5"
+    )
     told = _told(len(shown), sum(1 for row in rows if row["truth"]))
     axes.set_title(
-        f"{kind}: precision (up) over recall {over}, 0 to 1, and its mean; the dot is the best F1{told}", fontsize=9
+        f"{kind}: precision (up) over recall {over}, 0 to 1, and its mean; the dot is the best F1{told}",
+        fontsize=9,
     )
     return figure
 
 
-def _panel(axes: "Axes", at: tuple[int, int], precision: np.ndarray, name: str, colour: str) -> None:
+def _panel(
+    axes: "Axes", at: tuple[int, int], precision: np.ndarray, name: str, colour: str
+) -> None:
     for half in (0, 0.5, 1):
         axes.plot(*_within(at, np.array([0, 1]), np.full(2, half)), color=_LIGHT, linewidth=0.7)
         axes.plot(*_within(at, np.full(2, half), np.array([0, 1])), color=_LIGHT, linewidth=0.7)
@@ -114,14 +143,35 @@ def bars_plot(figure_name: str, rows: Sequence[Mapping[str, Any]]) -> "Figure":
     )
     for name, mark, colour in (("precision", ">", _BLUE), ("recall", "<", _RED)):
         axes.plot(
-            [np.nan if row[name] is None else row[name] for row in rows], at, mark, color=colour, markersize=4, label=name
+            [np.nan if row[name] is None else row[name] for row in rows],
+            at,
+            mark,
+            color=colour,
+            markersize=4,
+            label=name,
         )
-    axes.set_yticks(at, [f"{row['class']}  ({_short(row['truth'])})" for row in rows], fontsize=8, parse_math=False)
-    axes.set(xlim=(0, 1.02), ylim=(-0.7, len(rows) - 0.3), xlabel="in brackets: how many pixels are in truth")
+    axes.set_yticks(
+        at,
+        [f"{row['class']}  ({_short(row['truth'])})" for row in rows],
+        fontsize=8,
+        parse_math=False,
+    )
+    axes.set(
+        xlim=(0, 1.02),
+        ylim=(-0.7, len(rows) - 0.3),
+        xlabel="in brackets: how many pixels are in truth",
+    )
     if figure_name == "f1":
         right = axes.secondary_yaxis("right")
-        right.set_yticks(at, ["" if row["threshold"] is None else f"{row['threshold']:.3f}" for row in rows], fontsize=8)
-        axes.set_xlabel("in brackets: how many are in truth; on the right: the score threshold of the best F1", fontsize=9)
+        right.set_yticks(
+            at,
+            ["" if row["threshold"] is None else f"{row['threshold']:.3f}" for row in rows],
+            fontsize=8,
+        )
+        axes.set_xlabel(
+            "in brackets: how many are in truth; on the right: the score threshold of the best F1",
+            fontsize=9,
+        )
     figure.legend(loc="outside upper center", ncols=3, fontsize=8)
     return figure
 
@@ -141,7 +191,12 @@ def _told(shown: int, there: int) -> str:
 def _short(count: int) -> str:
     """1234567 -> 1.2M"""
     return next(
-        (f"{count / size:.3g}{unit}" for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if count >= size), str(count)
+        (
+            f"{count / size:.3g}{unit}"
+            for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+            if count >= size
+        ),
+        str(count),
     )
 
 
@@ -152,4 +207,6 @@ def _figure(size: tuple[float, float]) -> "Figure":
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    figure.savefig(path, dpi=120, metadata={"Software": None})  # the same figures give the same bytes
+    figure.savefig(
+        path, dpi=120, metadata={"Software": None}
+    )  # the same figures give the same bytes

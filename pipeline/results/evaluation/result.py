@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-Figures = Mapping[str, float | None]  # None: not defined, such as the AP of large objects where truth has none
+Figures = Mapping[
+    str, float | None
+]  # None: not defined, such as the AP of large objects where truth has none
 
 
 @dataclass(frozen=True)

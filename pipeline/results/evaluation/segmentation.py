@@ -10,10 +10,17 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import key_of, path_of
-from pipeline.core.tables import usable
+from pipeline.core.keys import key_to_path, path_to_key
+from pipeline.core.tables import select_usable
 from pipeline.ops.masks import IGNORED, label_map
-from pipeline.results.evaluation.pairing import Pairs, filter_notes, last_part, pair_images, whole, without_suffix
+from pipeline.results.evaluation.pairing import (
+    Pairs,
+    filter_notes,
+    last_part,
+    pair_images,
+    whole,
+    without_suffix,
+)
 from pipeline.results.evaluation.result import Confusion, Evaluation, mean, or_none
 from pipeline.runs.finished_run import FinishedRun
 
@@ -32,19 +39,26 @@ def evaluate_regions(run: FinishedRun, folder: Path) -> Evaluation:
         raise ConfigError(
             f"An indexed PNG file tells {IGNORED} classes and {IGNORED} for none; the run has {len(run.categories)}."
         )
-    files = pa.array(sorted(key_of(str(path.relative_to(folder))) for path in folder.rglob("*.png")), pa.string())
+    files = pa.array(
+        sorted(path_to_key(str(path.relative_to(folder))) for path in folder.rglob("*.png")),
+        pa.string(),
+    )
     if not len(files):
-        raise ConfigError(f"truth={folder}: no PNG files in it. Expected an indexed one for each image: a.jpg.png or a.png.")
+        raise ConfigError(
+            f"truth={folder}: no PNG files in it. Expected an indexed one for each image: a.jpg.png or a.png."
+        )
     names = without_suffix(files)
     pairs = pair_images(run, names, spellings=_SPELLINGS)
     counts = np.zeros((len(run.categories) + 1,) * 2, np.int64)
     for number, found in _label_maps(run, pairs):
-        labels = _read(folder / path_of(files[number].as_py()), found, run.categories)
+        labels = _read(folder / key_to_path(files[number].as_py()), found, run.categories)
         counted = labels != IGNORED
         answers = found[counted] if found is not None else len(run.categories)
         np.add.at(counts, (labels[counted], answers), 1)
     if not counts.any():
-        raise ConfigError(f"truth={folder}: every pixel is {IGNORED}, which does not count. Expected class ids in some.")
+        raise ConfigError(
+            f"truth={folder}: every pixel is {IGNORED}, which does not count. Expected class ids in some."
+        )
     rows = _rows(counts, run.categories)
     known = counts[:-1, :-1]
     return Evaluation(
@@ -68,7 +82,7 @@ def _label_maps(run: FinishedRun, pairs: Pairs) -> Iterator[tuple[int, np.ndarra
     """(truth's number, the run's class ids (H, W) uint8) of every evaluated image; None where the run has no answer."""
     left = pairs.evaluated.copy()
     for images, predictions in run.shards():
-        for image in usable(images).to_pylist():
+        for image in select_usable(images).to_pylist():
             number = int(pairs.number_of[image["image_id"]])
             if number >= 0:
                 left[number] = False
@@ -86,8 +100,12 @@ def _read(path: Path, found: np.ndarray | None, categories: tuple[str, ...]) -> 
                     f"{path}: expected an indexed PNG (or 8 bits of grey), whose values are class ids; got {image.mode}."
                 )
             if found is not None and image.size != found.shape[::-1]:
-                size, seen = (f"{width}x{height}" for width, height in (image.size, found.shape[::-1]))
-                raise ConfigError(f"{path}: {size} pixels; the run's image has {seen}, upright. Expected equal sizes.")
+                size, seen = (
+                    f"{width}x{height}" for width, height in (image.size, found.shape[::-1])
+                )
+                raise ConfigError(
+                    f"{path}: {size} pixels; the run's image has {seen}, upright. Expected equal sizes."
+                )
             labels = np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as PNG ({error}).") from None
@@ -104,7 +122,9 @@ def iou_of(counts: np.ndarray) -> np.ndarray:
     """(C, P) pixels of class c found as p, P not below C -> (C,) IoU, NaN for a class that neither side has."""
     known = counts[:, : len(counts)]
     with np.errstate(invalid="ignore"):
-        return np.asarray(known.diagonal() / (counts.sum(axis=1) + known.sum(axis=0) - known.diagonal()))
+        return np.asarray(
+            known.diagonal() / (counts.sum(axis=1) + known.sum(axis=0) - known.diagonal())
+        )
 
 
 def _rows(counts: np.ndarray, categories: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -119,7 +139,13 @@ def _rows(counts: np.ndarray, categories: tuple[str, ...]) -> list[dict[str, Any
             "recall": right / truth,
         }
     return [
-        {"kind": "regions", "class_id": c, "class": categories[c], "truth": int(truth[c]), "predictions": int(found[c])}
+        {
+            "kind": "regions",
+            "class_id": c,
+            "class": categories[c],
+            "truth": int(truth[c]),
+            "predictions": int(found[c]),
+        }
         | {name: or_none(values[c]) for name, values in figures.items()}
         for c in np.flatnonzero(truth + found).tolist()
     ]

@@ -8,7 +8,19 @@ import numpy as np
 from pipeline.results.evaluation.result import Confusion, Evaluation
 
 _MOST = 8  # classes at each end
-_ROWS = ("truth", "predictions", "ap", "ap50", "iou", "top1", "top5", "f1", "threshold", "precision", "recall")
+_ROWS = (
+    "truth",
+    "predictions",
+    "ap",
+    "ap50",
+    "iou",
+    "top1",
+    "top5",
+    "f1",
+    "threshold",
+    "precision",
+    "recall",
+)
 
 
 def evaluation_text(found: Evaluation) -> str:
@@ -17,7 +29,11 @@ def evaluation_text(found: Evaluation) -> str:
     lines = [f"{images.truth:,} images in truth, {usable:,} of them usable in the run"]
     lines += [f"  {note}" for note in found.notes]
     for kind, figures in found.figures.items():
-        lines += ["", _heading(kind, found.settings), *_pairs({name: _number(value) for name, value in figures.items()})]
+        lines += [
+            "",
+            _heading(kind, found.settings),
+            *_pairs({name: _number(value) for name, value in figures.items()}),
+        ]
     lines += ["", *_classes(found)]
     confused = _most_confused(found.confusion)
     if confused:
@@ -51,10 +67,16 @@ def _classes(found: Evaluation) -> list[str]:
     width = max(5, *(len(row["class"]) for row in rows))
     head = "  " + " ".join([f"{'class':<{width}}", *(f"{name:>11}" for name in names)])
     listed = [
-        "  " + " ".join([f"{row['class']:<{width}}", *(f"{_number(row[name]):>11}" for name in names)]) for row in rows
+        "  "
+        + " ".join([f"{row['class']:<{width}}", *(f"{_number(row[name]):>11}" for name in names)])
+        for row in rows
     ]
     if len(listed) > 2 * _MOST:
-        listed = [*listed[:_MOST], f"  ... {len(listed) - 2 * _MOST} more in per_class.csv", *listed[-_MOST:]]
+        listed = [
+            *listed[:_MOST],
+            f"  ... {len(listed) - 2 * _MOST} more in per_class.csv",
+            *listed[-_MOST:],
+        ]
     told = "; precision and recall at the threshold of the best F1" if "threshold" in names else ""
     return [f"classes by {by}{told}", head, *listed]
 
@@ -64,7 +86,10 @@ def _most_confused(confusion: Confusion, most: int = 5) -> list[str]:
     counts = confusion.counts[:-1, :-1] * ~np.eye(len(confusion.names) - 1, dtype=bool)
     order = np.argsort(-counts, axis=None, kind="stable")[:most]
     pairs = [np.unravel_index(i, counts.shape) for i in order if counts.flat[i]]
-    return [f"  {counts[t, p]:>7,}  {confusion.names[t]} found as {confusion.names[p]}" for t, p in pairs]
+    return [
+        f"  {counts[t, p]:>7,}  {confusion.names[t]} found as {confusion.names[p]}"
+        for t, p in pairs
+    ]
 
 
 def _number(value: float | int | None) -> str:

@@ -15,7 +15,9 @@ class Place:
     members: np.ndarray
 
 
-def places(boxes_xyxy: np.ndarray, images: np.ndarray, least_iou: float, least_images: int) -> list[Place]:
+def places(
+    boxes_xyxy: np.ndarray, images: np.ndarray, least_iou: float, least_images: int
+) -> list[Place]:
     """Places of boxes (N, 4) of one camera and class that are in `least_images` images ((N,) numbers) or more, those of the
     most images first. A box belongs to one place at most: it overlaps the place's own box by `least_iou` or more.
 
@@ -67,16 +69,25 @@ class _Neighbours:
         np.add.at(sums[1:, 1:], cells(corners), 1)
         sums = sums.cumsum(axis=0).cumsum(axis=1)
         (x, y), (x_end, y_end) = cells(corners - slack), cells(corners + slack)
-        reach: np.ndarray = sums[x_end + 1, y_end + 1] - sums[x, y_end + 1] - sums[x_end + 1, y] + sums[x, y]
+        reach: np.ndarray = (
+            sums[x_end + 1, y_end + 1] - sums[x, y_end + 1] - sums[x_end + 1, y] + sums[x, y]
+        )
         return reach
 
     def of(self, box_xyxy: np.ndarray) -> np.ndarray:
         """The rows that are free and overlap the box enough."""
         slack = self._slack(box_xyxy[None])[0]
-        first, last = np.searchsorted(self.left, [box_xyxy[0] - slack[0], np.nextafter(box_xyxy[0] + slack[0], np.inf)])
+        first, last = np.searchsorted(
+            self.left, [box_xyxy[0] - slack[0], np.nextafter(box_xyxy[0] + slack[0], np.inf)]
+        )
         rows = np.arange(first, last)
-        rows = rows[self.free[first:last] & (np.abs(self.boxes[first:last, 1] - box_xyxy[1]) <= slack[1])]
-        return rows[iou_of_pairs(self.boxes[rows], np.broadcast_to(box_xyxy, (len(rows), 4))) >= self.least_iou]
+        rows = rows[
+            self.free[first:last] & (np.abs(self.boxes[first:last, 1] - box_xyxy[1]) <= slack[1])
+        ]
+        return rows[
+            iou_of_pairs(self.boxes[rows], np.broadcast_to(box_xyxy, (len(rows), 4)))
+            >= self.least_iou
+        ]
 
     def count(self, rows: np.ndarray) -> int:
         """Images."""

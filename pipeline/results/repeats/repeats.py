@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.core.schema import BOX
-from pipeline.core.tables import usable
+from pipeline.core.tables import select_usable
 from pipeline.ops.boxes import boxes_of
 from pipeline.results.repeats.cluster import places
 from pipeline.runs.finished_run import FinishedRun
@@ -24,7 +24,9 @@ class Rows:
     classes: np.ndarray  # (N,) ids
     images: np.ndarray  # (N,) ids
     scores: np.ndarray  # (N,)
-    boxes: np.ndarray  # (N, 4) in parts of the image's width and height, because a camera may change its resolution
+    boxes: (
+        np.ndarray
+    )  # (N, 4) in parts of the image's width and height, because a camera may change its resolution
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,29 @@ def rows_of(run: FinishedRun) -> Rows:
     numbers: dict[str, int] = {}
     columns: list[tuple[np.ndarray, ...]] = []
     for shard_id in run.shard_ids:
-        images = usable(run.table("images", shard_id, ["image_id", "key", "status", "width", "height"]))
+        images = select_usable(
+            run.table("images", shard_id, ["image_id", "key", "status", "width", "height"])
+        )
         found = run.table("predictions", shard_id, ["image_id", "class_id", "score", *BOX])
         folders = [key.rpartition("/")[0] for key in images["key"].to_pylist()]
         cameras.update(folders)
-        number = np.array([numbers.setdefault(folder, len(numbers)) for folder in folders], dtype=np.int32)
+        number = np.array(
+            [numbers.setdefault(folder, len(numbers)) for folder in folders], dtype=np.int32
+        )
         ids = found["image_id"].to_numpy()
         at = np.searchsorted(images["image_id"].to_numpy(), ids)
         size = np.stack([images[name].to_numpy() for name in ("width", "height") * 2], axis=1)[at]
-        one = (number[at], found["class_id"].to_numpy(), ids, found["score"].to_numpy(), boxes_of(found) / size)
+        one = (
+            number[at],
+            found["class_id"].to_numpy(),
+            ids,
+            found["score"].to_numpy(),
+            boxes_of(found) / size,
+        )
         columns.append(one)
     return Rows(
-        Counter({name: cameras[name] for name in numbers}), *(np.concatenate(one) for one in zip(*columns, strict=True))
+        Counter({name: cameras[name] for name in numbers}),
+        *(np.concatenate(one) for one in zip(*columns, strict=True)),
     )
 
 

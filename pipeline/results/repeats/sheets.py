@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from pipeline.core.types import InputError
 from pipeline.ops.crops import window_of
 from pipeline.ops.drawing import colour_of, font_of, printable
-from pipeline.results.input_reader import Inputs, entries_of
+from pipeline.results.input_reader import InputReader, entries_of
 from pipeline.results.repeats.repeats import EXAMPLES, Repeated
 from pipeline.runs.finished_run import FinishedRun
 
@@ -22,15 +22,19 @@ _AROUND = 0.75  # of the box's longer side, on each side: what stands there must
 _EMPTY, _INK = "#e4e4e4", "#1a1a1a"
 
 
-def save_sheets(run: FinishedRun, found: Sequence[Repeated], images: np.ndarray, folder: Path) -> None:
+def save_sheets(
+    run: FinishedRun, found: Sequence[Repeated], images: np.ndarray, folder: Path
+) -> None:
     """Leaves sheet-000.jpg and so on: a line for each place, with its examples from the first to the last. `images`: the
     image_id of each of the run's boxes. An image that cannot be read any more is a grey tile. Raises ConfigError where the
     input is gone."""
-    with closing(Inputs(run)) as inputs:
+    with closing(InputReader(run)) as inputs:
         tiles = _tiles(run, inputs, found, images)
     for page, first in enumerate(range(0, len(found), _PER_PAGE)):
         here = found[first : first + _PER_PAGE]
-        sheet = Image.new("RGB", (EXAMPLES * (_TILE + _GAP) + _GAP, len(here) * _STEP + _GAP), "white")
+        sheet = Image.new(
+            "RGB", (EXAMPLES * (_TILE + _GAP) + _GAP, len(here) * _STEP + _GAP), "white"
+        )
         pen, font = ImageDraw.Draw(sheet), font_of(_LETTER)
         for line, one in enumerate(here):
             top = _GAP + line * _STEP
@@ -39,12 +43,14 @@ def save_sheets(run: FinishedRun, found: Sequence[Repeated], images: np.ndarray,
             pen.text((_GAP, top), printable(said), _INK, font)
             for i in range(len(one.examples)):
                 at = (_GAP + i * (_TILE + _GAP), top + _LETTER + 8)
-                sheet.paste(tiles.get((first + line, i)) or Image.new("RGB", (_TILE, _TILE), _EMPTY), at)
+                sheet.paste(
+                    tiles.get((first + line, i)) or Image.new("RGB", (_TILE, _TILE), _EMPTY), at
+                )
         sheet.save(folder / f"sheet-{page:03d}.jpg", "JPEG", quality=88)
 
 
 def _tiles(
-    run: FinishedRun, inputs: Inputs, found: Sequence[Repeated], images: np.ndarray
+    run: FinishedRun, inputs: InputReader, found: Sequence[Repeated], images: np.ndarray
 ) -> dict[tuple[int, int], Image.Image]:
     """(place, number of the example) -> its picture; each image is read once."""
     wanted = defaultdict(list)
@@ -74,5 +80,7 @@ def _tile(pixels: np.ndarray, one: Repeated, name: str) -> Image.Image:
     at = (_TILE - size[0]) // 2, (_TILE - size[1]) // 2
     tile.paste(piece, at)
     corners = (box.reshape(2, 2) - [left, top]) * scale + at
-    ImageDraw.Draw(tile).rectangle([tuple(corner) for corner in corners.tolist()], outline=colour_of(name), width=2)
+    ImageDraw.Draw(tile).rectangle(
+        [tuple(corner) for corner in corners.tolist()], outline=colour_of(name), width=2
+    )
     return tile

@@ -13,7 +13,9 @@ from pipeline.core.timing import STAGES
 from pipeline.core.types import Status
 
 _SCORE_BINS = 20
-_SIDES = np.array([0, 64, 128, 256, 512, 1024, 2048, 4096, 8192])  # pixels: where the bins of image sizes begin
+_SIDES = np.array(
+    [0, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
+)  # pixels: where the bins of image sizes begin
 _MANY = 10  # predictions of an image: so many or more are one bin
 _MOST_BARS = 15
 _STAGES = {  # as they overlap in time: what is ahead of the loop, the loop itself, what is behind it
@@ -77,7 +79,9 @@ class Figures:
         scores = np.clip(np.nan_to_num(predictions["score"].to_numpy()), 0, 1)
         self.scores += np.histogram(scores, bins=_SCORE_BINS, range=(0, 1))[0]
         sides = np.maximum(*(images[name].drop_null().to_numpy() for name in ("width", "height")))
-        self.sides += np.bincount(np.searchsorted(_SIDES, sides, side="right") - 1, minlength=len(_SIDES))
+        self.sides += np.bincount(
+            np.searchsorted(_SIDES, sides, side="right") - 1, minlength=len(_SIDES)
+        )
         counts = np.minimum(images["n_predictions"].drop_null().to_numpy(), _MANY)
         self.per_image += np.bincount(counts, minlength=_MANY + 1)
 
@@ -118,18 +122,25 @@ class Figures:
         charts += [self._per_image()] if np.count_nonzero(self.per_image) > 1 else []
         charts += [self._sides()] if self.sides.any() else []
         charts += (
-            [Chart("Images by status", ("status", "images"), self.statuses.most_common())] if len(self.statuses) > 1 else []
+            [Chart("Images by status", ("status", "images"), self.statuses.most_common())]
+            if len(self.statuses) > 1
+            else []
         )
         return charts
 
     def _classes(self) -> Chart:
         rows = self._by_name().most_common()
         rest = sum(count for _, count in rows[_MOST_BARS:])
-        note = f"and {rest:,} predictions of {len(rows) - _MOST_BARS:,} other classes" if rest else ""
+        note = (
+            f"and {rest:,} predictions of {len(rows) - _MOST_BARS:,} other classes" if rest else ""
+        )
         return Chart("Predictions by class", ("class", "predictions"), rows, note=note)
 
     def _scores(self) -> Chart:
-        rows = [(f"{i / _SCORE_BINS:.2f} to {(i + 1) / _SCORE_BINS:.2f}", int(n)) for i, n in enumerate(self.scores)]
+        rows = [
+            (f"{i / _SCORE_BINS:.2f} to {(i + 1) / _SCORE_BINS:.2f}", int(n))
+            for i, n in enumerate(self.scores)
+        ]
         ticks = [(i * _SCORE_BINS / 4, f"{i / 4:g}") for i in range(5)]
         return Chart("Predictions by score", ("score", "predictions"), rows, ticks)
 
@@ -137,14 +148,23 @@ class Figures:
         labels = [*map(str, range(_MANY)), f"{_MANY} or more"]
         ticks = [(i + 0.5, label) for i, label in enumerate([*labels[:-1], f"{_MANY}+"])]
         return Chart(
-            "Predictions in an image", ("predictions", "images"), _rows(labels, self.per_image), ticks, "Usable images only."
+            "Predictions in an image",
+            ("predictions", "images"),
+            _rows(labels, self.per_image),
+            ticks,
+            "Usable images only.",
         )
 
     def _sides(self) -> Chart:
         labels = [f"{low} to {high - 1}" for low, high in pairwise(_SIDES.tolist())]
         ticks = [(float(i), f"{side}") for i, side in enumerate(_SIDES)]
         title = "Images by their longer side, in pixels"
-        return Chart(title, ("longer side", "images"), _rows([*labels, f"{_SIDES[-1]} or more"], self.sides), ticks)
+        return Chart(
+            title,
+            ("longer side", "images"),
+            _rows([*labels, f"{_SIDES[-1]} or more"], self.sides),
+            ticks,
+        )
 
 
 def stages(timings: Iterable[Mapping[str, Any]]) -> Stages | None:
@@ -155,7 +175,9 @@ def stages(timings: Iterable[Mapping[str, Any]]) -> Stages | None:
         spent.update({name: one[name] for name in STAGES if name in one})
     if not images:
         return None
-    return Stages(images, {title: {name: spent[name] for name in names} for title, names in _STAGES.items()})
+    return Stages(
+        images, {title: {name: spent[name] for name in names} for title, names in _STAGES.items()}
+    )
 
 
 def _rows(labels: Sequence[str], counts: np.ndarray) -> list[tuple[str, int]]:

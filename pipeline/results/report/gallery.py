@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.tables import failed
+from pipeline.core.tables import mark_failed
 
 MOST_ROWS = 100  # of one image that the page lists; they are in the order of the tables, best first
 IMAGES = ("image_id", "key", "width", "height", "status", "error", "n_predictions")
@@ -34,8 +34,12 @@ class Gallery:
         concern = _concern(images, predictions["score"].to_numpy(), counts)
         keep = concern <= self._limit
         place = np.arange(len(predictions)) - np.repeat(np.cumsum(counts) - counts, counts)
-        self._images.append(images.append_column("concern", pa.array(concern)).filter(pa.array(keep)))
-        self._predictions.append(predictions.filter(pa.array(np.repeat(keep, counts) & (place < MOST_ROWS))))
+        self._images.append(
+            images.append_column("concern", pa.array(concern)).filter(pa.array(keep))
+        )
+        self._predictions.append(
+            predictions.filter(pa.array(np.repeat(keep, counts) & (place < MOST_ROWS)))
+        )
         self._waiting += int(keep.sum())
         if self._waiting > 2 * self.most:
             self._cut()
@@ -47,23 +51,32 @@ class Gallery:
         n_failed = int((images["concern"].to_numpy() < 0).sum())
         others = len(images) - n_failed
         n_failed = min(n_failed, max(self.most // 2, self.most - others))
-        images = pa.concat_tables([images.slice(0, n_failed), images.slice(len(images) - others, self.most - n_failed)])
+        images = pa.concat_tables(
+            [images.slice(0, n_failed), images.slice(len(images) - others, self.most - n_failed)]
+        )
         ids, image_ids = predictions["image_id"].to_numpy(), images["image_id"].to_numpy()
-        first, end = np.searchsorted(ids, image_ids, "left"), np.searchsorted(ids, image_ids, "right")
+        first, end = (
+            np.searchsorted(ids, image_ids, "left"),
+            np.searchsorted(ids, image_ids, "right"),
+        )
         counts = end - first
         at = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - first, counts)
         return images.append_column("listed", pa.array(counts)), predictions.take(pa.array(at))
 
     def _cut(self) -> None:
         images, predictions = pa.concat_tables(self._images), pa.concat_tables(self._predictions)
-        images = images.take(np.lexsort((images["image_id"].to_numpy(), images["concern"].to_numpy())))
+        images = images.take(
+            np.lexsort((images["image_id"].to_numpy(), images["concern"].to_numpy()))
+        )
         failed = images["concern"].to_numpy() < 0
         others = images.filter(pa.array(~failed)).slice(0, self.most)
         if len(others) == self.most:
             self._limit = others["concern"][-1].as_py()
         images = pa.concat_tables([images.filter(pa.array(failed)).slice(0, self.most), others])
         self._images = [images]
-        self._predictions = [predictions.filter(pc.is_in(predictions["image_id"], images["image_id"]))]
+        self._predictions = [
+            predictions.filter(pc.is_in(predictions["image_id"], images["image_id"]))
+        ]
         self._waiting = 0
 
 
@@ -73,11 +86,13 @@ def _concern(images: pa.Table, scores: np.ndarray, counts: np.ndarray) -> np.nda
     some = counts > 0
     if some.any():
         concern[some] = np.maximum.reduceat(scores, (np.cumsum(counts) - counts)[some])
-    concern[failed(images).to_numpy()] = _FAILED
+    concern[mark_failed(images).to_numpy()] = _FAILED
     return concern
 
 
-def columns(images: pa.Table, predictions: pa.Table, overlays: Sequence[str | None]) -> Mapping[str, Any]:
+def columns(
+    images: pa.Table, predictions: pa.Table, overlays: Sequence[str | None]
+) -> Mapping[str, Any]:
     """What the page's script gets: columns of lists, so that thousands of images stay a few megabytes. Scores are in units
     of 1/10000, boxes in whole pixels. `overlays`: names below overlays/, None where there is none."""
     keys, errors = images["key"].to_pylist(), images["error"].to_pylist()
@@ -93,15 +108,29 @@ def columns(images: pa.Table, predictions: pa.Table, overlays: Sequence[str | No
         # the same name as the image's is not said twice
         "overlay": [1 if name == key else name for name, key in zip(overlays, keys, strict=True)],
         "class": predictions["class_id"].to_pylist(),
-        "score": np.round(predictions["score"].to_numpy().astype(np.float64) * 10_000).astype(np.int64).tolist(),
+        "score": np.round(predictions["score"].to_numpy().astype(np.float64) * 10_000)
+        .astype(np.int64)
+        .tolist(),
     }
     if "x_min" in predictions.schema.names:
-        told["box"] = np.column_stack([predictions[name].to_numpy() for name in _BOX]).round().astype(int).ravel().tolist()
+        told["box"] = (
+            np.column_stack([predictions[name].to_numpy() for name in _BOX])
+            .round()
+            .astype(int)
+            .ravel()
+            .tolist()
+        )
     if "share" in predictions.schema.names:
-        told["share"] = np.round(predictions["share"].to_numpy().astype(np.float64) * 10_000).astype(np.int64).tolist()
+        told["share"] = (
+            np.round(predictions["share"].to_numpy().astype(np.float64) * 10_000)
+            .astype(np.int64)
+            .tolist()
+        )
     if "video" in images.schema.names:  # no file of its own
         told["file"] = images["video"].to_pylist()
-        told["seconds"] = images["time_s" if "time_s" in images.schema.names else "start_s"].to_pylist()
+        told["seconds"] = images[
+            "time_s" if "time_s" in images.schema.names else "start_s"
+        ].to_pylist()
     elif {"archive", "member"} <= set(images.schema.names):
         told["file"] = images["archive"].to_pylist()
     return told

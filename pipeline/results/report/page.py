@@ -16,15 +16,21 @@ _HERE = Path(__file__).parent
 
 def write_page(file: TextIO, content: Mapping[str, Any]) -> None:
     """`content` is what report.html.j2 names; iterators in it are used up one by one, as the page is written."""
-    style, script = (Markup((_HERE / name).read_text(encoding="utf-8")) for name in ("report.css", "report.js"))  # noqa: S704
-    for piece in template().generate(**content, style=style, script=script, policy=_policy(style, script)):
+    # files of this package
+    style = Markup((_HERE / "report.css").read_text(encoding="utf-8"))  # noqa: S704
+    script = Markup((_HERE / "report.js").read_text(encoding="utf-8"))  # noqa: S704
+    for piece in template().generate(
+        **content, style=style, script=script, policy=_policy(style, script)
+    ):
         file.write(piece)
 
 
 @cache
 def template() -> Template:
     """Compiled once: that takes 0.1 s."""
-    environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
     environment.filters["thousands"] = lambda number: f"{number:,}"
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment.get_template("report.html.j2")

@@ -65,7 +65,9 @@ def _of_overlay(path: Path) -> bytes:
     with Image.open(path, formats=tuple(set(OVERLAY_FORMATS.values()))) as image:
         if image.width * image.height > _LARGEST:
             raise ValueError(f"{path} is larger than any overlay")
-        image.draft("RGB", (SIDE, SIDE))  # a JPEG is decoded at an eighth of its size, or a quarter ...
+        image.draft(
+            "RGB", (SIDE, SIDE)
+        )  # a JPEG is decoded at an eighth of its size, or a quarter ...
         return _small(image)
 
 
@@ -73,7 +75,9 @@ def _of_input(path: Path, max_pixels: int) -> bytes:
     """As a run decodes it. Needs torch, which overlays do not."""
     from pipeline.inputs.decoding.image import decode
 
-    return _small(Image.fromarray(decode(path.read_bytes(), max_pixels).permute(1, 2, 0).contiguous().numpy()))
+    return _small(
+        Image.fromarray(decode(path.read_bytes(), max_pixels).permute(1, 2, 0).contiguous().numpy())
+    )
 
 
 def _small(image: Image.Image) -> bytes:

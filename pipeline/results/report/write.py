@@ -14,20 +14,30 @@ import pyarrow as pa
 
 from pipeline.core.errors import ConfigError, stops_a_run
 from pipeline.core.keys import inside
-from pipeline.core.locations import Place
+from pipeline.core.locations import Location
 from pipeline.core.timing import read_timings
 from pipeline.core.types import Status
-from pipeline.results.input_reader import Inputs, entries_of
+from pipeline.results.input_reader import InputReader, entries_of
 from pipeline.results.report.figures import Figures, stages
 from pipeline.results.report.gallery import IMAGES, PREDICTIONS, Gallery, columns
 from pipeline.results.report.page import write_page
-from pipeline.results.report.thumbnails import BLOCK, blocks, of_input, of_overlay, of_pixels, overlays_of
+from pipeline.results.report.thumbnails import (
+    BLOCK,
+    blocks,
+    of_input,
+    of_overlay,
+    of_pixels,
+    overlays_of,
+)
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 NAME = "report.html"
-TEXT: Any = {"encoding": "utf-8", "errors": "backslashreplace"}  # a path may hold bytes that are no text
+TEXT: Any = {
+    "encoding": "utf-8",
+    "errors": "backslashreplace",
+}  # a path may hold bytes that are no text
 _MOST_IMAGES = 5000  # in the gallery; what a browser shows without waiting
 _CARRIED = ("video", "time_s", "start_s", "archive", "member")  # which part of which file
 _AT_THE_END = 500  # thumbnails that a run makes at its end: 6 ms of a slow core each
@@ -47,7 +57,9 @@ def leave_report(folder: RunFolder) -> None:
         log.warning("%s was not made: %s", folder.path / NAME, error)
 
 
-def write_report(run: FinishedRun, file: TextIO, place: Place, thumbnails: int, from_inputs: bool) -> int:
+def write_report(
+    run: FinishedRun, file: TextIO, place: Location, thumbnails: int, from_inputs: bool
+) -> int:
     """The page, as it is to lie in the folder `place`; `from_inputs`: images without an overlay are read for a thumbnail.
     Returns the number of images in the gallery."""
     figures, gallery = Figures(run.categories), Gallery(_MOST_IMAGES)
@@ -61,7 +73,11 @@ def write_report(run: FinishedRun, file: TextIO, place: Place, thumbnails: int, 
         "n_shown": len(images),
         "n_usable_shown": images["status"].cast(pa.string()).to_pylist().count(Status.OK.value),
         "n_thumbnails": sum(maker is not None for maker in makers),
-        "data": {**columns(images, predictions, overlays), **_addresses(run, place), **_originals(run, images)},
+        "data": {
+            **columns(images, predictions, overlays),
+            **_addresses(run, place),
+            **_originals(run, images),
+        },
         "blocks": blocks(makers),
     }
     write_page(file, _summary(run) | {"figures": figures} | shown)
@@ -71,11 +87,19 @@ def write_report(run: FinishedRun, file: TextIO, place: Place, thumbnails: int, 
 def _shards(run: FinishedRun) -> Iterator[tuple[pa.Table, pa.Table]]:
     """With the columns that the page shows, and no masks or embeddings."""
     there = run.schema.names
-    ours = run.source in ("video", "clips", "tar", "zip")  # a manifest may carry columns of these names
+    ours = run.source in (
+        "video",
+        "clips",
+        "tar",
+        "zip",
+    )  # a manifest may carry columns of these names
     of_images = [*IMAGES, *(name for name in _CARRIED if ours and name in there)]
     of_predictions = [name for name in PREDICTIONS if name in there]
     for shard_id in run.shard_ids:
-        yield run.table("images", shard_id, of_images), run.table("predictions", shard_id, of_predictions)
+        yield (
+            run.table("images", shard_id, of_images),
+            run.table("predictions", shard_id, of_predictions),
+        )
 
 
 def _makers(
@@ -85,7 +109,9 @@ def _makers(
     max_pixels = run.record["config"].get("max_pixels", 100_000_000)
     folder = run.input if run.files_below_input and isinstance(run.input, Path) else None
 
-    def maker(image_id: int, key: str, status: str, overlay: str | None) -> Callable[[], bytes] | None:
+    def maker(
+        image_id: int, key: str, status: str, overlay: str | None
+    ) -> Callable[[], bytes] | None:
         if overlay is not None:
             return partial(_thumbnail, run.folder, str(inside(Path("overlays"), overlay)))
         if folder is None:
@@ -96,7 +122,9 @@ def _makers(
     ids, keys = images["image_id"].to_pylist(), images["key"].to_pylist()
     statuses = images["status"].cast(pa.string()).to_pylist()
     plain = [
-        i for i, status, overlay in zip(ids, statuses, overlays, strict=True) if status == Status.OK and overlay is None
+        i
+        for i, status, overlay in zip(ids, statuses, overlays, strict=True)
+        if status == Status.OK and overlay is None
     ]
     read = _readers(run, plain[:most]) if from_inputs and folder is None else {}
     every = [maker(*one) for one in zip(ids, keys, statuses, overlays, strict=True)]
@@ -107,11 +135,13 @@ def _makers(
 def _readers(run: FinishedRun, image_ids: Sequence[int]) -> dict[int, Callable[[], np.ndarray]]:
     """What reads each of these images again; nothing where the input is gone."""
     try:
-        inputs = Inputs(run)
+        inputs = InputReader(run)
     except ConfigError as error:
         log.warning("%s", error)
         return {}
-    return {i: partial(inputs.read, entry, size_hw) for i, entry, size_hw in entries_of(run, image_ids)}
+    return {
+        i: partial(inputs.read, entry, size_hw) for i, entry, size_hw in entries_of(run, image_ids)
+    }
 
 
 def _originals(run: FinishedRun, images: pa.Table) -> dict[str, list[str | None]]:
@@ -119,7 +149,7 @@ def _originals(run: FinishedRun, images: pa.Table) -> dict[str, list[str | None]
     if run.files_below_input or run.archived:
         return {}
     try:
-        link = Inputs(run).link
+        link = InputReader(run).link
     except ConfigError:
         return {"original": [None] * len(images)}
     return {"original": [link(key) for key in images["key"].to_pylist()]}
@@ -132,7 +162,10 @@ def _thumbnail(folder: RunFolder, overlay: str) -> bytes:
 
 def _summary(run: FinishedRun) -> dict[str, Any]:
     named = {"task": run.task, "model": run.record["model"], "facts": _facts(run)}
-    return named | {"n_planned": run.plan.n_images, "stages": stages(read_timings(run.folder.local("timing.jsonl")))}
+    return named | {
+        "n_planned": run.plan.n_images,
+        "stages": stages(read_timings(run.folder.local("timing.jsonl"))),
+    }
 
 
 def _facts(run: FinishedRun) -> dict[str, str]:
@@ -146,13 +179,15 @@ def _facts(run: FinishedRun) -> dict[str, str]:
         "SHA-256 of the weights": record.get("weights_sha256"),
         "filters": ", ".join(f"{name} {value}" for name, value in filters.items()),
         "device": " ".join(one for one in engine if one),
-        "versions": ", ".join(f"{name} {version}" for name, version in record.get("libraries", {}).items()),
+        "versions": ", ".join(
+            f"{name} {version}" for name, version in record.get("libraries", {}).items()
+        ),
         "folder": run.path.name,
     }
     return {name: value for name, value in facts.items() if value}
 
 
-def _addresses(run: FinishedRun, place: Place) -> dict[str, Any]:
+def _addresses(run: FinishedRun, place: Location) -> dict[str, Any]:
     """What the page's script needs to find pictures and names; addresses are percent-encoded."""
     overlays, root = f"{run.path}/overlays", run.input
     if isinstance(run.path, Path) and isinstance(place, Path):

@@ -14,7 +14,9 @@ from pipeline.core.types import InputError, Model
 from pipeline.models.networks import Classifier, Detector, Segmenter
 from pipeline.runs.bench.repeated_inputs import Repeated
 
-Sized = tuple[Tensor, tuple[int, int]]  # the model's input, and the size of the image it was made of
+Sized = tuple[
+    Tensor, tuple[int, int]
+]  # the model's input, and the size of the image it was made of
 Prepare = Callable[[Tensor], Tensor]
 
 
@@ -29,7 +31,9 @@ class Reader(Dataset[Sized]):
 
     def __getitem__(self, index: int) -> Sized:
         """Raises InputError and OSError: a benchmark wants images that can be read."""
-        (pixels,) = self.source.read([self.source.listed[index]], self.max_pixels, lambda stage: nullcontext())
+        (pixels,) = self.source.read(
+            [self.source.listed[index]], self.max_pixels, lambda stage: nullcontext()
+        )
         if isinstance(pixels, InputError | OSError):
             raise pixels
         return self.prepare(pixels), (pixels.shape[-2], pixels.shape[-1])
@@ -38,7 +42,9 @@ class Reader(Dataset[Sized]):
 class Tutorial:
     """`reader` gives images one by one, `predict` is the model's call on a list of them."""
 
-    def __init__(self, model_format: Format, source: Repeated, max_pixels: int, device: str) -> None:
+    def __init__(
+        self, model_format: Format, source: Repeated, max_pixels: int, device: str
+    ) -> None:
         self.device = device
         model = model_format.load()
         model.network.eval().to(device)
@@ -47,7 +53,9 @@ class Tutorial:
 
     def predict(self, batch: Sequence[Sized]) -> Any:
         with torch.inference_mode():
-            return self.call([pixels.to(self.device) for pixels, _ in batch], [size_hw for _, size_hw in batch])
+            return self.call(
+                [pixels.to(self.device) for pixels, _ in batch], [size_hw for _, size_hw in batch]
+            )
 
 
 def _as_published(model_format: Format, model: Model) -> tuple[Prepare, Callable[..., Any]]:
@@ -55,7 +63,9 @@ def _as_published(model_format: Format, model: Model) -> tuple[Prepare, Callable
     wrapped = model.network
     if isinstance(wrapped, Detector):
         detector = wrapped.published()
-        return lambda image: convert_image_dtype(image, torch.float32), lambda images, sizes_hw: detector(images)
+        return lambda image: convert_image_dtype(
+            image, torch.float32
+        ), lambda images, sizes_hw: detector(images)
     if isinstance(wrapped, Classifier | Segmenter) and hasattr(model_format, "transform"):
         network: Any = wrapped.body.network if isinstance(wrapped, Classifier) else wrapped.body[1]
         return model_format.transform, lambda images, sizes_hw: network(torch.stack(images))

@@ -5,21 +5,22 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.config.instantiate import build
+from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
 from pipeline.core.cpu import available_cores
-from pipeline.core.text_tables import aligned, columns
+from pipeline.core.text_tables import format_columns, format_pairs
 from pipeline.runs.bench import contenders
 from pipeline.runs.bench.baseline import Tutorial
 from pipeline.runs.bench.contenders import Engaged, Taken
 from pipeline.runs.bench.plot import save_plot
 from pipeline.runs.bench.repeated_inputs import Repeated
-from pipeline.runs.components import Parts, assemble, load_predictor
+from pipeline.runs.components import Components, build_components, load_predictor
 
 LOOP = "plain loop"
 _FAST = "pipeline.inference.engines.fast.Fast"
@@ -34,7 +35,9 @@ def bench_text(settings: Settings) -> str:
     """Measure, write `<output>/bench/<task>-<model>.json` and `.svg`, and return the table."""
     folder = Path(settings.output).expanduser() / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    parts = replace(assemble(settings), sinks=[build(settings.parts["sink"]["parquet"])])
+    parts = replace(
+        build_components(settings), sinks=[instantiate(settings.parts["sink"]["parquet"])]
+    )
     source = Repeated(parts.source, settings.bench["images"], settings.max_pixels)
     engaged = engage(settings, replace(parts, source=source), source)
     device = parts.engine.device
@@ -49,32 +52,41 @@ def bench_text(settings: Settings) -> str:
 
         runs["Ray Data"] = ray_data(tutorial, batch_size, settings.output)
     for engine, one in engaged.items():
-        runs |= {f"{engine}: {what}": lambda what=what, one=one: _PARTS[what](one) for what in _PARTS}  # type: ignore[misc]
+        runs |= {f"{engine}: {what}": partial(part, one) for what, part in _PARTS.items()}
     first = {name: run() for name, run in runs.items()}  # warm: caches, compilation, threads
     taken: dict[str, list[Taken]] = {name: [] for name in runs}
-    for _ in range(settings.bench["repeats"]):  # in turn, so that a slow minute of the machine hits all alike
+    for _ in range(
+        settings.bench["repeats"]
+    ):  # in turn, so that a slow minute of the machine hits all alike
         for name, run in runs.items():
             taken[name].append(run())
     result = figures(taken, first, {name: one.ready_s for name, one in engaged.items()}, device)
     source.close()
-    result |= {"task": settings.task, "model": settings.model, "images": len(source.listed), "batch_size": batch_size}
+    result |= {
+        "task": settings.task,
+        "model": settings.model,
+        "images": len(source.listed),
+        "batch_size": batch_size,
+    }
     name = f"{settings.task}-{Path(settings.model).stem}"
     files = {"figures": folder / f"{name}.json", "plot": folder / f"{name}.svg"}
     files["figures"].write_text(json.dumps(result, indent=2) + "\n")
     save_plot(result, files["plot"])
-    return f"{table(result)}\n\n{aligned({what: str(path) for what, path in files.items()})}"
+    return f"{table(result)}\n\n{format_pairs({what: str(path) for what, path in files.items()})}"
 
 
-def engage(settings: Settings, parts: Parts, source: Repeated) -> dict[str, Engaged]:
+def engage(settings: Settings, parts: Components, source: Repeated) -> dict[str, Engaged]:
     """The model in the hands of the chosen engine, and of those that it is to be compared with."""
     engaged = {}
     for name, node in engines(settings).items():
         begun = time.perf_counter()
-        with_engine = replace(parts, engine=build(node))
+        with_engine = replace(parts, engine=instantiate(node))
         # as for a long run: what pays there is compiled
         predictor = load_predictor(settings, with_engine, 1_000_000, source.listed)
         label = f"{name} {with_engine.engine.precision}"
-        engaged[label] = Engaged(settings, with_engine, source, predictor, time.perf_counter() - begun)
+        engaged[label] = Engaged(
+            settings, with_engine, source, predictor, time.perf_counter() - begun
+        )
     return engaged
 
 
@@ -84,13 +96,24 @@ def engines(settings: Settings) -> dict[str, dict[str, Any]]:
     found = {chosen["_target_"].rpartition(".")[2].casefold(): chosen}
     if settings.bench["engines"]:
         fast = {"_target_": _FAST, "device": settings.device, "compile": True}
-        eager = {"_target_": "pipeline.inference.engines.eager.Eager", "device": settings.device, "precision": None}
-        found |= {"eager": eager, "compiled": fast | {"precision": "fp32"}, "fast": fast | {"precision": None}}
+        eager = {
+            "_target_": "pipeline.inference.engines.eager.Eager",
+            "device": settings.device,
+            "precision": None,
+        }
+        found |= {
+            "eager": eager,
+            "compiled": fast | {"precision": "fp32"},
+            "fast": fast | {"precision": None},
+        }
     return found
 
 
 def figures(
-    taken: Mapping[str, list[Taken]], first: Mapping[str, Taken], ready: Mapping[str, float], device: str
+    taken: Mapping[str, list[Taken]],
+    first: Mapping[str, Taken],
+    ready: Mapping[str, float],
+    device: str,
 ) -> dict[str, Any]:
     """Medians, spreads, ratios to the plain loop of the same round, and each engine's efficiency.
 
@@ -107,7 +130,9 @@ def figures(
                 "images_per_s": median[name],
                 "least": min(values),
                 "most": max(values),
-                "ratio_to_loop": statistics.median(a / b for a, b in zip(values, rates[LOOP], strict=True)),
+                "ratio_to_loop": statistics.median(
+                    a / b for a, b in zip(values, rates[LOOP], strict=True)
+                ),
                 "warm_up_s": max(0.0, first[name].seconds - first[name].images / median[name]),
             }
             for name, values in rates.items()
@@ -126,7 +151,13 @@ def figures(
     }
 
 
-def _bound(engine: str, taken: Mapping[str, list[Taken]], median: Mapping[str, float], cores: int, device: str) -> float:
+def _bound(
+    engine: str,
+    taken: Mapping[str, list[Taken]],
+    median: Mapping[str, float],
+    cores: int,
+    device: str,
+) -> float:
     forward, decoding = f"{engine}: forward alone", f"{engine}: decoding alone"
     if torch.device(device).type != "cpu":
         return min(median[forward], median[decoding])
@@ -140,8 +171,10 @@ def table(result: Mapping[str, Any]) -> str:
         engine = result["engines"].get(name.removesuffix(": pipeline"))
         own = (f"{engine['efficiency']:.2f}", f"{engine['load_s']:.1f}") if engine else ("", "")
         numbers = [f"{one[key]:.1f}" for key in ("images_per_s", "least", "most")]
-        rows.append((name, *numbers, f"{one['ratio_to_loop']:.2f}", *own, f"{one['warm_up_s']:.1f}"))
+        rows.append(
+            (name, *numbers, f"{one['ratio_to_loop']:.2f}", *own, f"{one['warm_up_s']:.1f}")
+        )
     where = f"{result['cores']} cores" if result["device"] == "cpu" else result["device"]
     head = f"{result['task']} {result['model']}, {result['images']} images in batches of {result['batch_size']}, {where}"
     tail = "efficiency: of what the hardware allows, decoding and the forward pass measured alone; x loop: in the same round"
-    return "\n".join([head, "", columns(rows), "", tail])
+    return "\n".join([head, "", format_columns(rows), "", tail])

@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader
 
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
-from pipeline.core.locations import Address, place
+from pipeline.core.locations import Uri, parse_location
 from pipeline.core.types import Batch, Entry, Shard
 from pipeline.inference.predictor import Predictor
 from pipeline.runs.bench.baseline import Tutorial
 from pipeline.runs.bench.repeated_inputs import Repeated
-from pipeline.runs.components import Parts
+from pipeline.runs.components import Components
 from pipeline.runs.plan import freeze
 from pipeline.runs.progress import Progress
 from pipeline.runs.run_folder import RunFolder
@@ -45,7 +45,7 @@ class Engaged:
     """The model in the hands of one engine. `ready_s`: seconds to load it."""
 
     settings: Settings
-    parts: Parts
+    parts: Components
     source: Repeated
     predictor: Predictor
     ready_s: float
@@ -79,15 +79,19 @@ def plain_dataloader(tutorial: Tutorial, batch_size: int) -> Taken:
 
 def pipeline(one: Engaged) -> Taken:
     """From files to committed Parquet."""
-    where = place(one.settings.output)
-    if isinstance(where, Address):
-        raise ConfigError(f"output={where}: bench measures with a disk; name a folder of this machine.")
+    where = parse_location(one.settings.output)
+    if isinstance(where, Uri):
+        raise ConfigError(
+            f"output={where}: bench measures with a disk; name a folder of this machine."
+        )
     root = Path(mkdtemp(prefix="bench-", dir=where))
     folder = RunFolder(root)
     try:
         with folder.locked():
             plan = freeze(folder, one.source, one.settings.shard_size, None, False)
-            runner = ShardRunner(plan, folder, one.predictor, one.parts.sinks, Progress(0, plan.n_images, quiet=True))
+            runner = ShardRunner(
+                plan, folder, one.predictor, one.parts.sinks, Progress(0, plan.n_images, quiet=True)
+            )
             return timed(len(one.entries), lambda: runner.run(range(plan.n_shards)))
     finally:
         shutil.rmtree(root)
@@ -106,7 +110,9 @@ def forward_alone(one: Engaged) -> Taken:
     def work() -> None:
         for batch in kept:
             if batch.inputs:
-                one.predictor.engine.forward([each.pixels for each in batch.inputs], [each.size_hw for each in batch.inputs])
+                one.predictor.engine.forward(
+                    [each.pixels for each in batch.inputs], [each.size_hw for each in batch.inputs]
+                )
 
     return timed(sum(len(batch.items) for batch in kept), work)
 

@@ -21,7 +21,9 @@ def ray_data(tutorial: Tutorial, batch_size: int, output: str) -> Callable[[], T
     try:
         import ray
     except ImportError:
-        raise ConfigError("bench.peers=true needs Ray: pip install 'visionbatch[ray]', or say bench.peers=false.") from None
+        raise ConfigError(
+            "bench.peers=true needs Ray: pip install 'visionbatch[ray]', or say bench.peers=false."
+        ) from None
 
     def job(folder: str) -> None:
         reader, model = tutorial.reader, ray.put(tutorial)
@@ -69,7 +71,9 @@ class _Model:
 
 
 def _one_by_one(answers: Any) -> Any:
-    return answers["out"] if isinstance(answers, dict) else answers  # a segmenter's are in a mapping
+    return (
+        answers["out"] if isinstance(answers, dict) else answers
+    )  # a segmenter's are in a mapping
 
 
 def _numbers(answer: Any) -> list[float]:

@@ -16,13 +16,22 @@ class Repeated:
     """`n` inputs with keys of their own, `<round>/<key>`; those that cannot be read are left out."""
 
     def __init__(self, source: Source, n: int, max_pixels: int) -> None:
-        self.source, self.identity, self.decoder = source, f"repeated {source.identity}", source.decoder
+        self.source, self.identity, self.decoder = (
+            source,
+            f"repeated {source.identity}",
+            source.decoder,
+        )
         self.columns, self.clip_length = source.columns, source.clip_length
-        readable = list(islice((e for e in source.entries() if _is_readable(source, e, max_pixels)), n))
+        readable = list(
+            islice((e for e in source.entries() if _is_readable(source, e, max_pixels)), n)
+        )
         if not readable:
             raise ConfigError(f"No input that can be read in {source.identity.partition(':')[2]}.")
         self.listed = [
-            replace(readable[i % len(readable)], key=f"{i // len(readable):06d}/{readable[i % len(readable)].key}")
+            replace(
+                readable[i % len(readable)],
+                key=f"{i // len(readable):06d}/{readable[i % len(readable)].key}",
+            )
             for i in range(n)
         ]
 
@@ -35,7 +44,9 @@ class Repeated:
     def together(self, entry: Entry) -> Hashable:
         return entry.key.partition("/")[0], self.source.together(_original(entry))
 
-    def read(self, entries: Sequence[Entry], max_pixels: int, stage: Stage) -> Iterator[Tensor | InputError | OSError]:
+    def read(
+        self, entries: Sequence[Entry], max_pixels: int, stage: Stage
+    ) -> Iterator[Tensor | InputError | OSError]:
         return self.source.read([_original(entry) for entry in entries], max_pixels, stage)
 
     def begin(self, entries: Sequence[Entry], seconds: float) -> None:

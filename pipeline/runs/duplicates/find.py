@@ -51,9 +51,13 @@ class Pictures:
     """Images as they are read here: by several threads, in order."""
 
     source: ImageFiles
-    entries: Callable[[], Iterable[Entry]]  # all of them in the order of the plan, as often as asked
+    entries: Callable[
+        [], Iterable[Entry]
+    ]  # all of them in the order of the plan, as often as asked
     max_pixels: int
-    at: Callable[[int], AbstractContextManager[None]] = lambda i: nullcontext()  # around what is done with image i
+    at: Callable[[int], AbstractContextManager[None]] = lambda i: (
+        nullcontext()
+    )  # around what is done with image i
 
     def each(self, function: Callable[[Entry], T], wanted: np.ndarray) -> Iterator[tuple[int, T]]:
         """(index, what the function makes of it) of those that `wanted` (N,) says."""
@@ -92,7 +96,9 @@ def find_twins(pictures: Pictures, near: bool, skip: Collection[int] = ()) -> Tw
 
 
 def _equal_bytes(pictures: Pictures, skip: Collection[int]) -> np.ndarray:
-    sizes = np.fromiter((-1 if entry.size is None else entry.size for entry in pictures.entries()), dtype=np.int64)
+    sizes = np.fromiter(
+        (-1 if entry.size is None else entry.size for entry in pictures.entries()), dtype=np.int64
+    )
     _, group, count = np.unique(sizes, return_inverse=True, return_counts=True)
     candidate = (count[group] > 1) | (sizes < 0).any()  # a size that is not known may be any
     candidate[list(skip)] = False
@@ -109,7 +115,9 @@ def _without_broken(pictures: Pictures, first: np.ndarray) -> np.ndarray:
     itself = np.arange(len(first))
     has_twins = np.zeros(len(first), dtype=bool)
     has_twins[first[first != itself]] = True
-    broken = [i for i, thumbnail in pictures.each(pictures.thumbnail, has_twins) if thumbnail is None]
+    broken = [
+        i for i, thumbnail in pictures.each(pictures.thumbnail, has_twins) if thumbnail is None
+    ]
     return np.where(np.isin(first, broken), itself, first)
 
 
@@ -141,7 +149,9 @@ def alike(thumbnails: np.ndarray) -> np.ndarray:
     # those that are no twin, by each of their eight words: who differs from one in at most 7 bits has a word in common
     known: list[defaultdict[int, list[int]]] = [defaultdict(list) for _ in range(_WORDS)]
     for i, words in enumerate(hashes.tolist()):
-        near = sorted({j for by_word, word in zip(known, words, strict=True) for j in by_word.get(word, ())})
+        near = sorted(
+            {j for by_word, word in zip(known, words, strict=True) for j in by_word.get(word, ())}
+        )
         bits = np.bitwise_count(hashes[near] ^ hashes[i]).sum(axis=1)
         levels = np.abs(thumbnails[near] - thumbnails[i]).mean(axis=(1, 2))
         same = np.flatnonzero((bits <= _MOST_BITS) & (levels <= _MOST_LEVELS))

@@ -14,4 +14,4 @@ class Local:
         return ""
 
     def run(self, shard_ids: Sequence[int], work: Work) -> None:
-        work.here(shard_ids)
+        work.run_locally(shard_ids)

@@ -15,8 +15,8 @@ from typing import Any
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.protocols import Work
 from pipeline.core.types import Writer
-from pipeline.runs.workers.ray_pool import IN_HAND, Crew, Signals, ray_library
-from pipeline.runs.workers.supervised_worker import Answer, WatchedWorker
+from pipeline.runs.workers.ray_pool import IN_HAND, Signals, WorkerPool, ray_library
+from pipeline.runs.workers.supervised_worker import Answer, SupervisedWorker
 
 log = logging.getLogger(__name__)
 _STORE_BYTES = 80 << 20  # of Ray's object store, which holds nothing of ours; Ray takes no less
@@ -43,7 +43,7 @@ class Hand:
             own["OMP_NUM_THREADS"] = openmp_threads
         if cpus < (os.cpu_count() or 1):
             own["GOMP_SPINCOUNT"] = "0"
-        self._worker = WatchedWorker(order, own)
+        self._worker = SupervisedWorker(order, own)
 
     def ready(self) -> Answer:
         return self._worker.ready()
@@ -61,13 +61,25 @@ class Ray:
     writer = Writer("ray-driver", patience=_PATIENCE_S)
 
     def __init__(
-        self, address: str | None, workers: int | None, cpus: int | None, gpus: float | None, attempts: int, dashboard: bool
+        self,
+        address: str | None,
+        workers: int | None,
+        cpus: int | None,
+        gpus: float | None,
+        attempts: int,
+        dashboard: bool,
     ) -> None:
         for name, value in {"workers": workers, "cpus": cpus, "attempts": attempts}.items():
             left_out = value is None and name != "attempts"
-            if not left_out and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ConfigError(f"executor.{name}={value}: expected a whole number, 1 or more, got {value!r}.")
-        if gpus is not None and (isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0):
+            if not left_out and (
+                not isinstance(value, int) or isinstance(value, bool) or value < 1
+            ):
+                raise ConfigError(
+                    f"executor.{name}={value}: expected a whole number, 1 or more, got {value!r}."
+                )
+        if gpus is not None and (
+            isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0
+        ):
             raise ConfigError(
                 f"executor.gpus={gpus}: expected a number, 0 or more (0.5: two workers on a GPU), got {gpus!r}."
             )
@@ -86,9 +98,16 @@ class Ray:
         with Signals() as signals, self._cluster():
             signals.take()  # from Ray
             each = self._share(on_cpu=order["settings"]["device"] == "cpu")
-            log.info("Ray: %d workers, each with %d cores and %g GPUs.", each.workers, each.cpus, each.gpus)
+            log.info(
+                "Ray: %d workers, each with %d cores and %g GPUs.",
+                each.workers,
+                each.cpus,
+                each.gpus,
+            )
             size = min(each.workers, len(shard_ids))
-            crew = Crew(lambda number: _hand(order, number, each), size, self.attempts, signals)
+            crew = WorkerPool(
+                lambda number: _hand(order, number, each), size, self.attempts, signals
+            )
             try:
                 crew.begin(shard_ids)
                 with work.going() as progress:
@@ -96,7 +115,9 @@ class Ray:
             finally:
                 crew.close()
         if crew.given_up:
-            said = "".join(f"\n  shard {shard_id}: {why}" for shard_id, why in sorted(crew.given_up.items()))
+            said = "".join(
+                f"\n  shard {shard_id}: {why}" for shard_id, why in sorted(crew.given_up.items())
+            )
             raise PipelineError(
                 f"{len(crew.given_up)} shards were lost {self.attempts} times with their workers and given up; all others "
                 f"are committed, and the same command tries these again:{said}"
@@ -116,10 +137,14 @@ class Ray:
             if self.address not in (None, "auto"):  # Ray would try for minutes
                 host, _, port = str(self.address).rpartition(":")
                 socket.create_connection((host, int(port)), _CONNECT_S).close()
-            ray.init(**own, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
+            ray.init(
+                **own, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR
+            )
         except (OSError, ValueError, RuntimeError) as error:
             expected = "Expected auto, or HOST:PORT of a cluster that runs; or leave it out."
-            raise ConfigError(f"executor.address={self.address}: no Ray could be joined: {error}. {expected}") from None
+            raise ConfigError(
+                f"executor.address={self.address}: no Ray could be joined: {error}. {expected}"
+            ) from None
         try:
             yield
         finally:
@@ -127,7 +152,9 @@ class Ray:
 
     def _share(self, on_cpu: bool) -> "Share":
         nodes = [node["Resources"] for node in ray_library().nodes() if node["Alive"]]
-        return share([Node(one.get("CPU", 0), 0 if on_cpu else one.get("GPU", 0)) for one in nodes], self)
+        return share(
+            [Node(one.get("CPU", 0), 0 if on_cpu else one.get("GPU", 0)) for one in nodes], self
+        )
 
 
 @dataclass(frozen=True)
@@ -151,13 +178,17 @@ def share(nodes: Sequence[Node], asked: Ray) -> Share:
     gpus = asked.gpus if asked.gpus is not None else float(any(node.gpus >= 1 for node in nodes))
 
     def room(cpus: int) -> int:
-        return int(sum(min(node.cpus // cpus, node.gpus // gpus if gpus else node.cpus) for node in nodes))
+        return int(
+            sum(min(node.cpus // cpus, node.gpus // gpus if gpus else node.cpus) for node in nodes)
+        )
 
     workers = asked.workers
     if workers is None:
         usable = sum(node.cpus >= 1 for node in nodes)
         workers = room(asked.cpus or 1) if gpus or asked.cpus else usable
-    cpus = asked.cpus or next((n for n in range(int(max(node.cpus for node in nodes)), 1, -1) if room(n) >= workers), 1)
+    cpus = asked.cpus or next(
+        (n for n in range(int(max(node.cpus for node in nodes)), 1, -1) if room(n) >= workers), 1
+    )
     if not 0 < workers <= room(cpus):
         there = ", ".join(f"{node.cpus:g} cores and {node.gpus:g} GPUs" for node in nodes)
         raise ConfigError(
@@ -172,6 +203,11 @@ def _hand(order: Mapping[str, Any], number: int, each: Share) -> Any:
     actor = (
         ray_library()
         .remote(Hand)
-        .options(num_cpus=each.cpus, num_gpus=each.gpus, max_concurrency=IN_HAND + 2, scheduling_strategy="SPREAD")
+        .options(
+            num_cpus=each.cpus,
+            num_gpus=each.gpus,
+            max_concurrency=IN_HAND + 2,
+            scheduling_strategy="SPREAD",
+        )
     )
     return actor.remote(own, each.cpus, os.environ.get("OMP_NUM_THREADS"))

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.locations import Address, place
+from pipeline.core.locations import Uri, parse_location
 from pipeline.core.protocols import Work
-from pipeline.core.text_tables import aligned
+from pipeline.core.text_tables import format_pairs
 from pipeline.core.types import Writer
 from pipeline.runs.isolation.supervisor import supervise
 
@@ -55,11 +55,17 @@ class Slurm:
     ) -> None:
         for name, value in {"nodes": nodes, "minutes": minutes}.items():
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"executor.{name}={value}: expected a whole number, 1 or more, got {value!r}.")
+                raise ConfigError(
+                    f"executor.{name}={value}: expected a whole number, 1 or more, got {value!r}."
+                )
         if cluster not in ("slurm", "local"):
-            raise ConfigError(f"executor.cluster={cluster}: expected slurm or local, got {cluster!r}.")
+            raise ConfigError(
+                f"executor.cluster={cluster}: expected slurm or local, got {cluster!r}."
+            )
         if isinstance(setup, str) or not all(isinstance(line, str) for line in setup):
-            raise ConfigError(f"executor.setup={setup}: expected a list of lines of shell, got {setup!r}.")
+            raise ConfigError(
+                f"executor.setup={setup}: expected a list of lines of shell, got {setup!r}."
+            )
         self.nodes, self.minutes, self.cluster, self.setup = nodes, minutes, cluster, setup
         options = {"gpus_per_node": gpus_per_node, "cpus_per_task": cpus_per_task, "mem_gb": mem_gb}
         options |= {"partition": partition, "account": account}  # type: ignore[dict-item]
@@ -73,26 +79,46 @@ class Slurm:
         from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
         names: Any = SlurmExecutor._equivalence_dict()
-        options: dict[str, Any] = {names.get(name, name): value for name, value in self._options(work).items()}
+        options: dict[str, Any] = {
+            names.get(name, name): value for name, value in self._options(work).items()
+        }
         if "mem" in options:
             options["mem"] = f"{options['mem']}GB"
         if self.nodes > 1:
             options["map_count"] = self.nodes
         folder = _folder(work)
-        command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
+        command = (
+            f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
+        )
         return "\n\n" + _make_sbatch_string(command=command, folder=folder, **options)
 
     def run(self, shard_ids: Sequence[int], work: Work) -> str:
         submitit = _submitit()
         folder = _folder(work)
         try:
-            executor = submitit.AutoExecutor(folder, cluster=self.cluster, slurm_max_num_timeout=_TIMEOUTS)
-            own = {"timeout_min", "name", "nodes", "gpus_per_node", "cpus_per_task", "mem_gb", "tasks_per_node"}
+            executor = submitit.AutoExecutor(
+                folder, cluster=self.cluster, slurm_max_num_timeout=_TIMEOUTS
+            )
+            own = {
+                "timeout_min",
+                "name",
+                "nodes",
+                "gpus_per_node",
+                "cpus_per_task",
+                "mem_gb",
+                "tasks_per_node",
+            }
             options = self._options(work).items()
-            executor.update_parameters(**{name if name in own else f"slurm_{name}": value for name, value in options})
+            executor.update_parameters(
+                **{name if name in own else f"slurm_{name}": value for name, value in options}
+            )
             with executor.batch():
                 jobs = [executor.submit(element) for element in self._elements(work)]
-        except (RuntimeError, submitit.core.utils.FailedSubmissionError, submitit.core.utils.FailedJobError) as error:
+        except (
+            RuntimeError,
+            submitit.core.utils.FailedSubmissionError,
+            submitit.core.utils.FailedJobError,
+        ) as error:
             raise ConfigError(f"executor=slurm: nothing was submitted: {error}") from None
         job = jobs[0].job_id.partition("_")[0]
         rows = {
@@ -103,19 +129,31 @@ class Slurm:
         }
         if self.cluster == "local":
             rows = {"logs": rows["script, logs"], "processes": " ".join(one.job_id for one in jobs)}
-        return f"Submitted: job {job}, {self.nodes} elements for {len(shard_ids):,} shards\n{aligned(rows)}"
+        return f"Submitted: job {job}, {self.nodes} elements for {len(shard_ids):,} shards\n{format_pairs(rows)}"
 
     def _elements(self, work: Work) -> Iterator[Element]:
         settings = work.plain()["settings"]
-        parts = {**settings["parts"], "executor": {"_target_": "pipeline.runs.executors.local.Local"}}
+        parts = {
+            **settings["parts"],
+            "executor": {"_target_": "pipeline.runs.executors.local.Local"},
+        }
         for index in range(self.nodes):
-            own = {"parts": parts, "changed": "trust", "shard": {"index": index, "count": self.nodes}}
+            own = {
+                "parts": parts,
+                "changed": "trust",
+                "shard": {"index": index, "count": self.nodes},
+            }
             yield Element(json.dumps({**settings, **own}))
 
     def _options(self, work: Work) -> dict[str, Any]:
         """By submitit's names."""
         path = f'export PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}"{shlex.quote(str(_ROOT))}'
-        fixed = {"name": work.plain()["run"], "nodes": 1, "tasks_per_node": 1, "timeout_min": self.minutes}
+        fixed = {
+            "name": work.plain()["run"],
+            "nodes": 1,
+            "tasks_per_node": 1,
+            "timeout_min": self.minutes,
+        }
         return {**fixed, **self.options, "setup": [*self.setup, path]}
 
 
@@ -123,8 +161,12 @@ def _folder(work: Work) -> Path:
     """Beside the run folder, not in it; of a run in a store below ./outputs, which the nodes must share then. Absolute: the
     job may begin elsewhere."""
     plain = work.plain()
-    output = place(plain["settings"]["output"])
-    return (Path("outputs") if isinstance(output, Address) else output).absolute() / ".slurm" / plain["run"]
+    output = parse_location(plain["settings"]["output"])
+    return (
+        (Path("outputs") if isinstance(output, Uri) else output).absolute()
+        / ".slurm"
+        / plain["run"]
+    )
 
 
 def _submitit() -> Any:

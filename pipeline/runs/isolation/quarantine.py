@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 
-from pipeline.core.inflight import Board, Death
-from pipeline.core.types import GivenUp, Shard, Status
+from pipeline.core.inflight import InFlightTable, WorkerDeath
+from pipeline.core.types import ExcludedInput, Shard, Status
 from pipeline.inference.predictor import Predictor
 from pipeline.runs.plan import Plan
 from pipeline.runs.run_folder import RunFolder
 
 
-class Suspects:
+class Quarantine:
     """Kept in the run folder, so that whoever resumes the run knows them too. Each writer has a file of its own; all are
     read. What another writer only suspected is tried by who writes alone; beside others, when it has killed this one too."""
 
@@ -23,23 +23,28 @@ class Suspects:
         self.file = f"suspects-{name}.json" if name else "suspects.json"
         known = {file: json.loads(folder.local(file).read_text()) for file in self._files()}
         given_up = [one for file in known.values() for one in file["given_up"].items()]
-        self._given_up = {int(image_id): GivenUp(Status(one["status"]), one["error"]) for image_id, one in given_up}
+        self._given_up = {
+            int(image_id): ExcludedInput(Status(one["status"]), one["error"])
+            for image_id, one in given_up
+        }
         mine = known.values() if not name else [known[self.file]] if self.file in known else []
-        self.to_try: set[int] = {image_id for file in mine for image_id in file["to_try"]} - set(self._given_up)
+        self.to_try: set[int] = {image_id for file in mine for image_id in file["to_try"]} - set(
+            self._given_up
+        )
 
     @property
-    def given_up(self) -> Mapping[int, GivenUp]:
+    def given_up(self) -> Mapping[int, ExcludedInput]:
         """By image_id."""
         return self._given_up
 
-    def learn(self, death: Death | None, board: Board) -> None:
+    def learn(self, death: WorkerDeath | None, board: InFlightTable) -> None:
         """What the last runner had in hand is to be tried; if that was one input, for the second time, it is given up."""
         if death is None:
             return
         alone = death.image_ids[0] if len(death.image_ids) == 1 else None
         if alone in self.to_try:
             said = f"{death.reason} in two tries, the second with this input alone"
-            self._given_up[alone] = GivenUp(Status(death.status), said)
+            self._given_up[alone] = ExcludedInput(Status(death.status), said)
             self.to_try.remove(alone)
             board.advance()
         else:
@@ -55,7 +60,9 @@ class Suspects:
         """Through the model, one after the other. A runner that this kills has one input in hand."""
         for image_id in sorted(self.to_try):
             shard = plan.shard_of(image_id)
-            alone = Shard(shard.shard_id, image_id, (shard.entries[image_id - shard.first_image_id],))
+            alone = Shard(
+                shard.shard_id, image_id, (shard.entries[image_id - shard.first_image_id],)
+            )
             for _ in predictor.answered([alone]):
                 pass
             self.to_try.remove(image_id)
@@ -65,7 +72,9 @@ class Suspects:
         given_up = {str(image_id): asdict(one) for image_id, one in sorted(self._given_up.items())}
         files = self._files()
         if self.to_try or given_up or files:
-            self.folder.publish_json(self.file, {"to_try": sorted(self.to_try), "given_up": given_up})
+            self.folder.publish_json(
+                self.file, {"to_try": sorted(self.to_try), "given_up": given_up}
+            )
         if not self.folder.writer.name:  # who writes alone keeps what they held in its own
             for file in set(files) - {self.file}:
                 self.folder.store.remove(file)

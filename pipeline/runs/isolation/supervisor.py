@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Thread
 from types import FrameType
 
-from pipeline.core.inflight import VARIABLE, Board, Death
+from pipeline.core.inflight import VARIABLE, InFlightTable, WorkerDeath
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 LIFELINE = "VISIONBATCH_LIFELINE"  # a pipe's end in the runner's environment; its other end closes when this process ends
@@ -30,7 +30,7 @@ RUNNER = (sys.executable, "-P", "-c", _PROGRAM.format(str(Path(__file__).parents
 
 def supervise(arguments: Sequence[str], program: Sequence[str] = RUNNER) -> int:
     """The exit code of the last runner, which is `program` with these arguments."""
-    with Board.created() as (board, path):
+    with InFlightTable.created() as (board, path):
         watch = Watch(board, path, [*program, *arguments])
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, watch.hand_on)
@@ -51,26 +51,39 @@ def keep_running(watch: "Watch", say: Callable[[str], None]) -> int:
         fruitless = 0 if board.progress > before else fruitless + 1
         death = _death(code, hung, board)
         if fruitless == _FRUITLESS:
-            say(f"{death.reason}, for the {_FRUITLESS}rd time without getting any further. Committed shards are intact.")
+            say(
+                f"{death.reason}, for the {_FRUITLESS}rd time without getting any further. Committed shards are intact."
+            )
             return 1
         then = "which tries each alone" if death.image_ids else "which goes on"
-        say(f"{death.reason}, with {len(death.image_ids)} inputs in hand. Starting another, {then}.")
-        board.tell(death)
+        say(
+            f"{death.reason}, with {len(death.image_ids)} inputs in hand. Starting another, {then}."
+        )
+        board.report_death(death)
 
 
-def _death(code: int, hung: tuple[int, ...], board: Board) -> Death:
+def _death(code: int, hung: tuple[int, ...], board: InFlightTable) -> WorkerDeath:
     if hung:
-        return Death("timeout", "The runner took longer than timeout= allows", hung, board.run)
+        return WorkerDeath(
+            "timeout", "The runner took longer than timeout= allows", hung, board.run
+        )
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    return Death("crashed", f"The runner died of {name}", board.in_hand(), board.run)
+    return WorkerDeath("crashed", f"The runner died of {name}", board.in_hand(), board.run)
 
 
 class Watch:
     """Runners, one after the other. Signals are handed on; the second one kills."""
 
-    def __init__(self, board: Board, path: Path, command: Sequence[str], start: Start | None = None) -> None:
+    def __init__(
+        self, board: InFlightTable, path: Path, command: Sequence[str], start: Start | None = None
+    ) -> None:
         """`start` takes the command with `env` and `pass_fds`, as Popen does."""
-        self.board, self.path, self.command, self.start = board, path, command, start or subprocess.Popen
+        self.board, self.path, self.command, self.start = (
+            board,
+            path,
+            command,
+            start or subprocess.Popen,
+        )
         self.asked = 0  # the signal that this process was sent
         self._asked_at = 0.0
         self._runner: subprocess.Popen[bytes] | None = None
@@ -96,7 +109,9 @@ class Watch:
                 return runner.wait(_TICK_S), hung
             except subprocess.TimeoutExpired:
                 now = time.monotonic()
-            if now - seen > 10 * _TICK_S:  # this process was stopped too: Ctrl-Z is no hanging runner
+            if (
+                now - seen > 10 * _TICK_S
+            ):  # this process was stopped too: Ctrl-Z is no hanging runner
                 lenient_until = now + (now - seen)
             seen = now
             if (self.asked and now - self._asked_at > _GRACE_S) or (

@@ -19,15 +19,19 @@ _LONG_S = 30.0  # without any worker, after which it is said
 _GRACE_S = 8.0  # for workers to end in order
 
 
-class Crew:
+class WorkerPool:
     """`size` workers, made by `hire`, and the shards they have in hand. What a worker has when it is lost is tried again,
     each shard alone, so that a shard that ends its worker takes no other with it."""
 
-    def __init__(self, hire: Callable[[int], Any], size: int, attempts: int, signals: "Signals") -> None:
+    def __init__(
+        self, hire: Callable[[int], Any], size: int, attempts: int, signals: "Signals"
+    ) -> None:
         self.hire, self.size, self.attempts, self.signals = hire, size, attempts, signals
         self.given_up: dict[int, str] = {}  # shard_id -> why
         self._hands: dict[int, Any] = {}
-        self._asked: dict[Any, tuple[int, int | None]] = {}  # answer to come -> (worker, shard; None: whether it is ready)
+        self._asked: dict[
+            Any, tuple[int, int | None]
+        ] = {}  # answer to come -> (worker, shard; None: whether it is ready)
         self._ready: set[int] = set()
         self._queue: deque[int] = deque()
         self._alone: deque[int] = deque()
@@ -54,13 +58,19 @@ class Crew:
             self._next(progress)
 
     def _left(self) -> bool:
-        return bool(self._queue or self._alone) or any(shard_id is not None for _, shard_id in self._asked.values())
+        return bool(self._queue or self._alone) or any(
+            shard_id is not None for _, shard_id in self._asked.values()
+        )
 
     def close(self) -> None:
         """Workers end in order if they do so soon. Those that Ray has lost are gone already."""
         ray = ray_library()
         with suppress(Exception):
-            ray.wait([hand.close.remote() for hand in self._hands.values()], num_returns=len(self._hands), timeout=_GRACE_S)
+            ray.wait(
+                [hand.close.remote() for hand in self._hands.values()],
+                num_returns=len(self._hands),
+                timeout=_GRACE_S,
+            )
         for hand in self._hands.values():
             ray.kill(hand)
 
@@ -77,7 +87,11 @@ class Crew:
             try:
                 answer: Answer = ray.get(answered)
             except ray.exceptions.RayError as error:
-                answer = {"said": [], "failed": f"its actor was lost: {str(error).splitlines()[0]}", "code": 1}
+                answer = {
+                    "said": [],
+                    "failed": f"its actor was lost: {str(error).splitlines()[0]}",
+                    "code": 1,
+                }
             for text in answer["said"]:
                 self._say(text)
             if "failed" in answer:
@@ -94,7 +108,11 @@ class Crew:
     def _give(self, number: int) -> None:
         """As much as it may have: two shards, or one that was lost before."""
         while True:
-            held = [shard_id for one, shard_id in self._asked.values() if one == number and shard_id is not None]
+            held = [
+                shard_id
+                for one, shard_id in self._asked.values()
+                if one == number and shard_id is not None
+            ]
             if not held and self._alone:
                 shard_id = self._alone.popleft()
             elif self._queue and len(held) < IN_HAND and not any(self._tried[one] for one in held):
@@ -123,8 +141,13 @@ class Crew:
         if self._fruitless[number] < self.attempts:
             log.warning("Worker %d was lost (%s). Another takes its place.", number, why)
             self._hire(number)
-        elif self._left() and all(self._fruitless[one] >= self.attempts for one in range(self.size)):
-            raise _with_code(PipelineError(f"No worker gets any further: {why} Committed shards are intact."), code)
+        elif self._left() and all(
+            self._fruitless[one] >= self.attempts for one in range(self.size)
+        ):
+            raise _with_code(
+                PipelineError(f"No worker gets any further: {why} Committed shards are intact."),
+                code,
+            )
 
     def _say(self, text: str) -> None:
         """Once, however many workers say it."""
@@ -138,7 +161,9 @@ class Signals:
     """Kept until the driver can obey: what a handler raises does not come through Ray's own code."""
 
     def __enter__(self) -> "Signals":
-        self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._handlers = {
+            number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         self._came: list[int] = []
         self.take()
         return self
@@ -169,5 +194,7 @@ def ray_library() -> Any:
     try:
         import ray
     except ImportError:
-        raise ConfigError("executor=ray needs Ray: pip install 'visionbatch[ray]', or say executor=local.") from None
+        raise ConfigError(
+            "executor=ray needs Ray: pip install 'visionbatch[ray]', or say executor=local."
+        ) from None
     return ray

@@ -10,17 +10,24 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import IO, Any
 
-from pipeline.core.inflight import Board
+from pipeline.core.inflight import InFlightTable
 from pipeline.runs.isolation.supervisor import RUNNER, Watch, keep_running
 
 WORKER = (*RUNNER, "worker")
-Answer = dict[str, Any]  # `said` (texts for a person) with `images` and `errors` of a shard, or why it `failed`, with `code`
+Answer = dict[
+    str, Any
+]  # `said` (texts for a person) with `images` and `errors` of a shard, or why it `failed`, with `code`
 
 
-class WatchedWorker:
+class SupervisedWorker:
     """`ready` and `do` may be called from several threads at once; each waits for its answer."""
 
-    def __init__(self, order: Mapping[str, Any], environment: Mapping[str, str], command: Sequence[str] = WORKER) -> None:
+    def __init__(
+        self,
+        order: Mapping[str, Any],
+        environment: Mapping[str, str],
+        command: Sequence[str] = WORKER,
+    ) -> None:
         """`order` is the worker's first line, with the `folder` to be in, where there is such a one."""
         self._order, self._command = json.dumps(order), command
         self._environment = environment
@@ -67,7 +74,7 @@ class WatchedWorker:
     def _keep_running(self) -> None:
         code = 1
         try:
-            with Board.created() as (board, path):
+            with InFlightTable.created() as (board, path):
                 with self._changed:
                     self._watch = Watch(board, path, self._command, self._start)
                     self._changed.notify_all()
@@ -86,14 +93,23 @@ class WatchedWorker:
         if self._listener:
             self._listener.join()
 
-    def _start(self, command: Sequence[str], env: Mapping[str, str], pass_fds: Sequence[int]) -> "subprocess.Popen[bytes]":
+    def _start(
+        self, command: Sequence[str], env: Mapping[str, str], pass_fds: Sequence[int]
+    ) -> "subprocess.Popen[bytes]":
         """A worker that is given what the one before had in hand."""
         self._hear_out()
         pipe = subprocess.PIPE
         worker = subprocess.Popen(
-            command, env={**env, **self._environment}, cwd=self._folder, pass_fds=pass_fds, stdin=pipe, stdout=pipe
+            command,
+            env={**env, **self._environment},
+            cwd=self._folder,
+            pass_fds=pass_fds,
+            stdin=pipe,
+            stdout=pipe,
         )
-        self._listener = Thread(target=self._listen, args=[worker.stdout], name="listen", daemon=True)
+        self._listener = Thread(
+            target=self._listen, args=[worker.stdout], name="listen", daemon=True
+        )
         self._listener.start()
         with self._changed:
             self._hang_up()

@@ -13,13 +13,13 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TextIO
 
-from pipeline.config.compose import use
+from pipeline.config.compose import apply_process_settings
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.types import Writer
-from pipeline.runs.components import assemble
+from pipeline.runs.components import build_components
 from pipeline.runs.progress import Progress
-from pipeline.runs.session import Work
+from pipeline.runs.session import RunSession
 
 
 class Answers:
@@ -36,7 +36,7 @@ class Answers:
             self._file.flush()
 
 
-class Told(logging.Handler):
+class ForwardingHandler(logging.Handler):
     """Warnings and the like are for the person at the other end."""
 
     def __init__(self, answers: Answers) -> None:
@@ -47,7 +47,7 @@ class Told(logging.Handler):
         self.answers.say(said=f"{record.levelname}: {record.getMessage()}")
 
 
-class Tally(Progress):
+class ShardProgress(Progress):
     """Tells of shards, not of images: only what is committed is sure to have been done once."""
 
     def __init__(self, answers: Answers) -> None:
@@ -58,7 +58,7 @@ class Tally(Progress):
         self.answers.say(shard=shard_id, images=images, errors=errors)
 
 
-class Orders:
+class ShardQueue:
     """Shard ids as they come. A thread reads them, so that it is known whether one waits."""
 
     def __init__(self, lines: Iterable[str]) -> None:
@@ -99,20 +99,22 @@ def work_for_another(orders: TextIO = sys.stdin) -> None:
 
 def _work(orders: TextIO, answers: Answers) -> None:
     order = json.loads(orders.readline())
-    settings = use(Settings.from_plain(order["settings"]))
-    logging.getLogger("pipeline").addHandler(Told(answers))
-    parts = assemble(settings)
+    settings = apply_process_settings(Settings.from_plain(order["settings"]))
+    logging.getLogger("pipeline").addHandler(ForwardingHandler(answers))
+    parts = build_components(settings)
     with closing(parts.source):
-        work = Work.of(settings, parts, Writer(**order["writer"]))
+        work = RunSession.of(settings, parts, Writer(**order["writer"]))
         if work.folder.path.name != order["run"]:
             raise ConfigError(
                 f"This worker would make {work.folder.path.name}, not {order['run']}: on its machine the same settings mean "
                 "another precision or decoder. Say precision= and device=, or use machines that are alike."
             )
         if not work.plan.parts:
-            raise ConfigError(f"{work.folder.path} has no plan here: output= must be one place for all machines.")
+            raise ConfigError(
+                f"{work.folder.path} has no plan here: output= must be one place for all machines."
+            )
         with work.folder.locked():
-            runner = work.open(lambda: Tally(answers))
+            runner = work.open(lambda: ShardProgress(answers))
             answers.say(ready=True)
-            for shard_ids in Orders(orders).rounds():
+            for shard_ids in ShardQueue(orders).rounds():
                 runner.run(shard_ids)

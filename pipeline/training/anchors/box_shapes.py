@@ -9,9 +9,7 @@ import numpy as np
 MATCHED = 0.5  # IoU
 _AT_ONCE = 1 << 16  # boxes in memory beside all anchors
 _ROUNDS = 100
-_STRIDES_APART = (
-    4  # torchvision's own sizes are 4 or 8 strides of their level: smaller than a quarter is below 1 or 2 strides
-)
+_STRIDES_APART = 4  # torchvision's own sizes are 4 or 8 strides of their level: smaller than a quarter is below 1 or 2 strides
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,9 @@ def best_iou(boxes_wh: np.ndarray, anchors_wh: np.ndarray) -> np.ndarray:
     for start in range(0, len(boxes_wh), _AT_ONCE):
         some = boxes_wh[start : start + _AT_ONCE, None]
         shared = np.minimum(some, anchors_wh).prod(axis=2)
-        best[start : start + _AT_ONCE] = (shared / (some.prod(axis=2) + anchors_wh.prod(axis=1) - shared)).max(axis=1)
+        best[start : start + _AT_ONCE] = (
+            shared / (some.prod(axis=2) + anchors_wh.prod(axis=1) - shared)
+        ).max(axis=1)
     return best
 
 
@@ -51,7 +51,10 @@ def clusters(values: np.ndarray, k: int) -> np.ndarray:
     centres = np.unique(np.quantile(values, (np.arange(k) + 0.5) / k))
     for _ in range(_ROUNDS):
         nearest = np.searchsorted((centres[1:] + centres[:-1]) / 2, values)
-        sums, counts = np.bincount(nearest, values, len(centres)), np.bincount(nearest, minlength=len(centres))
+        sums, counts = (
+            np.bincount(nearest, values, len(centres)),
+            np.bincount(nearest, minlength=len(centres)),
+        )
         moved = sums[counts > 0] / counts[counts > 0]
         if len(moved) == len(centres) and np.allclose(moved, centres, rtol=0, atol=1e-6):
             break
@@ -70,7 +73,9 @@ def proposed_sizes(boxes_wh: np.ndarray, own: Sequence[Sequence[float]]) -> list
     levels = [found[i * each : (i + 1) * each] for i in range(used)]
     least = [min(level) / _STRIDES_APART for level in own]
     made = [[max(size, least[i]) for size in level] for i, level in enumerate(levels)]
-    return [[_rounded(size) for size in level] for level in made] + [list(level) for level in own[used:]]
+    return [[_rounded(size) for size in level] for level in made] + [
+        list(level) for level in own[used:]
+    ]
 
 
 def proposed_ratios(boxes_wh: np.ndarray, count: int) -> list[float]:
@@ -90,7 +95,9 @@ def _as_many(found: np.ndarray, count: int) -> list[float]:
     """Fewer kinds of boxes than anchors: more on both sides of them, a third of an octave apart."""
     values, above = list(map(float, found)), True
     while len(values) < count:
-        values = [*values, values[-1] * 2 ** (1 / 3)] if above else [values[0] / 2 ** (1 / 3), *values]
+        values = (
+            [*values, values[-1] * 2 ** (1 / 3)] if above else [values[0] / 2 ** (1 / 3), *values]
+        )
         above = not above
     return values
 

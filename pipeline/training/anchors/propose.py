@@ -11,15 +11,15 @@ from torch import nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.ssd import SSD
 
-from pipeline.config.instantiate import build
+from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
-from pipeline.core.locations import place
-from pipeline.core.text_tables import columns
+from pipeline.core.locations import parse_location
+from pipeline.core.text_tables import format_columns
 from pipeline.models.anchors import Anchors, anchor_shapes, own_anchors
 from pipeline.models.networks import resized_hw
-from pipeline.models.registry import model_format
-from pipeline.storage.publish import published_file
+from pipeline.models.registry import find_format
+from pipeline.storage.publish import publish_file
 from pipeline.training.anchors.box_shapes import (
     MATCHED,
     Fit,
@@ -61,22 +61,24 @@ class Proposal:
 
 def anchors_text(settings: Settings) -> str:
     """The verb. Leaves `<output>/anchors/<model>.png` and `.json`. Raises ConfigError."""
-    made: Any = model_format(settings)
+    made: Any = find_format(settings)
     if not hasattr(made, "made"):
-        raise ConfigError(f"model={settings.model} is a program as it is; its anchors cannot be changed.")
+        raise ConfigError(
+            f"model={settings.model} is a program as it is; its anchors cannot be changed."
+        )
     network: nn.Module = made.made.skeleton(None).eval()
     own_anchors(network)  # refuses what has none
-    examples = build(settings.parts["examples"], task=settings.task)
+    examples = instantiate(settings.parts["examples"], task=settings.task)
     check_sizes(network, examples.training)
     boxes_wh = shapes_in(network, examples.training)
     if not len(boxes_wh):
         raise ConfigError(f"train.data={settings.train['data']} has no boxes to fit anchors to.")
     proposal = propose(network, boxes_wh)
-    folder = place(settings.output) / "anchors"
+    folder = parse_location(settings.output) / "anchors"
     files = [folder / f"{made.choice.called}.{suffix}" for suffix in ("png", "json")]
-    with published_file(files[0], replace=True) as stage:
+    with publish_file(files[0], replace=True) as stage:
         plot(proposal, boxes_wh).savefig(stage, format="png", dpi=120, metadata={"Software": None})
-    with published_file(files[1], replace=True) as stage:
+    with publish_file(files[1], replace=True) as stage:
         stage.write_text(json.dumps(_record(settings, proposal, len(boxes_wh)), indent=1) + "\n")
     return _text(made.choice.called, proposal, boxes_wh, len(examples.training), files)
 
@@ -92,7 +94,9 @@ def shapes_in(network: Any, examples: ExampleSet) -> np.ndarray:
     def scaled() -> Iterator[np.ndarray]:
         for size_hw, boxes_xyxy in examples.boxes():
             if len(boxes_xyxy):
-                yield (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) * scale((int(size_hw[0]), int(size_hw[1])))
+                yield (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) * scale(
+                    (int(size_hw[0]), int(size_hw[1]))
+                )
 
     shapes = np.concatenate([np.empty((0, 2)), *scaled()])
     return shapes[(shapes > 0).all(axis=1)]
@@ -127,7 +131,12 @@ def _candidates(network: Any, own: Anchors, boxes_wh: np.ndarray) -> list[Anchor
         ratios = (1.0, *proposed_elongations(boxes_wh, most))
         last = levels.pop()  # of the last level's second square, not a level's own
         sizes = proposed_sizes(boxes_wh, levels)
-        sizes = [*sizes, [max(last[0], sizes[-1][0])] if sizes[-1] == levels[-1] else [float(f"{sizes[-1][0] * 1.2:.3g}")]]
+        sizes = [
+            *sizes,
+            [max(last[0], sizes[-1][0])]
+            if sizes[-1] == levels[-1]
+            else [float(f"{sizes[-1][0] * 1.2:.3g}")],
+        ]
     else:
         ratios = tuple(proposed_ratios(boxes_wh, len(own.ratios or ())))
         sizes = proposed_sizes(boxes_wh, levels)
@@ -135,7 +144,9 @@ def _candidates(network: Any, own: Anchors, boxes_wh: np.ndarray) -> list[Anchor
     return [Anchors(by_level, ratios), Anchors(None, ratios), Anchors(by_level, None)]
 
 
-def _beside(network: nn.Module, own: Anchors, others: Anchors | None, boxes_wh: np.ndarray) -> Beside:
+def _beside(
+    network: nn.Module, own: Anchors, others: Anchors | None, boxes_wh: np.ndarray
+) -> Beside:
     """The network's `own` anchors, or others in their place. Its generator makes the shapes, rounds and clips them."""
     told = others or own
     shapes = np.concatenate(anchor_shapes(network, others)).astype(float)
@@ -152,12 +163,30 @@ def plot(proposal: Proposal, boxes_wh: np.ndarray) -> "Figure":
     figure = Figure(figsize=(7, 7), layout="constrained")
     axes = figure.subplots()
     some = boxes_wh[:: -(-len(boxes_wh) // _DRAWN)]
-    axes.scatter(some[:, 0], some[:, 1], s=6, color=_GREY, alpha=0.5, linewidths=0, label=f"{len(boxes_wh):,} boxes")
-    sets = [("own", "x", _BLUE, proposal.own)] + ([("proposed", "+", _RED, proposal.found)] if proposal.found else [])
+    axes.scatter(
+        some[:, 0],
+        some[:, 1],
+        s=6,
+        color=_GREY,
+        alpha=0.5,
+        linewidths=0,
+        label=f"{len(boxes_wh):,} boxes",
+    )
+    sets = [("own", "x", _BLUE, proposal.own)] + (
+        [("proposed", "+", _RED, proposal.found)] if proposal.found else []
+    )
     for name, mark, colour, one in sets:
         label = f"{name}: recall {one.fit.recall:.3f}"
-        axes.scatter(one.shapes[:, 0], one.shapes[:, 1], marker=mark, s=60, color=colour, label=label)
-    axes.set(xscale="log", yscale="log", xlabel="width", ylabel="height", title="in pixels of the network's input")
+        axes.scatter(
+            one.shapes[:, 0], one.shapes[:, 1], marker=mark, s=60, color=colour, label=label
+        )
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="width",
+        ylabel="height",
+        title="in pixels of the network's input",
+    )
     axes.legend(fontsize=9)
     return figure
 
@@ -172,14 +201,20 @@ def _record(settings: Settings, proposal: Proposal, boxes: int) -> Mapping[str, 
     }
 
 
-def _text(model: str, proposal: Proposal, boxes_wh: np.ndarray, images: int, files: list[Any]) -> str:
+def _text(
+    model: str, proposal: Proposal, boxes_wh: np.ndarray, images: int, files: list[Any]
+) -> str:
     own, found = proposal.own, proposal.found
     width, height = np.median(boxes_wh, axis=0)
-    heading = ("boxes with a place", "how central") if proposal.strides else (f"recall at IoU {MATCHED:g}", "mean best IoU")
+    heading = (
+        ("boxes with a place", "how central")
+        if proposal.strides
+        else (f"recall at IoU {MATCHED:g}", "mean best IoU")
+    )
     rows = [("anchors", *heading), _row("own", own), *([_row("proposed", found)] if found else [])]
     lines = [
         f"{len(boxes_wh):,} boxes in {images:,} images, the median {width:.0f} x {height:.0f} pixels of what {model} sees.",
-        columns(rows),
+        format_columns(rows),
         f"own: {own.anchors.words()}",
         f"plot: {files[0]}, figures: {files[1]}",
         found.anchors.words()

@@ -8,7 +8,17 @@ from pipeline.training.anchors.box_shapes import Fit
 
 _CENTRE = 1.5  # torchvision's center_sampling_radius, in strides
 _PHASES = (np.arange(8) + 0.5) / 8  # of a box's centre between two places
-_FACTORS = (1, 2**0.5, 0.5**0.5, 2, 0.5, 2**1.5, 0.5**1.5, 4, 0.25)  # of the own strides, the nearest first
+_FACTORS = (
+    1,
+    2**0.5,
+    0.5**0.5,
+    2,
+    0.5,
+    2**1.5,
+    0.5**1.5,
+    4,
+    0.25,
+)  # of the own strides, the nearest first
 _WORTH = 0.01  # recall that a factor must gain over one that is nearer to 1
 
 
@@ -24,7 +34,11 @@ def placed(boxes_wh: np.ndarray, strides: Sequence[float], grids: Sequence[float
     for level, (stride, grid) in enumerate(zip(strides, grids, strict=True)):
         off = np.minimum(_PHASES, 1 - _PHASES) * grid
         dx, dy = np.meshgrid(off, off)
-        inside = (dx < half[:, 0, None, None]) & (dy < half[:, 1, None, None]) & (np.maximum(dx, dy) < _CENTRE * stride)
+        inside = (
+            (dx < half[:, 0, None, None])
+            & (dy < half[:, 1, None, None])
+            & (np.maximum(dx, dy) < _CENTRE * stride)
+        )
         furthest = np.maximum(half[:, 0, None, None] + dx, half[:, 1, None, None] + dy)
         least = 0 if level == 0 else 4 * stride
         most = np.inf if level == len(strides) - 1 else 8 * stride

@@ -20,19 +20,28 @@ def read_class_folders(path: Path, problems: Problems) -> Listing:
     with folders in them, those are the parts. Names that begin with a dot are no classes. Raises ConfigError."""
     folders = _folders(path)
     own = next((name for name in _VALIDATION if name in folders), None)
-    if own and "train" in folders and set(folders) <= {"train", *_VALIDATION} and _folders(path / "train"):
+    if (
+        own
+        and "train" in folders
+        and set(folders) <= {"train", *_VALIDATION}
+        and _folders(path / "train")
+    ):
         names = _folders(path / "train")
         parts = {part: _part(path / part, path, names, problems) for part in ("train", own)}
         return Listing(tuple(names), parts["train"], parts[own], _digest(names))
     if not folders:
-        raise ConfigError(f"train.data={path}: expected a folder with a sub-folder for each class; it has no folders.")
+        raise ConfigError(
+            f"train.data={path}: expected a folder with a sub-folder for each class; it has no folders."
+        )
     return Listing(tuple(folders), _part(path, path, folders, problems), None, _digest(folders))
 
 
 def _part(folder: Path, root: Path, names: list[str], problems: Problems) -> list[Listed]:
     label_of = {name: label for label, name in enumerate(names)}
     listed = []
-    for image in sorted(one.name for one in folder.iterdir() if one.is_file() and _is_image(one.name)):
+    for image in sorted(
+        one.name for one in folder.iterdir() if one.is_file() and _is_image(one.name)
+    ):
         problems.add(f"{(folder / image).relative_to(root)}: it is in no class's folder")
     for name in _folders(folder):
         images = [image.relative_to(root) for image in _images(folder / name)]
@@ -42,12 +51,16 @@ def _part(folder: Path, root: Path, names: list[str], problems: Problems) -> lis
             problems.add(f"{(folder / name).relative_to(root)}: the class has no images")
         else:
             label = np.array([label_of[name]])
-            listed += [Listed(image.as_posix(), root / image, label, no_boxes()) for image in images]
+            listed += [
+                Listed(image.as_posix(), root / image, label, no_boxes()) for image in images
+            ]
     return listed
 
 
 def _folders(path: Path) -> list[str]:
-    return sorted(one.name for one in path.iterdir() if one.is_dir() and not one.name.startswith("."))
+    return sorted(
+        one.name for one in path.iterdir() if one.is_dir() and not one.name.startswith(".")
+    )
 
 
 def _images(folder: Path) -> Iterator[Path]:

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import ConfigError
-from pipeline.training.annotations.records import Listed, Listing, Mask, Problems, is_background, no_boxes
+from pipeline.training.annotations.records import (
+    Listed,
+    Listing,
+    Mask,
+    Problems,
+    is_background,
+    no_boxes,
+)
 
 TASKS = frozenset({"detect", "instances", "keypoints", "segment"})
 
@@ -22,8 +29,17 @@ def read_coco(path: Path, task: str, images: Sequence[Path], problems: Problems)
         content = json.loads(data)
         return _Reader(content, task, images, problems).listing(hashlib.sha256(data).hexdigest())
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}. Expected a JSON file in COCO's format.") from None
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}. Expected a JSON file in COCO's format."
+        ) from None
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise ConfigError(
             f"{path}: expected COCO's format, with images, annotations and categories ({type(error).__name__}: {error})."
         ) from None
@@ -33,14 +49,22 @@ def image_folders(path: Path) -> list[Path]:
     """Where the images of this file lie, if nobody says it: in `images` beside it, beside it, or as in COCO's own layout,
     where annotations/instances_val2017.json is about val2017/."""
     named = path.stem.rpartition("_")[2]
-    return [path.parent / "images", path.parent, path.parent.parent / named, path.parent.parent / "images" / named]
+    return [
+        path.parent / "images",
+        path.parent,
+        path.parent.parent / named,
+        path.parent.parent / "images" / named,
+    ]
 
 
 class _Reader:
-    def __init__(self, content: Mapping[str, Any], task: str, images: Sequence[Path], problems: Problems) -> None:
+    def __init__(
+        self, content: Mapping[str, Any], task: str, images: Sequence[Path], problems: Problems
+    ) -> None:
         self.content, self.task, self.images, self.problems = content, task, images, problems
         categories = sorted(
-            (one for one in content["categories"] if not is_background(str(one["name"]))), key=lambda one: int(one["id"])
+            (one for one in content["categories"] if not is_background(str(one["name"]))),
+            key=lambda one: int(one["id"]),
         )
         self.names = tuple(str(one["name"]) for one in categories)
         self.label_of = {int(one["id"]): label for label, one in enumerate(categories)}
@@ -49,14 +73,18 @@ class _Reader:
         self.point_names = _keypoint_names(categories) if task == "keypoints" else ()
 
     def listing(self, digest: str) -> Listing:
-        annotations: dict[Any, list[Mapping[str, Any]]] = {image["id"]: [] for image in self.content["images"]}
+        annotations: dict[Any, list[Mapping[str, Any]]] = {
+            image["id"]: [] for image in self.content["images"]
+        }
         if len(annotations) < len(self.content["images"]):
             raise ValueError("two images have one id")
         for one in self.content["annotations"]:
             if one["image_id"] in annotations:
                 annotations[one["image_id"]].append(one)
             else:
-                self.problems.add(f"annotation {one.get('id')}: image_id {one['image_id']!r} is none of the file's images")
+                self.problems.add(
+                    f"annotation {one.get('id')}: image_id {one['image_id']!r} is none of the file's images"
+                )
         listed = [self._listed(image, annotations[image["id"]]) for image in self.content["images"]]
         return Listing(self.names, listed, None, digest, self.point_names)
 
@@ -69,16 +97,22 @@ class _Reader:
             name=name,
             path=_found(self.images, name),
             labels=np.array(labels, np.int64),
-            boxes_xyxy=no_boxes() if self.task == "segment" else np.array(boxes, np.float64).reshape(-1, 4),
+            boxes_xyxy=no_boxes()
+            if self.task == "segment"
+            else np.array(boxes, np.float64).reshape(-1, 4),
             ids=ids,
             called="annotation",
             size_hw=(height, width) if height and width else None,
             masks=masks if self.task in ("instances", "segment") else None,
-            keypoints=np.array(points).reshape(-1, len(self.point_names), 3) if self.task == "keypoints" else None,
+            keypoints=np.array(points).reshape(-1, len(self.point_names), 3)
+            if self.task == "keypoints"
+            else None,
             crowd=np.array(crowd, bool) if self.task == "segment" else None,
         )
 
-    def _objects(self, name: str, annotations: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Any, ...]]:
+    def _objects(
+        self, name: str, annotations: Sequence[Mapping[str, Any]]
+    ) -> Iterator[tuple[Any, ...]]:
         """(label, box, mask, keypoints, crowd, id) of each that is one."""
         for one in annotations:
             crowd = bool(one.get("iscrowd"))
@@ -87,10 +121,18 @@ class _Reader:
             try:
                 label = self.label_of.get(one["category_id"])
                 if label is None:
-                    raise ValueError(f"category_id {one['category_id']!r} is none of the file's categories")
+                    raise ValueError(
+                        f"category_id {one['category_id']!r} is none of the file's categories"
+                    )
                 box = _corners(one.get("bbox")) if self.task != "segment" else ()
-                mask = _mask(one.get("segmentation")) if self.task in ("instances", "segment") else ()
-                points = _points(one.get("keypoints"), len(self.point_names)) if self.task == "keypoints" else ()
+                mask = (
+                    _mask(one.get("segmentation")) if self.task in ("instances", "segment") else ()
+                )
+                points = (
+                    _points(one.get("keypoints"), len(self.point_names))
+                    if self.task == "keypoints"
+                    else ()
+                )
             except (ValueError, TypeError, KeyError, OverflowError) as error:
                 self.problems.add(f"{name}: annotation {one.get('id')}: {error}")
                 continue
@@ -99,7 +141,9 @@ class _Reader:
 
 def _found(folders: Sequence[Path], name: str) -> Path:
     """Where it is; where it is in none of the folders, that it should be in the first."""
-    return next((folder / name for folder in folders if (folder / name).is_file()), folders[0] / name)
+    return next(
+        (folder / name for folder in folders if (folder / name).is_file()), folders[0] / name
+    )
 
 
 def _corners(bbox: Any) -> list[float]:
@@ -116,7 +160,9 @@ def _mask(given: Any) -> Mask:
         raise ValueError("it has no segmentation, which this task learns from")
     polygons = tuple(np.array(polygon, np.float32) for polygon in given)
     if any(polygon.ndim != 1 or len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
-        raise ValueError("a polygon of its segmentation has fewer than three points, or half a point")
+        raise ValueError(
+            "a polygon of its segmentation has fewer than three points, or half a point"
+        )
     return polygons
 
 
@@ -126,7 +172,9 @@ def _points(given: Any, count: int) -> np.ndarray:
         return np.zeros((count, 3))
     points = np.array(given, np.float64)
     if points.shape != (3 * count,):
-        raise ValueError(f"it has {len(given)} values as keypoints; expected x, y, v of the category's {count}")
+        raise ValueError(
+            f"it has {len(given)} values as keypoints; expected x, y, v of the category's {count}"
+        )
     return points.reshape(count, 3)
 
 

@@ -35,7 +35,11 @@ class Annotated:
     @property
     def has_objects(self) -> bool:
         """That something can be learnt from; of people without a keypoint it cannot."""
-        return bool(len(self.labels)) if self.keypoints is None else bool((self.keypoints[..., 2] > 0).any())
+        return (
+            bool(len(self.labels))
+            if self.keypoints is None
+            else bool((self.keypoints[..., 2] > 0).any())
+        )
 
 
 class AnnotatedSet:
@@ -52,7 +56,11 @@ class AnnotatedSet:
         self.keypoints = Column.of([one.keypoints for one in images])
         self.crowd = Column.of([one.crowd for one in images])
         self.masks = MaskColumn.of([one.masks for one in images])
-        self.label_maps = None if not images or images[0].label_map is None else [str(one.label_map) for one in images]
+        self.label_maps = (
+            None
+            if not images or images[0].label_map is None
+            else [str(one.label_map) for one in images]
+        )
         self.class_of = images[0].class_of if images else None
 
     def __len__(self) -> int:
@@ -84,7 +92,9 @@ class AnnotatedSet:
             pixels = decode(file.read(), self.max_pixels)
         if tuple(pixels.shape[1:]) != one.size_hw:
             height, width = one.size_hw
-            raise InputError(Status.CHANGED, f"it had {width}x{height} pixels when its annotations were checked")
+            raise InputError(
+                Status.CHANGED, f"it had {width}x{height} pixels when its annotations were checked"
+            )
         return Example(pixels, self._target(one))
 
     def boxes(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
@@ -97,10 +107,15 @@ class AnnotatedSet:
         if self.task == "segment":
             return {"mask": torch.from_numpy(label_map(one))}
         # copies: what is made of an example may be changed in place
-        target = {"boxes": torch.from_numpy(one.boxes_xyxy.copy()), "labels": torch.from_numpy(one.labels.copy())}
+        target = {
+            "boxes": torch.from_numpy(one.boxes_xyxy.copy()),
+            "labels": torch.from_numpy(one.labels.copy()),
+        }
         if one.masks is not None:
             masks = [painted(mask, one.size_hw) for mask in one.masks]
-            target["masks"] = torch.from_numpy(np.stack(masks) if masks else np.zeros((0, *one.size_hw), np.uint8))
+            target["masks"] = torch.from_numpy(
+                np.stack(masks) if masks else np.zeros((0, *one.size_hw), np.uint8)
+            )
         if one.keypoints is not None:
             target["keypoints"] = torch.from_numpy(one.keypoints.copy())
         return target
@@ -114,10 +129,14 @@ def painted(mask: Mask, size_hw: tuple[int, int]) -> np.ndarray:
         if isinstance(mask, tuple):
             runs: Any = coco_mask.merge(coco_mask.frPyObjects(list(mask), *size_hw))
         else:
-            runs = coco_mask.frPyObjects(mask, *size_hw) if isinstance(mask["counts"], list) else mask
+            runs = (
+                coco_mask.frPyObjects(mask, *size_hw) if isinstance(mask["counts"], list) else mask
+            )
         found: np.ndarray = coco_mask.decode(runs)
     except (ValueError, TypeError) as error:
-        raise InputError(Status.CORRUPT, f"a mask of its annotations cannot be read: {error}") from None
+        raise InputError(
+            Status.CORRUPT, f"a mask of its annotations cannot be read: {error}"
+        ) from None
     return found
 
 
@@ -129,7 +148,9 @@ def label_map(one: Annotated) -> np.ndarray:
         return (values if one.class_of is None else one.class_of[values]).astype(np.int64)
     classes = np.zeros(one.size_hw, np.int64)
     crowds = np.zeros(len(one.labels), bool) if one.crowd is None else one.crowd
-    for label, mask, crowd in zip(one.labels.tolist(), one.masks or (), crowds.tolist(), strict=True):
+    for label, mask, crowd in zip(
+        one.labels.tolist(), one.masks or (), crowds.tolist(), strict=True
+    ):
         inside = painted(mask, one.size_hw) > 0
         other = inside & (classes > 0) & (classes != label)
         classes[inside] = IGNORED if crowd else label
@@ -151,5 +172,8 @@ def read_label_map(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
                     "P or L, as its image has: class ids",
                 )
             return np.array(image)
-    except (ValueError, SyntaxError) as error:  # what Pillow raises for a broken PNG; UnidentifiedImageError is an OSError
+    except (
+        ValueError,
+        SyntaxError,
+    ) as error:  # what Pillow raises for a broken PNG; UnidentifiedImageError is an OSError
         raise InputError(Status.CORRUPT, f"{path.name}: {error}") from None

@@ -60,10 +60,15 @@ def keypoints_in(frame: Frame, keypoints: np.ndarray) -> np.ndarray:
     labelled = visibility > 0
     outside = np.where(labelled, frame.outside(points), 0.0)
     for row, k in np.argwhere(~np.isin(visibility, (0, 1, 2))).tolist():
-        frame.name(int(frame.rows[row]), f"keypoint {k + 1} has the visibility {visibility[row, k]:g}; expected 0, 1 or 2")
+        frame.name(
+            int(frame.rows[row]),
+            f"keypoint {k + 1} has the visibility {visibility[row, k]:g}; expected 0, 1 or 2",
+        )
     for row, k in np.argwhere(outside > TOLERANCE + _SLACK).tolist():
         x, y = points[row, k]
-        frame.name(int(frame.rows[row]), f"keypoint {k + 1}, at {x:.6g} {y:.6g}, lies outside of the image")
+        frame.name(
+            int(frame.rows[row]), f"keypoint {k + 1}, at {x:.6g} {y:.6g}, lies outside of the image"
+        )
     clipped = np.where(labelled[..., None], points, 0.0).clip(0, frame.size_hw[::-1])
     return np.concatenate([clipped, visibility[..., None]], axis=-1).astype(np.float32)
 
@@ -71,14 +76,19 @@ def keypoints_in(frame: Frame, keypoints: np.ndarray) -> np.ndarray:
 def mask_in(frame: Frame, row: int, mask: Mask) -> Mask:
     """In pixels. Run lengths must be of the image's size, and make a mask."""
     if isinstance(mask, tuple):
-        polygons = tuple((polygon.reshape(-1, 2) * frame.scale).astype(np.float32) for polygon in mask)
+        polygons = tuple(
+            (polygon.reshape(-1, 2) * frame.scale).astype(np.float32) for polygon in mask
+        )
         worst = max(float(frame.outside(polygon).max()) for polygon in polygons)
         if worst > TOLERANCE + _SLACK:
             frame.name(row, f"a polygon lies outside of the image by {worst:.1f} pixels")
         return tuple(polygon.clip(0, frame.size_hw[::-1]).ravel() for polygon in polygons)
     height, width = frame.size_hw
     if tuple(mask["size"]) != frame.size_hw:
-        frame.name(row, f"its mask has the size {mask['size']}; expected that of its image, [{height}, {width}]")
+        frame.name(
+            row,
+            f"its mask has the size {mask['size']}; expected that of its image, [{height}, {width}]",
+        )
     elif not _is_mask(mask["counts"], height * width):
         frame.name(row, "the counts of its mask do not make a mask of its image")
     return mask

@@ -33,9 +33,13 @@ class MaskColumn:
     def __init__(self, images: Sequence[Sequence[Mask]]) -> None:
         self.starts = _starts([len(one) for one in images])
         masks = list(chain.from_iterable(images))
-        self.runs: dict[int, dict[str, Any]] = {i: mask for i, mask in enumerate(masks) if isinstance(mask, dict)}
+        self.runs: dict[int, dict[str, Any]] = {
+            i: mask for i, mask in enumerate(masks) if isinstance(mask, dict)
+        }
         polygons = [mask if isinstance(mask, tuple) else () for mask in masks]
-        self.polygons = _starts([len(one) for one in polygons])  # by mask, the first of its polygons
+        self.polygons = _starts(
+            [len(one) for one in polygons]
+        )  # by mask, the first of its polygons
         self.points = Column(list(chain.from_iterable(polygons)))
 
     @classmethod

@@ -19,7 +19,9 @@ EXPECTED = (
 )
 
 
-def read_listing(path: Path, task: str, images: Path | None, problems: Problems, others: bool = False) -> Listing:
+def read_listing(
+    path: Path, task: str, images: Path | None, problems: Problems, others: bool = False
+) -> Listing:
     """`images`: where COCO's images lie. `others`: they are another data set's, so it is the last place to look. What is
     wrong with an image is added to `problems`; raises ConfigError where there is no data set."""
     what = problems.what
@@ -43,8 +45,17 @@ def read_listing(path: Path, task: str, images: Path | None, problems: Problems,
     except OSError as error:
         raise ConfigError(f"{what}: {error.filename or path}: {error.strerror or error}.") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{what}: one of its lists of names is no text in UTF-8 ({error}).") from None
-    inside = next((one.name for pattern in ("*.yaml", "*.yml", "*.json") for one in sorted(path.glob(pattern))), None)
+        raise ConfigError(
+            f"{what}: one of its lists of names is no text in UTF-8 ({error})."
+        ) from None
+    inside = next(
+        (
+            one.name
+            for pattern in ("*.yaml", "*.yml", "*.json")
+            for one in sorted(path.glob(pattern))
+        ),
+        None,
+    )
     hint = f" Did you mean {path / inside}?" if inside and path.is_dir() else ""
     raise ConfigError(f"{what}: for task={task} expected {EXPECTED}.{hint}")
 

@@ -28,7 +28,9 @@ class Listed:
     masks: tuple[Mask, ...] | None = None
     keypoints: np.ndarray | None = None  # (N, K, 3) float64: x, y, visibility 0, 1 or 2
     crowd: np.ndarray | None = None  # (N,) bool, of task=segment
-    label_map: Path | None = None  # of task=segment: PNG of class ids from 1, 0 the background, 255 ignored
+    label_map: Path | None = (
+        None  # of task=segment: PNG of class ids from 1, 0 the background, 255 ignored
+    )
     fractions: bool = False
 
     def said(self, row: int) -> str:

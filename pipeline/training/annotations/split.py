@@ -6,7 +6,9 @@ from hashlib import blake2b
 from pipeline.training.annotations.dataset import Annotated
 
 
-def drawn(images: Sequence[Annotated], part: float, seed: int, by_class: bool) -> tuple[list[Annotated], list[Annotated]]:
+def drawn(
+    images: Sequence[Annotated], part: float, seed: int, by_class: bool
+) -> tuple[list[Annotated], list[Annotated]]:
     """(training, validation), each in the given order. `part` of each class, or of the images with objects and of those
     without: at least one where there are two, never all.
 
@@ -18,8 +20,12 @@ def drawn(images: Sequence[Annotated], part: float, seed: int, by_class: bool) -
     chosen: set[str] = set()
     for group in groups.values():
         count = min(max(1, round(part * len(group))), len(group) - 1) if part else 0
-        chosen |= set(sorted((one.name for one in group), key=lambda name: _rank(name, seed))[:count])
-    return [one for one in images if one.name not in chosen], [one for one in images if one.name in chosen]
+        chosen |= set(
+            sorted((one.name for one in group), key=lambda name: _rank(name, seed))[:count]
+        )
+    return [one for one in images if one.name not in chosen], [
+        one for one in images if one.name in chosen
+    ]
 
 
 def _rank(name: str, seed: int) -> bytes:

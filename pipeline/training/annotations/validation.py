@@ -34,8 +34,15 @@ class Check:
     """`class_ids` (C,): the model's class id for each of the listing's names; NOT_LEARNT, or UNKNOWN, which no object may
     be. What is wrong is added to `problems`."""
 
-    def __init__(self, listing: Listing, class_ids: np.ndarray, problems: Problems, max_pixels: int) -> None:
-        self.names, self.class_ids, self.problems, self.max_pixels = listing.names, class_ids, problems, max_pixels
+    def __init__(
+        self, listing: Listing, class_ids: np.ndarray, problems: Problems, max_pixels: int
+    ) -> None:
+        self.names, self.class_ids, self.problems, self.max_pixels = (
+            listing.names,
+            class_ids,
+            problems,
+            max_pixels,
+        )
         # value of a label map -> class id: 0 is the background, as are classes that are not learnt
         self.class_of = np.full(256, IGNORED, np.uint8)
         self.class_of[: len(class_ids) + 1] = np.maximum(np.r_[0, class_ids], 0)
@@ -69,7 +76,9 @@ class Check:
                 header = read_header(file, self.max_pixels)
             values = None
             if one.label_map is not None:
-                counts = np.bincount(read_label_map(one.label_map, header.size_hw).ravel(), minlength=256)
+                counts = np.bincount(
+                    read_label_map(one.label_map, header.size_hw).ravel(), minlength=256
+                )
                 values = np.setdiff1d(np.flatnonzero(counts), (0, IGNORED))
             return _Seen(header, one.path.stat().st_size, values)
         except InputError as error:
@@ -86,7 +95,9 @@ class Check:
         ids = self.class_ids[labels]
         for row in np.flatnonzero(ids == UNKNOWN).tolist():
             name = self.names[labels[row]]
-            self.problems.add(f"{one.said(row)}: the class {name!r} is none of those that are learnt")
+            self.problems.add(
+                f"{one.said(row)}: the class {name!r} is none of those that are learnt"
+            )
         rows = np.flatnonzero(ids >= 0)
         frame = Frame(one, seen.header.size_hw, rows, self.problems)
         return Annotated(
@@ -95,7 +106,9 @@ class Check:
             size_hw=seen.header.size_hw,
             labels=ids[rows],
             boxes_xyxy=boxes_in(frame),
-            masks=None if one.masks is None else tuple(mask_in(frame, row, one.masks[row]) for row in rows.tolist()),
+            masks=None
+            if one.masks is None
+            else tuple(mask_in(frame, row, one.masks[row]) for row in rows.tolist()),
             keypoints=None if one.keypoints is None else keypoints_in(frame, one.keypoints[rows]),
             crowd=None if one.crowd is None else one.crowd[rows],
             label_map=one.label_map,
@@ -122,4 +135,6 @@ def _check_size(one: Listed, header: Header, problems: Problems) -> None:
             f"; its EXIF orientation {header.orientation} turns it, and the annotations are of the picture before that. "
             "Annotate it upright, or store its pixels upright"
         )
-    problems.add(f"{one.name}: the annotation says {listed_width}x{listed_height}, the file has {width}x{height}{turned}")
+    problems.add(
+        f"{one.name}: the annotation says {listed_width}x{listed_height}, the file has {width}x{height}{turned}"
+    )

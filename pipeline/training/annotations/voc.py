@@ -38,11 +38,21 @@ def read_voc(path: Path, task: str, problems: Problems) -> Listing:
     if lists["train"].is_file():
         parts = {part: _stems(file) for part, file in lists.items() if file.is_file()}
     else:
-        parts = {"train": sorted(one.name.removesuffix(suffix) for one in (path / folder).glob(f"*{suffix}"))}
-    reader: _LabelMaps | _Boxes = _LabelMaps(path, problems) if task == "segment" else _Boxes(path, problems)
-    read = {part: [one for stem in stems if (one := reader.read(stem))] for part, stems in parts.items()}
+        parts = {
+            "train": sorted(
+                one.name.removesuffix(suffix) for one in (path / folder).glob(f"*{suffix}")
+            )
+        }
+    reader: _LabelMaps | _Boxes = (
+        _LabelMaps(path, problems) if task == "segment" else _Boxes(path, problems)
+    )
+    read = {
+        part: [one for stem in stems if (one := reader.read(stem))] for part, stems in parts.items()
+    }
     listed = {part: [reader.listed(one) for one in files] for part, files in read.items()}
-    return Listing(reader.names(), listed["train"], listed.get("val") or None, reader.digest.hexdigest())
+    return Listing(
+        reader.names(), listed["train"], listed.get("val") or None, reader.digest.hexdigest()
+    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,8 @@ class _Boxes:
             self.digest.update(data)
             root = parse_xml(data)
             objects = [
-                (_text(one, "name"), [float(_text(one, f"bndbox/{side}")) for side in _SIDES]) for one in root.iter("object")
+                (_text(one, "name"), [float(_text(one, f"bndbox/{side}")) for side in _SIDES])
+                for one in root.iter("object")
             ]
             sides = [int(float(root.findtext(f"size/{side}") or 0)) for side in ("height", "width")]
         except OSError as error:
@@ -95,8 +106,15 @@ class _Boxes:
         names = self.names()
         known = [row for row, label in enumerate(one.classes) if label in names]
         for row in set(range(len(one.classes))) - set(known):
-            self.problems.add(f"{one.name}: object {row + 1}: the class {one.classes[row]!r} is not in the list of classes")
-        boxes = np.array([one.boxes[row] for row in known], np.float64).reshape(-1, 4) - (1, 1, 0, 0)
+            self.problems.add(
+                f"{one.name}: object {row + 1}: the class {one.classes[row]!r} is not in the list of classes"
+            )
+        boxes = np.array([one.boxes[row] for row in known], np.float64).reshape(-1, 4) - (
+            1,
+            1,
+            0,
+            0,
+        )
         labels = np.array([names.index(one.classes[row]) for row in known], np.int64)
         ids = tuple(row + 1 for row in known)
         return Listed(one.name, one.image, labels, boxes, ids, size_hw=one.size_hw)
@@ -119,14 +137,20 @@ class _LabelMaps:
         return self.given
 
     def listed(self, one: _File) -> Listed:
-        return Listed(one.name, one.image, np.zeros(0, np.int64), no_boxes(), label_map=self.path / one.name)
+        return Listed(
+            one.name, one.image, np.zeros(0, np.int64), no_boxes(), label_map=self.path / one.name
+        )
 
 
 def _names(path: Path) -> tuple[str, ...] | None:
-    file = next((path / name for name in ("labels.txt", "classes.txt") if (path / name).is_file()), None)
+    file = next(
+        (path / name for name in ("labels.txt", "classes.txt") if (path / name).is_file()), None
+    )
     if file is None:
         return None
-    names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    names = [
+        line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()
+    ]
     if len(set(names)) < len(names):
         raise ConfigError(f"{file}: a class stands in it twice.")
     return tuple(foreground(names))
@@ -134,14 +158,22 @@ def _names(path: Path) -> tuple[str, ...] | None:
 
 def _stems(file: Path) -> list[str]:
     """A name a line; VOC's lists of one class have a second column."""
-    return [line.split()[0] for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return [
+        line.split()[0]
+        for line in file.read_text(encoding="utf-8-sig").splitlines()
+        if line.strip()
+    ]
 
 
 def _image(folder: Path, stem: str, named: str | None) -> Path:
     """By the name that the annotation gives, else by its own; where there is none, the place where it should be."""
     names = [Path(named).name] if named else []
-    tried = [folder / name for name in (*names, *(f"{stem}{suffix}" for suffix in sorted(SUFFIXES)))]
-    return next((one for one in tried if one.is_file()), tried[0] if names else folder / f"{stem}.jpg")
+    tried = [
+        folder / name for name in (*names, *(f"{stem}{suffix}" for suffix in sorted(SUFFIXES)))
+    ]
+    return next(
+        (one for one in tried if one.is_file()), tried[0] if names else folder / f"{stem}.jpg"
+    )
 
 
 def _text(parent: Element, path: str) -> str:

@@ -33,14 +33,22 @@ def read_yolo(path: Path, task: str, problems: Problems) -> Listing:
         reader = _Reader(path, data, task, problems)
     except (*_UNREADABLE, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{path}: expected YOLO's data.yaml, with train and names ({why}).") from None
+        raise ConfigError(
+            f"{path}: expected YOLO's data.yaml, with train and names ({why})."
+        ) from None
     training = reader.images(data["train"])
     held_out = reader.images(data["val"]) if data.get("val") else []
     if held_out == training and held_out:
         log.info("%s: train and val are the same images.", path)
         held_out = []
     parts = [[reader.listed(image) for image in images] for images in (training, held_out)]
-    return Listing(tuple(reader.names.values()), parts[0], parts[1] or None, reader.digest.hexdigest(), reader.point_names)
+    return Listing(
+        tuple(reader.names.values()),
+        parts[0],
+        parts[1] or None,
+        reader.digest.hexdigest(),
+        reader.point_names,
+    )
 
 
 class _Reader:
@@ -50,13 +58,23 @@ class _Reader:
         if not self.root.is_dir():  # as it was where the file was made
             self.root = path.parent
         names = data["names"]
-        pairs = enumerate(names) if isinstance(names, list) else ((int(number), name) for number, name in names.items())
-        self.names = {number: str(name) for number, name in sorted(pairs)}  # the file's class number -> name
+        pairs = (
+            enumerate(names)
+            if isinstance(names, list)
+            else ((int(number), name) for number, name in names.items())
+        )
+        self.names = {
+            number: str(name) for number, name in sorted(pairs)
+        }  # the file's class number -> name
         if len(set(self.names.values())) < len(self.names):
             raise ValueError("two classes have one name")
         self.labels = {number: label for label, number in enumerate(self.names)}
         self.point_shape = tuple(int(value) for value in data.get("kpt_shape") or ())
-        if self.point_shape and (len(self.point_shape) != 2 or self.point_shape[0] < 1 or self.point_shape[1] not in (2, 3)):
+        if self.point_shape and (
+            len(self.point_shape) != 2
+            or self.point_shape[0] < 1
+            or self.point_shape[1] not in (2, 3)
+        ):
             raise ValueError(f"kpt_shape is {list(self.point_shape)}; expected [points, 2 or 3]")
         if task == "keypoints" and not self.point_shape:
             raise ValueError("task=keypoints needs its kpt_shape")
@@ -67,18 +85,30 @@ class _Reader:
 
     def images(self, given: Any) -> list[Path]:
         """Raises ConfigError for what is not there."""
-        return [image for one in (given if isinstance(given, list) else [given]) for image in self._images(str(one))]
+        return [
+            image
+            for one in (given if isinstance(given, list) else [given])
+            for image in self._images(str(one))
+        ]
 
     def _images(self, given: str) -> Iterator[Path]:
         # Roboflow writes ../train/images for what is beside the file
-        tried = [self.root / given, self.path.parent / given, self.path.parent / given.removeprefix("../")]
+        tried = [
+            self.root / given,
+            self.path.parent / given,
+            self.path.parent / given.removeprefix("../"),
+        ]
         found = next((one for one in tried if one.exists()), None)
         if found is None:
             raise ConfigError(f"{self.path}: there is no {tried[0]}, which it names.")
         if found.is_dir():
             for folder, folders, files in os.walk(found):
                 folders.sort()
-                yield from (Path(folder) / name for name in sorted(files) if Path(name).suffix.casefold() in SUFFIXES)
+                yield from (
+                    Path(folder) / name
+                    for name in sorted(files)
+                    if Path(name).suffix.casefold() in SUFFIXES
+                )
         else:
             for line in found.read_text(encoding="utf-8-sig").splitlines():
                 if name := line.strip():
@@ -88,7 +118,9 @@ class _Reader:
         labels = _labels_of(image)
         other = self.image_of.setdefault(labels, image)
         if other != image:
-            self.problems.add(f"{self._name(other)}: {self._name(image)} has the same labels, {labels.name}")
+            self.problems.add(
+                f"{self._name(other)}: {self._name(image)} has the same labels, {labels.name}"
+            )
         try:
             text = labels.read_bytes()
         except FileNotFoundError:
@@ -101,16 +133,24 @@ class _Reader:
             name=name,
             path=image,
             labels=np.array(classes, np.int64),
-            boxes_xyxy=no_boxes() if self.task == "segment" else np.array(boxes, np.float64).reshape(-1, 4),
+            boxes_xyxy=no_boxes()
+            if self.task == "segment"
+            else np.array(boxes, np.float64).reshape(-1, 4),
             ids=numbers,
             called=f"{labels.name} line",
-            masks=tuple((polygon,) for polygon in polygons) if self.task in ("instances", "segment") else None,
-            keypoints=np.array(points).reshape(-1, len(self.point_names), 3) if self.task == "keypoints" else None,
+            masks=tuple((polygon,) for polygon in polygons)
+            if self.task in ("instances", "segment")
+            else None,
+            keypoints=np.array(points).reshape(-1, len(self.point_names), 3)
+            if self.task == "keypoints"
+            else None,
             fractions=True,
         )
 
     def _name(self, image: Path) -> str:
-        return (image.relative_to(self.root) if image.is_relative_to(self.root) else image).as_posix()
+        return (
+            image.relative_to(self.root) if image.is_relative_to(self.root) else image
+        ).as_posix()
 
     def _rows(self, text: bytes, said: str) -> Iterator[tuple[Any, ...]]:
         """(line, label, box, polygon, keypoints) of each line that can be read."""
@@ -134,7 +174,9 @@ class _Reader:
         if self.point_shape:
             count, dimensions = self.point_shape
             if len(values) != _BOX + count * dimensions:
-                raise ValueError(f"{len(values)} values after the class; kpt_shape asks for {_BOX + count * dimensions}")
+                raise ValueError(
+                    f"{len(values)} values after the class; kpt_shape asks for {_BOX + count * dimensions}"
+                )
             return _corners(values[:_BOX]), None, _points(values[_BOX:].reshape(count, dimensions))
         if len(values) == _BOX:
             if self.task in ("instances", "segment"):
@@ -171,7 +213,9 @@ def _point_names(data: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """`kpt_names` where the file has them; else COCO's where its points are these; else names that say with which other
     point `flip_idx` exchanges each in a mirror image: left_1 for right_1."""
     given = data.get("kpt_names")
-    lists: Sequence[Any] = list(given.values()) if isinstance(given, dict) else [given] if given else []
+    lists: Sequence[Any] = (
+        list(given.values()) if isinstance(given, dict) else [given] if given else []
+    )
     named = {tuple(map(str, one)) for one in lists}
     if named:
         names = named.pop()
@@ -184,5 +228,7 @@ def _point_names(data: Mapping[str, Any], count: int) -> tuple[str, ...]:
     coco = tuple(KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.meta["keypoint_names"])
     if other == mirrored_order(coco):
         return coco
-    sides = ("point" if other[i] == i else "left" if i < other[i] else "right" for i in range(count))
+    sides = (
+        "point" if other[i] == i else "left" if i < other[i] else "right" for i in range(count)
+    )
     return tuple(f"{side}_{min(i, other[i])}" for i, side in enumerate(sides))

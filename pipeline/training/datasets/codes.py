@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.hashing import short_hash
+from pipeline.core.hashing import hash_text
 from pipeline.inputs.decoding.image import SUFFIXES
 from pipeline.models.class_names import BACKGROUND
 from pipeline.training.protocols import Example
@@ -29,14 +29,29 @@ class Codes:
     keypoint_names: tuple[str, ...] = ()
 
     def __init__(
-        self, scenes: int, validation_scenes: int, size: int, backgrounds: str | None, seed: int, max_pixels: int, task: str
+        self,
+        scenes: int,
+        validation_scenes: int,
+        size: int,
+        backgrounds: str | None,
+        seed: int,
+        max_pixels: int,
+        task: str,
     ) -> None:
         """`size`: pixels of a scene's side; `backgrounds`: a folder of photographs without codes, or None for drawn ones."""
         if task != "detect":
-            raise ConfigError(f"examples=codes has boxes only; task={task} needs more. Say task=detect.")
-        for name, value, least in (("scenes", scenes, 1), ("validation_scenes", validation_scenes, 1), ("size", size, 64)):
+            raise ConfigError(
+                f"examples=codes has boxes only; task={task} needs more. Say task=detect."
+            )
+        for name, value, least in (
+            ("scenes", scenes, 1),
+            ("validation_scenes", validation_scenes, 1),
+            ("size", size, 64),
+        ):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ConfigError(f"examples.{name}={value}: expected a whole number, {least} or more.")
+                raise ConfigError(
+                    f"examples.{name}={value}: expected a whole number, {least} or more."
+                )
         try:
             from pipeline.training.synthetic.backgrounds import Backgrounds
             from pipeline.training.synthetic.fonts_and_words import TRAINING, VALIDATION
@@ -50,12 +65,16 @@ class Codes:
         self.identity = {
             "scenes": f"{scenes} and {validation_scenes} of {size} pixels, version {VERSION}",
             "seed": str(seed),
-            "backgrounds": short_hash("".join(f"{file.name} {file.stat().st_size}\n" for file in files))
+            "backgrounds": hash_text(
+                "".join(f"{file.name} {file.stat().st_size}\n" for file in files)
+            )
             if files
             else "drawn",
         }
         self.training = SceneSet(scenes, size, seed, 0, TRAINING, behind.training(), "scene")
-        self.validation = SceneSet(validation_scenes, size, seed, 1, VALIDATION, behind.validation(), "validation scene")
+        self.validation = SceneSet(
+            validation_scenes, size, seed, 1, VALIDATION, behind.validation(), "validation scene"
+        )
 
 
 @dataclass(frozen=True)
@@ -106,7 +125,11 @@ def _photographs(folder: str | None) -> list[Path]:
         raise ConfigError(
             f"examples.backgrounds={folder}: not a folder. Expected one of photographs without codes, or null."
         )
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = sorted(
+        path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
+    )
     if not files:
-        raise ConfigError(f"examples.backgrounds={folder}: no images in it. Expected photographs without codes, or null.")
+        raise ConfigError(
+            f"examples.backgrounds={folder}: no images in it. Expected photographs without codes, or null."
+        )
     return files

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.core.errors import ConfigError, nearest, shorten
-from pipeline.core.locations import Address, place
+from pipeline.core.errors import ConfigError, shorten_list, suggest_nearest
+from pipeline.core.locations import Uri, parse_location
 from pipeline.models.class_names import BACKGROUND
 from pipeline.ops.masks import IGNORED
 from pipeline.training.annotations.dataset import Annotated, AnnotatedSet
@@ -37,28 +37,43 @@ class Files:
         classes: Sequence[str] | None = None,
     ) -> None:
         if task not in TASKS:
-            raise ConfigError(f"task={task}: nothing is trained for it; expected {', '.join(TASKS)}.{nearest(task, TASKS)}")
+            raise ConfigError(
+                f"task={task}: nothing is trained for it; expected {', '.join(TASKS)}.{suggest_nearest(task, TASKS)}"
+            )
         self.task, self.max_pixels, self.only = task, max_pixels, classes
         self.folder = None if images is None else _path("train.images", images)
         problems = Problems(f"train.data={_path('train.data', data)}")
         listing = read_listing(_path("train.data", data), task, self.folder, problems)
         self.names = _chosen(listing.names, classes, problems.what)
         if task == "segment" and len(self.names) >= IGNORED:
-            raise ConfigError(f"{problems.what}: {len(self.names)} classes; task=segment has room for {IGNORED - 1}.")
+            raise ConfigError(
+                f"{problems.what}: {len(self.names)} classes; task=segment has room for {IGNORED - 1}."
+            )
         self.categories = self.names if task == "classify" else (BACKGROUND, *self.names)
         self.keypoint_names = listing.keypoint_names
         found, digest = self._checked(listing, listing.training, problems)
         if isinstance(validation, str):
             problems.check()
-            training, (held_out, which) = found, self._of_its_own(_path("train.validation", validation))
+            training, (held_out, which) = (
+                found,
+                self._of_its_own(_path("train.validation", validation)),
+            )
         else:
             training, held_out, which = self._part_of(listing, found, problems, validation, seed)
             problems.check()
         self._check_parts(problems.what, training, held_out)
-        self.identity: Mapping[str, str] = {"data": digest, "classes": "\n".join(self.names), "validation": which}
-        self.training, self.validation = (AnnotatedSet(part, task, max_pixels) for part in (training, held_out))
+        self.identity: Mapping[str, str] = {
+            "data": digest,
+            "classes": "\n".join(self.names),
+            "validation": which,
+        }
+        self.training, self.validation = (
+            AnnotatedSet(part, task, max_pixels) for part in (training, held_out)
+        )
 
-    def _checked(self, listing: Listing, listed: Sequence[Listed], problems: Problems) -> tuple[list[Annotated], str]:
+    def _checked(
+        self, listing: Listing, listed: Sequence[Listed], problems: Problems
+    ) -> tuple[list[Annotated], str]:
         """(images that are in order, SHA-256 of the annotations, the images' names and their sizes in bytes)."""
         first = 0 if self.task == "classify" else 1
         id_of = {name: number for number, name in enumerate(self.names, start=first)}
@@ -74,7 +89,9 @@ class Files:
         problems = Problems(f"train.validation={path}")
         listing = read_listing(path, self.task, self.folder, problems, others=True)
         if listing.keypoint_names != self.keypoint_names:
-            raise ConfigError(f"{problems.what}: its keypoints are not those of the data: {', '.join(self.keypoint_names)}.")
+            raise ConfigError(
+                f"{problems.what}: its keypoints are not those of the data: {', '.join(self.keypoint_names)}."
+            )
         images, digest = self._checked(listing, listing.training, problems)
         problems.check()
         return images, digest
@@ -87,16 +104,24 @@ class Files:
             log.info("%s brings a validation part of its own, which is used.", problems.what)
             return found, *self._checked(listing, listing.validation, problems)
         if listing.validation is not None:
-            log.info("%s: its own validation part is left out, because train.validation=%g.", problems.what, part)
+            log.info(
+                "%s: its own validation part is left out, because train.validation=%g.",
+                problems.what,
+                part,
+            )
         return *drawn(found, part, seed, self.task == "classify"), f"{part:g} by seed {seed}"
 
-    def _check_parts(self, what: str, training: Sequence[Annotated], held_out: Sequence[Annotated]) -> None:
+    def _check_parts(
+        self, what: str, training: Sequence[Annotated], held_out: Sequence[Annotated]
+    ) -> None:
         """Raises ConfigError where nothing could be learnt, or judged."""
         if not training and not held_out:
             raise ConfigError(f"{what}: there are no images in it.")
-        learnt = f"of {shorten(self.names)}"
+        learnt = f"of {shorten_list(self.names)}"
         if not any(one.has_objects for one in (*training, *held_out)):
-            raise ConfigError(f"{what}: none of its {len(training) + len(held_out):,} images has an object {learnt}.")
+            raise ConfigError(
+                f"{what}: none of its {len(training) + len(held_out):,} images has an object {learnt}."
+            )
         for part, images in (("to learn from", training), ("for validation", held_out)):
             if not any(one.has_objects for one in images):
                 raise ConfigError(
@@ -111,18 +136,22 @@ class Files:
                 "it is.", f"{len(both):,}", min(both),
             )  # fmt: skip
         first = 0 if self.task == "classify" else 1
-        seen = np.bincount(np.concatenate([one.labels for one in training]), minlength=len(self.categories))
+        seen = np.bincount(
+            np.concatenate([one.labels for one in training]), minlength=len(self.categories)
+        )
         absent = [name for name, count in zip(self.names, seen[first:], strict=True) if not count]
         if absent:
-            log.warning("No object to learn from: %s.", shorten(absent))
+            log.warning("No object to learn from: %s.", shorten_list(absent))
 
 
 def _path(key: str, given: str | None) -> Path:
     if given is None:
         raise ConfigError(f"{key}= is needed: annotated images to learn from.")
-    found = place(given)
-    if isinstance(found, Address):
-        raise ConfigError(f"{key}={found}: expected a file or folder of this machine; copy it here first.")
+    found = parse_location(given)
+    if isinstance(found, Uri):
+        raise ConfigError(
+            f"{key}={found}: expected a file or folder of this machine; copy it here first."
+        )
     return found
 
 
@@ -130,7 +159,9 @@ def _chosen(names: tuple[str, ...], only: Sequence[str] | None, what: str) -> tu
     """The data's classes that are learnt, in its order."""
     for name in only or ():
         if name not in names:
-            raise ConfigError(f"classes: {what} has no class {name!r}.{nearest(name, names)} It has {shorten(names)}.")
+            raise ConfigError(
+                f"classes: {what} has no class {name!r}.{suggest_nearest(name, names)} It has {shorten_list(names)}."
+            )
     return names if only is None else tuple(name for name in names if name in only)
 
 

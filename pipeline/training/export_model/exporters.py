@@ -28,7 +28,9 @@ class Attempt:
 
 def attempts(to: str, task: str, network: nn.Module, example: Tensor) -> list[Attempt]:
     """`network` as `original.original` gives it; `example`: an input of it, of several images where it takes batches."""
-    return {"onnx": to_onnx, "pt2": to_pt2, "torchscript": to_torchscript}[to](task, network, example)
+    return {"onnx": to_onnx, "pt2": to_pt2, "torchscript": to_torchscript}[to](
+        task, network, example
+    )
 
 
 def to_onnx(task: str, network: nn.Module, example: Tensor) -> list[Attempt]:
@@ -68,9 +70,13 @@ def to_onnx(task: str, network: nn.Module, example: Tensor) -> list[Attempt]:
     if task == "detect":
         return [Attempt(f"traced, opset {OPSET}", lambda file: traced(file, example, sizes))]
     return [
-        Attempt(f"traced, opset {OPSET}", lambda file: traced(file, example, {0: "batch", **sizes})),
+        Attempt(
+            f"traced, opset {OPSET}", lambda file: traced(file, example, {0: "batch", **sizes})
+        ),
         Attempt(f"by torch.export, opset {_OPSET_EXPORTED}", exported),
-        Attempt(f"traced with one image, opset {OPSET}", lambda file: traced(file, example[:1], sizes)),
+        Attempt(
+            f"traced with one image, opset {OPSET}", lambda file: traced(file, example[:1], sizes)
+        ),
     ]
 
 
@@ -84,7 +90,9 @@ def to_pt2(task: str, network: nn.Module, example: Tensor) -> list[Attempt]:
     size_only = {at: one for at, one in free.items() if at}
     return [
         Attempt("by torch.export", lambda file: exported(file, example, free)),
-        Attempt("by torch.export with one image", lambda file: exported(file, example[:1], size_only)),
+        Attempt(
+            "by torch.export with one image", lambda file: exported(file, example[:1], size_only)
+        ),
     ]
 
 
@@ -98,7 +106,12 @@ def to_torchscript(task: str, network: nn.Module, example: Tensor) -> list[Attem
     scripted = Attempt("scripted", lambda file: torch.jit.script(inner).save(file))
     if task == "detect":
         return [scripted]
-    return [scripted, Attempt("traced", lambda file: torch.jit.trace(network, (example,), strict=False).save(file))]
+    return [
+        scripted,
+        Attempt(
+            "traced", lambda file: torch.jit.trace(network, (example,), strict=False).save(file)
+        ),
+    ]
 
 
 @contextmanager

@@ -37,7 +37,9 @@ class Parity:
     score_difference_max: float
     box_difference_max: float | None  # pixels of the original; None: rows without boxes
     boxes_moved: int  # of the kept, by more than a pixel
-    pixels_differing: float | None  # part of all pixels whose class differs; None: rows without masks
+    pixels_differing: (
+        float | None
+    )  # part of all pixels whose class differs; None: rows without masks
 
     @property
     def equal(self) -> bool:
@@ -53,9 +55,14 @@ class Parity:
         found = {
             f"{self.failed_images} images that one of the two cannot take": self.failed_images > 0,
             f"{beyond} rows lost or added whose scores are not near a threshold": beyond > 0,
-            f"scores {self.score_difference_max:.4g} apart, more than {MARGIN:g}": self.score_difference_max > MARGIN,
-            f"{self.boxes_moved} boxes moved by more than a pixel": self.boxes_moved > _MOST_MOVED * self.rows_kept,
-            f"{self.pixels_differing or 0:.2%} of the pixels in another class": (self.pixels_differing or 0) > _MOST_PIXELS,
+            f"scores {self.score_difference_max:.4g} apart, more than {MARGIN:g}": self.score_difference_max
+            > MARGIN,
+            f"{self.boxes_moved} boxes moved by more than a pixel": self.boxes_moved
+            > _MOST_MOVED * self.rows_kept,
+            f"{self.pixels_differing or 0:.2%} of the pixels in another class": (
+                self.pixels_differing or 0
+            )
+            > _MOST_PIXELS,
         }
         return [fault for fault, holds in found.items() if holds]
 
@@ -90,14 +97,23 @@ def parity(exported: Predictor, eager: Predictor, shard: Shard, limits: Limits) 
     return between(images, expected, others, found, limits)
 
 
-def between(images: pa.Table, expected: pa.Table, others: pa.Table, found: pa.Table, limits: Limits) -> Parity:
+def between(
+    images: pa.Table, expected: pa.Table, others: pa.Table, found: pa.Table, limits: Limits
+) -> Parity:
     """`images`, `expected`: eager's rows of `images` and `predictions`; `others`, `found`: the program's."""
     agreement = compare(expected, found, len(images), "fp32")
     a, b = np.array(list(pairs(expected, found)), dtype=np.int64).reshape(-1, 2).T
-    alone = [(table, np.setdiff1d(np.arange(len(table)), rows)) for table, rows in ((expected, a), (found, b))]
+    alone = [
+        (table, np.setdiff1d(np.arange(len(table)), rows))
+        for table, rows in ((expected, a), (found, b))
+    ]
     moved = 0
     if set(BOX) <= set(expected.schema.names):
-        moved = int((np.abs(boxes_of(expected)[a] - boxes_of(found)[b]).max(axis=1, initial=0) > _MOST_PX).sum())
+        moved = int(
+            (
+                np.abs(boxes_of(expected)[a] - boxes_of(found)[b]).max(axis=1, initial=0) > _MOST_PX
+            ).sum()
+        )
     return Parity(
         images=len(images),
         failed_images=_failed(images, others),
@@ -111,13 +127,19 @@ def between(images: pa.Table, expected: pa.Table, others: pa.Table, found: pa.Ta
         score_difference_max=agreement.score_difference_max,
         box_difference_max=agreement.box_difference_max,
         boxes_moved=moved,
-        pixels_differing=_pixels(images, expected, found) if "mask_rle" in expected.schema.names else None,
+        pixels_differing=_pixels(images, expected, found)
+        if "mask_rle" in expected.schema.names
+        else None,
     )
 
 
 def raw_fault(difference: float) -> list[str]:
     """Why logits are not equal, whatever the rows say."""
-    return [f"raw outputs {difference:.2g} of the largest apart"] if difference > MOST_DIFFERENCE else []
+    return (
+        [f"raw outputs {difference:.2g} of the largest apart"]
+        if difference > MOST_DIFFERENCE
+        else []
+    )
 
 
 def _looked_at(predictor: Predictor, shard: Shard) -> tuple[pa.Table, pa.Table]:
@@ -146,7 +168,9 @@ def _at_the_edge(table: pa.Table, rows: np.ndarray, limits: Limits) -> np.ndarra
     return near
 
 
-def _last_of_each(image: np.ndarray, score: np.ndarray) -> tuple[Mapping[int, float], Mapping[int, int]]:
+def _last_of_each(
+    image: np.ndarray, score: np.ndarray
+) -> tuple[Mapping[int, float], Mapping[int, int]]:
     """image_id -> its lowest score, and the number of its rows."""
     last: dict[int, float] = {}
     count: dict[int, int] = {}

@@ -88,7 +88,9 @@ def _alone(these: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> float:
         return 0.0
     near = (these["scores"][best, None] - others["scores"]).abs() <= _NEAR_SCORE
     near &= these["labels"][best, None] == others["labels"]
-    near &= (these["boxes"][best, None] - others["boxes"]).abs().amax(dim=2) <= _NEAR_PX  # (best, others, 4)
+    near &= (these["boxes"][best, None] - others["boxes"]).abs().amax(
+        dim=2
+    ) <= _NEAR_PX  # (best, others, 4)
     return 1 - float(near.any(dim=1).float().mean())
 
 

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.config.settings import Settings
 from pipeline.core.cpu import available_cores
-from pipeline.core.text_tables import aligned
+from pipeline.core.text_tables import format_pairs
 from pipeline.core.types import ModelSpec
 from pipeline.training.export_model.parity import Parity, raw_fault
 from pipeline.training.export_model.shape_probes import Held
@@ -38,7 +38,9 @@ class Export:
     @property
     def faults(self) -> list[str]:
         """Why the program is not equal to eager."""
-        return self.parity.faults() + ([] if self.settings.task == "detect" else raw_fault(self.held.difference))
+        return self.parity.faults() + (
+            [] if self.settings.task == "detect" else raw_fault(self.held.difference)
+        )
 
     def takes(self) -> dict[str, str]:
         batch = "any" if self.held.any_batch else "1 only"
@@ -47,7 +49,10 @@ class Export:
             if self.input_hw is None
             else "{} x {}, as its preprocessing makes".format(*self.input_hw)
         )
-        return {"batch": "1, one image a call" if self.settings.task == "detect" else batch, "image size": size}
+        return {
+            "batch": "1, one image a call" if self.settings.task == "detect" else batch,
+            "image size": size,
+        }
 
     def record(self) -> dict[str, Any]:
         return {
@@ -74,10 +79,14 @@ class Export:
         inputs = "other inputs" if detector else "noise"
         lines = [
             f"{self.settings.model} ({self.spec.weights}), task={self.settings.task}, to={self.settings.to}: {self.how}",
-            aligned({"program": f"{self.file.stat().st_size / 1e6:.1f} MB: {self.file}", **self.takes()}),
+            format_pairs(
+                {"program": f"{self.file.stat().st_size / 1e6:.1f} MB: {self.file}", **self.takes()}
+            ),
             "",
             f"beside eager fp32 on {self.parity.images} images: {self._verdict()}",
-            aligned({**self.parity.said(), "raw": f"{self.held.difference:.2g} {raw}, on {inputs}"}),
+            format_pairs(
+                {**self.parity.said(), "raw": f"{self.held.difference:.2g} {raw}, on {inputs}"}
+            ),
             "",
             f"forward passes on {available_cores()} cores",
             speeds_text(self.speed) if self.speed else "  not measured: no image can be read",

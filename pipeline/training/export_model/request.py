@@ -10,9 +10,9 @@ from torchvision.models import WeightsEnum
 
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
-from pipeline.core.locations import Address, place
+from pipeline.core.locations import Uri, parse_location
 from pipeline.models.class_names import load_categories, with_background
-from pipeline.runs.components import Parts
+from pipeline.runs.components import Components
 from pipeline.training.export_model.exporters import FILES
 
 TASKS = ("classify", "detect", "segment")
@@ -34,9 +34,13 @@ def checked(settings: Settings) -> Settings:
     if settings.to is None:
         raise ConfigError(f"export-model makes a program: say to={', to='.join(FILES)}.")
     if settings.task not in TASKS:
-        raise ConfigError(f"task={settings.task}: program files do {', '.join(TASKS)}. {_INSTEAD.get(settings.task, '')}")
-    if isinstance(place(settings.output), Address):
-        raise ConfigError(f"output={settings.output}: export-model writes to a disk; name a folder of this machine.")
+        raise ConfigError(
+            f"task={settings.task}: program files do {', '.join(TASKS)}. {_INSTEAD.get(settings.task, '')}"
+        )
+    if isinstance(parse_location(settings.output), Uri):
+        raise ConfigError(
+            f"output={settings.output}: export-model writes to a disk; name a folder of this machine."
+        )
     if settings.to == "pt2" and settings.task == "detect":
         raise ConfigError(
             "to=pt2: torch.export cannot follow torchvision's detectors, whose number of boxes depends on what an image "
@@ -44,18 +48,24 @@ def checked(settings: Settings) -> Settings:
         )
     if settings.to == "onnx":
         _check_onnx()
-    return replace(settings, parts={**settings.parts, "engine": _EAGER}, device="cpu", precision=None)
+    return replace(
+        settings, parts={**settings.parts, "engine": _EAGER}, device="cpu", precision=None
+    )
 
 
-def preprocessing(settings: Settings, parts: Parts) -> str | None:
+def preprocessing(settings: Settings, parts: Components) -> str | None:
     """The full name of the torchvision weights whose preprocessing the model has; None: a detector's own, which is in its
     program. Raises ConfigError for what is no builder's network in floating point."""
     model: Any = parts.format
     like = getattr(model, "like", None)
     if not isinstance(like, WeightsEnum):
-        raise ConfigError(f"model={settings.model} is a program already; export-model takes a torchvision builder.")
+        raise ConfigError(
+            f"model={settings.model} is a program already; export-model takes a torchvision builder."
+        )
     if model.quantized:
-        raise ConfigError(f"model={settings.model}: int8 networks are not exported. Export {model.name.partition('_')[2]}.")
+        raise ConfigError(
+            f"model={settings.model}: int8 networks are not exported. Export {model.name.partition('_')[2]}."
+        )
     if settings.task == "detect":
         return None
     if repr(like.transforms()) != repr(model.transform):
@@ -71,11 +81,19 @@ def write_categories(categories: tuple[str, ...], file: Path, detector: bool) ->
     file.write_text("".join(f"{name}\n" for name in categories), encoding="utf-8")
     read = load_categories(str(file))
     if (with_background(read) if detector else read) != categories:
-        odd = [name for name in categories if name != name.strip() or not name or len(name.splitlines()) > 1]
-        raise ConfigError(f"categories: these names cannot stand on a line of their own: {odd or categories[:1]}.")
+        odd = [
+            name
+            for name in categories
+            if name != name.strip() or not name or len(name.splitlines()) > 1
+        ]
+        raise ConfigError(
+            f"categories: these names cannot stand on a line of their own: {odd or categories[:1]}."
+        )
 
 
-def running(settings: Settings, folder: Path, preprocess: str | None, one_by_one: bool = False) -> Settings:
+def running(
+    settings: Settings, folder: Path, preprocess: str | None, one_by_one: bool = False
+) -> Settings:
     """Settings that run the program below `folder` where `settings` run its original. `one_by_one`: it takes one image."""
     return replace(
         settings,
@@ -101,7 +119,13 @@ def command(run: Settings) -> str:
         "trust_code": None if run.model == "onnx" else "true",  # ONNX files are data
         "batch_size": "1" if run.batch_size == 1 else None,
     }
-    return " ".join(["make run", *(shlex.quote(f"{key}={value}") for key, value in words.items() if value), "input=DIR"])
+    return " ".join(
+        [
+            "make run",
+            *(shlex.quote(f"{key}={value}") for key, value in words.items() if value),
+            "input=DIR",
+        ]
+    )
 
 
 def _check_onnx() -> None:

@@ -14,7 +14,9 @@ from pipeline.training.export_model.exporters import Attempt, quiet
 from pipeline.training.export_model.reference import answer, difference, is_empty
 
 MOST_DIFFERENCE = 1e-3  # of logits, as a part of the largest
-_MOST_UNLIKE = 0.02  # part of the best detections: non-maximum suppression may decide near-ties either way
+_MOST_UNLIKE = (
+    0.02  # part of the best detections: non-maximum suppression may decide near-ties either way
+)
 _SEGMENTER_HW = (192, 256)
 _OTHER_HW = ((160, 224), (256, 192))
 
@@ -76,7 +78,9 @@ def probes_for_detections(network: nn.Module, images: Iterable[Tensor]) -> Probe
         if not is_empty([one.expected]):
             break
     if one is None:
-        raise PipelineError("None of the images can be read; the export has nothing to be compared on. Say input=FOLDER.")
+        raise PipelineError(
+            "None of the images can be read; the export has nothing to be compared on. Say input=FOLDER."
+        )
     height, width = one.given.shape[-2:]
     narrow = interpolate(one.given[None], size=(height, max(1, width * 2 // 3)), mode="bilinear")[0]
     others = (one.given[:, : max(1, height * 3 // 4)].contiguous(), narrow)
@@ -88,19 +92,29 @@ def held(program: nn.Module, probes: Probes) -> Held:
     first = _difference(program, probes.one)
     if not _right(first, probes.one):
         raise PipelineError(f"on one input it differs by {first:.2g}")
-    batches, sizes = ([_difference(program, one) for one in some] for some in (probes.batches, probes.sizes))
+    batches, sizes = (
+        [_difference(program, one) for one in some] for some in (probes.batches, probes.sizes)
+    )
     tried = probes.sizes and not is_empty([one.expected for one in probes.sizes])
     right = [
-        one for one, probe in zip((*batches, *sizes), (*probes.batches, *probes.sizes), strict=True) if _right(one, probe)
+        one
+        for one, probe in zip((*batches, *sizes), (*probes.batches, *probes.sizes), strict=True)
+        if _right(one, probe)
     ]
     return Held(
         difference=max([first, *right]),
-        any_batch=all(_right(one, probe) for one, probe in zip(batches, probes.batches, strict=True)),
-        any_size=all(_right(one, probe) for one, probe in zip(sizes, probes.sizes, strict=True)) if tried else None,
+        any_batch=all(
+            _right(one, probe) for one, probe in zip(batches, probes.batches, strict=True)
+        ),
+        any_size=all(_right(one, probe) for one, probe in zip(sizes, probes.sizes, strict=True))
+        if tried
+        else None,
     )
 
 
-def made(ways: Sequence[Attempt], file: Path, opened: Callable[[], nn.Module], probes: Probes) -> tuple[str, Held]:
+def made(
+    ways: Sequence[Attempt], file: Path, opened: Callable[[], nn.Module], probes: Probes
+) -> tuple[str, Held]:
     """Leaves the file: by the first way whose program holds nothing of its example, or else the last that is right at all.
     Returns how it was made. `opened`: the program in the file. Raises PipelineError where no way leads to one."""
     right: list[tuple[Attempt, Held]] = []
@@ -111,13 +125,18 @@ def made(ways: Sequence[Attempt], file: Path, opened: Callable[[], nn.Module], p
                 way.write(file)
                 found = held(opened(), probes)
         except Exception as error:  # noqa: BLE001 - exporters raise anything
-            failed.append(f"{way.how}: {' '.join(str(error).split())[:300] or type(error).__name__}")
+            failed.append(
+                f"{way.how}: {' '.join(str(error).split())[:300] or type(error).__name__}"
+            )
             continue
         if found.nothing:
             return way.how, found
         right.append((way, found))
     if not right:
-        raise PipelineError("No exporter makes a program of this model that gives its results:\n  " + "\n  ".join(failed))
+        raise PipelineError(
+            "No exporter makes a program of this model that gives its results:\n  "
+            + "\n  ".join(failed)
+        )
     way, found = right[-1]
     if way is not ways[-1]:
         with quiet():

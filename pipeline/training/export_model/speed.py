@@ -9,7 +9,7 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.text_tables import columns
+from pipeline.core.text_tables import format_columns
 from pipeline.inference.predictor import Predictor
 from pipeline.runs.bench.contenders import timed
 from pipeline.training.export_model.reference import OneImage, answer
@@ -26,10 +26,14 @@ class Speed:
     ratio: float  # to the first contender in the same round, median
 
 
-def forward_speeds(image: Tensor, eager: nn.Module, fp32: Predictor, exported: Predictor, most: int) -> dict[str, Speed]:
+def forward_speeds(
+    image: Tensor, eager: nn.Module, fp32: Predictor, exported: Predictor, most: int
+) -> dict[str, Speed]:
     """Of an image, (3, H, W) uint8, up to `most` times over: torchvision's own call, the pipeline's engine, the program."""
     size_hw = (image.shape[-2], image.shape[-1])
-    given = exported.loader.model.preprocess(image)  # float, as the program and the original take it
+    given = exported.loader.model.preprocess(
+        image
+    )  # float, as the program and the original take it
     detector = isinstance(eager, OneImage)
     started = perf_counter()
     answer(eager, given if detector else given[None])
@@ -78,4 +82,4 @@ def speeds(calls: Mapping[str, Callable[[], object]], images: int) -> dict[str, 
 
 def speeds_text(measured: Mapping[str, Speed]) -> str:
     rows = [(name, f"{one.images_per_s:.1f}", f"{one.ratio:.2f}") for name, one in measured.items()]
-    return columns([("", "images/s", f"x {next(iter(measured))}"), *rows])
+    return format_columns([("", "images/s", f"x {next(iter(measured))}"), *rows])

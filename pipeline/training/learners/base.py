@@ -22,7 +22,9 @@ class Learner(Protocol):
         """Of the network in training mode, by part; their sum is what is minimised."""
         ...
 
-    def figures(self, network: nn.Module, batches: Iterable[Sequence[Example]], device: str) -> tuple[Figures, list[dict]]:
+    def figures(
+        self, network: nn.Module, batches: Iterable[Sequence[Example]], device: str
+    ) -> tuple[Figures, list[dict]]:
         """Of the network in evaluation mode: all figures by name, and a row for each class."""
         ...
 
@@ -34,5 +36,7 @@ def unit(image: Tensor, device: str) -> Tensor:
 
 def stacked(batch: Sequence[Example], normalize: nn.Module, device: str) -> Tensor:
     """(B, 3, h, w) float32 as the network takes it."""
-    images: Tensor = normalize(torch.stack([one.image for one in batch]).to(device, non_blocking=True))
+    images: Tensor = normalize(
+        torch.stack([one.image for one in batch]).to(device, non_blocking=True)
+    )
     return images.contiguous(memory_format=torch.channels_last)

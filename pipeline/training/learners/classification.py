@@ -15,7 +15,9 @@ from pipeline.training.learners.base import Figures, Losses, stacked
 from pipeline.training.protocols import Example
 
 _SMOOTHING = 0.1  # of the labels of whole images (Szegedy et al., 2016)
-_AUXILIARY = 0.4  # weight of the losses of heads that only training has, as in torchvision's references
+_AUXILIARY = (
+    0.4  # weight of the losses of heads that only training has, as in torchvision's references
+)
 
 
 class Classes:
@@ -32,10 +34,14 @@ class Classes:
         main, *auxiliary = logits_of(network(stacked(batch, self.normalize, device)))
         found = {"classification": cross_entropy(main, labels, label_smoothing=_SMOOTHING)}
         for number, one in enumerate(auxiliary):
-            found[f"auxiliary_{number}"] = _AUXILIARY * cross_entropy(one, labels, label_smoothing=_SMOOTHING)
+            found[f"auxiliary_{number}"] = _AUXILIARY * cross_entropy(
+                one, labels, label_smoothing=_SMOOTHING
+            )
         return found
 
-    def figures(self, network: nn.Module, batches: Iterable[Sequence[Example]], device: str) -> tuple[Figures, list[dict]]:
+    def figures(
+        self, network: nn.Module, batches: Iterable[Sequence[Example]], device: str
+    ) -> tuple[Figures, list[dict]]:
         ranks: list[int] = []
         labels: list[int] = []
         for batch in batches:
@@ -46,7 +52,11 @@ class Classes:
             labels += right.tolist()
         hit, truth = np.array(ranks, int), np.array(labels, int)
         rows = [
-            {"class": name, "truth": int((truth == k).sum()), "recall": mean((hit == 0)[truth == k].astype(float))}
+            {
+                "class": name,
+                "truth": int((truth == k).sum()),
+                "recall": mean((hit == 0)[truth == k].astype(float)),
+            }
             for k, name in enumerate(self.categories)
         ]
         recalls = np.array([row["recall"] for row in rows if row["truth"]], float)
@@ -70,19 +80,29 @@ class Regions:
             found["auxiliary"] = _AUXILIARY * pixels_loss(outputs["aux"], truth)
         return found
 
-    def figures(self, network: nn.Module, batches: Iterable[Sequence[Example]], device: str) -> tuple[Figures, list[dict]]:
+    def figures(
+        self, network: nn.Module, batches: Iterable[Sequence[Example]], device: str
+    ) -> tuple[Figures, list[dict]]:
         n = len(self.categories)
         counts = np.zeros((n, n), np.int64)
         for batch in batches:
-            found = network(stacked(batch, self.normalize, device))["out"].argmax(dim=1).cpu().numpy()
+            found = (
+                network(stacked(batch, self.normalize, device))["out"].argmax(dim=1).cpu().numpy()
+            )
             labels = torch.stack([one.target["mask"] for one in batch]).numpy()
             counted = labels != IGNORED
-            counts += np.bincount(labels[counted] * n + found[counted], minlength=n * n).reshape(n, n)
+            counts += np.bincount(labels[counted] * n + found[counted], minlength=n * n).reshape(
+                n, n
+            )
         iou, truth = iou_of(counts), counts.sum(axis=1)
         rows = [
-            {"class": name, "truth": int(truth[k]), "iou": mean(iou[k : k + 1])} for k, name in enumerate(self.categories)
+            {"class": name, "truth": int(truth[k]), "iou": mean(iou[k : k + 1])}
+            for k, name in enumerate(self.categories)
         ]
-        return {"miou": mean(iou), "pixel_accuracy": float(np.trace(counts) / max(counts.sum(), 1))}, rows
+        return {
+            "miou": mean(iou),
+            "pixel_accuracy": float(np.trace(counts) / max(counts.sum(), 1)),
+        }, rows
 
 
 def pixels_loss(logits: Tensor, truth: Tensor) -> Tensor:

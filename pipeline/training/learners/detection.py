@@ -14,16 +14,22 @@ from pipeline.results.evaluation.coco_matching import Matcher
 from pipeline.training.learners.base import Figures, Losses, unit
 from pipeline.training.protocols import Example
 
-_COCO_POINTS = tuple(KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.meta["keypoint_names"])  # for which OKS has its constants
+_COCO_POINTS = tuple(
+    KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.meta["keypoint_names"]
+)  # for which OKS has its constants
 
 
 class Objects:
     """Boxes, masks, keypoints: torchvision's detectors, which compute their own losses."""
 
-    def __init__(self, categories: Sequence[str], kinds: Sequence[str], keypoint_names: Sequence[str] = ()) -> None:
+    def __init__(
+        self, categories: Sequence[str], kinds: Sequence[str], keypoint_names: Sequence[str] = ()
+    ) -> None:
         """`kinds`: what is evaluated, the task's own first: boxes, masks, keypoints."""
         self.categories = categories
-        self.kinds = [kind for kind in kinds if kind != "keypoints" or tuple(keypoint_names) == _COCO_POINTS]
+        self.kinds = [
+            kind for kind in kinds if kind != "keypoints" or tuple(keypoint_names) == _COCO_POINTS
+        ]
         self.figure = f"{self.kinds[0]}_ap"
 
     def losses(self, network: nn.Module, batch: Sequence[Example], device: str) -> Losses:
@@ -32,7 +38,9 @@ class Objects:
         found: Losses = network(images, targets)
         return found
 
-    def figures(self, network: nn.Module, batches: Iterable[Sequence[Example]], device: str) -> tuple[Figures, list[dict]]:
+    def figures(
+        self, network: nn.Module, batches: Iterable[Sequence[Example]], device: str
+    ) -> tuple[Figures, list[dict]]:
         matchers = {kind: Matcher(kind, len(self.categories) - 1) for kind in self.kinds}
         number = 0
         for batch in batches:
@@ -43,7 +51,11 @@ class Objects:
             images = [{"id": i, "height": height, "width": width} for i, (height, width) in sizes]
             truth = [row for i, one, _ in numbered for row in annotated(i, one.target)]
             for kind, matcher in matchers.items():
-                matcher.add(images, truth, [row for i, _, output in numbered for row in detected(kind, i, output)])
+                matcher.add(
+                    images,
+                    truth,
+                    [row for i, _, output in numbered for row in detected(kind, i, output)],
+                )
         return self._summed(matchers)
 
     def _summed(self, matchers: Mapping[str, Matcher]) -> tuple[Figures, list[dict]]:
@@ -56,7 +68,9 @@ class Objects:
             for k, name in enumerate(self.categories[1:]):
                 one = class_figures(matches, summed, k)
                 row = {"kind": kind, "class": name, "truth": int(matches.n_truth[0, k])}
-                row |= {name: one[name] for name in ("ap", "ap50", "threshold")} | {"best_f1": one["f1"]}
+                row |= {name: one[name] for name in ("ap", "ap50", "threshold")} | {
+                    "best_f1": one["f1"]
+                }
                 rows.append(row)
         return found, rows
 
@@ -65,15 +79,23 @@ def annotated(image_id: int, target: Mapping[str, Tensor]) -> list[dict[str, Any
     """A target in COCO's format; `category_id` is the class's position without the background."""
     masks = list(_encoded(target["masks"].numpy())) if "masks" in target else []
     found = []
-    for number, (box, label) in enumerate(zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True)):
+    for number, (box, label) in enumerate(
+        zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True)
+    ):
         x_min, y_min, x_max, y_max = box
         one = {"image_id": image_id, "category_id": label - 1, "iscrowd": 0}
-        one |= {"bbox": [x_min, y_min, x_max - x_min, y_max - y_min], "area": (x_max - x_min) * (y_max - y_min)}
+        one |= {
+            "bbox": [x_min, y_min, x_max - x_min, y_max - y_min],
+            "area": (x_max - x_min) * (y_max - y_min),
+        }
         if masks:
             one |= {"segmentation": masks[number], "area": float(rle.area(masks[number]))}
         if "keypoints" in target:
             points = target["keypoints"][number]
-            one |= {"keypoints": points.flatten().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
+            one |= {
+                "keypoints": points.flatten().tolist(),
+                "num_keypoints": int((points[:, 2] > 0).sum()),
+            }
         found.append(one)
     return found
 
@@ -85,12 +107,19 @@ def detected(kind: str, image_id: int, output: Mapping[str, Tensor]) -> list[dic
         xywh = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1)
         own: Iterable[dict[str, Any]] = ({"bbox": box} for box in xywh.tolist())
     elif kind == "masks":
-        own = ({"segmentation": one} for one in _encoded((output["masks"][:, 0] > 0.5).cpu().numpy()))
+        own = (
+            {"segmentation": one} for one in _encoded((output["masks"][:, 0] > 0.5).cpu().numpy())
+        )
     else:
         points = output["keypoints"].float().cpu()
         own = ({"keypoints": [v for x, y, _ in one for v in (x, y, 1)]} for one in points.tolist())
-    common = zip((output["labels"] - 1).tolist(), output["scores"].float().tolist(), own, strict=True)
-    return [{"image_id": image_id, "category_id": label, "score": score} | one for label, score, one in common]
+    common = zip(
+        (output["labels"] - 1).tolist(), output["scores"].float().tolist(), own, strict=True
+    )
+    return [
+        {"image_id": image_id, "category_id": label, "score": score} | one
+        for label, score, one in common
+    ]
 
 
 def _encoded(masks: np.ndarray) -> Iterator[dict[str, Any]]:

@@ -22,12 +22,16 @@ class Backgrounds:
     max_pixels: int
 
     def training(self) -> "Backgrounds":
-        return Backgrounds(tuple(one for i, one in enumerate(self.files) if i % _EVERY), self.max_pixels)
+        return Backgrounds(
+            tuple(one for i, one in enumerate(self.files) if i % _EVERY), self.max_pixels
+        )
 
     def validation(self) -> "Backgrounds":
         return Backgrounds(self.files[::_EVERY], self.max_pixels)
 
-    def crop(self, rng: np.random.Generator, size_hw: tuple[int, int], whole: bool = False) -> np.ndarray:
+    def crop(
+        self, rng: np.random.Generator, size_hw: tuple[int, int], whole: bool = False
+    ) -> np.ndarray:
         """(H, W, 3) uint8. `whole`: most of a photograph, as it is. Raises InputError and OSError."""
         if not self.files or rng.random() < 0.12:
             return material(rng, size_hw)
@@ -38,11 +42,15 @@ class Backgrounds:
         if not whole:
             piece = np.rot90(piece, int(rng.choice([0, 0, 0, 1, 2, 3])))
         sharp = cv2.INTER_LINEAR if rng.random() < 0.5 else cv2.INTER_AREA
-        resized = cv2.resize(np.ascontiguousarray(piece), (size_hw[1], size_hw[0]), interpolation=sharp)
+        resized = cv2.resize(
+            np.ascontiguousarray(piece), (size_hw[1], size_hw[0]), interpolation=sharp
+        )
         return resized if whole and rng.random() < 0.5 else _recoloured(rng, resized)
 
 
-def _piece(rng: np.random.Generator, photograph: np.ndarray, aspect: float, whole: bool) -> np.ndarray:
+def _piece(
+    rng: np.random.Generator, photograph: np.ndarray, aspect: float, whole: bool
+) -> np.ndarray:
     """A random rectangle, of about the wanted width / height."""
     height, width = photograph.shape[:2]
     part = rng.uniform(0.85, 1) if whole else rng.uniform(0.25, 1)

@@ -6,7 +6,9 @@ import numpy as np
 from pipeline.training.synthetic.materials import clouds, speckle
 
 
-def photographed(rng: np.random.Generator, picture: np.ndarray, strength: float = 1.0, least: float = 1000.0) -> np.ndarray:
+def photographed(
+    rng: np.random.Generator, picture: np.ndarray, strength: float = 1.0, least: float = 1000.0
+) -> np.ndarray:
     """(H, W, 3) uint8 RGB in and out; `strength` 0 to 1: how often and how much. `least`: pixels of the smallest code, which
     blur must not make a spot."""
     if rng.random() < 0.7 * strength:
@@ -41,7 +43,11 @@ def _lit(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     if rng.random() < 0.1:
         centre, spread = rng.uniform(-0.5, 0.5, 2), rng.uniform(0.03, 0.25, 2)
         spot = np.exp(-(((x - centre[0]) / spread[0]) ** 2) - ((y - centre[1]) / spread[1]) ** 2)
-        spot = cv2.resize((spot * rng.uniform(60, 300)).clip(0, 255).astype(np.uint8), size, interpolation=cv2.INTER_LINEAR)
+        spot = cv2.resize(
+            (spot * rng.uniform(60, 300)).clip(0, 255).astype(np.uint8),
+            size,
+            interpolation=cv2.INTER_LINEAR,
+        )
         picture = cv2.add(picture, cv2.merge([spot] * 3))
     return picture
 
@@ -58,18 +64,33 @@ def _developed(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     steps = np.linspace(0, 1, 256)[:, None]
     curve = steps ** np.exp(rng.uniform(-0.5, 0.5))
     curve = 0.5 + (curve - 0.5) * np.exp(rng.uniform(-0.6, 0.35)) + rng.uniform(-0.1, 0.1)
-    cast = rng.normal(0, 1) * np.array([1, 0, -1]) + 0.3 * rng.normal(0, 1, 3)  # lamps are warm or cold, seldom green
+    cast = rng.normal(0, 1) * np.array([1, 0, -1]) + 0.3 * rng.normal(
+        0, 1, 3
+    )  # lamps are warm or cold, seldom green
     gain = float(np.exp(rng.uniform(-0.35, 0.3)))
     if rng.random() < 0.75:  # cameras expose so that what is bright is bright
-        gain = float(np.clip(rng.uniform(0.75, 1.15) / (np.percentile(picture[::8, ::8], 95) / 255 + 0.02), 0.7, 2.5))
+        gain = float(
+            np.clip(
+                rng.uniform(0.75, 1.15) / (np.percentile(picture[::8, ::8], 95) / 255 + 0.02),
+                0.7,
+                2.5,
+            )
+        )
     balance = gain * np.exp(0.08 * cast)
     return cv2.LUT(picture, (np.clip(curve * balance, 0, 1) * 255).astype(np.uint8)[None])
 
 
-def _blurred(rng: np.random.Generator, picture: np.ndarray, strength: float, most: float) -> np.ndarray:
+def _blurred(
+    rng: np.random.Generator, picture: np.ndarray, strength: float, most: float
+) -> np.ndarray:
     """A lens out of focus, or a hand that moved, from hardly to so much that thin bars run together."""
     kind, side = rng.random(), picture.shape[0]
-    amount = side / 320 * (rng.uniform(0.3, 1.2) if rng.random() < 0.65 else rng.uniform(1.2, 3.2)) * max(0.3, strength)
+    amount = (
+        side
+        / 320
+        * (rng.uniform(0.3, 1.2) if rng.random() < 0.65 else rng.uniform(1.2, 3.2))
+        * max(0.3, strength)
+    )
     amount = min(amount, most)
     if kind < 0.45:
         return picture
@@ -112,7 +133,9 @@ def _sharpened(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
 
 def jpeg(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     quality = int(rng.uniform(25, 95))
-    blue_first = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)  # the file's brightness is a weighted sum of the channels
+    blue_first = cv2.cvtColor(
+        picture, cv2.COLOR_RGB2BGR
+    )  # the file's brightness is a weighted sum of the channels
     _, data = cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

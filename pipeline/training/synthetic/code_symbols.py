@@ -12,22 +12,24 @@ from pipeline.training.synthetic.fonts_and_words import Stock, digits
 
 QR, BARCODE, DATA_MATRIX, MARKER = 1, 2, 3, 4
 _CAPITALS = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"))
-_DICTIONARIES = sorted(name for name in dir(cv2.aruco) if name.startswith("DICT_") and name.upper() == name)
+_DICTIONARIES = sorted(
+    name for name in dir(cv2.aruco) if name.startswith("DICT_") and name.upper() == name
+)
 
 
 @dataclass(frozen=True)
 class Symbol:
     label: int
-    cells: (
-        np.ndarray
-    )  # (rows, columns) uint8, 1 where it is dark, without the quiet zone; a linear code's rows are its height
+    cells: np.ndarray  # (rows, columns) uint8, 1 where it is dark, without the quiet zone; a linear code's rows are its height
     text: str  # what people read beneath it
     quiet: int  # cells that the standard wants free around it
     name: str
 
 
 def symbol(rng: np.random.Generator, stock: Stock, label: int) -> Symbol:
-    return {QR: _qr, BARCODE: _linear, DATA_MATRIX: _data_matrix, MARKER: _marker}[label](rng, stock)
+    return {QR: _qr, BARCODE: _linear, DATA_MATRIX: _data_matrix, MARKER: _marker}[label](
+        rng, stock
+    )
 
 
 def _cells(text: str, name: str, **options: Any) -> np.ndarray:
@@ -55,11 +57,15 @@ def _message(rng: np.random.Generator, stock: Stock) -> str:
 def _qr(rng: np.random.Generator, stock: Stock) -> Symbol:
     level = str(rng.choice(["L", "M", "Q", "H"]))
     if rng.random() < 0.06:
-        return Symbol(QR, _cells(digits(rng, int(rng.integers(1, 15))), "MicroQRCode"), "", 2, "MicroQRCode")
+        return Symbol(
+            QR, _cells(digits(rng, int(rng.integers(1, 15))), "MicroQRCode"), "", 2, "MicroQRCode"
+        )
     text = _message(rng, stock)
     if rng.random() < 0.25:
         text += capitals(rng, 50, 300)
-    return Symbol(QR, _cells(text, "QRCode", ec_level=level), text.splitlines()[0][:24], 4, "QRCode")
+    return Symbol(
+        QR, _cells(text, "QRCode", ec_level=level), text.splitlines()[0][:24], 4, "QRCode"
+    )
 
 
 def _data_matrix(rng: np.random.Generator, stock: Stock) -> Symbol:
@@ -79,12 +85,30 @@ def _data_matrix(rng: np.random.Generator, stock: Stock) -> Symbol:
 
 
 def _linear(rng: np.random.Generator, stock: Stock) -> Symbol:
-    names = ("EAN13", "UPCA", "Code128", "Code39", "ITF", "EAN8", "UPCE", "Codabar", "Code93", "DataBarOmni", "DataBarExp")
-    name = str(rng.choice(names, p=(0.27, 0.15, 0.2, 0.1, 0.08, 0.05, 0.05, 0.03, 0.03, 0.02, 0.02)))
+    names = (
+        "EAN13",
+        "UPCA",
+        "Code128",
+        "Code39",
+        "ITF",
+        "EAN8",
+        "UPCE",
+        "Codabar",
+        "Code93",
+        "DataBarOmni",
+        "DataBarExp",
+    )
+    name = str(
+        rng.choice(names, p=(0.27, 0.15, 0.2, 0.1, 0.08, 0.05, 0.05, 0.03, 0.03, 0.02, 0.02))
+    )
     text = _content(rng, name)
     printed = text
     if name == "EAN13" and rng.random() < 0.15:  # a book's or a magazine's
-        text = f"978{digits(rng, 9)} {digits(rng, 5)}" if rng.random() < 0.7 else f"{digits(rng, 12)} {digits(rng, 2)}"
+        text = (
+            f"978{digits(rng, 9)} {digits(rng, 5)}"
+            if rng.random() < 0.7
+            else f"{digits(rng, 12)} {digits(rng, 2)}"
+        )
         printed = text.split()[0] + digits(rng, 1) + "   " + text.split()[1]
     return Symbol(BARCODE, _cells(text, name), printed, 10, name)
 
@@ -93,7 +117,9 @@ def _content(rng: np.random.Generator, name: str) -> str:
     lengths = {"EAN13": 12, "UPCA": 11, "EAN8": 7, "DataBarOmni": 13}
     if name in lengths:
         return digits(rng, lengths[name])
-    if name == "UPCE":  # not every number has a short form; without 0 to 2 before its last digit it has
+    if (
+        name == "UPCE"
+    ):  # not every number has a short form; without 0 to 2 before its last digit it has
         return "0" + "".join(map(str, rng.integers(3, 10, 5))) + digits(rng, 1)
     if name == "ITF":
         return digits(rng, 2 * int(rng.integers(2, 12)))

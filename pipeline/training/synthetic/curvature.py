@@ -32,14 +32,20 @@ def _around(rng: np.random.Generator, thing: Print) -> Print:
 
     low, high = min(0.0, drop), max(0.0, drop)
     new_height = int(height + high - low)
-    t = np.arcsin(np.clip((np.arange(width, dtype=np.float32) + 0.5 - half) / half * np.sin(angle), -1, 1))
-    source_x = np.broadcast_to((half + t / angle * half - 0.5).astype(np.float32), (new_height, width))
+    t = np.arcsin(
+        np.clip((np.arange(width, dtype=np.float32) + 0.5 - half) / half * np.sin(angle), -1, 1)
+    )
+    source_x = np.broadcast_to(
+        (half + t / angle * half - 0.5).astype(np.float32), (new_height, width)
+    )
     rows = np.arange(new_height, dtype=np.float32)[:, None] + np.float32(low)
     source_y = (rows - arc(t)[None]).astype(np.float32)
     codes = []
     for label, points in thing.codes:
         turn = (points[:, 0] - half) / half * angle
-        bent = np.stack([half + half * np.sin(turn) / np.sin(angle), points[:, 1] + arc(turn) - low], 1)
+        bent = np.stack(
+            [half + half * np.sin(turn) / np.sin(angle), points[:, 1] + arc(turn) - low], 1
+        )
         codes.append((label, bent.astype(np.float32)))
     shade = np.cos(t * rng.uniform(0.6, 1.0) + rng.uniform(-0.3, 0.3))
     return _mapped(thing, source_x, source_y, codes, np.clip(shade, 0.2, 1)[None])
@@ -55,16 +61,30 @@ def wrinkled(rng: np.random.Generator, thing: Print) -> Print:
     codes = []
     for label, points in thing.codes:
         at = np.clip(points.astype(int), 0, (width - 1, height - 1))
-        codes.append((label, points - field[at[:, 1], at[:, 0]]))  # of first order: the field is smooth
-    slope = cv2.Sobel(field[..., 0], cv2.CV_32F, 1, 0) if rng.random() < 0.8 else np.zeros((height, width), np.float32)
+        codes.append(
+            (label, points - field[at[:, 1], at[:, 0]])
+        )  # of first order: the field is smooth
+    slope = (
+        cv2.Sobel(field[..., 0], cv2.CV_32F, 1, 0)
+        if rng.random() < 0.8
+        else np.zeros((height, width), np.float32)
+    )
     shade = np.clip(1 + slope * rng.uniform(0, 0.35), 0.5, 1.3)
     return _mapped(thing, x + field[..., 0], y + field[..., 1], codes, shade)
 
 
-def _mapped(thing: Print, source_x: np.ndarray, source_y: np.ndarray, codes: list[Code], shade: np.ndarray) -> Print:
+def _mapped(
+    thing: Print, source_x: np.ndarray, source_y: np.ndarray, codes: list[Code], shade: np.ndarray
+) -> Print:
     source_x, source_y = np.ascontiguousarray(source_x), np.ascontiguousarray(source_y)
-    pixels = cv2.remap(thing.pixels, source_x, source_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    pixels = cv2.remap(
+        thing.pixels, source_x, source_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     alpha = thing.alpha if thing.alpha is not None else np.full(thing.size_hw, 255, np.uint8)
-    alpha = cv2.remap(alpha, source_x, source_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-    gain = np.broadcast_to(shade, thing.size_hw if shade.shape[0] > 1 else pixels.shape[:2]).astype(np.float32)
+    alpha = cv2.remap(
+        alpha, source_x, source_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+    )
+    gain = np.broadcast_to(shade, thing.size_hw if shade.shape[0] > 1 else pixels.shape[:2]).astype(
+        np.float32
+    )
     return Print(cv2.multiply(pixels, cv2.merge([gain] * 3), dtype=cv2.CV_8U), tuple(codes), alpha)

@@ -17,7 +17,9 @@ def worn(rng: np.random.Generator, thing: Print) -> Print:
     if rng.random() > 0.3:
         return thing
     makers = (_scratched, _rubbed, _stained, _folded, _on_screen, _held)
-    pixels = makers[int(rng.choice(6, p=(0.22, 0.16, 0.14, 0.12, 0.22, 0.14)))](rng, thing.pixels.copy())
+    pixels = makers[int(rng.choice(6, p=(0.22, 0.16, 0.14, 0.12, 0.22, 0.14)))](
+        rng, thing.pixels.copy()
+    )
     return replace(thing, pixels=pixels)
 
 
@@ -25,9 +27,19 @@ def _scratched(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     height, width = pixels.shape[:2]
     fill = colour(rng, 150, 255, 0.2) if rng.random() < 0.7 else colour(rng, 0, 90, 0.3)
     for _ in range(int(rng.integers(1, 9))):
-        start, step = rng.uniform(0, 1, 2) * (width, height), rng.normal(0, 0.12, (4, 2)) * (width, height)
+        start, step = (
+            rng.uniform(0, 1, 2) * (width, height),
+            rng.normal(0, 0.12, (4, 2)) * (width, height),
+        )
         points = (start + np.cumsum(step, 0)).astype(np.int32)
-        cv2.polylines(pixels, [points], False, fill, max(1, int(width * rng.uniform(0.002, 0.012))), cv2.LINE_AA)
+        cv2.polylines(
+            pixels,
+            [points],
+            False,
+            fill,
+            max(1, int(width * rng.uniform(0.002, 0.012))),
+            cv2.LINE_AA,
+        )
     return pixels
 
 
@@ -47,7 +59,9 @@ def _stained(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     size_hw = pixels.shape[0], pixels.shape[1]
     depth = np.clip(clouds(rng, size_hw, (4, 4)) * 3 - 1.3, 0, 1) * rng.uniform(0.1, 0.5)
     tint = rng.uniform(0.5, 1, 3)
-    return cv2.multiply(pixels, cv2.merge([1 - depth * np.float32(one) for one in tint]), dtype=cv2.CV_8U)
+    return cv2.multiply(
+        pixels, cv2.merge([1 - depth * np.float32(one) for one in tint]), dtype=cv2.CV_8U
+    )
 
 
 def _folded(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
@@ -55,9 +69,15 @@ def _folded(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     height, width = pixels.shape[:2]
     y, x = np.ogrid[:height, :width]
     angle = rng.uniform(0, np.pi)
-    side = (x - width * rng.uniform(0.2, 0.8)) * np.cos(angle) + (y - height * rng.uniform(0.2, 0.8)) * np.sin(angle)
+    side = (x - width * rng.uniform(0.2, 0.8)) * np.cos(angle) + (
+        y - height * rng.uniform(0.2, 0.8)
+    ) * np.sin(angle)
     reach = max(1.0, 0.01 * width)
-    gain = 1 - rng.uniform(0.05, 0.4) * (side > 0) + rng.uniform(0, 0.4) * np.exp(-((side / reach) ** 2))
+    gain = (
+        1
+        - rng.uniform(0.05, 0.4) * (side > 0)
+        + rng.uniform(0, 0.4) * np.exp(-((side / reach) ** 2))
+    )
     return cv2.multiply(pixels, cv2.merge([gain.astype(np.float32)] * 3), dtype=cv2.CV_8U)
 
 
@@ -66,11 +86,15 @@ def _on_screen(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     height, width = pixels.shape[:2]
     pitch, depth = rng.uniform(2.0, 4.5), rng.uniform(0.08, 0.4)
     columns = 1 - depth * (0.5 + 0.5 * np.cos(2 * np.pi * np.arange(width) / pitch))
-    rows = 1 - depth * (0.5 + 0.5 * np.cos(2 * np.pi * np.arange(height) / pitch + rng.uniform(0, 6)))
+    rows = 1 - depth * (
+        0.5 + 0.5 * np.cos(2 * np.pi * np.arange(height) / pitch + rng.uniform(0, 6))
+    )
     gain = np.outer(rows, columns).astype(np.float32)
     lifted = cv2.convertScaleAbs(pixels, alpha=0.85, beta=float(rng.uniform(5, 35)))
     tint = rng.uniform(0.85, 1.15, 3) * (0.92, 1.0, 1.1)
-    return cv2.multiply(lifted, cv2.merge([gain * np.float32(one) for one in tint]), dtype=cv2.CV_8U)
+    return cv2.multiply(
+        lifted, cv2.merge([gain * np.float32(one) for one in tint]), dtype=cv2.CV_8U
+    )
 
 
 def _held(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:

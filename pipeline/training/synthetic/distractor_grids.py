@@ -74,9 +74,17 @@ def _keyboard(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     for row in range(rows):
         for column in range(columns):
             x, y = column * step + (row % 2) * step // 3, row * step
-            pixels[y + step // 10 : y + step - step // 10, x + step // 10 : x + step - step // 10] = key
+            pixels[
+                y + step // 10 : y + step - step // 10, x + step // 10 : x + step - step // 10
+            ] = key
             if step > 8:
-                stamp(pixels, letter(stock.word(rng)[0].upper(), step // 2, font), ink, x + step // 4, y + step // 4)
+                stamp(
+                    pixels,
+                    letter(stock.word(rng)[0].upper(), step // 2, font),
+                    ink,
+                    x + step // 4,
+                    y + step // 4,
+                )
     return pixels
 
 
@@ -122,6 +130,8 @@ def _halftone(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     height, width = shape(rng, side)
     cell = max(3, int(side / rng.uniform(6, 50)))
     offset = np.arange(cell) + 0.5 - cell / 2
-    dot = np.clip((rng.uniform(0.15, 0.48) - np.hypot(*np.meshgrid(offset, offset)) / cell) * cell + 0.5, 0, 1)
+    dot = np.clip(
+        (rng.uniform(0.15, 0.48) - np.hypot(*np.meshgrid(offset, offset)) / cell) * cell + 0.5, 0, 1
+    )
     tiled = np.tile(dot, (height // cell + 1, width // cell + 1))[:height, :width]
     return tinted(tiled.astype(np.float32), paper, ink)

@@ -21,7 +21,14 @@ def _rings(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     pixels = plain((side, side), paper)
     middle, radius = side // 2, side * 0.48
     for number in range(int(rng.integers(2, 10))):
-        cv2.circle(pixels, (middle, middle), int(radius), ink if number % 2 == 0 else paper, -1, cv2.LINE_AA)
+        cv2.circle(
+            pixels,
+            (middle, middle),
+            int(radius),
+            ink if number % 2 == 0 else paper,
+            -1,
+            cv2.LINE_AA,
+        )
         radius *= rng.uniform(0.6, 0.92)
     return pixels
 
@@ -47,15 +54,34 @@ def _dominoes(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     columns, rows = int(rng.integers(1, 6)), int(rng.integers(1, 4))
     step = max(12, side // columns)
     pixels = plain((rows * step, columns * step), colour(rng))
-    places = [(0.5, 0.5), (0.25, 0.25), (0.75, 0.75), (0.25, 0.75), (0.75, 0.25), (0.25, 0.5), (0.75, 0.5)]
+    places = [
+        (0.5, 0.5),
+        (0.25, 0.25),
+        (0.75, 0.75),
+        (0.25, 0.75),
+        (0.75, 0.25),
+        (0.25, 0.5),
+        (0.75, 0.5),
+    ]
     for row in range(rows):
         for column in range(columns):
             x, y = column * step, row * step
             cv2.rectangle(
-                pixels, (x + step // 12, y + step // 12), (x + step - step // 12, y + step - step // 12), paper, -1
+                pixels,
+                (x + step // 12, y + step // 12),
+                (x + step - step // 12, y + step - step // 12),
+                paper,
+                -1,
             )
             for u, v in places[: int(rng.integers(1, 8))]:
-                cv2.circle(pixels, (x + int(u * step), y + int(v * step)), max(1, step // 11), ink, -1, cv2.LINE_AA)
+                cv2.circle(
+                    pixels,
+                    (x + int(u * step), y + int(v * step)),
+                    max(1, step // 11),
+                    ink,
+                    -1,
+                    cv2.LINE_AA,
+                )
     return pixels
 
 
@@ -64,7 +90,9 @@ def _noise(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     height, width = shape(rng, side)
     sigma = rng.uniform(0.6, 5)
     shade = cv2.GaussianBlur(grain(rng, (height, width)), (0, 0), sigma)
-    return tinted(0.5 + shade * sigma * rng.uniform(1, 3.5), colour(rng, 0, 120), colour(rng, 100, 255))
+    return tinted(
+        0.5 + shade * sigma * rng.uniform(1, 3.5), colour(rng, 0, 120), colour(rng, 100, 255)
+    )
 
 
 def _sign(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
@@ -73,17 +101,30 @@ def _sign(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     pixels = material(rng, (side, side), room=False)
     middle, radius = side // 2, int(side * rng.uniform(0.3, 0.5))
     corners = int(rng.choice([3, 4, 6, 8, 40]))
-    angles = np.linspace(0, 2 * np.pi, corners, endpoint=False) + np.pi / corners + rng.choice([0, np.pi / 2])
+    angles = (
+        np.linspace(0, 2 * np.pi, corners, endpoint=False)
+        + np.pi / corners
+        + rng.choice([0, np.pi / 2])
+    )
     points = middle + np.stack([np.cos(angles), np.sin(angles)], 1)
     for scale, fill in ((1.0, ink), (rng.uniform(0.7, 0.95), paper)):
         points = middle + radius * scale * np.stack([np.cos(angles), np.sin(angles)], 1)
         cv2.fillPoly(pixels, [points.astype(np.int32)], fill, cv2.LINE_AA)
     if rng.random() < 0.6:
-        text = written(stock.word(rng)[:4].upper(), int(radius * rng.uniform(0.4, 0.9)), stock.font(rng))
+        text = written(
+            stock.word(rng)[:4].upper(), int(radius * rng.uniform(0.4, 0.9)), stock.font(rng)
+        )
         stamp(pixels, text, ink, middle - text.shape[1] // 2, middle - text.shape[0] // 2)
     else:
         thick = max(2, radius // 4)
         cv2.arrowedLine(
-            pixels, (middle, middle + radius // 2), (middle, middle - radius // 2), ink, thick, cv2.LINE_AA, 0, 0.4
+            pixels,
+            (middle, middle + radius // 2),
+            (middle, middle - radius // 2),
+            ink,
+            thick,
+            cv2.LINE_AA,
+            0,
+            0.4,
         )
     return pixels

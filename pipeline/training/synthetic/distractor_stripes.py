@@ -10,7 +10,9 @@ from pipeline.training.synthetic.print_layer import Print, stamp
 
 
 def stripes(rng: np.random.Generator, stock: Stock, side: int) -> Print:
-    maker = (_blinds, _blinds, _fence, _crossing, _keys, _spines, _stairs, _ruler, _cloth)[int(rng.integers(0, 9))]
+    maker = (_blinds, _blinds, _fence, _crossing, _keys, _spines, _stairs, _ruler, _cloth)[
+        int(rng.integers(0, 9))
+    ]
     pixels = maker(rng, stock, side)
     turns = int(rng.choice([0, 0, 1, 3]))
     return Print(np.ascontiguousarray(np.rot90(pixels, turns)))
@@ -34,8 +36,15 @@ def _blinds(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     x = np.linspace(0, 1, period, endpoint=False)
     form = rng.integers(0, 4)
     gap = rng.uniform(0.08, 0.6)
-    profile = [(x > gap).astype(float), x, 0.5 + 0.5 * np.sin(2 * np.pi * x), np.clip(np.abs(x - 0.5) * 4 - gap, 0, 1)][form]
-    shade = _repeated(profile, (height, width)) * rng.uniform(0.5, 1) + rng.uniform(0, 0.2) * grain(rng, (height, width))
+    profile = [
+        (x > gap).astype(float),
+        x,
+        0.5 + 0.5 * np.sin(2 * np.pi * x),
+        np.clip(np.abs(x - 0.5) * 4 - gap, 0, 1),
+    ][form]
+    shade = _repeated(profile, (height, width)) * rng.uniform(0.5, 1) + rng.uniform(0, 0.2) * grain(
+        rng, (height, width)
+    )
     pixels = tinted(shade, colour(rng, 0, 140), colour(rng, 110, 255, 0.6))
     for _ in range(int(rng.integers(0, 4))):  # cords, a frame
         y, thick = int(rng.integers(0, height)), max(1, int(side * rng.uniform(0.004, 0.03)))
@@ -121,13 +130,21 @@ def _ruler(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     step, thick = max(3, int(side / rng.uniform(15, 80))), max(1, side // 250)
     tally = rng.random() < 0.3
     for number, x in enumerate(range(step, width - step, step)):
-        length = height * (0.7 if tally else 0.6 if number % 10 == 0 else 0.45 if number % 5 == 0 else 0.3)
+        length = height * (
+            0.7 if tally else 0.6 if number % 10 == 0 else 0.45 if number % 5 == 0 else 0.3
+        )
         if tally and number % 5 == 4:
             cv2.line(pixels, (x - 5 * step, int(length)), (x, 0), ink, thick + 1, cv2.LINE_AA)
         else:
             pixels[: int(length), x : x + thick] = ink
         if not tally and number % 10 == 0 and height > 20:
-            stamp(pixels, written(digits(rng, 2), height // 4, stock.font(rng)), ink, x, int(height * 0.65))
+            stamp(
+                pixels,
+                written(digits(rng, 2), height // 4, stock.font(rng)),
+                ink,
+                x,
+                int(height * 0.65),
+            )
     return pixels
 
 
@@ -136,7 +153,9 @@ def _cloth(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     height, width = _shape(rng, side)
     shades: list[Colour] = [colour(rng) for _ in range(int(rng.integers(2, 5)))]
     widths = np.maximum(1, (side * rng.uniform(0.01, 0.08, 2 * len(shades))).astype(int))
-    profile = np.concatenate([np.full((one, 3), shades[i % len(shades)], np.uint8) for i, one in enumerate(widths)])
+    profile = np.concatenate(
+        [np.full((one, 3), shades[i % len(shades)], np.uint8) for i, one in enumerate(widths)]
+    )
     row = np.tile(profile, (width // len(profile) + 1, 1))[:width]
     pixels = np.repeat(row[None], height, 0)
     if rng.random() < 0.3:

@@ -24,7 +24,12 @@ def ground(rng: np.random.Generator, size_hw: tuple[int, int], paper: Colour) ->
 
 
 def lines(
-    rng: np.random.Generator, canvas: np.ndarray, stock: Stock, ink: Colour, height: int, box: tuple[int, int, int, int]
+    rng: np.random.Generator,
+    canvas: np.ndarray,
+    stock: Stock,
+    ink: Colour,
+    height: int,
+    box: tuple[int, int, int, int],
 ) -> None:
     """Fills the box (x0, y0, x1, y1) of the canvas with lines of text of this height, in place, ragged on the right."""
     x0, y0, x1, y1 = box
@@ -47,7 +52,11 @@ def headline(rng: np.random.Generator, stock: Stock, side: int) -> Print:
     rows = []
     for _ in range(int(rng.integers(1, 4))):
         text = stock.text(rng, int(rng.integers(1, 4)))
-        rows.append(written(text.upper() if rng.random() < 0.6 else text, height, font, stretch)[:, : 3 * side])
+        rows.append(
+            written(text.upper() if rng.random() < 0.6 else text, height, font, stretch)[
+                :, : 3 * side
+            ]
+        )
     gap = int(height * rng.uniform(0.05, 0.5))
     margin = int(height * rng.uniform(-0.15, 0.6))  # negative: letters are cut
     size_hw = (
@@ -66,10 +75,13 @@ def lettering(rng: np.random.Generator, stock: Stock, side: int) -> Print:
     """Letters without a ground of their own: painted on whatever is behind them."""
     height = int(side * rng.uniform(0.1, 0.5))
     text = stock.text(rng, int(rng.integers(1, 4)))
-    ink = written(text.upper() if rng.random() < 0.6 else text, height, stock.font(rng), rng.uniform(0.4, 1.5))[
-        :, : 3 * side
-    ]
-    return Print(plain((ink.shape[0], ink.shape[1]), colour(rng)), alpha=(ink * rng.uniform(0.6, 1)).astype(np.uint8))
+    ink = written(
+        text.upper() if rng.random() < 0.6 else text, height, stock.font(rng), rng.uniform(0.4, 1.5)
+    )[:, : 3 * side]
+    return Print(
+        plain((ink.shape[0], ink.shape[1]), colour(rng)),
+        alpha=(ink * rng.uniform(0.6, 1)).astype(np.uint8),
+    )
 
 
 def paragraph(rng: np.random.Generator, stock: Stock, side: int) -> Print:
@@ -81,7 +93,14 @@ def paragraph(rng: np.random.Generator, stock: Stock, side: int) -> Print:
     y = margin
     if rng.random() < 0.7:
         size = int(width * rng.uniform(0.05, 0.18))
-        lines(rng, canvas, stock, ink, size, (margin, y, width - margin, min(height, y + int(size * rng.uniform(1, 3)))))
+        lines(
+            rng,
+            canvas,
+            stock,
+            ink,
+            size,
+            (margin, y, width - margin, min(height, y + int(size * rng.uniform(1, 3)))),
+        )
         y += int(size * 2.2)
     columns = int(rng.integers(1, 4))
     step = (width - margin) // columns
@@ -108,8 +127,12 @@ def listing(rng: np.random.Generator, stock: Stock, side: int) -> Print:
     for row in range(rows):
         for column in range(columns):
             number = rng.random() < 0.6
-            text = letter(digits(rng, 3), height, font) if number else ready_line(rng, stock, height)
-            stamp(canvas, text[:, : step_x - 2], ink, column * step_x + 3, row * step_y + height // 4)
+            text = (
+                letter(digits(rng, 3), height, font) if number else ready_line(rng, stock, height)
+            )
+            stamp(
+                canvas, text[:, : step_x - 2], ink, column * step_x + 3, row * step_y + height // 4
+            )
     if ruled:
         canvas[::step_y] = ink
         canvas[:, ::step_x] = ink

@@ -72,7 +72,9 @@ def digits(rng: np.random.Generator, count: int) -> str:
 def _line(stock: Stock, number: int) -> np.ndarray:
     """Line `number` of the stock: its words and font depend on nothing else, so every process has the same."""
     rng = np.random.default_rng([41, len(stock.words), number])
-    return written(stock.text(rng, int(rng.integers(3, 9))), 32, stock.font(rng), rng.uniform(0.6, 1.3))
+    return written(
+        stock.text(rng, int(rng.integers(3, 9))), 32, stock.font(rng), rng.uniform(0.6, 1.3)
+    )
 
 
 def ready_line(rng: np.random.Generator, stock: Stock, height: int) -> np.ndarray:
@@ -101,7 +103,9 @@ def written(text: str, height: int, font: str, stretch: float = 1.0) -> np.ndarr
     image = Image.new("L", (width, max(1, bottom - top)))
     ImageDraw.Draw(image).text((-left, -top), text, fill=255, font=face)
     if stretch != 1.0:
-        image = image.resize((max(1, round(width * stretch)), image.height), Image.Resampling.BILINEAR)
+        image = image.resize(
+            (max(1, round(width * stretch)), image.height), Image.Resampling.BILINEAR
+        )
     return np.asarray(image)
 
 

@@ -16,7 +16,9 @@ def inked(rng: np.random.Generator, symbol: Symbol, side: int, plain: bool = Fal
     cell = min(cell, max(2, 720 // max(symbol.cells.shape)))
     style = 1.0 if plain else rng.random()
     if symbol.label == QR and style < 0.16 and cell >= 3:
-        return _with_logo(rng, _shaped(rng, symbol, cell) if style < 0.1 else _squares(symbol.cells, cell))
+        return _with_logo(
+            rng, _shaped(rng, symbol, cell) if style < 0.1 else _squares(symbol.cells, cell)
+        )
     if symbol.label == DATA_MATRIX and style < 0.3 and cell >= 3:
         return _dots(rng, symbol.cells, cell, rng.uniform(0.28, 0.56))
     ink = _squares(symbol.cells, cell)
@@ -29,7 +31,9 @@ def inked(rng: np.random.Generator, symbol: Symbol, side: int, plain: bool = Fal
 
 def _squares(cells: np.ndarray, cell: int) -> np.ndarray:
     height, width = cells.shape
-    return cv2.resize(cells * np.uint8(255), (width * cell, height * cell), interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(
+        cells * np.uint8(255), (width * cell, height * cell), interpolation=cv2.INTER_NEAREST
+    )
 
 
 def _dots(rng: np.random.Generator, cells: np.ndarray, cell: int, radius: float) -> np.ndarray:
@@ -49,7 +53,11 @@ def _shaped(rng: np.random.Generator, symbol: Symbol, cell: int) -> np.ndarray:
         ink = np.clip((soft.astype(np.int16) - 128) * 4 + 128, 0, 255).astype(np.uint8)
     if symbol.name == "QRCode" and rng.random() < 0.7:
         solid, eye = _squares(symbol.cells, cell), 7 * cell
-        ink[:eye, :eye], ink[:eye, -eye:], ink[-eye:, :eye] = solid[:eye, :eye], solid[:eye, -eye:], solid[-eye:, :eye]
+        ink[:eye, :eye], ink[:eye, -eye:], ink[-eye:, :eye] = (
+            solid[:eye, :eye],
+            solid[:eye, -eye:],
+            solid[-eye:, :eye],
+        )
     return ink
 
 
@@ -62,10 +70,20 @@ def _with_logo(rng: np.random.Generator, ink: np.ndarray) -> np.ndarray:
     inner = max(1, int(half * rng.uniform(0.5, 0.85)))
     if rng.random() < 0.5:
         cv2.circle(
-            ink, (middle, middle), inner, int(rng.integers(80, 256)), -1 if rng.random() < 0.6 else max(1, inner // 3)
+            ink,
+            (middle, middle),
+            inner,
+            int(rng.integers(80, 256)),
+            -1 if rng.random() < 0.6 else max(1, inner // 3),
         )
     else:
-        cv2.rectangle(ink, (middle - inner, middle - inner // 2), (middle + inner, middle + inner // 2), 200, -1)
+        cv2.rectangle(
+            ink,
+            (middle - inner, middle - inner // 2),
+            (middle + inner, middle + inner // 2),
+            200,
+            -1,
+        )
     return ink
 
 
@@ -81,16 +99,26 @@ def _spread(rng: np.random.Generator, ink: np.ndarray, cell: int) -> np.ndarray:
 def _bars(rng: np.random.Generator, symbol: Symbol, side: int, plain: bool) -> np.ndarray:
     """The rows are stretched to a height between a line and a square; the long guard bars of EAN and UPC stay or go."""
     cells = symbol.cells
-    if not plain and cells.shape[0] == 55 and rng.random() < 0.5 and symbol.name in ("EAN13", "UPCA", "EAN8", "UPCE"):
+    if (
+        not plain
+        and cells.shape[0] == 55
+        and rng.random() < 0.5
+        and symbol.name in ("EAN13", "UPCA", "EAN8", "UPCE")
+    ):
         cells = cells[:40]
     columns = cells.shape[1]
     # height / width: most are labels' usual ones, some are lines or nearly square
-    ratio = rng.choice([rng.uniform(0.3, 0.75), rng.uniform(0.12, 0.3), rng.uniform(0.75, 1.3)], p=[0.65, 0.25, 0.1])
+    ratio = rng.choice(
+        [rng.uniform(0.3, 0.75), rng.uniform(0.12, 0.3), rng.uniform(0.75, 1.3)],
+        p=[0.65, 0.25, 0.1],
+    )
     long_ones = min(1.0, 110 / columns)
     ratio = max(0.06, ratio * (0.4 + 0.6 * long_ones))
     cell = min(max(1, round(side / columns)), 12)
     width = columns * cell
-    ink = cv2.resize(cells * np.uint8(255), (width, max(4, int(width * ratio))), interpolation=cv2.INTER_NEAREST)
+    ink = cv2.resize(
+        cells * np.uint8(255), (width, max(4, int(width * ratio))), interpolation=cv2.INTER_NEAREST
+    )
     if not plain and cell >= 3 and rng.random() < 0.3:  # bars only: no spread along them
         amount = max(1, int(cell * rng.uniform(0, 0.4)))
         kernel = np.ones((1, amount + 1), np.uint8)

@@ -6,7 +6,14 @@ import numpy as np
 from pipeline.training.synthetic.distractor_grids import grid
 from pipeline.training.synthetic.distractor_shapes import figure
 from pipeline.training.synthetic.distractor_stripes import stripes
-from pipeline.training.synthetic.distractor_text import contrasting, ground, headline, lines, listing, paragraph
+from pipeline.training.synthetic.distractor_text import (
+    contrasting,
+    ground,
+    headline,
+    lines,
+    listing,
+    paragraph,
+)
 from pipeline.training.synthetic.fonts_and_words import Stock, written
 from pipeline.training.synthetic.materials import board, colour, material, metal
 from pipeline.training.synthetic.print_layer import Print, moved, paste, stamp, turned
@@ -18,14 +25,22 @@ def distractor(rng: np.random.Generator, stock: Stock, side: int) -> Print:
     return makers[int(rng.choice(6, p=(0.34, 0.12, 0.1, 0.24, 0.12, 0.08)))](rng, stock, side)
 
 
-def mount(rng: np.random.Generator, stock: Stock, thing: Print, around: float, largest: int = 720) -> Print:
+def mount(
+    rng: np.random.Generator, stock: Stock, thing: Print, around: float, largest: int = 720
+) -> Print:
     """`thing` somewhere on a surface that is `around` times as large, at most `largest` pixels."""
     if rng.random() < 0.25:
         thing = turned(thing, int(rng.integers(1, 4)))
     height, width = thing.size_hw
-    room = [min(largest, max(size, int(size * around * rng.uniform(0.8, 1.25)))) for size in (height, width)]
+    room = [
+        min(largest, max(size, int(size * around * rng.uniform(0.8, 1.25))))
+        for size in (height, width)
+    ]
     size_hw = (max(room[0], height), max(room[1], width))
-    y, x = (int(rng.uniform(0.15, 0.85) * (large - small)) for large, small in zip(size_hw, (height, width), strict=True))
+    y, x = (
+        int(rng.uniform(0.15, 0.85) * (large - small))
+        for large, small in zip(size_hw, (height, width), strict=True)
+    )
     kind = rng.random()
     if kind < 0.45:
         pixels = _page(rng, stock, size_hw, (y, y + height))
@@ -43,7 +58,9 @@ def mount(rng: np.random.Generator, stock: Stock, thing: Print, around: float, l
     return Print(pixels, moved(thing.codes, x, y))
 
 
-def _page(rng: np.random.Generator, stock: Stock, size_hw: tuple[int, int], taken: tuple[int, int]) -> np.ndarray:
+def _page(
+    rng: np.random.Generator, stock: Stock, size_hw: tuple[int, int], taken: tuple[int, int]
+) -> np.ndarray:
     """Text above and below the rows that are taken, of one or several sizes."""
     ink, paper = contrasting(rng, 0.15)
     pixels = ground(rng, size_hw, paper)
@@ -63,12 +80,22 @@ def _packaging(rng: np.random.Generator, stock: Stock, size_hw: tuple[int, int])
         x, y = int(rng.uniform(-0.2, 0.9) * width), int(rng.uniform(-0.2, 0.9) * height)
         kind, side = rng.integers(0, 5), int(rng.uniform(0.2, 0.7) * max(size_hw))
         if kind == 0:
-            cv2.rectangle(pixels, (x, y), (x + side, y + int(side * rng.uniform(0.2, 1))), colour(rng), -1)
+            cv2.rectangle(
+                pixels, (x, y), (x + side, y + int(side * rng.uniform(0.2, 1))), colour(rng), -1
+            )
         elif kind == 1:
             cv2.circle(pixels, (x, y), side // 2, colour(rng), -1, cv2.LINE_AA)
         elif kind == 2:
-            letters = written(stock.text(rng, 2), max(8, side // 4), stock.font(rng), rng.uniform(0.6, 1.4))
-            stamp(pixels, np.ascontiguousarray(np.rot90(letters, int(rng.integers(0, 2)))), colour(rng), x, y)
+            letters = written(
+                stock.text(rng, 2), max(8, side // 4), stock.font(rng), rng.uniform(0.6, 1.4)
+            )
+            stamp(
+                pixels,
+                np.ascontiguousarray(np.rot90(letters, int(rng.integers(0, 2)))),
+                colour(rng),
+                x,
+                y,
+            )
         elif kind == 3:
             lines(
                 rng,
@@ -83,7 +110,9 @@ def _packaging(rng: np.random.Generator, stock: Stock, size_hw: tuple[int, int])
     return pixels
 
 
-def _edge(rng: np.random.Generator, pixels: np.ndarray, at: tuple[int, int], size_hw: tuple[int, int]) -> None:
+def _edge(
+    rng: np.random.Generator, pixels: np.ndarray, at: tuple[int, int], size_hw: tuple[int, int]
+) -> None:
     """The shadow of a sticker, or a frame around the field."""
     reach = max(1, int(min(size_hw) * rng.uniform(0.01, 0.04)))
     x, y = at

@@ -5,7 +5,14 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from pipeline.training.synthetic.code_symbols import BARCODE, DATA_MATRIX, MARKER, QR, Symbol, symbol
+from pipeline.training.synthetic.code_symbols import (
+    BARCODE,
+    DATA_MATRIX,
+    MARKER,
+    QR,
+    Symbol,
+    symbol,
+)
 from pipeline.training.synthetic.distractor_text import ground, lines
 from pipeline.training.synthetic.fonts_and_words import Stock, written
 from pipeline.training.synthetic.ink import inked
@@ -24,7 +31,9 @@ _MANNERS = {
 Material = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
 
-def label(rng: np.random.Generator, stock: Stock, kind: int, side: int, bare: bool = False) -> Print:
+def label(
+    rng: np.random.Generator, stock: Stock, kind: int, side: int, bare: bool = False
+) -> Print:
     """One code of about `side` pixels on a ground of its own. `bare`: nothing but the code and its quiet zone."""
     code = symbol(rng, stock, kind)
     ink = inked(rng, code, side, plain=bare and rng.random() < 0.5)
@@ -39,9 +48,22 @@ def label(rng: np.random.Generator, stock: Stock, kind: int, side: int, bare: bo
     stamp(pixels, ink, fill, left, top, rng.uniform(0.85, 1) if texture else 1.0)
     if digits is not None:
         gap = beneath - digits.shape[0] if rng.random() < 0.8 else -digits.shape[0] // 2
-        stamp(pixels, digits, fill, left + (ink.shape[1] - digits.shape[1]) // 2, top + ink.shape[0] + gap)
+        stamp(
+            pixels,
+            digits,
+            fill,
+            left + (ink.shape[1] - digits.shape[1]) // 2,
+            top + ink.shape[0] + gap,
+        )
     if not bare:
-        _words(rng, stock, pixels, fill, (left - margins[3], top - margins[0]), (top + ink.shape[0] + beneath + margins[2]))
+        _words(
+            rng,
+            stock,
+            pixels,
+            fill,
+            (left - margins[3], top - margins[0]),
+            (top + ink.shape[0] + beneath + margins[2]),
+        )
         _border(rng, pixels, fill)
     return Print(pixels, ((kind, outline(left, top, left + ink.shape[1], top + ink.shape[0])),))
 
@@ -50,7 +72,9 @@ def _written_share(kind: int) -> float:
     return {BARCODE: 0.75, QR: 0.12, DATA_MATRIX: 0.15, MARKER: 0.12}[kind]
 
 
-def _colours(rng: np.random.Generator, kind: int, side: int) -> tuple[Colour, Colour, Material | None]:
+def _colours(
+    rng: np.random.Generator, kind: int, side: int
+) -> tuple[Colour, Colour, Material | None]:
     """(ink, paper, what makes the ground where it is a material, else None)."""
     # a small one without contrast cannot be seen
     manner = int(rng.choice(4, p=_MANNERS[kind] if side >= 48 else (0.88, 0.12, 0, 0)))
@@ -61,7 +85,11 @@ def _colours(rng: np.random.Generator, kind: int, side: int) -> tuple[Colour, Co
         paper = colour(rng, 170, 255, 0.9)
         return colour(rng, 0, 110), paper, None
     if manner == 2:
-        return white, colour(rng, 0, 110), (metal if kind == DATA_MATRIX and rng.random() < 0.3 else None)
+        return (
+            white,
+            colour(rng, 0, 110),
+            (metal if kind == DATA_MATRIX and rng.random() < 0.3 else None),
+        )
     if kind == DATA_MATRIX or rng.random() < 0.2:  # etched or peened
         fill = colour(rng, 0, 60, 0.2) if rng.random() < 0.6 else colour(rng, 220, 255, 0.1)
         return fill, white, metal if rng.random() < 0.7 else _calm
@@ -78,11 +106,17 @@ def _shade(values: np.ndarray) -> Colour:
 
 def _calm(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     return cv2.addWeighted(
-        material(rng, size_hw, room=False), 0.5, np.full((*size_hw, 3), rng.uniform(80, 180), np.uint8), 0.5, 0
+        material(rng, size_hw, room=False),
+        0.5,
+        np.full((*size_hw, 3), rng.uniform(80, 180), np.uint8),
+        0.5,
+        0,
     )
 
 
-def _margins(rng: np.random.Generator, code: Symbol, cell: float, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+def _margins(
+    rng: np.random.Generator, code: Symbol, cell: float, shape: tuple[int, ...]
+) -> tuple[int, int, int, int]:
     """The quiet zone (top, right, bottom, left), now and then too small, and for bars none above and below."""
     zone = code.quiet * cell * rng.uniform(0.6, 1.4, 4)
     if code.label == BARCODE:
@@ -95,7 +129,9 @@ def _margins(rng: np.random.Generator, code: Symbol, cell: float, shape: tuple[i
     return top, right, bottom, left
 
 
-def _digits(rng: np.random.Generator, stock: Stock, code: Symbol, shape: tuple[int, ...]) -> np.ndarray | None:
+def _digits(
+    rng: np.random.Generator, stock: Stock, code: Symbol, shape: tuple[int, ...]
+) -> np.ndarray | None:
     height = int(np.clip(shape[1] * rng.uniform(0.06, 0.13), 5, max(6, shape[0] * 0.5)))
     if not code.text or shape[1] < 24:
         return None
@@ -107,15 +143,25 @@ def _digits(rng: np.random.Generator, stock: Stock, code: Symbol, shape: tuple[i
     return drawn
 
 
-def _with_words(rng: np.random.Generator, margins: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+def _with_words(
+    rng: np.random.Generator, margins: tuple[int, ...], shape: tuple[int, ...]
+) -> tuple[int, int, int, int]:
     """Margins with room for words, on some sides."""
-    extra = [int(rng.uniform(0.1, 0.8) * min(shape) * (rng.random() < chance)) for chance in (0.3, 0.12, 0.35, 0.12)]
+    extra = [
+        int(rng.uniform(0.1, 0.8) * min(shape) * (rng.random() < chance))
+        for chance in (0.3, 0.12, 0.35, 0.12)
+    ]
     top, right, bottom, left = (margin + more for margin, more in zip(margins, extra, strict=True))
     return top, right, bottom, left
 
 
 def _words(
-    rng: np.random.Generator, stock: Stock, pixels: np.ndarray, fill: Colour, free: tuple[int, int], below: int
+    rng: np.random.Generator,
+    stock: Stock,
+    pixels: np.ndarray,
+    fill: Colour,
+    free: tuple[int, int],
+    below: int,
 ) -> None:
     """Words where the label has room for them: `free` to the left of and above the quiet zone, and `below` it."""
     height, width = pixels.shape[:2]
@@ -124,7 +170,14 @@ def _words(
         if size >= 6:
             lines(rng, pixels, stock, fill, size * 3 // 4, (3, y0, width - 3, y1))
     if free[0] > 12:
-        lines(rng, pixels, stock, fill, max(5, free[0] // int(rng.integers(2, 6))), (2, 2, free[0] - 2, height - 2))
+        lines(
+            rng,
+            pixels,
+            stock,
+            fill,
+            max(5, free[0] // int(rng.integers(2, 6))),
+            (2, 2, free[0] - 2, height - 2),
+        )
 
 
 def _border(rng: np.random.Generator, pixels: np.ndarray, fill: Colour) -> None:

@@ -11,13 +11,25 @@ from pipeline.training.synthetic.distractor_text import lettering
 from pipeline.training.synthetic.fonts_and_words import Stock
 from pipeline.training.synthetic.label_carriers import distractor, mount
 from pipeline.training.synthetic.labels import label, sheet
-from pipeline.training.synthetic.perspective import bounds, clipped, corners, moved_to, pose, seen_as, shown, whole_box
+from pipeline.training.synthetic.perspective import (
+    bounds,
+    clipped,
+    corners,
+    moved_to,
+    pose,
+    seen_as,
+    shown,
+    whole_box,
+)
 from pipeline.training.synthetic.print_layer import Print
 
 _KINDS, _SHARES = (QR, BARCODE, DATA_MATRIX, MARKER), (0.25, 0.4, 0.21, 0.14)
 _LEAST_SHOWN = 0.6  # of a code's area: what shows less of it is not called a code
 _LEAST_SIDE = 6.0  # pixels of the frame
-_ASPECTS, _ASPECT_SHARES = (4 / 3, 3 / 4, 1.0, 16 / 9, 9 / 16, 0.0), (0.36, 0.22, 0.14, 0.07, 0.06, 0.15)
+_ASPECTS, _ASPECT_SHARES = (
+    (4 / 3, 3 / 4, 1.0, 16 / 9, 9 / 16, 0.0),
+    (0.36, 0.22, 0.14, 0.07, 0.06, 0.15),
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,9 @@ class Layout:
 
 def laid_out(rng: np.random.Generator, stock: Stock, size: int) -> Layout:
     kind = rng.random()
-    layout = Layout(_frame(rng, size, kind < 0.05), bool(rng.random() < 0.5), kind < 0.05, 0.8 <= kind < 0.87)
+    layout = Layout(
+        _frame(rng, size, kind < 0.05), bool(rng.random() < 0.5), kind < 0.05, 0.8 <= kind < 0.87
+    )
     if kind < 0.05:
         _clean(rng, stock, layout)
     elif kind < 0.5:
@@ -57,7 +71,9 @@ def laid_out(rng: np.random.Generator, stock: Stock, size: int) -> Layout:
 
 
 def _frame(rng: np.random.Generator, size: int, clean: bool) -> tuple[int, int]:
-    aspect = float(rng.choice(_ASPECTS, p=_ASPECT_SHARES)) or float(np.exp(rng.uniform(np.log(0.6), np.log(1.7))))
+    aspect = float(rng.choice(_ASPECTS, p=_ASPECT_SHARES)) or float(
+        np.exp(rng.uniform(np.log(0.6), np.log(1.7)))
+    )
     if clean:
         aspect *= float(np.exp(rng.uniform(-0.5, 0.6)))
     side = size * float(rng.uniform(1.0, 1.35))
@@ -71,28 +87,41 @@ def _kind(rng: np.random.Generator) -> int:
 def _turn(rng: np.random.Generator) -> float:
     """Mostly upright, lying as often on a side; sometimes anyhow."""
     quarter = rng.choice([0, 0, 0, 1, 2, 3]) * np.pi / 2
-    return float(rng.uniform(0, 2 * np.pi) if rng.random() < 0.25 else quarter + rng.normal(0, 0.12))
+    return float(
+        rng.uniform(0, 2 * np.pi) if rng.random() < 0.25 else quarter + rng.normal(0, 0.12)
+    )
 
 
 def _tilt(rng: np.random.Generator) -> float:
-    return float(rng.choice([0.0, rng.uniform(0, 0.35), rng.uniform(0.35, 1.0)], p=[0.25, 0.55, 0.2]))
+    return float(
+        rng.choice([0.0, rng.uniform(0, 0.35), rng.uniform(0.35, 1.0)], p=[0.25, 0.55, 0.2])
+    )
 
 
 def _bent(rng: np.random.Generator, thing: Print) -> Print:
     chance = rng.random()
     thing = worn(rng, thing)
-    return cylinder(rng, thing) if chance < 0.12 else wrinkled(rng, thing) if chance < 0.22 else thing
+    return (
+        cylinder(rng, thing) if chance < 0.12 else wrinkled(rng, thing) if chance < 0.22 else thing
+    )
 
 
 def _clean(rng: np.random.Generator, stock: Stock, layout: Layout) -> None:
     """A file that a program made: one code, hardly more around it."""
-    thing = label(rng, stock, _kind(rng), int(min(layout.frame_wh) * rng.uniform(0.7, 1.2)), bare=True)
+    thing = label(
+        rng, stock, _kind(rng), int(min(layout.frame_wh) * rng.uniform(0.7, 1.2)), bare=True
+    )
     height, width = thing.size_hw
     scale = np.array(layout.frame_wh) / (width, height) * rng.uniform(0.5, 1.0)
     if rng.random() < 0.5:
         scale[:] = scale.min()
     offset = (np.array(layout.frame_wh) - scale * (width, height)) * rng.uniform(0.3, 0.7, 2)
-    _add(layout, Placed(thing, np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]], [0, 0, 1]]), 0.0))
+    _add(
+        layout,
+        Placed(
+            thing, np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]], [0, 0, 1]]), 0.0
+        ),
+    )
 
 
 def _close(rng: np.random.Generator, stock: Stock, layout: Layout) -> None:
@@ -101,9 +130,16 @@ def _close(rng: np.random.Generator, stock: Stock, layout: Layout) -> None:
     side = int(min(layout.frame_wh) * part * _detail(rng, layout))
     thing = label(rng, stock, kind, side, bare=bool(rng.random() < 0.35))
     if rng.random() < 0.07:
-        thing = sheet(rng, stock, [thing, label(rng, stock, kind, int(side * rng.uniform(0.7, 1)), bare=True)], 1)
+        thing = sheet(
+            rng,
+            stock,
+            [thing, label(rng, stock, kind, int(side * rng.uniform(0.7, 1)), bare=True)],
+            1,
+        )
     if rng.random() < 0.75:
-        thing = mount(rng, stock, thing, float(np.clip(1.25 / part, 1.1, 3.2) * rng.uniform(0.8, 1.3)))
+        thing = mount(
+            rng, stock, thing, float(np.clip(1.25 / part, 1.1, 3.2) * rng.uniform(0.8, 1.3))
+        )
     thing = _bent(rng, thing)
     if rng.random() < 0.2:
         _clutter(rng, stock, layout, int(rng.integers(1, 3)))
@@ -127,7 +163,9 @@ def _many(rng: np.random.Generator, stock: Stock, layout: Layout) -> None:
     kind = int(rng.choice(_KINDS, p=(0.25, 0.25, 0.15, 0.35)))
     columns, rows = (int(one) for one in rng.choice([1, 2, 3, 4], 2, p=[0.3, 0.4, 0.2, 0.1]))
     side = int(max(16, min(layout.frame_wh) / max(columns, rows, 2) * 0.8 * _detail(rng, layout)))
-    prints = [label(rng, stock, kind, side, bare=bool(rng.random() < 0.6)) for _ in range(columns * rows)]
+    prints = [
+        label(rng, stock, kind, side, bare=bool(rng.random() < 0.6)) for _ in range(columns * rows)
+    ]
     thing = sheet(rng, stock, prints, columns)
     if rng.random() < 0.3:
         _clutter(rng, stock, layout, 1)
@@ -168,7 +206,9 @@ def _put(rng: np.random.Generator, layout: Layout, thing: Print, part: float) ->
         spread = 0.5 if part > 0.5 else 1.0
         middle = frame / 2 + rng.uniform(-1, 1, 2) * (room * spread + 0.04 * frame)
         found = Placed(
-            thing, moved_to(matrix, box, scale, (middle[0], middle[1])), float(rng.choice([0, rng.uniform(0.2, 0.7)]))
+            thing,
+            moved_to(matrix, box, scale, (middle[0], middle[1])),
+            float(rng.choice([0, rng.uniform(0.2, 0.7)])),
         )
         if _has_room(layout, found):
             _add(layout, found)
@@ -189,6 +229,9 @@ def _add(layout: Layout, new: Placed) -> None:
     for kind, points in new.thing.codes:
         seen = seen_as(points, new.matrix)
         box = clipped(bounds(seen), layout.frame_wh)
-        if shown(seen, layout.frame_wh) >= _LEAST_SHOWN and (box[2:] - box[:2]).min() >= _LEAST_SIDE:
+        if (
+            shown(seen, layout.frame_wh) >= _LEAST_SHOWN
+            and (box[2:] - box[:2]).min() >= _LEAST_SIDE
+        ):
             layout.boxes.append(box)
             layout.labels.append(kind)

@@ -8,12 +8,16 @@ import numpy as np
 Colour = tuple[int, int, int]
 
 
-def colour(rng: np.random.Generator, low: float = 0, high: float = 255, saturation: float = 1.0) -> Colour:
+def colour(
+    rng: np.random.Generator, low: float = 0, high: float = 255, saturation: float = 1.0
+) -> Colour:
     """Grey-ish to vivid, its brightest channel between `low` and `high`."""
     draws = rng.random(6).tolist()
     value, part = low + (high - low) * draws[0], saturation * draws[1] * draws[2]
     least, most = min(draws[3:]), max(draws[3:])
-    red, green, blue = (int(value * (1 - part * (most - one) / (most - least + 1e-9))) for one in draws[3:])
+    red, green, blue = (
+        int(value * (1 - part * (most - one) / (most - least + 1e-9))) for one in draws[3:]
+    )
     return red, green, blue
 
 
@@ -30,14 +34,23 @@ def soft(picture: np.ndarray, sigma: float) -> np.ndarray:
     if shrink < 2 or min(height, width) < 8 * shrink:
         return cv2.GaussianBlur(picture, (0, 0), sigma)
     small = cv2.resize(picture, (width // shrink, height // shrink), interpolation=cv2.INTER_AREA)
-    return cv2.resize(cv2.GaussianBlur(small, (0, 0), sigma / shrink), (width, height), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(
+        cv2.GaussianBlur(small, (0, 0), sigma / shrink),
+        (width, height),
+        interpolation=cv2.INTER_LINEAR,
+    )
 
 
-def clouds(rng: np.random.Generator, size_hw: tuple[int, int], cells: tuple[int, int], channels: int = 1) -> np.ndarray:
+def clouds(
+    rng: np.random.Generator, size_hw: tuple[int, int], cells: tuple[int, int], channels: int = 1
+) -> np.ndarray:
     """(H, W) or (H, W, channels) float32 from 0 to 1: smooth noise of so many cells down and across."""
     small = rng.random((max(2, cells[0]), max(2, cells[1]), channels), np.float32)
     size = (size_hw[1], size_hw[0])
-    between = (min(size[0], 6 * small.shape[1]), min(size[1], 6 * small.shape[0]))  # cubic is dear, linear cheap
+    between = (
+        min(size[0], 6 * small.shape[1]),
+        min(size[1], 6 * small.shape[0]),
+    )  # cubic is dear, linear cheap
     curved = np.clip(cv2.resize(small, between, interpolation=cv2.INTER_CUBIC), 0, 1)
     return curved if between == size else cv2.resize(curved, size, interpolation=cv2.INTER_LINEAR)
 
@@ -64,9 +77,13 @@ def speckle(rng: np.random.Generator, size_hw: tuple[int, int], coloured: bool) 
     top, left = int(rng.integers(0, 1024 - size_hw[0])), int(rng.integers(0, 1024 - size_hw[1]))
     if "coloured" not in _BANKS:
         grey = (_bank() * 255 + 128).astype(np.uint8)
-        _BANKS["coloured"] = cv2.merge([grey, np.ascontiguousarray(grey[::-1]), np.ascontiguousarray(grey[:, ::-1])])
+        _BANKS["coloured"] = cv2.merge(
+            [grey, np.ascontiguousarray(grey[::-1]), np.ascontiguousarray(grey[:, ::-1])]
+        )
         _BANKS["grey"] = cv2.merge([grey] * 3)
-    return _BANKS["coloured" if coloured else "grey"][top : top + size_hw[0], left : left + size_hw[1]]
+    return _BANKS["coloured" if coloured else "grey"][
+        top : top + size_hw[0], left : left + size_hw[1]
+    ]
 
 
 _BANKS: dict[str, np.ndarray] = {}
@@ -74,7 +91,9 @@ _BANKS: dict[str, np.ndarray] = {}
 
 def _bank() -> np.ndarray:
     if "grain" not in _BANKS:
-        _BANKS["grain"] = np.random.default_rng(20).random((1024, 1024), np.float32) - np.float32(0.5)
+        _BANKS["grain"] = np.random.default_rng(20).random((1024, 1024), np.float32) - np.float32(
+            0.5
+        )
     return _BANKS["grain"]
 
 
@@ -88,7 +107,9 @@ def _metal(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     across = rng.random() < 0.5
     brush = cv2.resize(grain(rng, (size_hw[0], max(4, size_hw[1] // 40))), (size_hw[1], size_hw[0]))
     if across:
-        brush = cv2.resize(grain(rng, (max(4, size_hw[0] // 40), size_hw[1])), (size_hw[1], size_hw[0]))
+        brush = cv2.resize(
+            grain(rng, (max(4, size_hw[0] // 40), size_hw[1])), (size_hw[1], size_hw[0])
+        )
     shade = 0.5 + rng.uniform(0.1, 0.45) * brush + 0.5 * (clouds(rng, size_hw, (3, 3)) - 0.5)
     return tinted(shade, colour(rng, 20, 90, 0.2), colour(rng, 150, 250, 0.2))
 
@@ -105,7 +126,12 @@ def _fabric(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     y, x = np.ogrid[: size_hw[0], : size_hw[1]]
     step = rng.uniform(2.5, 9)
     weave = np.sin(x * 2 * np.pi / step) * np.sin(y * 2 * np.pi / step * rng.uniform(0.8, 1.25))
-    shade = 0.5 + 0.25 * weave.astype(np.float32) + 0.3 * grain(rng, size_hw) + 0.4 * (clouds(rng, size_hw, (4, 5)) - 0.5)
+    shade = (
+        0.5
+        + 0.25 * weave.astype(np.float32)
+        + 0.3 * grain(rng, size_hw)
+        + 0.4 * (clouds(rng, size_hw, (4, 5)) - 0.5)
+    )
     return tinted(shade, colour(rng, 0, 120), colour(rng, 80, 255))
 
 
@@ -144,11 +170,23 @@ def _room(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
         centre = rng.uniform(0, 1, 2) * (width, height)
         reach = rng.uniform(0.05, 0.6) * max(size_hw)
         angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 7))))
-        points = centre + reach * np.stack([np.cos(angles), np.sin(angles)], 1) * rng.uniform(0.4, 1, (len(angles), 1))
+        points = centre + reach * np.stack([np.cos(angles), np.sin(angles)], 1) * rng.uniform(
+            0.4, 1, (len(angles), 1)
+        )
         fill = colour(rng)
         if rng.random() < 0.3:
             axes = (int(reach), int(reach * rng.uniform(0.2, 1)))
-            cv2.ellipse(scene, (int(centre[0]), int(centre[1])), axes, rng.uniform(0, 180), 0, 360, fill, -1, cv2.LINE_AA)
+            cv2.ellipse(
+                scene,
+                (int(centre[0]), int(centre[1])),
+                axes,
+                rng.uniform(0, 180),
+                0,
+                360,
+                fill,
+                -1,
+                cv2.LINE_AA,
+            )
         else:
             cv2.fillPoly(scene, [points.astype(np.int32)], fill, cv2.LINE_AA)
     if rng.random() < 0.6:
@@ -176,17 +214,27 @@ def metal(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
 
 def board(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     """A printed circuit: traces, pads and chips on green, blue, black or red."""
-    base = [(20, 80, 40), (15, 40, 90), (25, 25, 28), (110, 20, 25), (5, 60, 55)][int(rng.integers(0, 5))]
+    base = [(20, 80, 40), (15, 40, 90), (25, 25, 28), (110, 20, 25), (5, 60, 55)][
+        int(rng.integers(0, 5))
+    ]
     scene = tinted(0.5 + 0.5 * clouds(rng, size_hw, (3, 3)), tuple(one // 2 for one in base), base)  # type: ignore[arg-type]
     height, width = size_hw
     trace = tuple(min(255, one + 40) for one in base)
     for _ in range(int(rng.integers(8, 30))):
         x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
         bend = int(rng.integers(-width // 3, width // 3 + 1))
-        points = np.array([(x, y), (x + bend, y), (x + 2 * bend, y + abs(bend)), (x + 2 * bend, y + height)])
-        cv2.polylines(scene, [points.astype(np.int32)], False, trace, max(1, width // 150), cv2.LINE_AA)
+        points = np.array(
+            [(x, y), (x + bend, y), (x + 2 * bend, y + abs(bend)), (x + 2 * bend, y + height)]
+        )
+        cv2.polylines(
+            scene, [points.astype(np.int32)], False, trace, max(1, width // 150), cv2.LINE_AA
+        )
     for _ in range(int(rng.integers(3, 14))):
-        x, y, step = int(rng.integers(0, width)), int(rng.integers(0, height)), max(3, int(width * rng.uniform(0.015, 0.05)))
+        x, y, step = (
+            int(rng.integers(0, width)),
+            int(rng.integers(0, height)),
+            max(3, int(width * rng.uniform(0.015, 0.05))),
+        )
         for pad in range(int(rng.integers(2, 9))):
             left = x + pad * step
             cv2.rectangle(scene, (left, y), (left + step // 2, y + step), (190, 180, 140), -1)

@@ -16,15 +16,21 @@ def corners(size_hw: tuple[int, int]) -> np.ndarray:
     return np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
 
 
-def pose(rng: np.random.Generator, size_hw: tuple[int, int], turn: float, tilt: float) -> np.ndarray:
+def pose(
+    rng: np.random.Generator, size_hw: tuple[int, int], turn: float, tilt: float
+) -> np.ndarray:
     """Homography (3, 3) from the print's pixels to a plane turned by `turn` and tilted by `tilt`, both in radians, about a
     random axis, around the print's middle and about as large as the print. A pinhole camera two to five sizes away."""
     height, width = size_hw
     size = float(np.hypot(height, width)) / 2
     axis = rng.uniform(0, 2 * np.pi)
-    rotation = _about(np.array([np.cos(axis), np.sin(axis), 0]), tilt) @ _about(np.array([0, 0, 1.0]), turn)
+    rotation = _about(np.array([np.cos(axis), np.sin(axis), 0]), tilt) @ _about(
+        np.array([0, 0, 1.0]), turn
+    )
     away = rng.uniform(1.8, 5)
-    to_unit = np.array([[1 / size, 0, -width / 2 / size], [0, 1 / size, -height / 2 / size], [0, 0, 1]])
+    to_unit = np.array(
+        [[1 / size, 0, -width / 2 / size], [0, 1 / size, -height / 2 / size], [0, 0, 1]]
+    )
     plane = np.stack([rotation[:, 0], rotation[:, 1], np.array([0, 0, away])], 1)
     camera = np.diag([away * size, away * size, 1.0])
     return camera @ plane @ to_unit
@@ -37,10 +43,14 @@ def _about(axis: np.ndarray, angle: float) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
-def moved_to(matrix: np.ndarray, box: np.ndarray, scale: float, centre: tuple[float, float]) -> np.ndarray:
+def moved_to(
+    matrix: np.ndarray, box: np.ndarray, scale: float, centre: tuple[float, float]
+) -> np.ndarray:
     """The homography followed by a scaling that brings the middle of `box` (xyxy, in the plane) to `centre`."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    after = np.array([[scale, 0, centre[0] - scale * x], [0, scale, centre[1] - scale * y], [0, 0, 1]])
+    after = np.array(
+        [[scale, 0, centre[0] - scale * x], [0, scale, centre[1] - scale * y], [0, 0, 1]]
+    )
     return after @ matrix
 
 

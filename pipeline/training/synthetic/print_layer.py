@@ -25,14 +25,23 @@ def outline(x0: float, y0: float, x1: float, y1: float, along: int = 5) -> np.nd
     t = np.linspace(0, 1, along, endpoint=False)[:, None]
     corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
     following = np.roll(corners, -1, 0)
-    return np.concatenate([a + (b - a) * t for a, b in zip(corners, following, strict=True)]).astype(np.float32)
+    return np.concatenate(
+        [a + (b - a) * t for a, b in zip(corners, following, strict=True)]
+    ).astype(np.float32)
 
 
 def moved(codes: Sequence[Code], x: float, y: float) -> tuple[Code, ...]:
     return tuple((label, points + np.array([x, y], np.float32)) for label, points in codes)
 
 
-def stamp(canvas: np.ndarray, ink: np.ndarray, fill: Sequence[float], x: int, y: int, strength: float = 1.0) -> None:
+def stamp(
+    canvas: np.ndarray,
+    ink: np.ndarray,
+    fill: Sequence[float],
+    x: int,
+    y: int,
+    strength: float = 1.0,
+) -> None:
     """Lays ink (h, w) uint8 of one colour on the canvas at (x, y), in place; what lies beyond its edges is cut."""
     top, left = max(0, -y), max(0, -x)
     bottom, right = min(ink.shape[0], canvas.shape[0] - y), min(ink.shape[1], canvas.shape[1] - x)
@@ -47,7 +56,10 @@ def stamp(canvas: np.ndarray, ink: np.ndarray, fill: Sequence[float], x: int, y:
 def paste(canvas: np.ndarray, picture: np.ndarray, x: int, y: int) -> None:
     """Lays an opaque picture on the canvas at (x, y), in place, cut at its edges."""
     top, left = max(0, -y), max(0, -x)
-    bottom, right = min(picture.shape[0], canvas.shape[0] - y), min(picture.shape[1], canvas.shape[1] - x)
+    bottom, right = (
+        min(picture.shape[0], canvas.shape[0] - y),
+        min(picture.shape[1], canvas.shape[1] - x),
+    )
     if bottom > top and right > left:
         canvas[y + top : y + bottom, x + left : x + right] = picture[top:bottom, left:right]
 
@@ -57,7 +69,10 @@ def turned(thing: Print, quarters: int) -> Print:
     height, width = thing.size_hw
     codes = thing.codes
     for _ in range(quarters % 4):
-        codes = tuple((label, np.stack([p[:, 1], width - p[:, 0]], 1).astype(np.float32)) for label, p in codes)
+        codes = tuple(
+            (label, np.stack([p[:, 1], width - p[:, 0]], 1).astype(np.float32))
+            for label, p in codes
+        )
         height, width = width, height
     alpha = None if thing.alpha is None else np.ascontiguousarray(np.rot90(thing.alpha, quarters))
     return Print(np.ascontiguousarray(np.rot90(thing.pixels, quarters)), codes, alpha)

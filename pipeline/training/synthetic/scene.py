@@ -26,7 +26,9 @@ def truth(seed: tuple[int, ...], stock: Stock, size: int) -> Truth:
     return _truth(laid_out(np.random.default_rng([*seed, 0]), stock, size), size)
 
 
-def scene(seed: tuple[int, ...], stock: Stock, backgrounds: Backgrounds, size: int) -> tuple[np.ndarray, Truth]:
+def scene(
+    seed: tuple[int, ...], stock: Stock, backgrounds: Backgrounds, size: int
+) -> tuple[np.ndarray, Truth]:
     """(size, size, 3) uint8 RGB and its boxes. Raises InputError and OSError for a photograph that cannot be read."""
     layout = laid_out(np.random.default_rng([*seed, 0]), stock, size)
     return drawn(np.random.default_rng([*seed, 1]), layout, backgrounds, size), _truth(layout, size)
@@ -38,12 +40,16 @@ def _truth(layout: Layout, size: int) -> Truth:
     return Truth(boxes.astype(np.float32), np.array(layout.labels, np.int64))
 
 
-def drawn(rng: np.random.Generator, layout: Layout, backgrounds: Backgrounds, size: int) -> np.ndarray:
+def drawn(
+    rng: np.random.Generator, layout: Layout, backgrounds: Backgrounds, size: int
+) -> np.ndarray:
     """A sharp layout is sampled at the scene's size; another one is drawn as the camera saw it, then resized as the detector
     resizes: without smoothing."""
     width, height = (size, size) if layout.sharp else layout.frame_wh
     if layout.clean:
-        canvas = plain((height, width), colour(rng, 235, 255, 0.05) if rng.random() < 0.8 else colour(rng))
+        canvas = plain(
+            (height, width), colour(rng, 235, 255, 0.05) if rng.random() < 0.8 else colour(rng)
+        )
     else:
         canvas = np.ascontiguousarray(backgrounds.crop(rng, (height, width), layout.whole))
     to_canvas = np.diag([width / layout.frame_wh[0], height / layout.frame_wh[1], 1.0])
@@ -54,10 +60,14 @@ def drawn(rng: np.random.Generator, layout: Layout, backgrounds: Backgrounds, si
     if canvas.shape[:2] != (size, size):
         canvas = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_LINEAR)
     sides = [float(((box[2:] - box[:2]) / layout.frame_wh).max()) * size for box in layout.boxes]
-    return photographed(rng, canvas, 0.3 if layout.clean or layout.whole else 1.0, min(sides, default=float(size)))
+    return photographed(
+        rng, canvas, 0.3 if layout.clean or layout.whole else 1.0, min(sides, default=float(size))
+    )
 
 
-def _lay(rng: np.random.Generator, canvas: np.ndarray, one: Placed, matrix: np.ndarray, finest: float) -> None:
+def _lay(
+    rng: np.random.Generator, canvas: np.ndarray, one: Placed, matrix: np.ndarray, finest: float
+) -> None:
     """Draws a print into the canvas, in place, shrunk first where it has more than `finest` pixels for one of the canvas."""
     pixels, alpha = one.thing.pixels, one.thing.alpha
     size_hw = one.thing.size_hw
@@ -73,7 +83,9 @@ def _lay(rng: np.random.Generator, canvas: np.ndarray, one: Placed, matrix: np.n
         alpha = None if alpha is None else cv2.resize(alpha, small, interpolation=cv2.INTER_AREA)
         matrix = matrix @ np.diag([size_hw[1] / small[0], size_hw[0] / small[1], 1.0])
     left, top = np.maximum(0, np.floor(quad.min(0)).astype(int) - 8)
-    right, bottom = np.minimum((canvas.shape[1], canvas.shape[0]), np.ceil(quad.max(0)).astype(int) + 8)
+    right, bottom = np.minimum(
+        (canvas.shape[1], canvas.shape[0]), np.ceil(quad.max(0)).astype(int) + 8
+    )
     if right <= left or bottom <= top:
         return
     # warpPerspective has a pixel's middle at whole numbers, the layout at halves
@@ -83,7 +95,9 @@ def _lay(rng: np.random.Generator, canvas: np.ndarray, one: Placed, matrix: np.n
         @ np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     )
     wh = (int(right - left), int(bottom - top))
-    warped = cv2.warpPerspective(pixels, to_region, wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.warpPerspective(
+        pixels, to_region, wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     mask = _covered(alpha, quad - (left, top), to_region, wh)
     region = canvas[top:bottom, left:right]
     if rng.random() < 0.5:
@@ -95,7 +109,9 @@ def _lay(rng: np.random.Generator, canvas: np.ndarray, one: Placed, matrix: np.n
     region[:] = cv2.blendLinear(warped, np.ascontiguousarray(region), mask, 1 - mask)
 
 
-def _covered(alpha: np.ndarray | None, quad: np.ndarray, matrix: np.ndarray, wh: tuple[int, int]) -> np.ndarray:
+def _covered(
+    alpha: np.ndarray | None, quad: np.ndarray, matrix: np.ndarray, wh: tuple[int, int]
+) -> np.ndarray:
     """(H, W) float32 from 0 to 1: how much of each pixel the print covers, soft at its edges."""
     if alpha is not None:
         mask = cv2.warpPerspective(alpha, matrix, wh, flags=cv2.INTER_LINEAR)
@@ -105,7 +121,11 @@ def _covered(alpha: np.ndarray | None, quad: np.ndarray, matrix: np.ndarray, wh:
     return mask.astype(np.float32) * np.float32(1 / 255)
 
 
-def _shaded(rng: np.random.Generator, region: np.ndarray, mask: np.ndarray, darkness: float) -> np.ndarray:
+def _shaded(
+    rng: np.random.Generator, region: np.ndarray, mask: np.ndarray, darkness: float
+) -> np.ndarray:
     shift = np.array([[1, 0, rng.uniform(-6, 6)], [0, 1, rng.uniform(-6, 6)]], np.float32)
-    shadow = cv2.GaussianBlur(cv2.warpAffine(mask, shift, (mask.shape[1], mask.shape[0])), (0, 0), rng.uniform(1, 5))
+    shadow = cv2.GaussianBlur(
+        cv2.warpAffine(mask, shift, (mask.shape[1], mask.shape[0])), (0, 0), rng.uniform(1, 5)
+    )
     return cv2.multiply(region, cv2.merge([1 - np.float32(darkness) * shadow] * 3), dtype=cv2.CV_8U)

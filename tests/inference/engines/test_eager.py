@@ -25,7 +25,9 @@ def test_outputs_are_float32_on_the_cpu_without_gradient(precision: str) -> None
     engine.prepare(model(Doubles()))
     outputs = engine.forward([torch.ones(3, 2, 2), torch.zeros(3, 2, 2)], [(2, 2), (2, 2)])
     assert [one["logits"].tolist() for one in outputs] == [[2, 2, 2], [0, 0, 0]]
-    assert all(one["logits"].dtype == torch.float32 and not one["logits"].requires_grad for one in outputs)
+    assert all(
+        one["logits"].dtype == torch.float32 and not one["logits"].requires_grad for one in outputs
+    )
 
 
 def test_a_result_for_every_image_or_an_error() -> None:

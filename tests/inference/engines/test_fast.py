@@ -30,7 +30,8 @@ class Network(nn.Module):
 
     def forward(self, inputs: list, sizes_hw: list) -> list:
         return [
-            {"logits": one, "embedding": other} for one, other in zip(*self.body(torch.stack(list(inputs))), strict=True)
+            {"logits": one, "embedding": other}
+            for one, other in zip(*self.body(torch.stack(list(inputs))), strict=True)
         ]
 
 
@@ -53,7 +54,9 @@ def images(count: int) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_the_precision_is_what_the_processor_has(native: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_precision_is_what_the_processor_has(
+    native: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.inference.engines.fast.bf16_is_native", lambda device: native)
     assert Fast("cpu", None, False).identity == {"precision": expected}
     assert Fast("cpu", "fp16", False).precision == "fp16" and not Fast("cpu", "fp32", False).exact
@@ -96,7 +99,10 @@ def test_compiled_where_it_pays(compile, images: int, many_shapes: bool, expecte
 def test_compiled_gives_what_uncompiled_gives_for_every_batch(many_shapes: bool) -> None:
     engine, plain = Fast("cpu", "fp32", True), model()
     compiled = Model(
-        plain.network, plain.preprocess, (lambda size: size) if many_shapes else plain.bucket, compilable=("body",)
+        plain.network,
+        plain.preprocess,
+        (lambda size: size) if many_shapes else plain.bucket,
+        compilable=("body",),
     )
     batches = [images(count) for count in (4, 3, 2, 1)]
     with torch.inference_mode():
@@ -127,12 +133,16 @@ def test_two_networks_of_one_class_have_each_its_own_weights(
         engine.expect(1, 2)
     for _ in range(2):
         for engine, answers, precision in zip(engines, expected, precisions, strict=True):
-            found, most = engine.forward(images(2), [(16, 16)] * 2), 1e-5 if precision == "fp32" else 0.05
+            found, most = (
+                engine.forward(images(2), [(16, 16)] * 2),
+                1e-5 if precision == "fp32" else 0.05,
+            )
             for one, other in zip(found, answers, strict=True):
                 torch.testing.assert_close(one["logits"], other["logits"], atol=most, rtol=most)
             if precision == "bf16":
                 assert any(
-                    (one["logits"] - other["logits"]).abs().max() > 1e-6 for one, other in zip(found, answers, strict=True)
+                    (one["logits"] - other["logits"]).abs().max() > 1e-6
+                    for one, other in zip(found, answers, strict=True)
                 )
     assert all(engine.network.body._has_run for engine in engines)
 
@@ -149,12 +159,16 @@ def test_bf16_is_not_compiled_where_it_is_emulated(
     assert len(engine.forward(images(2), [(16, 16)] * 2)) == 2
 
 
-def test_without_a_compiler_it_runs_as_it_is_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_compiler_it_runs_as_it_is_and_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     engine = Fast("cpu", "fp32", True)
     engine.prepare(model())
     engine.expect(1, 2)
 
-    engine.network.body._compiled = Raises(RuntimeError("No working C++ compiler found\nand much more"))
+    engine.network.body._compiled = Raises(
+        RuntimeError("No working C++ compiler found\nand much more")
+    )
     for _ in range(2):
         assert len(engine.forward(images(2), [(16, 16)] * 2)) == 2
     assert caplog.text.count("Not compiled, runs as it is: No working C++ compiler found") == 1

@@ -10,14 +10,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import fits, inside, overlay_name, path_of
+from pipeline.core.keys import fits, inside, key_to_path, overlay_name
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.archives import archives as module
 from pipeline.inputs.archives.archives import Labels, is_image, label_of, leads_out
 from tests.helpers.packed import KINDS, image, listed, pack, verdict, verdicts
 
 PARTS = st.sampled_from(
-    [b"..", b".", b"", b"a", b"a.jpg", b"a.png", b"\xff", b"\\x2e\\x2e", b"\\..", b"\0", b"n" * 300, b"~2"]
+    [
+        b"..",
+        b".",
+        b"",
+        b"a",
+        b"a.jpg",
+        b"a.png",
+        b"\xff",
+        b"\\x2e\\x2e",
+        b"\\..",
+        b"\0",
+        b"n" * 300,
+        b"~2",
+    ]
 )
 NAMES = st.one_of(
     st.lists(PARTS, min_size=1, max_size=6).map(b"/".join),
@@ -27,18 +40,28 @@ NAMES = st.one_of(
 
 
 @settings(max_examples=100, deadline=None)
-@given(names=st.lists(st.tuples(NAMES, st.sampled_from([b".jpg", b".PNG", b""])).map(b"".join), max_size=12))
+@given(
+    names=st.lists(
+        st.tuples(NAMES, st.sampled_from([b".jpg", b".PNG", b""])).map(b"".join), max_size=12
+    )
+)
 def test_labels_stay_below_the_archive_and_are_never_the_same(names: list[bytes]) -> None:
     labels = Labels()
     found = [labels.of(name) for name in names]
-    places = {path_of(overlay_name(f"a.tar/{label}")) for label in found}
+    places = {key_to_path(overlay_name(f"a.tar/{label}")) for label in found}
     assert len(set(found)) == len(places) == len(names)
     for label, name in zip(found, names, strict=True):
         label.encode()
-        assert inside(Path(), label) is not None and all(part not in ("", ".", "..") for part in path_of(label).split("/"))
-        assert all(fits(f"{part}-000.jpg") for part in label.split("/")) and len(label.encode()) < 1300
+        assert inside(Path(), label) is not None and all(
+            part not in ("", ".", "..") for part in key_to_path(label).split("/")
+        )
+        assert (
+            all(fits(f"{part}-000.jpg") for part in label.split("/")) and len(label.encode()) < 1300
+        )
         if is_image(name):  # so no picture's name is another one's folder
-            assert is_image(os.fsencode(label)) and not any(is_image(os.fsencode(one)) for one in label.split("/")[:-1])
+            assert is_image(os.fsencode(label)) and not any(
+                is_image(os.fsencode(one)) for one in label.split("/")[:-1]
+            )
 
 
 @pytest.mark.parametrize(
@@ -66,21 +89,36 @@ def test_usual_names_are_their_own_labels(name: bytes, label: str) -> None:
 def test_a_name_that_comes_again_gets_a_number() -> None:
     labels = Labels()
     names = (b"a.jpg", b"./a.jpg", b"a~2.jpg", b"a.jpg", b"a~2.jpg")
-    assert [labels.of(name) for name in names] == ["a.jpg", "a~2.jpg", "a~2~2.jpg", "a~3.jpg", "a~2~3.jpg"]
+    assert [labels.of(name) for name in names] == [
+        "a.jpg",
+        "a~2.jpg",
+        "a~2~2.jpg",
+        "a~3.jpg",
+        "a~2~3.jpg",
+    ]
 
 
 def test_long_names_are_cut_and_stay_their_own() -> None:
-    names = [b"n" * 5000 + b"%d.jpg" % i for i in range(2)] + [b"d/" * 2000 + b"%d.jpg" % i for i in range(2)]
+    names = [b"n" * 5000 + b"%d.jpg" % i for i in range(2)] + [
+        b"d/" * 2000 + b"%d.jpg" % i for i in range(2)
+    ]
     found = [label_of(name) for name in names]
-    assert len(set(found)) == 4 and all(label.endswith(".jpg") and len(label) < 300 for label in found)
+    assert len(set(found)) == 4 and all(
+        label.endswith(".jpg") and len(label) < 300 for label in found
+    )
 
 
-@pytest.mark.parametrize("name", [b"/a.jpg", b"../a.jpg", b"a/../../b.jpg", b"\\a.jpg", b"..\\a.jpg", b"C:\\a.jpg", b"c:/a"])
+@pytest.mark.parametrize(
+    "name",
+    [b"/a.jpg", b"../a.jpg", b"a/../../b.jpg", b"\\a.jpg", b"..\\a.jpg", b"C:\\a.jpg", b"c:/a"],
+)
 def test_names_that_lead_out(name: bytes) -> None:
     assert leads_out(name)
 
 
-@pytest.mark.parametrize("name", [b"a.jpg", b"./a.jpg", b"..a/b.jpg", b"a..jpg", b"a:b.jpg", b"...", b"a\\b.jpg"])
+@pytest.mark.parametrize(
+    "name", [b"a.jpg", b"./a.jpg", b"..a/b.jpg", b"a..jpg", b"a:b.jpg", b"...", b"a\\b.jpg"]
+)
 def test_names_that_do_not(name: bytes) -> None:
     assert not leads_out(name)
 
@@ -92,7 +130,17 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 @kinds
 def test_entries_are_sorted_whatever_the_order_in_the_archive(kind: str, tmp_path: Path) -> None:
-    names = ["b/2.jpg", "a.jpg", "b/1.png", "b-1.jpg", "b.jpg", "readme.txt", "Z.JPG", "b.jpg.json", "0/x.jpg/y.gif"]
+    names = [
+        "b/2.jpg",
+        "a.jpg",
+        "b/1.png",
+        "b-1.jpg",
+        "b.jpg",
+        "readme.txt",
+        "Z.JPG",
+        "b.jpg.json",
+        "0/x.jpg/y.gif",
+    ]
     for archive in ("m.x", "m", "m-"):
         pack(kind, tmp_path / f"{archive}.{kind}", [(name, name.encode()) for name in names])
     (tmp_path / "m").mkdir()
@@ -124,7 +172,10 @@ def test_several_threads_read_at_once_and_leave_no_file_open(kind: str, tmp_path
             return file.read(1000) + tail
 
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(read, entries * 3)) == [contents[entry.carried[1]] for entry in entries] * 3
+        assert (
+            list(pool.map(read, entries * 3))
+            == [contents[entry.carried[1]] for entry in entries] * 3
+        )
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
@@ -171,19 +222,33 @@ def test_what_no_archive_is_has_its_row(kind: str, tmp_path: Path) -> None:
     archives, entries = listed(kind, tmp_path)
     found = {entry.key: verdict(archives, entry).partition(":")[0] for entry in entries}
     short = "truncated" if kind == "tar" else "unsupported"
-    statuses = {"empty": "empty", "text": "unsupported", "short": short, "folder": "not_a_file", "gone": "missing"}
-    expected = {f"{name}.{kind}/": status for name, status in (statuses | {"fifo": "not_a_file"}).items()}
+    statuses = {
+        "empty": "empty",
+        "text": "unsupported",
+        "short": short,
+        "folder": "not_a_file",
+        "gone": "missing",
+    }
+    expected = {
+        f"{name}.{kind}/": status for name, status in (statuses | {"fifo": "not_a_file"}).items()
+    }
     assert found == expected | {f"whole.{kind}/a.jpg": "ok"}
-    again = module.Archives(str(tmp_path), KINDS[kind])  # another process, which has not listed them
+    again = module.Archives(
+        str(tmp_path), KINDS[kind]
+    )  # another process, which has not listed them
     assert {entry.key: verdict(again, entry).partition(":")[0] for entry in entries} == found
 
 
 @kinds
-def test_more_members_than_can_be_sorted(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_members_than_can_be_sorted(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_MOST_HELD", 4200)
     pack(kind, tmp_path / f"a.{kind}", [(f"{i:02d}.jpg", b"x") for i in range(20)])
     found = verdicts(kind, tmp_path)
-    assert len(found) == 11 and found[""].startswith("too_large: ") and "first 10 images" in found[""]
+    assert (
+        len(found) == 11 and found[""].startswith("too_large: ") and "first 10 images" in found[""]
+    )
 
 
 @kinds

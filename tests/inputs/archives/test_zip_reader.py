@@ -40,7 +40,9 @@ def raw(*records: tuple[bytes, bytes, int, int, int], overlap: bool = False) -> 
         if not (overlap and i):
             body += struct.pack("<4s5H3L2H", b"PK\3\4", *fields) + name + packed
         directory += struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, *fields, 0, 0, 0, 0, at) + name
-    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, len(records), len(records), len(directory), len(body), 0)
+    end = struct.pack(
+        "<4s4H2LH", b"PK\5\6", 0, 0, len(records), len(records), len(directory), len(body), 0
+    )
     return body + directory + end
 
 
@@ -51,13 +53,25 @@ def deflated(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("seekable", [True, False])
-@pytest.mark.parametrize("before", [b"", b"#!/bin/sh, as in archives that extract themselves\n" * 3])
-def test_it_is_read_as_zipfile_reads_it(method: str, seekable: bool, before: bytes, tmp_path: Path) -> None:
-    contents = {"a.jpg": image(), "b/c.png": NOISE, "é.gif": b"\0" * 300_000, "empty.jpg": b"", "n" * 300 + ".jpg": b"n"}
+@pytest.mark.parametrize(
+    "before", [b"", b"#!/bin/sh, as in archives that extract themselves\n" * 3]
+)
+def test_it_is_read_as_zipfile_reads_it(
+    method: str, seekable: bool, before: bytes, tmp_path: Path
+) -> None:
+    contents = {
+        "a.jpg": image(),
+        "b/c.png": NOISE,
+        "é.gif": b"\0" * 300_000,
+        "empty.jpg": b"",
+        "n" * 300 + ".jpg": b"n",
+    }
     path = tmp_path / "a.zip"
     with path.open("wb") as file:
         file.write(before)
-        with zipfile.ZipFile(file if seekable else Unseekable(file), "w", METHODS[method]) as packed:  # type: ignore[arg-type]
+        with zipfile.ZipFile(
+            file if seekable else Unseekable(file), "w", METHODS[method]
+        ) as packed:  # type: ignore[arg-type]
             for name, data in contents.items():
                 packed.writestr(name, data)
             packed.comment = b"a comment behind the end"
@@ -121,12 +135,16 @@ def test_an_encrypted_member_is_a_row(tmp_path: Path) -> None:
     assert told == {"a.jpg": "unreadable: encrypted; pack it without a password", "b.jpg": "ok"}
 
 
-@pytest.mark.parametrize("name", ["/etc/a.jpg", "../a.jpg", "a/../../b.jpg", "..\\a.jpg", "C:\\a.jpg"])
+@pytest.mark.parametrize(
+    "name", ["/etc/a.jpg", "../a.jpg", "a/../../b.jpg", "..\\a.jpg", "C:\\a.jpg"]
+)
 def test_a_name_that_leads_out_is_a_row(name: str, tmp_path: Path) -> None:
     zip_of(tmp_path / "a.zip", [(name, image()), ("ok.jpg", image())])
     told = verdicts("zip", tmp_path)
     assert told.pop("ok.jpg") == "ok"
-    assert [said.startswith("unreadable: its name") and "leads out" in said for said in told.values()] == [True]
+    assert [
+        said.startswith("unreadable: its name") and "leads out" in said for said in told.values()
+    ] == [True]
 
 
 def test_members_of_one_name_are_rows_of_their_own(tmp_path: Path) -> None:
@@ -158,7 +176,9 @@ OK = (b"ok.jpg", b"x", 0, 1, zlib.crc32(b"x"))
         ((b"x.jpg", b"", 8, 5, 0), "truncated: it ends after 0 of 5"),
     ],
 )
-def test_a_member_that_lies_costs_itself_and_no_memory(record: tuple, said: str, tmp_path: Path) -> None:
+def test_a_member_that_lies_costs_itself_and_no_memory(
+    record: tuple, said: str, tmp_path: Path
+) -> None:
     (tmp_path / "a.zip").write_bytes(raw(OK, record))
     archives, entries = listed("zip", tmp_path)
     told = {entry.key: entry for entry in entries}
@@ -213,13 +233,19 @@ def test_members_that_overlap_are_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [1, 30, 100, 6000, 12_000, 22_000, 25_300])
 def test_an_archive_without_its_end(cut: int, tmp_path: Path) -> None:
     path = zip_of(tmp_path / "a.zip", [(f"{i}.jpg", NOISE) for i in range(5)])
-    begins = [i for i in range(path.stat().st_size) if path.read_bytes()[i : i + 4] in (b"PK\3\4", b"PK\1\2")][:6]
+    begins = [
+        i
+        for i in range(path.stat().st_size)
+        if path.read_bytes()[i : i + 4] in (b"PK\3\4", b"PK\1\2")
+    ][:6]
     readable = sum(end <= path.stat().st_size - cut for end in begins[1:])
     path.write_bytes(path.read_bytes()[:-cut])
     told = verdicts("zip", tmp_path)
     assert told.pop("").startswith("truncated: its end is missing")
     assert list(told.values()).count("ok") == readable
-    assert [said.partition(":")[0] for said in told.values() if said != "ok"] == ["truncated"] * (len(told) - readable)
+    assert [said.partition(":")[0] for said in told.values() if said != "ok"] == ["truncated"] * (
+        len(told) - readable
+    )
 
 
 def test_a_damaged_directory_costs_what_follows(tmp_path: Path) -> None:
@@ -227,20 +253,30 @@ def test_a_damaged_directory_costs_what_follows(tmp_path: Path) -> None:
     third = [i for i in range(path.stat().st_size) if path.read_bytes()[i : i + 4] == b"PK\1\2"][2]
     one_byte(path, third, 0)
     told = verdicts("zip", tmp_path)
-    assert told.pop("").startswith("corrupt: its directory is damaged at byte") and told == {"0.jpg": "ok", "1.jpg": "ok"}
+    assert told.pop("").startswith("corrupt: its directory is damaged at byte") and told == {
+        "0.jpg": "ok",
+        "1.jpg": "ok",
+    }
 
 
 def test_mutated_archives_are_listed_or_end_in_an_input_error(tmp_path: Path) -> None:
-    whole = zip_of(tmp_path / "w", [("a.jpg", image()), ("b/é.jpg", b"b" * 400), ("c.jpg", b"")]).read_bytes()
+    whole = zip_of(
+        tmp_path / "w", [("a.jpg", image()), ("b/é.jpg", b"b" * 400), ("c.jpg", b"")]
+    ).read_bytes()
     ends, random_ = [whole.index(b"PK\1\2"), len(whole)], random.Random(7)
     told: set[str] = set()
     for _ in range(400):
         data = bytearray(whole)
         for _ in range(random_.randint(1, 4)):
-            at = random_.choice([random_.randrange(60), random_.randrange(*ends), random_.randrange(len(data))])
+            at = random_.choice(
+                [random_.randrange(60), random_.randrange(*ends), random_.randrange(len(data))]
+            )
             data[at] = random_.choice([0, 1, 0x80, 0xFF, random_.randrange(256)])
         (tmp_path / "a.zip").write_bytes(data)
         archives, entries = listed("zip", tmp_path / "a.zip")
         told |= {verdict(archives, entry).partition(":")[0] for entry in entries}
-        assert all(isinstance(entry, Entry) and abs(entry.at) < 2**63 and (entry.size or 0) < 2**63 for entry in entries)
+        assert all(
+            isinstance(entry, Entry) and abs(entry.at) < 2**63 and (entry.size or 0) < 2**63
+            for entry in entries
+        )
     assert {"ok", "truncated", "corrupt", "changed"} <= told <= {status.value for status in Status}

@@ -10,7 +10,7 @@ from PIL import Image, features
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.image import FORMATS, SUFFIXES, decode, read_header, upright
 from pipeline.inputs.decoding.sniff import sniff
-from tests.conftest import picture
+from tests.helpers.pictures import picture
 
 MANY = 10_000_000
 T = Image.Transpose
@@ -95,7 +95,11 @@ LOSSLESS = [
 ]
 
 
-@pytest.mark.parametrize(("image", "kind", "options"), [case[1:] for case in LOSSLESS], ids=[case[0] for case in LOSSLESS])
+@pytest.mark.parametrize(
+    ("image", "kind", "options"),
+    [case[1:] for case in LOSSLESS],
+    ids=[case[0] for case in LOSSLESS],
+)
 def test_a_lossless_file_gives_the_pixels_that_were_written(image, kind, options):
     assert np.array_equal(pixels(encoded(image, kind, **options)), np.asarray(image.convert("RGB")))
 
@@ -116,7 +120,11 @@ def test_alpha_is_dropped_not_blended(image, kind, options):
 
 @pytest.mark.parametrize(
     ("kind", "transparency"),
-    [("PNG", 0), ("GIF", 0), ("PNG", bytes([0, 128, 255, 1]))],  # one colour, or an alpha for each of the first four
+    [
+        ("PNG", 0),
+        ("GIF", 0),
+        ("PNG", bytes([0, 128, 255, 1])),
+    ],  # one colour, or an alpha for each of the first four
 )
 def test_a_palette_with_transparency_gives_its_colours(kind, transparency):
     data = encoded(picture(31, 20).quantize(16), kind, transparency=transparency)
@@ -129,7 +137,9 @@ def test_a_palette_with_transparency_gives_its_colours(kind, transparency):
 @pytest.mark.parametrize(("mode", "value"), [("L", 7), ("RGB", (1, 2, 3)), ("1", 1)])
 def test_a_png_with_one_transparent_colour_keeps_that_colour(mode, value):
     image = Image.new(mode, (5, 4), value)
-    assert np.array_equal(pixels(encoded(image, "PNG", transparency=value)), np.asarray(image.convert("RGB")))
+    assert np.array_equal(
+        pixels(encoded(image, "PNG", transparency=value)), np.asarray(image.convert("RGB"))
+    )
 
 
 LOSSY = [
@@ -152,7 +162,9 @@ def test_a_lossy_file_gives_nearly_the_pixels_that_were_written(image, kind, opt
     assert difference.mean() < 4 and np.percentile(difference, 95) < 12
 
 
-@pytest.mark.parametrize(("image", "kind", "options"), [case for case in LOSSY if case[1] == "JPEG"])
+@pytest.mark.parametrize(
+    ("image", "kind", "options"), [case for case in LOSSY if case[1] == "JPEG"]
+)
 @pytest.mark.parametrize("quality", [10, 75, 100])
 def test_a_jpeg_has_the_pixels_that_pillow_gives(image, kind, options, quality):
     data = encoded(image, kind, **options | {"quality": quality})
@@ -170,7 +182,9 @@ def test_sixteen_bits_of_grey_become_eight_by_scaling(kind):
 
 def test_every_multiple_of_257_is_its_eighth_bit_value():
     deep = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
-    assert np.array_equal(pixels(encoded(Image.fromarray(deep), "PNG"))[:, :, 0].ravel(), np.arange(256))
+    assert np.array_equal(
+        pixels(encoded(Image.fromarray(deep), "PNG"))[:, :, 0].ravel(), np.arange(256)
+    )
 
 
 def test_big_endian_sixteen_bit_tiff_is_read_as_such():
@@ -213,7 +227,9 @@ def test_a_nonsense_orientation_is_none(orientation):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's own, about the metadata
-@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff"])
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0", b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff"]
+)
 def test_broken_exif_does_not_cost_the_picture(exif):
     data = encoded(asymmetric(), "JPEG", exif=exif)
     assert np.abs(pixels(data) - np.asarray(asymmetric())).mean() < 5
@@ -328,12 +344,19 @@ def chunk(name, data):
 
 def png_header(width, height):
     """A PNG that claims a size and holds nothing: decoding it would fail as truncated."""
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + chunk(b"IDAT", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", b"")
+    )
 
 
 @pytest.mark.parametrize(("width", "height"), [(60_000, 50_000), (101, 100), (2_000_000_000, 1)])
 def test_too_many_pixels_are_refused_from_the_header(width, height):
-    for refused in (lambda data: decode(data, 10_000), lambda data: read_header(io.BytesIO(data), 10_000)):
+    for refused in (
+        lambda data: decode(data, 10_000),
+        lambda data: read_header(io.BytesIO(data), 10_000),
+    ):
         with pytest.raises(InputError) as caught:
             refused(png_header(width, height))
         assert caught.value.status is Status.TOO_LARGE
@@ -387,6 +410,10 @@ def test_the_header_names_the_format(kind):
     assert kind in FORMATS and sniff(encoded(picture(33, 21), kind)) == kind
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"])
+@pytest.mark.parametrize(
+    "suffix", [".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"]
+)
 def test_suffixes_are_lower_case_and_hold(suffix):
-    assert suffix in SUFFIXES and all(one == one.casefold() and one.startswith(".") for one in SUFFIXES)
+    assert suffix in SUFFIXES and all(
+        one == one.casefold() and one.startswith(".") for one in SUFFIXES
+    )

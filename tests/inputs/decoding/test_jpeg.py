@@ -7,7 +7,7 @@ from PIL import Image
 
 from pipeline.inputs.decoding import jpeg
 from pipeline.inputs.decoding.jpeg import APP1, EOI, SOS, decode_jpeg, segments, without_exif
-from tests.conftest import picture
+from tests.helpers.pictures import picture
 
 SOI, APP0, DQT, SOF0, DHT = 0xD8, 0xE0, 0xDB, 0xC0, 0xC4
 
@@ -34,10 +34,19 @@ def markers(data):
         (b"", []),
         (b"\xff", []),
         (b"\xff\xd8", []),
-        (b"\xff\xd8\xff\xe0\x00\x04ab\xff\xdb\x00\x02\xff\xda\x00\x02", [(2, APP0), (8, DQT), (12, SOS)]),
+        (
+            b"\xff\xd8\xff\xe0\x00\x04ab\xff\xdb\x00\x02\xff\xda\x00\x02",
+            [(2, APP0), (8, DQT), (12, SOS)],
+        ),
         (b"\xff\xd8\xff\xff\xff\xe0\x00\x02\xff\xda\x00\x02", [(4, APP0), (8, SOS)]),  # fill bytes
-        (b"\xff\xd8\xff\x01\xff\xd0\xff\xda\x00\x02", [(2, 0x01), (4, 0xD0), (6, SOS)]),  # markers without a length
-        (b"\xff\xd8\xff\xe0\x00\x04ab\x00\x00\xff\xda\x00\x02", [(2, APP0)]),  # no marker where one must stand
+        (
+            b"\xff\xd8\xff\x01\xff\xd0\xff\xda\x00\x02",
+            [(2, 0x01), (4, 0xD0), (6, SOS)],
+        ),  # markers without a length
+        (
+            b"\xff\xd8\xff\xe0\x00\x04ab\x00\x00\xff\xda\x00\x02",
+            [(2, APP0)],
+        ),  # no marker where one must stand
         (b"\xff\xd8\xff\xe0\xff\xffab", [(2, APP0)]),  # longer than the file
         (b"\xff\xd8\xff\xd9\x00\x00", [(2, EOI)]),
         pytest.param(b"\xff\xd8\xff\xd9", [(2, EOI)]),
@@ -47,7 +56,9 @@ def test_segments(data, expected):
     assert list(segments(data)) == expected
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 100, "subsampling": 0}, {"exif": exif(6)}])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"quality": 100, "subsampling": 0}, {"exif": exif(6)}]
+)
 def test_the_segments_of_a_written_file_end_at_its_scan(options):
     data = encoded(**options)
     found = list(segments(data))
@@ -76,7 +87,11 @@ def test_without_exif_a_decoder_gives_the_pixels_as_stored(orientation):
 
 def test_without_exif_every_such_segment_goes():
     one = encoded(exif=exif(3))
-    at, length = next((at, int.from_bytes(one[at + 2 : at + 4], "big")) for at, marker in segments(one) if marker == APP1)
+    at, length = next(
+        (at, int.from_bytes(one[at + 2 : at + 4], "big"))
+        for at, marker in segments(one)
+        if marker == APP1
+    )
     two = one[: at + 2 + length] + one[at : at + 2 + length] + one[at + 2 + length :]
     assert markers(two).count(APP1) == 2
     assert APP1 not in markers(without_exif(two))
@@ -88,7 +103,8 @@ def test_a_file_without_exif_is_handed_back():
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xd9\0\0", encoded()[:100], b"text" * 20]
+    "data",
+    [b"", b"\xff\xd8", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xd9\0\0", encoded()[:100], b"text" * 20],
 )
 def test_where_no_scan_follows_there_is_no_answer(data):
     assert without_exif(data) is None
@@ -115,7 +131,9 @@ KINDS = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:.*decode_jpeg.*:UserWarning", "ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
+@pytest.mark.filterwarnings(
+    "ignore:.*decode_jpeg.*:UserWarning", "ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning"
+)
 @pytest.mark.parametrize(("mode", "options"), KINDS)
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (41, 30), (17, 64)])
 def test_both_decoders_give_equal_pixels(mode, options, size):
@@ -128,7 +146,9 @@ def test_both_decoders_give_equal_pixels(mode, options, size):
     assert torch.equal(first, second)
 
 
-@pytest.mark.filterwarnings("ignore:.*decode_jpeg.*:UserWarning", "ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
+@pytest.mark.filterwarnings(
+    "ignore:.*decode_jpeg.*:UserWarning", "ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning"
+)
 @pytest.mark.parametrize("name", ["torchcodec", "torchvision"])
 @pytest.mark.parametrize("data", [b"not a JPEG", encoded()[:200], b"\xff\xd8\xff\xd9"])
 def test_what_a_decoder_refuses_it_refuses_with_a_named_error(name, data):

@@ -19,7 +19,8 @@ from pipeline.inputs.decoding.jpeg import decode_jpeg
 from pipeline.inputs.decoding.nvjpeg import GpuJpegs, decode_on_gpu
 from pipeline.inputs.sources.folder import Folder
 from pipeline.inputs.sources.video import Video
-from tests.conftest import picture, read
+from tests.helpers.pictures import picture
+from tests.helpers.runs import read
 
 MOST = 10_000
 
@@ -77,15 +78,23 @@ def test_what_it_cannot_be_trusted_with_is_decoded_by_the_cpu() -> None:
         try:
             expected = decode(data, MOST)
         except InputError as error:
-            assert isinstance(one, InputError) and (one.status, str(one)) == (error.status, str(error))
+            assert isinstance(one, InputError) and (one.status, str(one)) == (
+                error.status,
+                str(error),
+            )
         else:
             assert torch.equal(one, expected)
-    assert [one.status for one in found if isinstance(one, InputError)][:2] == [Status.EMPTY, Status.TRUNCATED]
+    assert [one.status for one in found if isinstance(one, InputError)][:2] == [
+        Status.EMPTY,
+        Status.TRUNCATED,
+    ]
 
 
 def test_too_many_pixels_are_not_decoded() -> None:
     (found,) = (stand_in := StandIn()).jpegs().decode_many([jpeg(1)], 600)
-    assert isinstance(found, InputError) and found.status is Status.TOO_LARGE and stand_in.calls == []
+    assert (
+        isinstance(found, InputError) and found.status is Status.TOO_LARGE and stand_in.calls == []
+    )
 
 
 def test_one_file_that_it_refuses_costs_the_others_nothing() -> None:
@@ -120,7 +129,11 @@ def test_why_none_can_is_said_in_one_line_and_the_cpu_decodes(
         decode_on_gpu(source, "cuda")
     (record,) = caplog.records
     assert record.message.startswith("jpeg=gpu: one 1.0: nvjpegDecode failed: 4; two 2.0: nvjpeg")
-    assert record.message.endswith("The CPU decodes.") and source.decoder == DECODER and source.decode_many is None
+    assert (
+        record.message.endswith("The CPU decodes.")
+        and source.decoder == DECODER
+        and source.decode_many is None
+    )
 
 
 def test_frames_of_videos_are_no_jpeg_files(tmp_path: Path) -> None:
@@ -129,14 +142,22 @@ def test_frames_of_videos_are_no_jpeg_files(tmp_path: Path) -> None:
         decode_on_gpu(Video(str(tmp_path), None, None), "cuda")
 
 
-def test_a_run_says_that_there_is_no_gpu(annotate: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_says_that_there_is_no_gpu(
+    annotate: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         found = annotate("model=codes", "limit=1", "device=cpu", "jpeg=gpu")
-    assert "jpeg=gpu: needs a CUDA device, and this run's is cpu. The CPU decodes." in caplog.messages
-    assert annotate("model=codes", "limit=1", "device=cpu") == found, "the same decoder: the same run"
+    assert (
+        "jpeg=gpu: needs a CUDA device, and this run's is cpu. The CPU decodes." in caplog.messages
+    )
+    assert annotate("model=codes", "limit=1", "device=cpu") == found, (
+        "the same decoder: the same run"
+    )
 
 
-def test_a_run_with_it(annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, mixed_images: Path) -> None:
+def test_a_run_with_it(
+    annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, mixed_images: Path
+) -> None:
     stand_in = StandIn()
     usual = annotate("model=codes", f"input={mixed_images}", "batch_size=4")
     monkeypatch.setattr(GpuJpegs, "find", lambda device: stand_in.jpegs())
@@ -145,4 +166,6 @@ def test_a_run_with_it(annotate: Callable[..., Path], monkeypatch: pytest.Monkey
     assert max(stand_in.calls) > 1
     for kind in ("images", "predictions"):
         assert read(found, kind).equals(read(usual, kind))
-    assert sorted(p.name for p in (found / "overlays").rglob("*")) == sorted(p.name for p in (usual / "overlays").rglob("*"))
+    assert sorted(p.name for p in (found / "overlays").rglob("*")) == sorted(
+        p.name for p in (usual / "overlays").rglob("*")
+    )

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pipeline.inputs.decoding.sniff import is_cut, sniff
-from tests.conftest import picture
+from tests.helpers.pictures import picture
 
 
 def encoded(kind, **options):
@@ -87,7 +87,9 @@ def test_a_whole_file_is_not_cut(kind, options):
     assert not is_cut(encoded(kind, **options), kind)
 
 
-@pytest.mark.parametrize(("kind", "options"), [case for case in WHOLE if case[0] not in ("TIFF", "AVIF")])
+@pytest.mark.parametrize(
+    ("kind", "options"), [case for case in WHOLE if case[0] not in ("TIFF", "AVIF")]
+)
 @pytest.mark.parametrize("percent", range(5, 100, 5))
 def test_a_file_without_its_end_is_cut(kind, options, percent):
     data = encoded(kind, **options)

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.video import Frames, read_index
-from tests.conftest import shared
+from tests.helpers.paths import shared
 from tests.helpers.videos import SIZE_HW, make_video, number_of, steady
 
 UNEVEN = [0, 0.1, 0.15, 0.5, 2.0, 2.01, 3.0, *[4 + i / 25 for i in range(20)]]
@@ -72,7 +72,10 @@ def test_frames_are_those_of_a_plain_loop(name):
     data = shared(f"data/video/{name}").read_bytes()
     index = index_of(data)
     with av.open(io.BytesIO(data)) as container:
-        expected = [torch.from_numpy(f.to_ndarray(format="rgb24")).permute(2, 0, 1) for f in container.decode(video=0)]
+        expected = [
+            torch.from_numpy(f.to_ndarray(format="rgb24")).permute(2, 0, 1)
+            for f in container.decode(video=0)
+        ]
     assert len(index) == len(expected)
     frames = Frames(io.BytesIO(data), index)
     for number in [*range(0, len(index), 7), 3, 200, 199]:
@@ -102,7 +105,9 @@ def test_frames_are_those_of_torchcodec():
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> bytes:
     folder = tmp_path_factory.mktemp("video")
-    return make_video(folder / "a.mp4", steady(60), options={"movflags": "faststart"}).read_bytes()  # its index comes first
+    return make_video(
+        folder / "a.mp4", steady(60), options={"movflags": "faststart"}
+    ).read_bytes()  # its index comes first
 
 
 def refused(data: bytes) -> tuple[Status, str]:
@@ -115,7 +120,11 @@ def refused(data: bytes) -> tuple[Status, str]:
     ("data", "status", "said"),
     [
         (b"", Status.EMPTY, "zero bytes"),
-        (b"a letter to a friend, which is no video at all", Status.UNSUPPORTED, "no known video format"),
+        (
+            b"a letter to a friend, which is no video at all",
+            Status.UNSUPPORTED,
+            "no known video format",
+        ),
         (b"\xff\xd8\xff\xe0" + bytes(500), Status.UNSUPPORTED, "ff d8 ff e0"),
         (b"\x1a\x45\xdf\xa3" + bytes(500), Status.CORRUPT, "Matroska"),
         (b"RIFF" + bytes(500), Status.CORRUPT, "AVI"),
@@ -137,9 +146,14 @@ def test_of_a_cut_file_the_frames_that_are_there_can_be_had(share, whole):
     cut = whole[: int(len(whole) * share)]
     index = index_of(cut)
     assert 0 < len(index) < 60
-    assert index.incomplete == f"the file ends early: its header tells of 60 frames, {len(index)} are there"
+    assert (
+        index.incomplete
+        == f"the file ends early: its header tells of 60 frames, {len(index)} are there"
+    )
     frames = Frames(io.BytesIO(cut), index)
-    assert [number_of(frames.frame(i)) for i in range(0, len(index) - 3, 3)] == list(range(0, len(index) - 3, 3))
+    assert [number_of(frames.frame(i)) for i in range(0, len(index) - 3, 3)] == list(
+        range(0, len(index) - 3, 3)
+    )
 
 
 def test_a_file_that_was_damaged_since_its_index_was_read_is_refused_and_closed(whole):
@@ -171,7 +185,11 @@ def test_damage_is_a_typed_error_never_a_wrong_frame(name, seed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile {}\n"]
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile {}\n",
+    ],
 )
 def test_a_playlist_named_as_a_video_opens_no_other_file(text, whole, tmp_path):
     (tmp_path / "secret.mp4").write_bytes(whole)
@@ -185,7 +203,9 @@ def test_a_playlist_named_as_a_video_opens_no_other_file(text, whole, tmp_path):
 def test_sound_without_pictures_is_unsupported(tmp_path):
     with av.open(tmp_path / "a.mp4", "w") as container:
         stream = container.add_stream("aac", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 8000), np.float32), format="fltp", layout="mono"
+        )
         frame.rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -195,6 +215,8 @@ def test_sound_without_pictures_is_unsupported(tmp_path):
 
 def test_a_bomb_is_refused_before_a_frame_is_decoded(whole, monkeypatch):
     monkeypatch.setattr("pipeline.inputs.decoding.video._MOST_PIXELS", SIZE_HW[0] * SIZE_HW[1] - 1)
-    monkeypatch.setattr("pipeline.inputs.decoding.video._packets", lambda *_: pytest.fail("it was read on"))
+    monkeypatch.setattr(
+        "pipeline.inputs.decoding.video._packets", lambda *_: pytest.fail("it was read on")
+    )
     status, said = refused(whole)
     assert status is Status.TOO_LARGE and "128x32 pixels" in said

@@ -10,7 +10,7 @@ import pytest
 from pipeline.core.errors import ConfigError
 from pipeline.inputs.sources.clips import Clips
 from pipeline.run import run
-from tests.conftest import settings_for
+from tests.helpers.runs import settings_for
 from tests.helpers.videos import make_video, number_of, steady
 
 
@@ -39,14 +39,24 @@ def clips(
         (1, 12, [0, 12, 23]),
     ],
 )
-def test_clips_cover_the_video(length: int, stride: int | None, starts: list[int], tmp_path: Path) -> None:
+def test_clips_cover_the_video(
+    length: int, stride: int | None, starts: list[int], tmp_path: Path
+) -> None:
     make_video(tmp_path / "a.mp4", steady(24))
     found = clips(tmp_path, length, None, stride)
-    assert [frames for frames, _, _ in found] == [list(range(start, start + length)) for start in starts]
-    np.testing.assert_allclose([start for _, start, _ in found], [start / 25 for start in starts], atol=1e-3)
+    assert [frames for frames, _, _ in found] == [
+        list(range(start, start + length)) for start in starts
+    ]
+    np.testing.assert_allclose(
+        [start for _, start, _ in found], [start / 25 for start in starts], atol=1e-3
+    )
     ends = [end for _, _, end in found]
-    np.testing.assert_allclose(ends[:-1], [(start + length) / 25 for start in starts[:-1]], atol=2e-3)
-    assert 23 / 25 <= ends[-1] <= 24 / 25 + 1e-3  # how long the last frame is shown, the encoder decides
+    np.testing.assert_allclose(
+        ends[:-1], [(start + length) / 25 for start in starts[:-1]], atol=2e-3
+    )
+    assert (
+        23 / 25 <= ends[-1] <= 24 / 25 + 1e-3
+    )  # how long the last frame is shown, the encoder decides
 
 
 def test_a_shorter_video_repeats_its_last_frame(tmp_path: Path) -> None:
@@ -60,10 +70,15 @@ def test_a_shorter_video_repeats_its_last_frame(tmp_path: Path) -> None:
     [
         (12.5, [[0, 2, 4, 6], [8, 10, 12, 14], [16, 18, 20, 22]]),
         (10, [[0, 2, 5, 7], [10, 12, 15, 17], [15, 17, 20, 22]]),
-        (50, [[0, 0, 1, 1], [2, 2, 3, 3], [4, 4, 5, 5]]),  # a video slower than asked: frames come twice
+        (
+            50,
+            [[0, 0, 1, 1], [2, 2, 3, 3], [4, 4, 5, 5]],
+        ),  # a video slower than asked: frames come twice
     ],
 )
-def test_frames_are_taken_at_their_times(fps: float, frames: list[list[int]], tmp_path: Path) -> None:
+def test_frames_are_taken_at_their_times(
+    fps: float, frames: list[list[int]], tmp_path: Path
+) -> None:
     make_video(tmp_path / "a.mp4", steady(24))
     assert [one for one, _, _ in clips(tmp_path, 4, fps)][:3] == frames
 
@@ -75,7 +90,9 @@ def test_a_variable_rate_is_sampled_by_time(tmp_path: Path) -> None:
     np.testing.assert_allclose([first[1:], second[1:]], [[0, 2.6], [1.0, 4.1]], atol=2e-3)
 
 
-@pytest.mark.parametrize("wrong", [{"length": 0}, {"length": None}, {"length": 2.5}, {"fps": 0}, {"stride": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"length": 0}, {"length": None}, {"length": 2.5}, {"fps": 0}, {"stride": -1}]
+)
 def test_wrong_settings_are_refused(wrong: dict, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"source.{next(iter(wrong))}=.*expected a .*above 0"):
         Clips(str(tmp_path), **{"length": 16, "fps": None, "stride": None, **wrong})
@@ -93,10 +110,16 @@ def test_wrong_settings_are_refused(wrong: dict, tmp_path: Path) -> None:
         (("task=classify", "model=r3d_18"), "it does video"),
     ],
 )
-def test_what_does_not_go_together_is_refused(overrides: tuple[str, ...], said: str, tmp_path: Path) -> None:
+def test_what_does_not_go_together_is_refused(
+    overrides: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
     make_video(tmp_path / "a.mp4", steady(3))
     with pytest.raises(ConfigError, match=said):
-        run(settings_for(*overrides, "weights=random", f"input={tmp_path}", f"output={tmp_path / 'out'}"))
+        run(
+            settings_for(
+                *overrides, "weights=random", f"input={tmp_path}", f"output={tmp_path / 'out'}"
+            )
+        )
 
 
 def test_there_are_no_sample_videos() -> None:

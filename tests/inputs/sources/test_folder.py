@@ -8,7 +8,7 @@ from threading import Thread
 import pytest
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import key_of
+from pipeline.core.keys import path_to_key
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.sources.folder import Folder
 
@@ -38,7 +38,11 @@ def refusal(source, key):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("absent", "does not exist"), ("fifo", "is not a folder"), ("file.txt", r"images, or a file ending in .*\.png")],
+    [
+        ("absent", "does not exist"),
+        ("fifo", "is not a folder"),
+        ("file.txt", r"images, or a file ending in .*\.png"),
+    ],
 )
 def test_a_root_that_is_no_folder_and_no_image_is_refused(tmp_path, name, said):
     (tmp_path / "file.txt").touch()
@@ -51,7 +55,10 @@ def test_one_image_is_a_collection_too(tmp_path):
     tree(tmp_path, "a.jpg", "b.jpg")
     source = Folder(str(tmp_path / "b.jpg"))
     (entry,) = source.entries()
-    assert (entry.key, entry.size) == ("b.jpg", 5) and source.identity == f"folder:{tmp_path.resolve() / 'b.jpg'}"
+    assert (entry.key, entry.size) == (
+        "b.jpg",
+        5,
+    ) and source.identity == f"folder:{tmp_path.resolve() / 'b.jpg'}"
     with source.open(Entry("b.jpg", 0, 0)) as file:
         assert file.read() == b"b.jpg"
 
@@ -61,7 +68,9 @@ def test_the_identity_is_the_resolved_path(tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to("a")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    identities = {Folder(given).identity for given in ("a", "./a/", "link", "~/a", str(tmp_path / "a"))}
+    identities = {
+        Folder(given).identity for given in ("a", "./a/", "link", "~/a", str(tmp_path / "a"))
+    }
     assert identities == {f"folder:{tmp_path.resolve() / 'a'}"}
 
 
@@ -87,7 +96,7 @@ def test_an_empty_folder_has_no_entries(tmp_path):
 )
 def test_everything_is_listed_once_in_the_order_of_the_keys(tmp_path, names):
     found = keys(tree(tmp_path, *names))
-    expected = {key_of(os.fsdecode(name)) for name in names}
+    expected = {path_to_key(os.fsdecode(name)) for name in names}
     extra = {"x.jpg"} if names[0] == "x.jpg/inside.jpg" else set()  # a folder with an image's name
     assert found == sorted(expected | extra)
 
@@ -211,7 +220,9 @@ def make_link_to_device(path):
     path.symlink_to("/dev/null")
 
 
-@pytest.mark.parametrize("make", [make_folder, make_fifo, make_socket, make_link_to_fifo, make_link_to_device])
+@pytest.mark.parametrize(
+    "make", [make_folder, make_fifo, make_socket, make_link_to_fifo, make_link_to_device]
+)
 def test_what_is_no_file_has_a_row_and_opening_it_does_not_hang(tmp_path, monkeypatch, make):
     monkeypatch.chdir(tmp_path)  # and back again
     source = tree(tmp_path, "a.jpg", "z.jpg")
@@ -270,7 +281,9 @@ def test_a_folder_without_permission_ends_the_listing_with_its_name(tmp_path):
         (tmp_path / "secret").chmod(0o700)
 
 
-@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")]
+)
 def test_a_file_that_the_system_refuses_is_unreadable(tmp_path, monkeypatch, error):
     source = tree(tmp_path, "a.jpg")
 
@@ -328,7 +341,9 @@ def test_folders_nested_deeper_than_pythons_frames(tmp_path, monkeypatch):
         assert keys(Folder(str(tmp_path))) == ["d/" * 1200 + "a.jpg"]
     finally:
         monkeypatch.chdir(tmp_path)
-        subprocess.run(["rm", "-rf", "d"], check=True)  # pytest's own removal is recursive and would fail on it
+        subprocess.run(
+            ["rm", "-rf", "d"], check=True
+        )  # pytest's own removal is recursive and would fail on it
 
 
 def test_folders_that_link_to_each_other_are_followed_once(tmp_path):

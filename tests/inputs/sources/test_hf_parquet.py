@@ -21,7 +21,9 @@ from pipeline.inputs.parquet_images import ImageTables
 from pipeline.inputs.sources.hf_parquet import HfParquet
 from pipeline.runs.plan import freeze
 from pipeline.runs.run_folder import RunFolder
-from tests.conftest import SAMPLES, picture, read
+from tests.helpers.paths import SAMPLES
+from tests.helpers.pictures import picture
+from tests.helpers.runs import read
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -32,7 +34,9 @@ def png(number: int, size: tuple[int, int] = (20, 10)) -> bytes:
     return file.getvalue()
 
 
-def table_of(path: Path, images: list, rows_of_a_group: int = 3, kind: pa.DataType = IMAGE, **more: Any) -> Path:
+def table_of(
+    path: Path, images: list, rows_of_a_group: int = 3, kind: pa.DataType = IMAGE, **more: Any
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.table({"image": pa.array(images, kind), **more})
     pq.write_table(table, path, row_group_size=rows_of_a_group)
@@ -108,10 +112,15 @@ def test_a_key_ends_as_the_images_name_does(path: str | None, suffix: str, tmp_p
         (pa.binary(), lambda data: data),
         (pa.large_binary(), lambda data: data),
         (pa.struct([("bytes", pa.large_binary())]), lambda data: {"bytes": data}),
-        (pa.struct([("path", pa.large_string()), ("bytes", pa.binary())]), lambda data: {"bytes": data, "path": None}),
+        (
+            pa.struct([("path", pa.large_string()), ("bytes", pa.binary())]),
+            lambda data: {"bytes": data, "path": None},
+        ),
     ],
 )
-def test_images_may_be_kept_in_several_ways(kind: pa.DataType, wrap: Callable[[bytes], Any], tmp_path: Path) -> None:
+def test_images_may_be_kept_in_several_ways(
+    kind: pa.DataType, wrap: Callable[[bytes], Any], tmp_path: Path
+) -> None:
     table_of(tmp_path / "a.parquet", [wrap(png(i)) for i in range(7)], kind=kind)
     assert contents(source_of(tmp_path)) == [png(i) for i in range(7)]
 
@@ -140,14 +149,22 @@ def test_other_columns_are_carried(tmp_path: Path) -> None:
     source = source_of(tmp_path)
     assert [str(field.type) for field in source.columns] == ["int8", "string"]
     assert [entry.carried for entry in source.entries()] == [(3, "x"), (None, "y")]
-    assert [entry.carried for entry in source_of(tmp_path, carry=["site"]).entries()] == [("x",), ("y",)]
+    assert [entry.carried for entry in source_of(tmp_path, carry=["site"]).entries()] == [
+        ("x",),
+        ("y",),
+    ]
     assert [entry.carried for entry in source_of(tmp_path, carry=[]).entries()] == [(), ()]
 
 
 @pytest.mark.parametrize(
     ("more", "column", "carry", "said"),
     [
-        ({}, "picture", None, r"a.parquet: no column 'picture' of images .*; it has image \(struct.*source.column=NAME"),
+        (
+            {},
+            "picture",
+            None,
+            r"a.parquet: no column 'picture' of images .*; it has image \(struct.*source.column=NAME",
+        ),
         ({"label": [1]}, "label", None, r"no column 'label' of images"),
         (
             {"objects": [[1]]},
@@ -159,7 +176,9 @@ def test_other_columns_are_carried(tmp_path: Path) -> None:
         ({"label": [1]}, "image", ["lable"], "Did you mean 'label'"),
     ],
 )
-def test_columns_that_do_not_fit_are_refused(more: dict, column: str, carry: list | None, said: str, tmp_path: Path) -> None:
+def test_columns_that_do_not_fit_are_refused(
+    more: dict, column: str, carry: list | None, said: str, tmp_path: Path
+) -> None:
     table_of(tmp_path / "a.parquet", rows(1), **more)
     with pytest.raises(ConfigError, match=said):
         source_of(tmp_path, column, carry)
@@ -192,7 +211,10 @@ def test_a_folder_with_the_name_of_a_file_is_listed(tmp_path: Path) -> None:
     (tmp_path / "spark.parquet" / "_SUCCESS").touch()
     os.mkfifo(tmp_path / "fifo.parquet")
     source = source_of(tmp_path)
-    assert [entry.key for entry in source.entries()] == ["fifo.parquet/", "spark.parquet/part-0.parquet/00000000.png"]
+    assert [entry.key for entry in source.entries()] == [
+        "fifo.parquet/",
+        "spark.parquet/part-0.parquet/00000000.png",
+    ]
     assert contents(source) == [Status.NOT_A_FILE, png(0)]
 
 
@@ -213,11 +235,15 @@ def test_damaged_images_cost_their_row_group(tmp_path: Path) -> None:
     file.write_bytes(data)
     source = source_of(tmp_path)
     found = contents(source)
-    assert found[:3] + found[6:] == [png(i) for i in (0, 1, 2, 6, 7, 8)] and found[3:6] == [Status.CORRUPT] * 3
+    assert (
+        found[:3] + found[6:] == [png(i) for i in (0, 1, 2, 6, 7, 8)]
+        and found[3:6] == [Status.CORRUPT] * 3
+    )
 
 
 @pytest.mark.parametrize(
-    ("image", "said"), [(None, "no bytes"), ({"bytes": None, "path": "x/a.jpg"}, "only the path 'x/a.jpg'")]
+    ("image", "said"),
+    [(None, "no bytes"), ({"bytes": None, "path": "x/a.jpg"}, "only the path 'x/a.jpg'")],
 )
 def test_a_row_without_bytes_says_so(image: dict | None, said: str, tmp_path: Path) -> None:
     table_of(tmp_path / "a.parquet", [image])
@@ -228,7 +254,9 @@ def test_a_row_without_bytes_says_so(image: dict | None, said: str, tmp_path: Pa
     assert caught.value.status is Status.EMPTY
 
 
-def test_a_row_group_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_group_too_large_for_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(image_tables, "_LARGEST_GROUP", 1000)
     table_of(tmp_path / "a.parquet", [{"bytes": os.urandom(2000), "path": None}])
     source = source_of(tmp_path)
@@ -240,7 +268,9 @@ def test_a_row_group_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch
 
 def test_no_damage_ends_a_listing_or_a_run(tmp_path: Path) -> None:
     rng = random.Random(0)
-    whole = table_of(tmp_path / "whole" / "a.parquet", rows(7), label=list(range(7)), site=["x"] * 7).read_bytes()
+    whole = table_of(
+        tmp_path / "whole" / "a.parquet", rows(7), label=list(range(7)), site=["x"] * 7
+    ).read_bytes()
     footer = int.from_bytes(whole[-8:-4], "little")
     file, found = tmp_path / "a.parquet", []
     for _ in range(200):
@@ -273,7 +303,10 @@ def test_a_file_that_changed_is_noticed(tmp_path: Path) -> None:
             freeze(folder, source_of(tmp_path / "in"), 2, None, False)
         table_of(tmp_path / "in" / "b.parquet", rows(1))
         plan = freeze(folder, source_of(tmp_path / "in"), 2, None, True)
-    assert [entry.key for entry in plan.in_order()][3:] == ["a.parquet/00000003.png", "b.parquet/00000000.png"]
+    assert [entry.key for entry in plan.in_order()][3:] == [
+        "a.parquet/00000003.png",
+        "b.parquet/00000000.png",
+    ]
 
 
 @pytest.mark.parametrize("at", [-1, 3, 10**12])
@@ -290,16 +323,25 @@ def test_threads_read_each_row_group_once(tmp_path: Path, monkeypatch: pytest.Mo
     table_of(tmp_path / "a.parquet", rows(30), rows_of_a_group=5)
     source, read_groups = source_of(tmp_path), []
     real = source.tables.groups.read
-    monkeypatch.setattr(source.tables.groups, "read", lambda where: read_groups.append(where[2]) or real(where))
+    monkeypatch.setattr(
+        source.tables.groups, "read", lambda where: read_groups.append(where[2]) or real(where)
+    )
     entries = list(source.entries())
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda entry: content(source, entry), entries * 3)) == [png(i) for i in range(30)] * 3
+        assert (
+            list(pool.map(lambda entry: content(source, entry), entries * 3))
+            == [png(i) for i in range(30)] * 3
+        )
     assert sorted(read_groups) == [0, 1, 2, 3, 4, 5]
 
 
 def test_what_is_held_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_tables, "_HELD_BYTES", 5000)
-    table_of(tmp_path / "a.parquet", [{"bytes": os.urandom(1000), "path": None} for _ in range(20)], rows_of_a_group=2)
+    table_of(
+        tmp_path / "a.parquet",
+        [{"bytes": os.urandom(1000), "path": None} for _ in range(20)],
+        rows_of_a_group=2,
+    )
     source = source_of(tmp_path)
     for entry in source.entries():
         source.open(entry)
@@ -327,11 +369,20 @@ def test_a_failed_reading_is_tried_again(tmp_path: Path) -> None:
 # --- runs
 
 
-def test_a_run_over_a_table_finds_what_that_over_its_files_does(annotate: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_run_over_a_table_finds_what_that_over_its_files_does(
+    annotate: Callable[..., Path], tmp_path: Path
+) -> None:
     files = sorted((SAMPLES / "desk").iterdir())
     images = [{"bytes": path.read_bytes(), "path": path.name} for path in files]
-    table_of(tmp_path / "in" / "train.parquet", [*images, {"bytes": None, "path": "gone.jpg"}], 2, label=[0, 1, 2, 3])
-    plain = read(annotate("model=codes", f"input={SAMPLES / 'desk'}", "overlays=false"), "predictions")
+    table_of(
+        tmp_path / "in" / "train.parquet",
+        [*images, {"bytes": None, "path": "gone.jpg"}],
+        2,
+        label=[0, 1, 2, 3],
+    )
+    plain = read(
+        annotate("model=codes", f"input={SAMPLES / 'desk'}", "overlays=false"), "predictions"
+    )
     found = annotate("model=codes", "source=hf_parquet", f"input={tmp_path / 'in'}")
     own = read(found, "predictions")
     assert own.drop_columns(["key", "label"]).equals(plain.drop_columns(["key"]))

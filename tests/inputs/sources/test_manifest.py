@@ -16,12 +16,13 @@ from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.sources.manifest import Manifest
 from pipeline.results.commands.verify import Options as VerifyOptions
 from pipeline.results.commands.verify import review as verify
-from pipeline.runs.components import assemble
+from pipeline.runs.components import build_components
 from pipeline.runs.fingerprint import determinants, run_name
 from pipeline.runs.plan import freeze
 from pipeline.runs.run_folder import RunFolder
 from pipeline.storage.external_sort import SortedRows
-from tests.conftest import SAMPLES, read, settings_for
+from tests.helpers.paths import SAMPLES
+from tests.helpers.runs import read, settings_for
 
 
 @pytest.fixture
@@ -30,7 +31,11 @@ def listed(tmp_path: Path) -> Iterator[Callable[..., Manifest]]:
     made: list[Manifest] = []
 
     def make(
-        name: str, content: bytes | str | dict, column: str = "path", root: str | None = None, carry: list | None = None
+        name: str,
+        content: bytes | str | dict,
+        column: str = "path",
+        root: str | None = None,
+        carry: list | None = None,
     ) -> Manifest:
         file = tmp_path / name
         if isinstance(content, dict):
@@ -66,9 +71,17 @@ def keys(source: Manifest) -> list[str]:
         ("a.csv", "path\n2024\n1999\n", ["1999", "2024"]),  # names are no numbers
         ("a.tsv", "path\tx\na,b.jpg\t1\n", ["a,b.jpg"]),
         ("a.parquet", {"path": ["é.jpg", "a.jpg"]}, ["a.jpg", "é.jpg"]),
-        ("a.parquet", {"path": pa.array(["b.jpg", "a.jpg"], pa.large_string())}, ["a.jpg", "b.jpg"]),
+        (
+            "a.parquet",
+            {"path": pa.array(["b.jpg", "a.jpg"], pa.large_string())},
+            ["a.jpg", "b.jpg"],
+        ),
         ("a.parquet", {"path": pa.array(["b.jpg", "a.jpg"], pa.string_view())}, ["a.jpg", "b.jpg"]),
-        ("a.parquet", {"path": pa.array(["b.jpg", "a.jpg"]).dictionary_encode()}, ["a.jpg", "b.jpg"]),
+        (
+            "a.parquet",
+            {"path": pa.array(["b.jpg", "a.jpg"]).dictionary_encode()},
+            ["a.jpg", "b.jpg"],
+        ),
     ],
 )
 def test_paths_are_read_as_they_stand_there(
@@ -115,13 +128,17 @@ def test_what_is_no_manifest_is_refused(
         (pa.array([10**18], pa.timestamp("us")), "years 1 to 9999"),
     ],
 )
-def test_times_that_cannot_be_carried_are_refused(values: pa.Array, said: str, listed: Callable[..., Manifest]) -> None:
+def test_times_that_cannot_be_carried_are_refused(
+    values: pa.Array, said: str, listed: Callable[..., Manifest]
+) -> None:
     with pytest.raises(ConfigError, match=said):
         keys(listed("a.parquet", {"path": ["a.jpg"], "taken": values}))
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])
-def test_an_empty_manifest_has_no_inputs(content: str, annotate: Callable[..., Path], tmp_path: Path) -> None:
+def test_an_empty_manifest_has_no_inputs(
+    content: str, annotate: Callable[..., Path], tmp_path: Path
+) -> None:
     (tmp_path / "a.txt").write_text(content)
     with pytest.raises(ConfigError, match=r"No inputs found in .*a.txt \(source=manifest\)"):
         annotate("model=codes", "source=manifest", f"input={tmp_path / 'a.txt'}")
@@ -148,7 +165,12 @@ def test_an_input_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
 
 
 def test_paths_lead_to_their_files(tmp_path: Path, listed: Callable[..., Manifest]) -> None:
-    places = {"lists/a.jpg": "a.jpg", "b.jpg": "../b.jpg", "c.jpg": str(tmp_path / "c.jpg"), "lists/d/e.jpg": "./d//e.jpg"}
+    places = {
+        "lists/a.jpg": "a.jpg",
+        "b.jpg": "../b.jpg",
+        "c.jpg": str(tmp_path / "c.jpg"),
+        "lists/d/e.jpg": "./d//e.jpg",
+    }
     (tmp_path / "lists" / "d").mkdir(parents=True)
     for place in places:
         (tmp_path / place).write_text(place)
@@ -163,21 +185,31 @@ def test_paths_lead_to_their_files(tmp_path: Path, listed: Callable[..., Manifes
 
 
 @pytest.mark.parametrize("absolute", [True, False])
-def test_relative_paths_begin_at_the_root(absolute: bool, tmp_path: Path, listed: Callable[..., Manifest]) -> None:
+def test_relative_paths_begin_at_the_root(
+    absolute: bool, tmp_path: Path, listed: Callable[..., Manifest]
+) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_text("there")
     source = listed("a.txt", "a.jpg", root=str(tmp_path / "photos") if absolute else "photos")
     (entry,) = source.entries()
     assert entry.size == 5
-    with pytest.raises(ConfigError, match=r"source.root=elsewhere: .*elsewhere is no folder. Expected"):
+    with pytest.raises(
+        ConfigError, match=r"source.root=elsewhere: .*elsewhere is no folder. Expected"
+    ):
         listed("a.txt", "a.jpg", root="elsewhere")
 
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("absent.jpg", Status.MISSING), ("folder", Status.NOT_A_FILE), ("s3://bucket/a.jpg", Status.UNREADABLE)],
+    [
+        ("absent.jpg", Status.MISSING),
+        ("folder", Status.NOT_A_FILE),
+        ("s3://bucket/a.jpg", Status.UNREADABLE),
+    ],
 )
-def test_what_cannot_be_read_has_its_row(path: str, status: Status, tmp_path: Path, listed: Callable[..., Manifest]) -> None:
+def test_what_cannot_be_read_has_its_row(
+    path: str, status: Status, tmp_path: Path, listed: Callable[..., Manifest]
+) -> None:
     (tmp_path / "folder").mkdir()
     source = listed("a.txt", path)
     (entry,) = source.entries()
@@ -198,10 +230,17 @@ def test_no_file_has_a_nul_in_its_name(listed: Callable[..., Manifest]) -> None:
 # --- columns
 
 
-def test_sizes_and_times_of_the_manifest_save_a_look_at_each_file(listed: Callable[..., Manifest]) -> None:
+def test_sizes_and_times_of_the_manifest_save_a_look_at_each_file(
+    listed: Callable[..., Manifest],
+) -> None:
     when = datetime.datetime(2024, 5, 1, 12, tzinfo=datetime.UTC)
     source = listed(
-        "a.parquet", {"path": ["s3://b/a.jpg", "b.jpg", "c.jpg"], "size": [7, 8, None], "mtime": [when, None, when]}
+        "a.parquet",
+        {
+            "path": ["s3://b/a.jpg", "b.jpg", "c.jpg"],
+            "size": [7, 8, None],
+            "mtime": [when, None, when],
+        },
     )
     assert list(source.columns) == []
     assert list(source.entries()) == [
@@ -210,7 +249,9 @@ def test_sizes_and_times_of_the_manifest_save_a_look_at_each_file(listed: Callab
         Entry("s3:/%2Fb/a.jpg", 7, int(when.timestamp()) * 10**9),
     ]
     assert next(listed("a.csv", "path,mtime,size\na.jpg,5,7\n").entries()) == Entry("a.jpg", 7, 5)
-    (other,) = listed("a.csv", "path,size\na.jpg,large\n").entries()  # no number: a column as any other
+    (other,) = listed(
+        "a.csv", "path,size\na.jpg,large\n"
+    ).entries()  # no number: a column as any other
     assert other == Entry("a.jpg", 0, 0, ("large",))
 
 
@@ -224,12 +265,16 @@ COLUMNS = {
     "kind": pa.array(["p", "q"]).dictionary_encode(),
     "flag": [True, None],
     "day": [datetime.date(2024, 5, 1), None],
-    "taken": pa.array([1, None], pa.timestamp("ns", "UTC")).cast(pa.int64()).cast(pa.timestamp("ms", "UTC")),
+    "taken": pa.array([1, None], pa.timestamp("ns", "UTC"))
+    .cast(pa.int64())
+    .cast(pa.timestamp("ms", "UTC")),
     "nothing": pa.nulls(2),
 }
 
 
-def test_other_columns_are_carried_with_their_types(listed: Callable[..., Manifest], tmp_path: Path) -> None:
+def test_other_columns_are_carried_with_their_types(
+    listed: Callable[..., Manifest], tmp_path: Path
+) -> None:
     source = listed("a.parquet", COLUMNS)
     first, second = source.entries()
     assert [(field.name, str(field.type)) for field in source.columns] == [
@@ -238,7 +283,18 @@ def test_other_columns_are_carried_with_their_types(listed: Callable[..., Manife
     ]  # fmt: skip
     assert first.carried == (None, -2, None, None, "y", "q", None, None, None, None)
     taken = datetime.datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=datetime.UTC)
-    assert second.carried == ("x", 1, 0.5, 0.5, "x", "p", True, datetime.date(2024, 5, 1), taken, None)
+    assert second.carried == (
+        "x",
+        1,
+        0.5,
+        0.5,
+        "x",
+        "p",
+        True,
+        datetime.date(2024, 5, 1),
+        taken,
+        None,
+    )
     folder = RunFolder(tmp_path / "run")
     with folder.locked():
         assert list(freeze(folder, source, 1, None, False).entries()) == list(source.entries())
@@ -250,19 +306,39 @@ def test_columns_of_text_files_stay_text(listed: Callable[..., Manifest]) -> Non
     assert entry.carried == ("007", None, "")
 
 
-@pytest.mark.parametrize(("carry", "expected"), [([], ()), (["n"], (-2,)), (["kind", "path"], ("q", "a.jpg")), ("n", (-2,))])
-def test_columns_can_be_chosen(carry: list[str], expected: tuple, listed: Callable[..., Manifest]) -> None:
+@pytest.mark.parametrize(
+    ("carry", "expected"),
+    [([], ()), (["n"], (-2,)), (["kind", "path"], ("q", "a.jpg")), ("n", (-2,))],
+)
+def test_columns_can_be_chosen(
+    carry: list[str], expected: tuple, listed: Callable[..., Manifest]
+) -> None:
     assert next(listed("a.parquet", COLUMNS, carry=carry).entries()).carried == expected
 
 
 @pytest.mark.parametrize(
     ("name", "values", "carry", "said"),
     [
-        ("key", ["x"], None, "column 'key' has a name that a run's tables use themselves. Say what to carry: source.carry="),
+        (
+            "key",
+            ["x"],
+            None,
+            "column 'key' has a name that a run's tables use themselves. Say what to carry: source.carry=",
+        ),
         ("score", [0.5], None, "column 'score' has a name"),
-        ("x_min", [0.5], ["x_min"], "column 'x_min' has a name"),  # readers would take the run for one with boxes
+        (
+            "x_min",
+            [0.5],
+            ["x_min"],
+            "column 'x_min' has a name",
+        ),  # readers would take the run for one with boxes
         ("embedding", [[0.5]], None, "column 'embedding' has a name"),
-        ("vector", [[0.5]], None, r"column 'vector' \(list<.*double>\) cannot go into a row. Say what to carry"),
+        (
+            "vector",
+            [[0.5]],
+            None,
+            r"column 'vector' \(list<.*double>\) cannot go into a row. Say what to carry",
+        ),
         ("data", [b"x"], None, r"column 'data' \(binary\) cannot go into a row"),
         ("n", [1], ["m"], "source.carry has 'm'.* The columns are path, n"),
     ],
@@ -287,7 +363,9 @@ def test_a_column_that_has_no_place_in_a_row_is_refused(
 def test_settings_of_another_kind_are_refused(settings: dict, said: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a.jpg")
     with pytest.raises(ConfigError, match=said):
-        Manifest(str(tmp_path / "a.txt"), **{"column": "path", "root": None, "carry": None} | settings)
+        Manifest(
+            str(tmp_path / "a.txt"), **{"column": "path", "root": None, "carry": None} | settings
+        )
 
 
 def test_the_columns_that_could_be_carried_are_proposed(listed: Callable[..., Manifest]) -> None:
@@ -312,10 +390,15 @@ def test_a_full_disk_is_not_the_manifests_fault(
 # --- the same path again
 
 
-def test_equal_rows_are_one_input(listed: Callable[..., Manifest], caplog: pytest.LogCaptureFixture) -> None:
+def test_equal_rows_are_one_input(
+    listed: Callable[..., Manifest], caplog: pytest.LogCaptureFixture
+) -> None:
     source = listed("a.csv", "path,x\na.jpg,1\nb.jpg,2\na.jpg,1\na.jpg,1\n")
     with caplog.at_level(logging.WARNING):
-        assert [(entry.key, entry.carried) for entry in source.entries()] == [("a.jpg", ("1",)), ("b.jpg", ("2",))]
+        assert [(entry.key, entry.carried) for entry in source.entries()] == [
+            ("a.jpg", ("1",)),
+            ("b.jpg", ("2",)),
+        ]
         assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
             "2 rows came again, equal to one before; each path is one input."
         ]
@@ -324,7 +407,8 @@ def test_equal_rows_are_one_input(listed: Callable[..., Manifest], caplog: pytes
 
 
 @pytest.mark.parametrize(
-    ("header", "one", "other", "said"), [("x", "1", "2", "with 1 and with 2"), ("size", "1", "2", "another size")]
+    ("header", "one", "other", "said"),
+    [("x", "1", "2", "with 1 and with 2"), ("size", "1", "2", "another size")],
 )
 def test_rows_of_one_path_that_differ_are_refused(
     header: str, one: str, other: str, said: str, listed: Callable[..., Manifest]
@@ -337,22 +421,33 @@ def test_rows_of_one_path_that_differ_are_refused(
 # --- a manifest that changes
 
 
-def test_what_came_went_and_changed_is_noticed(listed: Callable[..., Manifest], tmp_path: Path) -> None:
+def test_what_came_went_and_changed_is_noticed(
+    listed: Callable[..., Manifest], tmp_path: Path
+) -> None:
     def frozen(content: str, **more: bool) -> list[tuple[str, str]]:
         with folder.locked():
-            plan = freeze(folder, listed("a.csv", "path,x\n" + content), 2, None, more.get("accept", False))
+            plan = freeze(
+                folder, listed("a.csv", "path,x\n" + content), 2, None, more.get("accept", False)
+            )
         return [(entry.key, entry.carried[0]) for entry in plan.in_order()]
 
     folder = RunFolder(tmp_path / "run")
     assert frozen("a,1\nc,1\n") == [("a", "1"), ("c", "1")]
-    assert frozen("d,1\nc,1\nb,1\na,1\n") == [("a", "1"), ("c", "1"), ("b", "1"), ("d", "1")], "appended, nothing moved"
-    for content, said in (("a,1\nb,1\nc,1\n", r"removed \(1\): d"), ("a,2\nb,1\nc,1\nd,1\n", r"changed \(1\): a")):
+    assert frozen("d,1\nc,1\nb,1\na,1\n") == [("a", "1"), ("c", "1"), ("b", "1"), ("d", "1")], (
+        "appended, nothing moved"
+    )
+    for content, said in (
+        ("a,1\nb,1\nc,1\n", r"removed \(1\): d"),
+        ("a,2\nb,1\nc,1\nd,1\n", r"changed \(1\): a"),
+    ):
         with pytest.raises(InputChanged, match=said):
             frozen(content)
     assert frozen("a,2\nb,1\nc,1\nd,1\n", accept=True)[0] == ("a", "2")
 
 
-def test_a_manifest_is_read_again_when_it_has_changed(listed: Callable[..., Manifest], tmp_path: Path) -> None:
+def test_a_manifest_is_read_again_when_it_has_changed(
+    listed: Callable[..., Manifest], tmp_path: Path
+) -> None:
     source = listed("a.txt", "a.jpg\n")
     assert keys(source) == ["a.jpg"]
     (tmp_path / "a.txt").write_text("a.jpg\nb.jpg\n")
@@ -360,7 +455,9 @@ def test_a_manifest_is_read_again_when_it_has_changed(listed: Callable[..., Mani
 
 
 @pytest.mark.parametrize("gone", ["path", "size", "site"])
-def test_a_column_that_went_since_is_missed(gone: str, listed: Callable[..., Manifest], tmp_path: Path) -> None:
+def test_a_column_that_went_since_is_missed(
+    gone: str, listed: Callable[..., Manifest], tmp_path: Path
+) -> None:
     source = listed("a.csv", "path,size,site\na,1,x\n")
     (tmp_path / "a.csv").write_text("path,size,site\na,1,x\n".replace(gone, "other"))
     with pytest.raises(ConfigError, match=f"there is no column '{gone}'"):
@@ -370,12 +467,16 @@ def test_a_column_that_went_since_is_missed(gone: str, listed: Callable[..., Man
 # --- runs
 
 
-def test_a_run_over_a_manifest_is_that_over_the_folder(annotate: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_run_over_a_manifest_is_that_over_the_folder(
+    annotate: Callable[..., Path], tmp_path: Path
+) -> None:
     desk = SAMPLES / "desk"
     files = sorted(desk.iterdir())
     lines = [f"{path.name},{number:03d}" for number, path in enumerate(files)]
     manifest = tmp_path / "list.csv"
-    manifest.write_text("path,video\n" + "\n".join(reversed(lines)))  # a column that frames of videos have, too
+    manifest.write_text(
+        "path,video\n" + "\n".join(reversed(lines))
+    )  # a column that frames of videos have, too
     plain = annotate("model=codes", f"input={desk}", "overlays=false")
     given = ("model=codes", "source=manifest", f"input={manifest}", f"source.root={desk}")
     carried = annotate(*given, "overlays=2")
@@ -385,25 +486,33 @@ def test_a_run_over_a_manifest_is_that_over_the_folder(annotate: Callable[..., P
         numbers = {key: number for key, _, number in (line.partition(",") for line in lines)}
         assert rows["video"].to_pylist() == [numbers[key] for key in rows["key"].to_pylist()]
     assert len(list((carried / "overlays").iterdir())) == 2
-    assert '"file"' not in (carried / "report.html").read_text(), "no image is a part of another file"
+    assert '"file"' not in (carried / "report.html").read_text(), (
+        "no image is a part of another file"
+    )
     assert "damaged" not in verify(VerifyOptions(run=carried))
     manifest.write_text(manifest.read_text() + f"\n{tmp_path / 'new.jpg'},x\n")
     (tmp_path / "new.jpg").write_bytes(files[0].read_bytes())
     again = annotate(*given, "overlays=2")
-    assert again == carried and read(again, "images")["key"].to_pylist()[-1].startswith("%2F"), "an appended shard"
+    assert again == carried and read(again, "images")["key"].to_pylist()[-1].startswith("%2F"), (
+        "an appended shard"
+    )
 
 
 def test_settings_of_the_source_are_part_of_the_name(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("path,x\na.jpg,1\n")
     names = set()
     for words in ((), ("source.carry=[]",), ("source.column=x",), (f"source.root={tmp_path}",)):
-        settings = settings_for("model=codes", "source=manifest", f"input={tmp_path / 'a.csv'}", *words)
-        parts = assemble(settings)
+        settings = settings_for(
+            "model=codes", "source=manifest", f"input={tmp_path / 'a.csv'}", *words
+        )
+        parts = build_components(settings)
         names.add(run_name(determinants(settings, parts.spec, parts.source, parts.engine)))
     assert len(names) == 4
 
 
-def test_an_unsorted_manifest_keeps_its_temporary_file_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsorted_manifest_keeps_its_temporary_file_to_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     (tmp_path / "a.txt").write_text("b\na\n")

@@ -10,28 +10,45 @@ import pytest
 from pipeline.core.errors import ConfigError, InputChanged
 from pipeline.results.commands.verify import verify_text
 from pipeline.run import run
-from pipeline.runs.session import Work
-from tests.conftest import SAMPLES, read, settings_for
+from pipeline.runs.session import RunSession
 from tests.helpers.packed import image, pack_folder, same_rows, snapshot, special, tar_of
+from tests.helpers.paths import SAMPLES
+from tests.helpers.runs import read, settings_for
 
 
-def test_a_tar_and_the_folder_give_the_same_rows(annotate: Callable[..., Path], tmp_path: Path) -> None:
-    same = ["model=codes", "shard_size=5", "batch_size=2"]  # a batch of one differs from others by rounding
+def test_a_tar_and_the_folder_give_the_same_rows(
+    annotate: Callable[..., Path], tmp_path: Path
+) -> None:
+    same = [
+        "model=codes",
+        "shard_size=5",
+        "batch_size=2",
+    ]  # a batch of one differs from others by rounding
     folder = annotate(*same, f"input={SAMPLES}", "overlays=false")
     archive = pack_folder("tar", SAMPLES, tmp_path / "samples.tar")
     packed = annotate(*same, "source=tar", f"input={archive}")
     same_rows(packed, folder, "samples.tar")
     assert (packed / "overlays" / "samples.tar" / "desk" / "page.jpg").is_file()
     images = read(packed, "images")
-    assert set(images["archive"].to_pylist()) == {"samples.tar"} and "desk/page.jpg" in images["member"].to_pylist()
+    assert (
+        set(images["archive"].to_pylist()) == {"samples.tar"}
+        and "desk/page.jpg" in images["member"].to_pylist()
+    )
 
 
-def test_a_hostile_archive_gives_rows_and_touches_nothing(annotate: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_hostile_archive_gives_rows_and_touches_nothing(
+    annotate: Callable[..., Path], tmp_path: Path
+) -> None:
     inside = tmp_path / "deep" / "in"
     inside.mkdir(parents=True)
     bait = tmp_path / "bait.jpg"
     bait.write_bytes(image(9))
-    members = [(str(tmp_path / "absolute.jpg"), image()), ("../../up.jpg", image()), ("a.jpg", image()), ("a.jpg", image(1))]
+    members = [
+        (str(tmp_path / "absolute.jpg"), image()),
+        ("../../up.jpg", image()),
+        ("a.jpg", image()),
+        ("a.jpg", image(1)),
+    ]
     members += [
         ("bomb.png", bomb()),
         ("a.jpg/under.jpg", image(2)),
@@ -43,10 +60,16 @@ def test_a_hostile_archive_gives_rows_and_touches_nothing(annotate: Callable[...
     special(path, "hard.jpg", tarfile.LNKTYPE, str(bait))
     special(path, "null.jpg", tarfile.CHRTYPE)
     before = snapshot(tmp_path)
-    made = annotate("model=codes", "source=tar", f"input={inside}", "sink=[parquet,overlays,contact_sheets]")
+    made = annotate(
+        "model=codes", "source=tar", f"input={inside}", "sink=[parquet,overlays,contact_sheets]"
+    )
     assert snapshot(tmp_path) == before
     assert not any("absolute" in str(path) or "up.jpg" in str(path) for path in made.rglob("*"))
-    statuses = {row["member"]: row["status"] for row in read(made, "images").to_pylist() if row["member"][-5:] != "a.jpg"}
+    statuses = {
+        row["member"]: row["status"]
+        for row in read(made, "images").to_pylist()
+        if row["member"][-5:] != "a.jpg"
+    }
     assert statuses.pop("n" * 300 + ".jpg") == "ok"
     assert statuses == {
         str(tmp_path / "absolute.jpg"): "unreadable",
@@ -90,7 +113,14 @@ def test_a_run_that_goes_on_leaves_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for name in ("a", "b"):
         tar_of(tmp_path / "in" / f"{name}.tar", [(f"{i}.jpg", image(i)) for i in range(3)])
-    common = ("model=codes", "source=tar", f"input={tmp_path / 'in'}", "shard_size=2", "log_level=error", "overlays=false")
+    common = (
+        "model=codes",
+        "source=tar",
+        f"input={tmp_path / 'in'}",
+        "shard_size=2",
+        "log_level=error",
+        "overlays=false",
+    )
     run(settings_for(*common, f"output={tmp_path / 'out'}"))
     made = (tmp_path / "out" / "latest").resolve()
     parts = {path: path.read_bytes() for path in made.rglob("part-*.parquet")}
@@ -116,14 +146,22 @@ def test_new_members_are_appended_and_changed_ones_refused(tmp_path: Path) -> No
         tar.add(tmp_path / "1a.jpg", "1a.jpg")
     run(settings_for(*common))
     made = (tmp_path / "out" / "latest").resolve()
-    assert read(made, "images")["member"].to_pylist() == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "1a.jpg"]
+    assert read(made, "images")["member"].to_pylist() == [
+        "0.jpg",
+        "1.jpg",
+        "2.jpg",
+        "3.jpg",
+        "1a.jpg",
+    ]
     tar_of(path, [(f"{i}.jpg", b"no picture either") for i in range(4)])
     with pytest.raises(InputChanged, match=r"removed \(1\): a.tar/1a.jpg"):
         run(settings_for(*common))
     run(settings_for(*common, "changed=accept"))
 
 
-def test_an_archive_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_changes_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tar_of(tmp_path / "a.tar", [(f"{i}.jpg", image(i)) for i in range(4)])
     common = (
         "model=codes",
@@ -133,30 +171,49 @@ def test_an_archive_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: p
         f"output={tmp_path / 'out'}",
         "overlays=false",
     )
-    opened = Work.open
+    opened = RunSession.open
 
     def changed(*arguments):
         tar_of(path, [(f"{i}.jpg", image(i) + b"longer" * 200) for i in range(4)])
         return opened(*arguments)
 
-    monkeypatch.setattr(Work, "open", changed)
+    monkeypatch.setattr(RunSession, "open", changed)
     assert run(settings_for(*common)).bad_images == 4
-    assert set(read((tmp_path / "out" / "latest").resolve(), "images")["status"].to_pylist()) == {"changed"}
+    assert set(read((tmp_path / "out" / "latest").resolve(), "images")["status"].to_pylist()) == {
+        "changed"
+    }
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     (tmp_path / "a.txt").touch()
     (tmp_path / "none" / "a.zip").touch()
-    for given, said in (("none", "No inputs found"), ("a.txt", "folder of tar archives, or a file"), ("x", "not exist")):
+    for given, said in (
+        ("none", "No inputs found"),
+        ("a.txt", "folder of tar archives, or a file"),
+        ("x", "not exist"),
+    ):
         with pytest.raises(ConfigError, match=said):
-            run(settings_for("model=codes", "source=tar", f"input={tmp_path / given}", f"output={tmp_path / 'out'}"))
+            run(
+                settings_for(
+                    "model=codes",
+                    "source=tar",
+                    f"input={tmp_path / given}",
+                    f"output={tmp_path / 'out'}",
+                )
+            )
     with pytest.raises(ConfigError, match="for archives source=tar"):
         run(settings_for("model=codes", f"input={tmp_path / 'none'}", f"output={tmp_path / 'out'}"))
 
 
-def test_duplicates_are_found_in_archives_too(annotate: Callable[..., Path], tmp_path: Path) -> None:
-    path = tar_of(tmp_path / "a.tar", [("a.jpg", image(1)), ("b.jpg", image(2)), ("c.jpg", image(1))])
+def test_duplicates_are_found_in_archives_too(
+    annotate: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = tar_of(
+        tmp_path / "a.tar", [("a.jpg", image(1)), ("b.jpg", image(2)), ("c.jpg", image(1))]
+    )
     special(path, "d.jpg", tarfile.SYMTYPE, "a.jpg")
-    made = annotate("model=codes", "source=tar", f"input={path}", "skip_duplicates=near", "overlays=false")
+    made = annotate(
+        "model=codes", "source=tar", f"input={path}", "skip_duplicates=near", "overlays=false"
+    )
     assert read(made, "images")["status"].to_pylist() == ["ok", "ok", "duplicate", "not_a_file"]

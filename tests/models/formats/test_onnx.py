@@ -8,11 +8,11 @@ import torch
 from onnx import TensorProto
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.hashing import sha256_of
+from pipeline.core.hashing import hash_file
 from pipeline.models.formats.onnx import Onnx
-from pipeline.models.registry import model_format
-from tests.conftest import settings_for
+from pipeline.models.registry import find_format
 from tests.helpers.own_files import CLASSIFIER, SEGMENTER, tiny_onnx
+from tests.helpers.runs import settings_for
 
 ANY = ["batch", 3, "height", "width"]
 
@@ -24,21 +24,31 @@ def names(tmp_path: Path) -> str:
 
 
 def opened(file: Path, *more: str) -> Onnx:
-    made = model_format(settings_for("task=classify", "model=onnx", f"weights={file}", "input=.", CLASSIFIER, *more))
+    made = find_format(
+        settings_for("task=classify", "model=onnx", f"weights={file}", "input=.", CLASSIFIER, *more)
+    )
     assert isinstance(made, Onnx)
     return made
 
 
 @pytest.mark.parametrize("batch", ["batch", 1, 4])
-def test_the_logits_are_the_files_whatever_batch_it_takes(batch: int | str, names: str, tmp_path: Path) -> None:
+def test_the_logits_are_the_files_whatever_batch_it_takes(
+    batch: int | str, names: str, tmp_path: Path
+) -> None:
     made = opened(tiny_onnx(tmp_path / "a.onnx", [batch, 3, 224, 224]), names)
     assert made.describe().categories == ("red", "green", "blue")
     model = made.load()
-    assert model.weights_sha256 == sha256_of(made.file) and model.cpu_only and model.full_precision_only
+    assert (
+        model.weights_sha256 == hash_file(made.file)
+        and model.cpu_only
+        and model.full_precision_only
+    )
     images = [torch.rand(3, 224, 224) for _ in range(6)]
     outputs = model.network(images, [(224, 224)] * 6)
     for image, one in zip(images, outputs, strict=True):
-        torch.testing.assert_close(one["logits"], image.mean(dim=(1, 2)) * torch.tensor([1.0, 2.0, 3.0]))
+        torch.testing.assert_close(
+            one["logits"], image.mean(dim=(1, 2)) * torch.tensor([1.0, 2.0, 3.0])
+        )
 
 
 def test_trust_is_not_asked_for_data(names: str, tmp_path: Path) -> None:
@@ -59,7 +69,9 @@ def test_weights_in_a_file_beside_it_count(names: str, tmp_path: Path) -> None:
 
 
 def test_inspect_tells_sizes(names: str, tmp_path: Path) -> None:
-    details = opened(tiny_onnx(tmp_path / "a.onnx", ["batch", 3, 224, 224], outputs=2), names).details()
+    details = opened(
+        tiny_onnx(tmp_path / "a.onnx", ["batch", 3, 224, 224], outputs=2), names
+    ).details()
     assert details["input"] == "any x 3 x 224 x 224"
     assert details["outputs"] == "2 (logits0: any x 3; logits1: any x 3)"
 
@@ -70,9 +82,21 @@ def test_inspect_tells_sizes(names: str, tmp_path: Path) -> None:
         (ANY, "categories=null", "has 3 outputs and no class names: say categories=imagenet"),
         (ANY, "categories=imagenet", r"has 3 outputs, but categories=imagenet has 1000 names"),
         (["batch", 3, 299, 299], "seed=0", "takes 299 x 299 pixels .* makes 224 x 224"),
-        (["batch", 1, 224, 224], "seed=0", r"takes any x 1 x 224 x 224; task=classify gives batch x 3"),
-        (["batch", 3, 224], "seed=0", r"takes any x 3 x 224; task=classify gives batch x 3 x height x width"),
-        (ANY, "task=detect preprocess=DEFAULT", "gives logits0 any x 3; task=detect expects boxes, labels, scores"),
+        (
+            ["batch", 1, 224, 224],
+            "seed=0",
+            r"takes any x 1 x 224 x 224; task=classify gives batch x 3",
+        ),
+        (
+            ["batch", 3, 224],
+            "seed=0",
+            r"takes any x 3 x 224; task=classify gives batch x 3 x height x width",
+        ),
+        (
+            ANY,
+            "task=detect preprocess=DEFAULT",
+            "gives logits0 any x 3; task=detect expects boxes, labels, scores",
+        ),
         (ANY, f"task=segment {SEGMENTER}", "task=segment expects batch x classes x height x width"),
     ],
 )
@@ -84,7 +108,9 @@ def test_what_does_not_fit_is_said_before_the_run(
 
 
 def test_another_type_of_input_is_refused(names: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"takes images tensor\(uint8\); expected one input, tensor\(float\)"):
+    with pytest.raises(
+        ConfigError, match=r"takes images tensor\(uint8\); expected one input, tensor\(float\)"
+    ):
         opened(tiny_onnx(tmp_path / "a.onnx", ANY, TensorProto.UINT8), names).describe()
 
 
@@ -95,7 +121,9 @@ def test_a_file_that_is_no_graph_is_refused(content: bytes, names: str, tmp_path
         opened(tmp_path / "a.onnx", names).describe()
 
 
-def test_without_onnxruntime_the_way_to_it_is_told(names: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_onnxruntime_the_way_to_it_is_told(
+    names: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match=r"pip install 'visionbatch\[onnx\]'"):
         opened(tiny_onnx(tmp_path / "a.onnx", ANY), names).describe()

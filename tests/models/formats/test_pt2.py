@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import ConfigError
 from pipeline.models.formats.pt2 import Pt2
-from pipeline.models.registry import model_format
-from tests.conftest import settings_for
+from pipeline.models.registry import find_format
 from tests.helpers.own_files import CLASSIFIER, Classifier, save
+from tests.helpers.runs import settings_for
 
 
 class Detector(nn.Module):
@@ -21,7 +21,13 @@ class Detector(nn.Module):
         image = images[0]
         unit = torch.tensor([0.0, 0.0, 1.0, 0.5], device=image.device)
         boxes = unit * torch.tensor(2.0, device=image.device) * image.mean()
-        return [{"scores": image.mean(dim=(1, 2)), "boxes": boxes.expand(3, 4), "labels": torch.arange(1, 4)}]
+        return [
+            {
+                "scores": image.mean(dim=(1, 2)),
+                "boxes": boxes.expand(3, 4),
+                "labels": torch.arange(1, 4),
+            }
+        ]
 
 
 @pytest.fixture
@@ -31,13 +37,23 @@ def names(tmp_path: Path) -> str:
 
 
 def opened(file: Path, *more: str) -> Pt2:
-    trusted = ["task=classify", "model=pt2", f"weights={file}", "input=.", CLASSIFIER, "trust_code=true"]
-    made = model_format(settings_for(*trusted, *more))
+    trusted = [
+        "task=classify",
+        "model=pt2",
+        f"weights={file}",
+        "input=.",
+        CLASSIFIER,
+        "trust_code=true",
+    ]
+    made = find_format(settings_for(*trusted, *more))
     assert isinstance(made, Pt2)
     return made
 
 
-@pytest.mark.parametrize(("example", "dynamic", "batch"), [(2, {0: "batch"}, (2, None)), (4, {}, (4, 4)), (1, {}, (1, 1))])
+@pytest.mark.parametrize(
+    ("example", "dynamic", "batch"),
+    [(2, {0: "batch"}, (2, None)), (4, {}, (4, 4)), (1, {}, (1, 1))],
+)
 def test_the_logits_are_the_modules_whatever_batch_the_file_takes(
     example: int, dynamic: dict[int, str], batch: tuple[int, int | None], names: str, tmp_path: Path
 ) -> None:
@@ -55,7 +71,9 @@ def test_the_logits_are_the_modules_whatever_batch_the_file_takes(
 
 def test_a_range_of_batches_is_kept(names: str, tmp_path: Path) -> None:
     sizes = ({0: torch.export.Dim("batch", min=2, max=4)},)
-    exported = torch.export.export(Classifier(), (torch.rand(3, 3, 224, 224),), dynamic_shapes=sizes)
+    exported = torch.export.export(
+        Classifier(), (torch.rand(3, 3, 224, 224),), dynamic_shapes=sizes
+    )
     torch.export.save(exported, tmp_path / "own.pt2")
     made = opened(tmp_path / "own.pt2", names)
     assert made.signature().batch == (2, 4)
@@ -68,7 +86,9 @@ def test_a_detector_gets_images_of_any_size_and_can_move(tmp_path: Path) -> None
     dynamic = ([{1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}],)
     exported = torch.export.export(Detector(), ([torch.rand(3, 20, 30)],), dynamic_shapes=dynamic)
     torch.export.save(exported, tmp_path / "own.pt2")
-    model = opened(tmp_path / "own.pt2", "task=detect", "preprocess=DEFAULT", "categories=coco").load()
+    model = opened(
+        tmp_path / "own.pt2", "task=detect", "preprocess=DEFAULT", "categories=coco"
+    ).load()
     images = [torch.rand(3, 40, 50), torch.rand(3, 31, 33)]
     with torch.inference_mode():
         for one, image in zip(model.network(images, [(40, 50), (31, 33)]), images, strict=True):
@@ -79,7 +99,9 @@ def test_a_detector_gets_images_of_any_size_and_can_move(tmp_path: Path) -> None
 
 
 def test_inspect_tells_sizes(names: str, tmp_path: Path) -> None:
-    details = opened(save(Classifier(), "pt2", tmp_path, torch.rand(2, 3, 224, 224), {0: "batch"}), names).details()
+    details = opened(
+        save(Classifier(), "pt2", tmp_path, torch.rand(2, 3, 224, 224), {0: "batch"}), names
+    ).details()
     assert details["input"] == "any x 3 x 224 x 224" and details["outputs"].endswith(": any x 5)")
 
 
@@ -89,14 +111,19 @@ def test_inspect_tells_sizes(names: str, tmp_path: Path) -> None:
         ("trust_code=false", "torch.export archive: parts of it may be pickles.*trust_code=true"),
         ("categories=null", "has 5 outputs and no class names: say categories=imagenet"),
         ("categories=imagenet", "has 5 outputs, but categories=imagenet has 1000 names"),
-        ("preprocess=Inception_V3_Weights.IMAGENET1K_V1", "takes 224 x 224 pixels .* makes 299 x 299"),
+        (
+            "preprocess=Inception_V3_Weights.IMAGENET1K_V1",
+            "takes 224 x 224 pixels .* makes 299 x 299",
+        ),
         (
             "task=detect preprocess=DEFAULT",
             "gives mul any x 5; task=detect expects boxes, labels, scores.*task=classify or segment",
         ),
     ],
 )
-def test_what_does_not_fit_is_said_before_the_run(override: str, message: str, names: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_said_before_the_run(
+    override: str, message: str, names: str, tmp_path: Path
+) -> None:
     file = save(Classifier(), "pt2", tmp_path, torch.rand(2, 3, 224, 224), {0: "batch"})
     with pytest.raises(ConfigError, match=message):
         opened(file, names, *override.split()).describe()
@@ -109,6 +136,10 @@ def test_a_file_that_is_no_archive_is_refused(content: str, names: str, tmp_path
         file.write_bytes(b"not an archive")
     else:
         with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("own/models/model.json" if content == "a damaged archive" else "readme", "{}")
-    with pytest.raises(ConfigError, match=r"not an archive with an exported program|cannot be opened by torch"):
+            archive.writestr(
+                "own/models/model.json" if content == "a damaged archive" else "readme", "{}"
+            )
+    with pytest.raises(
+        ConfigError, match=r"not an archive with an exported program|cannot be opened by torch"
+    ):
         opened(file, names).describe()

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.models.formats.torchscript import TorchScript
-from pipeline.models.registry import model_format
-from tests.conftest import settings_for
+from pipeline.models.registry import find_format
 from tests.helpers.own_files import CLASSIFIER, Classifier, save
+from tests.helpers.runs import settings_for
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*torch.jit.*:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*torch.jit.*:FutureWarning"
+)
 
 
 class WholeImage(nn.Module):
@@ -22,7 +24,11 @@ class WholeImage(nn.Module):
     def forward(self, images: list[Tensor]) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
         height, width = images[0].shape[-2], images[0].shape[-1]
         boxes = torch.tensor([[0.0, 0.0, float(width), float(height)]])
-        found = {"boxes": boxes, "labels": torch.tensor([1]), "scores": images[0][0].mean().reshape(1)}
+        found = {
+            "boxes": boxes,
+            "labels": torch.tensor([1]),
+            "scores": images[0][0].mean().reshape(1),
+        }
         losses: dict[str, Tensor] = {}
         return losses, [found]
 
@@ -38,21 +44,32 @@ def program(module: nn.Module, folder: Path) -> Path:
 
 
 def settings(file: Path, *more: str) -> list[str]:
-    return ["model=torchscript", f"weights={file}", "categories=coco", "trust_code=true", "input=.", *more]
+    return [
+        "model=torchscript",
+        f"weights={file}",
+        "categories=coco",
+        "trust_code=true",
+        "input=.",
+        *more,
+    ]
 
 
 def load(*overrides: str) -> TorchScript:
-    made = model_format(settings_for(*overrides))
+    made = find_format(settings_for(*overrides))
     assert isinstance(made, TorchScript)
     return made
 
 
 @pytest.mark.parametrize(("channels", "score"), [("rgb", 1.0), ("bgr", 0.0)])
-def test_images_go_in_one_by_one_in_the_programs_channel_order(channels: str, score: float, tmp_path: Path) -> None:
+def test_images_go_in_one_by_one_in_the_programs_channel_order(
+    channels: str, score: float, tmp_path: Path
+) -> None:
     model = load(*settings(program(WholeImage(), tmp_path), f"channels={channels}")).load()
     image = torch.zeros(3, 20, 30, dtype=torch.uint8)
     image[0] = 255
-    outputs = model.network([model.preprocess(image), model.preprocess(image[:, :10])], [(20, 30), (10, 30)])
+    outputs = model.network(
+        [model.preprocess(image), model.preprocess(image[:, :10])], [(20, 30), (10, 30)]
+    )
     assert [one["boxes"].tolist() for one in outputs] == [[[0, 0, 30, 20]], [[0, 0, 30, 10]]]
     assert [one["scores"].tolist() for one in outputs] == [[score], [score]]
 
@@ -60,11 +77,17 @@ def test_images_go_in_one_by_one_in_the_programs_channel_order(channels: str, sc
 def test_what_changes_results_is_in_the_description(tmp_path: Path) -> None:
     """It goes into the run's fingerprint."""
     file = program(WholeImage(), tmp_path)
-    described = [load(*settings(file, *more)).describe().preprocessing for more in [(), ("channels=bgr",)]]
-    described += [load(*settings(file, "model_args={quantized_engine:fbgemm}")).describe().preprocessing]
+    described = [
+        load(*settings(file, *more)).describe().preprocessing for more in [(), ("channels=bgr",)]
+    ]
+    described += [
+        load(*settings(file, "model_args={quantized_engine:fbgemm}")).describe().preprocessing
+    ]
     more = ["task=classify", "categories=imagenet"]
     described += [load(*settings(file, *more, CLASSIFIER)).describe().preprocessing]
-    described += [load(*settings(file, *more, CLASSIFIER.replace("V1", "V2"))).describe().preprocessing]
+    described += [
+        load(*settings(file, *more, CLASSIFIER.replace("V1", "V2"))).describe().preprocessing
+    ]
     assert len(set(described)) == 5
     assert described[1] == '{"range": "0..1", "channels": "bgr", "quantized_engine": "qnnpack"}'
 
@@ -84,9 +107,18 @@ def test_a_program_with_another_interface_is_refused(tmp_path: Path) -> None:
         ("weights=README.md", r"expected a file ending in \.pt"),
         ("weights=absent.pt", "there is no such file"),
         ("task=embed", "model=torchscript can do classify, detect or segment, not task=embed"),
-        ("task=classify", "Name the torchvision weights whose preprocessing it expects: preprocess=MobileNet_V2_Weights"),
-        ("task=classify preprocess=MobileNetV2_Weights.IMAGENET1K_V1", "Did you mean 'MobileNet_V2_Weights.IMAGENET1K_V1'"),
-        ("task=segment preprocess=MobileNet_V2_Weights.IMAGENET1K_V1", "no weights of this name for task=segment"),
+        (
+            "task=classify",
+            "Name the torchvision weights whose preprocessing it expects: preprocess=MobileNet_V2_Weights",
+        ),
+        (
+            "task=classify preprocess=MobileNetV2_Weights.IMAGENET1K_V1",
+            "Did you mean 'MobileNet_V2_Weights.IMAGENET1K_V1'",
+        ),
+        (
+            "task=segment preprocess=MobileNet_V2_Weights.IMAGENET1K_V1",
+            "no weights of this name for task=segment",
+        ),
         ("preprocess=MobileNet_V2_Weights.IMAGENET1K_V1", "a detector gets float 0..1"),
         ("model_args={quantized_engine:abacus}", "this torch has"),
         ("model_args={engine:x86}", r"takes \['quantized_engine'\]"),
@@ -108,6 +140,13 @@ def test_logits_of_another_number_than_the_names_stop_the_run(
 ) -> None:
     """A TorchScript file does not tell its outputs, so this shows with the first batch; it is no image's fault."""
     file = save(Classifier(), "torchscript", tmp_path, torch.empty(0), {})
-    with pytest.raises(PipelineError, match="gave 6 x 5 for a batch of 6; expected 6 x 1000: categories= has 1000 names"):
-        annotate(*settings(file, "task=classify", "categories=imagenet", CLASSIFIER, f"input={mixed_images}"))
+    with pytest.raises(
+        PipelineError,
+        match="gave 6 x 5 for a batch of 6; expected 6 x 1000: categories= has 1000 names",
+    ):
+        annotate(
+            *settings(
+                file, "task=classify", "categories=imagenet", CLASSIFIER, f"input={mixed_images}"
+            )
+        )
     assert not list((tmp_path / "outputs").rglob("images/part-*"))

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.errors import PipelineError
-from pipeline.models.programs.adapters import Labeller, Logits, OneByOne, detections, main_output, shape_text
+from pipeline.models.programs.adapters import (
+    Labeller,
+    Logits,
+    OneByOne,
+    detections,
+    main_output,
+    shape_text,
+)
 
 BOXES = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]])
 LABELS = torch.tensor([3, 1])
@@ -45,13 +52,27 @@ def channel_means(images: Tensor) -> Tensor:
 )
 def test_detections_are_known_by_name_or_by_type_and_shape(returned: Any) -> None:
     found = detections(returned)
-    assert found["boxes"].equal(BOXES) and found["labels"].equal(LABELS) and found["scores"].equal(SCORES)
+    assert (
+        found["boxes"].equal(BOXES)
+        and found["labels"].equal(LABELS)
+        and found["scores"].equal(SCORES)
+    )
     assert found["labels"].dtype == torch.int64
 
 
 def test_an_image_without_detections_is_no_error() -> None:
-    found = detections({"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "scores": torch.zeros(0)})
-    assert {name: tuple(value.shape) for name, value in found.items()} == {"boxes": (0, 4), "labels": (0,), "scores": (0,)}
+    found = detections(
+        {
+            "boxes": torch.zeros(0, 4),
+            "labels": torch.zeros(0, dtype=torch.int64),
+            "scores": torch.zeros(0),
+        }
+    )
+    assert {name: tuple(value.shape) for name, value in found.items()} == {
+        "boxes": (0, 4),
+        "labels": (0,),
+        "scores": (0,),
+    }
 
 
 @pytest.mark.parametrize(
@@ -67,18 +88,27 @@ def test_an_image_without_detections_is_no_error() -> None:
     ],
 )
 def test_anything_else_is_refused_with_what_was_expected(returned: Any) -> None:
-    with pytest.raises(PipelineError, match=r"expected the interface of a torchvision detector.*boxes \(N x 4"):
+    with pytest.raises(
+        PipelineError, match=r"expected the interface of a torchvision detector.*boxes \(N x 4"
+    ):
         detections(returned)
 
 
 def test_a_detector_of_batches_gets_batches_of_one() -> None:
     program = Gives(lambda images: (BOXES[None], LABELS[None], SCORES[None] * images.mean()))
-    outputs = OneByOne(program, batched=True)([torch.ones(3, 4, 6), torch.zeros(3, 5, 5)], [(4, 6), (5, 5)])
-    assert [one["scores"].tolist() for one in outputs] == [[0.5, 0.25], [0, 0]] and program.sizes == [1, 1]
+    outputs = OneByOne(program, batched=True)(
+        [torch.ones(3, 4, 6), torch.zeros(3, 5, 5)], [(4, 6), (5, 5)]
+    )
+    assert [one["scores"].tolist() for one in outputs] == [
+        [0.5, 0.25],
+        [0, 0],
+    ] and program.sizes == [1, 1]
     assert outputs[1]["boxes"].equal(BOXES)
 
 
-@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"aux": -x, "out": x}, lambda x: {"y": x}, lambda x: (x, -x)])
+@pytest.mark.parametrize(
+    "wrap", [lambda x: x, lambda x: {"aux": -x, "out": x}, lambda x: {"y": x}, lambda x: (x, -x)]
+)
 def test_the_output_that_counts(wrap: Any) -> None:
     assert main_output(wrap(SCORES)) is SCORES
 
@@ -91,23 +121,40 @@ def test_no_tensor_is_refused(returned: Any) -> None:
 
 @pytest.mark.parametrize(
     ("batch", "calls"),
-    [((1, None), [5]), ((2, 2), [2, 2, 2]), ((4, 4), [4, 4]), ((8, 8), [8]), ((2, 4), [4, 2]), ((1, 1), [1] * 5)],
+    [
+        ((1, None), [5]),
+        ((2, 2), [2, 2, 2]),
+        ((4, 4), [4, 4]),
+        ((8, 8), [8]),
+        ((2, 4), [4, 2]),
+        ((1, 1), [1] * 5),
+    ],
 )
-def test_a_program_gets_as_many_images_as_it_takes(batch: tuple[int, int | None], calls: list[int]) -> None:
+def test_a_program_gets_as_many_images_as_it_takes(
+    batch: tuple[int, int | None], calls: list[int]
+) -> None:
     images = torch.rand(5, 3, 4, 4)
     program = Gives(channel_means)
     outputs = Labeller(Logits(program, 3, 2, batch))(list(images), [(4, 4)] * 5)
-    torch.testing.assert_close(torch.stack([one["logits"] for one in outputs]), channel_means(images))
+    torch.testing.assert_close(
+        torch.stack([one["logits"] for one in outputs]), channel_means(images)
+    )
     assert program.sizes == calls
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda images: torch.zeros(len(images), 4), "gave 2 x 4 for a batch of 2; expected 2 x 3.*has 3 names"),
+        (
+            lambda images: torch.zeros(len(images), 4),
+            "gave 2 x 4 for a batch of 2; expected 2 x 3.*has 3 names",
+        ),
         (lambda images: torch.zeros(1, 3), "gave 1 x 3 for a batch of 2"),
         (lambda images: torch.zeros(len(images), 3, 1, 1), "gave 2 x 3 x 1 x 1"),
-        (lambda images: channel_means(images).softmax(dim=1), "gives probabilities.*expected logits"),
+        (
+            lambda images: channel_means(images).softmax(dim=1),
+            "gives probabilities.*expected logits",
+        ),
     ],
 )
 def test_what_is_no_column_of_logits_for_each_name_is_refused(answer: Any, message: str) -> None:
@@ -124,4 +171,8 @@ def test_a_region_map_has_a_height_and_a_width() -> None:
 
 
 def test_shapes_are_told_in_words() -> None:
-    assert [shape_text(one) for one in [(), (None, 3, 224, 224), (7,)]] == ["unknown", "any x 3 x 224 x 224", "7"]
+    assert [shape_text(one) for one in [(), (None, 3, 224, 224), (7,)]] == [
+        "unknown",
+        "any x 3 x 224 x 224",
+        "7",
+    ]

@@ -18,14 +18,20 @@ def coco(folder: Path) -> Iterator[Found]:
     read = COCO(str(folder / "annotations.json"))
     for one in read.anns.values():
         x, y, width, height = one["bbox"]
-        yield read.imgs[one["image_id"]]["file_name"], read.cats[one["category_id"]]["name"], (x, y, x + width, y + height)
+        yield (
+            read.imgs[one["image_id"]]["file_name"],
+            read.cats[one["category_id"]]["name"],
+            (x, y, x + width, y + height),
+        )
 
 
 def yolo(folder: Path) -> Iterator[Found]:
     from supervision import DetectionDataset
 
     yield from _supervised(
-        DetectionDataset.from_yolo(str(folder / "images"), str(folder / "labels"), str(folder / "data.yaml"))
+        DetectionDataset.from_yolo(
+            str(folder / "images"), str(folder / "labels"), str(folder / "data.yaml")
+        )
     )
 
 
@@ -63,29 +69,45 @@ def labelstudio(folder: Path) -> Iterator[Found]:
             key = unquote(task["data"]["image"]).partition("?d=")[2].partition("/")[2]
             for one in task["predictions"][0]["result"]:
                 if one["type"] == "rectanglelabels":
-                    x, y, width, height = (one["value"][side] / 100 for side in ("x", "y", "width", "height"))
+                    x, y, width, height = (
+                        one["value"][side] / 100 for side in ("x", "y", "width", "height")
+                    )
                     w, h = one["original_width"], one["original_height"]
-                    yield key, one["value"]["rectanglelabels"][0], (x * w, y * h, (x + width) * w, (y + height) * h)
+                    yield (
+                        key,
+                        one["value"]["rectanglelabels"][0],
+                        (x * w, y * h, (x + width) * w, (y + height) * h),
+                    )
 
 
 def _csv(folder: Path) -> Iterator[Found]:
     with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            yield row["key"], row["class_name"], tuple(float(row[side]) for side in ("x_min", "y_min", "x_max", "y_max"))
+            yield (
+                row["key"],
+                row["class_name"],
+                tuple(float(row[side]) for side in ("x_min", "y_min", "x_max", "y_max")),
+            )
 
 
 def jsonl(folder: Path) -> Iterator[Found]:
     with (folder / "images.jsonl").open(encoding="utf-8") as file:
         for image in map(json.loads, file):
             for row in image["predictions"] or ():
-                yield image["key"], row["class_name"], tuple(row[side] for side in ("x_min", "y_min", "x_max", "y_max"))
+                yield (
+                    image["key"],
+                    row["class_name"],
+                    tuple(row[side] for side in ("x_min", "y_min", "x_max", "y_max")),
+                )
 
 
 def fiftyone(folder: Path) -> Iterator[Found]:
     """As FiftyOneImageDetectionDataset is documented; the images' sizes are theirs."""
     from PIL import Image
 
-    labels, data = (json.loads((folder / f"{name}.json").read_text()) for name in ("labels", "data"))
+    labels, data = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("labels", "data")
+    )
     for key, found in labels["labels"].items():
         with Image.open(folder / data[key]) as image:
             w, h = image.size

@@ -4,19 +4,23 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.conftest import picture
 from tests.helpers.made_runs import Row, box, made_run
+from tests.helpers.pictures import picture
 
 Export = Callable[..., Path]
 
 
 def load(folder: Path) -> tuple[dict, dict]:
-    labels, data = (json.loads((folder / f"{name}.json").read_text()) for name in ("labels", "data"))
+    labels, data = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("labels", "data")
+    )
     return labels, data
 
 
 def test_no_predictions_are_an_empty_list(tmp_path: Path, export: Export) -> None:
-    labels, data = load(export(made_run(tmp_path / "run", [Row("a.jpg")], input=Path("/data/photos")), "fiftyone"))
+    labels, data = load(
+        export(made_run(tmp_path / "run", [Row("a.jpg")], input=Path("/data/photos")), "fiftyone")
+    )
     assert labels == {"classes": ["dog", "cat", "stop sign"], "labels": {"a.jpg": []}}
     assert data == {"a.jpg": "/data/photos/a.jpg"}
 
@@ -24,7 +28,9 @@ def test_no_predictions_are_an_empty_list(tmp_path: Path, export: Export) -> Non
 def test_boxes_are_fractions(tmp_path: Path, export: Export) -> None:
     rows = [Row("a.jpg", (480, 640), [box(1, 0.5, 64, 48, 320, 240)])]
     labels, _ = load(export(made_run(tmp_path / "run", rows), "fiftyone"))
-    assert labels["labels"]["a.jpg"] == [{"label": "dog", "confidence": 0.5, "bounding_box": [0.1, 0.1, 0.4, 0.4]}]
+    assert labels["labels"]["a.jpg"] == [
+        {"label": "dog", "confidence": 0.5, "bounding_box": [0.1, 0.1, 0.4, 0.4]}
+    ]
 
 
 def test_images_that_go_along_are_named_below_the_export(tmp_path: Path, export: Export) -> None:
@@ -32,10 +38,18 @@ def test_images_that_go_along_are_named_below_the_export(tmp_path: Path, export:
     picture(4, 4).save(tmp_path / "in" / "sub" / "a.jpg")
     run = made_run(tmp_path / "run", [Row("sub/a.jpg", (4, 4))], input=tmp_path / "in")
     folder = export(run, "fiftyone", "images=copy")
-    assert load(folder)[1] == {"sub/a.jpg": "images/sub/a.jpg"} and (folder / "images/sub/a.jpg").is_file()
+    assert (
+        load(folder)[1] == {"sub/a.jpg": "images/sub/a.jpg"}
+        and (folder / "images/sub/a.jpg").is_file()
+    )
 
 
 def test_the_best_class_of_an_image(tmp_path: Path, export: Export) -> None:
     found = [{"class_id": 2, "score": 0.75, "rank": 1}, {"class_id": 1, "score": 0.25, "rank": 2}]
-    labels, _ = load(export(made_run(tmp_path / "run", [Row("a.jpg", found=found), Row("b.jpg")], "classify"), "fiftyone"))
+    labels, _ = load(
+        export(
+            made_run(tmp_path / "run", [Row("a.jpg", found=found), Row("b.jpg")], "classify"),
+            "fiftyone",
+        )
+    )
     assert labels["labels"] == {"a.jpg": {"label": "cat", "confidence": 0.75}, "b.jpg": None}

@@ -18,7 +18,11 @@ Export = Callable[..., Path]
 
 
 def tasks(folder: Path) -> list[dict]:
-    return [task for file in sorted(folder.glob("tasks-*.json")) for task in json.loads(file.read_text())]
+    return [
+        task
+        for file in sorted(folder.glob("tasks-*.json"))
+        for task in json.loads(file.read_text())
+    ]
 
 
 def unpack(packed: list[int]) -> list[int]:
@@ -41,7 +45,9 @@ def unpack(packed: list[int]) -> list[int]:
 
 
 def test_no_predictions_are_a_task_with_nothing_in_it(tmp_path: Path, export: Export) -> None:
-    folder = export(made_run(tmp_path / "run", [Row("sub/a b.jpg")], input=Path("/data/photos")), "labelstudio")
+    folder = export(
+        made_run(tmp_path / "run", [Row("sub/a b.jpg")], input=Path("/data/photos")), "labelstudio"
+    )
     assert tasks(folder) == [
         {
             "data": {"image": "/data/local-files/?d=photos/sub/a%20b.jpg"},
@@ -51,20 +57,34 @@ def test_no_predictions_are_a_task_with_nothing_in_it(tmp_path: Path, export: Ex
 
 
 def test_a_box_in_percent(tmp_path: Path, export: Export) -> None:
-    folder = export(made_run(tmp_path / "run", [Row("a.jpg", (480, 640), [box(1, 0.5, 64, 48, 320, 500)])]), "labelstudio")
+    folder = export(
+        made_run(tmp_path / "run", [Row("a.jpg", (480, 640), [box(1, 0.5, 64, 48, 320, 500)])]),
+        "labelstudio",
+    )
     (one,) = tasks(folder)[0]["predictions"][0]["result"]
     percent = {"x": 10, "y": 10, "width": 40, "height": 90, "rotation": 0}
     assert one.pop("value") == percent | {"rectanglelabels": ["dog"]}
     names = {"id": "box-0", "from_name": "boxes", "to_name": "image", "type": "rectanglelabels"}
-    assert one == names | {"original_width": 640, "original_height": 480, "image_rotation": 0, "score": 0.5}
+    assert one == names | {
+        "original_width": 640,
+        "original_height": 480,
+        "image_rotation": 0,
+        "score": 0.5,
+    }
 
 
 def test_the_interface_has_what_the_tasks_name(tmp_path: Path, export: Export) -> None:
     point = {"x": 32.0, "y": 48.0, "visibility": 1.0, "score": 2.0}
     rows = [Row("a.jpg", (480, 640), [box(1, 0.5, 0, 0, 64, 48, keypoints=[point])])]
-    folder = export(made_run(tmp_path / "run", rows, "keypoints", keypoint_names=("nose",)), "labelstudio")
+    folder = export(
+        made_run(tmp_path / "run", rows, "keypoints", keypoint_names=("nose",)), "labelstudio"
+    )
     view = ElementTree.parse(folder / "labeling_config.xml").getroot()
-    controls = {one.attrib["name"]: [label.attrib["value"] for label in one] for one in view if "toName" in one.attrib}
+    controls = {
+        one.attrib["name"]: [label.attrib["value"] for label in one]
+        for one in view
+        if "toName" in one.attrib
+    }
     assert controls == {"boxes": ["dog", "cat", "stop sign"], "points": ["nose"]}
     first, second = tasks(folder)[0]["predictions"][0]["result"]
     assert second["parentID"] == first["id"] and second["from_name"] == "points"
@@ -75,7 +95,11 @@ def test_masks_come_back(tmp_path: Path, export: Export) -> None:
     mask = np.random.default_rng(0).random((20, 30)) > 0.5
     columns = {"mask_rle": encode(mask), "mask_height": 20, "mask_width": 30}
     folder = export(
-        made_run(tmp_path / "run", [Row("a.jpg", (20, 30), [box(1, 0.5, 0, 0, 30, 20, **columns)])], "instances"),
+        made_run(
+            tmp_path / "run",
+            [Row("a.jpg", (20, 30), [box(1, 0.5, 0, 0, 30, 20, **columns)])],
+            "instances",
+        ),
         "labelstudio",
     )
     value = tasks(folder)[0]["predictions"][0]["result"][1]["value"]
@@ -84,7 +108,9 @@ def test_masks_come_back(tmp_path: Path, export: Export) -> None:
     assert np.array_equal(pixels, np.repeat(mask[:, :, None] * 255, 4, axis=2))
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 64, 65, 16384, 16385, 40000])  # of the run, in pixels of four values
+@pytest.mark.parametrize(
+    "length", [1, 2, 3, 4, 5, 64, 65, 16384, 16385, 40000]
+)  # of the run, in pixels of four values
 def test_runs_of_any_length(length: int) -> None:
     mask = np.ones((1, length + 1), dtype=bool)
     mask[0, -1] = False
@@ -95,12 +121,34 @@ def test_it_is_what_label_studios_library_makes() -> None:
     """label-studio-sdk 2.1.2: converter.brush.mask2rle of this mask, times 255."""
     mask = np.zeros((4, 6), dtype=bool)
     mask[1:3, 2:5] = True
-    assert brush_rle(mask) == [0, 0, 0, 96, 57, 27, 254, 31, 0, 183, 255, 108, 2, 223, 254, 27, 0, 0]
+    assert brush_rle(mask) == [
+        0,
+        0,
+        0,
+        96,
+        57,
+        27,
+        254,
+        31,
+        0,
+        183,
+        255,
+        108,
+        2,
+        223,
+        254,
+        27,
+        0,
+        0,
+    ]
 
 
 def test_classes_of_an_image_are_the_best_choice(tmp_path: Path, export: Export) -> None:
     found = [{"class_id": 2, "score": 0.75, "rank": 1}, {"class_id": 1, "score": 0.25, "rank": 2}]
-    folder = export(made_run(tmp_path / "run", [Row("a.jpg", found=found), Row("b.jpg")], "classify"), "labelstudio")
+    folder = export(
+        made_run(tmp_path / "run", [Row("a.jpg", found=found), Row("b.jpg")], "classify"),
+        "labelstudio",
+    )
     first, second = (task["predictions"][0]["result"] for task in tasks(folder))
     assert [one["value"] for one in first] == [{"choices": ["cat"]}] and second == []
 
@@ -112,4 +160,6 @@ def test_a_file_that_is_large_is_followed_by_another(
     rows = [Row(f"{i}.jpg", found=[box(1, 0.5, 0, 0, 9, 9)]) for i in range(5)]
     folder = export(made_run(tmp_path / "run", rows, shard_size=3), "labelstudio")
     assert len(list(folder.glob("tasks-*.json"))) > 2
-    assert [task["data"]["image"].rpartition("/")[2] for task in tasks(folder)] == [f"{i}.jpg" for i in range(5)]
+    assert [task["data"]["image"].rpartition("/")[2] for task in tasks(folder)] == [
+        f"{i}.jpg" for i in range(5)
+    ]

@@ -9,8 +9,10 @@ import pytest
 
 from pipeline.results.commands.export import formats
 from pipeline.run import run
-from tests.conftest import picture, read, settings_for, shared
 from tests.helpers.made_runs import Row, box, made_run
+from tests.helpers.paths import shared
+from tests.helpers.pictures import picture
+from tests.helpers.runs import read, settings_for
 from tests.outputs.exporters.readers import READERS, Found
 
 Export = Callable[..., Path]
@@ -24,16 +26,32 @@ def boxes_of(run: Path) -> list[Found]:
 
 def assert_same(expected: list[Found], found: list[Found]) -> None:
     assert len(found) == len(expected) > 1000
-    first, second = (sorted(rows, key=lambda row: row[0]) for rows in (expected, found))  # within an image as they were
+    first, second = (
+        sorted(rows, key=lambda row: row[0]) for rows in (expected, found)
+    )  # within an image as they were
     assert [row[:2] for row in first] == [row[:2] for row in second]
-    assert np.abs(np.array([row[2] for row in first]) - np.array([row[2] for row in second])).max() < 0.01
+    assert (
+        np.abs(np.array([row[2] for row in first]) - np.array([row[2] for row in second])).max()
+        < 0.01
+    )
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("outputs")
-    model = ("task=detect", "model=torchscript", f"weights={shared('weights/d2go_coco.pt')}", "categories=coco")
-    more = ("channels=bgr", "trust_code=true", f"input={shared('data/coco128/images')}", "overlays=false", "log_level=error")
+    model = (
+        "task=detect",
+        "model=torchscript",
+        f"weights={shared('weights/d2go_coco.pt')}",
+        "categories=coco",
+    )
+    more = (
+        "channels=bgr",
+        "trust_code=true",
+        f"input={shared('data/coco128/images')}",
+        "overlays=false",
+        "log_level=error",
+    )
     run(settings_for(*model, *more, f"output={folder}", "shard_size=50", "min_score=0.05"))
     return (folder / "latest").resolve()
 
@@ -57,13 +75,17 @@ def many_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (images / key).hardlink_to(images / "000.jpg")
         corners = np.sort(rng.uniform(0, (63, 47), (100, 2, 2)), axis=1).reshape(100, 4)  # xyxy
         corners[:, 2:] = np.maximum(corners[:, 2:], corners[:, :2] + 1)  # VOC has no smaller boxes
-        found = [box(1 + i % 3, round(1 - i / 100, 2), *xyxy) for i, xyxy in enumerate(corners.tolist())]
+        found = [
+            box(1 + i % 3, round(1 - i / 100, 2), *xyxy) for i, xyxy in enumerate(corners.tolist())
+        ]
         rows.append(Row(key, (48, 64), found))
     return made_run(folder / "run", rows, input=images, shard_size=5)
 
 
 @pytest.mark.parametrize("to", formats())
-def test_many_shards_come_back_and_took_the_memory_of_one(to: str, many_shards: Path, export: Export) -> None:
+def test_many_shards_come_back_and_took_the_memory_of_one(
+    to: str, many_shards: Path, export: Export
+) -> None:
     export(many_shards, to)  # what is imported and cached once is not counted
     tracemalloc.start()
     try:

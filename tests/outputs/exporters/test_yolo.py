@@ -7,28 +7,39 @@ import pytest
 import yaml
 
 from pipeline.core.errors import ConfigError
-from tests.conftest import picture
 from tests.helpers.made_runs import Row, box, made_run
+from tests.helpers.pictures import picture
 
 Export = Callable[..., Path]
 
 
 def label_files(folder: Path) -> dict[str, str]:
     labels = folder / "labels"
-    return {str(path.relative_to(labels)): path.read_text() for path in sorted(labels.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(labels)): path.read_text()
+        for path in sorted(labels.rglob("*"))
+        if path.is_file()
+    }
 
 
 def test_no_predictions_are_an_empty_file(tmp_path: Path, export: Export) -> None:
     folder = export(made_run(tmp_path / "run", [Row("a.jpg")]), "yolo")
     assert label_files(folder) == {"a.txt": ""}
     names = {0: "dog", 1: "cat", 2: "stop sign"}
-    assert yaml.safe_load((folder / "data.yaml").read_text()) == {"train": "images", "val": "images", "names": names}
+    assert yaml.safe_load((folder / "data.yaml").read_text()) == {
+        "train": "images",
+        "val": "images",
+        "names": names,
+    }
 
 
 def test_centre_and_size_as_fractions_and_classes_from_0(tmp_path: Path, export: Export) -> None:
     found = [box(3, 0.9, 64, 48, 320, 240), box(1, 0.5, 0, 0, 640, 480)]
     folder = export(made_run(tmp_path / "run", [Row("sub/a.jpg", (480, 640), found)]), "yolo")
-    lines = ["2 0.30000000 0.30000000 0.40000000 0.40000000", "0 0.50000000 0.50000000 1.00000000 1.00000000"]
+    lines = [
+        "2 0.30000000 0.30000000 0.40000000 0.40000000",
+        "0 0.50000000 0.50000000 1.00000000 1.00000000",
+    ]
     assert label_files(folder) == {"sub/a.txt": "".join(f"{line}\n" for line in lines)}
 
 
@@ -39,7 +50,10 @@ def test_boxes_and_points_are_cut_to_the_image(tmp_path: Path, export: Export) -
     ]
     found = [box(1, 0.5, -10, 100, 50, 210, keypoints=points)]
     run = made_run(
-        tmp_path / "run", [Row("a.jpg", (200, 100), found)], "keypoints", keypoint_names=("left_eye", "right_eye")
+        tmp_path / "run",
+        [Row("a.jpg", (200, 100), found)],
+        "keypoints",
+        keypoint_names=("left_eye", "right_eye"),
     )
     folder = export(run, "yolo")
     assert [float(value) for value in label_files(folder)["a.txt"].split()] == [
@@ -56,8 +70,16 @@ def test_boxes_and_points_are_cut_to_the_image(tmp_path: Path, export: Export) -
     [
         (["a.jpg", "a.png"], ["a.png.txt", "a.txt"], ["a.jpg", "a.png.png"]),
         (["a.jpg", "sub/a.jpg"], ["a.txt", "sub/a.txt"], ["a.jpg", "sub/a.jpg"]),
-        (["images/a.jpg"], ["images_/a.txt"], ["images_/a.jpg"]),  # YOLO takes the last folder `images` for its own
-        (["a.jpg", "a.txt/b.jpg"], ["a.txt", "image-51bbe7e788a3c21e.txt"], ["a.jpg", "image-51bbe7e788a3c21e.jpg"]),
+        (
+            ["images/a.jpg"],
+            ["images_/a.txt"],
+            ["images_/a.jpg"],
+        ),  # YOLO takes the last folder `images` for its own
+        (
+            ["a.jpg", "a.txt/b.jpg"],
+            ["a.txt", "image-51bbe7e788a3c21e.txt"],
+            ["a.jpg", "image-51bbe7e788a3c21e.jpg"],
+        ),
     ],
 )
 def test_every_image_has_its_own_labels(
@@ -69,10 +91,17 @@ def test_every_image_has_its_own_labels(
     run = made_run(tmp_path / "run", [Row(key, (10, 10)) for key in keys], input=tmp_path / "in")
     folder = export(run, "yolo", "images=link")
     assert sorted(label_files(folder)) == labels
-    assert sorted(str(path.relative_to(folder / "images")) for path in (folder / "images").rglob("*.*g")) == images
+    assert (
+        sorted(
+            str(path.relative_to(folder / "images")) for path in (folder / "images").rglob("*.*g")
+        )
+        == images
+    )
 
 
-def test_that_names_had_to_change_is_said(tmp_path: Path, export: Export, caplog: pytest.LogCaptureFixture) -> None:
+def test_that_names_had_to_change_is_said(
+    tmp_path: Path, export: Export, caplog: pytest.LogCaptureFixture
+) -> None:
     export(made_run(tmp_path / "one", [Row("a.jpg"), Row("b.png")]), "yolo")
     assert not caplog.text
     export(made_run(tmp_path / "two", [Row("a.jpg"), Row("a.png")]), "yolo")
@@ -81,5 +110,7 @@ def test_that_names_had_to_change_is_said(tmp_path: Path, export: Export, caplog
 
 def test_a_placeholder_is_no_class(tmp_path: Path, export: Export) -> None:
     run = made_run(tmp_path / "run", [Row("a.jpg", found=[box(0, 0.5, 0, 0, 9, 9)])])
-    with pytest.raises(ConfigError, match=r"a\.jpg has a prediction of class id 0, '__background__'"):
+    with pytest.raises(
+        ConfigError, match=r"a\.jpg has a prediction of class id 0, '__background__'"
+    ):
         export(run, "yolo")

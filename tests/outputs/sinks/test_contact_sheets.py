@@ -15,7 +15,8 @@ from pipeline.core.protocols import SinkContext
 from pipeline.core.types import InputError, Status
 from pipeline.ops.drawing import Canvas, font_of
 from pipeline.outputs.sinks.contact_sheets import ContactSheets, ending, wrapped
-from tests.conftest import SAMPLES, read
+from tests.helpers.paths import SAMPLES
+from tests.helpers.runs import read
 
 SIZE, TILE = 160, 160 + 2 * 17 + 4  # pixels: a tile's picture; with the two lines below it
 SETTINGS = {"columns": 3, "rows": 2, "size": SIZE, "every": 1, "quality": 95}
@@ -28,7 +29,9 @@ def colour(image_id):
 
 
 def plain(key, height=60, width=80):
-    return torch.tensor(colour(int(Path(key).stem)), dtype=torch.uint8)[:, None, None].repeat(1, height, width)
+    return torch.tensor(colour(int(Path(key).stem)), dtype=torch.uint8)[:, None, None].repeat(
+        1, height, width
+    )
 
 
 def drawn(image, rows, long_side=None):
@@ -49,7 +52,9 @@ def rows_of(ids, failed=(), error="why"):
 
 
 def write(stage, *batches, draw=drawn, read_image=plain, shard_id=0, **settings):
-    with ContactSheets(**SETTINGS | settings).open(SinkContext(stage, shard_id, SCHEMA, draw, read_image)) as writer:
+    with ContactSheets(**SETTINGS | settings).open(
+        SinkContext(stage, shard_id, SCHEMA, draw, read_image)
+    ) as writer:
         for batch in batches:
             writer.write(*batch)
     return sorted(path for path in stage.rglob("*") if path.is_file())
@@ -61,7 +66,9 @@ def tiles(path, columns=3):
         pixels = np.asarray(page).astype(int)
     height, width = pixels.shape[:2]
     assert (height - 8) % (TILE + 8) == (width - 8) % (SIZE + 8) == 0
-    corners = [(y, x) for y in range(8, height - 8, TILE + 8) for x in range(8, width - 8, SIZE + 8)]
+    corners = [
+        (y, x) for y in range(8, height - 8, TILE + 8) for x in range(8, width - 8, SIZE + 8)
+    ]
     return [pixels[y : y + TILE, x : x + SIZE] for y, x in corners]
 
 
@@ -84,19 +91,34 @@ def test_the_first_page_is_the_one_that_the_docstring_names(tmp_path):
 
 @pytest.mark.parametrize(
     ("n", "sizes"),
-    [(1, [(1, 1)]), (2, [(2, 1)]), (3, [(3, 1)]), (4, [(3, 2)]), (6, [(3, 2)]), (7, [(3, 2), (1, 1)]), (11, [(3, 2)] * 2)],
+    [
+        (1, [(1, 1)]),
+        (2, [(2, 1)]),
+        (3, [(3, 1)]),
+        (4, [(3, 2)]),
+        (6, [(3, 2)]),
+        (7, [(3, 2), (1, 1)]),
+        (11, [(3, 2)] * 2),
+    ],
 )
 def test_pages_are_as_large_as_their_grid(tmp_path, n, sizes):
     pages = write(tmp_path, rows_of(list(range(n))), shard_id=12)
-    assert [page.name for page in pages] == [f"shard-00012-page-{i:03d}.jpg" for i in range(len(sizes))]
+    assert [page.name for page in pages] == [
+        f"shard-00012-page-{i:03d}.jpg" for i in range(len(sizes))
+    ]
     for page, (columns, rows) in zip(pages, sizes, strict=True):
         with Image.open(page) as image:
-            assert image.format == "JPEG" and image.size == (columns * (SIZE + 8) + 8, rows * (TILE + 8) + 8)
+            assert image.format == "JPEG" and image.size == (
+                columns * (SIZE + 8) + 8,
+                rows * (TILE + 8) + 8,
+            )
 
 
 def test_tiles_are_in_input_order_whatever_order_the_batches_came_in(tmp_path):
     one = write(tmp_path / "a", rows_of([20, 21, 22, 23, 24, 25, 26, 27]))
-    other = write(tmp_path / "b", rows_of([27, 24]), rows_of([]), rows_of([23, 20, 26]), rows_of([25, 22, 21]))
+    other = write(
+        tmp_path / "b", rows_of([27, 24]), rows_of([]), rows_of([23, 20, 26]), rows_of([25, 22, 21])
+    )
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in other]
     middles = [tile[SIZE // 2, SIZE // 2] for page in one for tile in tiles(page)]
     for image_id, middle in zip(range(20, 28), middles, strict=True):
@@ -105,7 +127,13 @@ def test_tiles_are_in_input_order_whatever_order_the_batches_came_in(tmp_path):
 
 @pytest.mark.parametrize(
     ("height", "width", "shown"),
-    [(60, 80, (120, 160)), (800, 400, (160, 80)), (1, 1, (160, 160)), (300, 10, (160, 5)), (160, 160, (160, 160))],
+    [
+        (60, 80, (120, 160)),
+        (800, 400, (160, 80)),
+        (1, 1, (160, 160)),
+        (300, 10, (160, 5)),
+        (160, 160, (160, 160)),
+    ],
 )
 def test_the_whole_picture_is_fitted_into_its_tile(tmp_path, height, width, shown):
     (page,) = write(tmp_path, rows_of([3]), read_image=lambda key: plain(key, height, width))
@@ -122,7 +150,11 @@ def test_predictions_are_drawn_at_the_tiles_size_each_images_own(tmp_path):
 
     asked = []
     write(tmp_path, rows_of([2, 0]), rows_of([1]), draw=draw)
-    assert asked == [(colour(2)[0], [2, 2], SIZE), (colour(0)[0], [], SIZE), (colour(1)[0], [1], SIZE)]
+    assert asked == [
+        (colour(2)[0], [2, 2], SIZE),
+        (colour(0)[0], [], SIZE),
+        (colour(1)[0], [1], SIZE),
+    ]
 
 
 def test_the_caption_tells_name_and_number(tmp_path):
@@ -130,7 +162,9 @@ def test_the_caption_tells_name_and_number(tmp_path):
         images, found = rows_of([5])
         for name, value in row.items():
             at = images.schema.get_field_index(name)
-            images = images.set_column(at, images.schema.field(at), pa.array([value], images.schema.field(at).type))
+            images = images.set_column(
+                at, images.schema.field(at), pa.array([value], images.schema.field(at).type)
+            )
         (page,) = write(tmp_path / folder, (images, found))
         return tiles(page)[0][SIZE:]
 
@@ -151,7 +185,9 @@ def test_a_failed_input_has_a_tile_that_says_why(tmp_path):
         return plain(key)
 
     one = tiles(write(tmp_path / "a", rows_of([0, 1], failed=[1]), read_image=read_image)[0])
-    other = tiles(write(tmp_path / "b", rows_of([0, 1], failed=[1], error="no end"), read_image=read_image)[0])
+    other = tiles(
+        write(tmp_path / "b", rows_of([0, 1], failed=[1], error="no end"), read_image=read_image)[0]
+    )
     assert np.abs(one[1][SIZE - 4, 4] - (0xFB, 0xE3, 0xE1)).max() < 6
     assert one[1][:SIZE].min() < 80, "letters"
     assert differ(one[1][:SIZE], other[1][:SIZE]) and not differ(one[1][SIZE:], other[1][SIZE:])
@@ -159,7 +195,8 @@ def test_a_failed_input_has_a_tile_that_says_why(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [InputError(Status.MISSING, "gone"), ValueError("two\nlines"), OSError(errno.EACCES, "no")]
+    "error",
+    [InputError(Status.MISSING, "gone"), ValueError("two\nlines"), OSError(errno.EACCES, "no")],
 )
 @pytest.mark.parametrize("while_", ["reading", "drawing"])
 def test_a_picture_that_cannot_be_made_is_a_warning_and_a_tile(tmp_path, caplog, error, while_):
@@ -192,7 +229,13 @@ def test_every_third_image_and_each_failed_one(tmp_path):
         return plain(key)
 
     asked = []
-    (page,) = write(tmp_path, rows_of([7, 8, 9, 10]), rows_of([3, 4, 5, 6], failed=[4]), read_image=read_image, every=3)
+    (page,) = write(
+        tmp_path,
+        rows_of([7, 8, 9, 10]),
+        rows_of([3, 4, 5, 6], failed=[4]),
+        read_image=read_image,
+        every=3,
+    )
     assert sorted(asked) == ["a/3.jpg", "a/6.jpg", "a/9.jpg"]
     found = tiles(page)
     for tile, image_id in zip(found, [3, None, 6, 9], strict=False):
@@ -209,7 +252,12 @@ def test_no_image_is_kept(tmp_path):
         return image
 
     alive, most = weakref.WeakSet(), []
-    write(tmp_path, rows_of(list(range(40))), read_image=read_image, draw=lambda image, rows, long_side: image.clone())
+    write(
+        tmp_path,
+        rows_of(list(range(40))),
+        read_image=read_image,
+        draw=lambda image, rows, long_side: image.clone(),
+    )
     assert len(most) == 40 and max(most) <= 2
 
 
@@ -219,20 +267,31 @@ def test_no_image_is_kept(tmp_path):
 @pytest.mark.parametrize("name", list(SETTINGS))
 @pytest.mark.parametrize("value", [0, -1, 1.5, "6", None, True])
 def test_a_setting_that_makes_no_sense_is_refused(name, value):
-    with pytest.raises(ConfigError, match=rf"sink\.contact_sheets\.{name}={value}: expected a whole number"):
+    with pytest.raises(
+        ConfigError, match=rf"sink\.contact_sheets\.{name}={value}: expected a whole number"
+    ):
         ContactSheets(**SETTINGS | {name: value})
 
 
-@pytest.mark.parametrize("grid", [{"columns": 1, "rows": 100, "size": 800}, {"columns": 8, "rows": 8, "size": 1600}])
+@pytest.mark.parametrize(
+    "grid", [{"columns": 1, "rows": 100, "size": 800}, {"columns": 8, "rows": 8, "size": 1600}]
+)
 def test_a_page_that_no_viewer_opens_is_refused(grid):
     with pytest.raises(ConfigError, match="expected at most 65500 on a side and 89 million in all"):
         ContactSheets(**SETTINGS | grid)
 
 
-def test_a_wrong_setting_is_refused_before_a_folder_is_made(annotate: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_wrong_setting_is_refused_before_a_folder_is_made(
+    annotate: Callable[..., Path], tmp_path: Path
+) -> None:
     for more in ("dry_run=false", "dry_run=true"):
         with pytest.raises(ConfigError, match="columns=0"):
-            annotate("model=codes", "sink=[parquet,contact_sheets]", "sink.contact_sheets.columns=0", more)
+            annotate(
+                "model=codes",
+                "sink=[parquet,contact_sheets]",
+                "sink.contact_sheets.columns=0",
+                more,
+            )
     assert not (tmp_path / "outputs").exists()
 
 
@@ -240,17 +299,36 @@ def test_a_run_shows_its_images_and_their_predictions(annotate: Callable[..., Pa
     common = ["model=codes", f"input={SAMPLES / 'yard'}", "sink=[parquet,overlays,contact_sheets]"]
     small = [f"sink.contact_sheets.size={SIZE}", "sink.contact_sheets.quality=95"]
     with_boxes = annotate(*common, *small)
-    assert [path.name for path in (with_boxes / "contact_sheets").iterdir()] == ["shard-00000-page-000.jpg"]
-    assert len(list((with_boxes / "overlays").iterdir())) == 3 and read(with_boxes, "predictions").num_rows > 3
+    assert [path.name for path in (with_boxes / "contact_sheets").iterdir()] == [
+        "shard-00000-page-000.jpg"
+    ]
+    assert (
+        len(list((with_boxes / "overlays").iterdir())) == 3
+        and read(with_boxes, "predictions").num_rows > 3
+    )
     without = annotate(*common, *small, "classes=[barcode]")
-    pages = [tiles(run / "contact_sheets" / "shard-00000-page-000.jpg") for run in (with_boxes, without)]
-    assert len(pages[0]) == 3 and all(differ(a[:SIZE], b[:SIZE]) for a, b in zip(*pages, strict=True))
+    pages = [
+        tiles(run / "contact_sheets" / "shard-00000-page-000.jpg") for run in (with_boxes, without)
+    ]
+    assert len(pages[0]) == 3 and all(
+        differ(a[:SIZE], b[:SIZE]) for a, b in zip(*pages, strict=True)
+    )
 
 
 # --- letters
 
 FONT = font_of(12)
-TEXTS = ["", "x", "a.jpg", "a/" * 50 + "b.jpg", "W" * 300, "i" * 300, "some words " * 20, " ", "é日\U0001f600" * 50]
+TEXTS = [
+    "",
+    "x",
+    "a.jpg",
+    "a/" * 50 + "b.jpg",
+    "W" * 300,
+    "i" * 300,
+    "some words " * 20,
+    " ",
+    "é日\U0001f600" * 50,
+]
 
 
 @pytest.mark.parametrize("text", TEXTS)

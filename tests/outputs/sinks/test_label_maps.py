@@ -10,12 +10,17 @@ from PIL import Image
 
 from pipeline.core.errors import ConfigError
 from pipeline.ops.masks import encode, label_map
-from tests.conftest import SAMPLES, read
+from tests.helpers.paths import SAMPLES
+from tests.helpers.runs import read
 
 
 def test_nothing_found_is_zeros() -> None:
     rows = pa.table(
-        {"score": pa.array([], pa.float32()), "class_id": pa.array([], pa.int32()), "mask_rle": pa.array([], pa.string())}
+        {
+            "score": pa.array([], pa.float32()),
+            "class_id": pa.array([], pa.int32()),
+            "mask_rle": pa.array([], pa.string()),
+        }
     )
     assert label_map(rows, (2, 3)).tolist() == [[0, 0, 0], [0, 0, 0]]
 
@@ -23,14 +28,21 @@ def test_nothing_found_is_zeros() -> None:
 def test_the_better_score_is_on_top() -> None:
     left, all_of_it = np.zeros((2, 3), dtype=bool), np.ones((2, 3), dtype=bool)
     left[:, 0] = True
-    rows = pa.table({"score": [0.9, 0.5], "class_id": [7, 2], "mask_rle": [encode(left), encode(all_of_it)]})
+    rows = pa.table(
+        {"score": [0.9, 0.5], "class_id": [7, 2], "mask_rle": [encode(left), encode(all_of_it)]}
+    )
     assert label_map(rows, (2, 3)).tolist() == [[7, 2, 2], [7, 2, 2]]
 
 
 def test_a_map_for_each_image_agrees_with_the_rows(annotate: Callable[..., Path]) -> None:
     images = f"input={SAMPLES / 'yard'}"
     run = annotate(
-        "task=segment", "model=lraspp_mobilenet_v3_large", "weights=random", images, "sink=[parquet,label_maps]", "limit=2"
+        "task=segment",
+        "model=lraspp_mobilenet_v3_large",
+        "weights=random",
+        images,
+        "sink=[parquet,label_maps]",
+        "limit=2",
     )
     rows = read(run, "predictions").to_pylist()
     for image in read(run, "images").to_pylist():
@@ -38,7 +50,11 @@ def test_a_map_for_each_image_agrees_with_the_rows(annotate: Callable[..., Path]
             assert found.mode == "P" and found.size == (image["width"], image["height"])
             ids, pixels = np.unique(np.asarray(found), return_counts=True)
         expected = {row["class_id"]: row["pixels"] for row in rows if row["key"] == image["key"]}
-        assert {i: n for i, n in zip(ids.tolist(), pixels.tolist(), strict=True) if i} == expected != {}
+        assert (
+            {i: n for i, n in zip(ids.tolist(), pixels.tolist(), strict=True) if i}
+            == expected
+            != {}
+        )
 
 
 def test_a_task_without_masks_is_refused(annotate: Callable[..., Path]) -> None:

@@ -8,35 +8,56 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.core.keys import key_of, path_of
+from pipeline.core.keys import key_to_path, path_to_key
 from pipeline.core.protocols import SinkContext
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.image import decode
 from pipeline.outputs.sinks.overlays import Overlays, overlay_name
-from tests.conftest import picture
+from tests.helpers.pictures import picture
 
 # --- names
 
 SUFFIXES = [".jpg", ".JPG", ".jpeg", ".png", ".webp", ".tif", ".gif", ".bmp", ".heic", ""]
-OVERLAY = [".overlay.jpg", ".OVERLAY.jpg", ".overlay.jpg.overlay.jpg", ".overlay.png", ".jpg.overlay.jpg"]
+OVERLAY = [
+    ".overlay.jpg",
+    ".OVERLAY.jpg",
+    ".overlay.jpg.overlay.jpg",
+    ".overlay.png",
+    ".jpg.overlay.jpg",
+]
 
 
 def nasty():
     """Keys that differ as little as keys can."""
-    stems = ["x", "x.jpg", "x.tif", "a/x", "b/x", "x y", "é", r"\xff", r"\x5cx41", "x\n", "-", "..x"]
+    stems = [
+        "x",
+        "x.jpg",
+        "x.tif",
+        "a/x",
+        "b/x",
+        "x y",
+        "é",
+        r"\xff",
+        r"\x5cx41",
+        "x\n",
+        "-",
+        "..x",
+    ]
     yield from (stem + suffix for stem in stems for suffix in (*SUFFIXES, *OVERLAY))
     for letter in ("n", "é", "日", "\U0001f600", r"\xff", r"\x5cx"):
-        size = len(path_of(letter).encode("utf-8", "surrogateescape"))
+        size = len(key_to_path(letter).encode("utf-8", "surrogateescape"))
         for room in range(20):  # names from 236 to 255 bytes, alike but for their ends
             stem = letter * ((255 - room - 6) // size)
-            yield from (f"{stem}{end}{suffix}" for end in "ab" for suffix in (".tif", ".jpg", ".gif"))
+            yield from (
+                f"{stem}{end}{suffix}" for end in "ab" for suffix in (".tif", ".jpg", ".gif")
+            )
 
 
 KEYS = sorted(set(nasty()))
 
 
 def length(key):
-    return max(len(part.encode("utf-8", "surrogateescape")) for part in path_of(key).split("/"))
+    return max(len(part.encode("utf-8", "surrogateescape")) for part in key_to_path(key).split("/"))
 
 
 @pytest.mark.parametrize(
@@ -76,10 +97,12 @@ def test_an_overlay_stays_in_its_inputs_folder_and_has_a_format_that_browsers_sh
 
 
 def test_long_names_can_be_written(tmp_path):
-    written = [key for key in KEYS if "/" not in key and length(key) > 235 and overlay_name(key) != key]
+    written = [
+        key for key in KEYS if "/" not in key and length(key) > 235 and overlay_name(key) != key
+    ]
     assert len(written) > 100
     for key in written:
-        (tmp_path / path_of(overlay_name(key))).touch()
+        (tmp_path / key_to_path(overlay_name(key))).touch()
     assert len(list(tmp_path.iterdir())) == len(written)
 
 
@@ -104,12 +127,21 @@ def run(stage, files, enabled=True, statuses=None, predictions=(), quality=95):
         return decode(files[key], 10**8)
 
     statuses = statuses or ["ok"] * len(files)
-    images = pa.table({"image_id": pa.array(range(len(files)), pa.int64()), "key": list(files), "status": statuses})
-    rows = pa.table({"image_id": pa.array(predictions, pa.int64()), "key": [""] * len(predictions)}, schema=SCHEMA)
+    images = pa.table(
+        {
+            "image_id": pa.array(range(len(files)), pa.int64()),
+            "key": list(files),
+            "status": statuses,
+        }
+    )
+    rows = pa.table(
+        {"image_id": pa.array(predictions, pa.int64()), "key": [""] * len(predictions)},
+        schema=SCHEMA,
+    )
     with Overlays(enabled, quality).open(SinkContext(stage, 0, SCHEMA, draw, read_image)) as writer:
         writer.write(images, rows)
     found = (path for path in stage.rglob("*") if path.is_file())
-    return {key_of(str(path.relative_to(stage / "overlays"))): path for path in sorted(found)}
+    return {path_to_key(str(path.relative_to(stage / "overlays"))): path for path in sorted(found)}
 
 
 def encoded(kind="JPEG", size=(40, 30), seed=0, **options):
@@ -123,7 +155,11 @@ def test_no_images_are_no_overlays(tmp_path):
 
 
 def test_inputs_that_differ_by_folder_or_extension_have_an_overlay_each(tmp_path):
-    keys = {"a/x.jpg": encoded(seed=1), "a/x.png": encoded("PNG", seed=2), "b/x.jpg": encoded(seed=3)}
+    keys = {
+        "a/x.jpg": encoded(seed=1),
+        "a/x.png": encoded("PNG", seed=2),
+        "b/x.jpg": encoded(seed=3),
+    }
     found = run(tmp_path, keys)
     assert list(found) == ["a/x.jpg", "a/x.png", "b/x.jpg"]
     for key, path in found.items():
@@ -176,7 +212,9 @@ def test_nothing_of_the_original_but_its_pixels_gets_into_the_overlay(tmp_path, 
     ((_, path),) = run(tmp_path, {key: data}).items()
     assert b"SECRET" not in path.read_bytes() and b"Exif" not in path.read_bytes()
     with Image.open(path) as overlay:
-        assert len(overlay.getexif()) == 0 and not {"exif", "xmp", "comment", "icc_profile"} & set(overlay.info)
+        assert len(overlay.getexif()) == 0 and not {"exif", "xmp", "comment", "icc_profile"} & set(
+            overlay.info
+        )
         assert overlay.size == (30, 40)  # upright without a tag
 
 
@@ -186,7 +224,10 @@ def test_an_unusable_image_has_no_overlay(tmp_path):
 
 
 def test_an_image_that_is_gone_since_costs_its_overlay_alone(tmp_path, caplog):
-    assert list(run(tmp_path, {"a.jpg": encoded(), "b.jpg": None, "c.jpg": encoded()})) == ["a.jpg", "c.jpg"]
+    assert list(run(tmp_path, {"a.jpg": encoded(), "b.jpg": None, "c.jpg": encoded()})) == [
+        "a.jpg",
+        "c.jpg",
+    ]
     assert "no overlay for b.jpg" in caplog.text
 
 
@@ -205,7 +246,9 @@ def test_an_error_while_drawing_is_raised(tmp_path):
     def broken(image, rows):
         raise OSError(28, "No space left on device")
 
-    context = SinkContext(tmp_path, 0, SCHEMA, broken, lambda key: torch.zeros(3, 4, 4, dtype=torch.uint8))
+    context = SinkContext(
+        tmp_path, 0, SCHEMA, broken, lambda key: torch.zeros(3, 4, 4, dtype=torch.uint8)
+    )
     images = pa.table({"image_id": [0], "key": ["a.jpg"], "status": ["ok"]})
     with pytest.raises(OSError, match="No space left"), Overlays(True, 90).open(context) as writer:
         writer.write(images, SCHEMA.empty_table())
@@ -214,8 +257,17 @@ def test_an_error_while_drawing_is_raised(tmp_path):
 def test_an_overlay_never_leaves_the_stage(tmp_path):
     stage = tmp_path / "deep" / "stage"
     keys = [
-        f"{a}{b}.jpg" for a, b in itertools.product(["..x", "x..", "~", "$HOME", "a\\..\\", "<img onerror>"], ["", "/y"])
+        f"{a}{b}.jpg"
+        for a, b in itertools.product(
+            ["..x", "x..", "~", "$HOME", "a\\..\\", "<img onerror>"], ["", "/y"]
+        )
     ]
     run(stage, {key: encoded() for key in keys})
-    outside = [path for path in tmp_path.rglob("*") if path.is_file() and stage / "overlays" not in path.parents]
-    assert outside == [] and len([path for path in Path(stage).rglob("*.jpg") if path.is_file()]) == len(keys)
+    outside = [
+        path
+        for path in tmp_path.rglob("*")
+        if path.is_file() and stage / "overlays" not in path.parents
+    ]
+    assert outside == [] and len(
+        [path for path in Path(stage).rglob("*.jpg") if path.is_file()]
+    ) == len(keys)

@@ -5,11 +5,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.core.protocols import SinkContext
-from pipeline.core.schema import file_schema, image_rows, images_schema
+from pipeline.core.schema import make_image_rows, make_images_schema, make_predictions_schema
 from pipeline.core.types import Item, Status
 from pipeline.outputs.sinks.parquet import Parquet, in_input_order
 
-SCHEMA = file_schema("detect", ("__background__", "cat", "dog"), [])
+SCHEMA = make_predictions_schema("detect", ("__background__", "cat", "dog"), [])
 
 
 def batch(*image_ids, failed=()):
@@ -24,12 +24,14 @@ def batch(*image_ids, failed=()):
             "image_id": pa.array([i for i, _ in rows], pa.int64()),
             "key": pa.array([f"{i:03d}.jpg" for i, _ in rows], pa.string()),
             "class_id": pa.array([1 + k % 2 for _, k in rows], pa.int32()),
-            "class_name": pa.array([("cat", "dog")[k % 2] for _, k in rows]).cast(SCHEMA.field("class_name").type),
+            "class_name": pa.array([("cat", "dog")[k % 2] for _, k in rows]).cast(
+                SCHEMA.field("class_name").type
+            ),
             "score": pa.array([1 - k / 100 for _, k in rows], pa.float32()),
         },
         schema=SCHEMA,
     )
-    return image_rows(items, predictions, images_schema(SCHEMA)), predictions
+    return make_image_rows(items, predictions, make_images_schema(SCHEMA)), predictions
 
 
 def write(stage, *batches, shard_id=0, compression="zstd"):
@@ -56,7 +58,7 @@ def test_the_files_are_those_that_the_docstring_names(tmp_path):
 def test_no_batches_are_files_without_rows_but_with_columns(tmp_path):
     write(tmp_path)
     assert read(tmp_path, "images").num_rows == read(tmp_path, "predictions").num_rows == 0
-    assert read(tmp_path, "images").schema.equals(images_schema(SCHEMA), check_metadata=True)
+    assert read(tmp_path, "images").schema.equals(make_images_schema(SCHEMA), check_metadata=True)
     assert read(tmp_path, "predictions").schema.equals(SCHEMA, check_metadata=True)
 
 
@@ -75,7 +77,18 @@ def test_rows_are_in_input_order_whatever_order_the_batches_came_in(tmp_path, ba
     assert images["image_id"].to_pylist() == [0, 1, 2, 3, 4]
     assert images["n_predictions"].to_pylist() == [0, 1, 2, 3, 4]
     assert predictions["image_id"].to_pylist() == [1, 2, 2, 3, 3, 3, 4, 4, 4, 4]
-    assert predictions["class_id"].to_pylist() == [1, 1, 2, 1, 2, 1, 1, 2, 1, 2]  # within an image as they came
+    assert predictions["class_id"].to_pylist() == [
+        1,
+        1,
+        2,
+        1,
+        2,
+        1,
+        1,
+        2,
+        1,
+        2,
+    ]  # within an image as they came
     assert predictions["class_name"].to_pylist()[:3] == ["cat", "cat", "dog"]
 
 
@@ -100,7 +113,9 @@ def test_the_file_says_what_it_holds(tmp_path):
         assert metadata[b"task"] == b"detect" and b"cat" in metadata[b"categories"]
 
 
-@pytest.mark.parametrize(("shard_id", "name"), [(0, "part-00000"), (7, "part-00007"), (123456, "part-123456")])
+@pytest.mark.parametrize(
+    ("shard_id", "name"), [(0, "part-00000"), (7, "part-00007"), (123456, "part-123456")]
+)
 def test_a_part_is_named_by_its_shard(tmp_path, shard_id, name):
     write(tmp_path, batch(1), shard_id=shard_id)
     assert files(tmp_path) == [f"images/{name}.parquet", f"predictions/{name}.parquet"]
@@ -108,7 +123,10 @@ def test_a_part_is_named_by_its_shard(tmp_path, shard_id, name):
 
 @pytest.mark.parametrize("error", [ValueError("boom"), KeyboardInterrupt("stop")])
 def test_nothing_is_written_when_the_block_raises(tmp_path, error):
-    with pytest.raises(type(error)), Parquet("zstd").open(SinkContext(tmp_path, 0, SCHEMA, None, None)) as writer:
+    with (
+        pytest.raises(type(error)),
+        Parquet("zstd").open(SinkContext(tmp_path, 0, SCHEMA, None, None)) as writer,
+    ):
         writer.write(*batch(1, 2))
         raise error
     assert files(tmp_path) == []
@@ -117,10 +135,15 @@ def test_nothing_is_written_when_the_block_raises(tmp_path, error):
 @pytest.mark.parametrize("compression", ["zstd", "snappy", "none"])
 def test_the_compression_is_the_one_that_was_asked_for(tmp_path, compression):
     write(tmp_path, batch(3), compression=compression)
-    column = pq.read_metadata(tmp_path / "predictions" / "part-00000.parquet").row_group(0).column(0)
+    column = (
+        pq.read_metadata(tmp_path / "predictions" / "part-00000.parquet").row_group(0).column(0)
+    )
     assert column.compression.casefold() == compression.replace("none", "uncompressed")
 
 
 def test_sorting_is_stable():
-    tables = [pa.table({"image_id": [1, 0, 1], "n": [0, 1, 2]}), pa.table({"image_id": [0, 1], "n": [3, 4]})]
+    tables = [
+        pa.table({"image_id": [1, 0, 1], "n": [0, 1, 2]}),
+        pa.table({"image_id": [0, 1], "n": [3, 4]}),
+    ]
     assert in_input_order(tables).to_pydict() == {"image_id": [0, 0, 1, 1, 1], "n": [1, 3, 0, 2, 4]}

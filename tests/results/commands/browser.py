@@ -20,7 +20,9 @@ def chromium() -> Iterator[Browser]:
         pytest.skip("needs Chromium (Debian: apt-get install chromium)")
     assert found, "CI must have Chromium: .ci/run installs it"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])  # a container's user is root
+        browser = playwright.chromium.launch(
+            executable_path=found, args=["--no-sandbox"]
+        )  # a container's user is root
         yield browser
         browser.close()
 
@@ -32,6 +34,8 @@ def opened(browser: Browser, report: Path, address: str = "", **options: object)
     page.said = []  # type: ignore[attr-defined]
     page.on("console", lambda message: page.said.append(message.text))  # type: ignore[attr-defined]
     page.on("pageerror", lambda error: page.said.append(str(error)))  # type: ignore[attr-defined]
-    page.on("dialog", lambda dialog: (page.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))  # type: ignore[attr-defined]
+    page.on(
+        "dialog", lambda dialog: (page.said.append(f"dialog: {dialog.message}"), dialog.dismiss())
+    )  # type: ignore[attr-defined]
     page.goto(report.as_uri() + address)
     return page

@@ -14,8 +14,8 @@ import numpy as np
 
 from pipeline.config.command_options import read_options
 from pipeline.results.commands.report import Options, review
-from tests.conftest import picture
 from tests.helpers.made_runs import Row, box, made_run
+from tests.helpers.pictures import picture
 from tests.results.commands.browser import chromium, opened
 
 _PREDICTIONS = 20  # an image, on average
@@ -50,7 +50,13 @@ def made(folder: Path, n_images: int) -> Path:
             rows.append(Row(key, None, status="truncated", error="JPEG ends too early"))
             continue
         scores = np.sort(rng.uniform(0.5, 1, rng.integers(2 * _PREDICTIONS)))[::-1]
-        rows.append(Row(key, (480, 640), [box(int(rng.integers(1, 4)), float(s), 10, 20, 300, 400) for s in scores]))
+        rows.append(
+            Row(
+                key,
+                (480, 640),
+                [box(int(rng.integers(1, 4)), float(s), 10, 20, 300, 400) for s in scores],
+            )
+        )
     run = made_run(folder / "run", rows, shard_size=256)
     for i, row in enumerate(rows):
         if row.status == "ok":
@@ -65,12 +71,20 @@ def main(folder: str, n_images: str = "5000") -> None:
     run = path if path.is_dir() else made(Path(folder), int(n_images))
     start = perf_counter()
     review(read_options("report", [f"run={run}"], Options))
-    figures = {"report_s": perf_counter() - start, "megabytes": (run / "report.html").stat().st_size / 1e6}
+    figures = {
+        "report_s": perf_counter() - start,
+        "megabytes": (run / "report.html").stat().st_size / 1e6,
+    }
     with chromium() as browser:
         paints, filters, loads = [], {name: [] for name in _FILTERS}, []
         for _ in range(5):
             start = perf_counter()
-            page = opened(browser, run / "report.html", bypass_csp=True, viewport={"width": 1280, "height": 900})
+            page = opened(
+                browser,
+                run / "report.html",
+                bypass_csp=True,
+                viewport={"width": 1280, "height": 900},
+            )
             loads.append(perf_counter() - start)
             page.wait_for_selector("#cards button")
             paints.append(page.evaluate(_PAINT))
@@ -83,7 +97,9 @@ def main(folder: str, n_images: str = "5000") -> None:
         "first_paint_max_ms": max(paints),
         "load_s": statistics.median(loads),
     }
-    figures |= {f"filter_{name}_ms": round(statistics.median(times), 1) for name, times in filters.items()}
+    figures |= {
+        f"filter_{name}_ms": round(statistics.median(times), 1) for name, times in filters.items()
+    }
     figures |= {"filter_max_ms": round(max(max(times) for times in filters.values()), 1)}
     print(json.dumps(figures, indent=1))
 

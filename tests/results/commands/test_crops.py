@@ -12,8 +12,10 @@ from pipeline.cli import main
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
 from pipeline.results.commands.crops import Options, review
-from tests.conftest import SAMPLES, picture, read
 from tests.helpers.made_runs import Row, box, made_run
+from tests.helpers.paths import SAMPLES
+from tests.helpers.pictures import picture
+from tests.helpers.runs import read
 
 
 def cropped(run: Path, *words: str) -> str:
@@ -34,7 +36,9 @@ def photos(tmp_path: Path) -> Path:
 
 
 def run_over(photos: Path, rows: list[Row]) -> Path:
-    sizes = [(photos / row.key).stat().st_size if (photos / row.key).is_file() else 10 for row in rows]
+    sizes = [
+        (photos / row.key).stat().st_size if (photos / row.key).is_file() else 10 for row in rows
+    ]
     return made_run(photos.parent / "run", rows, input=photos, sizes=sizes, shard_size=2)
 
 
@@ -72,8 +76,13 @@ def test_each_box_is_a_picture_in_its_classs_folder(photos: Path) -> None:
     assert [(one["key"], one["number"], one["window_x_min"], one["window_x_max"]) for one in told] == [
         ("a.jpg", 0, 0, 10), ("a.jpg", 1, 5, 25), ("a.png", 0, 10, 20), ("sub/b.png", 0, 35, 40)
     ]  # fmt: skip
-    with Image.open(photos / "a.png") as image, Image.open(run / "crops" / "dog" / "a.png-000.jpg") as crop:
-        assert np.abs(np.asarray(image.crop((10, 10, 20, 20)), int) - np.asarray(crop, int)).mean() < 6
+    with (
+        Image.open(photos / "a.png") as image,
+        Image.open(run / "crops" / "dog" / "a.png-000.jpg") as crop,
+    ):
+        assert (
+            np.abs(np.asarray(image.crop((10, 10, 20, 20)), int) - np.asarray(crop, int)).mean() < 6
+        )
     cropped(run, "margin=0.5", f"output={photos.parent / 'wide'}")
     assert pictures(photos.parent / "wide")["dog/a.png-000.jpg"] == (20, 20)
 
@@ -108,9 +117,15 @@ def test_nothing_is_read_or_written_outside(key: str, photos: Path, tmp_path: Pa
 
 def test_old_boxes_are_not_cut_out_of_a_new_picture(photos: Path) -> None:
     """As it is after changed=accept: the plan lists the new file, the row has the old one's boxes."""
-    rows = [Row("a.jpg", (30, 40), [box(1, 0.9, 0, 0, 9, 9)]), Row("a.png", (30, 40), [box(1, 0.9, 0, 0, 9, 9)])]
+    rows = [
+        Row("a.jpg", (30, 40), [box(1, 0.9, 0, 0, 9, 9)]),
+        Row("a.png", (30, 40), [box(1, 0.9, 0, 0, 9, 9)]),
+    ]
     said = cropped(run_over(photos, rows))
-    assert "1 crops in 1 folders" in said and "'a.jpg': the run has it as 40x30 pixels, the file has 30x40 now" in said
+    assert (
+        "1 crops in 1 folders" in said
+        and "'a.jpg': the run has it as 40x30 pixels, the file has 30x40 now" in said
+    )
 
 
 def test_a_class_with_a_long_name(photos: Path) -> None:
@@ -124,14 +139,21 @@ def test_a_class_with_a_long_name(photos: Path) -> None:
     assert told["class_name"].to_pylist() == list(names[1:])
 
 
-def test_a_real_run_and_the_command(annotate: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_real_run_and_the_command(
+    annotate: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     run = annotate("model=codes", "overlays=false", "shard_size=5", f"input={SAMPLES}")
     assert main(["crops", f"run={run}"]) == 0 and "19 crops in 4 folders" in capsys.readouterr().out
     found = pictures(run / "crops")
     for row in read(run, "predictions").to_pylist():
-        sizes = [found[name] for name in found if name.startswith(f"{row['class_name']}/{row['key']}-")]
+        sizes = [
+            found[name] for name in found if name.startswith(f"{row['class_name']}/{row['key']}-")
+        ]
         assert any(abs(width - (row["x_max"] - row["x_min"])) <= 2 for width, _ in sizes)
-    assert main(["crops", f"run={run}", "margin=-1"]) == 2 and main(["crops", f"run={run}", f"output={SAMPLES}"]) == 2
+    assert (
+        main(["crops", f"run={run}", "margin=-1"]) == 2
+        and main(["crops", f"run={run}", f"output={SAMPLES}"]) == 2
+    )
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
 from pipeline.results.commands.refilter import Options, review
 from pipeline.results.commands.verify import verify_text
-from tests.conftest import read
 from tests.helpers.made_runs import Row, box, made_run
+from tests.helpers.runs import read
 
 LOOSE = "min_score=0.05"
 
@@ -41,7 +41,10 @@ def test_it_is_what_a_strict_run_gives(annotate: Callable[..., Path], load_once:
             assert read(found, kind).equals(read(strict, kind)), (kind, stricter)
         assert 0 < len(read(found, "predictions")) < len(read(loose, "predictions"))
         assert "all as committed" in verify_text(found)
-        assert loose.name in (found / "run.json").read_text() and found.name not in (loose.name, strict.name)
+        assert loose.name in (found / "run.json").read_text() and found.name not in (
+            loose.name,
+            strict.name,
+        )
 
 
 @pytest.fixture
@@ -61,7 +64,9 @@ def test_a_failure_stays_one_and_images_left_empty_stay_rows(run: Path) -> None:
 
 
 def test_a_score_for_one_class_leaves_the_others(run: Path) -> None:
-    assert read(refiltered(run, "min_score={dog: 0.8}"), "predictions")["score"].to_pylist() == pytest.approx([0.9, 0.6])
+    assert read(refiltered(run, "min_score={dog: 0.8}"), "predictions")[
+        "score"
+    ].to_pylist() == pytest.approx([0.9, 0.6])
 
 
 def test_again_it_is_complete_and_of_a_changed_run_it_is_another(run: Path) -> None:
@@ -100,7 +105,8 @@ def test_what_the_run_cannot_answer_is_refused(word: str, said: str, run: Path) 
 
 
 @pytest.mark.parametrize(
-    "file", ["../secret", "/etc/hostname", "plan/../../secret", "plan/part-00000.parquet/../x", "run.json"]
+    "file",
+    ["../secret", "/etc/hostname", "plan/../../secret", "plan/part-00000.parquet/../x", "run.json"],
 )
 def test_a_plan_that_names_other_files_is_refused(file: str, run: Path) -> None:
     plan = run / "plan" / "plan.json"
@@ -117,19 +123,39 @@ def test_a_task_of_another_name_stays_beside_the_run(task: str, run: Path) -> No
     record = json.loads((run / "run.json").read_text())
     record["fingerprint_of"]["task"]["name"] = task
     (run / "run.json").write_text(json.dumps(record))
-    assert refiltered(run, "min_score=0.8").parent == run.parent and len(list(run.parent.iterdir())) == 2
+    assert (
+        refiltered(run, "min_score=0.8").parent == run.parent
+        and len(list(run.parent.iterdir())) == 2
+    )
 
 
 def test_ranked_classes_are_counted_anew(tmp_path: Path) -> None:
-    ranked = [{"class_id": 2 - i, "score": score, "rank": i + 1} for i, score in enumerate((0.6, 0.3, 0.1))]
-    run = made_run(tmp_path / "run", [Row("a.jpg", found=ranked)], "classify", ("a", "b", "c"), min_score=0.0, top_k=3)
+    ranked = [
+        {"class_id": 2 - i, "score": score, "rank": i + 1}
+        for i, score in enumerate((0.6, 0.3, 0.1))
+    ]
+    run = made_run(
+        tmp_path / "run",
+        [Row("a.jpg", found=ranked)],
+        "classify",
+        ("a", "b", "c"),
+        min_score=0.0,
+        top_k=3,
+    )
     assert read(refiltered(run, "top_k=2"), "predictions")["rank"].to_pylist() == [1, 2]
     with pytest.raises(ConfigError, match="kept the best 3"):
         refiltered(run, "top_k=4")
 
 
-def test_a_run_that_counted_says_that_it_did(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run = made_run(tmp_path / "run", [Row("a.jpg", found=[box(1, 0.9, 0, 0, 9, 9)])], min_score=0.5, max_detections=3)
+def test_a_run_that_counted_says_that_it_did(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = made_run(
+        tmp_path / "run",
+        [Row("a.jpg", found=[box(1, 0.9, 0, 0, 9, 9)])],
+        min_score=0.5,
+        max_detections=3,
+    )
     assert len(read(refiltered(run, "min_score=0.6"), "predictions")) == 1
     assert "max_detections=3 had its say before" in caplog.text
     with pytest.raises(ConfigError, match="the run was made with 3"):
@@ -145,6 +171,11 @@ def test_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_half_a_million_rows(tmp_path: Path) -> None:
     """Memory is one shard's; a shard here has 250,000 rows."""
     found = [box(1 + i % 3, (i % 1000) / 1000, 0, 0, 9, 9) for i in range(1000)]
-    run = made_run(tmp_path / "run", [Row(f"{i:03d}.jpg", found=found) for i in range(500)], shard_size=250, min_score=0.0)
+    run = made_run(
+        tmp_path / "run",
+        [Row(f"{i:03d}.jpg", found=found) for i in range(500)],
+        shard_size=250,
+        min_score=0.0,
+    )
     rows = read(refiltered(run, "min_score=0.9"), "predictions")
     assert len(rows) == 50_000 and pa.compute.min(rows["score"]).as_py() == pytest.approx(0.9)

@@ -16,9 +16,10 @@ from pipeline.core.errors import ConfigError
 from pipeline.results.commands.report import Options, review
 from pipeline.results.report.write import leave_report
 from pipeline.runs.run_folder import RunFolder
-from tests.conftest import SAMPLES, picture, shared
 from tests.helpers.listed_runs import manifest_run, table_run
 from tests.helpers.made_runs import Row, box, made_run
+from tests.helpers.paths import SAMPLES, shared
+from tests.helpers.pictures import picture
 
 YARD = f"input={SAMPLES / 'yard'}"
 
@@ -28,7 +29,9 @@ def said(run: Path, *words: str) -> str:
 
 
 def data_of(report: Path, which: str = "data") -> Any:
-    return json.loads(re.findall(rf'id="{which}">(.*?)</script>', report.read_text(encoding="utf-8"))[0])
+    return json.loads(
+        re.findall(rf'id="{which}">(.*?)</script>', report.read_text(encoding="utf-8"))[0]
+    )
 
 
 def thumbnails(report: Path) -> int:
@@ -43,7 +46,11 @@ def run(tmp_path: Path) -> Path:
         (tmp_path / folder).mkdir(parents=True)
     picture(40, 30).save(tmp_path / "photos" / "a.jpg")
     picture(40, 30).save(tmp_path / "run" / "overlays" / "b.jpg")
-    rows = [Row("a.jpg", (30, 40), [box(1, 0.5, 0, 0, 9, 9)]), Row("b.jpg", (30, 40)), Row("c.jpg", None, status="missing")]
+    rows = [
+        Row("a.jpg", (30, 40), [box(1, 0.5, 0, 0, 9, 9)]),
+        Row("b.jpg", (30, 40)),
+        Row("c.jpg", None, status="missing"),
+    ]
     return made_run(tmp_path / "run", rows, input=tmp_path / "photos")
 
 
@@ -59,7 +66,9 @@ def test_it_goes_into_the_run_and_is_made_anew(run: Path) -> None:
 def test_a_failure_leaves_the_report_before(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said(run)
     before = (run / "report.html").read_bytes()
-    monkeypatch.setattr("pipeline.results.report.write.write_page", lambda file, _: file.write("half") / 0)
+    monkeypatch.setattr(
+        "pipeline.results.report.write.write_page", lambda file, _: file.write("half") / 0
+    )
     with pytest.raises(ZeroDivisionError):
         said(run)
     assert (run / "report.html").read_bytes() == before
@@ -77,12 +86,18 @@ def test_a_file_of_the_users_is_never_replaced(run: Path, tmp_path: Path) -> Non
 
 def test_thumbnails_are_of_overlays_or_else_of_the_images(run: Path) -> None:
     said(run)
-    assert data_of(run / "report.html")["overlay"] == [None, None, 1] and thumbnails(run / "report.html") == 2
+    assert (
+        data_of(run / "report.html")["overlay"] == [None, None, 1]
+        and thumbnails(run / "report.html") == 2
+    )
     assert "no thumbnail here" not in (run / "report.html").read_text()
     for wanted, made in ((0, 0), (1, 1)):
         said(run, f"thumbnails={wanted}")
         assert thumbnails(run / "report.html") == made
-        assert f"{2 - made} of the usable images have no thumbnail here" in (run / "report.html").read_text()
+        assert (
+            f"{2 - made} of the usable images have no thumbnail here"
+            in (run / "report.html").read_text()
+        )
 
 
 def test_an_image_that_is_gone_has_none(run: Path, tmp_path: Path) -> None:
@@ -99,30 +114,53 @@ def test_of_an_unfinished_run(run: Path, caplog: pytest.LogCaptureFixture, tmp_p
     assert "4 of its 8 images have been computed" in (half / "report.html").read_text()
 
 
-def test_more_images_than_the_gallery_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_images_than_the_gallery_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.results.report.write._MOST_IMAGES", 3)
-    run = made_run(tmp_path / "run", [Row(f"{i}.jpg", found=[box(1, 1 - i / 10, 0, 0, 9, 9)]) for i in range(10)])
+    run = made_run(
+        tmp_path / "run",
+        [Row(f"{i}.jpg", found=[box(1, 1 - i / 10, 0, 0, 9, 9)]) for i in range(10)],
+    )
     assert "3 of 10 images in the gallery" in said(run)
     page = (run / "report.html").read_text()
-    assert "The 3 images most in need of a look" in page and "The other 7 images are counted above" in page
+    assert (
+        "The 3 images most in need of a look" in page
+        and "The other 7 images are counted above" in page
+    )
     assert data_of(run / "report.html")["key"] == ["9.jpg", "8.jpg", "7.jpg"] and ">10</dd>" in page
 
 
 def test_frames_of_a_video_lead_to_their_place_in_it(annotate: Callable[..., Path]) -> None:
-    run = annotate("model=codes", "source=video", f"input={shared('data/video')}", "source.fps=1", "limit=2")
+    run = annotate(
+        "model=codes", "source=video", f"input={shared('data/video')}", "source.fps=1", "limit=2"
+    )
     told = data_of(run / "report.html")
-    assert told["file"] == ["video1.mp4"] * 2 and sorted(told["seconds"]) == pytest.approx([0, 1], abs=0.1)
+    assert told["file"] == ["video1.mp4"] * 2 and sorted(told["seconds"]) == pytest.approx(
+        [0, 1], abs=0.1
+    )
 
 
 @pytest.mark.parametrize(
     ("task", "model"),
-    [("classify", "squeezenet1_1"), ("embed", "squeezenet1_1"), ("segment", "lraspp_mobilenet_v3_large")],
+    [
+        ("classify", "squeezenet1_1"),
+        ("embed", "squeezenet1_1"),
+        ("segment", "lraspp_mobilenet_v3_large"),
+    ],
 )
 def test_whole_images_have_one_too(task: str, model: str, annotate: Callable[..., Path]) -> None:
-    report = annotate(f"task={task}", f"model={model}", "weights=random", "limit=1", YARD) / "report.html"
+    report = (
+        annotate(f"task={task}", f"model={model}", "weights=random", "limit=1", YARD)
+        / "report.html"
+    )
     told = data_of(report)
     assert told["n"][0] == told["listed"][0] == len(told["class"]) > 0 and thumbnails(report) == 1
-    assert "box" not in told and ("share" in told) is (task == "segment") and len(report.read_bytes()) < 300_000
+    assert (
+        "box" not in told
+        and ("share" in told) is (task == "segment")
+        and len(report.read_bytes()) < 300_000
+    )
 
 
 def test_a_run_leaves_one_at_its_end(annotate: Callable[..., Path]) -> None:
@@ -151,7 +189,12 @@ def test_without_overlays_a_run_decodes_nothing_for_it(annotate: Callable[..., P
 
 @pytest.mark.parametrize(
     "error",
-    [ZeroDivisionError("odd"), OSError(errno.EACCES, "odd"), OSError(errno.ENOSPC, "no space"), OSError(errno.EIO, "bad")],
+    [
+        ZeroDivisionError("odd"),
+        OSError(errno.EACCES, "odd"),
+        OSError(errno.ENOSPC, "no space"),
+        OSError(errno.EIO, "bad"),
+    ],
 )
 def test_a_run_does_without_one_unless_the_disk_is_to_blame(
     error: Exception, run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -169,8 +212,14 @@ def test_a_run_does_without_one_unless_the_disk_is_to_blame(
 
 def test_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", f"run={run}"]) == 0 and "3 of 3 images" in capsys.readouterr().out
-    assert main(["report", f"run={run}", "thumbnails=-1"]) == 2 and "a whole number, 0 or more" in capsys.readouterr().err
-    assert main(["report", f"run={run.parent}"]) == 2 and "not the folder of a run" in capsys.readouterr().err
+    assert (
+        main(["report", f"run={run}", "thumbnails=-1"]) == 2
+        and "a whole number, 0 or more" in capsys.readouterr().err
+    )
+    assert (
+        main(["report", f"run={run.parent}"]) == 2
+        and "not the folder of a run" in capsys.readouterr().err
+    )
     assert main(["report", "--help"]) == 0 and "thumbnails" in capsys.readouterr().out
 
 
@@ -180,7 +229,9 @@ def test_images_that_are_no_files_below_a_folder(make: Callable, tmp_path: Path)
     said(run)
     assert thumbnails(run / "report.html") == 2
     originals = data_of(run / "report.html")["original"]
-    expected = [None, *(image.as_uri() for image in images)] if make is manifest_run else [None, None]
+    expected = (
+        [None, *(image.as_uri() for image in images)] if make is manifest_run else [None, None]
+    )
     assert originals == expected, "the address failed, so it is first; it is no link"
     said(run, "thumbnails=1")
     assert thumbnails(run / "report.html") == 1

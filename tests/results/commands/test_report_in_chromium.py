@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from pipeline.core.keys import key_of
+from pipeline.core.keys import path_to_key
 from pipeline.results.commands.report import Options, review
-from tests.conftest import picture
 from tests.helpers.made_runs import Row, box, made_run
+from tests.helpers.pictures import picture
 from tests.results.commands.browser import opened
 
 EVIL = "<img onerror=alert(1) src=x>"
@@ -22,9 +22,16 @@ ROWS = [
     Row("b/empty #1?.png", (60, 80)),
     Row("b/stop.tif", (60, 80), [box(3, 0.7, 10, 10, 30, 30)]),
     Row(f"c/{EVIL}.jpg", None, status="corrupt", error=FAILED),
-    Row(key_of("c/\udcff.jpg"), None, status="missing", error="gone"),
+    Row(path_to_key("c/\udcff.jpg"), None, status="missing", error="gone"),
 ]
-ALL = [f"c/{EVIL}", r"c/\xff", "b/cat", "b/stop.tif", "a/dog", "b/empty #1?.png"]  # as the report orders them
+ALL = [
+    f"c/{EVIL}",
+    r"c/\xff",
+    "b/cat",
+    "b/stop.tif",
+    "a/dog",
+    "b/empty #1?.png",
+]  # as the report orders them
 
 
 @pytest.fixture
@@ -54,7 +61,9 @@ def names(page: Page) -> list[str]:
 
 def pictures(page: Page) -> list[str]:
     """What every card shows: a picture, one with boxes over it, or a word."""
-    page.wait_for_function("() => [...document.querySelectorAll('#cards .picture')].every((one) => one.hasChildNodes())")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#cards .picture')].every((one) => one.hasChildNodes())"
+    )
     shown = """(all) => all.map((one) => one.textContent || [...one.children].map((each) => each.localName).join(" "))"""
     return page.locator("#cards .picture").evaluate_all(shown)
 
@@ -81,7 +90,9 @@ def test_names_and_errors_are_text(page: Page) -> None:
 
 def test_a_name_does_not_look_like_another(browser: Browser, tmp_path: Path) -> None:
     keys = ["evil\u202egpj.exe", "two\nlines.jpg", "\u05e9\u05dc\u05d5\u05dd.jpg"]
-    run = made_run(tmp_path / "run", [Row(key, status="corrupt", error=f"in {key}") for key in keys])
+    run = made_run(
+        tmp_path / "run", [Row(key, status="corrupt", error=f"in {key}") for key in keys]
+    )
     review(Options(run=run))
     page = opened(browser, run / "report.html")
     shown = [r"evil\u202egpj.exe", r"two\u000alines.jpg", keys[2]]
@@ -115,10 +126,14 @@ def test_a_name_does_not_look_like_another(browser: Browser, tmp_path: Path) -> 
         ),
     ],
 )
-def test_a_link_keeps_its_filters(address: str, found: list[str], browser: Browser, report: Path) -> None:
+def test_a_link_keeps_its_filters(
+    address: str, found: list[str], browser: Browser, report: Path
+) -> None:
     page = opened(browser, report, address)
     assert names(page) == found
-    expect(page.locator("#count")).to_have_text("6 images" if len(found) == 6 else f"{len(found)} of 6 images")
+    expect(page.locator("#count")).to_have_text(
+        "6 images" if len(found) == 6 else f"{len(found)} of 6 images"
+    )
     page.context.close()
 
 
@@ -141,7 +156,9 @@ def test_filters_by_hand_are_kept_in_the_address(page: Page) -> None:
 
 
 def test_the_keyboard_is_enough(page: Page) -> None:
-    focused = "document.activeElement.querySelector('.name')?.textContent ?? document.activeElement.id"
+    focused = (
+        "document.activeElement.querySelector('.name')?.textContent ?? document.activeElement.id"
+    )
     page.keyboard.press("/")
     assert page.evaluate(focused) == "text"
     page.keyboard.type("b/")
@@ -168,8 +185,12 @@ def test_one_image_with_its_rows_and_links(page: Page, report: Path) -> None:
     def opened_image(name: str) -> str:
         page.locator("#cards button", has_text=name).click()
         image = page.locator("#view-picture img")
-        image.evaluate("(one) => one.complete || new Promise((done) => one.addEventListener('load', done))")
-        return str(image.evaluate("(one) => one.naturalWidth && one.src.slice(0, 30) + one.src.slice(-40)"))
+        image.evaluate(
+            "(one) => one.complete || new Promise((done) => one.addEventListener('load', done))"
+        )
+        return str(
+            image.evaluate("(one) => one.naturalWidth && one.src.slice(0, 30) + one.src.slice(-40)")
+        )
 
     assert opened_image("dog").endswith("/overlays/a/dog.jpg")
     assert page.locator("#view-rows tr").all_inner_texts() == [
@@ -189,7 +210,9 @@ def test_one_image_with_its_rows_and_links(page: Page, report: Path) -> None:
     assert any("ERR_FILE_NOT_FOUND" in one for one in page.said)  # type: ignore[attr-defined]
     page.said.clear()  # type: ignore[attr-defined]
     page.keyboard.press("Escape")
-    assert opened_image("empty").endswith("photos/b/empty%20%231%3F.png")  # the image itself, where there is no overlay
+    assert opened_image("empty").endswith(
+        "photos/b/empty%20%231%3F.png"
+    )  # the image itself, where there is no overlay
     page.keyboard.press("Escape")
     assert opened_image("stop").startswith("data:image/webp")  # browsers show no TIFF
     assert page.locator("#view-picture svg rect").count() == 1
@@ -233,7 +256,9 @@ def test_letters_stand_out(scheme: Any, browser: Browser, report: Path) -> None:
     found = page.evaluate(_CONTRAST)
     assert len(found) > 40 and found[0][0] >= 4.5, found[0]
     dark = "rgb(21, 23, 26)"
-    assert (page.evaluate("getComputedStyle(document.body).backgroundColor") == dark) is (scheme == "dark")
+    assert (page.evaluate("getComputedStyle(document.body).backgroundColor") == dark) is (
+        scheme == "dark"
+    )
     page.context.close()
 
 
@@ -257,7 +282,9 @@ def test_on_paper_there_are_no_controls(page: Page) -> None:
 
 
 def test_thousands_of_images_do_not_freeze_it(browser: Browser, tmp_path: Path) -> None:
-    rows = [Row(f"{i:05d}.jpg", found=[box(1 + i % 3, i / 5000, 0, 0, 9, 9)] * 5) for i in range(5000)]
+    rows = [
+        Row(f"{i:05d}.jpg", found=[box(1 + i % 3, i / 5000, 0, 0, 9, 9)] * 5) for i in range(5000)
+    ]
     run = made_run(tmp_path / "run", rows, shard_size=1000)
     review(Options(run=run))
     start = perf_counter()
@@ -299,6 +326,13 @@ def test_a_duplicate_does_not_look_like_a_failure(browser: Browser, tmp_path: Pa
     page = opened(browser, run / "report.html")
     assert names(page) == ["c", "a"] and pictures(page) == ["empty", "duplicate"]
     assert page.locator("#cards .failed .name").all_text_contents() == ["c.jpg"]
-    assert page.locator("#cards .said").all_text_contents() == ["0 bytes", "the same bytes as b.jpg"]
-    assert page.locator("#status option").all_text_contents()[4:] == ["not usable", "not usable: empty", "duplicate"]
+    assert page.locator("#cards .said").all_text_contents() == [
+        "0 bytes",
+        "the same bytes as b.jpg",
+    ]
+    assert page.locator("#status option").all_text_contents()[4:] == [
+        "not usable",
+        "not usable: empty",
+        "duplicate",
+    ]
     page.context.close()

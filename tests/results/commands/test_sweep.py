@@ -8,27 +8,43 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.config.compose import Job
-from pipeline.config.sweep_outcomes import Ended
+from pipeline.config.sweep_outcomes import RunResult
 from pipeline.core.errors import ConfigError
 from pipeline.results.commands.sweep import _save_plot, sweep_text
-from tests.conftest import SAMPLES
 from tests.helpers.made_runs import Row, box, made_run
+from tests.helpers.paths import SAMPLES
 
 
 def job(tmp_path: Path, score: str, predictions: int, seconds: list[float], size: str = "8") -> Job:
     found = [box(1, 0.9, 0, 0, 9, 9)] * predictions
-    run = made_run(tmp_path / f"run-{score}", [Row("a.jpg", found=found), Row("b.jpg", None, status="empty", error="x")])
-    lines = [json.dumps({"shard": i, "images": 10, "seconds": one}) for i, one in enumerate(seconds)]
+    run = made_run(
+        tmp_path / f"run-{score}",
+        [Row("a.jpg", found=found), Row("b.jpg", None, status="empty", error="x")],
+    )
+    lines = [
+        json.dumps({"shard": i, "images": 10, "seconds": one}) for i, one in enumerate(seconds)
+    ]
     (run / "timing.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    return Job({"model": "made", "min_score": score, "batch_size": size}, Ended("", 1, run))
+    return Job({"model": "made", "min_score": score, "batch_size": size}, RunResult("", 1, run))
 
 
 def test_what_differs_what_came_of_it_and_the_fastest_first(tmp_path: Path) -> None:
     slow, fast = job(tmp_path, "0.3", 3, [1.0, 4.0]), job(tmp_path, "0.5", 1, [0.5, 0.5])
-    refused = Job({"model": "made", "min_score": "2", "batch_size": "8"}, refused=ConfigError("min_score=2: expected"))
+    refused = Job(
+        {"model": "made", "min_score": "2", "batch_size": "8"},
+        refused=ConfigError("min_score=2: expected"),
+    )
     text = sweep_text([slow, refused, fast], None, tmp_path)
     lines = [line.split() for line in text.splitlines()]
-    assert lines[0] == ["min_score", "images", "failed", "predictions", "images_per_s", "run", "error"]
+    assert lines[0] == [
+        "min_score",
+        "images",
+        "failed",
+        "predictions",
+        "images_per_s",
+        "run",
+        "error",
+    ]
     assert lines[1][:6] == ["0.5", "2", "1", "1", "20", "run-0.5"]
     assert lines[2][:6] == ["0.3", "2", "1", "3", "4", "run-0.3"]
     assert lines[3] == ["2", "min_score=2:", "expected"]
@@ -54,11 +70,26 @@ def test_combinations_of_one_run_are_said(tmp_path: Path) -> None:
     one = job(tmp_path, "0.3", 1, [1.0])
     other = Job({**one.settings, "batch_size": "16"}, one.ended)
     assert "Combinations with one run" in sweep_text([one, other], None, tmp_path)
-    assert "Combinations with one run" not in sweep_text([one, job(tmp_path, "0.5", 1, [1.0])], None, tmp_path)
+    assert "Combinations with one run" not in sweep_text(
+        [one, job(tmp_path, "0.5", 1, [1.0])], None, tmp_path
+    )
 
 
-def test_truth_that_is_not_there_is_told_before_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sweep", "model=codes", f"output={tmp_path}", "min_score=0.3,0.9", f"truth={tmp_path / 'no.json'}"]) == 2
+def test_truth_that_is_not_there_is_told_before_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(
+            [
+                "sweep",
+                "model=codes",
+                f"output={tmp_path}",
+                "min_score=0.3,0.9",
+                f"truth={tmp_path / 'no.json'}",
+            ]
+        )
+        == 2
+    )
     assert "there is no such file" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
 
@@ -69,7 +100,13 @@ def test_no_setting_is_read_as_mathematics(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_sweep_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["model=codes", f"input={SAMPLES / 'yard'}", f"output={tmp_path}", "overlays=false", "log_level=error"]
+    words = [
+        "model=codes",
+        f"input={SAMPLES / 'yard'}",
+        f"output={tmp_path}",
+        "overlays=false",
+        "log_level=error",
+    ]
     assert main(["run", *words, "min_score=0.3"]) == 0
     (timing,) = tmp_path.glob("detect-*/timing.jsonl")
     timing.write_text(timing.read_text() + '{"shard": 1, "ima')  # killed while it wrote
@@ -86,6 +123,8 @@ def test_duplicates_have_not_failed(tmp_path: Path) -> None:
     twin = Row("b.jpg", None, status="duplicate", error="the same bytes as a.jpg")
     jobs = []
     for score in ("0.3", "0.5"):
-        run = made_run(tmp_path / score, [Row("a.jpg"), twin, Row("c.jpg", None, status="empty", error="x")])
-        jobs.append(Job({"min_score": score}, Ended("", 1, run)))
+        run = made_run(
+            tmp_path / score, [Row("a.jpg"), twin, Row("c.jpg", None, status="empty", error="x")]
+        )
+        jobs.append(Job({"min_score": score}, RunResult("", 1, run)))
     assert sweep_text(jobs, None, tmp_path).splitlines()[1].split()[:4] == ["0.3", "3", "1", "0"]

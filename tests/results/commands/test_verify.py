@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.core.errors import ConfigError, Damaged
-from pipeline.core.hashing import sha256_of
+from pipeline.core.hashing import hash_file
 from pipeline.results.commands.verify import verify_text
 
 
@@ -26,7 +26,10 @@ def rewrite(run: Path, kind: str, shard: int, change: Callable, honest: bool = T
     if honest:
         marker = run / "_committed" / f"{shard:05d}.json"
         said = json.loads(marker.read_text())
-        said["parts"][f"{kind}/{path.name}"] |= {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        said["parts"][f"{kind}/{path.name}"] |= {
+            "bytes": path.stat().st_size,
+            "sha256": hash_file(path),
+        }
         marker.write_text(json.dumps(said))
 
 
@@ -40,7 +43,9 @@ def test_a_whole_run_and_one_that_is_not_complete(run: Path) -> None:
     said = verify_text(run)
     assert "shards: 3, 12 images with one row each" in said and "to come" not in said
     (run / "_committed" / "00002.json").unlink()
-    assert "shards: 2, 10 images" in verify_text(run) and "1 of 3 shards are to come" in verify_text(run)
+    assert "shards: 2, 10 images" in verify_text(
+        run
+    ) and "1 of 3 shards are to come" in verify_text(run)
 
 
 @pytest.mark.parametrize(
@@ -50,16 +55,31 @@ def test_a_whole_run_and_one_that_is_not_complete(run: Path) -> None:
             lambda run: flip(run / "predictions" / "part-00001.parquet"),
             "shard 1: predictions/part-00001.parquet is not what",
         ),
-        (lambda run: (run / "images" / "part-00000.parquet").unlink(), "shard 0: images/part-00000.parquet is missing"),
+        (
+            lambda run: (run / "images" / "part-00000.parquet").unlink(),
+            "shard 0: images/part-00000.parquet is missing",
+        ),
         (
             lambda run: (run / "images" / "part-00002.parquet").write_bytes(b"PAR1"),
             "shard 2: .* has 4 bytes; committed were",
         ),
         (lambda run: (run / "_committed" / "00001.json").write_text("{"), "shard 1: "),
-        (lambda run: (run / "_committed" / "00007.json").write_text("{}"), "00007.json: the plan has no such shard"),
-        (lambda run: rewrite(run, "images", 1, lambda t: t.slice(1)), "shard 1: images has not one row for each input"),
-        (lambda run: rewrite(run, "images", 0, lambda t: t.take([1, 0, 2, 3, 4])), "shard 0: images has not one row"),
-        (lambda run: rewrite(run, "predictions", 0, lambda t: t.slice(1)), "shard 0: predictions has not as many rows"),
+        (
+            lambda run: (run / "_committed" / "00007.json").write_text("{}"),
+            "00007.json: the plan has no such shard",
+        ),
+        (
+            lambda run: rewrite(run, "images", 1, lambda t: t.slice(1)),
+            "shard 1: images has not one row for each input",
+        ),
+        (
+            lambda run: rewrite(run, "images", 0, lambda t: t.take([1, 0, 2, 3, 4])),
+            "shard 0: images has not one row",
+        ),
+        (
+            lambda run: rewrite(run, "predictions", 0, lambda t: t.slice(1)),
+            "shard 0: predictions has not as many rows",
+        ),
     ],
 )
 def test_damage_is_named(harm: Callable[[Path], object], message: str, run: Path) -> None:
@@ -71,7 +91,9 @@ def test_damage_is_named(harm: Callable[[Path], object], message: str, run: Path
 def test_every_damaged_shard_is_named(run: Path) -> None:
     for shard in (0, 2):
         flip(run / "images" / f"part-{shard:05d}.parquet")
-    with pytest.raises(Damaged, match=r"(?s)shard 0: .*shard 2: .*run again: they are computed anew"):
+    with pytest.raises(
+        Damaged, match=r"(?s)shard 0: .*shard 2: .*run again: they are computed anew"
+    ):
         verify_text(run)
 
 

@@ -9,13 +9,16 @@ import pytest
 from pipeline.results.comparison import aligned_reader as module
 from pipeline.results.comparison.aligned_reader import Window, side_by_side
 from pipeline.runs.finished_run import FinishedRun
-from tests.conftest import picture
 from tests.helpers.made_runs import Row, box, made_run
+from tests.helpers.pictures import picture
 
 
 def run_of(path: Path, keys: str, shard_size: int = 2) -> FinishedRun:
     """An image for each letter, with as many boxes as the letter's place in the alphabet, up to three."""
-    rows = [Row(f"{key}.jpg", found=[box(1, 0.5, i, 0, i + 9, 9) for i in range((ord(key) - 97) % 4)]) for key in keys]
+    rows = [
+        Row(f"{key}.jpg", found=[box(1, 0.5, i, 0, i + 9, 9) for i in range((ord(key) - 97) % 4)])
+        for key in keys
+    ]
     return FinishedRun.open(made_run(path, rows, shard_size=shard_size))
 
 
@@ -35,7 +38,9 @@ def seen(windows: list[Window]) -> list[tuple[str, int | None, int | None]]:
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 4096])
-@pytest.mark.parametrize(("before", "after"), [("abcdefg", "abcdefg"), ("abc", "xyz"), ("bdf", "abcdefgh"), ("g", "a")])
+@pytest.mark.parametrize(
+    ("before", "after"), [("abcdefg", "abcdefg"), ("abc", "xyz"), ("bdf", "abcdefgh"), ("g", "a")]
+)
 def test_every_image_comes_once_in_order(
     before: str, after: str, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,7 +48,8 @@ def test_every_image_comes_once_in_order(
     one, other = run_of(tmp_path / "one", before), run_of(tmp_path / "other", after, shard_size=3)
     boxes = {key: (ord(key) - 97) % 4 for key in before + after}
     assert seen(list(side_by_side(one, other, ["score"]))) == [
-        (key, boxes[key] if key in before else None, boxes[key] if key in after else None) for key in sorted(boxes)
+        (key, boxes[key] if key in before else None, boxes[key] if key in after else None)
+        for key in sorted(boxes)
     ]
 
 
@@ -56,8 +62,12 @@ def test_files_that_came_later_are_in_a_part_of_their_own(
     for keys in ("bdf", "acg"):
         for key in keys:
             picture(40, 30).save(tmp_path / "late" / f"{key}.jpg")
-        late = annotate("model=codes", f"input={tmp_path / 'late'}", "shard_size=2", "overlays=false")
+        late = annotate(
+            "model=codes", f"input={tmp_path / 'late'}", "shard_size=2", "overlays=false"
+        )
     assert len(FinishedRun.open(late).plan.parts) == 2
-    windows = list(side_by_side(FinishedRun.open(late), run_of(tmp_path / "made", "abcdefg", 3), ["score"]))
+    windows = list(
+        side_by_side(FinishedRun.open(late), run_of(tmp_path / "made", "abcdefg", 3), ["score"])
+    )
     found = [(key, before is not None, after is not None) for key, before, after in seen(windows)]
     assert found == [(key, key != "e", True) for key in "abcdefg"]

@@ -26,17 +26,23 @@ SQUARE = [0.0, 0.0, 10.0, 10.0]
 )
 def test_iou(one: list[float], other: list[float], iou: float) -> None:
     pair = np.array([one], np.float32), np.array([other], np.float32)
-    assert iou_of_pairs(*pair) == pytest.approx(iou) and iou_of_pairs(*pair[::-1]) == pytest.approx(iou)
+    assert iou_of_pairs(*pair) == pytest.approx(iou) and iou_of_pairs(*pair[::-1]) == pytest.approx(
+        iou
+    )
 
 
 def boxes(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     """(n, 4) boxes and their groups, ascending."""
     corner = rng.integers(0, 12, (n, 2))
-    return np.concatenate([corner, corner + rng.integers(0, 12, (n, 2))], axis=1), np.sort(rng.integers(0, 4, n))
+    return np.concatenate([corner, corner + rng.integers(0, 12, (n, 2))], axis=1), np.sort(
+        rng.integers(0, 4, n)
+    )
 
 
 @pytest.mark.parametrize(("n", "m"), [(0, 0), (0, 5), (5, 0), (1, 1), (30, 40)])
-def test_all_pairs_of_a_group_are_looked_at_however_many_at_once(n: int, m: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_pairs_of_a_group_are_looked_at_however_many_at_once(
+    n: int, m: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(n)
     (a, groups_a), (b, groups_b) = boxes(rng, n), boxes(rng, m)
     expected = [
@@ -48,7 +54,10 @@ def test_all_pairs_of_a_group_are_looked_at_however_many_at_once(n: int, m: int,
     for at_once in (1, 7, 1 << 20):
         monkeypatch.setattr(matching, "_PAIRS", at_once)
         first, second, iou = overlapping(a, groups_a, b, groups_b, 0.3)
-        assert list(zip(first.tolist(), second.tolist(), strict=True)) == expected and (iou >= 0.3).all()
+        assert (
+            list(zip(first.tolist(), second.tolist(), strict=True)) == expected
+            and (iou >= 0.3).all()
+        )
     assert len(expected) > 10 or min(n, m) < 2
 
 

@@ -23,7 +23,9 @@ def many(*shares: float) -> np.ndarray:
         (many(0.2, 0.8), many(0.8, 0.2), 1.2 * np.log(4), 0.5273),
     ],
 )
-def test_known_values(reference: np.ndarray, new: np.ndarray, index: float, distance: float) -> None:
+def test_known_values(
+    reference: np.ndarray, new: np.ndarray, index: float, distance: float
+) -> None:
     assert stability_index(reference, new)[0] == pytest.approx(index, abs=1e-6)
     assert jensen_shannon(reference, new) == pytest.approx(distance, abs=1e-4)
 
@@ -48,7 +50,10 @@ def test_chance_is_what_it_says() -> None:
     """Without drift a chance below 5 % comes up about once in twenty times."""
     rng = np.random.default_rng(0)
     shares = np.array([0.4, 0.3, 0.2, 0.1])
-    pairs = [(rng.multinomial(400, shares).astype(float), rng.multinomial(900, shares).astype(float)) for _ in range(400)]
+    pairs = [
+        (rng.multinomial(400, shares).astype(float), rng.multinomial(900, shares).astype(float))
+        for _ in range(400)
+    ]
     assert 0.02 < np.mean([stability_index(p, q)[1] < 0.05 for p, q in pairs]) < 0.08
 
 

@@ -43,7 +43,9 @@ def test_best_f1_is_the_best_of_all_thresholds(seed: int) -> None:
     best = best_f1(scores, right, wrong, n_truth)
     assert best is not None and best.f1 == pytest.approx(max(tried.values()))
     assert tried[best.threshold] == pytest.approx(best.f1)
-    assert best.f1 == pytest.approx(2 * best.precision * best.recall / (best.precision + best.recall))
+    assert best.f1 == pytest.approx(
+        2 * best.precision * best.recall / (best.precision + best.recall)
+    )
 
 
 def test_columns_of_no_best() -> None:
@@ -62,4 +64,6 @@ def test_columns_of_no_best() -> None:
 )
 def test_interpolated(right: list, n_truth: int, expected: list) -> None:
     hits = np.array(right, dtype=bool)
-    assert interpolated(hits, ~hits, n_truth, np.array([0, 0.5, 1.0])).tolist() == pytest.approx(expected)
+    assert interpolated(hits, ~hits, n_truth, np.array([0, 0.5, 1.0])).tolist() == pytest.approx(
+        expected
+    )

@@ -14,8 +14,8 @@ from pipeline.core.errors import ConfigError
 from pipeline.results.evaluation.evaluate import evaluate
 from pipeline.results.evaluation.result import Evaluation
 from pipeline.runs.finished_run import FinishedRun
-from tests.conftest import picture
 from tests.helpers.made_runs import Row, made_run
+from tests.helpers.pictures import picture
 
 NAMES = ("cat", "dog", "crane", "crane", "owl", "emu")
 
@@ -31,12 +31,20 @@ ROWS = [
     Row("dog/4.jpg", None, status="empty", error="0 bytes"),
     Row("dog/5.jpg", found=ranked(2, 3, 4, 5, 0)),
 ]
-TRUTH = [("cat/1.jpg", "cat"), ("cat/2.jpg", "Cat"), ("crane/x/3.jpg", "crane"), ("dog/4.jpg", "dog"), ("dog/5.jpg", "dog")]
+TRUTH = [
+    ("cat/1.jpg", "cat"),
+    ("cat/2.jpg", "Cat"),
+    ("crane/x/3.jpg", "crane"),
+    ("dog/4.jpg", "dog"),
+    ("dog/5.jpg", "dog"),
+]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    return made_run(tmp_path / "run", ROWS, "classify", NAMES, shard_size=2, top_k=5, input=tmp_path / "photos")
+    return made_run(
+        tmp_path / "run", ROWS, "classify", NAMES, shard_size=2, top_k=5, input=tmp_path / "photos"
+    )
 
 
 def evaluated(run: Path, truth: Path) -> Evaluation:
@@ -50,7 +58,9 @@ def as_csv(path: Path, pairs: list) -> Path:
 
 def as_parquet(path: Path, pairs: list) -> Path:
     keys, labels = zip(*pairs, strict=True)
-    pq.write_table(pa.table({"label": pa.array(labels).dictionary_encode(), "key": keys, "more": keys}), path)
+    pq.write_table(
+        pa.table({"label": pa.array(labels).dictionary_encode(), "key": keys, "more": keys}), path
+    )
     return path
 
 
@@ -73,12 +83,22 @@ def as_folders(path: Path, pairs: list) -> Path:
 
 @pytest.mark.parametrize(
     ("write", "name"),
-    [(as_csv, "t.csv"), (as_parquet, "t.parquet"), (as_json, "t.json"), (as_rows, "t.json"), (as_folders, "copies")],
+    [
+        (as_csv, "t.csv"),
+        (as_parquet, "t.parquet"),
+        (as_json, "t.json"),
+        (as_rows, "t.json"),
+        (as_folders, "copies"),
+    ],
 )
-def test_every_form_of_truth_gives_the_same(write: Callable, name: str, run: Path, tmp_path: Path) -> None:
+def test_every_form_of_truth_gives_the_same(
+    write: Callable, name: str, run: Path, tmp_path: Path
+) -> None:
     result = evaluated(run, write(tmp_path / name, TRUTH))
     top = result.figures["labels"]
-    assert top["top1"] == pytest.approx(2 / 5) and top["top5"] == pytest.approx(3 / 5)  # the two cranes are one class
+    assert top["top1"] == pytest.approx(2 / 5) and top["top5"] == pytest.approx(
+        3 / 5
+    )  # the two cranes are one class
     assert top["mean_class_accuracy"] == pytest.approx((0.5 + 0 + 1) / 3)
     assert (result.images.truth, result.images.failed) == (5, 1)
     assert "Several classes have one name and count as one: crane" in "\n".join(result.notes)
@@ -92,36 +112,69 @@ def test_the_runs_own_folders_are_truth(run: Path, tmp_path: Path) -> None:
 
 def test_ids_tell_classes_of_one_name_apart(run: Path, tmp_path: Path) -> None:
     ids = {"cat": 0, "crane": 2, "dog": 1}
-    result = evaluated(run, as_csv(tmp_path / "t.csv", [(key, ids[label.casefold()]) for key, label in TRUTH]))
+    result = evaluated(
+        run, as_csv(tmp_path / "t.csv", [(key, ids[label.casefold()]) for key, label in TRUTH])
+    )
     assert result.figures["labels"]["top1"] == pytest.approx(1 / 5)  # the other crane was found
     assert not any("one name" in note for note in result.notes)
 
 
 def test_one_image_finds_a_class_once(tmp_path: Path) -> None:
-    run = made_run(tmp_path / "run", [Row("a.jpg", found=ranked(3, 2, 0))], "classify", NAMES, top_k=5)
+    run = made_run(
+        tmp_path / "run", [Row("a.jpg", found=ranked(3, 2, 0))], "classify", NAMES, top_k=5
+    )
     crane = evaluated(run, as_csv(tmp_path / "t.csv", [("a.jpg", "crane")])).rows()[1]
-    assert (crane["class"], crane["predictions"], crane["threshold"], crane["recall"]) == ("crane", 1, 0.5, 1.0)
+    assert (crane["class"], crane["predictions"], crane["threshold"], crane["recall"]) == (
+        "crane",
+        1,
+        0.5,
+        1.0,
+    )
 
 
 def test_a_name_comes_before_an_id(tmp_path: Path) -> None:
     """Digits, whose classes may not be in the order of their ids; and an exact name before another case of it."""
     names = ("1", "0", "Cardigan", "cardigan")
-    run = made_run(tmp_path / "run", [Row(f"{i}.jpg", found=ranked(i)) for i in range(4)], "classify", names, top_k=1)
-    truth = as_csv(tmp_path / "t.csv", [("0.jpg", "1"), ("1.jpg", "0"), ("2.jpg", "Cardigan"), ("3.jpg", "cardigan")])
+    run = made_run(
+        tmp_path / "run",
+        [Row(f"{i}.jpg", found=ranked(i)) for i in range(4)],
+        "classify",
+        names,
+        top_k=1,
+    )
+    truth = as_csv(
+        tmp_path / "t.csv",
+        [("0.jpg", "1"), ("1.jpg", "0"), ("2.jpg", "Cardigan"), ("3.jpg", "cardigan")],
+    )
     assert evaluated(run, truth).figures["labels"]["top1"] == 1.0
 
 
 def test_rows_and_confusion(run: Path, tmp_path: Path) -> None:
     result = evaluated(run, as_csv(tmp_path / "t.csv", TRUTH))
     cat = result.rows()[0]
-    assert (cat["class"], cat["truth"], cat["predictions"], cat["top1"], cat["top5"]) == ("cat", 2, 4, 0.5, 1.0)
+    assert (cat["class"], cat["truth"], cat["predictions"], cat["top1"], cat["top5"]) == (
+        "cat",
+        2,
+        4,
+        0.5,
+        1.0,
+    )
     # cat's scores: 0.5 right, 0.25 right, 0.25 wrong, 0.1 wrong
     assert (cat["threshold"], cat["precision"], cat["recall"]) == (0.25, pytest.approx(2 / 3), 1.0)
     at = {name: i for i, name in enumerate(result.confusion.names)}
     assert at.keys() == {"cat", "dog", "crane", "owl", "emu", "no prediction"}
-    expected = {("cat", "cat"), ("cat", "dog"), ("crane", "crane"), ("dog", "no prediction"), ("dog", "crane")}
+    expected = {
+        ("cat", "cat"),
+        ("cat", "dog"),
+        ("crane", "crane"),
+        ("dog", "no prediction"),
+        ("dog", "crane"),
+    }
     rows, columns = np.nonzero(result.confusion.counts)
-    assert {(result.confusion.names[t], result.confusion.names[p]) for t, p in zip(rows, columns, strict=True)} == expected
+    assert {
+        (result.confusion.names[t], result.confusion.names[p])
+        for t, p in zip(rows, columns, strict=True)
+    } == expected
     assert result.confusion.counts.sum() == 5
     assert result.curves is not None and result.curves.shape == (101, len(result.rows()))
 
@@ -145,7 +198,10 @@ def test_top5_needs_five(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("key,label\n", "no labels in it"),
-        ("file,class\na.jpg,cat\n", "expected a CSV, Parquet or JSON file with the columns key and label"),
+        (
+            "file,class\na.jpg,cat\n",
+            "expected a CSV, Parquet or JSON file with the columns key and label",
+        ),
         ("key,label\ncat/1.jpg,cat\ncat/1.jpg,dog\n", "'cat/1.jpg' has several labels"),
         (
             "key,label\ncat/1.jpg,n01440764\n",
@@ -155,7 +211,9 @@ def test_top5_needs_five(tmp_path: Path) -> None:
         ("key,label\nother.jpg,cat\n", "None of truth's 1 images is in the run"),
     ],
 )
-def test_truth_that_cannot_be_meant_is_refused(text: str, said: str, run: Path, tmp_path: Path) -> None:
+def test_truth_that_cannot_be_meant_is_refused(
+    text: str, said: str, run: Path, tmp_path: Path
+) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(ConfigError, match=said):
         evaluated(run, tmp_path / "t.csv")
@@ -170,7 +228,9 @@ def test_files_that_cannot_be_read_are_refused(name: str, run: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("task", ["classify", "embed"])
-def test_a_real_run_in_class_folders(task: str, tmp_path: Path, annotate: Callable[..., Path]) -> None:
+def test_a_real_run_in_class_folders(
+    task: str, tmp_path: Path, annotate: Callable[..., Path]
+) -> None:
     """Random weights: what is right depends on the seed, so the expected figure is counted from the rows."""
     for i, name in enumerate(("tench", "goldfish", "goldfish")):
         (tmp_path / "in" / name).mkdir(parents=True, exist_ok=True)
@@ -185,9 +245,18 @@ def test_a_real_run_in_class_folders(task: str, tmp_path: Path, annotate: Callab
 
 
 def test_duplicates_are_not_evaluated(run: Path, tmp_path: Path) -> None:
-    twins = [Row(f"z/{i}.jpg", None, status="duplicate", error="the same bytes as dog/5.jpg") for i in range(3)]
-    skipping = made_run(tmp_path / "skipping", [*ROWS, *twins], "classify", NAMES, shard_size=2, top_k=5)
+    twins = [
+        Row(f"z/{i}.jpg", None, status="duplicate", error="the same bytes as dog/5.jpg")
+        for i in range(3)
+    ]
+    skipping = made_run(
+        tmp_path / "skipping", [*ROWS, *twins], "classify", NAMES, shard_size=2, top_k=5
+    )
     truth = as_csv(tmp_path / "t.csv", [*TRUTH, *((twin.key, "dog") for twin in twins)])
     found, plain = evaluated(skipping, truth), evaluated(run, as_csv(tmp_path / "plain.csv", TRUTH))
-    assert found.figures == plain.figures and found.rows() == plain.rows() and found.images.duplicates == 3
+    assert (
+        found.figures == plain.figures
+        and found.rows() == plain.rows()
+        and found.images.duplicates == 3
+    )
     assert found.confusion.counts.tolist() == plain.confusion.counts.tolist()

@@ -11,13 +11,19 @@ HERE, NEAR, THERE = [0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 10, 10]
 
 def counts(truth: list, found: list, crowd: tuple = ()) -> dict[tuple[int, int], int]:
     confusion = BoxConfusion(("a", "b"), 0.5)
-    classes, boxes = np.array([k for k, _ in truth], int), np.array([xywh for _, xywh in truth], float).reshape(-1, 4)
+    classes, boxes = (
+        np.array([k for k, _ in truth], int),
+        np.array([xywh for _, xywh in truth], float).reshape(-1, 4),
+    )
     crowds = np.isin(np.arange(len(truth)), crowd)
     found_boxes = np.array([xywh for _, xywh in found], float).reshape(-1, 4)
     confusion.add(classes, boxes, crowds, np.array([k for k, _ in found], int), found_boxes)
     result = confusion.result()
     assert result.names == ("a", "b", "background")
-    return {(int(t), int(p)): int(result.counts[t, p]) for t, p in zip(*np.nonzero(result.counts), strict=True)}
+    return {
+        (int(t), int(p)): int(result.counts[t, p])
+        for t, p in zip(*np.nonzero(result.counts), strict=True)
+    }
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ def regions(labels: list[list[int]]) -> list[dict[str, Any]]:
     ids = np.array(labels)
     height, width = ids.shape
     common = {"mask_height": height, "mask_width": width, "score": 0.9, "pixels": 1, "share": 0.5}
-    return [common | {"class_id": int(c), "mask_rle": encode(ids == c)} for c in np.unique(ids) if c]
+    return [
+        common | {"class_id": int(c), "mask_rle": encode(ids == c)} for c in np.unique(ids) if c
+    ]
 
 
 def save(path: Path, labels: list[list[int]], mode: str = "P") -> None:
@@ -44,7 +46,10 @@ TRUE = [[0, 1, 2], [2, 255, 1]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    rows = [Row("a/x.jpg", (2, 3), regions(FOUND)), Row("b.jpg", None, status="empty", error="0 bytes")]
+    rows = [
+        Row("a/x.jpg", (2, 3), regions(FOUND)),
+        Row("b.jpg", None, status="empty", error="0 bytes"),
+    ]
     return made_run(tmp_path / "run", rows, "segment", NAMES, shard_size=1)
 
 
@@ -56,9 +61,18 @@ def test_pixels_are_counted(name: str, mode: str, run: Path, tmp_path: Path) -> 
     # background: 1 right, 1 made up; road: 1 right, 1 made up, 1 missed; sky: 1 right, 1 missed; one pixel does not count
     assert [row["iou"] for row in result.rows()] == pytest.approx([1 / 2, 1 / 3, 1 / 2])
     assert result.figures["regions"] == pytest.approx(
-        {"miou": (1 / 2 + 1 / 3 + 1 / 2) / 3, "pixel_accuracy": 3 / 5, "mean_class_accuracy": (1 + 1 / 2 + 1 / 2) / 3}
+        {
+            "miou": (1 / 2 + 1 / 3 + 1 / 2) / 3,
+            "pixel_accuracy": 3 / 5,
+            "mean_class_accuracy": (1 + 1 / 2 + 1 / 2) / 3,
+        }
     )
-    assert result.confusion.counts.tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+    assert result.confusion.counts.tolist() == [
+        [1, 0, 0, 0],
+        [1, 1, 0, 0],
+        [0, 1, 1, 0],
+        [0, 0, 0, 0],
+    ]
 
 
 def test_images_without_an_answer_count_as_missed(run: Path, tmp_path: Path) -> None:
@@ -92,7 +106,9 @@ def test_what_is_no_label_map_is_refused(run: Path, tmp_path: Path) -> None:
     (truth / "x.png").write_bytes(b"no picture")
     with pytest.raises(ConfigError, match="cannot be read as PNG"):
         evaluated(run, truth)
-    with pytest.raises(ConfigError, match="a run of task=segment is evaluated with a folder of label maps"):
+    with pytest.raises(
+        ConfigError, match="a run of task=segment is evaluated with a folder of label maps"
+    ):
         evaluated(run, truth / "x.png")
 
 
@@ -110,14 +126,23 @@ def test_a_runs_own_label_maps_are_right(annotate: Callable[..., Path], mixed_im
     own = ("weights=random", "limit=2", "overlays=false", "sink=[parquet,label_maps]")
     run = annotate("task=segment", "model=lraspp_mobilenet_v3_large", f"input={mixed_images}", *own)
     result = evaluated(run, run / "label_maps")
-    assert result.figures["regions"]["miou"] == 1.0 and result.images.not_in_run == 0 and result.rows()
+    assert (
+        result.figures["regions"]["miou"] == 1.0 and result.images.not_in_run == 0 and result.rows()
+    )
 
 
 def test_duplicates_are_not_evaluated(tmp_path: Path) -> None:
-    rows = [Row("x.jpg", (2, 3), regions(FOUND)), Row("y.jpg", None, status="duplicate", error="the same bytes as x.jpg")]
+    rows = [
+        Row("x.jpg", (2, 3), regions(FOUND)),
+        Row("y.jpg", None, status="duplicate", error="the same bytes as x.jpg"),
+    ]
     run = made_run(tmp_path / "run", rows, "segment", NAMES)
     save(tmp_path / "truth" / "x.png", TRUE)
     alone = evaluated(run, tmp_path / "truth")
     save(tmp_path / "truth" / "y.png", TRUE)
     both = evaluated(run, tmp_path / "truth")
-    assert both.figures == alone.figures and both.rows() == alone.rows() and both.images.duplicates == 1
+    assert (
+        both.figures == alone.figures
+        and both.rows() == alone.rows()
+        and both.images.duplicates == 1
+    )

@@ -25,7 +25,9 @@ def passing(n: int) -> np.ndarray:
 def members(
     boxes: np.ndarray, least_images: int, images: np.ndarray | None = None, least_iou: float = 0.9
 ) -> list[list[int]]:
-    found = places(boxes, np.arange(len(boxes)) if images is None else images, least_iou, least_images)
+    found = places(
+        boxes, np.arange(len(boxes)) if images is None else images, least_iou, least_images
+    )
     return [place.members.tolist() for place in found]
 
 
@@ -37,11 +39,16 @@ def members(
         (shaken(5), [list(range(5))]),
         (passing(12), []),
         (np.concatenate([passing(12), shaken(6)]), [list(range(12, 18))]),
-        (np.concatenate([shaken(5), shaken(7, STONE + 0.4)]), [list(range(5, 12)), list(range(5))]),  # most images first
+        (
+            np.concatenate([shaken(5), shaken(7, STONE + 0.4)]),
+            [list(range(5, 12)), list(range(5))],
+        ),  # most images first
         (np.repeat(np.array([[0.5, 0.5, 0.5, 0.5]]), 5, axis=0), [list(range(5))]),  # without area
     ],
 )
-def test_a_place_is_where_five_images_have_a_box(boxes: np.ndarray, expected: list[list[int]]) -> None:
+def test_a_place_is_where_five_images_have_a_box(
+    boxes: np.ndarray, expected: list[list[int]]
+) -> None:
     assert members(boxes, 5) == expected
 
 

@@ -32,7 +32,10 @@ def shown(most: int, *shards: Shard) -> dict[str, list]:
         gallery.add(*tables(first, shard))
         first += len(shard)
     images, predictions = gallery.shown()
-    scores, ids = [round(score, 2) for score in predictions["score"].to_pylist()], predictions["image_id"].to_pylist()
+    scores, ids = (
+        [round(score, 2) for score in predictions["score"].to_pylist()],
+        predictions["image_id"].to_pylist(),
+    )
     ends = np.cumsum(images["listed"].to_numpy()).tolist()
     told = {}
     for key, image_id, begin, end in zip(
@@ -54,7 +57,11 @@ OK, BAD, TWIN = "ok", "corrupt", "duplicate"
         (9, [[(OK, [])]], {"0": []}),
         (9, [[(BAD, [])]], {"0": []}),
         # failed, least certain, most certain, nothing found; a weak second prediction does not matter
-        (9, [[(OK, []), (OK, [0.9, 0.1]), (OK, [0.5])], [(BAD, [])]], {"3": [], "2": [0.5], "1": [0.9, 0.1], "0": []}),
+        (
+            9,
+            [[(OK, []), (OK, [0.9, 0.1]), (OK, [0.5])], [(BAD, [])]],
+            {"3": [], "2": [0.5], "1": [0.9, 0.1], "0": []},
+        ),
         (9, [[(OK, [0.5]), (OK, [0.5])]], {"0": [0.5], "1": [0.5]}),
         (2, [[(OK, [0.9]), (OK, [0.6])], [(OK, [0.7]), (OK, [0.8])]], {"1": [0.6], "2": [0.7]}),
         # failed ones take half where there are others to show, and all where there are not
@@ -66,7 +73,9 @@ OK, BAD, TWIN = "ok", "corrupt", "duplicate"
         (9, [[(TWIN, []), (OK, []), (OK, [0.5])]], {"2": [0.5], "0": [], "1": []}),
     ],
 )
-def test_who_is_shown_and_in_which_order(most: int, shards: list[Shard], expected: dict[str, list]) -> None:
+def test_who_is_shown_and_in_which_order(
+    most: int, shards: list[Shard], expected: dict[str, list]
+) -> None:
     found = shown(most, *shards)
     assert found == expected and list(found) == list(expected)
 
@@ -86,21 +95,30 @@ def test_an_image_of_very_many_predictions_lists_the_first() -> None:
     gallery = Gallery(5)
     gallery.add(*tables(0, [(OK, [0.5] * (MOST_ROWS + 7)), (OK, [0.6])]))
     images, predictions = gallery.shown()
-    assert images["n_predictions"].to_pylist() == [MOST_ROWS + 7, 1] and images["listed"].to_pylist() == [MOST_ROWS, 1]
+    assert images["n_predictions"].to_pylist() == [MOST_ROWS + 7, 1] and images[
+        "listed"
+    ].to_pylist() == [MOST_ROWS, 1]
     assert predictions["class_id"].to_pylist() == [*range(MOST_ROWS), MOST_ROWS + 7]
 
 
 def test_columns_are_lists_of_plain_numbers() -> None:
     gallery = Gallery(5)
     images, predictions = tables(0, [(OK, [0.9877]), (BAD, [])])
-    boxes = dict(zip(("x_min", "y_min", "x_max", "y_max"), ([1.4], [2.6], [30.0], [4e4]), strict=True))
+    boxes = dict(
+        zip(("x_min", "y_min", "x_max", "y_max"), ([1.4], [2.6], [30.0], [4e4]), strict=True)
+    )
     for name, values in boxes.items():
         predictions = predictions.append_column(name, pa.array(values, pa.float32()))
     at = images.schema.get_field_index("error")
     gallery.add(images.set_column(at, "error", pa.array([None, "torn"])), predictions)
     told = columns(*gallery.shown(), [None, "0"])
-    assert told["key"] == ["1", "0"] and told["error"] == {0: "torn"} and told["overlay"] == [None, 1]
     assert (
-        told["score"] == [9877] and told["box"] == [1, 3, 30, 40000] and told["n"] == [None, 1] and told["listed"] == [0, 1]
+        told["key"] == ["1", "0"] and told["error"] == {0: "torn"} and told["overlay"] == [None, 1]
+    )
+    assert (
+        told["score"] == [9877]
+        and told["box"] == [1, 3, 30, 40000]
+        and told["n"] == [None, 1]
+        and told["listed"] == [0, 1]
     )
     assert told["width"] == [0, 0] and "share" not in told and "file" not in told

@@ -34,7 +34,12 @@ class Read(HTMLParser):
         raise AssertionError(data)
 
     def values(self, *names: str) -> list[str | None]:
-        return [value for _, attributes in self.tags for name, value in attributes.items() if name in names]
+        return [
+            value
+            for _, attributes in self.tags
+            for name, value in attributes.items()
+            if name in names
+        ]
 
 
 @pytest.fixture
@@ -56,10 +61,14 @@ def test_nothing_of_a_run_becomes_markup(page: str) -> None:
 
 
 def test_the_policy_allows_nothing_but_this_style_and_script(page: str) -> None:
-    policy = next(attributes["content"] for tag, attributes in Read(page).tags if "http-equiv" in attributes)
+    policy = next(
+        attributes["content"] for tag, attributes in Read(page).tags if "http-equiv" in attributes
+    )
     rules = dict(rule.split(" ", 1) for rule in str(policy).split("; "))
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
-    assert all(re.fullmatch(r"'sha256-[\w+/]{43}='", rules[name]) for name in ("script-src", "style-src"))
+    assert all(
+        re.fullmatch(r"'sha256-[\w+/]{43}='", rules[name]) for name in ("script-src", "style-src")
+    )
     assert rules["img-src"] == "'self' file: data:"
 
 
@@ -77,9 +86,16 @@ def test_every_control_has_a_name(page: str) -> None:
     assert len(ids) == len(set(ids))
     referred = Read(page).values("for", "aria-labelledby")
     assert referred and set(referred) <= set(ids)
-    assert all("aria-label" in attributes or "aria-hidden" in attributes for tag, attributes in tags if tag == "svg")
+    assert all(
+        "aria-label" in attributes or "aria-hidden" in attributes
+        for tag, attributes in tags
+        if tag == "svg"
+    )
 
 
 def test_what_the_page_names_must_be_given(tmp_path: Path) -> None:
-    with (tmp_path / "a.html").open("w") as file, pytest.raises(Exception, match="'task' is undefined"):
+    with (
+        (tmp_path / "a.html").open("w") as file,
+        pytest.raises(Exception, match="'task' is undefined"),
+    ):
         write_page(file, {})

@@ -6,9 +6,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.results.report.thumbnails import BLOCK, SIDE, blocks, of_input, of_overlay, overlays_of
+from pipeline.results.report.thumbnails import (
+    BLOCK,
+    SIDE,
+    blocks,
+    of_input,
+    of_overlay,
+    overlays_of,
+)
 from pipeline.runs.run_folder import RunFolder
-from tests.conftest import picture
+from tests.helpers.pictures import picture
 
 
 def opened(text: str) -> Image.Image:
@@ -16,10 +23,13 @@ def opened(text: str) -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [((640, 480), (SIDE, 168)), ((100, 400), (56, SIDE)), ((30, 20), (30, 20)), ((1, 1), (1, 1))]
+    ("size", "expected"),
+    [((640, 480), (SIDE, 168)), ((100, 400), (56, SIDE)), ((30, 20), (30, 20)), ((1, 1), (1, 1))],
 )
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
-def test_it_is_small_and_in_proportion(size: tuple[int, int], expected: tuple[int, int], name: str, tmp_path: Path) -> None:
+def test_it_is_small_and_in_proportion(
+    size: tuple[int, int], expected: tuple[int, int], name: str, tmp_path: Path
+) -> None:
     picture(*size).save(tmp_path / name)
     for make in (of_overlay(tmp_path / name), of_input(tmp_path / name, 10**6)):
         ((number, (text,)),) = blocks([make])
@@ -63,9 +73,11 @@ def test_overlays_are_found_under_their_names(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "overlays" / "pipe.jpg")
     keys = ("a.jpg", "b.gif", "sub/c.png", "none.jpg", "sub", "pipe.jpg")
     found = dict(zip(keys, overlays_of(RunFolder(tmp_path), keys), strict=True))
-    assert found == {"a.jpg": "a.jpg", "b.gif": "b.gif.overlay.jpg", "sub/c.png": "sub/c.png"} | dict.fromkeys(
-        ("none.jpg", "sub", "pipe.jpg")
-    )
+    assert found == {
+        "a.jpg": "a.jpg",
+        "b.gif": "b.gif.overlay.jpg",
+        "sub/c.png": "sub/c.png",
+    } | dict.fromkeys(("none.jpg", "sub", "pipe.jpg"))
 
 
 @pytest.mark.parametrize("key", ["../a.jpg", r"\x2e\x2e/a.jpg", r"\x2fetc/passwd"])

@@ -11,27 +11,44 @@ import torch
 
 from pipeline.core.errors import ConfigError
 from pipeline.inputs.sources.folder import Folder
-from pipeline.models.registry import model_format
+from pipeline.models.registry import find_format
 from pipeline.runs.bench.baseline import Tutorial
 from pipeline.runs.bench.benchmark import engines, figures, table
 from pipeline.runs.bench.contenders import Taken
 from pipeline.runs.bench.ray_data import ray_data
 from pipeline.runs.bench.repeated_inputs import Repeated
-from tests.conftest import REPOSITORY, SAMPLES, settings_for
+from tests.helpers.paths import REPOSITORY, SAMPLES
+from tests.helpers.runs import settings_for
 
 ENGINE = "eager fp32"
-NAMES = ("plain loop", "plain DataLoader", f"{ENGINE}: pipeline", f"{ENGINE}: forward alone", f"{ENGINE}: decoding alone")
+NAMES = (
+    "plain loop",
+    "plain DataLoader",
+    f"{ENGINE}: pipeline",
+    f"{ENGINE}: forward alone",
+    f"{ENGINE}: decoding alone",
+)
 SECONDS = ([2.0, 4.0, 2.0], [4.0, 4.0, 4.0], [1.0, 2.0, 1.0], [0.8, 0.8, 0.8], [0.4, 0.4, 0.4])
 # ten images in so many seconds; decoding takes one core
-EVEN = {name: [Taken(10, one, one) for one in values] for name, values in zip(NAMES, SECONDS, strict=True)}
+EVEN = {
+    name: [Taken(10, one, one) for one in values]
+    for name, values in zip(NAMES, SECONDS, strict=True)
+}
 
 
-def test_rates_are_medians_and_ratios_are_of_the_same_round(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rates_are_medians_and_ratios_are_of_the_same_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("pipeline.runs.bench.benchmark.available_cores", lambda: 2)
     first = {name: Taken(10, 5.0, 5.0) for name in NAMES}
     result = figures(EVEN, first, {ENGINE: 1.5}, "cpu")
     ours, engine = result["contenders"][f"{ENGINE}: pipeline"], result["engines"][ENGINE]
-    assert (ours["images_per_s"], ours["least"], ours["most"], ours["ratio_to_loop"]) == (10.0, 5.0, 10.0, 2.0)
+    assert (ours["images_per_s"], ours["least"], ours["most"], ours["ratio_to_loop"]) == (
+        10.0,
+        5.0,
+        10.0,
+        2.0,
+    )
     assert ours["warm_up_s"] == 4.0 and engine["load_s"] == 1.5
     # two cores / (0.04 s to decode + 0.08 s x 2 cores for the forward pass)
     assert engine["bound_images_per_s"] == pytest.approx(10.0)
@@ -39,14 +56,23 @@ def test_rates_are_medians_and_ratios_are_of_the_same_round(monkeypatch: pytest.
 
 
 def test_on_a_gpu_the_slower_half_is_the_bound() -> None:
-    engine = figures(EVEN, {name: runs[0] for name, runs in EVEN.items()}, {ENGINE: 0.0}, "cuda:1")["engines"][ENGINE]
-    assert engine["bound_images_per_s"] == pytest.approx(12.5) and engine["efficiency"] == pytest.approx(0.8)
+    engine = figures(EVEN, {name: runs[0] for name, runs in EVEN.items()}, {ENGINE: 0.0}, "cuda:1")[
+        "engines"
+    ][ENGINE]
+    assert engine["bound_images_per_s"] == pytest.approx(12.5) and engine[
+        "efficiency"
+    ] == pytest.approx(0.8)
 
 
 def test_the_table_has_a_line_for_each() -> None:
     result = figures(EVEN, {name: runs[0] for name, runs in EVEN.items()}, {ENGINE: 0.0}, "cuda")
     text = table(result | {"task": "classify", "model": "m", "images": 10, "batch_size": 4})
-    assert all(name in text for name in NAMES) and "0.80" in text and "2.00" in text and "batches of 4" in text
+    assert (
+        all(name in text for name in NAMES)
+        and "0.80" in text
+        and "2.00" in text
+        and "batches of 4" in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,7 +83,9 @@ def test_the_table_has_a_line_for_each() -> None:
         (["engine=fast", "bench.engines=false"], ["fast"]),
     ],
 )
-def test_the_chosen_engine_is_measured_and_those_to_compare_with(given: list[str], names: list[str]) -> None:
+def test_the_chosen_engine_is_measured_and_those_to_compare_with(
+    given: list[str], names: list[str]
+) -> None:
     found = engines(settings_for(*given))
     assert list(found) == names
     assert all("device" in node for node in found.values())
@@ -67,9 +95,13 @@ def test_the_tutorials_detector_is_torchvisions_own(tmp_path: Path) -> None:
     """Resized and normalised by itself, inside its call, as it comes from its builder."""
     settings = settings_for("model=codes")
     source = Repeated(Folder(str(SAMPLES)), 2, 10**8)
-    tutorial = Tutorial(model_format(settings), source, 10**8, "cpu")
+    tutorial = Tutorial(find_format(settings), source, 10**8, "cpu")
     pixels, size_hw = tutorial.reader[0]
-    assert pixels.dtype == torch.float32 and pixels.shape == (3, *size_hw) and 0.5 < float(pixels.max()) <= 1
+    assert (
+        pixels.dtype == torch.float32
+        and pixels.shape == (3, *size_hw)
+        and 0.5 < float(pixels.max()) <= 1
+    )
     (answer,) = tutorial.predict([(pixels, size_hw)])
     assert set(answer) == {"boxes", "scores", "labels"} and len(answer["boxes"])
 
@@ -86,8 +118,16 @@ def test_readable_inputs_are_repeated_under_names_of_their_own(tmp_path: Path) -
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     source = Repeated(Folder(str(tmp_path)), 5, 10**8)
     keys = [entry.key for entry in source.entries()]
-    assert keys == ["000000/desk.jpg", "000000/other.jpg", "000001/desk.jpg", "000001/other.jpg", "000002/desk.jpg"]
-    assert {source.size_hw(entry, 10**8) for entry in source.entries()} == {source.size_hw(source.listed[0], 10**8)}
+    assert keys == [
+        "000000/desk.jpg",
+        "000000/other.jpg",
+        "000001/desk.jpg",
+        "000001/other.jpg",
+        "000002/desk.jpg",
+    ]
+    assert {source.size_hw(entry, 10**8) for entry in source.entries()} == {
+        source.size_hw(source.listed[0], 10**8)
+    }
 
 
 def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
@@ -97,13 +137,27 @@ def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_small_benchmark_from_the_command_line(tmp_path: Path) -> None:
-    words = ["model=codes", "bench.images=3", "bench.repeats=1", "bench.engines=false", f"output={tmp_path}"]
+    words = [
+        "model=codes",
+        "bench.images=3",
+        "bench.repeats=1",
+        "bench.engines=false",
+        f"output={tmp_path}",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", "bench", *words], cwd=REPOSITORY, capture_output=True, text=True,
         check=False, env=os.environ,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "bench" / "detect-codes.json").read_text())
-    assert set(result["contenders"]) == set(NAMES) and result["images"] == 3 and result["engines"][ENGINE]["efficiency"] > 0
-    assert "efficiency" in done.stdout and (tmp_path / "bench" / "detect-codes.svg").read_text().startswith("<?xml")
-    assert [path.name for path in tmp_path.iterdir()] == ["bench"], "the run folders of the benchmark are removed"
+    assert (
+        set(result["contenders"]) == set(NAMES)
+        and result["images"] == 3
+        and result["engines"][ENGINE]["efficiency"] > 0
+    )
+    assert "efficiency" in done.stdout and (
+        tmp_path / "bench" / "detect-codes.svg"
+    ).read_text().startswith("<?xml")
+    assert [path.name for path in tmp_path.iterdir()] == ["bench"], (
+        "the run folders of the benchmark are removed"
+    )

@@ -11,10 +11,13 @@ from PIL import Image, ImageEnhance
 
 from pipeline.inputs.sources.folder import Folder
 from pipeline.runs.duplicates.find import Pictures, alike, difference_hash, find_twins
-from tests.conftest import SAMPLES, picture, shared
+from tests.helpers.paths import SAMPLES, shared
+from tests.helpers.pictures import picture
 
 
-def twins(folder: Path, near: bool = True, skip: tuple[int, ...] = ()) -> dict[str, tuple[str, bool]]:
+def twins(
+    folder: Path, near: bool = True, skip: tuple[int, ...] = ()
+) -> dict[str, tuple[str, bool]]:
     """{key: (the first that is the same, whether its bytes are)}"""
     source = Folder(str(folder))
     found = find_twins(Pictures(source, source.entries, 10**8), near, skip)
@@ -49,7 +52,9 @@ def test_broken_files_are_left_to_the_run(tmp_path: Path) -> None:
     assert twins(tmp_path) == {} == twins(tmp_path, near=False)
 
 
-@pytest.mark.parametrize("change", ["quality", "half", "double", "brighter", "grey", "rotated by EXIF"])
+@pytest.mark.parametrize(
+    "change", ["quality", "half", "double", "brighter", "grey", "rotated by EXIF"]
+)
 def test_a_picture_saved_otherwise_looks_alike(change: str, tmp_path: Path) -> None:
     changed = tmp_path / "b.jpg"
     image = picture(320, 200, seed=5)
@@ -109,7 +114,9 @@ def test_photographs_and_their_copies(tmp_path: Path) -> None:
     assert twins(tmp_path) == {f"{path.stem}_again.jpg": (path.name, False) for path in paths}
 
 
-@given(st.lists(st.tuples(st.integers(0, 127), st.integers(0, 127), st.integers(0, 127)), max_size=40))
+@given(
+    st.lists(st.tuples(st.integers(0, 127), st.integers(0, 127), st.integers(0, 127)), max_size=40)
+)
 @settings(max_examples=50, deadline=None)
 def test_hashes_within_seven_bits_are_found(flips: list[tuple[int, int, int]]) -> None:
     """Bits anywhere: whichever word they fall into."""

@@ -10,7 +10,8 @@ import pytest
 from pipeline.cli import main
 from pipeline.inputs.decoding.image import decode
 from pipeline.results.commands.verify import verify_text
-from tests.conftest import picture, read
+from tests.helpers.pictures import picture
+from tests.helpers.runs import read
 
 pytestmark = pytest.mark.usefixtures("load_once")
 Annotate = Callable[..., Path]
@@ -27,18 +28,36 @@ def doubled(photos: Path) -> Path:
 
 
 def statuses(run: Path) -> dict[str, tuple[str, str | None]]:
-    return {row["key"]: (row["status"], row["error"]) for row in read(run, "images").to_pylist() if row["status"] != "ok"}
+    return {
+        row["key"]: (row["status"], row["error"])
+        for row in read(run, "images").to_pylist()
+        if row["status"] != "ok"
+    }
 
 
 @pytest.mark.parametrize(
     ("which", "expected"),
     [
         ("bytes", {"03b.jpg": ("duplicate", "the same bytes as 03.jpg")}),
-        ("near", {"03b.jpg": ("duplicate", "the same bytes as 03.jpg"), "sub.png": ("duplicate", "looks like 07.jpg")}),
+        (
+            "near",
+            {
+                "03b.jpg": ("duplicate", "the same bytes as 03.jpg"),
+                "sub.png": ("duplicate", "looks like 07.jpg"),
+            },
+        ),
     ],
 )
-def test_a_twin_is_a_row_that_names_the_first(which: str, expected: dict, doubled: Path, annotate: Annotate) -> None:
-    settings = ("model=codes", f"input={doubled}", "shard_size=4", "min_score=0.05", "overlays=false")
+def test_a_twin_is_a_row_that_names_the_first(
+    which: str, expected: dict, doubled: Path, annotate: Annotate
+) -> None:
+    settings = (
+        "model=codes",
+        f"input={doubled}",
+        "shard_size=4",
+        "min_score=0.05",
+        "overlays=false",
+    )
     plain, skipping = annotate(*settings), annotate(*settings, f"skip_duplicates={which}")
     assert statuses(plain) == {} and statuses(skipping) == expected and plain != skipping
     left = [row for row in read(plain, "predictions").to_pylist() if row["key"] not in expected]
@@ -46,11 +65,22 @@ def test_a_twin_is_a_row_that_names_the_first(which: str, expected: dict, double
     assert "14 images with one row each" in verify_text(skipping)
 
 
-def test_twins_are_no_failures(doubled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["run", "model=codes", f"input={doubled}", f"output={tmp_path}", "overlays=false", "skip_duplicates=near"]
+def test_twins_are_no_failures(
+    doubled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "run",
+        "model=codes",
+        f"input={doubled}",
+        f"output={tmp_path}",
+        "overlays=false",
+        "skip_duplicates=near",
+    ]
     assert main(words) == 0
     said = capsys.readouterr().out
-    assert "Complete: 14 images" in said and "images not usable" not in said and "duplicate  2" in said
+    assert (
+        "Complete: 14 images" in said and "images not usable" not in said and "duplicate  2" in said
+    )
     assert main([*words, "retry=errors"]) == 0
 
 
@@ -66,7 +96,13 @@ def test_new_files_that_are_twins_of_old_ones(doubled: Path, annotate: Annotate)
 
 
 def test_a_twin_that_is_another_picture_now_is_looked_at(doubled: Path, annotate: Annotate) -> None:
-    settings = ("model=codes", f"input={doubled}", "overlays=false", "skip_duplicates=near", "shard_size=1")
+    settings = (
+        "model=codes",
+        f"input={doubled}",
+        "overlays=false",
+        "skip_duplicates=near",
+        "shard_size=1",
+    )
     run = annotate(*settings)
     copy(doubled / "00.jpg", doubled / "tmp.jpg")
     (doubled / "tmp.jpg").replace(doubled / "03b.jpg")
@@ -80,17 +116,28 @@ def test_a_twin_that_is_another_picture_now_is_looked_at(doubled: Path, annotate
 def test_a_resumed_run_skips_what_it_began_to_skip(
     doubled: Path, annotate: Annotate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = ("model=codes", f"input={doubled}", "overlays=false", "skip_duplicates=near", "shard_size=4")
+    settings = (
+        "model=codes",
+        f"input={doubled}",
+        "overlays=false",
+        "skip_duplicates=near",
+        "shard_size=4",
+    )
     run = annotate(*settings)
     whole = read(run, "images")
     (run / "_committed" / "00001.json").unlink()
     decoded = []
-    monkeypatch.setattr("pipeline.inputs.image_files.decode", lambda data, most: decoded.append(data) or decode(data, most))
+    monkeypatch.setattr(
+        "pipeline.inputs.image_files.decode",
+        lambda data, most: decoded.append(data) or decode(data, most),
+    )
     assert read(annotate(*settings), "images").equals(whole)
     assert len(decoded) <= 4, "they are not looked for again"
 
 
-def test_the_verb_lists_them_and_skips_none(doubled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_lists_them_and_skips_none(
+    doubled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["duplicates", f"input={doubled}", f"output={tmp_path / 'out'}"]) == 0
     said = capsys.readouterr().out
     assert "images                        14" in said and "that look like one before     1" in said
@@ -107,6 +154,8 @@ def test_the_verb_lists_them_and_skips_none(doubled: Path, tmp_path: Path, capsy
         (["source=video", "skip_duplicates=near"], "among image files"),
     ],
 )
-def test_what_cannot_be_is_refused(words: list[str], said: str, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_is_refused(
+    words: list[str], said: str, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["duplicates", f"input={photos}", *words]) == 2
     assert said in capsys.readouterr().err

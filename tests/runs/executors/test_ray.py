@@ -10,10 +10,17 @@ import pytest
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.runs.executors.ray import Node, Ray, Share, share
 from pipeline.runs.workers import ray_pool as crew_module
-from pipeline.runs.workers.ray_pool import Crew, Signals
+from pipeline.runs.workers.ray_pool import Signals, WorkerPool
 
 GPU_NODES = [Node(32, 4), Node(64, 8)]
-GIVEN: dict[str, Any] = {"address": None, "workers": None, "cpus": None, "gpus": None, "attempts": 3, "dashboard": False}
+GIVEN: dict[str, Any] = {
+    "address": None,
+    "workers": None,
+    "cpus": None,
+    "gpus": None,
+    "attempts": 3,
+    "dashboard": False,
+}
 
 
 def asked(**given: Any) -> Ray:
@@ -35,7 +42,9 @@ def asked(**given: Any) -> Ray:
         ([Node(0, 0), Node(4, 0)], {}, Share(1, 4, 0)),
     ],
 )
-def test_what_is_not_asked_for_follows_from_the_machines(nodes: list[Node], given: dict[str, Any], expected: Share) -> None:
+def test_what_is_not_asked_for_follows_from_the_machines(
+    nodes: list[Node], given: dict[str, Any], expected: Share
+) -> None:
     assert share(nodes, asked(**given)) == expected
 
 
@@ -46,7 +55,12 @@ def test_more_than_there_is_is_refused(given: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"), [({"workers": 0}, "executor.workers=0"), ({"attempts": 1.5}, "attempts"), ({"gpus": -1}, "gpus=-1")]
+    ("given", "said"),
+    [
+        ({"workers": 0}, "executor.workers=0"),
+        ({"attempts": 1.5}, "attempts"),
+        ({"gpus": -1}, "gpus=-1"),
+    ],
 )
 def test_settings_that_cannot_be_are_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
@@ -67,7 +81,12 @@ class Lost(Exception):
 class Hand:
     """An actor. `fate` says what becomes of it with a shard, or, for None, at its start."""
 
-    def __init__(self, number: int, fate: Callable[[int, int | None, list[int]], Any], log: list[tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        number: int,
+        fate: Callable[[int, int | None, list[int]], Any],
+        log: list[tuple[int, int]],
+    ) -> None:
         self.held: list[int] = []
         self.ready = SimpleNamespace(remote=lambda: (number, None, lambda: fate(number, None, [])))
         self.close = SimpleNamespace(remote=lambda: None)
@@ -106,7 +125,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         log: list[tuple[int, int]] = []
         done: list[int] = []
         with Signals() as signals:
-            made = Crew(lambda number: Hand(number, fate, log), size, 3, signals)
+            made = WorkerPool(lambda number: Hand(number, fate, log), size, 3, signals)
             made.begin(range(shards))
             made.finish(SimpleNamespace(add=lambda images, errors: done.append(images)))  # type: ignore[arg-type]
             made.close()
@@ -125,7 +144,9 @@ def test_every_shard_is_done_once_and_no_worker_has_more_than_two(crew: Callable
     assert max(held for _, held in log) == 2 and {number for number, _ in log} == {0, 1}
 
 
-def test_a_lost_worker_is_replaced_and_its_shards_are_tried_again_alone(crew: Callable[..., Any]) -> None:
+def test_a_lost_worker_is_replaced_and_its_shards_are_tried_again_alone(
+    crew: Callable[..., Any],
+) -> None:
     alone: list[tuple[int, list[int]]] = []
     lost = [3]
 
@@ -142,7 +163,9 @@ def test_a_lost_worker_is_replaced_and_its_shards_are_tried_again_alone(crew: Ca
     assert dict(alone)[3] == [3]
 
 
-def test_a_shard_that_always_ends_its_worker_is_given_up_and_no_other(crew: Callable[..., Any]) -> None:
+def test_a_shard_that_always_ends_its_worker_is_given_up_and_no_other(
+    crew: Callable[..., Any],
+) -> None:
     def fate(number: int, shard_id: int | None, held: list[int]) -> Any:
         if shard_id == 3:
             raise Lost("node died")

@@ -15,7 +15,7 @@ from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
 from pipeline.run import run
 from pipeline.runs.executors.slurm import Element
-from tests.conftest import settings_for
+from tests.helpers.runs import settings_for
 
 COMMON = ("model=codes", "executor=slurm", "shard_size=5", "log_level=error")
 SBATCH = """#!/bin/sh
@@ -37,16 +37,36 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_script_is_shown_and_nothing_written(tmp_path: Path) -> None:
-    options = ["executor.nodes=8", "executor.partition=gpu", "executor.minutes=90", "executor.setup=[module load cuda]"]
-    options += ["executor.gpus_per_node=1", "executor.cpus_per_task=16", "executor.mem_gb=64", "executor.account=me"]
+    options = [
+        "executor.nodes=8",
+        "executor.partition=gpu",
+        "executor.minutes=90",
+        "executor.setup=[module load cuda]",
+    ]
+    options += [
+        "executor.gpus_per_node=1",
+        "executor.cpus_per_task=16",
+        "executor.mem_gb=64",
+        "executor.account=me",
+    ]
     said = run(settings_for(*COMMON, *options, f"output={tmp_path}", "dry_run=true")).text
-    for line in ("array=0-7%8", "partition=gpu", "time=90", "gpus-per-node=1", "cpus-per-task=16", "mem=64GB", "account=me"):
+    for line in (
+        "array=0-7%8",
+        "partition=gpu",
+        "time=90",
+        "gpus-per-node=1",
+        "cpus-per-task=16",
+        "mem=64GB",
+        "account=me",
+    ):
         assert f"\n#SBATCH --{line}\n" in said
     assert "\nmodule load cuda\n" in said and "srun" in said and "submitit.core._submit" in said
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_submitted_is_what_was_shown_and_one_pickle_for_each_element(sbatch: Path, tmp_path: Path) -> None:
+def test_what_is_submitted_is_what_was_shown_and_one_pickle_for_each_element(
+    sbatch: Path, tmp_path: Path
+) -> None:
     settings = [*COMMON, "executor.nodes=3", "classes=[barcode]", f"output={tmp_path / 'out'}"]
     shown = run(settings_for(*settings, "dry_run=true")).text
     said = run(settings_for(*settings)).text
@@ -58,11 +78,15 @@ def test_what_is_submitted_is_what_was_shown_and_one_pickle_for_each_element(sba
         delayed = pickle.loads((folder / f"4711_{index}_submitted.pkl").read_bytes())  # noqa: S301 - written here
         element = Settings.from_plain(json.loads(delayed.function.settings))
         assert element.shard == {"index": index, "count": 3} and element.changed == "trust"
-        assert element.classes == ("barcode",) and element.parts["executor"]["_target_"].endswith(".Local")
+        assert element.classes == ("barcode",) and element.parts["executor"]["_target_"].endswith(
+            ".Local"
+        )
         assert delayed.function.checkpoint().function == delayed.function
 
 
-def test_with_nothing_left_to_do_nothing_is_submitted(sbatch: Path, annotate: Callable[..., Path], tmp_path: Path) -> None:
+def test_with_nothing_left_to_do_nothing_is_submitted(
+    sbatch: Path, annotate: Callable[..., Path], tmp_path: Path
+) -> None:
     annotate("model=codes", "shard_size=5")
     said = run(settings_for(*COMMON, f"output={tmp_path / 'outputs'}")).text
     assert said.startswith("Complete: 12 images") and not (sbatch / "script").exists()
@@ -91,7 +115,9 @@ def test_settings_that_cannot_be_are_refused(given: str, said: str, tmp_path: Pa
 def test_an_element_that_is_not_complete_has_failed() -> None:
     """Outside of this process, whose signals it would take."""
     program = f"from pipeline.runs.executors.slurm import Element; Element({json.dumps('{}')})()"
-    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
     assert done.returncode == 1 and "The element ended with exit code" in done.stderr
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.inflight import Board, Death
-from pipeline.core.types import GivenUp, Status, Writer
-from pipeline.runs.isolation.quarantine import Suspects
+from pipeline.core.inflight import InFlightTable, WorkerDeath
+from pipeline.core.types import ExcludedInput, Status, Writer
+from pipeline.runs.isolation.quarantine import Quarantine
 from pipeline.runs.run_folder import RunFolder
 
 
@@ -18,13 +18,13 @@ def folder(tmp_path: Path) -> Iterator[RunFolder]:
         yield run
 
 
-def died_with(*image_ids: int, status: str = "crashed") -> Death:
-    return Death(status, "The runner died of SIGSEGV", image_ids)
+def died_with(*image_ids: int, status: str = "crashed") -> WorkerDeath:
+    return WorkerDeath(status, "The runner died of SIGSEGV", image_ids)
 
 
 def test_without_a_death_nothing_is_suspected_and_nothing_written(folder: RunFolder) -> None:
-    suspects = Suspects(folder)
-    suspects.learn(None, Board())
+    suspects = Quarantine(folder)
+    suspects.learn(None, InFlightTable())
     assert not suspects.to_try and not suspects.given_up
     assert not (folder.path / "suspects.json").exists()
 
@@ -33,50 +33,58 @@ def test_without_a_death_nothing_is_suspected_and_nothing_written(folder: RunFol
 def test_what_a_dead_runner_had_in_hand_is_tried_by_the_next_whoever_that_is(
     in_hand: tuple[int, ...], folder: RunFolder
 ) -> None:
-    Suspects(folder).learn(died_with(*in_hand), Board())
-    again = Suspects(folder)
+    Quarantine(folder).learn(died_with(*in_hand), InFlightTable())
+    again = Quarantine(folder)
     assert again.to_try == set(in_hand) and not again.given_up
 
 
-def test_one_that_kills_a_runner_alone_after_it_was_suspected_is_given_up(folder: RunFolder) -> None:
-    board = Board()
-    Suspects(folder).learn(died_with(3, 4), board)
+def test_one_that_kills_a_runner_alone_after_it_was_suspected_is_given_up(
+    folder: RunFolder,
+) -> None:
+    board = InFlightTable()
+    Quarantine(folder).learn(died_with(3, 4), board)
     assert board.progress == 0
-    Suspects(folder).learn(died_with(4, status="timeout"), board)
+    Quarantine(folder).learn(died_with(4, status="timeout"), board)
     assert board.progress == 1, "to know the culprit is to have got further"
-    again = Suspects(folder)
+    again = Quarantine(folder)
     said = "The runner died of SIGSEGV in two tries, the second with this input alone"
-    assert again.given_up == {4: GivenUp(Status.TIMEOUT, said)} and again.to_try == {3}
+    assert again.given_up == {4: ExcludedInput(Status.TIMEOUT, said)} and again.to_try == {3}
 
 
 def test_one_that_was_alone_in_hand_by_chance_gets_a_second_try(folder: RunFolder) -> None:
-    suspects = Suspects(folder)
-    suspects.learn(died_with(3, 4), Board())
-    suspects.learn(died_with(7), Board())
+    suspects = Quarantine(folder)
+    suspects.learn(died_with(3, 4), InFlightTable())
+    suspects.learn(died_with(7), InFlightTable())
     assert suspects.to_try == {3, 4, 7} and not suspects.given_up
 
 
 def test_one_given_up_is_not_tried_with_the_next_death(folder: RunFolder) -> None:
-    suspects = Suspects(folder)
+    suspects = Quarantine(folder)
     for death in (died_with(4), died_with(4), died_with(4, 5)):
-        suspects.learn(death, Board())
+        suspects.learn(death, InFlightTable())
     assert suspects.to_try == {5} and set(suspects.given_up) == {4}
 
 
 def test_forgiven_it_is_as_if_nothing_had_been(folder: RunFolder) -> None:
-    suspects = Suspects(folder)
+    suspects = Quarantine(folder)
     for death in (died_with(4), died_with(4)):
-        suspects.learn(death, Board())
+        suspects.learn(death, InFlightTable())
     suspects.forgive()
-    assert not suspects.given_up and not Suspects(folder).given_up and not Suspects(folder).to_try
+    assert (
+        not suspects.given_up and not Quarantine(folder).given_up and not Quarantine(folder).to_try
+    )
 
 
 def test_what_one_writer_gave_up_all_know_and_who_writes_alone_keeps_it(tmp_path: Path) -> None:
-    one, other, alone = (RunFolder(tmp_path, writer) for writer in (Writer("0-of-2"), Writer("1-of-2"), Writer()))
+    one, other, alone = (
+        RunFolder(tmp_path, writer) for writer in (Writer("0-of-2"), Writer("1-of-2"), Writer())
+    )
     for death in (died_with(4), died_with(4), died_with(7)):
-        Suspects(one).learn(death, Board())
-    assert set(Suspects(other).given_up) == {4} and Suspects(other).to_try == set(), "7 was not this one's"
-    assert Suspects(one).to_try == {7}
-    Suspects(alone).learn(died_with(9), Board())
+        Quarantine(one).learn(death, InFlightTable())
+    assert set(Quarantine(other).given_up) == {4} and Quarantine(other).to_try == set(), (
+        "7 was not this one's"
+    )
+    assert Quarantine(one).to_try == {7}
+    Quarantine(alone).learn(died_with(9), InFlightTable())
     assert [path.name for path in tmp_path.glob("suspects*")] == ["suspects.json"]
-    assert set(Suspects(other).given_up) == {4} and Suspects(alone).to_try == {7, 9}
+    assert set(Quarantine(other).given_up) == {4} and Quarantine(alone).to_try == {7, 9}

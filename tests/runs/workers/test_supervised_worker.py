@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runs.workers.supervised_worker import WatchedWorker
+from pipeline.runs.workers.supervised_worker import SupervisedWorker
 
 BEGIN = """
 import json, os, sys, time
@@ -22,9 +22,9 @@ def first_time(): return not os.path.exists(order["once"]) and open(order["once"
 
 
 @contextmanager
-def worker(program: str, once: Path) -> Iterator[WatchedWorker]:
+def worker(program: str, once: Path) -> Iterator[SupervisedWorker]:
     order = {"folder": str(once.parent), "once": str(once)}
-    started = WatchedWorker(order, {"OWN": "7"}, (sys.executable, "-c", BEGIN + program))
+    started = SupervisedWorker(order, {"OWN": "7"}, (sys.executable, "-c", BEGIN + program))
     try:
         yield started
     finally:
@@ -41,7 +41,9 @@ time.sleep(60)
     found = {}
     with worker(program, tmp_path / "once") as one:
         assert one.ready() == {"said": [f"WARNING: 7 in {tmp_path.name}"]}
-        threads = [threading.Thread(target=lambda i=i: found.update({i: one.do(i)})) for i in (3, 4)]
+        threads = [
+            threading.Thread(target=lambda i=i: found.update({i: one.do(i)})) for i in (3, 4)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -58,7 +60,9 @@ for line in sys.stdin: done(int(line))
     with worker(program, tmp_path / "once") as one:
         answer = one.do(5)
     assert answer["images"] == 15
-    assert answer["said"] == ["WARNING: The runner died of SIGKILL, with 0 inputs in hand. Starting another, which goes on."]
+    assert answer["said"] == [
+        "WARNING: The runner died of SIGKILL, with 0 inputs in hand. Starting another, which goes on."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +70,11 @@ for line in sys.stdin: done(int(line))
     [
         ("say(failed='no weights'); sys.exit(2)", "no weights", 2),
         ("sys.exit(3)", "ended with exit code 3", 3),
-        ("os.kill(os.getpid(), 11)", "died of SIGSEGV, for the 3rd time without getting any further", 1),
+        (
+            "os.kill(os.getpid(), 11)",
+            "died of SIGSEGV, for the 3rd time without getting any further",
+            1,
+        ),
     ],
 )
 def test_one_that_fails_or_never_gets_anywhere_is_not_started_for_ever(
@@ -89,7 +97,7 @@ signal.signal(signal.SIGTERM, end); say(ready=True); time.sleep(60)
 
 
 def test_one_that_cannot_be_started_says_why(tmp_path: Path) -> None:
-    one = WatchedWorker({"folder": "/gone"}, {}, (str(tmp_path / "no-program"),))
+    one = SupervisedWorker({"folder": "/gone"}, {}, (str(tmp_path / "no-program"),))
     assert "no worker could be started: " in one.ready()["failed"]
     one.close()
 

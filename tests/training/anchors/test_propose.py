@@ -21,7 +21,7 @@ from pipeline.training.anchors.box_shapes import (
 )
 from pipeline.training.anchors.propose import anchors_text
 from pipeline.training.anchors.strides import placed, proposed_strides
-from tests.conftest import settings_for
+from tests.helpers.runs import settings_for
 
 THIN = [(3 * length / 2, length / 8) for length in range(100, 400, 5)] + [(14, 160), (16, 200)]
 STRIDES = [8.0, 16.0, 32.0, 64.0, 128.0]
@@ -46,15 +46,23 @@ class Boxes:
 
 
 @pytest.fixture
-def proposed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[str, dict[str, Any]]]:
+def proposed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., tuple[str, dict[str, Any]]]:
     """proposed(shapes, "model=...") -> the text, and the figures of the file that it leaves."""
 
-    def call(shapes: list[tuple[float, float]], model: str, *more: str) -> tuple[str, dict[str, Any]]:
+    def call(
+        shapes: list[tuple[float, float]], model: str, *more: str
+    ) -> tuple[str, dict[str, Any]]:
         class Part:
             training = Boxes(shapes)
 
         monkeypatch.setattr(module, "build", lambda node, **extra: Part)
-        text = anchors_text(settings_for(f"output={tmp_path}", "task=detect", f"model={model}", "weights=random", *more))
+        text = anchors_text(
+            settings_for(
+                f"output={tmp_path}", "task=detect", f"model={model}", "weights=random", *more
+            )
+        )
         assert (tmp_path / "anchors" / f"{model}.png").stat().st_size > 1000
         return text, json.loads((tmp_path / "anchors" / f"{model}.json").read_text())
 
@@ -72,7 +80,9 @@ def proposed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., t
         ("ssdlite320_mobilenet_v3_large", []),
     ],
 )
-def test_long_thin_boxes_are_recalled_far_better(model: str, more: list[str], proposed: Callable[..., Any]) -> None:
+def test_long_thin_boxes_are_recalled_far_better(
+    model: str, more: list[str], proposed: Callable[..., Any]
+) -> None:
     text, record = proposed(THIN, model, *more)
     assert record["own"]["recall"] < 0.4 and record["proposed"]["recall"] > 0.85
     assert record["proposed"]["mean_best_iou"] > record["own"]["mean_best_iou"] + 0.2
@@ -85,7 +95,9 @@ def test_long_thin_boxes_are_recalled_far_better(model: str, more: list[str], pr
 
 
 def test_anchors_that_fit_are_kept(proposed: Callable[..., Any]) -> None:
-    shapes = [(size * 0.75, size * 0.75) for size in (32, 64, 128, 256, 512)]  # 600 x 800 is shown as 800 x 1066
+    shapes = [
+        (size * 0.75, size * 0.75) for size in (32, 64, 128, 256, 512)
+    ]  # 600 x 800 is shown as 800 x 1066
     _, record = proposed(shapes, "fasterrcnn_resnet50_fpn")
     assert record["own"]["recall"] == 1 and record["proposed"] is None
 
@@ -98,7 +110,9 @@ def test_fcos_gets_strides_so_that_thin_boxes_have_a_place(proposed: Callable[..
 
 def test_fcos_own_strides_are_kept_where_boxes_have_places(proposed: Callable[..., Any]) -> None:
     text, record = proposed([(100, 100), (300, 200), (50, 60)], "fcos_resnet50_fpn")
-    assert record["proposed"] is None and text.endswith("as good: leave anchors.sizes and anchors.ratios out.")
+    assert record["proposed"] is None and text.endswith(
+        "as good: leave anchors.sizes and anchors.ratios out."
+    )
 
 
 def test_data_without_boxes_has_nothing_to_fit(proposed: Callable[..., Any]) -> None:
@@ -123,11 +137,20 @@ def test_what_has_no_anchors_is_refused(overrides: list[str], message: str) -> N
 
 @pytest.mark.parametrize(
     ("box", "anchor", "iou"),
-    [((10, 10), (10, 10), 1), ((10, 10), (20, 10), 0.5), ((10, 20), (20, 10), 1 / 3), ((1, 100), (10, 10), 10 / 190)],
+    [
+        ((10, 10), (10, 10), 1),
+        ((10, 10), (20, 10), 0.5),
+        ((10, 20), (20, 10), 1 / 3),
+        ((1, 100), (10, 10), 10 / 190),
+    ],
 )
-def test_overlap_is_about_one_centre(box: tuple[int, int], anchor: tuple[int, int], iou: float) -> None:
+def test_overlap_is_about_one_centre(
+    box: tuple[int, int], anchor: tuple[int, int], iou: float
+) -> None:
     assert best_iou(np.array([box], float), np.array([anchor], float)) == pytest.approx([iou])
-    assert fit(np.array([box], float), np.array([anchor, (1000, 1000)], float)).recall == (iou >= 0.5)
+    assert fit(np.array([box], float), np.array([anchor, (1000, 1000)], float)).recall == (
+        iou >= 0.5
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +162,9 @@ def test_overlap_is_about_one_centre(box: tuple[int, int], anchor: tuple[int, in
         ([1.0, 2.0, 10.0, 11.0, 30.0], 3, [1.5, 10.5, 30]),
     ],
 )
-def test_clusters_are_found_without_chance(values: list[float], k: int, centres: list[float]) -> None:
+def test_clusters_are_found_without_chance(
+    values: list[float], k: int, centres: list[float]
+) -> None:
     assert clusters(np.array(values), k) == pytest.approx(centres)
 
 
@@ -152,7 +177,11 @@ def test_levels_that_are_too_coarse_keep_their_sizes() -> None:
 
 def test_one_kind_of_box_still_gives_every_size_and_ratio() -> None:
     boxes = np.full((5, 2), 100.0)
-    assert [len(level) for level in proposed_sizes(boxes, [[32, 40], [64, 80], [128, 160]])] == [2, 2, 2]
+    assert [len(level) for level in proposed_sizes(boxes, [[32, 40], [64, 80], [128, 160]])] == [
+        2,
+        2,
+        2,
+    ]
     assert len(proposed_ratios(boxes, 3)) == 3 and 1.0 in proposed_ratios(boxes, 3)
     assert proposed_elongations(boxes, 2) == [1.0]
 

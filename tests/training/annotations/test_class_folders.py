@@ -29,7 +29,8 @@ def test_a_folder_is_a_class(tmp_path: Path) -> None:
 def test_every_class_is_in_both_parts(tmp_path: Path) -> None:
     data = opened(write_classes(tmp_path, cat=20, dog=3, newt=2), "classify", validation=0.2)
     counts = [
-        [sum(int(one.labels[0]) == k for one in images(part)) for k in range(3)] for part in (data.training, data.validation)
+        [sum(int(one.labels[0]) == k for one in images(part)) for k in range(3)]
+        for part in (data.training, data.validation)
     ]
     assert counts == [[16, 2, 1], [4, 1, 1]]
 
@@ -45,8 +46,14 @@ def test_parts_of_its_own(own: str, tmp_path: Path, caplog: pytest.LogCaptureFix
     write_classes(tmp_path / "train", cat=2, dog=2)
     write_classes(tmp_path / own, dog=1)
     data = opened(tmp_path, "classify")
-    assert (len(data.training), [one.name for one in images(data.validation)]) == (4, [f"{own}/dog/sub/0.png"])
-    assert data.validation.example(0, 0).target["label"] == 1 and "of its own, which is used" in caplog.text
+    assert (len(data.training), [one.name for one in images(data.validation)]) == (
+        4,
+        [f"{own}/dog/sub/0.png"],
+    )
+    assert (
+        data.validation.example(0, 0).target["label"] == 1
+        and "of its own, which is used" in caplog.text
+    )
 
 
 def test_classes_may_be_called_train_and_test(tmp_path: Path) -> None:
@@ -61,13 +68,23 @@ def test_a_class_that_only_validation_has(tmp_path: Path) -> None:
     write_classes(tmp_path / "val", cat=1, newt=1)
     with pytest.raises(ConfigError, match="val/newt: train/ has no such class"):
         opened(tmp_path, "classify")
-    with pytest.raises(ConfigError, match=r"(?s)train.validation=.*newt/sub/0.png: the class 'newt' is none"):
+    with pytest.raises(
+        ConfigError, match=r"(?s)train.validation=.*newt/sub/0.png: the class 'newt' is none"
+    ):
         opened(tmp_path / "train", "classify", validation=str(tmp_path / "val"))
 
 
 def test_only_some_classes_are_learnt(tmp_path: Path) -> None:
-    data = opened(write_classes(tmp_path, cat=4, dog=4, newt=2), "classify", validation=0.5, classes=["cat", "newt"])
-    assert data.categories == ("cat", "newt") and (len(data.training), len(data.validation)) == (3, 3)
+    data = opened(
+        write_classes(tmp_path, cat=4, dog=4, newt=2),
+        "classify",
+        validation=0.5,
+        classes=["cat", "newt"],
+    )
+    assert data.categories == ("cat", "newt") and (len(data.training), len(data.validation)) == (
+        3,
+        3,
+    )
 
 
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:
@@ -75,9 +92,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "cat" / "0.png").write_bytes(b"")
     paint(Scene("loose.png"), tmp_path)
-    expected = (
-        r"(?s)3 problems.*loose.png: it is in no class's folder.*empty: the class has no images.*cat/0.png: .*zero bytes"
-    )
+    expected = r"(?s)3 problems.*loose.png: it is in no class's folder.*empty: the class has no images.*cat/0.png: .*zero bytes"
     with pytest.raises(ConfigError, match=expected):
         opened(tmp_path, "classify")
 

@@ -21,7 +21,10 @@ POINTS = ["nose", "left_eye", "right_eye"]
 
 def example(data: Any, name: str = "a.png") -> Any:
     part, number = next(
-        (part, i) for part in (data.training, data.validation) for i in range(len(part)) if part.name(i).endswith(name)
+        (part, i)
+        for part in (data.training, data.validation)
+        for i in range(len(part))
+        if part.name(i).endswith(name)
     )
     return part.example(number, 0)
 
@@ -70,7 +73,10 @@ def test_every_kind_of_mask(segmentation: Any, tmp_path: Path) -> None:
         ([[1, 2, 3, 4, 5, 6, 7]], "or half a point"),
         ([[1, 2, 3, 4, 80, 6]], "a polygon lies outside of the image by 16.0 pixels"),
         ([["x"] * 6], "annotation 1"),
-        ({"size": [64, 48], "counts": [0, 64 * 48]}, r"its mask has the size \[64, 48\]; expected .*\[48, 64\]"),
+        (
+            {"size": [64, 48], "counts": [0, 64 * 48]},
+            r"its mask has the size \[64, 48\]; expected .*\[48, 64\]",
+        ),
         ({"size": [48, 64], "counts": [5, 6]}, "do not make a mask"),
         ({"size": [48, 64], "counts": ""}, "do not make a mask"),
         ({"size": [48, 64], "counts": 3}, "do not make a mask"),
@@ -104,7 +110,9 @@ def test_crowds_are_no_objects(tmp_path: Path) -> None:
 
 def test_pixels_have_the_class_of_their_object(tmp_path: Path) -> None:
     content = coco_of()
-    content["annotations"][0]["segmentation"] = [[4, 6, 36, 6, 36, 40, 4, 40]]  # the dog reaches into the cat, x from 32
+    content["annotations"][0]["segmentation"] = [
+        [4, 6, 36, 6, 36, 40, 4, 40]
+    ]  # the dog reaches into the cat, x from 32
     data = opened(write_coco(tmp_path, content=content), "segment")
     mask = example(data).target["mask"]
     dog, cat = box_mask(4, 6, 36, 40), box_mask(32, 8, 60, 44)
@@ -142,7 +150,10 @@ def test_keypoints(tmp_path: Path) -> None:
     assert data.keypoint_names == tuple(POINTS)
     points = example(data).target["keypoints"]
     assert points.dtype == torch.float32
-    assert points.tolist() == [[[5, 7, 2], [9, 9, 1], [0, 0, 0]], [[0, 0, 0]] * 3]  # the cat's are not labelled
+    assert points.tolist() == [
+        [[5, 7, 2], [9, 9, 1], [0, 0, 0]],
+        [[0, 0, 0]] * 3,
+    ]  # the cat's are not labelled
 
 
 @pytest.mark.parametrize(
@@ -201,7 +212,11 @@ def test_validation_finds_its_own_images_before_those_of_the_data(tmp_path: Path
 def test_a_background_is_no_class(name: str, tmp_path: Path) -> None:
     content = coco_of()
     content["categories"].append({"id": 0, "name": name})
-    assert opened(write_coco(tmp_path, content=content)).categories == ("__background__", "cat", "dog")
+    assert opened(write_coco(tmp_path, content=content)).categories == (
+        "__background__",
+        "cat",
+        "dog",
+    )
 
 
 @pytest.mark.parametrize(
@@ -212,7 +227,10 @@ def test_a_background_is_no_class(name: str, tmp_path: Path) -> None:
         ("{", "expected COCO's format"),
         ("\x00", "COCO's"),
         ("[" * 100_000, "RecursionError"),
-        ('{"images": [], "annotations": [], "categories": [{"id": 1e999, "name": "a"}]}', "OverflowE"),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1e999, "name": "a"}]}',
+            "OverflowE",
+        ),
     ],
 )
 def test_what_is_no_such_file(text: str, message: str, tmp_path: Path) -> None:

@@ -29,7 +29,11 @@ def test_each_image_has_its_own(lengths: list[int]) -> None:
         [],
         [()],
         [((polygon(1, 2, 3, 4, 5, 6),),), ()],
-        [(), ((polygon(1, 2, 3, 4, 5, 6), polygon(7, 8, 9, 10, 11, 12, 13, 14)), RUNS), ((polygon(*range(6)),),)],
+        [
+            (),
+            ((polygon(1, 2, 3, 4, 5, 6), polygon(7, 8, 9, 10, 11, 12, 13, 14)), RUNS),
+            ((polygon(*range(6)),),),
+        ],
     ],
 )
 def test_masks_of_each_image(images: list[Any]) -> None:

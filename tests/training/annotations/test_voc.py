@@ -29,13 +29,19 @@ def box(x_min: object, y_min: object, x_max: object, y_max: object, name: str = 
 
 def test_pixels_count_from_one_and_the_last_belongs_to_the_box(tmp_path: Path) -> None:
     data = opened(annotate(write_voc(tmp_path), "a", box(1, 1, 64, 48), box(10.5, 7, 10.5, 7)))
-    assert example(data, "Annotations/a.xml").target["boxes"].tolist() == [[0, 0, 64, 48], [9.5, 6, 10.5, 7]]
+    assert example(data, "Annotations/a.xml").target["boxes"].tolist() == [
+        [0, 0, 64, 48],
+        [9.5, 6, 10.5, 7],
+    ]
 
 
 @pytest.mark.parametrize(
     ("objects", "message"),
     [
-        ([box(10, 10, 66, 20)], "object 1: the box 9 9 66 20 .* lies outside of the image of 64x48 by 2.0 pixels"),
+        (
+            [box(10, 10, 66, 20)],
+            "object 1: the box 9 9 66 20 .* lies outside of the image of 64x48 by 2.0 pixels",
+        ),
         ([box(-3, 10, 50, 20)], "object 1: the box .* lies outside"),
         ([box(10, 10, 9, 20)], "object 1: the box .* is empty"),
         ([box(1, 1, 9, 9), box(10, 10, 9, 20)], "object 2: the box .* is empty"),
@@ -91,7 +97,9 @@ def test_an_image_of_a_list_without_an_annotation(tmp_path: Path) -> None:
 def test_an_annotation_without_an_image(tmp_path: Path) -> None:
     folder = write_voc(tmp_path)
     (folder / "JPEGImages" / "a.png").unlink()
-    with pytest.raises(ConfigError, match=r"Annotations/a.xml: there is no file .*JPEGImages/a.png"):
+    with pytest.raises(
+        ConfigError, match=r"Annotations/a.xml: there is no file .*JPEGImages/a.png"
+    ):
         opened(folder)
 
 
@@ -105,9 +113,14 @@ def test_a_list_of_classes(tmp_path: Path) -> None:
     (folder / "labels.txt").write_text("_background_\ndog\ncat\n")
     data = opened(folder)
     assert data.categories == ("__background__", "dog", "cat")
-    assert set(found(data.training, data.validation, names=data.categories)["b"]) == {("cat", 0, 0, 48, 64)}
+    assert set(found(data.training, data.validation, names=data.categories)["b"]) == {
+        ("cat", 0, 0, 48, 64)
+    }
     (folder / "labels.txt").write_text("dog\n")
-    with pytest.raises(ConfigError, match=r"a.xml: object 2: the class 'cat' is not in the list(?s:.*)b.xml: object 1"):
+    with pytest.raises(
+        ConfigError,
+        match=r"a.xml: object 2: the class 'cat' is not in the list(?s:.*)b.xml: object 1",
+    ):
         opened(folder)
 
 
@@ -124,7 +137,9 @@ def write_maps(folder: Path, mode: str = "P", value: int = 12, **parts: str) -> 
         image = Image.fromarray(values)
         if mode == "P":
             image.putpalette(list(range(256)) * 3)  # the values become indices
-        (image if mode in ("P", "L") else image.convert(mode)).save(folder / "SegmentationClass" / scene.name)
+        (image if mode in ("P", "L") else image.convert(mode)).save(
+            folder / "SegmentationClass" / scene.name
+        )
     for part, names in parts.items():
         (folder / "ImageSets" / "Segmentation").mkdir(parents=True, exist_ok=True)
         (folder / "ImageSets" / "Segmentation" / f"{part}.txt").write_text("\n".join(names.split()))
@@ -136,14 +151,22 @@ def test_a_label_map_is_the_target(mode: str, tmp_path: Path) -> None:
     data = opened(write_maps(tmp_path, mode), "segment")
     assert data.categories == ("__background__", *NAMES)
     mask = example(data, "SegmentationClass/a.png").target["mask"].numpy()
-    assert (mask[DOG] == NAMES.index("dog") + 1).all() and (mask[:2] == 255).all() and mask.dtype == np.int64
+    assert (
+        (mask[DOG] == NAMES.index("dog") + 1).all()
+        and (mask[:2] == 255).all()
+        and mask.dtype == np.int64
+    )
     assert sorted(np.unique(mask).tolist()) == [0, 12, 255]
 
 
 def test_of_a_label_map_only_some_classes_are_learnt(tmp_path: Path) -> None:
     folder = write_maps(tmp_path, value=2)
     (folder / "classes.txt").write_text("cat\ndog\n")
-    mask = example(opened(folder, "segment", classes=["dog"]), "SegmentationClass/a.png").target["mask"].numpy()
+    mask = (
+        example(opened(folder, "segment", classes=["dog"]), "SegmentationClass/a.png")
+        .target["mask"]
+        .numpy()
+    )
     assert sorted(np.unique(mask).tolist()) == [0, 1, 255]
 
 
@@ -154,7 +177,9 @@ def test_a_label_map_of_other_data_goes_by_the_classes_names(tmp_path: Path) -> 
     data = opened(first, "segment", validation=str(second))
     assert sorted(data.validation.example(0, 0).target["mask"].unique().tolist()) == [0, 2, 255]
     (second / "labels.txt").write_text("bird\n")
-    with pytest.raises(ConfigError, match=r"SegmentationClass/a.png: the class 'bird' is none of those"):
+    with pytest.raises(
+        ConfigError, match=r"SegmentationClass/a.png: the class 'bird' is none of those"
+    ):
         opened(first, "segment", validation=str(second))
 
 
@@ -172,7 +197,9 @@ def test_what_is_no_label_map_is_named(mode: str, value: int, message: str, tmp_
 
 def test_a_label_map_that_is_not_there_or_broken(tmp_path: Path) -> None:
     folder = write_maps(tmp_path, train="a b gone")
-    (folder / "SegmentationClass" / "b.png").write_bytes((folder / "SegmentationClass" / "b.png").read_bytes()[:60])
+    (folder / "SegmentationClass" / "b.png").write_bytes(
+        (folder / "SegmentationClass" / "b.png").read_bytes()[:60]
+    )
     paint(SCENES[3], folder / "JPEGImages")
     (folder / "JPEGImages" / "d.png").rename(folder / "JPEGImages" / "gone.png")
     with pytest.raises(ConfigError, match=r"(?s)2 problems.*b.png: .*gone.png: No such file"):

@@ -81,7 +81,9 @@ def test_a_list_of_images(tmp_path: Path) -> None:
     ("root", "train"), [(None, "images"), (".", "images"), ("gone", "images"), (None, "../images"), (None, ["images"])]
 )  # fmt: skip
 def test_where_images_are(root: str | None, train: Any, tmp_path: Path) -> None:
-    file = write_yolo(tmp_path / "set", train=train, val=None, **({} if root is None else {"path": root}))
+    file = write_yolo(
+        tmp_path / "set", train=train, val=None, **({} if root is None else {"path": root})
+    )
     data = opened(file)
     assert found(data.training, data.validation, names=data.categories) == EXPECTED
 
@@ -109,7 +111,10 @@ def test_its_own_validation_part_is_used_unless_a_part_is_asked_for(
     paint(Scene("v.png"), tmp_path / "val")
     (tmp_path / "val" / "v.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     data = opened(file)
-    assert (len(data.training), data.validation.name(0)) == (4, "val/v.png") and "of its own, which is used" in caplog.text
+    assert (len(data.training), data.validation.name(0)) == (
+        4,
+        "val/v.png",
+    ) and "of its own, which is used" in caplog.text
     data = opened(file, validation=0.3)
     assert len(data.training) == 3 and "is left out, because train.validation=0.3" in caplog.text
 
@@ -124,7 +129,10 @@ def test_two_images_of_one_name_would_share_their_labels(tmp_path: Path) -> None
 def test_an_image_that_is_listed_and_not_there(tmp_path: Path) -> None:
     file = write_yolo(tmp_path, train="train.txt", val=None)
     (tmp_path / "train.txt").write_text("images/a.png\nimages/gone.png\nimages/a.png\n")
-    with pytest.raises(ConfigError, match=r"(?s)gone.png: there is no file.*images/a.png: two images have this name"):
+    with pytest.raises(
+        ConfigError,
+        match=r"(?s)gone.png: there is no file.*images/a.png: two images have this name",
+    ):
         opened(file)
 
 
@@ -166,7 +174,9 @@ def test_class_numbers_may_have_gaps(tmp_path: Path) -> None:
     for name in "abd":
         relabel(file, f"{name}.png", "7 0.5 0.5 0.1 0.1\n")
     data = opened(file)
-    assert data.categories == ("__background__", "cat", "dog") and set(images(data.training)[0].labels.tolist()) == {2}
+    assert data.categories == ("__background__", "cat", "dog") and set(
+        images(data.training)[0].labels.tolist()
+    ) == {2}
     relabel(file, "a.png", "6 0.5 0.5 0.1 0.1\n")
     with pytest.raises(ConfigError, match=r"the class 6 is none of data.yaml's names, 5 to 7"):
         opened(file)
@@ -190,7 +200,9 @@ def _posed(tmp_path: Path, points: str, **more: Any) -> Path:
     ],
 )
 def test_keypoints(dimensions: int, points: str, expected: list[list[int]], tmp_path: Path) -> None:
-    data = opened(_posed(tmp_path, points, kpt_shape=[3, dimensions], flip_idx=[0, 2, 1]), "keypoints")
+    data = opened(
+        _posed(tmp_path, points, kpt_shape=[3, dimensions], flip_idx=[0, 2, 1]), "keypoints"
+    )
     assert data.keypoint_names == ("point_0", "left_1", "right_1")
     assert example(data).target["keypoints"].tolist() == [expected]
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from pipeline.config.instantiate import build
+from pipeline.config.instantiate import instantiate
 from pipeline.core.errors import ConfigError
-from pipeline.core.package_files import resource
+from pipeline.core.package_files import find_resource
 from pipeline.training.datasets.codes import Codes
 from pipeline.training.synthetic.fonts_and_words import TRAINING
 from pipeline.training.synthetic.scene import truth
-from tests.conftest import settings_for
+from tests.helpers.runs import settings_for
 
 CODE_HASHES = """
 import hashlib
@@ -26,7 +26,15 @@ for part in (codes.training, codes.validation):
 """
 
 
-def codes(scenes=4, validation_scenes=2, size=320, backgrounds=None, seed=0, max_pixels=10**8, task="detect"):
+def codes(
+    scenes=4,
+    validation_scenes=2,
+    size=320,
+    backgrounds=None,
+    seed=0,
+    max_pixels=10**8,
+    task="detect",
+):
     return Codes(scenes, validation_scenes, size, backgrounds, seed, max_pixels, task)
 
 
@@ -54,12 +62,12 @@ def test_a_folder_without_photographs_is_refused(tmp_path):
 
 def test_the_shipped_settings_build_it():
     settings = settings_for("examples=codes", "task=detect", "seed=5")
-    made = build(settings.parts["examples"], task=settings.task)
+    made = instantiate(settings.parts["examples"], task=settings.task)
     assert isinstance(made, Codes) and made.identity["seed"] == "5" and len(made.validation) == 400
 
 
 def test_the_classes_are_those_of_the_embedded_detector():
-    with safe_open(resource("data") / "codes.safetensors", "pt") as file:
+    with safe_open(find_resource("data") / "codes.safetensors", "pt") as file:
         assert list(Codes.categories) == json.loads(file.metadata()["categories"])
 
 
@@ -70,8 +78,14 @@ def test_an_example_is_as_the_contract_says():
         example = part.example(number, 0)
         boxes, labels = example.target["boxes"], example.target["labels"]
         assert example.image.shape == (3, 96, 96) and example.image.dtype == torch.uint8
-        assert boxes.shape == (len(labels), 4) and boxes.dtype == torch.float32 and labels.dtype == torch.int64
-        assert boxes.numel() == 0 or (boxes.min() >= 0 and boxes.max() <= 96 and (boxes[:, 2:] > boxes[:, :2]).all())
+        assert (
+            boxes.shape == (len(labels), 4)
+            and boxes.dtype == torch.float32
+            and labels.dtype == torch.int64
+        )
+        assert boxes.numel() == 0 or (
+            boxes.min() >= 0 and boxes.max() <= 96 and (boxes[:, 2:] > boxes[:, :2]).all()
+        )
 
 
 def test_boxes_are_those_of_the_first_epoch():
@@ -83,8 +97,13 @@ def test_boxes_are_those_of_the_first_epoch():
 
 def test_the_same_seed_gives_the_same_pixels_in_another_process():
     made = codes()
-    here = [hashlib.sha256(p.example(1, 3).image.numpy().tobytes()).hexdigest() for p in (made.training, made.validation)]
-    there = subprocess.run([sys.executable, "-c", CODE_HASHES], check=True, capture_output=True, text=True)
+    here = [
+        hashlib.sha256(p.example(1, 3).image.numpy().tobytes()).hexdigest()
+        for p in (made.training, made.validation)
+    ]
+    there = subprocess.run(
+        [sys.executable, "-c", CODE_HASHES], check=True, capture_output=True, text=True
+    )
     assert there.stdout.split() == here
 
 
@@ -122,7 +141,9 @@ def test_without_what_draws_the_extra_is_named(missing, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     for name in [name for name in sys.modules if name.startswith("pipeline.training.synthetic")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(ConfigError, match=rf"{missing} is not installed. Install visionbatch\[train\]"):
+    with pytest.raises(
+        ConfigError, match=rf"{missing} is not installed. Install visionbatch\[train\]"
+    ):
         codes()
 
 

@@ -13,17 +13,34 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.config.instantiate import build
+from pipeline.config.instantiate import instantiate
 from pipeline.core.errors import ConfigError
 from pipeline.training.annotations.dataset import AnnotatedSet
 from pipeline.training.datasets.files import Files
 from pipeline.training.protocols import Examples
-from tests.conftest import settings_for, shared
-from tests.training.made_sets import SCENES, Scene, coco_of, images, paint, write_classes, write_coco, write_voc, write_yolo
+from tests.helpers.paths import shared
+from tests.helpers.runs import settings_for
+from tests.training.made_sets import (
+    SCENES,
+    Scene,
+    coco_of,
+    images,
+    paint,
+    write_classes,
+    write_coco,
+    write_voc,
+    write_yolo,
+)
 
 
 def opened(data: Path | str, task: str = "detect", **more: Any) -> Files:
-    given = {"images": None, "validation": 0.1, "seed": 0, "max_pixels": 10**6, "classes": None} | more
+    given = {
+        "images": None,
+        "validation": 0.1,
+        "seed": 0,
+        "max_pixels": 10**6,
+        "classes": None,
+    } | more
     return Files(data=str(data), task=task, **given)
 
 
@@ -33,7 +50,9 @@ def found(*parts: AnnotatedSet, names: tuple[str, ...]) -> dict[str, list[tuple[
     for part in parts:
         for i in range(len(part)):
             target = part.example(i, 0).target
-            pairs = zip(target["labels"].tolist(), target["boxes"].round().int().tolist(), strict=True)
+            pairs = zip(
+                target["labels"].tolist(), target["boxes"].round().int().tolist(), strict=True
+            )
             objects[Path(part.name(i)).stem] = sorted((names[label], *box) for label, box in pairs)
     return objects
 
@@ -57,7 +76,9 @@ def test_boxes_are_given_without_decoding(write: Callable[[Path], Path], tmp_pat
         for (size_hw, boxes), one in zip(part.boxes(), images(part), strict=True):
             scene = next(scene for scene in SCENES if Path(scene.name).stem == Path(one.name).stem)
             assert size_hw == scene.size[::-1] and boxes.dtype == np.float32
-            np.testing.assert_allclose(boxes, np.array([box[1:] for box in scene.objects]).reshape(-1, 4), atol=1e-4)
+            np.testing.assert_allclose(
+                boxes, np.array([box[1:] for box in scene.objects]).reshape(-1, 4), atol=1e-4
+            )
 
 
 def test_an_example_is_pixels_and_a_target_of_the_contract(tmp_path: Path) -> None:
@@ -137,7 +158,9 @@ def _image(number: int, **values: Any) -> Callable[[dict[str, Any]], Any]:
         (_image(1, file_name="a.png", width=64, height=48), "a.png: two images have this name"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_with_its_file(change: Callable[[dict[str, Any]], Any], message: str, tmp_path: Path) -> None:
+def test_what_is_wrong_is_named_with_its_file(
+    change: Callable[[dict[str, Any]], Any], message: str, tmp_path: Path
+) -> None:
     said = _broken(change, tmp_path)
     assert re.search(r"set.json: (a problem|2 problems),", said)
     assert re.search(message, said), said
@@ -152,7 +175,10 @@ def test_the_first_ten_problems_are_shown_and_the_rest_is_counted(tmp_path: Path
         opened(write_coco(tmp_path, scenes, content))
     lines = str(caught.value).splitlines()
     assert "14 problems" in lines[0] and len(lines) == 12
-    assert lines[1].strip().startswith("00.png: annotation 1: ") and lines[-1].strip() == "and 4 more like these"
+    assert (
+        lines[1].strip().startswith("00.png: annotation 1: ")
+        and lines[-1].strip() == "and 4 more like these"
+    )
 
 
 @pytest.mark.parametrize(("by", "clipped"), [(0.5, True), (1.0, True), (1.2, False)])
@@ -165,7 +191,11 @@ def test_a_rounding_is_clipped(by: float, clipped: bool, tmp_path: Path) -> None
             opened(file)
         return
     data = opened(file)
-    boxes = {one.name: one.boxes_xyxy for part in (data.training, data.validation) for one in images(part)}
+    boxes = {
+        one.name: one.boxes_xyxy
+        for part in (data.training, data.validation)
+        for one in images(part)
+    }
     assert boxes["b.png"].tolist() == [[0, 0, 48, 64]]
 
 
@@ -175,13 +205,16 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "images" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
     (tmp_path / "images" / "c.png").write_text("not an image")
     with pytest.raises(
-        ConfigError, match=r"(?s)3 problems.*a.png: .*zero bytes.*b.png: PNG.*c.png: the content is no known"
+        ConfigError,
+        match=r"(?s)3 problems.*a.png: .*zero bytes.*b.png: PNG.*c.png: the content is no known",
     ):
         opened(file)
 
 
 def test_an_image_of_too_many_pixels_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"d.png: 80x40 is 3200 pixels, more than max_pixels=3100"):
+    with pytest.raises(
+        ConfigError, match=r"d.png: 80x40 is 3200 pixels, more than max_pixels=3100"
+    ):
         opened(write_coco(tmp_path), max_pixels=3100)
 
 
@@ -190,7 +223,11 @@ def test_an_image_that_exif_turns(stored: bool, tmp_path: Path) -> None:
     """Annotated as it is seen (48x64) it is learnt from, turned; annotated as it is stored it is refused."""
     content = coco_of(SCENES[:2])
     scene = Scene("a.jpg", (64, 48))
-    content["images"][0] |= {"file_name": "a.jpg", "width": 64 if stored else 48, "height": 48 if stored else 64}
+    content["images"][0] |= {
+        "file_name": "a.jpg",
+        "width": 64 if stored else 48,
+        "height": 48 if stored else 64,
+    }
     content["annotations"][:2] = [content["annotations"][0] | {"bbox": [0, 0, 48, 48]}]
     file = write_coco(tmp_path, SCENES[1:2], content)
     exif = Image.Exif()
@@ -200,7 +237,8 @@ def test_an_image_that_exif_turns(stored: bool, tmp_path: Path) -> None:
     image.save(tmp_path / "images" / "a.jpg", exif=exif, quality=95)
     if stored:
         with pytest.raises(
-            ConfigError, match=r"a.jpg: the annotation says 64x48, the file has 48x64; its EXIF orientation 6"
+            ConfigError,
+            match=r"a.jpg: the annotation says 64x48, the file has 48x64; its EXIF orientation 6",
         ):
             opened(file)
         return
@@ -215,16 +253,30 @@ def test_an_image_that_exif_turns(stored: bool, tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda content: content.update(images=[], annotations=[]), "there are no images"),
-        (lambda content: content.update(annotations=[]), "none of its 4 images has an object of cat, dog"),
+        (
+            lambda content: content.update(annotations=[]),
+            "none of its 4 images has an object of cat, dog",
+        ),
         (lambda content: content.update(categories=None), "expected COCO's format"),
         (lambda content: content.pop("images"), r"expected COCO's format.*KeyError: 'images'"),
-        (lambda content: content["categories"].append({"id": 3, "name": "bird"}), "one id or one name"),
-        (lambda content: content["categories"].append({"id": 9, "name": "cat"}), "one id or one name"),
+        (
+            lambda content: content["categories"].append({"id": 3, "name": "bird"}),
+            "one id or one name",
+        ),
+        (
+            lambda content: content["categories"].append({"id": 9, "name": "cat"}),
+            "one id or one name",
+        ),
         (lambda content: content["images"].append(content["images"][0]), "two images have one id"),
-        (lambda content: content.update(annotations=content["annotations"][:2]), "none for validation has an object"),
+        (
+            lambda content: content.update(annotations=content["annotations"][:2]),
+            "none for validation has an object",
+        ),
     ],
 )
-def test_data_that_nothing_can_be_learnt_from(change: Callable[[dict[str, Any]], Any], message: str, tmp_path: Path) -> None:
+def test_data_that_nothing_can_be_learnt_from(
+    change: Callable[[dict[str, Any]], Any], message: str, tmp_path: Path
+) -> None:
     assert re.search(message, _broken(change, tmp_path))
 
 
@@ -260,16 +312,23 @@ def _names(part: AnnotatedSet) -> list[str]:
 
 
 def _many(count: int) -> list[Scene]:
-    return [Scene(f"{i:02d}.png", objects=(("cat", 1, 1, 9, 9),) if i % 2 else ()) for i in range(count)]
+    return [
+        Scene(f"{i:02d}.png", objects=(("cat", 1, 1, 9, 9),) if i % 2 else ()) for i in range(count)
+    ]
 
 
 def test_a_part_is_drawn_by_the_seed(tmp_path: Path) -> None:
     file = write_coco(tmp_path, _many(20), coco_of(_many(20)))
     drawn = {seed: _names(opened(file, validation=0.2, seed=seed).validation) for seed in range(6)}
-    assert all(len(names) == 4 for names in drawn.values()) and len(set(map(tuple, drawn.values()))) > 1
+    assert (
+        all(len(names) == 4 for names in drawn.values())
+        and len(set(map(tuple, drawn.values()))) > 1
+    )
     again = opened(file, validation=0.2, seed=3)
     assert _names(again.validation) == drawn[3]
-    assert sorted(_names(again.training) + _names(again.validation)) == [f"{i:02d}.png" for i in range(20)]
+    assert sorted(_names(again.training) + _names(again.validation)) == [
+        f"{i:02d}.png" for i in range(20)
+    ]
     # of images with objects and of those without
     assert all(sum(int(name[:2]) % 2 for name in names) == 2 for names in drawn.values())
 
@@ -278,7 +337,10 @@ def test_the_order_of_the_file_does_not_matter_for_what_is_drawn(tmp_path: Path)
     content = coco_of(_many(20))
     first = _names(opened(write_coco(tmp_path, _many(20), content), validation=0.2).validation)
     content["images"].reverse()
-    assert _names(opened(write_coco(tmp_path, _many(20), content), validation=0.2).validation) == first[::-1]
+    assert (
+        _names(opened(write_coco(tmp_path, _many(20), content), validation=0.2).validation)
+        == first[::-1]
+    )
 
 
 def test_a_small_part_is_an_image_at_least(tmp_path: Path) -> None:
@@ -294,32 +356,48 @@ def test_no_part_is_no_validation(tmp_path: Path) -> None:
 def test_validation_has_its_own_data_whose_classes_go_by_name(tmp_path: Path) -> None:
     scenes = (Scene("v.png", objects=(("dog", 3, 3, 20, 20),)),)
     other = coco_of(scenes, ("dog", "cat"))  # other ids
-    data = opened(write_coco(tmp_path / "a"), validation=str(write_coco(tmp_path / "b", scenes, other)))
-    assert len(data.training) == 4 and found(data.validation, names=data.categories) == {"v": [("dog", 3, 3, 20, 20)]}
+    data = opened(
+        write_coco(tmp_path / "a"), validation=str(write_coco(tmp_path / "b", scenes, other))
+    )
+    assert len(data.training) == 4 and found(data.validation, names=data.categories) == {
+        "v": [("dog", 3, 3, 20, 20)]
+    }
 
 
 def test_a_class_that_only_validation_has_is_named(tmp_path: Path) -> None:
     scenes = (Scene("v.png", objects=(("bird", 3, 3, 20, 20), ("dog", 3, 3, 20, 20))),)
     other = write_coco(tmp_path / "b", scenes, coco_of(scenes, ("bird", "dog", "unused")))
-    with pytest.raises(ConfigError, match=r"(?s)train.validation=.*v.png: annotation 1: the class 'bird' is none of those"):
+    with pytest.raises(
+        ConfigError,
+        match=r"(?s)train.validation=.*v.png: annotation 1: the class 'bird' is none of those",
+    ):
         opened(write_coco(tmp_path / "a"), validation=str(other))
-    data = opened(write_coco(tmp_path / "c"), validation=str(other), classes=["dog"])  # what is not learnt is not judged
+    data = opened(
+        write_coco(tmp_path / "c"), validation=str(other), classes=["dog"]
+    )  # what is not learnt is not judged
     assert found(data.validation, names=data.categories) == {"v": [("dog", 3, 3, 20, 20)]}
 
 
 def test_validation_without_objects_is_refused(tmp_path: Path) -> None:
     scenes = (Scene("v.png"),)
     with pytest.raises(ConfigError, match="none for validation has an object"):
-        opened(write_coco(tmp_path / "a"), validation=str(write_coco(tmp_path / "b", scenes, coco_of(scenes))))
+        opened(
+            write_coco(tmp_path / "a"),
+            validation=str(write_coco(tmp_path / "b", scenes, coco_of(scenes))),
+        )
 
 
-def test_images_that_are_in_both_parts_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_that_are_in_both_parts_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = write_coco(tmp_path)
     opened(file, validation=str(file))
     assert "4 images are in both the training and the validation part" in caplog.text
 
 
-def test_a_class_without_objects_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_class_without_objects_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     opened(write_coco(tmp_path, content=coco_of(names=("cat", "dog", "newt"))))
     assert "No object to learn from: newt." in caplog.text
 
@@ -330,7 +408,9 @@ def test_a_class_without_objects_is_told_of(tmp_path: Path, caplog: pytest.LogCa
 def test_only_some_classes_are_learnt(tmp_path: Path) -> None:
     data = opened(write_coco(tmp_path), classes=["dog"], validation=0.5)
     assert data.categories == ("__background__", "dog")
-    expected = {name: [one for one in objects if one[0] == "dog"] for name, objects in EXPECTED.items()}
+    expected = {
+        name: [one for one in objects if one[0] == "dog"] for name, objects in EXPECTED.items()
+    }
     assert found(data.training, data.validation, names=data.categories) == expected
 
 
@@ -347,13 +427,23 @@ def test_the_identity_tells_data_apart(tmp_path: Path) -> None:
     first = dict(opened(file).identity)
     assert dict(opened(file).identity) == first
     others = [opened(file, seed=1), opened(file, validation=0.5), opened(file, classes=["dog"])]
-    paint(Scene("c.png", objects=(("dog", 1, 1, 9, 9),)), tmp_path / "images")  # another file of the same name
+    paint(
+        Scene("c.png", objects=(("dog", 1, 1, 9, 9),)), tmp_path / "images"
+    )  # another file of the same name
     others.append(opened(file))
     content = json.loads(file.read_text())
     content["annotations"][0]["bbox"][0] += 1
     file.write_text(json.dumps(content))
     others.append(opened(file))
-    assert len({json.dumps(dict(one), sort_keys=True) for one in (first, *(one.identity for one in others))}) == 6
+    assert (
+        len(
+            {
+                json.dumps(dict(one), sort_keys=True)
+                for one in (first, *(one.identity for one in others))
+            }
+        )
+        == 6
+    )
 
 
 # --- through the settings
@@ -361,9 +451,14 @@ def test_the_identity_tells_data_apart(tmp_path: Path) -> None:
 
 def test_the_shipped_configuration_builds_it(tmp_path: Path) -> None:
     write_classes(tmp_path, cat=3, dog=2)
-    settings = settings_for("task=classify", f"train.data={tmp_path}", "train.validation=0.4", "classes=[dog,cat]")
-    data = build(settings.parts["examples"], task=settings.task)
-    assert data.categories == ("cat", "dog") and (len(data.training), len(data.validation)) == (3, 2)
+    settings = settings_for(
+        "task=classify", f"train.data={tmp_path}", "train.validation=0.4", "classes=[dog,cat]"
+    )
+    data = instantiate(settings.parts["examples"], task=settings.task)
+    assert data.categories == ("cat", "dog") and (len(data.training), len(data.validation)) == (
+        3,
+        2,
+    )
 
 
 @pytest.mark.parametrize("task", ["detect", "instances", "keypoints", "segment"])
@@ -375,17 +470,28 @@ def test_real_photographs(task: str) -> None:
     example = data.validation.example(0, 0)
     shapes = {name: tuple(value.shape) for name, value in example.target.items()}
     if task == "segment":
-        assert shapes == {"mask": tuple(example.image.shape[1:])} and len(example.target["mask"].unique()) > 1
+        assert (
+            shapes == {"mask": tuple(example.image.shape[1:])}
+            and len(example.target["mask"].unique()) > 1
+        )
     else:
         n = shapes["labels"][0]
-        more = {"instances": {"masks": (n, *example.image.shape[1:])}, "keypoints": {"keypoints": (n, 17, 3)}}
+        more = {
+            "instances": {"masks": (n, *example.image.shape[1:])},
+            "keypoints": {"keypoints": (n, 17, 3)},
+        }
         assert n > 0 and shapes == {"boxes": (n, 4), "labels": (n,)} | more.get(task, {})
 
 
 def test_validation_by_another_part_of_coco(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     other = shared("data/coco50/instances.json")
-    data = opened(shared("data/coco128/instances.json"), validation=str(other), classes=["person"], max_pixels=10**8)
+    data = opened(
+        shared("data/coco128/instances.json"),
+        validation=str(other),
+        classes=["person"],
+        max_pixels=10**8,
+    )
     assert (len(data.training), len(data.validation)) == (128, 50)
     assert data.categories == ("__background__", "person")
     assert sum(len(one.labels) for one in images(data.validation)) > 90

@@ -20,8 +20,10 @@ from pipeline.training import export_model
 from pipeline.training.export_model import speed
 from pipeline.training.export_model.command import export_model_text
 from pipeline.training.export_model.exporters import attempts
-from tests.conftest import SAMPLES, picture, read, settings_for, shared
+from tests.helpers.paths import SAMPLES, shared
+from tests.helpers.pictures import picture
 from tests.helpers.reference import build, save_model, wake
+from tests.helpers.runs import read, settings_for
 
 MODELS = {
     "classify": ["model=mobilenet_v2", "categories=imagenet", "preprocess=IMAGENET1K_V1"],
@@ -32,7 +34,10 @@ PREPROCESS = {
     "classify": "MobileNet_V2_Weights.IMAGENET1K_V1",
     "segment": "LRASPP_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1",
 }
-CASES = [("classify", "pt2"), *((task, to) for task in MODELS for to in ("onnx", "torchscript"))]  # see test_targets.py
+CASES = [
+    ("classify", "pt2"),
+    *((task, to) for task in MODELS for to in ("onnx", "torchscript")),
+]  # see test_targets.py
 SIDE = 128  # of a segmenter's input
 TINY = ["task=classify", "model=squeezenet1_1", "weights=random"]
 
@@ -40,7 +45,9 @@ TINY = ["task=classify", "model=squeezenet1_1", "weights=random"]
 @pytest.fixture(autouse=True)
 def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     published = LRASPP_MobileNet_V3_Large_Weights.DEFAULT.value
-    monkeypatch.setattr(published, "transforms", partial(SemanticSegmentation, resize_size=SIDE))  # 520 takes a minute here
+    monkeypatch.setattr(
+        published, "transforms", partial(SemanticSegmentation, resize_size=SIDE)
+    )  # 520 takes a minute here
     monkeypatch.setattr(speed, "_BUDGET_S", 0.01)
     monkeypatch.setattr(speed, "_CALL_S", 0.01)
 
@@ -49,24 +56,46 @@ def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def words_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
     """What is exported, and the images that it is compared on: two, of other sizes."""
     folder = tmp_path_factory.mktemp("segmenter")
-    pictures = [picture(width, height, seed=i) for i, (width, height) in enumerate([(96, 64), (64, 96), (200, 50)])]
+    pictures = [
+        picture(width, height, seed=i)
+        for i, (width, height) in enumerate([(96, 64), (64, 96), (200, 50)])
+    ]
     for i, one in enumerate(pictures):
         one.save(folder / f"{i}.png")
     network: Any = build("lraspp_mobilenet_v3_large", detector=True)
-    inputs = torch.stack([SemanticSegmentation(resize_size=SIDE)(one.resize((SIDE, SIDE))) for one in pictures])
-    wake(network, lambda: network(inputs), [network.classifier.low_classifier, network.classifier.high_classifier], 1.0)
+    inputs = torch.stack(
+        [SemanticSegmentation(resize_size=SIDE)(one.resize((SIDE, SIDE))) for one in pictures]
+    )
+    wake(
+        network,
+        lambda: network(inputs),
+        [network.classifier.low_classifier, network.classifier.high_classifier],
+        1.0,
+    )
     segmenter = save_model(network, folder / "m.safetensors", detector=True)
 
     def words(task: str) -> list[str]:
         given = folder if task == "segment" else SAMPLES
-        weights = {"classify": shared("weights/mobilenet_v2_imagenet.pth"), "segment": segmenter}.get(task, "DEFAULT")
-        return [f"task={task}", *MODELS[task], f"weights={weights}", f"input={given}", "limit=2", "log_level=error"]
+        weights = {
+            "classify": shared("weights/mobilenet_v2_imagenet.pth"),
+            "segment": segmenter,
+        }.get(task, "DEFAULT")
+        return [
+            f"task={task}",
+            *MODELS[task],
+            f"weights={weights}",
+            f"input={given}",
+            "limit=2",
+            "log_level=error",
+        ]
 
     return words
 
 
 @pytest.fixture(scope="module")
-def eager_rows(tmp_path_factory: pytest.TempPathFactory, words_for: Callable[[str], list[str]]) -> Callable[[str], Any]:
+def eager_rows(
+    tmp_path_factory: pytest.TempPathFactory, words_for: Callable[[str], list[str]]
+) -> Callable[[str], Any]:
     """The rows of the models as they are, one run for each."""
     rows: dict[str, Any] = {}
 
@@ -93,18 +122,28 @@ def test_the_exported_program_has_the_rows_of_its_model(
     text = export_model_text(settings_for(*words, f"to={to}", f"output={tmp_path}"))
     (folder,) = (tmp_path / "exported").iterdir()
     record = json.loads((folder / "parity.json").read_text())
-    assert folder.name == f"{MODELS[task][0].partition('=')[2]}-{to}" and len(list(folder.iterdir())) == 3
     assert (
-        record["equal"] and record["faults"] == [] and record["parity"]["rows_lost"] == 0 == record["parity"]["rows_added"]
+        folder.name == f"{MODELS[task][0].partition('=')[2]}-{to}"
+        and len(list(folder.iterdir())) == 3
     )
-    assert record["image size"] == ("224 x 224, as its preprocessing makes" if task == "classify" else "any")
+    assert (
+        record["equal"]
+        and record["faults"] == []
+        and record["parity"]["rows_lost"] == 0 == record["parity"]["rows_added"]
+    )
+    assert record["image size"] == (
+        "224 x 224, as its preprocessing makes" if task == "classify" else "any"
+    )
     assert record["batch"] == ("1, one image a call" if task == "detect" else "any")
     assert list(record["speed"]) == ["eager", "this pipeline", "exported"] and "equal" in text
     make, verb, *settings, last = shlex.split(record["run"])
     assert [make, verb, last] == ["make", "run", "input=DIR"] and record["run"] in text
     assert PREPROCESS.get(task) is None or f"preprocess={PREPROCESS[task]}" in settings
     shown = [word for word in words if word.partition("=")[0] in ("input", "limit")]
-    found, expected = read(annotate(*settings, *shown, "overlays=false"), "predictions"), eager_rows(task)
+    found, expected = (
+        read(annotate(*settings, *shown, "overlays=false"), "predictions"),
+        eager_rows(task),
+    )
     both = compare(expected, found, 2, "fp32")
     assert both.rows_in_both == len(expected) == len(found) == record["parity"]["rows_exported"] > 2
     assert both.score_difference_max < 2e-4 and (both.box_difference_max or 0) < 0.05
@@ -114,29 +153,46 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     before = tmp_path / "exported" / "squeezenet1_1-torchscript" / "before.pt"
     before.parent.mkdir(parents=True)
     before.touch()
-    words = [*TINY[1:], "to=torchscript", f"output={tmp_path}", "limit=1"]  # task= is the model's own
+    words = [
+        *TINY[1:],
+        "to=torchscript",
+        f"output={tmp_path}",
+        "limit=1",
+    ]  # task= is the model's own
     assert main(["export-model", *words]) == 0
     said = capsys.readouterr().out
     assert "beside eager fp32 on 1 images: equal" in said and "x eager" in said
-    assert not before.exists() and len(list(before.parent.iterdir())) == 3, "it is replaced each time"
+    assert not before.exists() and len(list(before.parent.iterdir())) == 3, (
+        "it is replaced each time"
+    )
     assert main(["export-model", *TINY]) == 2 and "say to=onnx" in capsys.readouterr().err
 
 
-def test_a_program_with_other_scores_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_with_other_scores_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load = export_model.load_predictor
 
     def shifted(*arguments: Any) -> Any:
         predictor = load(*arguments)
         forward = predictor.engine.forward
-        sharper = lambda inputs, sizes: [{"logits": one["logits"] * 1.5} for one in forward(inputs, sizes)]  # noqa: E731
+
+        def sharper(inputs, sizes):
+            return [{"logits": one["logits"] * 1.5} for one in forward(inputs, sizes)]
+
         monkeypatch.setattr(predictor.engine, "forward", sharper)
         return predictor
 
     monkeypatch.setattr(export_model, "load_predictor", shifted)
-    with pytest.raises(PipelineError, match=r"NOT equal to eager: scores 0\.\d+ apart, more than 0\.001"):
+    with pytest.raises(
+        PipelineError, match=r"NOT equal to eager: scores 0\.\d+ apart, more than 0\.001"
+    ):
         export_model_text(settings_for(*TINY, "to=torchscript", f"output={tmp_path}", "limit=2"))
     folder = tmp_path / "exported" / "squeezenet1_1-torchscript"
-    assert json.loads((folder / "parity.json").read_text())["equal"] is False and (folder / "model.pt").is_file()
+    assert (
+        json.loads((folder / "parity.json").read_text())["equal"] is False
+        and (folder / "model.pt").is_file()
+    )
 
 
 def test_a_program_that_holds_its_batch_is_found_out_and_runs_one_by_one(
@@ -146,15 +202,27 @@ def test_a_program_that_holds_its_batch_is_found_out_and_runs_one_by_one(
     text = export_model_text(settings_for(*TINY, "to=onnx", f"output={tmp_path}", "limit=2"))
     assert "1 only" in text and "batch_size=1" in text
     settings = shlex.split(text.splitlines()[-1].partition("make run ")[2])[:-1]
-    assert len(read(annotate(*settings, f"input={SAMPLES}", "limit=3", "overlays=false"), "predictions")) == 15
+    assert (
+        len(
+            read(
+                annotate(*settings, f"input={SAMPLES}", "limit=3", "overlays=false"), "predictions"
+            )
+        )
+        == 15
+    )
 
 
-def test_what_no_program_can_be_made_of_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_no_program_can_be_made_of_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*given: Any, **more: Any) -> None:
         raise RuntimeError("no such operator")
 
     monkeypatch.setattr(torch.jit, "script", fails)
     monkeypatch.setattr(torch.jit, "trace", fails)
-    with pytest.raises(PipelineError, match=r"No exporter makes a program.*\n  scripted: no such operator\n  traced: no"):
+    with pytest.raises(
+        PipelineError,
+        match=r"No exporter makes a program.*\n  scripted: no such operator\n  traced: no",
+    ):
         export_model_text(settings_for(*TINY, "to=torchscript", f"output={tmp_path}", "limit=1"))
     assert list((tmp_path / "exported").iterdir()) == []

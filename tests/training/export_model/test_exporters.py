@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.models.registry import model_format
+from pipeline.models.registry import find_format
 from pipeline.training.export_model.exporters import FILES, attempts, quiet
 from pipeline.training.export_model.reference import OneImage
 from pipeline.training.export_model.shape_probes import held, probes_for_logits
-from tests.conftest import settings_for
 from tests.helpers.own_files import CLASSIFIER, SEGMENTER, Classifier, Regions
+from tests.helpers.runs import settings_for
 
 NETWORKS = {"classify": (Classifier, (224, 224), CLASSIFIER), "segment": (Regions, None, SEGMENTER)}
 
@@ -21,7 +21,9 @@ def ways(to: str, task: str) -> list[str]:
 
 
 CASES = [(to, task, how) for to in FILES for task in NETWORKS for how in ways(to, task)]
-CASES.remove(("onnx", "classify", "by torch.export, opset 18"))  # six seconds; the segmenter has more to leave open
+CASES.remove(
+    ("onnx", "classify", "by torch.export, opset 18")
+)  # six seconds; the segmenter has more to leave open
 
 
 @pytest.mark.parametrize(("to", "task", "how"), CASES)
@@ -34,11 +36,15 @@ def test_each_way(to: str, task: str, how: str, tmp_path: Path) -> None:
     with quiet():
         way.write(file)
     assert [path.name for path in tmp_path.iterdir()] == [file.name], "its weights are in the file"
-    settings = settings_for(f"task={task}", f"model={to}", f"weights={file}", preprocess, "trust_code=true", "input=.")
-    found = held(model_format(settings).program(), probes)  # type: ignore[attr-defined]
+    settings = settings_for(
+        f"task={task}", f"model={to}", f"weights={file}", preprocess, "trust_code=true", "input=."
+    )
+    found = held(find_format(settings).program(), probes)  # type: ignore[attr-defined]
     assert found.difference < 1e-4 and found.any_size is (None if task == "classify" else True)
     assert found.any_batch is ("one image" not in how)
 
 
 def test_a_detector_has_one_way_each() -> None:
-    assert ways("onnx", "detect") == ["traced, opset 17"] and ways("torchscript", "detect") == ["scripted"]
+    assert ways("onnx", "detect") == ["traced, opset 17"] and ways("torchscript", "detect") == [
+        "scripted"
+    ]

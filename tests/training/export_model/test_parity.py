@@ -16,7 +16,9 @@ BOXES = Limits([0.5] * 4, 100)
 
 def images(*statuses: str) -> pa.Table:
     n = len(statuses)
-    return pa.table({"image_id": range(n), "status": list(statuses), "height": [8] * n, "width": [10] * n})
+    return pa.table(
+        {"image_id": range(n), "status": list(statuses), "height": [8] * n, "width": [10] * n}
+    )
 
 
 def rows(*found: tuple) -> pa.Table:
@@ -43,7 +45,9 @@ def regions(*found: tuple[int, int]) -> pa.Table:
     )
 
 
-def compared(expected: pa.Table, found: pa.Table, limits: Limits = BOXES, failed: str = "ok") -> Parity:
+def compared(
+    expected: pa.Table, found: pa.Table, limits: Limits = BOXES, failed: str = "ok"
+) -> Parity:
     return between(images("ok", "ok"), expected, images("ok", failed), found, limits)
 
 
@@ -79,8 +83,16 @@ def test_what_differs_is_said(found: list[tuple], fault: str) -> None:
     [
         ((1, 3, 0.5005, 0.0, 0.0, 9.0, 9.0), BOXES, True),
         ((1, 3, 0.502, 0.0, 0.0, 9.0, 9.0), BOXES, False),
-        ((1, 3, 0.502, 0.0, 0.0, 9.0, 9.0), Limits([0.5, 0.5, 0.5, 0.5015], 100), True),  # its own class's threshold
-        ((0, 3, 0.7, 0.0, 0.0, 9.0, 9.0), Limits([0.5] * 4, 3), True),  # the last of three, and three is the most
+        (
+            (1, 3, 0.502, 0.0, 0.0, 9.0, 9.0),
+            Limits([0.5, 0.5, 0.5, 0.5015], 100),
+            True,
+        ),  # its own class's threshold
+        (
+            (0, 3, 0.7, 0.0, 0.0, 9.0, 9.0),
+            Limits([0.5] * 4, 3),
+            True,
+        ),  # the last of three, and three is the most
         ((0, 3, 0.7, 0.0, 0.0, 9.0, 9.0), Limits([0.5] * 4, 4), False),
         ((0, 3, 0.8, 0.0, 0.0, 9.0, 9.0), Limits([0.5] * 4, 3), False),  # not the last
     ],
@@ -106,13 +118,21 @@ def test_an_image_that_only_one_can_take_is_a_fault() -> None:
         ([], 0.5, False),
     ],
 )
-def test_regions_are_compared_pixel_by_pixel(found: list[tuple[int, int]], share: float, equal: bool) -> None:
-    one = between(images("ok"), regions((1, 5)), images("ok"), regions(*found), Limits([0.0] * 4, None))
+def test_regions_are_compared_pixel_by_pixel(
+    found: list[tuple[int, int]], share: float, equal: bool
+) -> None:
+    one = between(
+        images("ok"), regions((1, 5)), images("ok"), regions(*found), Limits([0.0] * 4, None)
+    )
     assert one.pixels_differing == pytest.approx(share) and one.equal is equal
     assert one.box_difference_max is None and "boxes" not in one.said()
 
 
-@pytest.mark.parametrize(("difference", "faults"), [(0.0, 0), (1e-5, 0), (0.01, 1), (float("inf"), 1)])
-def test_logits_that_differ_are_a_fault_whatever_the_rows_say(difference: float, faults: int) -> None:
+@pytest.mark.parametrize(
+    ("difference", "faults"), [(0.0, 0), (1e-5, 0), (0.01, 1), (float("inf"), 1)]
+)
+def test_logits_that_differ_are_a_fault_whatever_the_rows_say(
+    difference: float, faults: int
+) -> None:
     said: list[Any] = raw_fault(difference)
     assert len(said) == faults

@@ -6,19 +6,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.registry import model_format
-from pipeline.training.export_model.reference import answer, difference, is_empty, original, own_limits
-from tests.conftest import settings_for
+from pipeline.models.registry import find_format
+from pipeline.training.export_model.reference import (
+    answer,
+    difference,
+    is_empty,
+    original,
+    own_limits,
+)
+from tests.helpers.runs import settings_for
 
 
 def loaded(*words: str) -> nn.Module:
-    return original(model_format(settings_for("input=.", *words)).load())
+    return original(find_format(settings_for("input=.", *words)).load())
 
 
 def found(*rows: tuple[float, float, int]) -> dict[str, Tensor]:
     """(x_min, score, label) of boxes of 10 pixels."""
     x = torch.tensor([row[0] for row in rows])
-    boxes = torch.stack([x, torch.zeros(len(rows)), x + 10, torch.full((len(rows),), 10.0)], dim=1).reshape(-1, 4)
+    boxes = torch.stack(
+        [x, torch.zeros(len(rows)), x + 10, torch.full((len(rows),), 10.0)], dim=1
+    ).reshape(-1, 4)
     return {
         "boxes": boxes,
         "scores": torch.tensor([row[1] for row in rows]),
@@ -30,23 +38,34 @@ def found(*rows: tuple[float, float, int]) -> dict[str, Tensor]:
     ("words", "given", "shape"),
     [
         (["task=classify", "model=squeezenet1_1", "weights=random"], (2, 3, 64, 64), (2, 1000)),
-        (["task=segment", "model=lraspp_mobilenet_v3_large", "weights=random"], (2, 3, 64, 96), (2, 21, 64, 96)),
+        (
+            ["task=segment", "model=lraspp_mobilenet_v3_large", "weights=random"],
+            (2, 3, 64, 96),
+            (2, 21, 64, 96),
+        ),
     ],
 )
 def test_logits_of_a_batch(words: list[str], given: tuple, shape: tuple) -> None:
     network = loaded(*words)
     assert answer(network, torch.rand(given)).shape == shape
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks for module in network.modules()
+    )
     assert own_limits(network) == (0.0, None)
 
 
 def test_detections_of_an_image() -> None:
     network = loaded("task=detect", "model=codes")
     said = answer(network, torch.rand(3, 40, 60))
-    assert set(said) == {"boxes", "labels", "scores"} and said["boxes"].shape == (len(said["scores"]), 4)
+    assert set(said) == {"boxes", "labels", "scores"} and said["boxes"].shape == (
+        len(said["scores"]),
+        4,
+    )
     least, most = own_limits(network)
     assert 0 < least < 0.5 and most is not None and len(said["scores"]) <= most
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks for module in network.modules()
+    )
 
 
 ONE = (0.0, 0.9, 1)
@@ -61,7 +80,11 @@ ONE = (0.0, 0.9, 1)
         (found(), found(), 0.0),
         (found(ONE), found(), 1.0),
         (found(), found(ONE), 1.0),
-        (found(ONE, (50.0, 0.5, 1)), found((50.5, 0.5005, 1), ONE), 0.0),  # near-ties may change places
+        (
+            found(ONE, (50.0, 0.5, 1)),
+            found((50.5, 0.5005, 1), ONE),
+            0.0,
+        ),  # near-ties may change places
         (found(ONE), found((0.0, 0.9, 2)), 1.0),
         (found(ONE), found((0.0, 0.89, 1)), 1.0),
         (found(ONE), found((2.0, 0.9, 1)), 1.0),

@@ -8,10 +8,16 @@ import pytest
 
 from pipeline.core.errors import ConfigError
 from pipeline.models.formats.builder import Builder
-from pipeline.runs.components import assemble
-from pipeline.training.export_model.request import checked, command, preprocessing, running, write_categories
-from tests.conftest import settings_for
+from pipeline.runs.components import build_components
+from pipeline.training.export_model.request import (
+    checked,
+    command,
+    preprocessing,
+    running,
+    write_categories,
+)
 from tests.helpers.own_files import CLASSIFIER, tiny_onnx
+from tests.helpers.runs import settings_for
 
 MOBILENET = ["task=classify", "model=mobilenet_v2", "weights=random"]
 
@@ -20,12 +26,21 @@ MOBILENET = ["task=classify", "model=mobilenet_v2", "weights=random"]
     ("words", "message"),
     [
         ([*MOBILENET, "to=null"], "say to=onnx, to=pt2, to=torchscript"),
-        (["task=embed", "model=mobilenet_v2"], "program files do classify, detect, segment. Say task=classify"),
+        (
+            ["task=embed", "model=mobilenet_v2"],
+            "program files do classify, detect, segment. Say task=classify",
+        ),
         (["task=instances"], "Say task=detect for its boxes without their masks"),
         (["task=keypoints"], "Say task=detect for its boxes without their points"),
         (["task=video", "input=."], "No program format takes clips"),
-        (["task=detect", "model=codes", "to=pt2"], "torch.export cannot follow.*Say to=onnx or to=torchscript"),
-        (["task=classify", "model=quantized_resnet18", "weights=random"], "int8 networks are not exported. Export resnet18"),
+        (
+            ["task=detect", "model=codes", "to=pt2"],
+            "torch.export cannot follow.*Say to=onnx or to=torchscript",
+        ),
+        (
+            ["task=classify", "model=quantized_resnet18", "weights=random"],
+            "int8 networks are not exported. Export resnet18",
+        ),
         ([*MOBILENET, "output=s3://bucket/x"], "export-model writes to a disk"),
     ],
 )
@@ -33,20 +48,28 @@ def test_refusals(words: list[str], message: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Builder, "load", lambda self: pytest.fail("weights were loaded"))
     with pytest.raises(ConfigError, match=message):
         settings = checked(settings_for("to=onnx", *words))
-        preprocessing(settings, assemble(settings))
+        preprocessing(settings, build_components(settings))
 
 
 def test_a_program_is_one_already(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("a\nb\nc\n")
     file = tiny_onnx(tmp_path / "a.onnx", ["batch", 3, 224, 224])
-    words = ["task=classify", "model=onnx", f"weights={file}", f"categories={tmp_path / 'names.txt'}", CLASSIFIER]
+    words = [
+        "task=classify",
+        "model=onnx",
+        f"weights={file}",
+        f"categories={tmp_path / 'names.txt'}",
+        CLASSIFIER,
+    ]
     settings = checked(settings_for("to=torchscript", *words))
     with pytest.raises(ConfigError, match="model=onnx is a program already"):
-        preprocessing(settings, assemble(settings))
+        preprocessing(settings, build_components(settings))
 
 
 @pytest.mark.parametrize("library", ["onnx", "onnxruntime"])
-def test_without_a_library_the_way_to_it_is_told(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_library_the_way_to_it_is_told(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ConfigError, match=rf"to=onnx needs {library}.*visionbatch\[train\]"):
         checked(settings_for("to=onnx", *MOBILENET))
@@ -67,12 +90,12 @@ def test_without_a_library_the_way_to_it_is_told(library: str, monkeypatch: pyte
 )
 def test_the_preprocessing_has_a_full_name(words: list[str], name: str | None) -> None:
     settings = checked(settings_for("to=torchscript", *words))
-    assert preprocessing(settings, assemble(settings)) == name
+    assert preprocessing(settings, build_components(settings)) == name
 
 
 def test_a_preprocessing_of_its_own_has_no_name() -> None:
     settings = checked(settings_for("to=torchscript", *MOBILENET))
-    parts = assemble(settings)
+    parts = build_components(settings)
     parts.format.transform.resize_size = [100]  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match="prepared in a way of its own"):
         preprocessing(settings, parts)
@@ -80,14 +103,17 @@ def test_a_preprocessing_of_its_own_has_no_name() -> None:
 
 def test_programs_are_compared_on_the_cpu_in_fp32() -> None:
     settings = checked(settings_for("to=torchscript", *MOBILENET, "engine=fast", "precision=bf16"))
-    engine = assemble(settings).engine
+    engine = build_components(settings).engine
     assert (engine.device, engine.precision, engine.exact) == ("cpu", "fp32", True)
 
 
 @pytest.mark.parametrize(
-    ("names", "detector"), [(("a", "b b", "crane", "crane"), False), (("__background__", "qr code", "N/A"), True)]
+    ("names", "detector"),
+    [(("a", "b b", "crane", "crane"), False), (("__background__", "qr code", "N/A"), True)],
 )
-def test_names_come_back_as_they_were(names: tuple[str, ...], detector: bool, tmp_path: Path) -> None:
+def test_names_come_back_as_they_were(
+    names: tuple[str, ...], detector: bool, tmp_path: Path
+) -> None:
     write_categories(names, tmp_path / "categories.txt", detector)
     assert (tmp_path / "categories.txt").read_text().splitlines() == list(names)
 
@@ -101,7 +127,9 @@ def test_names_come_back_as_they_were(names: tuple[str, ...], detector: bool, tm
         (("a",), True, "'a'"),
     ],
 )
-def test_names_that_are_no_lines_are_refused(names: tuple[str, ...], detector: bool, odd: str, tmp_path: Path) -> None:
+def test_names_that_are_no_lines_are_refused(
+    names: tuple[str, ...], detector: bool, odd: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=f"cannot stand on a line of their own: .*{odd}"):
         write_categories(names, tmp_path / "categories.txt", detector)
 
@@ -126,12 +154,19 @@ def test_names_that_are_no_lines_are_refused(names: tuple[str, ...], detector: b
             None,
             True,
             [
-                *("task=detect", "model=torchscript", "weights=my out/model.pt", "categories=my out/categories.txt"),
+                *(
+                    "task=detect",
+                    "model=torchscript",
+                    "weights=my out/model.pt",
+                    "categories=my out/categories.txt",
+                ),
                 *("channels=bgr", "trust_code=true", "batch_size=1"),
             ],
         ),
     ],
 )
-def test_the_command_that_runs_it(words: list[str], preprocess: str | None, alone: bool, expected: list[str]) -> None:
+def test_the_command_that_runs_it(
+    words: list[str], preprocess: str | None, alone: bool, expected: list[str]
+) -> None:
     said = command(running(settings_for(*words), Path("my out"), preprocess, alone))
     assert shlex.split(said) == ["make", "run", *expected, "input=DIR"]

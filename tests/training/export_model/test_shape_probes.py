@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import PipelineError
 from pipeline.training.export_model.exporters import Attempt
-from pipeline.training.export_model.shape_probes import Held, Probes, held, made, probes_for_detections, probes_for_logits
+from pipeline.training.export_model.shape_probes import (
+    Held,
+    Probes,
+    held,
+    made,
+    probes_for_detections,
+    probes_for_logits,
+)
 from tests.helpers.own_files import Classifier, Regions
 
 
@@ -19,13 +26,19 @@ class Bright(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         height, width = image.shape[-2:]
         box = torch.tensor([[0.0, 0.0, width, height]])[: int(image.mean() > 0.5)]
-        return {"boxes": box, "labels": torch.ones(len(box), dtype=torch.int64), "scores": torch.full((len(box),), 0.9)}
+        return {
+            "boxes": box,
+            "labels": torch.ones(len(box), dtype=torch.int64),
+            "scores": torch.full((len(box),), 0.9),
+        }
 
 
 class Only(nn.Module):
     """A network that is right for some inputs, and else fails or says something else."""
 
-    def __init__(self, network: nn.Module, fits: Callable[[Tensor], bool], fails: bool = False) -> None:
+    def __init__(
+        self, network: nn.Module, fits: Callable[[Tensor], bool], fails: bool = False
+    ) -> None:
         super().__init__()
         self.network, self.fits, self.fails = network, fits, fails
 
@@ -35,7 +48,11 @@ class Only(nn.Module):
         returned = self.network(images)
         if self.fits(images):
             return returned
-        return {name: value * 0.5 for name, value in returned.items()} if isinstance(returned, dict) else returned + 1
+        return (
+            {name: value * 0.5 for name, value in returned.items()}
+            if isinstance(returned, dict)
+            else returned + 1
+        )
 
 
 def bright(height: int, width: int) -> Tensor:
@@ -118,7 +135,9 @@ def ways(*names: str) -> list[Attempt]:
         (["one image", "two images"], "one image"),
     ],
 )
-def test_the_first_way_that_holds_nothing_is_taken(names: list[str], taken: str, tmp_path: Path) -> None:
+def test_the_first_way_that_holds_nothing_is_taken(
+    names: list[str], taken: str, tmp_path: Path
+) -> None:
     network, file = Classifier().eval(), tmp_path / "program"
     probes: Probes = probes_for_logits(network, (32, 32))
     how, found = made(ways(*names), file, lambda: Only(network, PROGRAMS[file.read_text()]), probes)
@@ -127,7 +146,10 @@ def test_the_first_way_that_holds_nothing_is_taken(names: list[str], taken: str,
 
 def test_no_way_is_told_with_reasons(tmp_path: Path) -> None:
     network, file = Classifier().eval(), tmp_path / "program"
-    with pytest.raises(PipelineError, match=r"fails: no operator of this name\n  two images: on one input it differs by"):
+    with pytest.raises(
+        PipelineError,
+        match=r"fails: no operator of this name\n  two images: on one input it differs by",
+    ):
         made(
             ways("fails", "two images"),
             file,

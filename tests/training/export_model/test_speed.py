@@ -13,7 +13,9 @@ def test_ratios_are_to_the_first(monkeypatch) -> None:
     def sleeping(name: str, seconds: float):
         return lambda: (called.append(name), time.sleep(seconds))
 
-    measured = speeds({"eager": sleeping("eager", 0.008), "exported": sleeping("exported", 0.002)}, 4)
+    measured = speeds(
+        {"eager": sleeping("eager", 0.008), "exported": sleeping("exported", 0.002)}, 4
+    )
     assert measured["eager"].ratio == 1.0 and 2 < measured["exported"].ratio < 5
     assert 200 < measured["eager"].images_per_s <= 500
     assert called[:4] == ["eager", "exported"] * 2, "both are warm before either is measured"

@@ -16,14 +16,21 @@ def drawn(label, count):
 @pytest.mark.parametrize("label", [QR, BARCODE, DATA_MATRIX, MARKER])
 def test_a_symbol_is_cells_of_zero_and_one(label):
     for one in drawn(label, 50):
-        assert one.label == label and one.cells.dtype == np.uint8 and set(np.unique(one.cells)) == {0, 1}
+        assert (
+            one.label == label
+            and one.cells.dtype == np.uint8
+            and set(np.unique(one.cells)) == {0, 1}
+        )
         assert one.cells[:, 0].any() and one.cells[0].any()  # no quiet zone around it
 
 
 @pytest.mark.parametrize(("label", "least"), [(QR, 0.97), (BARCODE, 0.9), (DATA_MATRIX, 0.97)])
 def test_codes_can_be_read(label, least):
     symbols = drawn(label, 60)
-    images = [np.kron(np.pad(255 * (1 - one.cells), 12, constant_values=255), np.ones((4, 4), np.uint8)) for one in symbols]
+    images = [
+        np.kron(np.pad(255 * (1 - one.cells), 12, constant_values=255), np.ones((4, 4), np.uint8))
+        for one in symbols
+    ]
     assert sum(bool(zxingcpp.read_barcodes(image)) for image in images) >= least * len(symbols)
 
 

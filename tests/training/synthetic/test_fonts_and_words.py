@@ -23,7 +23,10 @@ def test_digits_are_as_many_as_asked_for(count):
 
 
 def test_stretched_text_is_wider():
-    assert written("WIDE", 20, TRAINING.fonts[0], 1.5).shape[1] > 1.3 * written("WIDE", 20, TRAINING.fonts[0]).shape[1]
+    assert (
+        written("WIDE", 20, TRAINING.fonts[0], 1.5).shape[1]
+        > 1.3 * written("WIDE", 20, TRAINING.fonts[0]).shape[1]
+    )
 
 
 def test_no_text_is_an_image_of_nothing():

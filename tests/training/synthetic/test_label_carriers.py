@@ -12,7 +12,10 @@ def test_what_is_mounted_is_whole_and_its_code_moves_with_it(around):
     thing = Print(pixels, ((1, outline(0, 0, 60, 40)),))
     for seed in range(40):
         made = mount(np.random.default_rng(seed), TRAINING, thing, around)
-        (x0, y0), (x1, y1) = made.codes[0][1].min(0).astype(int), made.codes[0][1].max(0).astype(int)
+        (x0, y0), (x1, y1) = (
+            made.codes[0][1].min(0).astype(int),
+            made.codes[0][1].max(0).astype(int),
+        )
         assert {x1 - x0, y1 - y0} == {40, 60} and (made.pixels[y0:y1, x0:x1] == (255, 0, 255)).all()
 
 
@@ -24,4 +27,6 @@ def test_a_mount_is_no_larger_than_allowed_unless_the_label_is():
 
 def test_distractors_have_no_codes_and_differ():
     made = [distractor(np.random.default_rng(seed), TRAINING, 60) for seed in range(60)]
-    assert all(one.codes == () for one in made) and len({one.pixels.tobytes() for one in made}) == 60
+    assert (
+        all(one.codes == () for one in made) and len({one.pixels.tobytes() for one in made}) == 60
+    )

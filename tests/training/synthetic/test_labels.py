@@ -47,4 +47,6 @@ def test_a_sheet_holds_the_codes_of_all_its_labels_apart():
     boxes = [(points.min(0), points.max(0)) for _, points in made.codes]
     assert [kind for kind, _ in made.codes] == LABELS
     for number, (low, high) in enumerate(boxes):
-        assert not any((np.minimum(high, h) > np.maximum(low, lo)).all() for lo, h in boxes[:number])
+        assert not any(
+            (np.minimum(high, h) > np.maximum(low, lo)).all() for lo, h in boxes[:number]
+        )

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from pipeline.training.synthetic.materials import board, clouds, colour, grain, material, metal, tinted
+from pipeline.training.synthetic.materials import (
+    board,
+    clouds,
+    colour,
+    grain,
+    material,
+    metal,
+    tinted,
+)
 
 SIZES = [(1, 1), (8, 200), (333, 40), (1200, 1100)]
 
@@ -15,7 +23,9 @@ def test_a_material_has_the_size_asked_for(make, size_hw):
 
 
 def test_materials_are_many():
-    assert len({material(np.random.default_rng(seed), (16, 16)).tobytes() for seed in range(30)}) == 30
+    assert (
+        len({material(np.random.default_rng(seed), (16, 16)).tobytes() for seed in range(30)}) == 30
+    )
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 0), (0, 255), (200, 255)])
@@ -28,11 +38,17 @@ def test_a_colours_brightest_channel_is_in_the_range(low, high):
 @pytest.mark.parametrize("size_hw", SIZES)
 def test_noise_has_the_size_asked_for_and_is_centred(size_hw):
     rng = np.random.default_rng(0)
-    assert clouds(rng, size_hw, (3, 4)).shape == size_hw and clouds(rng, size_hw, (3, 4), 3).shape == (*size_hw, 3)
+    assert clouds(rng, size_hw, (3, 4)).shape == size_hw and clouds(
+        rng, size_hw, (3, 4), 3
+    ).shape == (*size_hw, 3)
     noise = grain(rng, size_hw)
     assert noise.shape == size_hw and abs(noise.mean()) < 0.5 and abs(noise).max() <= 0.5
 
 
 def test_a_shade_runs_from_the_dark_to_the_light_colour():
     made = tinted(np.array([[0, 0.5, 1]], np.float32), (0, 10, 200), (100, 10, 0))
-    assert made[0, 0].tolist() == [0, 10, 200] and made[0, 2].tolist() == [100, 10, 0] and 48 <= made[0, 1, 0] <= 51
+    assert (
+        made[0, 0].tolist() == [0, 10, 200]
+        and made[0, 2].tolist() == [100, 10, 0]
+        and 48 <= made[0, 1, 0] <= 51
+    )

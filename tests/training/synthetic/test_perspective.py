@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from pipeline.training.synthetic.perspective import bounds, clipped, corners, moved_to, pose, seen_as, shown, whole_box
+from pipeline.training.synthetic.perspective import (
+    bounds,
+    clipped,
+    corners,
+    moved_to,
+    pose,
+    seen_as,
+    shown,
+    whole_box,
+)
 from pipeline.training.synthetic.print_layer import Print, outline
 
 

@@ -12,7 +12,8 @@ def test_an_outline_goes_around_the_rectangle():
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "changed"), [(0, 0, 4), (2, 2, 1), (-1, -1, 1), (3, 0, 0), (0, -2, 0), (50, 50, 0), (-50, 0, 0), (1, 1, 4)]
+    ("x", "y", "changed"),
+    [(0, 0, 4), (2, 2, 1), (-1, -1, 1), (3, 0, 0), (0, -2, 0), (50, 50, 0), (-50, 0, 0), (1, 1, 4)],
 )
 def test_what_lies_beyond_the_canvas_is_cut(x, y, changed):
     stamped, pasted = np.zeros((3, 3, 3), np.uint8), np.zeros((3, 3, 3), np.uint8)
@@ -24,14 +25,19 @@ def test_what_lies_beyond_the_canvas_is_cut(x, y, changed):
 def test_half_ink_is_half_the_colour():
     canvas = np.full((1, 2, 3), 100, np.uint8)
     stamp(canvas, np.array([[0, 128]], np.uint8), (200, 0, 100), 0, 0)
-    assert canvas[0, 0].tolist() == [100] * 3 and np.abs(canvas[0, 1].astype(int) - (150, 50, 100)).max() <= 1
+    assert (
+        canvas[0, 0].tolist() == [100] * 3
+        and np.abs(canvas[0, 1].astype(int) - (150, 50, 100)).max() <= 1
+    )
 
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3, 4])
 def test_a_code_turns_with_its_print(quarters):
     pixels = np.zeros((10, 20, 3), np.uint8)
     pixels[2:5, 11:18] = 255
-    made = turned(Print(pixels, ((1, outline(11, 2, 18, 5)),), np.full((10, 20), 255, np.uint8)), quarters)
+    made = turned(
+        Print(pixels, ((1, outline(11, 2, 18, 5)),), np.full((10, 20), 255, np.uint8)), quarters
+    )
     (x0, y0), (x1, y1) = made.codes[0][1].min(0).astype(int), made.codes[0][1].max(0).astype(int)
     assert made.pixels[y0:y1, x0:x1].min() == 255 and made.pixels.sum() == pixels.sum()
     assert made.alpha.shape == made.size_hw

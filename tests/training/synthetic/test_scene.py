@@ -29,9 +29,9 @@ def test_a_print_is_drawn_exactly_where_its_matrix_says(size):
     """To half a pixel: the boxes come from the same matrix. Also where the print is shrunk before."""
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        quad = np.array([(20, 20), (80, 20), (80, 80), (20, 80)], np.float32) + rng.uniform(-12, 12, (4, 2)).astype(
-            np.float32
-        )
+        quad = np.array([(20, 20), (80, 20), (80, 80), (20, 80)], np.float32) + rng.uniform(
+            -12, 12, (4, 2)
+        ).astype(np.float32)
         matrix = _homography(corners(size), quad)
         canvas = np.zeros((100, 100, 3), np.uint8)
         white = Print(np.full((*size, 3), 255, np.uint8))
@@ -46,4 +46,6 @@ def _homography(source, target):
     rows = []
     for (x, y), (u, v) in zip(source, target, strict=True):
         rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
-    return np.append(np.linalg.solve(np.array(rows, float), target.reshape(-1).astype(float)), 1).reshape(3, 3)
+    return np.append(
+        np.linalg.solve(np.array(rows, float), target.reshape(-1).astype(float)), 1
+    ).reshape(3, 3)
