@@ -10,6 +10,7 @@ from pipeline.config.instantiate import find_class, instantiate
 from pipeline.core.errors import ConfigError
 from pipeline.core.package_files import find_resource
 from pipeline.outputs.sinks.parquet import Parquet
+from tests.helpers.imports import COMPONENT_FOLDERS
 from tests.helpers.pictures import spec_of
 
 
@@ -130,7 +131,8 @@ def test_every_kind_of_part_ships_at_least_one():
 @pytest.mark.parametrize(("name", "node"), list(nodes()), ids=[name for name, _ in nodes()])
 def test_every_shipped_file_names_a_class_of_its_own_kind(name, node):
     kind = name.partition("/")[0]
-    assert node["_target_"].startswith(f"pipeline.{kind}.")
+    folder = COMPONENT_FOLDERS[kind].replace("/", ".")
+    assert node["_target_"].startswith(f"pipeline.{folder}.")
     # it resolves: what is refused is the argument, not the class
     with pytest.raises(ConfigError, match=r"does not take these settings.*no_such_argument"):
         instantiate(node, no_such_argument=1)
