@@ -269,26 +269,26 @@ def _anchors(arguments: list[str]) -> None:
 
 
 def _export_model(arguments: list[str]) -> None:
-    from pipeline.models.inspect import with_task
+    from pipeline.models.model_report import add_task_override
     from pipeline.training.export_model.command import export_model_text
 
-    run_jobs(with_task(split_arguments(arguments)), _printed(export_model_text))
+    run_jobs(add_task_override(split_arguments(arguments)), _printed(export_model_text))
 
 
 def _inspect(arguments: list[str]) -> None:
-    from pipeline.models.inspect import inspect_text, with_task
+    from pipeline.models.model_report import add_task_override, format_model_report
 
-    run_jobs(with_task(split_arguments(arguments)), _printed(inspect_text))
+    run_jobs(add_task_override(split_arguments(arguments)), _printed(format_model_report))
 
 
 def _models(arguments: list[str]) -> None:
-    from pipeline.models.inspect import catalogue_text
+    from pipeline.models.model_report import format_catalogue
 
     given = dict(word.partition("=")[::2] for word in split_arguments(arguments))
     unknown = set(given) - {"task", "sort"}
     if unknown:
         raise ConfigError(f"models takes task= and sort=, not {', '.join(sorted(unknown))}.")
-    print(catalogue_text(given.get("task"), given.get("sort", "accuracy")))
+    print(format_catalogue(given.get("task"), given.get("sort", "accuracy")))
 
 
 def _review(verb: str, arguments: list[str]) -> None:

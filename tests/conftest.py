@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Model
-from pipeline.models.formats.builder import Builder
+from pipeline.models.formats.builder import TorchvisionBuilder
 from pipeline.run import run
 from tests.helpers.objectstore import Store, running
 from tests.helpers.pictures import photo, picture
@@ -54,7 +54,9 @@ def refuse_early(
     """refuse_early(overrides, message): the run is refused so before weights are loaded, and leaves nothing."""
 
     def call(overrides: list[str], message: str) -> None:
-        monkeypatch.setattr(Builder, "load", lambda self: pytest.fail("weights were loaded"))
+        monkeypatch.setattr(
+            TorchvisionBuilder, "load", lambda self: pytest.fail("weights were loaded")
+        )
         with pytest.raises(ConfigError, match=message):
             run(settings_for(f"output={tmp_path}", *overrides))
         assert list(tmp_path.iterdir()) == []
@@ -65,14 +67,14 @@ def refuse_early(
 @pytest.fixture
 def load_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One load per weights file: the batch sizes that a parity test compares share it."""
-    load, loaded = Builder.load, {}
+    load, loaded = TorchvisionBuilder.load, {}
 
-    def cached(self: Builder) -> Model:
+    def cached(self: TorchvisionBuilder) -> Model:
         if self.file not in loaded:
             loaded[self.file] = load(self)
         return loaded[self.file]
 
-    monkeypatch.setattr(Builder, "load", cached)
+    monkeypatch.setattr(TorchvisionBuilder, "load", cached)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ class Anchors:
     ratios: tuple[float, ...] | None = None
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> "Anchors":
+    def from_mapping(cls, given: Mapping[str, Any]) -> "Anchors":
         """From `settings.anchors`, or the same mapping read from a file. Raises ValueError and TypeError for anything but
         lists of positive numbers."""
         if not isinstance(given, Mapping) or set(given) - {"sizes", "ratios"}:
@@ -38,7 +38,7 @@ class Anchors:
     def __bool__(self) -> bool:
         return self.sizes is not None or self.ratios is not None
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it: what was set, and nothing else."""
         given = {
             "sizes": self.sizes and [list(level) for level in self.sizes],
@@ -46,9 +46,9 @@ class Anchors:
         }
         return {name: value for name, value in given.items() if value is not None}
 
-    def words(self) -> str:
+    def to_overrides(self) -> str:
         """As they are said on the command line."""
-        plain = self.plain()
+        plain = self.to_dict()
         levels = [
             "[" + ",".join(f"{size:g}" for size in level) + "]" for level in plain.get("sizes", ())
         ]
@@ -71,10 +71,10 @@ def _positive(values: Any) -> tuple[float, ...]:
     return numbers
 
 
-def own_anchors(network: nn.Module) -> Anchors:
+def read_anchors(network: nn.Module) -> Anchors:
     """What a detector has now. An SSD's sizes are one more than its levels: its second square of a level is the geometric
     mean of the level's size and the next. Ratios that are not those of every level are put together."""
-    generator = generator_of(network)
+    generator = get_anchor_generator(network)
     if isinstance(generator, DefaultBoxGenerator):
         extra = {ratio for level in generator.aspect_ratios for ratio in level}
         sizes = tuple((scale * _side(network),) for scale in generator.scales)
@@ -87,17 +87,19 @@ def own_anchors(network: nn.Module) -> Anchors:
     )
 
 
-def anchor_shapes(network: nn.Module, anchors: Anchors | None = None) -> list[np.ndarray]:
+def compute_anchor_shapes(network: nn.Module, anchors: Anchors | None = None) -> list[np.ndarray]:
     """Of each level the (A, 2) widths and heights of its anchors, in pixels of the network's input: as they are, or as they
     would be with other anchors. Raises ConfigError."""
-    generator = generator_with(network, anchors) if anchors else generator_of(network)
+    generator = (
+        build_anchor_generator(network, anchors) if anchors else get_anchor_generator(network)
+    )
     if isinstance(generator, DefaultBoxGenerator):
         pairs = [pair.clamp(0, 1) if generator.clip else pair for pair in generator._wh_pairs]
         return [(pair * _side(network)).numpy() for pair in pairs]
     return [(cell[:, 2:] - cell[:, :2]).numpy() for cell in generator.cell_anchors]
 
 
-def generator_of(network: nn.Module) -> Any:
+def get_anchor_generator(network: nn.Module) -> Any:
     """Raises ConfigError for a network without anchors."""
     found = network.rpn if isinstance(network, FasterRCNN) else network
     if not isinstance(found, SSD | RetinaNet | FCOS) and not isinstance(network, FasterRCNN):
@@ -110,7 +112,7 @@ def generator_of(network: nn.Module) -> Any:
 def apply_anchors(network: nn.Module, anchors: Anchors, num_classes: int) -> list[str]:
     """Change the detector's anchors in place. Where their number at a place changes, the layers that score and shape them
     are made anew, initialised as torchvision does it; the names of these are returned. Raises ConfigError."""
-    generator = generator_with(network, anchors)
+    generator = build_anchor_generator(network, anchors)
     counts = generator.num_anchors_per_location()
     if isinstance(network, FasterRCNN):
         network.rpn.anchor_generator = generator
@@ -125,9 +127,9 @@ def apply_anchors(network: nn.Module, anchors: Anchors, num_classes: int) -> lis
     )
 
 
-def generator_with(network: Any, anchors: Anchors) -> Any:
+def build_anchor_generator(network: Any, anchors: Anchors) -> Any:
     """One like the network's, with these anchors. Raises ConfigError for what the network cannot have."""
-    generator = generator_of(network)
+    generator = get_anchor_generator(network)
     if not anchors:
         return generator
     if isinstance(generator, DefaultBoxGenerator):
@@ -203,7 +205,7 @@ def _ssd_generator(
         if len(anchors.sizes) not in (levels, levels + 1) or any(
             len(level) != 1 for level in anchors.sizes
         ):
-            own = own_anchors(network).sizes or ()
+            own = read_anchors(network).sizes or ()
             raise ConfigError(
                 f"anchors.sizes={_plain(anchors.sizes)}: this SSD looks at maps of {levels} levels and takes one size for "
                 f"each, and one more for the second square of the last. Its own are {_plain(own)}."

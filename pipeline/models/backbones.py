@@ -17,15 +17,20 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from pipeline.core.errors import ConfigError, suggest_nearest
-from pipeline.models.networks import without_data
+from pipeline.models.networks.meta_device import use_meta_device
 from pipeline.models.registry import (
-    PYRAMID,
+    FASTERRCNN,
+    find_weights_member,
+    get_builder_tasks,
     is_quantized,
     is_weights_file,
-    tasks_of,
-    weights_member,
 )
-from pipeline.models.weights import WEIGHTS_FILES, existing, official_file, read_state_dict
+from pipeline.models.weights import (
+    WEIGHTS_FILES,
+    fetch_official_file,
+    read_state_dict,
+    resolve_file,
+)
 
 STRIDES = (4, 8, 16, 32)  # pixels of the input between two places of a map
 _CHANNELS = 256  # of the pyramid, as in torchvision's builders
@@ -47,20 +52,22 @@ class FeatureMap:
     channels_last: bool  # (B, h, w, C), as Swin's blocks give it
 
 
-def classifiers() -> list[str]:
+def list_classifiers() -> list[str]:
     """Names of torchvision's classifiers in floating point."""
     return [
-        name for name in list_models() if "classify" in tasks_of(name) and not is_quantized(name)
+        name
+        for name in list_models()
+        if "classify" in get_builder_tasks(name) and not is_quantized(name)
     ]
 
 
-def fasterrcnn(
+def build_fasterrcnn(
     *, backbone: str, num_classes: int = 91, weights: None = None, **kwargs: Any
 ) -> FasterRCNN:
     """An untrained Faster R-CNN with a feature pyramid on the classifier `backbone`, whose parameters keep their names below
     `backbone.body`; BatchNorms are the classifier's. There are no published `weights`. As with torchvision's builders
     `kwargs` are the class's own. Raises ConfigError."""
-    maps = feature_maps(backbone)
+    maps = find_feature_maps(backbone)
     strides = [one.stride for one in maps]
     generator = kwargs.pop("rpn_anchor_generator", None) or AnchorGenerator(
         tuple((8 * stride,) for stride in [*strides, 2 * strides[-1]]),
@@ -72,7 +79,7 @@ def fasterrcnn(
     )
     mean, std = _normalisation(backbone)
     return FasterRCNN(
-        Pyramid(_classifier(backbone), maps),
+        PyramidBackbone(_classifier(backbone), maps),
         num_classes,
         rpn_anchor_generator=generator,
         box_roi_pool=pool,
@@ -80,7 +87,7 @@ def fasterrcnn(
     )
 
 
-class Pyramid(nn.Module):
+class PyramidBackbone(nn.Module):
     """(B, 3, H, W) -> the pyramid's maps by name, `0` the finest, `pool` the coarsest; each has `out_channels`."""
 
     def __init__(self, classifier: nn.Module, maps: tuple[FeatureMap, ...]) -> None:
@@ -107,15 +114,15 @@ class Pyramid(nn.Module):
 
 
 @cache
-def feature_maps(backbone: str) -> tuple[FeatureMap, ...]:
+def find_feature_maps(backbone: str) -> tuple[FeatureMap, ...]:
     """The classifier's maps, finest first, seen while it runs on a tensor without data. Raises ConfigError for a name that
     is not a classifier's, one that takes images of one size only, and one whose maps do not shrink."""
-    if backbone not in classifiers():
+    if backbone not in list_classifiers():
         raise ConfigError(
-            f"backbone={backbone}: torchvision has no classifier of this name.{suggest_nearest(backbone, classifiers())} "
+            f"backbone={backbone}: torchvision has no classifier of this name.{suggest_nearest(backbone, list_classifiers())} "
             "Expected one whose maps shrink, such as mobilenet_v2, resnet18, efficientnet_b0 or convnext_tiny."
         )
-    with without_data():
+    with use_meta_device():
         network = _classifier(backbone).eval()
     found: dict[int, FeatureMap] = {}
 
@@ -149,7 +156,7 @@ def feature_maps(backbone: str) -> tuple[FeatureMap, ...]:
     return maps
 
 
-def load_backbone(network: nn.Module, state: Mapping[str, Tensor]) -> int:
+def copy_backbone_tensors(network: nn.Module, state: Mapping[str, Tensor]) -> int:
     """Copy a classifier's tensors into the detector's backbone, by name and shape; the classifier's head has no place there.
     Returns how many were taken. Raises ConfigError where it is another network's."""
     backbone: Any = network.backbone
@@ -172,15 +179,15 @@ def load_backbone(network: nn.Module, state: Mapping[str, Tensor]) -> int:
     return len(fitting)
 
 
-def backbone_state(backbone: str, given: str) -> Mapping[str, Tensor] | None:
+def load_backbone_state(backbone: str, given: str) -> Mapping[str, Tensor] | None:
     """The state_dict of a classifier for `load_backbone`: of its weights DEFAULT or by name, downloaded where they are not
     on this machine, or of a file; None for `random`. Raises ConfigError."""
     if given == "random":
         return None
     if is_weights_file(given):
-        return read_state_dict(existing(given, WEIGHTS_FILES, key="train.backbone_weights"))
-    member = weights_member(backbone, given, key="train.backbone_weights")
-    official_file(member)
+        return read_state_dict(resolve_file(given, WEIGHTS_FILES, key="train.backbone_weights"))
+    member = find_weights_member(backbone, given, key="train.backbone_weights")
+    fetch_official_file(member)
     return get_model_builder(backbone)(
         weights=member
     ).state_dict()  # by the builder, which knows how old files name things
@@ -224,8 +231,8 @@ def _off(height: int, width: int) -> float:
     return sum(abs(one - round(one)) for one in octaves) if len(whole) == 1 else math.inf
 
 
-def builder_of(name: str) -> Callable[..., Any]:
+def get_builder(name: str) -> Callable[..., Any]:
     """Return the function that builds a network: one of torchvision's, or `fasterrcnn` above."""
-    if name == PYRAMID:
-        return fasterrcnn
+    if name == FASTERRCNN:
+        return build_fasterrcnn
     return get_model_builder(name)

@@ -11,9 +11,9 @@ from torch import nn
 from torchvision.models import WeightsEnum, get_model_weights
 
 from pipeline.core.errors import ConfigError, suggest_nearest
-from pipeline.models.backbones import builder_of
-from pipeline.models.registry import PYRAMID
-from pipeline.models.weights import cache_path
+from pipeline.models.backbones import get_builder
+from pipeline.models.registry import FASTERRCNN
+from pipeline.models.weights import get_cache_path
 
 log = logging.getLogger(__name__)
 _OURS = {"weights", "weights_backbone", "num_classes", "progress", "quantize", "backend"}
@@ -25,17 +25,17 @@ def check_arguments(name: str, model_args: Mapping[str, Any], file: Path | None)
         raise ConfigError(
             f"model_args: {sorted(ours)} are set by model=, weights= and categories=."
         )
-    known = _arguments(builder_of(name))
+    known = _arguments(get_builder(name))
     for given in set(model_args) - known:  # torchvision's detectors would swallow it without a word
         expected = ", ".join(sorted(known))
         raise ConfigError(
             f"model_args: {name} has no argument {given!r}.{suggest_nearest(given, known)} It has {expected}."
         )
-    for member in get_model_weights(name) if name != PYRAMID else ():
+    for member in get_model_weights(name) if name != FASTERRCNN else ():
         if file and file.name == Path(member.url).name:
             raise ConfigError(
                 f"weights={file} is torchvision's own file, which its builder sets up in a way of its own. "
-                f"Move it to {cache_path(member)} and say weights={member.name}."
+                f"Move it to {get_cache_path(member)} and say weights={member.name}."
             )
 
 

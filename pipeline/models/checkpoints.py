@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.models.anchors import Anchors
-from pipeline.models.registry import builder_names
-from pipeline.models.weights import metadata_categories, read_metadata
+from pipeline.models.registry import list_builder_names
+from pipeline.models.weights import parse_categories, read_safetensors_metadata
 from pipeline.storage.publish import publish_file
 
 
 @dataclass(frozen=True)
-class Trained:
+class CheckpointMetadata:
     """What a file says of its weights. The metadata's texts; lists and mappings as JSON. `anchors` are those that were set,
     and not the builder's own."""
 
@@ -34,9 +34,9 @@ class Trained:
     metrics: Mapping[str, Any] = field(default_factory=dict)  # what was measured of it
     trained: Mapping[str, Any] = field(default_factory=dict)  # how it was trained, for people
 
-    def metadata(self) -> dict[str, str]:
+    def to_text_metadata(self) -> dict[str, str]:
         """As a .safetensors file keeps it: names with texts. `read_trained` is the inverse."""
-        plain = vars(self) | {"anchors": self.anchors.plain()}
+        plain = vars(self) | {"anchors": self.anchors.to_dict()}
         texts = {name: plain[name] for name in _TEXTS if plain[name] is not None}
         lists = {
             name: json.dumps(list(plain[name]))
@@ -52,35 +52,35 @@ class Trained:
 
 
 @runtime_checkable
-class Trainable(Protocol):
+class TrainableFormat(Protocol):
     """A model's format that can be trained: `format.builder.Builder`."""
 
     transform: Callable[[Tensor], Tensor]  # the preprocessing of the weights
     weights_id: str
 
-    def fresh(self, num_classes: int, num_keypoints: int | None = None) -> nn.Module:
+    def build_for_training(self, num_classes: int, num_keypoints: int | None = None) -> nn.Module:
         """An untrained network for so many classes, a detector's and a segmenter's background included."""
         ...
 
-    def pretrained_state(self) -> Mapping[str, Tensor] | None:
+    def load_pretrained_state(self) -> Mapping[str, Tensor] | None:
         """The tensors that training begins with, or None for random ones."""
         ...
 
-    def class_names(self) -> Sequence[str] | None:
+    def read_class_names(self) -> Sequence[str] | None:
         """Of the weights that training begins with; None where they do not tell."""
         ...
 
-    def tied_to_classes(self, num_classes: int) -> Collection[str]:
+    def find_class_tensors(self, num_classes: int) -> Collection[str]:
         """The tensors of `fresh` whose shapes follow the number of classes."""
         ...
 
-    def trained(
+    def build_metadata(
         self,
         categories: Sequence[str],
         keypoint_names: Sequence[str] = (),
         metrics: Mapping[str, Any] | None = None,
         facts: Mapping[str, Any] | None = None,
-    ) -> Trained:
+    ) -> CheckpointMetadata:
         """What a file says that holds the weights of a network that `fresh` made."""
         ...
 
@@ -90,7 +90,7 @@ _LISTS = ("categories", "keypoint_names")
 _MAPPINGS = ("anchors", "model_args", "metrics", "trained")
 
 
-def trained_bytes(state: Mapping[str, Tensor], trained: Trained) -> bytes:
+def serialize_checkpoint(state: Mapping[str, Tensor], trained: CheckpointMetadata) -> bytes:
     """The file's content: tensors in float32 on the CPU, names that share memory each with a copy of its own. The same
     weights and facts give the same bytes, whatever `state` calls first."""
     tensors = {
@@ -100,7 +100,7 @@ def trained_bytes(state: Mapping[str, Tensor], trained: Trained) -> bytes:
         .contiguous()
         for name, one in sorted(state.items())
     }
-    return _in_order(save(tensors, metadata=trained.metadata()))
+    return _in_order(save(tensors, metadata=trained.to_text_metadata()))
 
 
 def _in_order(content: bytes) -> bytes:
@@ -113,35 +113,35 @@ def _in_order(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[end:]
 
 
-def save_trained(path: Path, state: Mapping[str, Tensor], trained: Trained) -> None:
+def save_checkpoint(path: Path, state: Mapping[str, Tensor], trained: CheckpointMetadata) -> None:
     """Write the file whole or not at all; one that was there is replaced."""
-    content = trained_bytes(state, trained)
+    content = serialize_checkpoint(state, trained)
     with publish_file(path, replace=True) as made:
         made.write_bytes(content)
 
 
-def says_architecture(path: Path) -> bool:
+def has_known_architecture(path: Path) -> bool:
     """Whether `read_trained` has something to read: the architecture is one that can be built here."""
-    return read_metadata(path).get("architecture") in builder_names()
+    return read_safetensors_metadata(path).get("architecture") in list_builder_names()
 
 
-def read_trained(path: Path) -> Trained:
+def read_checkpoint_metadata(path: Path) -> CheckpointMetadata:
     """Raises ConfigError for a file that does not say what it is, or says it of something that cannot be built. All of it is
     data; names are looked up in torchvision's list of builders."""
-    metadata = read_metadata(path)
+    metadata = read_safetensors_metadata(path)
     architecture = metadata.get("architecture")
     if architecture is None:
         raise ConfigError(
             f"{path} does not say what its architecture is; only files that `train` left do. "
             "Name it: model=ARCHITECTURE weights=FILE, and categories=FILE where it carries no class names."
         )
-    known = set(builder_names())
+    known = set(list_builder_names())
     if architecture not in known:
         raise ConfigError(
             f"{path}: its metadata has architecture={architecture[:80]!r}, and torchvision has no builder of this name."
             + suggest_nearest(architecture, known)
         )
-    categories = metadata_categories(metadata)
+    categories = parse_categories(metadata)
     if categories is None:
         raise ConfigError(
             f"{path}: its metadata has no categories. Expected a JSON list of class names."
@@ -151,7 +151,7 @@ def read_trained(path: Path) -> Trained:
         mappings: dict[str, Any] = {
             name: _mapping(metadata[name]) for name in _MAPPINGS if name in metadata
         }
-        mappings["anchors"] = Anchors.of(mappings.get("anchors", {}))
+        mappings["anchors"] = Anchors.from_mapping(mappings.get("anchors", {}))
     except (ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path}: its metadata cannot be used ({error}).") from None
     channels = metadata.get("channels", "rgb")
@@ -160,10 +160,10 @@ def read_trained(path: Path) -> Trained:
             f"{path}: its metadata has channels={channels[:80]!r}; expected rgb or bgr."
         )
     texts = {name: metadata[name] for name in _TEXTS if name in metadata}
-    return Trained(**(texts | {"categories": categories} | lists | mappings))
+    return CheckpointMetadata(**(texts | {"categories": categories} | lists | mappings))
 
 
-def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+def load_matching_tensors(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     """Load every tensor that has the network's name and shape, in the namings too that torchvision's modules know from older
     files. Returns the names of the parameters that stay new, such as those of a head for other classes. Raises ConfigError
     where nothing fits."""

@@ -49,7 +49,7 @@ def load_categories(given: str) -> tuple[str, ...]:
     return names
 
 
-def with_background(names: tuple[str, ...]) -> tuple[str, ...]:
+def add_background(names: tuple[str, ...]) -> tuple[str, ...]:
     """torchvision's detectors keep id 0 for the background; a list of the bare classes is moved up by one."""
     return names if names[0].casefold() in (BACKGROUND, "background") else (BACKGROUND, *names)
 

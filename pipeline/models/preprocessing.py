@@ -46,7 +46,7 @@ class Preprocessing:
     fast_resize: Transform | None = None
 
     @classmethod
-    def of(cls, preset: Transform) -> "Preprocessing":
+    def from_preset(cls, preset: Transform) -> "Preprocessing":
         """One that is not known is used as it is."""
         if type(preset) not in (ImageClassification, SemanticSegmentation):
             return cls(preset, nn.Identity())

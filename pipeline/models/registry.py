@@ -26,8 +26,8 @@ _TASKS_OF_FAMILY = {
     "video": frozenset({"video"}),
     "quantization": frozenset({"classify", "embed"}),
 }
-EMBEDDED = "codes"  # the detector in data/, for the samples and for codes in photographs
-PYRAMID = "fasterrcnn"  # Faster R-CNN on a classifier of the user's choice: `backbone`
+BUNDLED_MODEL = "codes"  # the detector in data/, for the samples and for codes in photographs
+FASTERRCNN = "fasterrcnn"  # Faster R-CNN on a classifier of the user's choice: `backbone`
 _LIKE_PYRAMID = (
     "fasterrcnn_resnet50_fpn"  # whose preprocessing and classes it has where nothing else is said
 )
@@ -42,8 +42,8 @@ def find_format(settings: Settings) -> Format:
         chosen = settings.model
     else:
         chosen = "builder"
-        if settings.model != EMBEDDED and not is_weights_file(settings.model):
-            check_builder(settings.model, settings.task, also=[EMBEDDED, *formats])
+        if settings.model != BUNDLED_MODEL and not is_weights_file(settings.model):
+            check_builder(settings.model, settings.task, also=[BUNDLED_MODEL, *formats])
     node: Any = OmegaConf.to_container(OmegaConf.load(conf / f"{chosen}.yaml"))
     if chosen != "builder":  # a builder gets model_args itself, further down
         unknown = set(settings.model_args) - set(node)
@@ -61,22 +61,22 @@ def find_format(settings: Settings) -> Format:
 
 def check_builder(name: str, task: str, also: list[str]) -> None:
     """Raise ConfigError unless there is a builder of this name that can serve the task."""
-    serving = [n for n in builder_names() if task in tasks_of(n)]
-    if name not in builder_names():
+    serving = [n for n in list_builder_names() if task in get_builder_tasks(n)]
+    if name not in list_builder_names():
         raise ConfigError(
             f"model={name}: torchvision has no builder of this name.{suggest_nearest(name, [*serving, *also])} "
             f"For task={task} it has: {', '.join(serving)}."
         )
-    if task not in tasks_of(name):
-        can = ", ".join(sorted(tasks_of(name))) or "none of this program's tasks"
+    if task not in get_builder_tasks(name):
+        can = ", ".join(sorted(get_builder_tasks(name))) or "none of this program's tasks"
         raise ConfigError(
             f"model={name} cannot do task={task}; it does {can}. Choose one of: {', '.join(serving)}."
         )
 
 
-def builder_names() -> list[str]:
+def list_builder_names() -> list[str]:
     """torchvision's, and `fasterrcnn`, which takes a backbone."""
-    return [*list_models(), PYRAMID]
+    return [*list_models(), FASTERRCNN]
 
 
 def is_weights_file(given: str) -> bool:
@@ -84,9 +84,9 @@ def is_weights_file(given: str) -> bool:
     return Path(given).suffix.casefold() in WEIGHTS_FILES
 
 
-def tasks_of(name: str) -> frozenset[str]:
+def get_builder_tasks(name: str) -> frozenset[str]:
     """The tasks a builder can serve, from the torchvision module it is defined in (`detection.mask_rcnn`, `resnet`)."""
-    if name == PYRAMID:
+    if name == FASTERRCNN:
         return frozenset({"detect"})
     family, _, module = (
         get_model_builder(name).__module__.removeprefix("torchvision.models.").rpartition(".")
@@ -94,9 +94,9 @@ def tasks_of(name: str) -> frozenset[str]:
     return _TASKS_OF_MODULE.get(module) or _TASKS_OF_FAMILY.get(family, frozenset())
 
 
-def weights_member(name: str, member: str, key: str = "weights") -> WeightsEnum:
+def find_weights_member(name: str, member: str, key: str = "weights") -> WeightsEnum:
     """One of a builder's published weights, `DEFAULT` or by name (the enum's own name before a dot is allowed)."""
-    members = get_model_weights(_LIKE_PYRAMID if name == PYRAMID else name)
+    members = get_model_weights(_LIKE_PYRAMID if name == FASTERRCNN else name)
     short = member.rpartition(".")[2]
     if short == "DEFAULT" and len(members):
         return members.DEFAULT
@@ -109,10 +109,10 @@ def weights_member(name: str, member: str, key: str = "weights") -> WeightsEnum:
     )
 
 
-def published_transform(given: str, task: str) -> Callable[[Tensor], Tensor]:
+def find_published_transform(given: str, task: str) -> Callable[[Tensor], Tensor]:
     """The preprocessing of a torchvision weights member by its full name (`ResNet50_Weights.IMAGENET1K_V2`), which must
     belong to a builder that serves the task."""
-    enums = [get_model_weights(name) for name in list_models() if task in tasks_of(name)]
+    enums = [get_model_weights(name) for name in list_models() if task in get_builder_tasks(name)]
     known = {
         f"{enum.__name__}.{name}": member
         for enum in enums
@@ -129,6 +129,6 @@ def published_transform(given: str, task: str) -> Callable[[Tensor], Tensor]:
 
 def is_quantized(name: str) -> bool:
     """Whether a builder makes an int8 network (`quantized_resnet18`)."""
-    return name != PYRAMID and get_model_builder(name).__module__.startswith(
+    return name != FASTERRCNN and get_model_builder(name).__module__.startswith(
         "torchvision.models.quantization."
     )

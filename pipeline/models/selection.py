@@ -11,9 +11,19 @@ from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
 from pipeline.core.package_files import find_resource
 from pipeline.models.anchors import Anchors
-from pipeline.models.checkpoints import Trained, read_trained, says_architecture
-from pipeline.models.registry import EMBEDDED, PYRAMID, is_weights_file, tasks_of, weights_member
-from pipeline.models.weights import WEIGHTS_FILES, existing
+from pipeline.models.checkpoints import (
+    CheckpointMetadata,
+    has_known_architecture,
+    read_checkpoint_metadata,
+)
+from pipeline.models.registry import (
+    BUNDLED_MODEL,
+    FASTERRCNN,
+    find_weights_member,
+    get_builder_tasks,
+    is_weights_file,
+)
+from pipeline.models.weights import WEIGHTS_FILES, resolve_file
 
 RANDOM = "random"
 
@@ -22,13 +32,17 @@ RANDOM = "random"
 class ModelSelection:
     """What a file brings goes before the settings' defaults; a setting that says otherwise is refused."""
 
-    called: str  # as people call it, and a run's folder: a file by its name, without its folder
+    display_name: (
+        str  # as people call it, and a run's folder: a file by its name, without its folder
+    )
     architecture: str  # a torchvision builder, or `fasterrcnn` with a backbone
     backbone: str | None
     file: Path | None
     member: WeightsEnum | None  # neither a file nor a member: random weights
-    trained: Trained | None  # what the file says of itself
-    like: WeightsEnum  # whose preprocessing it has, and class names where nothing else gives them
+    checkpoint: CheckpointMetadata | None  # what the file says of itself
+    reference_weights: (
+        WeightsEnum  # whose preprocessing it has, and class names where nothing else gives them
+    )
     anchors: Anchors  # those that are not the builder's own
     model_args: Mapping[str, Any]
     channels: str
@@ -39,28 +53,30 @@ def select_model(settings: Settings) -> ModelSelection:
     """Reads the file's metadata, not its tensors. Raises ConfigError."""
     file, trained = _file(settings)
     architecture = trained.architecture if trained else settings.model
-    if settings.task not in tasks_of(architecture):
+    if settings.task not in get_builder_tasks(architecture):
         raise ConfigError(
-            f"model={settings.model} does {', '.join(sorted(tasks_of(architecture)))}, not task={settings.task}."
+            f"model={settings.model} does {', '.join(sorted(get_builder_tasks(architecture)))}, not task={settings.task}."
         )
-    anchors, backbone = Anchors.of(settings.anchors), settings.backbone
+    anchors, backbone = Anchors.from_mapping(settings.anchors), settings.backbone
     if trained:
         _refuse_others(settings, trained)
         anchors, backbone = trained.anchors, trained.backbone
     _check_parts(architecture, backbone, anchors)
-    needs_training = architecture == PYRAMID and not file and settings.weights == "DEFAULT"
+    needs_training = architecture == FASTERRCNN and not file and settings.weights == "DEFAULT"
     member = None
     if not file and not needs_training and settings.weights != RANDOM:
-        member = weights_member(architecture, settings.weights)
+        member = find_weights_member(architecture, settings.weights)
     preprocess = trained.preprocess if trained else settings.preprocess
     return ModelSelection(
-        called=Path(settings.model).stem if is_weights_file(settings.model) else settings.model,
+        display_name=Path(settings.model).stem
+        if is_weights_file(settings.model)
+        else settings.model,
         architecture=architecture,
         backbone=backbone,
         file=file,
         member=member,
-        trained=trained,
-        like=member or weights_member(architecture, preprocess, key="preprocess"),
+        checkpoint=trained,
+        reference_weights=member or find_weights_member(architecture, preprocess, key="preprocess"),
         anchors=anchors,
         model_args={**(trained.model_args if trained else {}), **settings.model_args},
         channels=trained.channels if trained else settings.channels,
@@ -68,15 +84,15 @@ def select_model(settings: Settings) -> ModelSelection:
     )
 
 
-def _file(settings: Settings) -> tuple[Path | None, Trained | None]:
+def _file(settings: Settings) -> tuple[Path | None, CheckpointMetadata | None]:
     """The file of the weights, and what it says of them where it does."""
-    if settings.model == EMBEDDED:
+    if settings.model == BUNDLED_MODEL:
         if settings.weights != "DEFAULT":
             raise ConfigError(
-                f"model={EMBEDDED} is one architecture with one file; leave weights= out."
+                f"model={BUNDLED_MODEL} is one architecture with one file; leave weights= out."
             )
-        path = find_resource("data") / f"{EMBEDDED}.safetensors"
-        return path, read_trained(path)
+        path = find_resource("data") / f"{BUNDLED_MODEL}.safetensors"
+        return path, read_checkpoint_metadata(path)
     if is_weights_file(settings.model):
         for key, given in {"weights": settings.weights, "categories": settings.categories}.items():
             if given not in ("DEFAULT", None):
@@ -87,12 +103,12 @@ def _file(settings: Settings) -> tuple[Path | None, Trained | None]:
             raise ConfigError(
                 f"model={settings.model}: there is no such file. Expected a .safetensors file that `train` left."
             )
-        path = existing(settings.model, WEIGHTS_FILES, key="model")
-        return path, read_trained(path)
+        path = resolve_file(settings.model, WEIGHTS_FILES, key="model")
+        return path, read_checkpoint_metadata(path)
     if not is_weights_file(settings.weights):
         return None, None
-    path = existing(settings.weights, WEIGHTS_FILES)
-    trained = read_trained(path) if says_architecture(path) else None
+    path = resolve_file(settings.weights, WEIGHTS_FILES)
+    trained = read_checkpoint_metadata(path) if has_known_architecture(path) else None
     if trained and trained.architecture != settings.model:
         raise ConfigError(
             f"weights={path} are of {trained.architecture}, not {settings.model}. Say model={path}."
@@ -100,7 +116,7 @@ def _file(settings: Settings) -> tuple[Path | None, Trained | None]:
     return path, trained
 
 
-def _refuse_others(settings: Settings, trained: Trained) -> None:
+def _refuse_others(settings: Settings, trained: CheckpointMetadata) -> None:
     """Raise ConfigError for a setting that is not what the file was trained with."""
     others = {
         "backbone": (settings.backbone, trained.backbone),
@@ -115,29 +131,29 @@ def _refuse_others(settings: Settings, trained: Trained) -> None:
             raise ConfigError(
                 f"{key}={given}: these weights were trained with {key}={own}; leave {key}= out."
             )
-    anchors = Anchors.of(settings.anchors)
+    anchors = Anchors.from_mapping(settings.anchors)
     if anchors and anchors != trained.anchors:
-        own = trained.anchors.words() or "those of its builder"
+        own = trained.anchors.to_overrides() or "those of its builder"
         raise ConfigError(
-            f"{anchors.words()}: these weights were trained with other anchors, {own}; leave anchors= out."
+            f"{anchors.to_overrides()}: these weights were trained with other anchors, {own}; leave anchors= out."
         )
 
 
 def _check_parts(architecture: str, backbone: str | None, anchors: Anchors) -> None:
     """A backbone for `fasterrcnn` and no other, anchors for what has boxes."""
-    if architecture == PYRAMID:
+    if architecture == FASTERRCNN:
         if backbone is None:
             raise ConfigError(
-                f"model={PYRAMID} needs a backbone: say backbone=mobilenet_v2, or another classifier."
+                f"model={FASTERRCNN} needs a backbone: say backbone=mobilenet_v2, or another classifier."
             )
-        from pipeline.models.backbones import feature_maps
+        from pipeline.models.backbones import find_feature_maps
 
-        feature_maps(backbone)
+        find_feature_maps(backbone)
     elif backbone is not None:
         raise ConfigError(
-            f"backbone={backbone} is for model={PYRAMID}; {architecture} has its own. Leave backbone= out."
+            f"backbone={backbone} is for model={FASTERRCNN}; {architecture} has its own. Leave backbone= out."
         )
-    if anchors and "detect" not in tasks_of(architecture):
+    if anchors and "detect" not in get_builder_tasks(architecture):
         raise ConfigError(
             f"anchors: {architecture} finds no boxes; leave anchors.sizes and anchors.ratios out."
         )

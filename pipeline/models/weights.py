@@ -20,7 +20,7 @@ WEIGHTS_FILES = (".safetensors", ".pth", ".pt")
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")
 
 
-def existing(given: str, suffixes: tuple[str, ...], key: str = "weights") -> Path:
+def resolve_file(given: str, suffixes: tuple[str, ...], key: str = "weights") -> Path:
     """The file that `weights=` or another `key` names. Raises ConfigError when it is absent or of another kind."""
     path = Path(given).expanduser()
     if not path.is_file():
@@ -34,13 +34,13 @@ def existing(given: str, suffixes: tuple[str, ...], key: str = "weights") -> Pat
     return path
 
 
-def official_file(member: WeightsEnum) -> Path:
+def fetch_official_file(member: WeightsEnum) -> Path:
     """The file of a torchvision weights member in torch's cache, downloaded first when it is not there.
 
     torch.hub downloads under a temporary name, compares the SHA-256 prefix that the file's name carries, and renames.
     A cached file is compared here again: torch would load a damaged one.
     """
-    path = cache_path(member)
+    path = get_cache_path(member)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         prefix = _HASH_IN_NAME.search(path.name)
@@ -58,7 +58,7 @@ def official_file(member: WeightsEnum) -> Path:
     return path
 
 
-def cache_path(member: WeightsEnum) -> Path:
+def get_cache_path(member: WeightsEnum) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(member.url).name
 
 
@@ -70,7 +70,7 @@ def _check_name(path: Path) -> None:
         )
 
 
-def read_metadata(path: Path) -> dict[str, str]:
+def read_safetensors_metadata(path: Path) -> dict[str, str]:
     """The text metadata of a .safetensors file; empty for every other format, which has none."""
     if path.suffix.casefold() != ".safetensors":
         return {}
@@ -81,7 +81,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise ConfigError(f"{path} is not a safetensors file: {error}.") from None
 
 
-def metadata_categories(metadata: dict[str, str]) -> tuple[str, ...] | None:
+def parse_categories(metadata: dict[str, str]) -> tuple[str, ...] | None:
     """The class names in a file's metadata (a JSON list under `categories`), or None."""
     if "categories" not in metadata:
         return None

@@ -5,17 +5,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
-_MOST = 16  # pieces that may wait: each holds a table with one image's rows
+_MAX_PENDING = 16  # pieces that may wait: each holds a table with one image's rows
 
 
-class Background:
+class BackgroundWriter:
     """One thread that does what is handed over, in order. What waits when its `with` block raises is not done."""
 
     def __init__(self, name: str) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._pending: list[Future[None]] = []
 
-    def __enter__(self) -> "Background":
+    def __enter__(self) -> "BackgroundWriter":
         return self
 
     def __exit__(
@@ -29,7 +29,7 @@ class Background:
     def submit(self, work: Callable[..., None], *arguments: Any) -> None:
         """Hand over one piece, and wait while too many are pending. Raises what an earlier one raised."""
         self._pending.append(self._pool.submit(work, *arguments))
-        self._wait(_MOST)
+        self._wait(_MAX_PENDING)
 
     def finish(self) -> None:
         """Until all is done. Raises what one of them raised."""

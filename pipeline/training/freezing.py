@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.core.errors import ConfigError
-from pipeline.models.networks import find_head
+from pipeline.models.networks.classifier import find_logits_layer
 
 STAGES = 5  # maps of 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's side
 _NOT_BACKBONE = ("fpn", "extra")  # what torchvision's detectors add to theirs
@@ -105,7 +105,7 @@ def _backbone(network: nn.Module) -> tuple[nn.Module, str]:
     """And the name of the head below it: a classifier is its own backbone."""
     if isinstance(backbone := getattr(network, "backbone", None), nn.Module):
         return backbone, ""
-    head = find_head(network)
+    head = find_logits_layer(network)
     return network, next(name for name, module in network.named_modules() if module is head)
 
 

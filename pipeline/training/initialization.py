@@ -8,20 +8,20 @@ from torch import Tensor, nn
 from pipeline.config.settings import Settings
 from pipeline.core.errors import shorten_list
 from pipeline.core.hashing import hash_tensors
-from pipeline.models.backbones import backbone_state, load_backbone
-from pipeline.models.checkpoints import Trainable, load_matching
+from pipeline.models.backbones import copy_backbone_tensors, load_backbone_state
+from pipeline.models.checkpoints import TrainableFormat, load_matching_tensors
 
 log = logging.getLogger(__name__)
 
 
 def begin_with(
-    network: nn.Module, model: Trainable, settings: Settings, categories: Sequence[str]
+    network: nn.Module, model: TrainableFormat, settings: Settings, categories: Sequence[str]
 ) -> tuple[str, bool]:
     """Load what `weights=` names, as far as it is about the data's classes, or else the backbone's own weights. Returns what
     that was, which is part of a training's identity, and whether anything was learnt before."""
-    state = model.pretrained_state()
+    state = model.load_pretrained_state()
     if state is not None:
-        new = load_matching(network, about(categories, state, model))
+        new = load_matching_tensors(network, about(categories, state, model))
         if new:
             log.info(
                 "New, because they are about other classes or not in the weights: %s.",
@@ -29,9 +29,9 @@ def begin_with(
             )
         return model.weights_id, True
     if settings.backbone and settings.weights != "random":
-        backbone = backbone_state(settings.backbone, settings.train["backbone_weights"])
+        backbone = load_backbone_state(settings.backbone, settings.train["backbone_weights"])
         if backbone is not None:
-            taken = load_backbone(network, backbone)
+            taken = copy_backbone_tensors(network, backbone)
             log.info(
                 "%s tensors of the backbone are those of %s.",
                 taken,
@@ -42,11 +42,11 @@ def begin_with(
 
 
 def about(
-    categories: Sequence[str], state: Mapping[str, Tensor], model: Trainable
+    categories: Sequence[str], state: Mapping[str, Tensor], model: TrainableFormat
 ) -> Mapping[str, Tensor]:
     """The state without the heads where these are about other classes, be they as many; weights that do not name theirs are
     taken at their number."""
-    names = model.class_names()
+    names = model.read_class_names()
     if names is None:
         log.info(
             "The weights do not name their classes; a head for as many as the data has is kept."
@@ -54,7 +54,7 @@ def about(
         return state
     if tuple(names) == tuple(categories):
         return state
-    heads = model.tied_to_classes(len(categories))
+    heads = model.find_class_tensors(len(categories))
     kept = type(state)((name, one) for name, one in state.items() if name not in heads)  # type: ignore[call-arg]
     kept._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]  # which version of torch's modules it is
     return kept

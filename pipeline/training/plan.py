@@ -10,7 +10,7 @@ from pipeline.config.settings import Settings
 from pipeline.core.cpu import available_cores
 from pipeline.core.errors import ConfigError
 from pipeline.inference.devices import bf16_is_native, resolve_device
-from pipeline.models.checkpoints import Trainable
+from pipeline.models.checkpoints import TrainableFormat
 from pipeline.models.registry import find_format, is_weights_file
 from pipeline.runs.fingerprint import run_name
 from pipeline.training.freezing import Frozen, usual_stages
@@ -27,7 +27,7 @@ class Plan:
 
     settings: Settings
     examples: Examples
-    model: Trainable
+    model: TrainableFormat
     frozen: Frozen  # the network, and what of it does not learn
     begun_with: str  # for people: what the weights are when training begins
     recipe: Recipe
@@ -37,14 +37,14 @@ class Plan:
 def planned(settings: Settings, examples: Examples) -> Plan:
     """Raises ConfigError."""
     model = find_format(settings)
-    if not isinstance(model, Trainable):
+    if not isinstance(model, TrainableFormat):
         raise ConfigError(
             f"model={settings.model} is a program and cannot be trained; choose a torchvision builder."
         )
-    check_learnable(settings.task, model.trained(examples.categories).architecture, examples)
+    check_learnable(settings.task, model.build_metadata(examples.categories).architecture, examples)
     device = resolve_device(settings.device)
     n_points = len(examples.keypoint_names) or None
-    network = model.fresh(len(examples.categories), n_points)
+    network = model.build_for_training(len(examples.categories), n_points)
     check_sizes(network, examples.training, examples.validation)
     learn_from_empty_images(network)
     begun_with, trained_before = begin_with(network, model, settings, examples.categories)
@@ -83,7 +83,7 @@ def recipe_of(
 
 def determinants(
     settings: Settings,
-    model: Trainable,
+    model: TrainableFormat,
     examples: Examples,
     recipe: Recipe,
     stages: int,
@@ -94,7 +94,9 @@ def determinants(
     return {
         "task": {"name": settings.task},
         "model": called(settings),
-        "architecture": model.trained(examples.categories, examples.keypoint_names).metadata(),
+        "architecture": model.build_metadata(
+            examples.categories, examples.keypoint_names
+        ).to_text_metadata(),
         "begun_with": begun_with,
         "examples": {**examples.identity, "categories": list(examples.categories)},
         "augment": sorted(settings.train["augment"]),

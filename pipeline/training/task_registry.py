@@ -9,8 +9,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Uri, parse_location
-from pipeline.models.networks import resized_hw
-from pipeline.models.registry import tasks_of
+from pipeline.models.networks.detector import compute_resized_hw
+from pipeline.models.registry import get_builder_tasks
 from pipeline.training.annotations.records import Problems
 from pipeline.training.learners.base import Learner
 from pipeline.training.learners.classification import Classes, Regions
@@ -34,7 +34,7 @@ def check_task(settings: Settings) -> None:
 
 def check_learnable(task: str, architecture: str, examples: Examples) -> None:
     """Raise ConfigError for examples that have not what the network's losses ask for."""
-    more = tasks_of(architecture) - {"detect"}
+    more = get_builder_tasks(architecture) - {"detect"}
     if task == "detect" and more:
         raise ConfigError(
             f"task=detect: {architecture} learns from more than boxes; say task={' or '.join(sorted(more))}, or choose "
@@ -69,7 +69,7 @@ def check_sizes(network: nn.Module, *parts: ExampleSet) -> None:
 def _vanishes(resize: GeneralizedRCNNTransform, size_hw: list[int]) -> bool:
     half = max(1, min(size_hw) // 2)  # a crop may be twice as thin
     try:
-        resized_hw(resize, (half, max(size_hw)))
+        compute_resized_hw(resize, (half, max(size_hw)))
     except ValueError:
         return True
     return False

@@ -14,7 +14,7 @@ from pipeline.config.settings import Settings
 from pipeline.core.errors import shorten_list
 from pipeline.core.text_tables import format_pairs
 from pipeline.core.types import Writer
-from pipeline.models.checkpoints import read_trained, save_trained
+from pipeline.models.checkpoints import read_checkpoint_metadata, save_checkpoint
 from pipeline.models.class_names import BACKGROUND
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.storage.file_locks import exclusive
@@ -54,14 +54,14 @@ def train_text(settings: Settings) -> str:
 def learn(plan: Plan) -> None:
     """From the examples to the weights and the report."""
     settings, examples, recipe = plan.settings, plan.examples, plan.recipe
-    halves = Preprocessing.of(plan.model.transform)
+    halves = Preprocessing.from_preset(plan.model.transform)
     learner = learner_of(settings.task, examples, halves.normalize.to(recipe.device))
     crop_hw, resize = input_size(plan.model.transform)
     augmentation = Augmentation.of(
         settings.task, settings.train["augment"], crop_hw, examples.keypoint_names, resize
     )
     as_judged = Augmentation.for_validation(settings.task, crop_hw, resize)
-    channels = plan.model.trained(examples.categories).channels
+    channels = plan.model.build_metadata(examples.categories).channels
     data = Data(
         Drawn(examples.training, augmentation.in_order(channels), recipe.seed),
         Drawn(examples.validation, as_judged.in_order(channels), recipe.seed),
@@ -74,7 +74,7 @@ def learn(plan: Plan) -> None:
     )
     epochs = training.fit()
     best = training.best.epoch
-    classes = read_trained(plan.folder / "best.safetensors").metrics["classes"]
+    classes = read_checkpoint_metadata(plan.folder / "best.safetensors").metrics["classes"]
     write_report(plan.folder, facts(plan), epochs, classes, learner.figure, best)
     with publish_file(plan.folder / _DONE, replace=True) as stage:
         content = {"figure": learner.figure, "best_epoch": best, "log": epochs, **facts(plan)}
@@ -93,11 +93,11 @@ def keeper(plan: Plan, figure: str) -> Keep:
         best: bool,
     ) -> None:
         metrics = {"figure": figure, "epoch": epoch, **figures, "classes": classes}
-        trained = plan.model.trained(
+        trained = plan.model.build_metadata(
             plan.examples.categories, plan.examples.keypoint_names, metrics, facts(plan)
         )
         for name in ("last", "best") if best else ("last",):
-            save_trained(plan.folder / f"{name}.safetensors", state, trained)
+            save_checkpoint(plan.folder / f"{name}.safetensors", state, trained)
 
     return keep
 

@@ -22,7 +22,7 @@ from pipeline.core.package_files import find_resource
 from pipeline.core.protocols import SinkContext, Task
 from pipeline.core.schema import make_image_rows, make_images_schema
 from pipeline.core.types import Item, Model, Status
-from pipeline.outputs.sinks.parquet import in_input_order
+from pipeline.outputs.sinks.parquet import sort_by_image_id
 from tests.helpers.imports import COMPONENT_FOLDERS
 from tests.helpers.paths import REPOSITORY, SAMPLES
 from tests.helpers.pictures import spec_of
@@ -241,4 +241,4 @@ def test_sorting_by_input_keeps_the_order_within_an_image() -> None:
         pa.table({"image_id": [2, 2], "n": [0, 1]}),
         pa.table({"image_id": [1, 2], "n": [5, 6]}),
     ]
-    assert in_input_order(tables).to_pydict() == {"image_id": [1, 2, 2, 2], "n": [5, 0, 1, 6]}
+    assert sort_by_image_id(tables).to_pydict() == {"image_id": [1, 2, 2, 2], "n": [5, 0, 1, 6]}

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision.models import get_model_weights, list_models
 
-from pipeline.models.registry import is_quantized, tasks_of
+from pipeline.models.registry import get_builder_tasks, is_quantized
 from pipeline.ops.boxes import boxes_of
 from tests.helpers.reference import (
     CLASSES,
@@ -117,7 +117,7 @@ def test_classifier_rows_equal_the_plain_loop(
 
 
 def test_every_architecture_of_torchvision_is_compared() -> None:
-    detectors = {name for name in list_models() if "detect" in tasks_of(name)}
+    detectors = {name for name in list_models() if "detect" in get_builder_tasks(name)}
     assert detectors - set(DETECTORS) == {
         "maskrcnn_resnet50_fpn",
         "maskrcnn_resnet50_fpn_v2",
@@ -126,7 +126,7 @@ def test_every_architecture_of_torchvision_is_compared() -> None:
     modules = {
         get_model_weights(name).__module__
         for name in list_models()
-        if "classify" in tasks_of(name) and not is_quantized(name)
+        if "classify" in get_builder_tasks(name) and not is_quantized(name)
     }
     assert modules == {get_model_weights(name).__module__ for name in CLASSIFIERS}
 

@@ -11,8 +11,8 @@ from torchvision.models import get_model_builder, get_model_weights, list_models
 from torchvision.models.quantization.utils import quantize_model
 
 from pipeline.core.errors import ConfigError
-from pipeline.models.registry import find_format, is_quantized, tasks_of
-from pipeline.models.weights import cache_path
+from pipeline.models.registry import find_format, get_builder_tasks, is_quantized
+from pipeline.models.weights import get_cache_path
 from pipeline.run import run
 from tests.helpers.paths import shared
 from tests.helpers.reference import decoded
@@ -60,7 +60,9 @@ def seen(
 
 
 def test_all_twelve_are_known() -> None:
-    assert len(BUILDERS) == 12 and all(tasks_of(name) == {"classify", "embed"} for name in BUILDERS)
+    assert len(BUILDERS) == 12 and all(
+        get_builder_tasks(name) == {"classify", "embed"} for name in BUILDERS
+    )
     assert [name for name in list_models() if is_quantized(name)] == BUILDERS
 
 
@@ -113,7 +115,7 @@ def test_published_weights_are_loaded_into_the_quantized_network(
         torch.load(shared("weights/mobilenet_v2_imagenet.pth"), weights_only=True)
     )
     quantize_model(module, "qnnpack")
-    file = cache_path(get_model_weights(name).DEFAULT)
+    file = get_cache_path(get_model_weights(name).DEFAULT)
     file.parent.mkdir(parents=True)
     torch.save(module.state_dict(), file)
     logits, _ = seen(module, name, two_images(mixed_images), "classifier.1")

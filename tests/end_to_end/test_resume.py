@@ -71,7 +71,7 @@ def test_the_same_command_again_says_complete_and_computes_nothing(
     first = annotate(f"input={collection}", "model=codes", "limit=5")
     before = {path: path.stat().st_mtime_ns for path in first.rglob("part-*")}
     monkeypatch.setattr(
-        "pipeline.models.formats.builder.Builder.load",
+        "pipeline.models.formats.builder.TorchvisionBuilder.load",
         lambda self: pytest.fail("weights were loaded"),
     )
     assert (

@@ -250,16 +250,16 @@ def test_a_torchscript_program_needs_trust(tmp_path: Path) -> None:
 def test_an_image_that_the_model_refuses_is_a_row_and_its_batch_mates_survive(
     annotate: Callable[..., Path], mixed_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.models.networks import Detector
+    from pipeline.models.networks.detector import DetectorNetwork
 
-    forward = Detector.forward
+    forward = DetectorNetwork.forward
 
-    def picky(self: Detector, inputs: list, sizes_hw: list) -> list:
+    def picky(self: DetectorNetwork, inputs: list, sizes_hw: list) -> list:
         if (50, 200) in sizes_hw:
             raise torch.OutOfMemoryError("too wide for this device")
         return forward(self, inputs, sizes_hw)
 
-    monkeypatch.setattr(Detector, "forward", picky)
+    monkeypatch.setattr(DetectorNetwork, "forward", picky)
     images = read(
         annotate(f"input={mixed_images}", "model=codes", "batch_size=8"), "images"
     ).to_pylist()
@@ -276,11 +276,11 @@ def test_a_model_that_fails_on_everything_stops_the_run(
     annotate: Callable[..., Path], mixed_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipeline.core.errors import PipelineError
-    from pipeline.models.networks import Detector
+    from pipeline.models.networks.detector import DetectorNetwork
 
-    def broken(self: Detector, inputs: list, sizes_hw: list) -> list:
+    def broken(self: DetectorNetwork, inputs: list, sizes_hw: list) -> list:
         raise RuntimeError("no kernel image is available")
 
-    monkeypatch.setattr(Detector, "forward", broken)
+    monkeypatch.setattr(DetectorNetwork, "forward", broken)
     with pytest.raises(PipelineError, match=r"fails on every image.*no kernel image"):
         annotate(f"input={mixed_images}", "model=codes")

@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.cli import main
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.inference.predictor import Predictor
-from pipeline.models.networks import Detector
+from pipeline.models.networks.detector import DetectorNetwork
 from tests.helpers.paths import SAMPLES
 from tests.helpers.runs import read
 
@@ -35,7 +35,9 @@ def test_nan_is_a_failure_and_not_zero_detections(
     broken: dict[str, torch.Tensor], annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        Detector, "forward", lambda self, inputs, sizes: [detections(**broken) for _ in inputs]
+        DetectorNetwork,
+        "forward",
+        lambda self, inputs, sizes: [detections(**broken) for _ in inputs],
     )
     rows = read(annotate("model=codes", YARD), "images").to_pylist()
     assert [(row["status"], row["n_predictions"]) for row in rows] == [("model_error", None)] * 3
@@ -47,7 +49,9 @@ def test_a_box_with_its_corners_exchanged_costs_no_run(
 ) -> None:
     box = torch.tensor([[3000.0, 200.0, 10.0, -20.0]])
     monkeypatch.setattr(
-        Detector, "forward", lambda self, inputs, sizes: [detections(boxes=box) for _ in inputs]
+        DetectorNetwork,
+        "forward",
+        lambda self, inputs, sizes: [detections(boxes=box) for _ in inputs],
     )
     run = annotate("model=codes", YARD)
     assert len(list((run / "overlays").iterdir())) == 3
@@ -175,7 +179,7 @@ def test_a_refused_combination_does_not_end_a_sweep(
 
 
 def test_the_names_of_a_coco_file_are_cocos(tmp_path: Path) -> None:
-    from pipeline.models.class_names import load_categories, with_background
+    from pipeline.models.class_names import add_background, load_categories
 
     coco = load_categories("coco")
     named = [
@@ -184,7 +188,7 @@ def test_the_names_of_a_coco_file_are_cocos(tmp_path: Path) -> None:
         if name not in ("__background__", "N/A")
     ]
     (tmp_path / "instances.json").write_text(json.dumps({"categories": named}))
-    assert with_background(load_categories(str(tmp_path / "instances.json"))) == coco
+    assert add_background(load_categories(str(tmp_path / "instances.json"))) == coco
 
 
 def test_an_input_that_is_lost_on_the_way_stops_the_run(

@@ -20,7 +20,7 @@ from torchvision.ops import box_iou
 
 from pipeline.core.types import View
 from pipeline.inference.views import Views
-from pipeline.models.networks import Detector
+from pipeline.models.networks.detector import DetectorNetwork
 from pipeline.ops.boxes import boxes_of
 from pipeline.run import run
 from tests.helpers.paths import shared
@@ -164,7 +164,7 @@ def test_flip_classifies_by_the_mean_of_both_probabilities(
 
 
 def find_bright(
-    self: Detector, inputs: list[Tensor], sizes_hw: list[tuple[int, int]]
+    self: DetectorNetwork, inputs: list[Tensor], sizes_hw: list[tuple[int, int]]
 ) -> list[dict[str, Tensor]]:
     """A detector of pixels above 0.5: what it finds in a mirror image is the mirror image of what it finds."""
     found = []
@@ -180,9 +180,9 @@ def find_bright(
 @pytest.fixture
 def bright(monkeypatch: pytest.MonkeyPatch) -> None:
     """`model=codes` becomes that detector, and sees images at their own size."""
-    monkeypatch.setattr(Detector, "forward", find_bright)
-    monkeypatch.setattr(Detector, "preprocess", lambda self, image: image.float() / 255)
-    monkeypatch.setattr(Detector, "bucket", lambda self, size_hw: size_hw)
+    monkeypatch.setattr(DetectorNetwork, "forward", find_bright)
+    monkeypatch.setattr(DetectorNetwork, "preprocess", lambda self, image: image.float() / 255)
+    monkeypatch.setattr(DetectorNetwork, "bucket", lambda self, size_hw: size_hw)
 
 
 BOX_IN_IMAGE = (150, 40, 260, 70)
@@ -231,7 +231,7 @@ def test_one_broken_view_fails_its_image_and_no_other(
     marked = decoded(tmp_path / "in" / "1.png")[:, :, 66:166]  # its second tile
 
     def forward(
-        self: Detector, inputs: list[Tensor], sizes_hw: list[tuple[int, int]]
+        self: DetectorNetwork, inputs: list[Tensor], sizes_hw: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
         outputs = find_bright(self, inputs, sizes_hw)
         shown.extend(inputs)
@@ -248,7 +248,7 @@ def test_one_broken_view_fails_its_image_and_no_other(
                 )
         return outputs
 
-    monkeypatch.setattr(Detector, "forward", forward)
+    monkeypatch.setattr(DetectorNetwork, "forward", forward)
     tiled = [
         "model=codes",
         "tiles.size=100",

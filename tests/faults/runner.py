@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.cli import main
 from pipeline.core.types import Model
 from pipeline.inputs import image_files as images
-from pipeline.models.formats.builder import Builder
+from pipeline.models.formats.builder import TorchvisionBuilder
 
 _FAULT = re.compile(rb"fault=(once_)?([a-z]+)")
 
@@ -31,7 +31,7 @@ def act(name: str) -> None:
 
 
 def with_faults() -> None:
-    decode, load = images.decode, Builder.load
+    decode, load = images.decode, TorchvisionBuilder.load
 
     def faulty_decode(data: bytes, max_pixels: int) -> Tensor:
         found = _FAULT.search(data[:2000])
@@ -39,12 +39,12 @@ def with_faults() -> None:
             act(found[2].decode())
         return decode(data, max_pixels)
 
-    def faulty_load(self: Builder) -> Model:
+    def faulty_load(self: TorchvisionBuilder) -> Model:
         if "FAULT_AT_LOAD" in os.environ:
             act(os.environ["FAULT_AT_LOAD"])
         return load(self)
 
-    images.decode, Builder.load = faulty_decode, faulty_load
+    images.decode, TorchvisionBuilder.load = faulty_decode, faulty_load
 
 
 def done() -> bool:

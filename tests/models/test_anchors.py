@@ -10,8 +10,14 @@ from torch import nn
 from torchvision.models import get_model_builder
 
 from pipeline.core.errors import ConfigError
-from pipeline.models.anchors import Anchors, anchor_shapes, apply_anchors, generator_of, own_anchors
-from pipeline.models.networks import without_data
+from pipeline.models.anchors import (
+    Anchors,
+    apply_anchors,
+    compute_anchor_shapes,
+    get_anchor_generator,
+    read_anchors,
+)
+from pipeline.models.networks.meta_device import use_meta_device
 
 FPN = "fasterrcnn_mobilenet_v3_large_fpn"
 OTHERS = ["maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn"]
@@ -24,7 +30,7 @@ RETINANET, FCOS, SSD, SSDLITE = (
 
 
 def hollow(name: str, num_classes: int = 3) -> Any:
-    with without_data():
+    with use_meta_device():
         return get_model_builder(name)(weights=None, weights_backbone=None, num_classes=num_classes)
 
 
@@ -37,9 +43,9 @@ def changed(
     name: str, sizes: Any = None, ratios: Any = None, num_classes: int = 3
 ) -> tuple[Any, list[str]]:
     network = hollow(name, num_classes)
-    with without_data():
+    with use_meta_device():
         return network, apply_anchors(
-            network, Anchors.of({"sizes": sizes, "ratios": ratios}), num_classes
+            network, Anchors.from_mapping({"sizes": sizes, "ratios": ratios}), num_classes
         )
 
 
@@ -69,8 +75,8 @@ def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
     ],
 )
 def test_anchors_are_what_was_said(given: dict[str, Any], expected: Anchors, words: str) -> None:
-    assert Anchors.of(given) == expected and bool(expected) is bool(words)
-    assert expected.words() == words and Anchors.of(expected.plain()) == expected
+    assert Anchors.from_mapping(given) == expected and bool(expected) is bool(words)
+    assert expected.to_overrides() == words and Anchors.from_mapping(expected.to_dict()) == expected
 
 
 @pytest.mark.parametrize(
@@ -88,7 +94,7 @@ def test_anchors_are_what_was_said(given: dict[str, Any], expected: Anchors, wor
 )
 def test_anything_else_is_an_error(given: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
-        Anchors.of(given)
+        Anchors.from_mapping(given)
 
 
 # --- what there is
@@ -98,13 +104,13 @@ def test_anything_else_is_an_error(given: Any) -> None:
 def test_nothing_said_changes_nothing(name: str) -> None:
     network, anew = changed(name)
     assert anew == [] and shapes_of(network) == shapes_of(untouched(name))
-    assert own_anchors(network) == own_anchors(untouched(name))
+    assert read_anchors(network) == read_anchors(untouched(name))
 
 
 def test_own_anchors_are_the_builders() -> None:
-    assert own_anchors(untouched(FCOS)).sizes == ((8.0,), (16.0,), (32.0,), (64.0,), (128.0,))
-    assert own_anchors(untouched(RETINANET)).ratios == (0.5, 1.0, 2.0)
-    ssd = own_anchors(untouched(SSD))
+    assert read_anchors(untouched(FCOS)).sizes == ((8.0,), (16.0,), (32.0,), (64.0,), (128.0,))
+    assert read_anchors(untouched(RETINANET)).ratios == (0.5, 1.0, 2.0)
+    ssd = read_anchors(untouched(SSD))
     assert ssd.sizes is not None and [round(size) for (size,) in ssd.sizes] == [
         21,
         45,
@@ -115,14 +121,14 @@ def test_own_anchors_are_the_builders() -> None:
         315,
     ]
     assert ssd.ratios == (1.0, 2.0, 0.5, 3.0, 1 / 3)
-    levels = anchor_shapes(untouched(SSD))
+    levels = compute_anchor_shapes(untouched(SSD))
     assert [len(level) for level in levels] == [4, 6, 6, 6, 4, 4] and levels[-1].max() <= 300
     assert levels[0][0] == pytest.approx((21, 21))
 
 
 def test_a_network_without_boxes_has_none() -> None:
     with pytest.raises(ConfigError, match="Linear has no anchors"):
-        generator_of(nn.Linear(1, 1))
+        get_anchor_generator(nn.Linear(1, 1))
 
 
 # --- R-CNN, RetinaNet
@@ -139,15 +145,15 @@ def test_another_number_makes_the_proposing_layers_anew(name: str) -> None:
     before, after = shapes_of(untouched(name)), shapes_of(network)
     different = {key for key in before if before[key] != after[key]}
     assert different == {f"{layer}.{kind}" for layer in anew for kind in ("weight", "bias")}
-    assert own_anchors(network) == Anchors(
+    assert read_anchors(network) == Anchors(
         ((16.0,), (32.0,), (64.0,), (128.0,), (256.0,)), (0.1, 0.5, 1.0, 2.0)
     )
 
 
 def test_the_same_number_keeps_every_layer() -> None:
     network, anew = changed(RETINANET, None, [0.2, 1, 5])
-    assert anew == [] and own_anchors(network) == Anchors(
-        own_anchors(untouched(RETINANET)).sizes, (0.2, 1.0, 5.0)
+    assert anew == [] and read_anchors(network) == Anchors(
+        read_anchors(untouched(RETINANET)).sizes, (0.2, 1.0, 5.0)
     )
 
 
@@ -196,7 +202,7 @@ def test_what_a_detector_cannot_have_is_refused(
 
 def test_fcos_takes_strides() -> None:
     network, anew = changed(FCOS, [[4], [8], [16], [32], [64]])
-    assert anew == [] and anchor_shapes(network)[0].tolist() == [[4, 4]]
+    assert anew == [] and compute_anchor_shapes(network)[0].tolist() == [[4, 4]]
 
 
 # --- SSD
@@ -210,7 +216,9 @@ def test_an_ssds_sizes_are_pixels_of_its_input(name: str, side: int) -> None:
         [one / side for one in (20, 40, 80, 120, 180, 240)]
     )
     assert network.anchor_generator.scales[6] == pytest.approx(320 / side)  # 180 : 240 = 240 : 320
-    assert anchor_shapes(network)[0][:2] == pytest.approx(np.array([[20, 20], [800**0.5] * 2]))
+    assert compute_anchor_shapes(network)[0][:2] == pytest.approx(
+        np.array([[20, 20], [800**0.5] * 2])
+    )
 
 
 @pytest.mark.parametrize(
@@ -231,7 +239,9 @@ def test_an_ssds_ratios_stand_and_lie_at_every_level(
     assert network.anchor_generator.aspect_ratios == [pytest.approx(extra, rel=0.02)] * 6
     count = 2 + 2 * len(extra)
     kept = [
-        level for level, shapes in enumerate(anchor_shapes(untouched(name))) if len(shapes) == count
+        level
+        for level, shapes in enumerate(compute_anchor_shapes(untouched(name)))
+        if len(shapes) == count
     ]
     assert len(anew) == 2 * (6 - len(kept))
     last = {"classification_head": count * 3, "regression_head": count * 4}
@@ -243,9 +253,9 @@ def test_an_ssds_ratios_stand_and_lie_at_every_level(
 
 
 def test_an_ssd_may_be_told_its_own_anchors() -> None:
-    own = own_anchors(untouched(SSDLITE))
+    own = read_anchors(untouched(SSDLITE))
     network, anew = changed(SSDLITE, own.sizes, own.ratios)
-    assert anew == [] and own_anchors(network) == own
+    assert anew == [] and read_anchors(network) == own
 
 
 # --- at work

@@ -9,16 +9,21 @@ from torchvision.models import get_model_builder
 
 from pipeline.core.errors import ConfigError
 from pipeline.models.backbones import (
-    Pyramid,
-    backbone_state,
-    builder_of,
-    classifiers,
-    fasterrcnn,
-    feature_maps,
-    load_backbone,
+    PyramidBackbone,
+    build_fasterrcnn,
+    copy_backbone_tensors,
+    find_feature_maps,
+    get_builder,
+    list_classifiers,
+    load_backbone_state,
 )
-from pipeline.models.networks import without_data
-from pipeline.models.registry import PYRAMID, check_builder, tasks_of, weights_member
+from pipeline.models.networks.meta_device import use_meta_device
+from pipeline.models.registry import (
+    FASTERRCNN,
+    check_builder,
+    find_weights_member,
+    get_builder_tasks,
+)
 
 # one of each family: channels of the maps by stride
 FAMILIES = {
@@ -44,13 +49,13 @@ FAMILIES = {
 
 @cache
 def hollow(backbone: str) -> torch.nn.Module:
-    with without_data():
-        return fasterrcnn(backbone=backbone, num_classes=3).eval()
+    with use_meta_device():
+        return build_fasterrcnn(backbone=backbone, num_classes=3).eval()
 
 
 @pytest.mark.parametrize("backbone", FAMILIES)
 def test_the_maps_and_their_channels_are_found(backbone: str) -> None:
-    assert {one.stride: one.channels for one in feature_maps(backbone)} == FAMILIES[backbone]
+    assert {one.stride: one.channels for one in find_feature_maps(backbone)} == FAMILIES[backbone]
 
 
 @pytest.mark.parametrize("backbone", FAMILIES)
@@ -70,7 +75,7 @@ def test_the_pyramid_gives_maps_of_one_width_at_its_strides(backbone: str) -> No
 @pytest.mark.parametrize("backbone", FAMILIES)
 def test_the_parameters_keep_the_classifiers_names(backbone: str) -> None:
     arguments = {"init_weights": True} if backbone in ("googlenet", "inception_v3") else {}
-    with without_data():
+    with use_meta_device():
         classifier = get_model_builder(backbone)(weights=None, **arguments)
     own = {name: one.shape for name, one in classifier.state_dict().items()}
     body = {name: one.shape for name, one in hollow(backbone).backbone.body.state_dict().items()}
@@ -91,12 +96,14 @@ def test_the_parameters_keep_the_classifiers_names(backbone: str) -> None:
 )
 def test_what_has_no_pyramid_is_refused(backbone: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        feature_maps(backbone)
+        find_feature_maps(backbone)
 
 
 def test_all_classifiers_are_offered_and_nothing_else() -> None:
-    assert {"resnet18", "swin_t", "vit_b_16"} <= set(classifiers())
-    assert not {"fcn_resnet50", "r3d_18", "quantized_resnet18", PYRAMID} & set(classifiers())
+    assert {"resnet18", "swin_t", "vit_b_16"} <= set(list_classifiers())
+    assert not {"fcn_resnet50", "r3d_18", "quantized_resnet18", FASTERRCNN} & set(
+        list_classifiers()
+    )
 
 
 def test_a_classifiers_weights_find_their_places() -> None:
@@ -104,8 +111,8 @@ def test_a_classifiers_weights_find_their_places() -> None:
     state = get_model_builder("mobilenet_v2")(weights=None).state_dict()
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        network = fasterrcnn(backbone="mobilenet_v2", num_classes=2, min_size=64, max_size=96)
-    taken = load_backbone(network, state)
+        network = build_fasterrcnn(backbone="mobilenet_v2", num_classes=2, min_size=64, max_size=96)
+    taken = copy_backbone_tensors(network, state)
     body = network.backbone.body.state_dict()  # type: ignore[union-attr]
     assert taken == len(body) == len(state) - 2  # all but the head's weight and bias
     assert all(torch.equal(one, state[name]) for name, one in body.items())
@@ -117,12 +124,12 @@ def test_a_classifiers_weights_find_their_places() -> None:
 
 
 def test_torchvisions_own_detectors_take_them_too() -> None:
-    with without_data():
+    with use_meta_device():
         network = get_model_builder("fasterrcnn_mobilenet_v3_large_fpn")(
             weights=None, weights_backbone=None
         )
         state = get_model_builder("mobilenet_v3_large")(weights=None).state_dict()
-    assert load_backbone(network, state) == len(network.backbone.body.state_dict())
+    assert copy_backbone_tensors(network, state) == len(network.backbone.body.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -135,31 +142,35 @@ def test_torchvisions_own_detectors_take_them_too() -> None:
 )
 def test_another_networks_weights_are_refused(state: dict[str, Tensor], has: str) -> None:
     with pytest.raises(ConfigError, match=f"another network's.*conv1.weight.*{has}"):
-        load_backbone(hollow("resnet18"), state)
+        copy_backbone_tensors(hollow("resnet18"), state)
 
 
 def test_random_backbones_have_no_state() -> None:
-    assert backbone_state("resnet18", "random") is None
+    assert load_backbone_state("resnet18", "random") is None
     with pytest.raises(
         ConfigError, match=r"train.backbone_weights=nowhere.pth: there is no such file"
     ):
-        backbone_state("resnet18", "nowhere.pth")
+        load_backbone_state("resnet18", "nowhere.pth")
     with pytest.raises(
         ConfigError, match=r"train.backbone_weights=COCO_V1: resnet18 has no weights of this name"
     ):
-        backbone_state("resnet18", "COCO_V1")
+        load_backbone_state("resnet18", "COCO_V1")
 
 
 def test_it_is_one_of_the_builders() -> None:
-    assert builder_of(PYRAMID) is fasterrcnn and tasks_of(PYRAMID) == {"detect"}
-    assert str(weights_member(PYRAMID, "DEFAULT")) == "FasterRCNN_ResNet50_FPN_Weights.COCO_V1"
-    check_builder(PYRAMID, "detect", also=[])
+    assert get_builder(FASTERRCNN) is build_fasterrcnn and get_builder_tasks(FASTERRCNN) == {
+        "detect"
+    }
+    assert (
+        str(find_weights_member(FASTERRCNN, "DEFAULT")) == "FasterRCNN_ResNet50_FPN_Weights.COCO_V1"
+    )
+    check_builder(FASTERRCNN, "detect", also=[])
     with pytest.raises(ConfigError, match="cannot do task=classify"):
-        check_builder(PYRAMID, "classify", also=[])
+        check_builder(FASTERRCNN, "classify", also=[])
 
 
 def test_channels_last_maps_are_turned() -> None:
-    assert [one.channels_last for one in feature_maps("swin_t")] == [True, True, True, False]
-    assert not any(one.channels_last for one in feature_maps("convnext_tiny"))
+    assert [one.channels_last for one in find_feature_maps("swin_t")] == [True, True, True, False]
+    assert not any(one.channels_last for one in find_feature_maps("convnext_tiny"))
     pyramid = hollow("swin_t").backbone
-    assert isinstance(pyramid, Pyramid) and pyramid.out_channels == 256
+    assert isinstance(pyramid, PyramidBackbone) and pyramid.out_channels == 256

@@ -17,19 +17,19 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.package_files import find_resource
 from pipeline.models.anchors import Anchors
 from pipeline.models.checkpoints import (
-    Trained,
-    load_matching,
-    read_trained,
-    save_trained,
-    trained_bytes,
+    CheckpointMetadata,
+    load_matching_tensors,
+    read_checkpoint_metadata,
+    save_checkpoint,
+    serialize_checkpoint,
 )
-from pipeline.models.formats.builder import Builder
+from pipeline.models.formats.builder import TorchvisionBuilder
 from pipeline.models.registry import find_format
 from pipeline.models.selection import select_model
 from tests.helpers.runs import read, settings_for
 
-SMALL = Trained("resnet18", ("cat", "dog"))
-EVERYTHING = Trained(
+SMALL = CheckpointMetadata("resnet18", ("cat", "dog"))
+EVERYTHING = CheckpointMetadata(
     architecture="fasterrcnn",
     categories=("__background__", "nut", "bolt"),
     task="detect",
@@ -44,9 +44,9 @@ EVERYTHING = Trained(
 WEIGHT = {"w": torch.zeros(1)}
 
 
-def builder(*overrides: str) -> Builder:
+def builder(*overrides: str) -> TorchvisionBuilder:
     made = find_format(settings_for("input=.", *overrides))
-    assert isinstance(made, Builder)
+    assert isinstance(made, TorchvisionBuilder)
     return made
 
 
@@ -64,12 +64,12 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("anchors.sizes=[8,16,32,64,128]", "anchors.ratios=[0.2,1,5]"),
         "model_args={box_detections_per_img: 7, min_size: 64, max_size: 96}",
     )
-    made = Builder(settings)
-    network = made.fresh(3)
-    facts = made.trained(
+    made = TorchvisionBuilder(settings)
+    network = made.build_for_training(3)
+    facts = made.build_metadata(
         EVERYTHING.categories, metrics=EVERYTHING.metrics, facts=EVERYTHING.trained
     )
-    save_trained(path, network.state_dict(), facts)
+    save_checkpoint(path, network.state_dict(), facts)
     return path
 
 
@@ -78,32 +78,36 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "trained",
-    [SMALL, EVERYTHING, Trained("keypointrcnn_resnet50_fpn", ("a",), keypoint_names=("x", "y"))],
+    [
+        SMALL,
+        EVERYTHING,
+        CheckpointMetadata("keypointrcnn_resnet50_fpn", ("a",), keypoint_names=("x", "y")),
+    ],
 )
-def test_what_is_written_is_read_back(trained: Trained, tmp_path: Path) -> None:
-    save_trained(tmp_path / "new" / "a.safetensors", WEIGHT, trained)
-    assert read_trained(tmp_path / "new" / "a.safetensors") == trained
+def test_what_is_written_is_read_back(trained: CheckpointMetadata, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "new" / "a.safetensors", WEIGHT, trained)
+    assert read_checkpoint_metadata(tmp_path / "new" / "a.safetensors") == trained
 
 
 def test_only_what_was_set_is_written() -> None:
-    assert set(SMALL.metadata()) == {"architecture", "categories", "preprocess", "channels"}
+    assert set(SMALL.to_text_metadata()) == {"architecture", "categories", "preprocess", "channels"}
     assert (
-        EVERYTHING.metadata()["anchors"]
+        EVERYTHING.to_text_metadata()["anchors"]
         == '{"ratios": [0.2, 1.0, 5.0], "sizes": [[8.0], [16.0], [32.0], [64.0], [128.0]]}'
     )
 
 
 def test_figures_that_json_has_not_are_null() -> None:
-    told = Trained(
+    told = CheckpointMetadata(
         "resnet18", ("a",), metrics={"AP": float("nan"), "by class": [1.0, float("inf")]}
-    ).metadata()
+    ).to_text_metadata()
     assert json.loads(told["metrics"]) == {"AP": None, "by class": [1.0, None]}
 
 
 def test_tensors_are_float32_whole_and_their_own(tmp_path: Path) -> None:
     base = torch.arange(6.0).view(2, 3)
     state = {"b": base.t(), "a": base.half(), "shared": base, "n": torch.tensor(3)}
-    save_trained(tmp_path / "a.safetensors", state, SMALL)
+    save_checkpoint(tmp_path / "a.safetensors", state, SMALL)
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
         found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     assert {name: one.dtype for name, one in found.items()} == {
@@ -117,7 +121,7 @@ def test_tensors_are_float32_whole_and_their_own(tmp_path: Path) -> None:
 
 def test_the_same_weights_give_the_same_bytes() -> None:
     one, other = torch.rand(2), torch.rand(3)
-    assert trained_bytes({"a": one, "b": other}, SMALL) == trained_bytes(
+    assert serialize_checkpoint({"a": one, "b": other}, SMALL) == serialize_checkpoint(
         {"b": other, "a": one}, SMALL
     )
 
@@ -162,11 +166,11 @@ def test_a_file_that_cannot_be_used_is_named(
 ) -> None:
     path = written(tmp_path, metadata)
     with pytest.raises(ConfigError, match=f"one.safetensors.*{message}|{message}"):
-        read_trained(path)
+        read_checkpoint_metadata(path)
 
 
 def test_the_embedded_detector_is_such_a_file() -> None:
-    found = read_trained(find_resource("data") / "codes.safetensors")
+    found = read_checkpoint_metadata(find_resource("data") / "codes.safetensors")
     assert (
         found.architecture == "ssdlite320_mobilenet_v3_large"
         and found.categories[0] == "__background__"
@@ -179,7 +183,7 @@ def test_the_embedded_detector_is_such_a_file() -> None:
 def test_a_file_is_a_model_with_all_that_it_was_trained_with(detector: Path) -> None:
     settings = settings_for(f"model={detector}")
     assert settings.task == "detect"
-    assert read_trained(detector) == EVERYTHING
+    assert read_checkpoint_metadata(detector) == EVERYTHING
     made = builder(f"model={detector}")
     spec = made.describe()
     assert (spec.name, spec.categories, spec.weights) == (
@@ -311,7 +315,7 @@ def test_a_fresh_network_has_the_classes_asked_for(
     overrides: list[str], head: str, outputs: int
 ) -> None:
     made = builder(*overrides)
-    first, again = made.fresh(5), made.fresh(5)
+    first, again = made.build_for_training(5), made.build_for_training(5)
     layer: Any = first.get_submodule(head)
     assert layer.weight.shape[0] == outputs and all(one.requires_grad for one in first.parameters())
     assert torch.equal(layer.weight, again.get_submodule(head).weight)  # type: ignore[arg-type]
@@ -331,10 +335,10 @@ def test_int8_is_not_trained() -> None:
 
 def test_training_begins_with_the_files_weights(detector: Path) -> None:
     made = builder(f"model={detector}")
-    state = made.pretrained_state()
+    state = made.load_pretrained_state()
     assert state is not None
-    network = made.fresh(9)
-    new = load_matching(network, state)
+    network = made.build_for_training(9)
+    new = load_matching_tensors(network, state)
     assert new == [
         f"roi_heads.box_predictor.{layer}.{kind}"
         for layer in ("cls_score", "bbox_pred")
@@ -344,7 +348,7 @@ def test_training_begins_with_the_files_weights(detector: Path) -> None:
         network.state_dict()["backbone.body.features.0.0.weight"],
         state["backbone.body.features.0.0.weight"],
     )
-    assert made.trained(["__background__", *"abcdefgh"]).anchors == EVERYTHING.anchors
+    assert made.build_metadata(["__background__", *"abcdefgh"]).anchors == EVERYTHING.anchors
 
 
 @pytest.mark.parametrize(
@@ -355,7 +359,7 @@ def test_training_begins_with_the_files_weights(detector: Path) -> None:
     ],
 )
 def test_random_weights_have_no_state(overrides: list[str]) -> None:
-    assert builder("task=detect", *overrides).pretrained_state() is None
+    assert builder("task=detect", *overrides).load_pretrained_state() is None
 
 
 # --- weights that fit in part
@@ -368,19 +372,19 @@ def small(classes: int) -> nn.Module:
 def test_a_head_for_other_classes_stays_new() -> None:
     state, network = small(4).state_dict(), small(5)
     head = network.state_dict()["2.weight"].clone()
-    assert load_matching(network, state) == ["2.weight", "2.bias"]
+    assert load_matching_tensors(network, state) == ["2.weight", "2.bias"]
     assert torch.equal(network.state_dict()["0.weight"], state["0.weight"]) and torch.equal(
         network.state_dict()["2.weight"], head
     )
 
 
 def test_everything_may_fit() -> None:
-    assert load_matching(small(4), small(4).state_dict()) == []
+    assert load_matching_tensors(small(4), small(4).state_dict()) == []
 
 
 def test_plain_names_and_others_besides_are_enough() -> None:
     state: dict[str, Tensor] = {**small(4).state_dict(), "aux.weight": torch.zeros(1)}
-    assert load_matching(small(4), state) == []
+    assert load_matching_tensors(small(4), state) == []
 
 
 def test_what_fits_nowhere_is_refused() -> None:
@@ -388,13 +392,13 @@ def test_what_fits_nowhere_is_refused() -> None:
         ConfigError,
         match=r"None of these weights fit Sequential: they have 'x', the network has '0.weight'",
     ):
-        load_matching(small(2), {"x": torch.zeros(1)})
+        load_matching_tensors(small(2), {"x": torch.zeros(1)})
 
 
 def test_older_namings_are_known() -> None:
     """torchvision's detectors of before 0.13 keep the RPN's convolution without a number."""
     made = builder("task=detect", "model=fasterrcnn_mobilenet_v3_large_fpn", "weights=random")
-    state = dict(made.fresh(3).state_dict())
+    state = dict(made.build_for_training(3).state_dict())
     state["rpn.head.conv.weight"] = state.pop("rpn.head.conv.0.0.weight")
     state["rpn.head.conv.bias"] = state.pop("rpn.head.conv.0.0.bias")
-    assert load_matching(made.fresh(3), state) == []
+    assert load_matching_tensors(made.build_for_training(3), state) == []

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from pipeline.core.errors import ConfigError
-from pipeline.models.class_names import BACKGROUND, load_categories, with_background
+from pipeline.models.class_names import BACKGROUND, add_background, load_categories
 
 
 def written(folder, name, content):
@@ -122,5 +122,5 @@ def test_an_absent_file_and_a_folder_are_refused(tmp_path):
     ],
 )
 def test_detectors_count_from_the_background(names, expected):
-    assert with_background(names) == expected
-    assert with_background(expected) == expected
+    assert add_background(names) == expected
+    assert add_background(expected) == expected

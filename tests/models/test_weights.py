@@ -10,13 +10,13 @@ from torchvision.models import ResNet50_Weights
 
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.models.weights import (
-    cache_path,
-    existing,
+    fetch_official_file,
+    get_cache_path,
     hash_file,
-    metadata_categories,
-    official_file,
-    read_metadata,
+    parse_categories,
+    read_safetensors_metadata,
     read_state_dict,
+    resolve_file,
 )
 
 STATE = {
@@ -62,7 +62,7 @@ def test_sha256(tmp_path, content):
 @pytest.mark.parametrize("name", ["a.pth", "a.PTH", "a b.safetensors"])
 def test_a_file_of_the_right_kind_is_found(tmp_path, name):
     (tmp_path / name).touch()
-    assert existing(str(tmp_path / name), (".safetensors", ".pth")) == tmp_path / name
+    assert resolve_file(str(tmp_path / name), (".safetensors", ".pth")) == tmp_path / name
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_file_of_the_right_kind_is_found(tmp_path, name):
 def test_an_absent_file_or_one_of_another_kind_is_refused(tmp_path, name, said):
     (tmp_path / "a.txt").touch()
     with pytest.raises(ConfigError, match=f"^weights={tmp_path}.*{said}") as caught:
-        existing(str(tmp_path / name), (".safetensors", ".pth"))
+        resolve_file(str(tmp_path / name), (".safetensors", ".pth"))
     assert ".safetensors or .pth" in str(caught.value)
 
 
@@ -86,36 +86,40 @@ def test_an_absent_file_or_one_of_another_kind_is_refused(tmp_path, name, said):
 def test_a_cached_file_is_used_without_a_download(cache):
     member = published()
     cache.mkdir(parents=True)
-    cache_path(member).write_bytes(b"weights")
-    assert official_file(member) == cache_path(member) == cache / member.url.rpartition("/")[2]
+    get_cache_path(member).write_bytes(b"weights")
+    assert (
+        fetch_official_file(member)
+        == get_cache_path(member)
+        == cache / member.url.rpartition("/")[2]
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"weight", b"weights\n"])
 def test_a_damaged_cached_file_is_named(cache, content):
     member = published()
     cache.mkdir(parents=True)
-    cache_path(member).write_bytes(content)
+    get_cache_path(member).write_bytes(content)
     with pytest.raises(PipelineError, match=r"is damaged.*Delete it") as caught:
-        official_file(member)
-    assert str(cache_path(member)) in str(caught.value)
+        fetch_official_file(member)
+    assert str(get_cache_path(member)) in str(caught.value)
 
 
 def test_a_file_whose_name_carries_no_hash_is_taken_as_it_is(cache):
     member = published(url="https://example.invalid/net.pth")
     cache.mkdir(parents=True)
-    cache_path(member).write_bytes(b"anything")
-    assert official_file(member) == cache / "net.pth"
+    get_cache_path(member).write_bytes(b"anything")
+    assert fetch_official_file(member) == cache / "net.pth"
 
 
 @pytest.mark.parametrize("member", [published(), ResNet50_Weights.IMAGENET1K_V2])
 def test_an_offline_machine_is_told_which_file_from_where_and_where_to_put_it(cache, member):
     with pytest.raises(PipelineError) as caught:
-        official_file(member)
+        fetch_official_file(member)
     message = str(caught.value)
     for told in (
         member.url.rpartition("/")[2],
         member.url,
-        str(cache_path(member)),
+        str(get_cache_path(member)),
         "Name or service not known",
         "weights=FILE",
     ):
@@ -130,7 +134,7 @@ def test_a_download_that_breaks_off_is_told_like_an_offline_machine(cache, monke
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", broken)
     with pytest.raises(PipelineError, match=f"could not be downloaded .{error}"):
-        official_file(published())
+        fetch_official_file(published())
 
 
 def test_a_missing_file_is_downloaded_with_its_hash(cache, monkeypatch):
@@ -143,7 +147,7 @@ def test_a_missing_file_is_downloaded_with_its_hash(cache, monkeypatch):
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     member = published()
-    assert official_file(member).read_bytes() == b"weights"
+    assert fetch_official_file(member).read_bytes() == b"weights"
     assert asked == [(member.url, hashlib.sha256(b"weights").hexdigest()[:8])]
 
 
@@ -158,25 +162,27 @@ def test_metadata_is_read_from_safetensors_alone(tmp_path):
     )
     save_file(STATE, tmp_path / "without.safetensors")
     torch.save(STATE, tmp_path / "net.pth")
-    found = read_metadata(tmp_path / "with.safetensors")
-    assert found["architecture"] == "net" and metadata_categories(found) == ("cat", "dog")
+    found = read_safetensors_metadata(tmp_path / "with.safetensors")
+    assert found["architecture"] == "net" and parse_categories(found) == ("cat", "dog")
     assert (
-        read_metadata(tmp_path / "without.safetensors") == {} == read_metadata(tmp_path / "net.pth")
+        read_safetensors_metadata(tmp_path / "without.safetensors")
+        == {}
+        == read_safetensors_metadata(tmp_path / "net.pth")
     )
-    assert metadata_categories({}) is None
+    assert parse_categories({}) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors", b"\xff" * 100])
 def test_metadata_of_a_damaged_file_is_refused(tmp_path, content):
     (tmp_path / "a.safetensors").write_bytes(content)
     with pytest.raises(ConfigError, match=r"a\.safetensors is not a safetensors file"):
-        read_metadata(tmp_path / "a.safetensors")
+        read_safetensors_metadata(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize("text", ["cat, dog", '"cat"', "5"])
 def test_metadata_categories_that_are_no_list_are_refused(text):
     with pytest.raises(ConfigError, match="categories"):
-        metadata_categories({"categories": text})
+        parse_categories({"categories": text})
 
 
 # --- state dicts

@@ -7,30 +7,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.outputs.export_helpers import (
-    claim,
-    clipped,
-    held_name,
-    run_lengths,
-    short_floats,
-    strict_json,
-    xml_text,
-)
+from pipeline.outputs.file_names import make_safe_name, replace_invalid_xml, reserve_label_file
+from pipeline.outputs.row_values import clip_box, encode_run_lengths, shorten_floats
+from pipeline.outputs.text_files import format_json
 
 
 @pytest.mark.parametrize("key", ["line\nbreak.jpg", "\x1b.png", "sub/\u2028.jpg", "\x85"])
 def test_a_name_with_control_characters_is_a_hash(key: str) -> None:
     assert (
-        held_name(key).startswith("image-")
-        and held_name(key).isprintable()
-        and held_name(key) != held_name(key + "x")
+        make_safe_name(key).startswith("image-")
+        and make_safe_name(key).isprintable()
+        and make_safe_name(key) != make_safe_name(key + "x")
     )
-    assert Path(held_name(key)).suffix == Path(key).suffix
+    assert Path(make_safe_name(key)).suffix == Path(key).suffix
 
 
 @pytest.mark.parametrize("key", ["a.jpg", "sub/a b.jpg", "<é>.png", r"\xff.jpg"])
 def test_any_other_is_as_it_was(key: str) -> None:
-    assert held_name(key) == key
+    assert make_safe_name(key) == key
 
 
 @pytest.mark.parametrize(
@@ -48,7 +42,7 @@ def test_any_other_is_as_it_was(key: str) -> None:
 )
 def test_no_two_images_share_a_file(keys: list[str], names: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "labels"
-    claimed = [claim(folder, key, ".txt") for key in keys]
+    claimed = [reserve_label_file(folder, key, ".txt") for key in keys]
     assert [
         name if expected != "image-" else name[:6]
         for (name, _), expected in zip(claimed, names, strict=True)
@@ -64,16 +58,16 @@ def test_no_two_images_share_a_file(keys: list[str], names: list[str], tmp_path:
     [([0], [1]), ([1], [0, 1]), ([0, 0, 1, 1, 1, 0], [2, 3, 1]), ([1, 0, 1], [0, 1, 1, 1])],
 )
 def test_runs_begin_with_those_outside(values: list[int], lengths: list[int]) -> None:
-    assert run_lengths(np.array(values, dtype=bool)) == lengths
+    assert encode_run_lengths(np.array(values, dtype=bool)) == lengths
 
 
 def test_a_box_is_cut_to_the_image() -> None:
     row = {"x_min": -1.0, "y_min": 2.0, "x_max": 50.0, "y_max": 31.0}
-    assert clipped(row, {"width": 40, "height": 30}) == (0, 2, 40, 30)
+    assert clip_box(row, {"width": 40, "height": 30}) == (0, 2, 40, 30)
 
 
 def test_xml_has_no_control_characters() -> None:
-    assert xml_text("a\x00b\x1f<&\n\t\ufffe") == "a\ufffdb\ufffd<&\n\t\ufffd"
+    assert replace_invalid_xml("a\x00b\x1f<&\n\t\ufffe") == "a\ufffdb\ufffd<&\n\t\ufffd"
 
 
 def test_numbers_are_shortened_within_lists_of_any_length() -> None:
@@ -85,7 +79,7 @@ def test_numbers_are_shortened_within_lists_of_any_length() -> None:
             )
         }
     )
-    assert short_floats(table.slice(1))["points"].to_pylist() == [
+    assert shorten_floats(table.slice(1))["points"].to_pylist() == [
         [],
         [{"x": 0.2, "n": 2}, {"x": 0.3, "n": 3}],
     ]
@@ -93,12 +87,12 @@ def test_numbers_are_shortened_within_lists_of_any_length() -> None:
 
 def test_json_has_no_nan() -> None:
     assert (
-        strict_json({"a": [float("nan"), 1.5], "b": float("inf")})
+        format_json({"a": [float("nan"), 1.5], "b": float("inf")})
         == '{"a": [null, 1.5], "b": null}'
     )
 
 
 def test_dates_and_times_are_text_in_json() -> None:
     when = datetime(2024, 5, 1, 12, 30, tzinfo=UTC)
-    assert strict_json([when, when.date()]) == '["2024-05-01T12:30:00+00:00", "2024-05-01"]'
-    assert strict_json([when.date(), float("nan")]) == '["2024-05-01", null]'
+    assert format_json([when, when.date()]) == '["2024-05-01T12:30:00+00:00", "2024-05-01"]'
+    assert format_json([when.date(), float("nan")]) == '["2024-05-01", null]'

@@ -77,7 +77,7 @@ def test_with_nothing_to_retry_no_weights_are_loaded(
     markers = [path.stat().st_mtime_ns for path in (run / "_committed").iterdir()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "pipeline.models.formats.builder.Builder.load",
+            "pipeline.models.formats.builder.TorchvisionBuilder.load",
             lambda self: pytest.fail("weights were loaded"),
         )
         annotate("model=codes", f"input={photos}", "retry=errors")

@@ -18,19 +18,19 @@ class Model:
     def __init__(self, names, n_classes):
         self.names, self.n_classes = names, n_classes
 
-    def fresh(self, num_classes):
+    def build_for_training(self, num_classes):
         return nn.Sequential(OrderedDict(body=nn.Linear(2, 2), head=nn.Linear(2, num_classes)))
 
-    def pretrained_state(self):
-        state = self.fresh(self.n_classes).state_dict()
+    def load_pretrained_state(self):
+        state = self.build_for_training(self.n_classes).state_dict()
         for value in state.values():
             value.fill_(1.0)
         return state
 
-    def class_names(self):
+    def read_class_names(self):
         return self.names
 
-    def tied_to_classes(self, num_classes):
+    def find_class_tensors(self, num_classes):
         return {"head.weight", "head.bias"}
 
 
@@ -47,7 +47,7 @@ class Model:
 )
 def test_a_head_is_kept_if_it_is_about_the_same_classes(names, n_classes, kept):
     model = Model(names, n_classes)
-    network = model.fresh(2)
+    network = model.build_for_training(2)
     assert begin_with(network, model, settings_for("task=classify"), ("cat", "dog")) == (
         "known",
         True,

@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.config.instantiate import instantiate
 from pipeline.core.errors import ConfigError, RunLocked
 from pipeline.core.types import Writer
-from pipeline.models.checkpoints import read_trained, save_trained
+from pipeline.models.checkpoints import read_checkpoint_metadata, save_checkpoint
 from pipeline.models.registry import find_format
 from pipeline.storage.file_locks import exclusive
 from pipeline.training.anchors.propose import anchors_text
@@ -85,10 +85,10 @@ def test_boxes_are_learnt_and_their_weights_run_as_they_are(tmp_path, annotate):
     assert left == {
         "best.safetensors", "last.safetensors", "steps.jsonl", "epochs.jsonl", "tensorboard", "trained.json", "report.html",
     }  # fmt: skip
-    trained = read_trained(folder / "best.safetensors")
+    trained = read_checkpoint_metadata(folder / "best.safetensors")
     assert (trained.task, trained.categories) == ("detect", CATEGORIES)
     assert trained.metrics["figure"] == "boxes_ap"
-    assert str(tmp_path) not in json.dumps(trained.metadata())  # no paths
+    assert str(tmp_path) not in json.dumps(trained.to_text_metadata())  # no paths
     assert [one["epoch"] for one in read_lines(folder / "epochs.jsonl")] == [0, 1, 2]
     assert {"bbox_regression", "classification"} == set(
         read_lines(folder / "steps.jsonl")[0]["parts"]
@@ -120,7 +120,7 @@ def test_classes_of_images_are_learnt_from_folders(tmp_path, annotate):
     folder = folder_of(
         train_text(settings_for(*words, f"train.data={data}", f"output={tmp_path / 'out'}"))
     )
-    assert read_trained(folder / "best.safetensors").categories == ("green", "red")
+    assert read_checkpoint_metadata(folder / "best.safetensors").categories == ("green", "red")
     run = annotate(
         f"model={folder / 'best.safetensors'}", "task=classify", f"input={data}", "overlays=false"
     )
@@ -147,8 +147,10 @@ def test_a_file_is_the_same_wherever_it_lies(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spec = settings_for("task=classify", "model=mobilenet_v3_small", "weights=random")
     builder = find_format(spec)
-    save_trained(
-        tmp_path / "own.safetensors", builder.fresh(2).state_dict(), builder.trained(("a", "b"))
+    save_checkpoint(
+        tmp_path / "own.safetensors",
+        builder.build_for_training(2).state_dict(),
+        builder.build_metadata(("a", "b")),
     )
     data = class_folders(tmp_path / "data", 6)
     words = ["task=classify", *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}"]

@@ -12,59 +12,64 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.hashing import hash_file
 from pipeline.core.types import Model, ModelSpec
 from pipeline.models.builder_checks import check_arguments, check_quantized, warn_of_own_limits
-from pipeline.models.checkpoints import Trained
-from pipeline.models.class_names import load_categories, with_background
-from pipeline.models.construction import WITH_AUXILIARY_HEADS, Architecture
-from pipeline.models.model_cards import Card
-from pipeline.models.networks import Classifier, Detector, Segmenter, find_head
+from pipeline.models.checkpoints import CheckpointMetadata
+from pipeline.models.class_names import add_background, load_categories
+from pipeline.models.model_cards import ModelCard
+from pipeline.models.network_factory import WITH_AUXILIARY_HEADS, NetworkFactory
+from pipeline.models.networks.classifier import ClassifierNetwork, find_logits_layer
+from pipeline.models.networks.detector import DetectorNetwork
+from pipeline.models.networks.segmenter import SegmenterNetwork
 from pipeline.models.preprocessing import Preprocessing, Transform
-from pipeline.models.registry import PYRAMID, is_quantized, tasks_of
+from pipeline.models.registry import FASTERRCNN, get_builder_tasks, is_quantized
 from pipeline.models.selection import RANDOM, select_model
 from pipeline.models.weights import (
-    cache_path,
-    metadata_categories,
-    official_file,
-    read_metadata,
+    fetch_official_file,
+    get_cache_path,
+    parse_categories,
+    read_safetensors_metadata,
     read_state_dict,
 )
 
 
-class Builder:
+class TorchvisionBuilder:
     """`model` is a builder or a file that training left; `weights` is DEFAULT or another member of the builder's enum,
     `random`, or a file."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings, self.choice = settings, select_model(settings)
+        self.settings, self.selection = settings, select_model(settings)
         self.name, self.file, self.member = (
-            self.choice.architecture,
-            self.choice.file,
-            self.choice.member,
+            self.selection.architecture,
+            self.selection.file,
+            self.selection.member,
         )
-        self.detector, self.quantized = "detect" in tasks_of(self.name), is_quantized(self.name)
-        self.like = self.choice.like
+        self.detector, self.quantized = (
+            "detect" in get_builder_tasks(self.name),
+            is_quantized(self.name),
+        )
+        self.like = self.selection.reference_weights
         self.transform = self.like.transforms()
-        self.made = Architecture(self.choice, settings.seed)
-        check_arguments(self.name, self.made.model_args, self.file)
+        self.factory = NetworkFactory(self.selection, settings.seed)
+        check_arguments(self.name, self.factory.model_args, self.file)
         if self.quantized:
             check_quantized(self.name, self.like, self.file)
 
     def describe(self) -> ModelSpec:
         self._refuse_untrained()
-        if self.choice.anchors:
+        if self.selection.anchors:
             self._skeleton()  # refuses those that it cannot have
-        trained = self.choice.trained
+        trained = self.selection.checkpoint
         weights, weights_id = self._weights()
         return ModelSpec(
-            name=self.choice.called,
-            tasks=tasks_of(self.name),
+            name=self.selection.display_name,
+            tasks=get_builder_tasks(self.name),
             categories=self._categories(),
             weights=weights,
             weights_id=weights_id,
-            preprocessing=f"{self.name} {self.transform!r} channels={self.choice.channels}",
+            preprocessing=f"{self.name} {self.transform!r} channels={self.selection.channels}",
             keypoint_names=(trained and trained.keypoint_names)
             or tuple(self.like.meta.get("keypoint_names", ())),
             clip_lengths=self._clip_lengths(),
-            embedding_dim=self._embedding_dim if "embed" in tasks_of(self.name) else None,
+            embedding_dim=self._embedding_dim if "embed" in get_builder_tasks(self.name) else None,
         )
 
     @property
@@ -84,15 +89,18 @@ class Builder:
     def details(self) -> dict[str, str]:
         network = self._skeleton()
         rows = {"parameters": f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"}
-        if self.choice.trained:
-            said = {"measured": self.choice.trained.metrics, "trained": self.choice.trained.trained}
+        if self.selection.checkpoint:
+            said = {
+                "measured": self.selection.checkpoint.metrics,
+                "trained": self.selection.checkpoint.trained,
+            }
             rows |= {name: _told(facts) for name, facts in said.items() if facts}
         if self.member is None:
             return rows
         card, meta, where = (
-            Card.of(self.name, self.member),
+            ModelCard.from_weights(self.name, self.member),
             self.member.meta,
-            cache_path(self.member),
+            get_cache_path(self.member),
         )
         figures = (
             f"{k} {v:g} on {data}"
@@ -113,20 +121,20 @@ class Builder:
         if self.quantized:  # before building: int8 weights are packed for one engine
             torch.backends.quantized.engine = self.like.meta["backend"]
         if self.member:
-            sha256 = hash_file(official_file(self.member))
-            network = self.made.published()
+            sha256 = hash_file(fetch_official_file(self.member))
+            network = self.factory.build_published()
         else:
-            network = self.made.untrained(self._num_classes())
+            network = self.factory.build_random(self._num_classes())
             if self.file:
                 sha256 = hash_file(self.file)
                 self._load_file(network, self.file)
         network.eval().requires_grad_(False)
-        wrapped: Classifier | Segmenter | Detector
+        wrapped: ClassifierNetwork | SegmenterNetwork | DetectorNetwork
         if self.detector:
             warn_of_own_limits(
                 network, self.settings.lowest_min_score, self.settings.max_detections
             )
-            wrapped = Detector(network)
+            wrapped = DetectorNetwork(network)
             exact, fast = (
                 self._in_order(wrapped.preprocess),
                 self._in_order(wrapped.fast_preprocess),
@@ -139,11 +147,11 @@ class Builder:
                 fast_preprocess=fast,
                 compilable=wrapped.compilable,
             )
-        halves = Preprocessing.of(self.transform)
-        if "segment" in tasks_of(self.name):
-            wrapped = Segmenter(network, halves.resize, halves.normalize)
+        halves = Preprocessing.from_preset(self.transform)
+        if "segment" in get_builder_tasks(self.name):
+            wrapped = SegmenterNetwork(network, halves.resize, halves.normalize)
         else:
-            wrapped = Classifier(network, halves.normalize)
+            wrapped = ClassifierNetwork(network, halves.normalize)
         return Model(
             wrapped,
             self._in_order(halves.resize),
@@ -162,19 +170,19 @@ class Builder:
 
     def _embedding_dim(self) -> int:
         """The number of features that the head gets, from the network built without data."""
-        head = find_head(self._skeleton())
+        head = find_logits_layer(self._skeleton())
         return (
             head.in_channels if isinstance(head, nn.Conv2d | nn.Conv3d) else int(head.in_features)
         )
 
     def _in_order(self, then: Transform) -> Transform:
         """The channels in the order that the weights want, then the rest."""
-        return (lambda image: then(image.flip(0))) if self.choice.channels == "bgr" else then
+        return (lambda image: then(image.flip(0))) if self.selection.channels == "bgr" else then
 
     def _categories(self) -> tuple[str, ...]:
         if self.settings.categories:
             names = load_categories(self.settings.categories)
-            names = with_background(names) if self.detector else names
+            names = add_background(names) if self.detector else names
             published = len(self.member.meta["categories"]) if self.member else len(names)
             if len(names) != published:
                 raise ConfigError(
@@ -184,7 +192,7 @@ class Builder:
             return names
         if self.file is None:
             return tuple(self.like.meta["categories"])
-        names_in_file = metadata_categories(read_metadata(self.file))
+        names_in_file = parse_categories(read_safetensors_metadata(self.file))
         if names_in_file is None:
             raise ConfigError(self._ask_for_names(self.file))
         return names_in_file
@@ -195,8 +203,8 @@ class Builder:
         asked += ", or categories=coco." if self.detector else ", or categories=imagenet."
         if self.detector:  # its scores come from several layers
             return f"{file} carries no class names: {asked}"
-        network = self.made.skeleton(None)
-        head = find_head(network)
+        network = self.factory.build_skeleton(None)
+        head = find_logits_layer(network)
         layer = next(name for name, module in network.named_modules() if module is head)
         state = read_state_dict(file)
         if f"{layer}.weight" not in state:
@@ -206,57 +214,57 @@ class Builder:
             f"{file} carries no class names. Its head {layer} has out_features={n_outputs}: {asked}"
         )
 
-    def fresh(self, num_classes: int, num_keypoints: int | None = None) -> nn.Module:
-        """An untrained network for so many classes; see `Architecture.fresh`."""
-        return self.made.fresh(num_classes, num_keypoints)
+    def build_for_training(self, num_classes: int, num_keypoints: int | None = None) -> nn.Module:
+        """An untrained network for so many classes; see `NetworkFactory.build_for_training`."""
+        return self.factory.build_for_training(num_classes, num_keypoints)
 
-    def pretrained_state(self) -> Mapping[str, Tensor] | None:
-        """The tensors that training begins with, or None; see `Architecture.pretrained_state`."""
-        return self.made.pretrained_state()
+    def load_pretrained_state(self) -> Mapping[str, Tensor] | None:
+        """The tensors that training begins with, or None; see `NetworkFactory.load_pretrained_state`."""
+        return self.factory.load_pretrained_state()
 
-    def class_names(self) -> tuple[str, ...] | None:
+    def read_class_names(self) -> tuple[str, ...] | None:
         """Of the weights that training begins with; None where they do not tell."""
         if self.settings.categories:
             return self._categories()
         if self.file is None:
             return tuple(self.member.meta["categories"]) if self.member else None
-        return metadata_categories(read_metadata(self.file))
+        return parse_categories(read_safetensors_metadata(self.file))
 
-    def tied_to_classes(self, num_classes: int) -> frozenset[str]:
-        """The tensors whose shapes follow the number of classes; see `Architecture.tied_to_classes`."""
-        return self.made.tied_to_classes(num_classes)
+    def find_class_tensors(self, num_classes: int) -> frozenset[str]:
+        """The tensors whose shapes follow the number of classes; see `NetworkFactory.find_class_tensors`."""
+        return self.factory.find_class_tensors(num_classes)
 
-    def trained(
+    def build_metadata(
         self,
         categories: Sequence[str],
         keypoint_names: Sequence[str] = (),
         metrics: Mapping[str, Any] | None = None,
         facts: Mapping[str, Any] | None = None,
-    ) -> Trained:
+    ) -> CheckpointMetadata:
         """What a file says that holds the weights of a network that `fresh` made."""
-        return Trained(
+        return CheckpointMetadata(
             architecture=self.name,
             categories=tuple(categories),
             task=self.settings.task,
-            backbone=self.choice.backbone,
-            anchors=self.choice.anchors,
-            model_args=self.made.model_args,
+            backbone=self.selection.backbone,
+            anchors=self.selection.anchors,
+            model_args=self.factory.model_args,
             keypoint_names=tuple(keypoint_names),
             preprocess=f"{type(self.like).__name__}.{self.like.name}",
-            channels=self.choice.channels,
+            channels=self.selection.channels,
             metrics=metrics or {},
             trained=facts or {},
         )
 
     def _refuse_untrained(self) -> None:
-        if self.choice.needs_training:
+        if self.selection.needs_training:
             raise ConfigError(
-                f"model={PYRAMID} has no published weights: train it (make train model={PYRAMID} "
-                f"backbone={self.choice.backbone} train.data=...), or say weights=FILE, or weights=random to try it."
+                f"model={FASTERRCNN} has no published weights: train it (make train model={FASTERRCNN} "
+                f"backbone={self.selection.backbone} train.data=...), or say weights=FILE, or weights=random to try it."
             )
 
     def _skeleton(self) -> nn.Module:
-        return self.made.skeleton(self._num_classes())
+        return self.factory.build_skeleton(self._num_classes())
 
     def _num_classes(self) -> int | None:
         """None: the builder's default, which is what its published weights have."""
@@ -264,7 +272,7 @@ class Builder:
 
     def _load_file(self, network: nn.Module, file: Path) -> None:
         state = read_state_dict(file)
-        if self.name in WITH_AUXILIARY_HEADS or "segment" in tasks_of(self.name):
+        if self.name in WITH_AUXILIARY_HEADS or "segment" in get_builder_tasks(self.name):
             own = network.state_dict()
             for key in [
                 key for key in state if key.casefold().startswith("aux") and key not in own

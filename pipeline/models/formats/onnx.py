@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.errors import ConfigError
-from pipeline.models.programs.adapters import Shape, Signature
+from pipeline.models.programs.adapters import ProgramSignature, Shape
 from pipeline.models.programs.base import ProgramFile
 
 # An entry {key: "location", value: NAME} in the file's protobuf, wherever it stands: weights kept in another file. Names
@@ -28,7 +28,7 @@ class Onnx(ProgramFile):
     danger = None
     cpu_only = True
 
-    def files(self) -> list[Path]:
+    def list_files(self) -> list[Path]:
         """With the files beside it that hold its weights, which torch.onnx.export writes by default."""
         content = self.file.read_bytes()
         names = set()
@@ -38,7 +38,7 @@ class Onnx(ProgramFile):
         beside = [self.file.parent / name for name in sorted(names)]
         return [self.file, *(path for path in beside if path.is_file())]
 
-    def signature(self) -> Signature:
+    def read_signature(self) -> ProgramSignature:
         taken = self._session.get_inputs()
         if len(taken) != 1 or taken[0].type != "tensor(float)":
             takes = ", ".join(f"{one.name} {one.type}" for one in taken) or "nothing"
@@ -47,9 +47,9 @@ class Onnx(ProgramFile):
         shape = _shape(taken[0].shape)
         fixed = shape[0] if shape else None
         main = outputs.get("out", next(iter(outputs.values()), ()))
-        return Signature(shape, outputs, main, (fixed, fixed) if fixed else (1, None))
+        return ProgramSignature(shape, outputs, main, (fixed, fixed) if fixed else (1, None))
 
-    def program(self) -> nn.Module:
+    def load_program(self) -> nn.Module:
         return _Session(self._session)
 
     @cached_property

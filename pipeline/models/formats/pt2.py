@@ -13,7 +13,7 @@ from torch.export.passes import move_to_device_pass
 from torch.utils._pytree import tree_unflatten
 
 from pipeline.core.errors import ConfigError
-from pipeline.models.programs.adapters import Shape, Signature, main_output
+from pipeline.models.programs.adapters import ProgramSignature, Shape, select_logits
 from pipeline.models.programs.base import ProgramFile
 
 
@@ -26,7 +26,7 @@ class Pt2(ProgramFile):
         "can run what its author wrote."
     )
 
-    def signature(self) -> Signature:
+    def read_signature(self) -> ProgramSignature:
         exported = self._exported
         values = {node.name: node.meta.get("val") for node in exported.graph.nodes}
         taken = [
@@ -41,15 +41,15 @@ class Pt2(ProgramFile):
         given = [values.get(name) if isinstance(name, str) else name for name in names]
         outputs = {str(name): _shape(value) for name, value in zip(names, given, strict=True)}
         main = (
-            _shape(main_output(tree_unflatten(given, exported.call_spec.out_spec)))
+            _shape(select_logits(tree_unflatten(given, exported.call_spec.out_spec)))
             if self.task != "detect"
             else ()
         )
-        return Signature(
+        return ProgramSignature(
             _shape(taken[0]), outputs, main, _limits(taken[0].shape[0], exported.range_constraints)
         )
 
-    def program(self) -> nn.Module:
+    def load_program(self) -> nn.Module:
         return _Graph(self._exported)
 
     @cached_property

@@ -30,13 +30,13 @@ class TorchScript(ProgramFile):
             )
         self.quantized_engine = quantized_engine
 
-    def parameters(self) -> dict[str, Any]:
+    def result_settings(self) -> dict[str, Any]:
         return {"quantized_engine": self.quantized_engine}
 
-    def signature(self) -> None:
+    def read_signature(self) -> None:
         """A TorchScript file does not keep the shapes it was made with."""
 
-    def program(self) -> nn.Module:
+    def load_program(self) -> nn.Module:
         torch.backends.quantized.engine = (
             self.quantized_engine
         )  # before loading: int8 weights are packed for one engine

@@ -11,11 +11,11 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.types import Outputs
 
 Shape = tuple[int | None, ...]  # None: any size
-DETECTION = ("boxes", "labels", "scores")
+DETECTION_OUTPUTS = ("boxes", "labels", "scores")
 
 
 @dataclass(frozen=True)
-class Signature:
+class ProgramSignature:
     """What a file says of its one input and of its outputs. `main` is the shape of the output that counts for classes and
     segmentation; an empty shape is one that the file does not tell."""
 
@@ -25,12 +25,12 @@ class Signature:
     batch: tuple[int, int | None]  # the least and the most images of a call
 
 
-def shape_text(shape: Shape) -> str:
+def format_shape(shape: Shape) -> str:
     """`any x 3 x 224 x 224`."""
     return " x ".join("any" if size is None else str(size) for size in shape) or "unknown"
 
 
-class Logits(nn.Module):
+class ChunkedLogits(nn.Module):
     """(B, 3, h, w) -> {out: float32 logits (B, C) or (B, C, h, w)}, from a program that may take only so many images a call.
 
     Raises PipelineError when the logits are not one column per class name: that is no image's fault.
@@ -57,7 +57,7 @@ class Logits(nn.Module):
         filled = (
             torch.cat([images, images.new_zeros(missing, *images.shape[1:])]) if missing else images
         )
-        logits = main_output(self.program(filled)).float()
+        logits = select_logits(self.program(filled)).float()
         if (
             logits.dim() != self.dims
             or len(logits) != len(filled)
@@ -65,7 +65,7 @@ class Logits(nn.Module):
         ):
             expected = f"{len(filled)} x {self.n_classes}" + " x height x width" * (self.dims == 4)
             raise PipelineError(
-                f"The program gave {shape_text(tuple(logits.shape))} for a batch of {len(filled)}; expected {expected}: "
+                f"The program gave {format_shape(tuple(logits.shape))} for a batch of {len(filled)}; expected {expected}: "
                 f"categories= has {self.n_classes} names, one for each output."
             )
         if not self._checked:
@@ -83,7 +83,7 @@ def _refuse_probabilities(logits: Tensor) -> None:
         )
 
 
-class Labeller(nn.Module):
+class LogitsPerImage(nn.Module):
     """{logits: (C,)} for each image."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -94,7 +94,7 @@ class Labeller(nn.Module):
         return [{"logits": one} for one in self.network(torch.stack(list(inputs)))["out"]]
 
 
-class OneByOne(nn.Module):
+class OneImageDetector(nn.Module):
     """{boxes, labels, scores} for each image. One image a call: a program may ignore all but the first (mobile ones do), or
     pad and change results."""
 
@@ -107,12 +107,12 @@ class OneByOne(nn.Module):
 
     def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> Outputs:
         return [
-            detections(self.program(image[None] if self.batched else image), self.batched)
+            parse_detections(self.program(image[None] if self.batched else image), self.batched)
             for image in inputs
         ]
 
 
-def main_output(returned: Any) -> Tensor:
+def select_logits(returned: Any) -> Tensor:
     """The tensor itself, `out` of a mapping as torchvision's segmenters give it, or the first of several."""
     if isinstance(returned, Mapping):
         returned = returned.get("out", next(iter(returned.values()), None))
@@ -125,21 +125,21 @@ def main_output(returned: Any) -> Tensor:
     return returned
 
 
-def detections(returned: Any, batched: bool = False) -> dict[str, Tensor]:
+def parse_detections(returned: Any, batched: bool = False) -> dict[str, Tensor]:
     """{boxes (N, 4), labels (N,), scores (N,)} out of what a detector gives for one image: a mapping with these names,
     torchvision's `[mapping]` or `(losses, [mapping])`, or else the three tensors, known by their types and shapes."""
     if isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], list):
         returned = returned[1]  # (losses, detections) of a scripted one
     if isinstance(returned, list | tuple) and len(returned) == 1:
         returned = returned[0]
-    named = isinstance(returned, Mapping) and set(DETECTION) <= set(returned)
-    tensors = [returned[name] for name in DETECTION] if named else list(_tensors(returned))
+    named = isinstance(returned, Mapping) and set(DETECTION_OUTPUTS) <= set(returned)
+    tensors = [returned[name] for name in DETECTION_OUTPUTS] if named else list(_tensors(returned))
     if batched:  # the batch of one again
         tensors = [one[0] if one.dim() and len(one) == 1 else one for one in tensors]
-    found = dict(zip(DETECTION, tensors, strict=True)) if named else _by_shape(tensors)
+    found = dict(zip(DETECTION_OUTPUTS, tensors, strict=True)) if named else _by_shape(tensors)
     count = len(found["scores"]) if found and found["scores"].dim() == 1 else -1
     if not found or found["boxes"].shape != (count, 4) or found["labels"].shape != (count,):
-        gave = ", ".join(f"{one.dtype} {shape_text(tuple(one.shape))}" for one in tensors)
+        gave = ", ".join(f"{one.dtype} {format_shape(tuple(one.shape))}" for one in tensors)
         raise PipelineError(
             f"The program gave {gave or type(returned).__name__} for one image; expected the interface of a torchvision "
             "detector: boxes (N x 4, float), labels (N, integer) and scores (N, float)."

@@ -15,19 +15,19 @@ from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
 from pipeline.core.hashing import hash_file
 from pipeline.core.types import Model, ModelSpec
-from pipeline.models.class_names import load_categories, with_background
-from pipeline.models.networks import Segmenter
+from pipeline.models.class_names import add_background, load_categories
+from pipeline.models.networks.segmenter import SegmenterNetwork
 from pipeline.models.programs.adapters import (
-    DETECTION,
-    Labeller,
-    Logits,
-    OneByOne,
+    DETECTION_OUTPUTS,
+    ChunkedLogits,
+    LogitsPerImage,
+    OneImageDetector,
+    ProgramSignature,
     Shape,
-    Signature,
-    shape_text,
+    format_shape,
 )
-from pipeline.models.registry import published_transform
-from pipeline.models.weights import existing
+from pipeline.models.registry import find_published_transform
+from pipeline.models.weights import resolve_file
 
 _DIMS = {"classify": 2, "segment": 4}  # of the logits
 _EXAMPLES = {
@@ -58,7 +58,7 @@ class ProgramFile(ABC):
             raise ConfigError(
                 f"model={settings.model} needs its file: weights=FILE{self.suffixes[0]}"
             )
-        self.file = existing(settings.weights, self.suffixes)
+        self.file = resolve_file(settings.weights, self.suffixes)
         if self.task not in self.tasks:
             can = f"{', '.join(self.tasks[:-1])} or {self.tasks[-1]}"
             raise ConfigError(f"model={settings.model} can do {can}, not task={self.task}.")
@@ -69,18 +69,18 @@ class ProgramFile(ABC):
         self.transform = self._transform()
 
     @abstractmethod
-    def program(self) -> nn.Module:
+    def load_program(self) -> nn.Module:
         """Called with (B, 3, h, w), or for `detect` with one image as the signature says."""
 
     @abstractmethod
-    def signature(self) -> Signature | None:
+    def read_signature(self) -> ProgramSignature | None:
         """None where files of this format do not tell. Raises ConfigError for a file that is not one."""
 
-    def parameters(self) -> dict[str, Any]:
+    def result_settings(self) -> dict[str, Any]:
         """What else of the format's settings changes results."""
         return {}
 
-    def files(self) -> list[Path]:
+    def list_files(self) -> list[Path]:
         """The file, and those it refers to."""
         return [self.file]
 
@@ -93,41 +93,43 @@ class ProgramFile(ABC):
             weights=str(self.file),
             weights_id=f"sha256:{self._sha256}",
             preprocessing=json.dumps(
-                how | {"channels": self.settings.channels} | self.parameters()
+                how | {"channels": self.settings.channels} | self.result_settings()
             ),
         )
 
     def details(self) -> dict[str, str]:
         rows = {
-            "file": f"{sum(path.stat().st_size for path in self.files()) / 1e6:.1f} MB: {self.file}"
+            "file": f"{sum(path.stat().st_size for path in self.list_files()) / 1e6:.1f} MB: {self.file}"
         }
         signature = self._signature
         if signature is None:
             return rows | {"input, outputs": "files of this format do not tell"}
         outputs = "; ".join(
-            f"{name}: {shape_text(shape)}" for name, shape in signature.outputs.items()
+            f"{name}: {format_shape(shape)}" for name, shape in signature.outputs.items()
         )
         return rows | {
-            "input": shape_text(signature.input),
+            "input": format_shape(signature.input),
             "outputs": f"{len(signature.outputs)} ({outputs})",
         }
 
     def load(self) -> Model:
-        signature, program = self._signature, self.program()
+        signature, program = self._signature, self.load_program()
         network: nn.Module
         bucket: Callable[[tuple[int, int]], Any] = lambda size_hw: None  # noqa: E731 - one for all
         if self.task == "detect":
-            network = OneByOne(program, batched=signature is not None and len(signature.input) == 4)
+            network = OneImageDetector(
+                program, batched=signature is not None and len(signature.input) == 4
+            )
         else:
-            logits = Logits(
+            logits = ChunkedLogits(
                 program,
                 len(self._names),
                 _DIMS[self.task],
                 signature.batch if signature else (1, None),
             )
-            network = Labeller(logits)
+            network = LogitsPerImage(logits)
             if self.task == "segment":
-                network = Segmenter(logits, self.transform)
+                network = SegmenterNetwork(logits, self.transform)
                 bucket = network.bucket
         return Model(
             network=network,
@@ -160,16 +162,16 @@ class ProgramFile(ABC):
                 f"{self.file} does not say how its images are to be prepared, and a wrong way gives wrong results without "
                 f"an error. Name the torchvision weights whose preprocessing it expects: preprocess={_EXAMPLES[self.task]}"
             )
-        return published_transform(given, self.task)
+        return find_published_transform(given, self.task)
 
     @cached_property
     def _sha256(self) -> str:
-        return hash_file(*self.files())
+        return hash_file(*self.list_files())
 
     @cached_property
-    def _signature(self) -> Signature | None:
+    def _signature(self) -> ProgramSignature | None:
         """Checked against the task and the preprocessing."""
-        signature = self.signature()
+        signature = self.read_signature()
         if signature:
             self._check_outputs(signature)
             self._check_input(signature.input, signature.batch)
@@ -191,7 +193,7 @@ class ProgramFile(ABC):
             )
         names = load_categories(self.settings.categories)
         if self.task == "detect":
-            return with_background(names)
+            return add_background(names)
         if n_outputs is not None and n_outputs != len(names):
             raise ConfigError(
                 f"{self.file} has {n_outputs} outputs, but categories={self.settings.categories} has {len(names)} names. "
@@ -212,12 +214,12 @@ class ProgramFile(ABC):
                 else "batch x 3 x height x width"
             )
             raise ConfigError(
-                f"{self.file} takes {shape_text(shape)}; task={self.task} gives {expected}."
+                f"{self.file} takes {format_shape(shape)}; task={self.task} gives {expected}."
             )
         if self.task == "detect":
             if shape[-2:] != (None, None) or (len(shape) == 4 and batch[0] > 1):
                 raise ConfigError(
-                    f"{self.file} takes {shape_text(shape)} only; task=detect gives it one image at a time, at its own "
+                    f"{self.file} takes {format_shape(shape)} only; task=detect gives it one image at a time, at its own "
                     "size. Export it with dynamic height and width, and a batch of one or of any size."
                 )
             return
@@ -225,19 +227,22 @@ class ProgramFile(ABC):
             made = self.transform(torch.zeros(3, height, width, dtype=torch.uint8)).shape[-2:]
             if any(fixed not in (size, None) for fixed, size in zip(shape[-2:], made, strict=True)):
                 raise ConfigError(
-                    f"{self.file} takes {shape_text(shape[-2:])} pixels (height x width) only; "
-                    f"preprocess={self.settings.preprocess} makes {shape_text(tuple(made))} of a photograph of "
+                    f"{self.file} takes {format_shape(shape[-2:])} pixels (height x width) only; "
+                    f"preprocess={self.settings.preprocess} makes {format_shape(tuple(made))} of a photograph of "
                     f"{height} x {width}. Choose another preprocess=, or export the model with dynamic height and width."
                 )
 
-    def _check_outputs(self, signature: Signature) -> None:
+    def _check_outputs(self, signature: ProgramSignature) -> None:
         gives = "; ".join(
-            f"{name} {shape_text(shape)}" for name, shape in signature.outputs.items()
+            f"{name} {format_shape(shape)}" for name, shape in signature.outputs.items()
         )
         expected = "batch x classes" + " x height x width" * (self.task == "segment")
         wrong = bool(signature.main) and len(signature.main) != _DIMS.get(self.task)
         if self.task == "detect":
-            expected, wrong = ", ".join(DETECTION), len(signature.outputs) < len(DETECTION)
+            expected, wrong = (
+                ", ".join(DETECTION_OUTPUTS),
+                len(signature.outputs) < len(DETECTION_OUTPUTS),
+            )
         if wrong:
             raise ConfigError(
                 f"{self.file} gives {gives}; task={self.task} expects {expected}. "

@@ -9,7 +9,7 @@ from pyarrow.csv import CSVWriter
 
 from pipeline.core.protocols import ExportContext
 from pipeline.core.schema import make_images_schema, read_names
-from pipeline.outputs.export_helpers import inert
+from pipeline.outputs.row_values import escape_formulas
 
 _POINT = ("x", "y", "visibility", "score")
 
@@ -69,7 +69,7 @@ def _plain(table: pa.Table, names: tuple[str, ...]) -> pa.Table:
     columns: dict[str, pa.ChunkedArray] = {}
     for name, column in zip(table.schema.names, table.columns, strict=True):
         if pa.types.is_dictionary(column.type) or pa.types.is_string(column.type):
-            columns[name] = inert(column.cast(pa.string()))
+            columns[name] = escape_formulas(column.cast(pa.string()))
         elif name == "keypoints":
             columns |= _points(column, names)
         elif not pa.types.is_nested(column.type):

@@ -11,15 +11,9 @@ import pyarrow as pa
 
 from pipeline.core.protocols import ExportContext
 from pipeline.core.tables import group_by_image
-from pipeline.outputs.export_helpers import (
-    Members,
-    classes_of,
-    held_name,
-    mask_of,
-    run_lengths,
-    text_file,
-    xml_text,
-)
+from pipeline.outputs.file_names import make_safe_name, replace_invalid_xml
+from pipeline.outputs.row_values import decode_row_mask, encode_run_lengths, list_classes
+from pipeline.outputs.text_files import JsonItemWriter, open_text_file
 
 
 class Cvat:
@@ -32,9 +26,9 @@ class Cvat:
 
     @contextmanager
     def open(self, context: ExportContext) -> Iterator["_Writer"]:
-        names = list(dict.fromkeys(classes_of(context.predictions_schema).values()))
-        with text_file(context.folder / "labels.json") as file:
-            labels = Members(file)
+        names = list(dict.fromkeys(list_classes(context.predictions_schema).values()))
+        with open_text_file(context.folder / "labels.json") as file:
+            labels = JsonItemWriter(file)
             file.write("[")
             for name in names:
                 labels.add(_label(name))
@@ -61,7 +55,7 @@ def _label(name: str) -> dict[str, Any]:
         "default_value": "",
         "values": [""],
     }
-    return {"name": xml_text(name), "attributes": [score]}
+    return {"name": replace_invalid_xml(name), "attributes": [score]}
 
 
 class _Xml:
@@ -72,7 +66,10 @@ class _Xml:
     def element(self, tag: str, /, **attributes: Any) -> Iterator[None]:
         self._new_line()
         self.generator.startElement(
-            tag, AttributesImpl({key: xml_text(str(value)) for key, value in attributes.items()})
+            tag,
+            AttributesImpl(
+                {key: replace_invalid_xml(str(value)) for key, value in attributes.items()}
+            ),
         )
         self.depth += 1
         yield
@@ -83,7 +80,7 @@ class _Xml:
     def text(self, tag: str, text: str, /, **attributes: str) -> None:
         self._new_line()
         self.generator.startElement(tag, AttributesImpl(attributes))
-        self.generator.characters(xml_text(text))
+        self.generator.characters(replace_invalid_xml(text))
         self.generator.endElement(tag)
 
     def label(self, name: str) -> None:
@@ -107,7 +104,7 @@ class _Writer:
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
         for image, rows in group_by_image(images, predictions):
-            name = held_name(image["key"])
+            name = make_safe_name(image["key"])
             self.context.place_image(image["key"], name)
             size = {"width": image["width"], "height": image["height"]}
             with self.xml.element("image", id=image["image_id"], name=name, **size):
@@ -131,7 +128,7 @@ def _shapes(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             "ybr": row["y_max"],
         }
         yield "box", seen | {name: f"{value:.3f}" for name, value in corners.items()}
-    if "mask_rle" in row and (mask := mask_of(row)).any():
+    if "mask_rle" in row and (mask := decode_row_mask(row)).any():
         yield "mask", seen | _mask(mask)
     if "keypoints" in row:
         yield (
@@ -145,7 +142,7 @@ def _mask(mask: np.ndarray) -> dict[str, Any]:
     """CVAT counts along the rows of the mask's own box, (H, W) bool."""
     ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     part = mask[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
-    rle = ", ".join(map(str, run_lengths(part.ravel())))
+    rle = ", ".join(map(str, encode_run_lengths(part.ravel())))
     return {
         "rle": rle,
         "left": xs[0],

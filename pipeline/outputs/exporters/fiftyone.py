@@ -10,7 +10,8 @@ import pyarrow as pa
 from pipeline.core.keys import path_to_key
 from pipeline.core.protocols import ExportContext
 from pipeline.core.tables import describe_contents, group_by_image
-from pipeline.outputs.export_helpers import Members, classes_of, text_file
+from pipeline.outputs.row_values import list_classes
+from pipeline.outputs.text_files import JsonItemWriter, open_text_file
 
 
 class FiftyOne:
@@ -27,20 +28,22 @@ class FiftyOne:
 
     @contextmanager
     def open(self, context: ExportContext) -> Iterator["_Writer"]:
-        names = list(dict.fromkeys(classes_of(context.predictions_schema).values()))
+        names = list(dict.fromkeys(list_classes(context.predictions_schema).values()))
         with (
-            text_file(context.folder / "labels.json") as labels,
-            text_file(context.folder / "data.json") as data,
+            open_text_file(context.folder / "labels.json") as labels,
+            open_text_file(context.folder / "data.json") as data,
         ):
             labels.write(f'{{"classes": {json.dumps(names, ensure_ascii=False)},\n"labels": {{')
             data.write("{")
-            yield _Writer(context, Members(labels), Members(data))
+            yield _Writer(context, JsonItemWriter(labels), JsonItemWriter(data))
             labels.write("}}\n")
             data.write("}\n")
 
 
 class _Writer:
-    def __init__(self, context: ExportContext, labels: Members, data: Members) -> None:
+    def __init__(
+        self, context: ExportContext, labels: JsonItemWriter, data: JsonItemWriter
+    ) -> None:
         self.context, self.labels, self.data = context, labels, data
         self.boxes = "boxes" in describe_contents(context.predictions_schema)
 

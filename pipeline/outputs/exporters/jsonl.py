@@ -9,7 +9,8 @@ import pyarrow as pa
 from pipeline.core.protocols import ExportContext
 from pipeline.core.schema import read_names
 from pipeline.core.tables import group_by_image
-from pipeline.outputs.export_helpers import short_floats, strict_json, text_file
+from pipeline.outputs.row_values import shorten_floats
+from pipeline.outputs.text_files import format_json, open_text_file
 
 _SAID_ONCE = ("image_id", "key")
 
@@ -38,7 +39,7 @@ class Jsonl:
 
     @contextmanager
     def open(self, context: ExportContext) -> Iterator["_Writer"]:
-        with text_file(context.folder / "images.jsonl") as file:
+        with open_text_file(context.folder / "images.jsonl") as file:
             yield _Writer(context, file)
 
 
@@ -54,13 +55,13 @@ class _Writer:
         mine = predictions.drop_columns(
             [name for name in predictions.schema.names if name in {*carried, *_SAID_ONCE}]
         )
-        for image, rows in group_by_image(images, short_floats(mine)):
+        for image, rows in group_by_image(images, shorten_floats(mine)):
             if image["n_predictions"] is not None:
                 self.context.place_image(image["key"], image["key"])
             found = (
                 [self._named(row) for row in rows] if image["n_predictions"] is not None else None
             )
-            self.file.write(strict_json(image | {"predictions": found}) + "\n")
+            self.file.write(format_json(image | {"predictions": found}) + "\n")
 
     def _named(self, row: dict[str, Any]) -> dict[str, Any]:
         if "keypoints" not in row:

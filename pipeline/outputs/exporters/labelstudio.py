@@ -14,15 +14,9 @@ from pipeline.core.keys import key_to_path
 from pipeline.core.protocols import ExportContext
 from pipeline.core.schema import read_names
 from pipeline.core.tables import describe_contents, group_by_image
-from pipeline.outputs.export_helpers import (
-    Members,
-    classes_of,
-    clipped,
-    mask_of,
-    run_lengths,
-    text_file,
-    xml_text,
-)
+from pipeline.outputs.file_names import replace_invalid_xml
+from pipeline.outputs.row_values import clip_box, decode_row_mask, encode_run_lengths, list_classes
+from pipeline.outputs.text_files import JsonItemWriter, open_text_file
 
 _LARGEST = (
     100 << 20
@@ -45,7 +39,7 @@ class LabelStudio:
 
     @contextmanager
     def open(self, context: ExportContext) -> Iterator["_Writer"]:
-        with text_file(context.folder / "labeling_config.xml") as file:
+        with open_text_file(context.folder / "labeling_config.xml") as file:
             file.write(_labeling_config(context.predictions_schema))
         writer = _Writer(context)
         try:
@@ -59,7 +53,7 @@ class LabelStudio:
 def _labeling_config(schema: pa.Schema) -> str:
     there, view = describe_contents(schema), Element("View")
     SubElement(view, "Image", name="image", value="$image", zoom="true")
-    classes = list(dict.fromkeys(classes_of(schema).values()))
+    classes = list(dict.fromkeys(list_classes(schema).values()))
     for content, control, name, of, values in (
         ("boxes", "RectangleLabels", "boxes", "Label", classes),
         ("masks", "BrushLabels", "masks", "Label", classes),
@@ -69,14 +63,14 @@ def _labeling_config(schema: pa.Schema) -> str:
         if content in there:
             parent = SubElement(view, control, name=name, toName="image")
             for value in values:
-                SubElement(parent, of, value=xml_text(value))
+                SubElement(parent, of, value=replace_invalid_xml(value))
     indent(view)
     return tostring(view, encoding="unicode") + "\n"
 
 
 class _Writer:
     file: TextIO
-    tasks: Members
+    tasks: JsonItemWriter
 
     def __init__(self, context: ExportContext) -> None:
         self.context, self.files = context, 0
@@ -88,7 +82,7 @@ class _Writer:
             "w", encoding="utf-8", newline="\n"
         )
         self.files += 1
-        self.tasks = Members(self.file)
+        self.tasks = JsonItemWriter(self.file)
         self.file.write("[")
 
     def end_file(self) -> None:
@@ -134,10 +128,10 @@ class _Writer:
         self, image: dict[str, Any], rows: list[dict[str, Any]]
     ) -> Iterator[dict[str, Any]]:
         for i, row in enumerate(rows):
-            label = [xml_text(row["class_name"])]
+            label = [replace_invalid_xml(row["class_name"])]
             if "x_min" in row:
                 yield _result(f"box-{i}", "boxes", "rectanglelabels", label, _box(row, image), row)
-            if "mask_rle" in row and (mask := mask_of(row)).any():
+            if "mask_rle" in row and (mask := decode_row_mask(row)).any():
                 yield _result(
                     f"mask-{i}",
                     "masks",
@@ -155,13 +149,18 @@ class _Writer:
                     "width": 0.5,
                 }
                 one = _result(
-                    f"point-{i}-{name}", "points", "keypointlabels", [xml_text(name)], place, row
+                    f"point-{i}-{name}",
+                    "points",
+                    "keypointlabels",
+                    [replace_invalid_xml(name)],
+                    place,
+                    row,
                 )
                 yield one | {"parentID": f"box-{i}"}
 
 
 def _box(row: dict[str, Any], image: dict[str, Any]) -> dict[str, float]:
-    x_min, y_min, x_max, y_max = clipped(row, image)
+    x_min, y_min, x_max, y_max = clip_box(row, image)
     x = {"x": _percent(x_min, image["width"]), "width": _percent(x_max - x_min, image["width"])}
     return x | {
         "y": _percent(y_min, image["height"]),
@@ -198,7 +197,7 @@ def brush_rle(mask: np.ndarray) -> list[int]:
     rle-pack: 32 bits for the number of values, 5 for the bits of a value less 1, four times 4 for the bits of a length less
     1; then for each run a 1, two bits for which of these, the length less 1, and the value."""
     bits = [f"{4 * mask.size:032b}{_WORD - 1:05b}", *(f"{size - 1:04b}" for size in _RUN_BITS)]
-    for i, length in enumerate(run_lengths(mask.ravel())):
+    for i, length in enumerate(encode_run_lengths(mask.ravel())):
         value = "1" * _WORD if i % 2 else "0" * _WORD
         left = 4 * length
         while left:

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from pipeline.core.protocols import ExportContext
 from pipeline.core.tables import group_by_image
-from pipeline.outputs.export_helpers import claim, text_file, xml_text
+from pipeline.outputs.file_names import replace_invalid_xml, reserve_label_file
+from pipeline.outputs.text_files import open_text_file
 
 
 class Voc:
@@ -28,7 +29,7 @@ class Voc:
         sets = context.folder / "ImageSets" / "Main"
         sets.mkdir(parents=True)
         (context.folder / "Annotations").mkdir()
-        with text_file(sets / "trainval.txt") as names:
+        with open_text_file(sets / "trainval.txt") as names:
             yield _Writer(context, names)
 
 
@@ -38,7 +39,9 @@ class _Writer:
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
         for image, rows in group_by_image(images, predictions):
-            name, file = claim(self.context.folder / "Annotations", image["key"], ".xml")
+            name, file = reserve_label_file(
+                self.context.folder / "Annotations", image["key"], ".xml"
+            )
             file_name = name + PurePosixPath(image["key"]).suffix
             self.context.place_image(image["key"], file_name)
             self.names.write(name + "\n")
@@ -60,7 +63,7 @@ def _write_annotation(
             **{name: f"{value:.4f}" for name, value in _corners(row).items()},
         )
     indent(root)
-    with text_file(file) as text:
+    with open_text_file(file) as text:
         ElementTree(root).write(text, encoding="unicode")
         text.write("\n")
 
@@ -72,4 +75,4 @@ def _corners(row: dict[str, Any]) -> dict[str, float]:
 
 def _add(parent: Element, **texts: Any) -> None:
     for name, text in texts.items():
-        SubElement(parent, name).text = xml_text(str(text))
+        SubElement(parent, name).text = replace_invalid_xml(str(text))

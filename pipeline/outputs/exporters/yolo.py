@@ -13,7 +13,9 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.protocols import ExportContext
 from pipeline.core.schema import read_names
 from pipeline.core.tables import group_by_image
-from pipeline.outputs.export_helpers import claim, classes_of, clipped, text_file
+from pipeline.outputs.file_names import reserve_label_file
+from pipeline.outputs.row_values import clip_box, list_classes
+from pipeline.outputs.text_files import open_text_file
 
 log = logging.getLogger(__name__)
 _RENAMED = (
@@ -40,7 +42,7 @@ class Yolo:
     @contextmanager
     def open(self, context: ExportContext) -> Iterator["_Writer"]:
         (context.folder / "labels").mkdir()
-        with text_file(context.folder / "data.yaml") as file:
+        with open_text_file(context.folder / "data.yaml") as file:
             yaml.safe_dump(
                 _data(context.predictions_schema), file, sort_keys=False, allow_unicode=True
             )
@@ -54,19 +56,19 @@ class _Writer:
     def __init__(self, context: ExportContext) -> None:
         self.context = context
         self.numbers = {
-            class_id: i for i, class_id in enumerate(classes_of(context.predictions_schema))
+            class_id: i for i, class_id in enumerate(list_classes(context.predictions_schema))
         }
         self.renamed = 0
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
         for image, rows in group_by_image(images, predictions):
             key = PurePosixPath(image["key"])
-            name, labels = claim(
+            name, labels = reserve_label_file(
                 self.context.folder / "labels", _without_images(image["key"]), ".txt"
             )
             self.context.place_image(image["key"], name + key.suffix)
             self.renamed += name + key.suffix != image["key"]
-            with text_file(labels) as file:
+            with open_text_file(labels) as file:
                 file.writelines(f"{self._number(row)} {_values(row, image)}\n" for row in rows)
 
     def _number(self, row: dict[str, Any]) -> int:
@@ -85,7 +87,7 @@ def _without_images(key: str) -> str:
 
 def _values(row: dict[str, Any], image: dict[str, Any]) -> str:
     width, height = image["width"], image["height"]
-    x_min, y_min, x_max, y_max = clipped(row, image)
+    x_min, y_min, x_max, y_max = clip_box(row, image)
     box = (
         (x_min + x_max) / 2 / width,
         (y_min + y_max) / 2 / height,
@@ -108,7 +110,7 @@ def _data(schema: pa.Schema) -> dict[str, Any]:
     }  # a run has no split; YOLO wants both named
     if points:
         data |= {"kpt_shape": [len(points), 3], "flip_idx": _mirrored(points)}
-    return data | {"names": dict(enumerate(classes_of(schema).values()))}
+    return data | {"names": dict(enumerate(list_classes(schema).values()))}
 
 
 def _mirrored(names: Sequence[str]) -> list[int]:

@@ -16,7 +16,7 @@ from pipeline.core.errors import ConfigError, stops_a_run
 from pipeline.core.protocols import SinkContext
 from pipeline.core.types import Status
 from pipeline.ops.drawing import font_of, printable
-from pipeline.outputs.background_writer import Background
+from pipeline.outputs.background_writer import BackgroundWriter
 
 log = logging.getLogger(__name__)
 _GAP = 8  # pixels around a tile
@@ -72,7 +72,7 @@ class ContactSheets:
         folder.mkdir(parents=True, exist_ok=True)
         # Batches come in any order, so no page is complete before nearly all of the shard is: thumbnails wait in a file
         # without a name. In memory they would be 300 KB for each image of a shard.
-        with TemporaryFile(dir=folder) as file, Background("contact_sheets") as thread:
+        with TemporaryFile(dir=folder) as file, BackgroundWriter("contact_sheets") as thread:
             writer = _Writer(self, context, thread, file)
             yield writer
             thread.finish()
@@ -90,7 +90,7 @@ class ContactSheets:
 
     def tile_height(self) -> int:
         """Pixels: the picture and two lines below it."""
-        return self.size + 2 * line_height(self.letter) + 4
+        return self.size + 2 * get_line_height(self.letter) + 4
 
     def page_size(self, n_tiles: int) -> tuple[int, int]:
         """(width, height) in pixels; a page that is not full ends with its last row."""
@@ -112,7 +112,7 @@ class ContactSheets:
 
 class _Writer:
     def __init__(
-        self, sink: ContactSheets, context: SinkContext, thread: Background, file: IO[bytes]
+        self, sink: ContactSheets, context: SinkContext, thread: BackgroundWriter, file: IO[bytes]
     ) -> None:
         self.sink, self.context, self.thread, self.file = sink, context, thread, file
         self.shown: dict[int, dict[str, Any]] = {}  # image_id -> its row of `images`
@@ -164,17 +164,19 @@ class _Writer:
             )
             self._notice(tile, heading, reason or "")
         found = row["status"] if failed else _counted(row["n_predictions"])
-        pen, second = ImageDraw.Draw(tile), size + 3 + line_height(self.sink.letter)
-        pen.text((0, size + 3), ending(printable(row["key"]), self.font, size), _INK, self.font)
+        pen, second = ImageDraw.Draw(tile), size + 3 + get_line_height(self.sink.letter)
+        pen.text(
+            (0, size + 3), truncate_start(printable(row["key"]), self.font, size), _INK, self.font
+        )
         pen.text((0, second), f"#{image_id} · {found}", _ALARM if failed else _PALE, self.font)
         return tile
 
     def _notice(self, tile: Image.Image, heading: str, reason: str) -> None:
         """What stands where the picture would."""
-        size, step = self.sink.size, line_height(self.sink.letter)
+        size, step = self.sink.size, get_line_height(self.sink.letter)
         margin = size // 16
         top = margin + 2 * step
-        lines = wrapped(
+        lines = wrap_text(
             printable(reason), self.font, size - 2 * margin, (size - margin - top) // step
         )
         tile.paste(_FAILED, (0, 0, size, size))
@@ -204,12 +206,12 @@ def _counted(n: int) -> str:
     return f"{n} prediction" if n == 1 else f"{n} predictions"
 
 
-def line_height(letter: int) -> int:
+def get_line_height(letter: int) -> int:
     """Points -> pixels from one line to the next."""
     return round(letter * 1.4)
 
 
-def ending(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def truncate_start(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """As much of the end of `text` as `width` pixels hold: a long path's last folders and the file's number."""
     if font.getlength(text) <= width:
         return text
@@ -219,7 +221,7 @@ def ending(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     return "…" + end
 
 
-def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, most: int) -> list[str]:
+def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int, most: int) -> list[str]:
     """At most `most` lines of at most `width` pixels, broken at blanks, and within a word that is longer than a line. What
     does not fit is cut off, visibly."""
     lines: list[str] = []

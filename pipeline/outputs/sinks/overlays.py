@@ -14,7 +14,7 @@ from pipeline.core.errors import stops_a_run
 from pipeline.core.keys import OVERLAY_FORMATS, key_to_path, overlay_name
 from pipeline.core.protocols import SinkContext
 from pipeline.core.types import Status
-from pipeline.outputs.background_writer import Background
+from pipeline.outputs.background_writer import BackgroundWriter
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +32,13 @@ class Overlays:
 
     @contextmanager
     def open(self, context: SinkContext) -> Iterator["_Writer"]:
-        with Background("overlays") as thread:
+        with BackgroundWriter("overlays") as thread:
             yield _Writer(self, context, thread)
             thread.finish()
 
 
 class _Writer:
-    def __init__(self, sink: Overlays, context: SinkContext, thread: Background) -> None:
+    def __init__(self, sink: Overlays, context: SinkContext, thread: BackgroundWriter) -> None:
         self.sink, self.context, self.thread = sink, context, thread
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
@@ -54,14 +54,14 @@ class _Writer:
         try:
             drawn = self.context.draw(self.context.read_image(key), rows)
             path.parent.mkdir(parents=True, exist_ok=True)
-            save(to_pil_image(drawn), path, self.sink.quality)
+            save_overlay(to_pil_image(drawn), path, self.sink.quality)
         except Exception as error:  # the rows stand, whatever became of the picture: gone, or its name too long ...
             if stops_a_run(error):
                 raise
             log.warning("no overlay for %s: %s", key, error)
 
 
-def save(image: Image.Image, path: Path, quality: int) -> None:
+def save_overlay(image: Image.Image, path: Path, quality: int) -> None:
     """Write without metadata, in the format of the name. PNG without a search for the best compression."""
     form = OVERLAY_FORMATS[path.suffix.casefold()]
     options = {"compress_level": 1} if form == "PNG" else {"quality": quality}

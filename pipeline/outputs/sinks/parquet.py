@@ -30,7 +30,7 @@ class Parquet:
         # reached only when nothing was raised: a ParquetWriter left by an exception would still write a valid footer
         for folder, tables in (("images", writer.images), ("predictions", writer.predictions)):
             path = context.stage / folder / f"part-{context.shard_id:05d}.parquet"
-            self._write(path, in_input_order(tables))
+            self._write(path, sort_by_image_id(tables))
 
     def _write(self, path: Path, table: pa.Table) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ class _Writer:
         self.predictions.append(predictions)
 
 
-def in_input_order(tables: list[pa.Table]) -> pa.Table:
+def sort_by_image_id(tables: list[pa.Table]) -> pa.Table:
     """One table sorted by image_id; rows of one image keep their order (Arrow's sort is stable)."""
     table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
     return table.sort_by("image_id").replace_schema_metadata(table.schema.metadata)

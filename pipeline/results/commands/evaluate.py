@@ -20,7 +20,7 @@ from pipeline.config import validators as checks
 from pipeline.config.command_options import local_path, option, path, path_or_none
 from pipeline.core.hashing import hash_file
 from pipeline.core.locations import Location
-from pipeline.outputs.export_helpers import inert
+from pipeline.outputs.row_values import escape_formulas
 from pipeline.results.evaluation.evaluate import evaluate
 from pipeline.results.evaluation.result import Confusion, Evaluation
 from pipeline.results.evaluation.text import evaluation_text
@@ -80,7 +80,9 @@ def save(found: Evaluation, summary: Mapping[str, Any], folder: Path) -> None:
 
 
 def _write_csv(table: pa.Table, path: Path) -> None:
-    columns = [inert(one) if pa.types.is_string(one.type) else one for one in table.columns]
+    columns = [
+        escape_formulas(one) if pa.types.is_string(one.type) else one for one in table.columns
+    ]
     pyarrow.csv.write_csv(pa.table(columns, table.schema.names), path)
 
 

@@ -11,7 +11,9 @@ from torchvision.transforms.functional import convert_image_dtype
 
 from pipeline.core.protocols import Format
 from pipeline.core.types import InputError, Model
-from pipeline.models.networks import Classifier, Detector, Segmenter
+from pipeline.models.networks.classifier import ClassifierNetwork
+from pipeline.models.networks.detector import DetectorNetwork
+from pipeline.models.networks.segmenter import SegmenterNetwork
 from pipeline.runs.bench.repeated_inputs import Repeated
 
 Sized = tuple[
@@ -61,12 +63,16 @@ class Tutorial:
 def _as_published(model_format: Format, model: Model) -> tuple[Prepare, Callable[..., Any]]:
     """(preprocessing, call): a torchvision builder's own ones. Other formats have none but ours."""
     wrapped = model.network
-    if isinstance(wrapped, Detector):
-        detector = wrapped.published()
+    if isinstance(wrapped, DetectorNetwork):
+        detector = wrapped.unwrap()
         return lambda image: convert_image_dtype(
             image, torch.float32
         ), lambda images, sizes_hw: detector(images)
-    if isinstance(wrapped, Classifier | Segmenter) and hasattr(model_format, "transform"):
-        network: Any = wrapped.body.network if isinstance(wrapped, Classifier) else wrapped.body[1]
+    if isinstance(wrapped, ClassifierNetwork | SegmenterNetwork) and hasattr(
+        model_format, "transform"
+    ):
+        network: Any = (
+            wrapped.body.network if isinstance(wrapped, ClassifierNetwork) else wrapped.body[1]
+        )
         return model_format.transform, lambda images, sizes_hw: network(torch.stack(images))
     return model.preprocess, wrapped

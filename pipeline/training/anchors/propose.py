@@ -16,8 +16,8 @@ from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import parse_location
 from pipeline.core.text_tables import format_columns
-from pipeline.models.anchors import Anchors, anchor_shapes, own_anchors
-from pipeline.models.networks import resized_hw
+from pipeline.models.anchors import Anchors, compute_anchor_shapes, read_anchors
+from pipeline.models.networks.detector import compute_resized_hw
 from pipeline.models.registry import find_format
 from pipeline.storage.publish import publish_file
 from pipeline.training.anchors.box_shapes import (
@@ -49,7 +49,7 @@ class Beside:
     fit: Fit
 
     def plain(self) -> dict[str, Any]:
-        return {**self.anchors.plain(), "recall": self.fit.recall, "mean_best_iou": self.fit.iou}
+        return {**self.anchors.to_dict(), "recall": self.fit.recall, "mean_best_iou": self.fit.iou}
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class Proposal:
 def anchors_text(settings: Settings) -> str:
     """The verb. Leaves `<output>/anchors/<model>.png` and `.json`. Raises ConfigError."""
     made: Any = find_format(settings)
-    if not hasattr(made, "made"):
+    if not hasattr(made, "factory"):
         raise ConfigError(
             f"model={settings.model} is a program as it is; its anchors cannot be changed."
         )
-    network: nn.Module = made.made.skeleton(None).eval()
-    own_anchors(network)  # refuses what has none
+    network: nn.Module = made.factory.build_skeleton(None).eval()
+    read_anchors(network)  # refuses what has none
     examples = instantiate(settings.parts["examples"], task=settings.task)
     check_sizes(network, examples.training)
     boxes_wh = shapes_in(network, examples.training)
@@ -75,12 +75,12 @@ def anchors_text(settings: Settings) -> str:
         raise ConfigError(f"train.data={settings.train['data']} has no boxes to fit anchors to.")
     proposal = propose(network, boxes_wh)
     folder = parse_location(settings.output) / "anchors"
-    files = [folder / f"{made.choice.called}.{suffix}" for suffix in ("png", "json")]
+    files = [folder / f"{made.selection.display_name}.{suffix}" for suffix in ("png", "json")]
     with publish_file(files[0], replace=True) as stage:
         plot(proposal, boxes_wh).savefig(stage, format="png", dpi=120, metadata={"Software": None})
     with publish_file(files[1], replace=True) as stage:
         stage.write_text(json.dumps(_record(settings, proposal, len(boxes_wh)), indent=1) + "\n")
-    return _text(made.choice.called, proposal, boxes_wh, len(examples.training), files)
+    return _text(made.selection.display_name, proposal, boxes_wh, len(examples.training), files)
 
 
 def shapes_in(network: Any, examples: ExampleSet) -> np.ndarray:
@@ -88,7 +88,7 @@ def shapes_in(network: Any, examples: ExampleSet) -> np.ndarray:
 
     @cache
     def scale(size_hw: tuple[int, int]) -> tuple[float, float]:
-        height, width = resized_hw(network.transform, size_hw)
+        height, width = compute_resized_hw(network.transform, size_hw)
         return width / size_hw[1], height / size_hw[0]
 
     def scaled() -> Iterator[np.ndarray]:
@@ -106,7 +106,7 @@ def propose(network: nn.Module, boxes_wh: np.ndarray) -> Proposal:
     """As many anchors at a place as the network has, so that its weights still fit, at the places of the boxes' clusters:
     sizes, ratios or both, whichever fits best. Sizes and ratios are clustered apart, since every size of a network comes
     with every ratio."""
-    own = own_anchors(network)
+    own = read_anchors(network)
     strides = isinstance(network, FCOS)
     if strides:  # each box is tried at many places
         boxes_wh = boxes_wh[:: -(-len(boxes_wh) // _TRIED)]
@@ -149,7 +149,7 @@ def _beside(
 ) -> Beside:
     """The network's `own` anchors, or others in their place. Its generator makes the shapes, rounds and clips them."""
     told = others or own
-    shapes = np.concatenate(anchor_shapes(network, others)).astype(float)
+    shapes = np.concatenate(compute_anchor_shapes(network, others)).astype(float)
     if not isinstance(network, FCOS):
         return Beside(told, shapes, fit(boxes_wh, shapes))
     strides, grids = ([level[0] for level in one.sizes or ()] for one in (told, own))
@@ -215,9 +215,9 @@ def _text(
     lines = [
         f"{len(boxes_wh):,} boxes in {images:,} images, the median {width:.0f} x {height:.0f} pixels of what {model} sees.",
         format_columns(rows),
-        f"own: {own.anchors.words()}",
+        f"own: {own.anchors.to_overrides()}",
         f"plot: {files[0]}, figures: {files[1]}",
-        found.anchors.words()
+        found.anchors.to_overrides()
         if found
         else "The model's own anchors are as good: leave anchors.sizes and anchors.ratios out.",
     ]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.programs.adapters import DETECTION
+from pipeline.models.programs.adapters import DETECTION_OUTPUTS
 
 FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "torchscript": "model.pt"}
 OPSET = 17  # the least that has what torchvision's networks need in one operator each
@@ -36,7 +36,7 @@ def attempts(to: str, task: str, network: nn.Module, example: Tensor) -> list[At
 def to_onnx(task: str, network: nn.Module, example: Tensor) -> list[Attempt]:
     """Traced (a tenth of a second instead of seconds), or by way of torch.export, or traced with a batch of one. Weights are
     in the file, but of more than 2 GB, which ONNX's format cannot hold: these are beside it."""
-    names = {"classify": ["logits"], "segment": ["out"], "detect": list(DETECTION)}[task]
+    names = {"classify": ["logits"], "segment": ["out"], "detect": list(DETECTION_OUTPUTS)}[task]
     sizes = {} if task == "classify" else {example.dim() - 2: "height", example.dim() - 1: "width"}
     taken = "image" if task == "detect" else "images"
 

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.types import Model
-from pipeline.models.networks import Classifier, Detector, Segmenter
-from pipeline.models.programs.adapters import detections, main_output
+from pipeline.models.networks.classifier import ClassifierNetwork
+from pipeline.models.networks.detector import DetectorNetwork
+from pipeline.models.networks.segmenter import SegmenterNetwork
+from pipeline.models.programs.adapters import parse_detections, select_logits
 
 _BEST = 100  # detections of an image that are compared
 _NEAR_SCORE, _NEAR_PX = 1e-3, 1.0  # two detections that differ by less are one
@@ -43,11 +45,11 @@ def original(model: Model) -> nn.Module:
     to be called any more: its hooks, which exporters would take for a part of the network, are removed."""
     wrapped = model.network
     made: nn.Module | None = None
-    if isinstance(wrapped, Detector):
-        made = OneImage(wrapped.published())
-    elif isinstance(wrapped, Segmenter):
+    if isinstance(wrapped, DetectorNetwork):
+        made = OneImage(wrapped.unwrap())
+    elif isinstance(wrapped, SegmenterNetwork):
         made = Regions(wrapped.body[1])
-    elif isinstance(wrapped, Classifier):
+    elif isinstance(wrapped, ClassifierNetwork):
         made = wrapped.body.network
     if made is None:
         raise TypeError(f"{type(wrapped).__name__} is no network of torchvision's")
@@ -68,7 +70,11 @@ def answer(network: nn.Module, given: Tensor) -> Any:
     """What a program or the original says of one input: logits, or {boxes, labels, scores} of an image."""
     with torch.inference_mode():
         returned = network(given)
-    return detections(returned) if given.dim() == _DETECTOR_DIMS else main_output(returned).float()
+    return (
+        parse_detections(returned)
+        if given.dim() == _DETECTOR_DIMS
+        else select_logits(returned).float()
+    )
 
 
 def difference(expected: Any, found: Any) -> float:

@@ -11,7 +11,7 @@ from torchvision.models import WeightsEnum
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Uri, parse_location
-from pipeline.models.class_names import load_categories, with_background
+from pipeline.models.class_names import add_background, load_categories
 from pipeline.runs.components import Components
 from pipeline.training.export_model.exporters import FILES
 
@@ -80,7 +80,7 @@ def write_categories(categories: tuple[str, ...], file: Path, detector: bool) ->
     """One name a line. Raises ConfigError where the formats would not read the same names from it."""
     file.write_text("".join(f"{name}\n" for name in categories), encoding="utf-8")
     read = load_categories(str(file))
-    if (with_background(read) if detector else read) != categories:
+    if (add_background(read) if detector else read) != categories:
         odd = [
             name
             for name in categories

@@ -10,15 +10,15 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18
 
 from pipeline.core.errors import ConfigError
-from pipeline.models.formats.builder import Builder
+from pipeline.models.formats.builder import TorchvisionBuilder
 from pipeline.models.registry import find_format
-from pipeline.models.weights import cache_path, hash_file
+from pipeline.models.weights import get_cache_path, hash_file
 from tests.helpers.runs import read, settings_for
 
 
-def builder(*overrides: str) -> Builder:
+def builder(*overrides: str) -> TorchvisionBuilder:
     made = find_format(settings_for("input=.", *overrides))
-    assert isinstance(made, Builder)
+    assert isinstance(made, TorchvisionBuilder)
     return made
 
 
@@ -93,12 +93,12 @@ def test_a_file_that_does_not_fit_is_named_with_the_layer(tmp_path: Path) -> Non
 def test_torchvisions_own_file_under_a_path_is_sent_to_the_cache(tmp_path: Path) -> None:
     made = builder("task=classify", "model=resnet18")
     assert made.member
-    (tmp_path / cache_path(made.member).name).write_bytes(b"x")
+    (tmp_path / get_cache_path(made.member).name).write_bytes(b"x")
     with pytest.raises(ConfigError, match="weights=IMAGENET1K_V1"):
         builder(
             "task=classify",
             "model=resnet18",
-            f"weights={tmp_path / cache_path(made.member).name}",
+            f"weights={tmp_path / get_cache_path(made.member).name}",
             "categories=imagenet",
         )
 

@@ -58,7 +58,7 @@ def test_trust_is_not_asked_for_data(names: str, tmp_path: Path) -> None:
 def test_weights_in_a_file_beside_it_count(names: str, tmp_path: Path) -> None:
     file = tiny_onnx(tmp_path / "a.onnx", ANY, external=True)
     made, beside = opened(file, names), tmp_path / "a.weights"
-    assert made.files() == [file, beside]
+    assert made.list_files() == [file, beside]
     assert made.load().network([torch.ones(3, 4, 4)], [(4, 4)])[0]["logits"].tolist() == [1, 2, 3]
     before = made.describe().weights_id
     beside.write_bytes(torch.tensor([1.0, 2.0, 4.0]).numpy().tobytes())

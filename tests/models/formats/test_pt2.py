@@ -59,7 +59,7 @@ def test_the_logits_are_the_modules_whatever_batch_the_file_takes(
 ) -> None:
     module = Classifier()
     made = opened(save(module, "pt2", tmp_path, torch.rand(example, 3, 224, 224), dynamic), names)
-    assert made.signature().batch == batch
+    assert made.read_signature().batch == batch
     model = made.load()
     images = torch.rand(6, 3, 224, 224)
     with torch.inference_mode():
@@ -76,7 +76,7 @@ def test_a_range_of_batches_is_kept(names: str, tmp_path: Path) -> None:
     )
     torch.export.save(exported, tmp_path / "own.pt2")
     made = opened(tmp_path / "own.pt2", names)
-    assert made.signature().batch == (2, 4)
+    assert made.read_signature().batch == (2, 4)
     images = list(torch.rand(5, 3, 224, 224))  # 4 and 1
     outputs = made.load().network(images, [(224, 224)] * 5)
     torch.testing.assert_close(outputs[4]["logits"], Classifier()(images[4][None])[0])

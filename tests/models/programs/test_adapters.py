@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import PipelineError
 from pipeline.models.programs.adapters import (
-    Labeller,
-    Logits,
-    OneByOne,
-    detections,
-    main_output,
-    shape_text,
+    ChunkedLogits,
+    LogitsPerImage,
+    OneImageDetector,
+    format_shape,
+    parse_detections,
+    select_logits,
 )
 
 BOXES = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]])
@@ -51,7 +51,7 @@ def channel_means(images: Tensor) -> Tensor:
     ],
 )
 def test_detections_are_known_by_name_or_by_type_and_shape(returned: Any) -> None:
-    found = detections(returned)
+    found = parse_detections(returned)
     assert (
         found["boxes"].equal(BOXES)
         and found["labels"].equal(LABELS)
@@ -61,7 +61,7 @@ def test_detections_are_known_by_name_or_by_type_and_shape(returned: Any) -> Non
 
 
 def test_an_image_without_detections_is_no_error() -> None:
-    found = detections(
+    found = parse_detections(
         {
             "boxes": torch.zeros(0, 4),
             "labels": torch.zeros(0, dtype=torch.int64),
@@ -91,12 +91,12 @@ def test_anything_else_is_refused_with_what_was_expected(returned: Any) -> None:
     with pytest.raises(
         PipelineError, match=r"expected the interface of a torchvision detector.*boxes \(N x 4"
     ):
-        detections(returned)
+        parse_detections(returned)
 
 
 def test_a_detector_of_batches_gets_batches_of_one() -> None:
     program = Gives(lambda images: (BOXES[None], LABELS[None], SCORES[None] * images.mean()))
-    outputs = OneByOne(program, batched=True)(
+    outputs = OneImageDetector(program, batched=True)(
         [torch.ones(3, 4, 6), torch.zeros(3, 5, 5)], [(4, 6), (5, 5)]
     )
     assert [one["scores"].tolist() for one in outputs] == [
@@ -110,13 +110,13 @@ def test_a_detector_of_batches_gets_batches_of_one() -> None:
     "wrap", [lambda x: x, lambda x: {"aux": -x, "out": x}, lambda x: {"y": x}, lambda x: (x, -x)]
 )
 def test_the_output_that_counts(wrap: Any) -> None:
-    assert main_output(wrap(SCORES)) is SCORES
+    assert select_logits(wrap(SCORES)) is SCORES
 
 
 @pytest.mark.parametrize("returned", [None, {}, (), ["logits"], 3.0])
 def test_no_tensor_is_refused(returned: Any) -> None:
     with pytest.raises(PipelineError, match="expected a tensor of logits"):
-        main_output(returned)
+        select_logits(returned)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_program_gets_as_many_images_as_it_takes(
 ) -> None:
     images = torch.rand(5, 3, 4, 4)
     program = Gives(channel_means)
-    outputs = Labeller(Logits(program, 3, 2, batch))(list(images), [(4, 4)] * 5)
+    outputs = LogitsPerImage(ChunkedLogits(program, 3, 2, batch))(list(images), [(4, 4)] * 5)
     torch.testing.assert_close(
         torch.stack([one["logits"] for one in outputs]), channel_means(images)
     )
@@ -159,19 +159,19 @@ def test_a_program_gets_as_many_images_as_it_takes(
 )
 def test_what_is_no_column_of_logits_for_each_name_is_refused(answer: Any, message: str) -> None:
     with pytest.raises(PipelineError, match=message):
-        Logits(Gives(answer), 3, 2)(torch.rand(2, 3, 4, 4))
+        ChunkedLogits(Gives(answer), 3, 2)(torch.rand(2, 3, 4, 4))
 
 
 def test_a_region_map_has_a_height_and_a_width() -> None:
-    network = Logits(Gives(lambda images: {"out": images[:, :2]}), 2, 4, (1, 2))
+    network = ChunkedLogits(Gives(lambda images: {"out": images[:, :2]}), 2, 4, (1, 2))
     images = torch.rand(3, 3, 5, 7) - 1
     assert network(images)["out"].equal(images[:, :2])
     with pytest.raises(PipelineError, match="expected 1 x 2 x height x width"):
-        Logits(Gives(channel_means), 2, 4)(torch.rand(1, 3, 4, 4))
+        ChunkedLogits(Gives(channel_means), 2, 4)(torch.rand(1, 3, 4, 4))
 
 
 def test_shapes_are_told_in_words() -> None:
-    assert [shape_text(one) for one in [(), (None, 3, 224, 224), (7,)]] == [
+    assert [format_shape(one) for one in [(), (None, 3, 224, 224), (7,)]] == [
         "unknown",
         "any x 3 x 224 x 224",
         "7",

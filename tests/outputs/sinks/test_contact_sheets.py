@@ -14,7 +14,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.protocols import SinkContext
 from pipeline.core.types import InputError, Status
 from pipeline.ops.drawing import Canvas, font_of
-from pipeline.outputs.sinks.contact_sheets import ContactSheets, ending, wrapped
+from pipeline.outputs.sinks.contact_sheets import ContactSheets, truncate_start, wrap_text
 from tests.helpers.paths import SAMPLES
 from tests.helpers.runs import read
 
@@ -334,7 +334,7 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("width", [60, 160, 1000])
 def test_a_name_that_is_too_long_keeps_its_end(text, width):
-    shown = ending(text, FONT, width)
+    shown = truncate_start(text, FONT, width)
     assert FONT.getlength(shown) <= width and text.endswith(shown.removeprefix("…"))
     assert (shown == text) is (FONT.getlength(text) <= width)
 
@@ -342,7 +342,7 @@ def test_a_name_that_is_too_long_keeps_its_end(text, width):
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("width", [60, 160])
 def test_lines_hold_all_of_the_text_and_no_more_than_fits(text, width):
-    lines = wrapped(text, FONT, width, 1000)
+    lines = wrap_text(text, FONT, width, 1000)
     assert all(FONT.getlength(line) <= width for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
     if text.startswith("some"):
@@ -350,6 +350,6 @@ def test_lines_hold_all_of_the_text_and_no_more_than_fits(text, width):
 
 
 def test_text_that_is_cut_off_says_so():
-    assert wrapped("one two three four", FONT, 60, 1)[0].endswith("…")
-    assert len(wrapped("some words " * 20, FONT, 60, 3)) == 3
-    assert wrapped("short", FONT, 60, 1) == ["short"]
+    assert wrap_text("one two three four", FONT, 60, 1)[0].endswith("…")
+    assert len(wrap_text("some words " * 20, FONT, 60, 3)) == 3
+    assert wrap_text("short", FONT, 60, 1) == ["short"]

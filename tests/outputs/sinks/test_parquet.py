@@ -7,7 +7,7 @@ import pytest
 from pipeline.core.protocols import SinkContext
 from pipeline.core.schema import make_image_rows, make_images_schema, make_predictions_schema
 from pipeline.core.types import Item, Status
-from pipeline.outputs.sinks.parquet import Parquet, in_input_order
+from pipeline.outputs.sinks.parquet import Parquet, sort_by_image_id
 
 SCHEMA = make_predictions_schema("detect", ("__background__", "cat", "dog"), [])
 
@@ -146,4 +146,7 @@ def test_sorting_is_stable():
         pa.table({"image_id": [1, 0, 1], "n": [0, 1, 2]}),
         pa.table({"image_id": [0, 1], "n": [3, 4]}),
     ]
-    assert in_input_order(tables).to_pydict() == {"image_id": [0, 0, 1, 1, 1], "n": [1, 3, 0, 2, 4]}
+    assert sort_by_image_id(tables).to_pydict() == {
+        "image_id": [0, 0, 1, 1, 1],
+        "n": [1, 3, 0, 2, 4],
+    }

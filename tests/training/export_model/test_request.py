@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import ConfigError
-from pipeline.models.formats.builder import Builder
+from pipeline.models.formats.builder import TorchvisionBuilder
 from pipeline.runs.components import build_components
 from pipeline.training.export_model.request import (
     checked,
@@ -45,7 +45,7 @@ MOBILENET = ["task=classify", "model=mobilenet_v2", "weights=random"]
     ],
 )
 def test_refusals(words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Builder, "load", lambda self: pytest.fail("weights were loaded"))
+    monkeypatch.setattr(TorchvisionBuilder, "load", lambda self: pytest.fail("weights were loaded"))
     with pytest.raises(ConfigError, match=message):
         settings = checked(settings_for("to=onnx", *words))
         preprocessing(settings, build_components(settings))

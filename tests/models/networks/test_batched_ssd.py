@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
-from pipeline.models.networks import Detector
+from pipeline.models.networks.detector import DetectorNetwork
 
 CLASSES, IMAGES = 5, 3
 SIZES_HW = [(200, 300), (320, 320), (50, 700)]
@@ -37,10 +37,10 @@ def both(
         torch.randint(0, 256, (3, *size_hw), dtype=torch.uint8, generator=random)
         for size_hw in SIZES_HW
     ]
-    detector = Detector(network).eval()
+    detector = DetectorNetwork(network).eval()
     with torch.inference_mode():
         here = detector([detector.preprocess(image) for image in images], SIZES_HW)
-        return here, detector.published()([image / 255 for image in images])
+        return here, detector.unwrap()([image / 255 for image in images])
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_the_same_boxes_as_torchvisions_loops(
 
 
 def test_an_image_without_a_detection_beside_others() -> None:
-    detector = Detector(
+    detector = DetectorNetwork(
         ssdlite320_mobilenet_v3_large(
             weights=None, weights_backbone=None, num_classes=CLASSES
         ).eval()
@@ -85,10 +85,10 @@ def test_an_image_without_a_detection_beside_others() -> None:
 
 def test_the_anchors_are_torchvisions() -> None:
     network = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None).eval()
-    detector, seen = Detector(network), []
+    detector, seen = DetectorNetwork(network), []
     network.anchor_generator.register_forward_hook(
         lambda module, inputs, outputs: seen.append(outputs[0])
     )
     with torch.inference_mode():
-        detector.published()([torch.rand(3, 60, 90)])
+        detector.unwrap()([torch.rand(3, 60, 90)])
     assert torch.equal(detector.network.body.anchors, seen[0])

@@ -8,11 +8,11 @@ from torchvision.models import get_model_weights, list_models, resnet18
 
 from pipeline.cli import main
 from pipeline.core.errors import ConfigError
-from pipeline.models.backbones import builder_of
-from pipeline.models.inspect import catalogue_text, inspect_text, with_task
-from pipeline.models.model_cards import catalogue
-from pipeline.models.networks import without_data
-from pipeline.models.registry import tasks_of
+from pipeline.models.backbones import get_builder
+from pipeline.models.model_cards import list_model_cards
+from pipeline.models.model_report import add_task_override, format_catalogue, format_model_report
+from pipeline.models.networks.meta_device import use_meta_device
+from pipeline.models.registry import get_builder_tasks
 from tests.helpers.paths import shared
 from tests.helpers.runs import settings_for
 
@@ -31,9 +31,9 @@ from tests.helpers.runs import settings_for
     ],
 )
 def test_the_catalogue_has_every_builder_of_a_task(task: str | None, builders: int) -> None:
-    cards = catalogue(task)
+    cards = list_model_cards(task)
     assert len({card.name for card in cards}) == len(cards) == builders
-    assert len(catalogue_text(task).splitlines()) == builders + 1
+    assert len(format_catalogue(task).splitlines()) == builders + 1
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_the_catalogue_has_every_builder_of_a_task(task: str | None, builders: i
     [("accuracy", "deeplabv3_resnet101"), ("gflops", "lraspp_mobilenet_v3_large")],
 )
 def test_the_best_or_the_cheapest_comes_first(sort: str, first: str) -> None:
-    assert catalogue("segment", sort)[0].name == first
+    assert list_model_cards("segment", sort)[0].name == first
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_the_best_or_the_cheapest_comes_first(sort: str, first: str) -> None:
 )
 def test_a_typo_gets_the_nearest(task: str, sort: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        catalogue(task, sort)
+        list_model_cards(task, sort)
 
 
 def test_a_card_has_what_torchvision_publishes() -> None:
     meta = get_model_weights("ssd300_vgg16").DEFAULT.meta
-    text = inspect_text(
+    text = format_model_report(
         settings_for("task=detect", "model=ssd300_vgg16", "input=.", "classes=[dog,Cat]")
     )
     for expected in (
@@ -72,13 +72,15 @@ def test_a_card_has_what_torchvision_publishes() -> None:
 
 def test_a_class_that_is_not_in_it_gets_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"no class 'dgo'.*'dog'"):
-        inspect_text(settings_for("task=detect", "model=ssd300_vgg16", "input=.", "classes=[dgo]"))
+        format_model_report(
+            settings_for("task=detect", "model=ssd300_vgg16", "input=.", "classes=[dgo]")
+        )
 
 
 def test_weights_without_names_tell_their_number_of_outputs(tmp_path: Path) -> None:
     save_file(resnet18(num_classes=7).state_dict(), tmp_path / "own.safetensors")
     with pytest.raises(ConfigError, match=r"head fc has out_features=7.*categories=FILE"):
-        inspect_text(
+        format_model_report(
             settings_for(
                 "task=classify",
                 "model=resnet18",
@@ -93,7 +95,7 @@ def test_real_weights_without_names_do_too() -> None:
     with pytest.raises(
         ConfigError, match=r"classifier\.1 has out_features=1000.*categories=imagenet"
     ):
-        inspect_text(
+        format_model_report(
             settings_for("task=classify", "model=mobilenet_v2", f"weights={weights}", "input=.")
         )
 
@@ -108,7 +110,7 @@ def test_real_weights_without_names_do_too() -> None:
     ],
 )
 def test_inspect_finds_the_models_task(words: list[str], expected: list[str]) -> None:
-    assert with_task(words) == expected
+    assert add_task_override(words) == expected
 
 
 def test_both_verbs_answer_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,14 +122,16 @@ def test_both_verbs_answer_on_the_command_line(capsys: pytest.CaptureFixture[str
     assert main(["models", "tsk=segment"]) == 2
 
 
-@pytest.mark.parametrize("name", [name for name in list_models() if tasks_of(name)])
+@pytest.mark.parametrize("name", [name for name in list_models() if get_builder_tasks(name)])
 def test_every_builder_builds(name: str) -> None:
     """Without data: the largest ones would not fit in this machine's memory one after another."""
-    arguments = {"weights_backbone": None} if not tasks_of(name) & {"classify", "video"} else {}
+    arguments = (
+        {"weights_backbone": None} if not get_builder_tasks(name) & {"classify", "video"} else {}
+    )
     if name.endswith(("googlenet", "inception_v3")):
         arguments = {"init_weights": False}
-    with without_data():
-        network = builder_of(name)(weights=None, **arguments)
+    with use_meta_device():
+        network = get_builder(name)(weights=None, **arguments)
     published = get_model_weights(name).DEFAULT.meta["num_params"]
     every = sum(p.numel() for p in network.parameters())
     used = sum(

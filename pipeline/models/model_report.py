@@ -5,16 +5,16 @@ from torchvision.models import list_models
 from pipeline.config.settings import Settings
 from pipeline.core.errors import shorten_list
 from pipeline.core.text_tables import format_columns, format_pairs
-from pipeline.models.model_cards import catalogue
-from pipeline.models.registry import find_format, tasks_of
+from pipeline.models.model_cards import list_model_cards
+from pipeline.models.registry import find_format, get_builder_tasks
 from pipeline.ops.filters import PLACEHOLDERS, score_thresholds
 
 
-def catalogue_text(task: str | None, sort: str = "accuracy") -> str:
+def format_catalogue(task: str | None, sort: str = "accuracy") -> str:
     """The catalogue as a table."""
     header = ("model", "tasks", "classes", "M params", "GFLOPs", "MB", "accuracy", "", "weights")
     lines = [header]
-    for card in catalogue(task, sort):
+    for card in list_model_cards(task, sort):
         cells = (
             f"{card.params:.1f}",
             f"{card.gflops:.1f}",
@@ -34,15 +34,15 @@ def catalogue_text(task: str | None, sort: str = "accuracy") -> str:
     return format_columns(lines, left=(0, 1, 7, 8))
 
 
-def with_task(words: list[str]) -> list[str]:
+def add_task_override(words: list[str]) -> list[str]:
     """Overrides with `task=` one that the model serves, where none is given."""
     given = dict(word.partition("=")[::2] for word in words)
     model = given.get("model", "")
-    tasks = tasks_of(model) if model in list_models() else frozenset()
+    tasks = get_builder_tasks(model) if model in list_models() else frozenset()
     return words if "task" in given or not tasks else [*words, f"task={min(tasks)}"]
 
 
-def inspect_text(settings: Settings) -> str:
+def format_model_report(settings: Settings) -> str:
     """Everything known of `settings.model` before a weight is loaded."""
     made = find_format(settings)
     spec = made.describe()
