@@ -305,12 +305,12 @@ def _review(verb: str, arguments: list[str]) -> None:
 
 
 def _help(verb: str) -> str:
-    from pipeline.config.command_options import options_text
+    from pipeline.config.command_options import format_options
 
     if verb not in REVIEW:
         return (find_resource("conf") / "config.yaml").read_text()
     module = import_module(f"pipeline.results.commands.{verb}")
-    return f"{module.__doc__}\n\n{options_text(module.Options)}\n"
+    return f"{module.__doc__}\n\n{format_options(module.Options)}\n"
 
 
 def _run_one(settings: "Settings") -> "RunResult":

@@ -28,8 +28,8 @@ def run(settings: Settings) -> RunResult:
 
 def annotate(settings: Settings, parts: Components) -> RunResult:
     """The run folder, the plan, and the shards that are not complete yet, in the hands of the executor."""
-    index, count = settings.shard["index"], settings.shard["count"]
-    executor: Executor = instantiate(settings.parts["executor"])
+    index, count = settings.shard.index, settings.shard.count
+    executor: Executor = instantiate(settings.components["executor"])
     if executor.writer and (count > 1 or settings.retry):
         raise ConfigError(
             "shard= and retry= are for executor=local; leave them out, or say executor=local."

@@ -2,32 +2,31 @@
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = option(finished_run, "outputs/latest", "the run's folder")
+    run: Path = setting(check_path, "outputs/latest", "the run's folder")
 """
 
 from collections.abc import Sequence
-from dataclasses import MISSING, Field, field, fields
-from pathlib import Path
+from dataclasses import MISSING, Field, fields
 from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
-from pipeline.config import validators as checks
 from pipeline.config.overrides import split_arguments
+from pipeline.config.validators import (
+    check_local_path,
+    check_optional_path,
+    check_optional_text,
+    check_path,
+    check_text,
+)
 from pipeline.core.errors import ConfigError, suggest_nearest
-from pipeline.core.locations import Location, Uri, parse_location
 
 T = TypeVar("T")
 
 
-def option(check: checks.Check, default: Any = MISSING, help: str = "") -> Any:
-    """A field that `check` makes of what was given. Without a default it must be given."""
-    return field(default=default, kw_only=True, metadata={"check": check, "help": help})
-
-
 def read_options(verb: str, arguments: Sequence[str], options: type[T]) -> T:
-    """`key=value` words, or make's own list of them, as `options`, a dataclass of `option` fields. Raises ConfigError."""
+    """`key=value` words, or make's own list of them, as `options`, a dataclass of `setting` fields. Raises ConfigError."""
     known: dict[str, Field[Any]] = {one.name: one for one in fields(options)}  # type: ignore[arg-type]
     values = {name: one.default for name, one in known.items()}
     for word in split_arguments(arguments):
@@ -46,7 +45,7 @@ def read_options(verb: str, arguments: Sequence[str], options: type[T]) -> T:
     return options(**values)
 
 
-def options_text(options: type) -> str:
+def format_options(options: type) -> str:
     """The settings with their defaults, for people."""
     lines = []
     for one in fields(options):
@@ -65,36 +64,10 @@ def _parsed(key: str, value: str) -> Any:
         ) from None
 
 
-# --- checks that these verbs share
-
-
-def path(key: str, value: Any) -> Location:
-    """Or an address."""
-    return parse_location(checks.some_text(key, value))
-
-
-def path_or_none(key: str, value: Any) -> Location | None:
-    return None if value == "null" else path(key, value)
-
-
-def paths(key: str, value: Any) -> tuple[Location, ...]:
-    given = value if OmegaConf.is_list(value) else [value]
-    return tuple(path(key, one) for one in given)
-
-
-def local_path(key: str, value: Any) -> Path:
-    found = path(key, value)
-    if isinstance(found, Uri):
-        raise ConfigError(
-            f"{key}={found}: expected a file or folder of this machine; copy it here first."
-        )
-    return found
-
-
 _TEXTS = (
-    checks.text,
-    checks.some_text,
-    path,
-    path_or_none,
-    local_path,
+    check_optional_text,
+    check_text,
+    check_path,
+    check_optional_path,
+    check_local_path,
 )  # take what was written, a number or a bracket too

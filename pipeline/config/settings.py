@@ -1,18 +1,97 @@
 """What the user set, checked once. Everything behind this boundary can trust it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.config import validators as checks
+from pipeline.config.validators import (
+    Check,
+    allow_none,
+    build_refusal,
+    check_area,
+    check_choice,
+    check_flag,
+    check_fraction,
+    check_integer,
+    check_mapping,
+    check_min_score,
+    check_names,
+    check_optional_fraction,
+    check_optional_integer,
+    check_optional_text,
+    check_text,
+)
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.package_files import find_resource
 
 _NAMES = ("classes", "exclude")  # tuples, which JSON has not
-PARTS = ("task", "source", "engine", "executor", "sink", "examples")
+COMPONENT_KINDS = ("task", "source", "engine", "executor", "sink", "examples")
+
+
+@dataclass(frozen=True)
+class AnchorSettings:
+    """Anchor boxes of a detector. None: those of its builder."""
+
+    sizes: list[list[float]] | None = None
+    ratios: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class TileSettings:
+    """How a large image is cut into overlapping tiles."""
+
+    size: int | None = None  # None: no tiles
+    overlap: float = 0.2
+    merge: str = "nms"
+    iou: float = 0.5
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """The shards of this process: those whose number modulo `count` is `index`."""
+
+    index: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What and how `train` learns; see conf/config.yaml."""
+
+    data: str | None
+    images: str | None
+    validation: float | str
+    epochs: int
+    batch_size: int
+    lr: float | None
+    weight_decay: float
+    warmup: float
+    ema: float
+    backbone_weights: str
+    frozen_stages: int | None
+    augment: list[str]
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """What `bench` measures."""
+
+    images: int
+    repeats: int
+    engines: bool
+    peers: bool
+
+
+_NESTED: dict[str, Any] = {
+    "anchors": AnchorSettings,
+    "tiles": TileSettings,
+    "shard": ShardSettings,
+    "train": TrainSettings,
+    "bench": BenchSettings,
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +108,7 @@ class Settings:
     trust_code: bool
     seed: int
     backbone: str | None
-    anchors: Mapping[str, Any]  # sizes, ratios
+    anchors: AnchorSettings
     input: str | None  # None: not given, and the task has no samples
     output: str
     limit: int | None
@@ -44,14 +123,12 @@ class Settings:
     nms_iou: float | None
     max_detections: int | None
     top_k: int | None
-    tiles: Mapping[str, Any]  # size (None: no tiles), overlap, merge, iou
+    tiles: TileSettings
     flip: bool
     batch_size: int | str | None  # auto: measured; None: the task's for the device
     shard_size: int
     workers: int | None
-    shard: Mapping[
-        str, int
-    ]  # index, count: this process does the shards whose id modulo count is index
+    shard: ShardSettings
     timeout: int  # seconds for one input to be read and decoded
     device: str
     jpeg: str  # cpu, gpu: what decodes JPEG files
@@ -59,10 +136,10 @@ class Settings:
     overlays: bool | int
     dry_run: bool
     to: str | None  # onnx, pt2, torchscript: what export-model makes
-    train: Mapping[str, Any]  # see conf/config.yaml
-    bench: Mapping[str, Any]  # images, repeats, engines, peers
+    train: TrainSettings
+    bench: BenchSettings
     log_level: str
-    parts: Mapping[str, Any]
+    components: Mapping[str, Any]
 
     @property
     def lowest_min_score(self) -> float:
@@ -70,16 +147,21 @@ class Settings:
             min(self.min_score.values()) if isinstance(self.min_score, Mapping) else self.min_score
         )
 
-    def plain(self) -> dict[str, Any]:
+    def to_plain(self) -> dict[str, Any]:
         """As JSON can hold it; `from_plain` is the inverse."""
-        return dict(vars(self))
+        plain = asdict(self)
+        # the name that the records of earlier runs have for it
+        plain["parts"] = plain.pop("components")
+        return plain
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Settings":
         lists = {
             key: tuple(value) for key, value in plain.items() if key in _NAMES and value is not None
         }
-        return cls(**{**plain, **lists})
+        nested = {key: kind(**plain[key]) for key, kind in _NESTED.items()}
+        flat = {key: value for key, value in plain.items() if key != "parts"}
+        return cls(**{**flat, **lists, **nested}, components=plain["parts"])
 
     @classmethod
     def from_config(cls, cfg: DictConfig, task: str) -> "Settings":
@@ -90,14 +172,15 @@ class Settings:
             _fill_presets(values, raw["task"].get("presets", {}))
             # the parts' nodes refer to flat keys (root: ${input}); they must see the checked values
             complete = OmegaConf.create(
-                {**{kind: raw.get(kind, {}) for kind in PARTS}, **_plain(values)}
+                {**{kind: raw.get(kind, {}) for kind in COMPONENT_KINDS}, **_plain(values)}
             )
             nodes: Any = OmegaConf.to_container(complete, resolve=True)
         except OmegaConfBaseException as error:
             raise ConfigError(
                 f"The configuration cannot be resolved: {str(error).splitlines()[0]}"
             ) from None
-        return cls(**values, task=task, parts={kind: nodes[kind] for kind in PARTS})
+        values |= {key: kind(**values[key]) for key, kind in _NESTED.items()}
+        return cls(**values, task=task, components={kind: nodes[kind] for kind in COMPONENT_KINDS})
 
 
 def _fill_presets(values: dict[str, Any], presets: Mapping[str, Any]) -> None:
@@ -122,9 +205,9 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _output(key: str, value: Any) -> str:
-    text = checks.some_text(key, value)
+    text = check_text(key, value)
     if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise checks.refusal(
+        raise build_refusal(
             key, text.encode("utf-8", "backslashreplace").decode(), "a path that is valid UTF-8"
         )
     return text
@@ -133,24 +216,24 @@ def _output(key: str, value: Any) -> str:
 def _overlays(key: str, value: Any) -> bool | int:
     if isinstance(value, int) and value >= 0:  # bool is an int
         return value
-    raise checks.refusal(key, value, "true, false, or how many images to draw")
+    raise build_refusal(key, value, "true, false, or how many images to draw")
 
 
 def _bench(key: str, value: Any) -> dict[str, Any]:
     return {
-        "images": checks.required(1)(f"{key}.images", value["images"]),
-        "repeats": checks.required(1)(f"{key}.repeats", value["repeats"]),
-        "engines": checks.flag(f"{key}.engines", value["engines"]),
-        "peers": checks.flag(f"{key}.peers", value["peers"]),
+        "images": check_integer(1)(f"{key}.images", value["images"]),
+        "repeats": check_integer(1)(f"{key}.repeats", value["repeats"]),
+        "engines": check_flag(f"{key}.engines", value["engines"]),
+        "peers": check_flag(f"{key}.peers", value["peers"]),
     }
 
 
-def _below(checks_of: Mapping[str, checks.Check], example: str) -> checks.Check:
+def _below(checks_of: Mapping[str, Check], example: str) -> Check:
     """A mapping with a check for each of its keys. `example`: one of them with a value."""
 
     def check(key: str, value: Any) -> dict[str, Any]:
         if not OmegaConf.is_dict(value):
-            raise checks.refusal(
+            raise build_refusal(
                 key,
                 value,
                 "a mapping",
@@ -180,7 +263,7 @@ def _anchor_sizes(key: str, value: Any) -> list[list[float]] | None:
     if not levels or not all(
         level and all(_is_positive(size) for size in level) for level in levels
     ):
-        raise checks.refusal(
+        raise build_refusal(
             key, value, "pixels by level, such as [[32], [64], [128]] or [32, 64, 128]"
         )
     return [[float(size) for size in level] for level in levels]
@@ -191,7 +274,7 @@ def _anchor_ratios(key: str, value: Any) -> list[float] | None:
         return None
     given = list(value) if OmegaConf.is_list(value) else []
     if not given or not all(_is_positive(ratio) for ratio in given):
-        raise checks.refusal(key, value, "height / width, such as [0.5, 1, 2]")
+        raise build_refusal(key, value, "height / width, such as [0.5, 1, 2]")
     return [float(ratio) for ratio in given]
 
 
@@ -202,29 +285,29 @@ def _is_positive(value: Any) -> bool:
 
 
 def _validation(key: str, value: Any) -> float | str:
-    return value if isinstance(value, str) and value else checks.required_fraction(0.9)(key, value)
+    return value if isinstance(value, str) and value else check_fraction(0.9)(key, value)
 
 
 def _learning_rate(key: str, value: Any) -> float | None:
     if value is None or (_is_positive(value) and value <= 10):
         return value
-    raise checks.refusal(key, value, "a number above 0, at most 10")
+    raise build_refusal(key, value, "a number above 0, at most 10")
 
 
 def _augment(key: str, value: Any) -> list[str]:
     given = list(value) if OmegaConf.is_list(value) else [value]
-    return [checks.one_of(*AUGMENTATIONS)(key, one) for one in given]
+    return [check_choice(*AUGMENTATIONS)(key, one) for one in given]
 
 
 def _shard(key: str, value: Any) -> dict[str, int]:
     if not OmegaConf.is_dict(value):
-        raise checks.refusal(key, value, "a mapping", f" Say {key}.index=3 {key}.count=16.")
+        raise build_refusal(key, value, "a mapping", f" Say {key}.index=3 {key}.count=16.")
     index, count = (
-        checks.required(0)(f"{key}.index", value["index"]),
-        checks.required(1)(f"{key}.count", value["count"]),
+        check_integer(0)(f"{key}.index", value["index"]),
+        check_integer(1)(f"{key}.count", value["count"]),
     )
     if index >= count:
-        raise checks.refusal(f"{key}.index", index, f"from 0 to {count - 1}, less than {key}.count")
+        raise build_refusal(f"{key}.index", index, f"from 0 to {count - 1}, less than {key}.count")
     return {"index": index, "count": count}
 
 
@@ -235,69 +318,69 @@ def _batch_size(key: str, value: Any) -> int | str | None:
         or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
     ):
         return value
-    raise checks.refusal(key, value, "a whole number, 1 or more, or auto")
+    raise build_refusal(key, value, "a whole number, 1 or more, or auto")
 
 
 AUGMENTATIONS = ("flip", "crop", "colour")
-_TILES: dict[str, checks.Check] = {
-    "size": checks.whole(32),
-    "overlap": checks.required_fraction(0.9),
-    "merge": checks.one_of("nms", "nmm"),
-    "iou": checks.required_fraction(1.0),
+_TILES: dict[str, Check] = {
+    "size": check_optional_integer(32),
+    "overlap": check_fraction(0.9),
+    "merge": check_choice("nms", "nmm"),
+    "iou": check_fraction(1.0),
 }
-_TRAIN: dict[str, checks.Check] = {
-    "data": checks.text,
-    "images": checks.text,
+_TRAIN: dict[str, Check] = {
+    "data": check_optional_text,
+    "images": check_optional_text,
     "validation": _validation,
-    "epochs": checks.required(1),
-    "batch_size": checks.required(1),
+    "epochs": check_integer(1),
+    "batch_size": check_integer(1),
     "lr": _learning_rate,
-    "weight_decay": checks.required_fraction(1.0),
-    "warmup": checks.required_fraction(0.9),
-    "ema": checks.required_fraction(0.99999),
-    "backbone_weights": checks.some_text,
-    "frozen_stages": checks.whole(0),
+    "weight_decay": check_fraction(1.0),
+    "warmup": check_fraction(0.9),
+    "ema": check_fraction(0.99999),
+    "backbone_weights": check_text,
+    "frozen_stages": check_optional_integer(0),
     "augment": _augment,
 }
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "model": checks.text,
-    "weights": checks.some_text,
-    "categories": checks.text,
-    "preprocess": checks.some_text,
-    "channels": checks.one_of("rgb", "bgr"),
-    "model_args": checks.mapping,
-    "trust_code": checks.flag,
-    "seed": checks.required(0),
-    "backbone": checks.text,
+    "model": check_optional_text,
+    "weights": check_text,
+    "categories": check_optional_text,
+    "preprocess": check_text,
+    "channels": check_choice("rgb", "bgr"),
+    "model_args": check_mapping,
+    "trust_code": check_flag,
+    "seed": check_integer(0),
+    "backbone": check_optional_text,
     "anchors": _below({"sizes": _anchor_sizes, "ratios": _anchor_ratios}, "ratios: [0.5, 1, 2]"),
-    "input": checks.text,
+    "input": check_optional_text,
     "output": _output,
-    "limit": checks.whole(1),
-    "max_pixels": checks.required(1),
-    "retry": checks.or_none(checks.one_of("errors")),
-    "skip_duplicates": checks.or_none(checks.one_of("bytes", "near")),
-    "changed": checks.one_of("refuse", "accept", "trust"),
-    "classes": checks.names,
-    "exclude": checks.names,
-    "min_score": checks.min_score,
-    "min_area": checks.area,
-    "nms_iou": checks.fraction,
-    "max_detections": checks.whole(1),
-    "top_k": checks.whole(1),
+    "limit": check_optional_integer(1),
+    "max_pixels": check_integer(1),
+    "retry": allow_none(check_choice("errors")),
+    "skip_duplicates": allow_none(check_choice("bytes", "near")),
+    "changed": check_choice("refuse", "accept", "trust"),
+    "classes": check_names,
+    "exclude": check_names,
+    "min_score": check_min_score,
+    "min_area": check_area,
+    "nms_iou": check_optional_fraction,
+    "max_detections": check_optional_integer(1),
+    "top_k": check_optional_integer(1),
     "tiles": _below(_TILES, "size: 640"),
-    "flip": checks.flag,
+    "flip": check_flag,
     "batch_size": _batch_size,
-    "shard_size": checks.required(1),
-    "workers": checks.whole(1),
+    "shard_size": check_integer(1),
+    "workers": check_optional_integer(1),
     "shard": _shard,
-    "timeout": checks.required(1),
-    "device": checks.some_text,
-    "jpeg": checks.one_of("cpu", "gpu"),
-    "precision": checks.or_none(checks.one_of("fp32", "bf16", "fp16")),
+    "timeout": check_integer(1),
+    "device": check_text,
+    "jpeg": check_choice("cpu", "gpu"),
+    "precision": allow_none(check_choice("fp32", "bf16", "fp16")),
     "overlays": _overlays,
-    "dry_run": checks.flag,
-    "to": checks.or_none(checks.one_of("onnx", "pt2", "torchscript")),
+    "dry_run": check_flag,
+    "to": allow_none(check_choice("onnx", "pt2", "torchscript")),
     "train": _below(_TRAIN, "epochs: 20"),
     "bench": _bench,
-    "log_level": checks.one_of("debug", "info", "warning", "error"),
+    "log_level": check_choice("debug", "info", "warning", "error"),
 }

@@ -25,7 +25,7 @@ class Anchors:
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any]) -> "Anchors":
-        """From `settings.anchors`, or the same mapping read from a file. Raises ValueError and TypeError for anything but
+        """From `vars(settings.anchors)`, or the same mapping read from a file. Raises ValueError and TypeError for anything but
         lists of positive numbers."""
         if not isinstance(given, Mapping) or set(given) - {"sizes", "ratios"}:
             raise ValueError("expected sizes and ratios")

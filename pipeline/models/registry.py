@@ -52,7 +52,7 @@ def find_format(settings: Settings) -> Format:
                 f"model_args: {chosen} takes {sorted(set(node) - {'_target_'})}, not {sorted(unknown)}."
             )
         node |= dict(settings.model_args)
-        if settings.backbone or any(settings.anchors.values()):
+        if settings.backbone or any(vars(settings.anchors).values()):
             raise ConfigError(
                 f"model={chosen} is a program as it is: leave backbone= and anchors= out."
             )

@@ -57,7 +57,7 @@ def select_model(settings: Settings) -> ModelSelection:
         raise ConfigError(
             f"model={settings.model} does {', '.join(sorted(get_builder_tasks(architecture)))}, not task={settings.task}."
         )
-    anchors, backbone = Anchors.from_mapping(settings.anchors), settings.backbone
+    anchors, backbone = Anchors.from_mapping(vars(settings.anchors)), settings.backbone
     if trained:
         _refuse_others(settings, trained)
         anchors, backbone = trained.anchors, trained.backbone
@@ -131,7 +131,7 @@ def _refuse_others(settings: Settings, trained: CheckpointMetadata) -> None:
             raise ConfigError(
                 f"{key}={given}: these weights were trained with {key}={own}; leave {key}= out."
             )
-    anchors = Anchors.from_mapping(settings.anchors)
+    anchors = Anchors.from_mapping(vars(settings.anchors))
     if anchors and anchors != trained.anchors:
         own = trained.anchors.to_overrides() or "those of its builder"
         raise ConfigError(

@@ -40,26 +40,28 @@ def build_components(settings: Settings) -> Components:
     """Build and check everything cheap. Raises ConfigError."""
     if settings.input is None:
         raise ConfigError(f"task={settings.task} has no samples to run on: say input=FOLDER.")
-    if "parquet" not in settings.parts["sink"]:
+    if "parquet" not in settings.components["sink"]:
         raise ConfigError(
             "sink=[...] must name parquet: without its tables a run leaves no result."
         )
-    source = instantiate(settings.parts["source"])
+    source = instantiate(settings.components["source"])
     model = find_format(settings)
     spec = model.describe()
     if settings.task not in spec.tasks:
         raise ConfigError(
             f"model={spec.name} does {', '.join(sorted(spec.tasks))}, not task={settings.task}."
         )
-    task = instantiate(settings.parts["task"], spec=spec)
+    task = instantiate(settings.components["task"], spec=spec)
     check_clips(settings, task, source, spec)
     add_source_columns(task.schema, source.columns)  # refuses names that are taken
     filters = build_filters(settings, task, spec.categories)
     sinks = [
-        instantiate(node) for node in settings.parts["sink"].values() if node.get("enabled", True)
+        instantiate(node)
+        for node in settings.components["sink"].values()
+        if node.get("enabled", True)
     ]
     views = build_views(settings, task, spec)
-    engine = instantiate(settings.parts["engine"])
+    engine = instantiate(settings.components["engine"])
     if settings.skip_duplicates:
         image_files(source)
     if settings.jpeg == "gpu":
@@ -80,7 +82,7 @@ def build_components(settings: Settings) -> Components:
 def build_batch_size(settings: Settings, device: str) -> int | None:
     """The one asked for, or else the task's for this kind of device. None for `auto`."""
     if settings.batch_size is None:
-        presets = settings.parts["task"]["presets"]["batch_size"]
+        presets = settings.components["task"]["presets"]["batch_size"]
         return int(presets["cpu" if device == "cpu" else "gpu"])
     return None if settings.batch_size == "auto" else int(settings.batch_size)
 
@@ -119,12 +121,12 @@ def build_filters(settings: Settings, task: Task, categories: Sequence[str]) -> 
 def build_views(settings: Settings, task: Task, spec: ModelSpec) -> Views:
     """What the model is to be shown of an image. Raises ConfigError for what cannot be put together again."""
     tiles, columns = settings.tiles, set(task.schema.names)
-    if tiles["size"] is not None and not columns.issuperset(BOX):
+    if tiles.size is not None and not columns.issuperset(BOX):
         raise ConfigError(
             f"tiles.size means nothing to task={task.name}, which has no boxes to put together; leave it out."
         )
     shapes = sorted(columns & {"mask_rle", "keypoints"})
-    if tiles["merge"] == "nmm" and shapes:
+    if tiles.merge == "nmm" and shapes:
         raise ConfigError(
             f"tiles.merge=nmm joins boxes only; task={task.name} has {shapes[0]} too. Say tiles.merge=nms."
         )
@@ -132,10 +134,8 @@ def build_views(settings: Settings, task: Task, spec: ModelSpec) -> Views:
         raise ConfigError(
             f"flip=true: model={spec.name} does not name its points: left and right cannot be exchanged."
         )
-    union = tiles["merge"] == "nmm"
-    return Views(
-        tiles["size"], tiles["overlap"], tiles["iou"], union, settings.flip, spec.keypoint_names
-    )
+    union = tiles.merge == "nmm"
+    return Views(tiles.size, tiles.overlap, tiles.iou, union, settings.flip, spec.keypoint_names)
 
 
 def load_predictor(

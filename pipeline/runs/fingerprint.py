@@ -23,7 +23,7 @@ def determinants(
     return (
         {
             "schema_version": SCHEMA_VERSION,
-            "task": settings.parts["task"] | {"name": settings.task, "presets": None},
+            "task": settings.components["task"] | {"name": settings.task, "presets": None},
             "model": spec.name,
             "model_args": dict(settings.model_args),
             "weights": spec.weights_id,
@@ -34,8 +34,8 @@ def determinants(
             "limit": settings.limit,
             "max_pixels": settings.max_pixels,
             "decoder": source.decoder,
-            "engine": {"_target_": settings.parts["engine"]["_target_"], **engine.identity},
-            "sinks": settings.parts["sink"],
+            "engine": {"_target_": settings.components["engine"]["_target_"], **engine.identity},
+            "sinks": settings.components["sink"],
         }
         | _source(settings)
         | _views(settings)
@@ -48,7 +48,7 @@ def _source(settings: Settings) -> dict[str, Any]:
     """What decides which parts of its files a source lists, such as a frame rate; the input is in its identity."""
     own = {
         name: value
-        for name, value in settings.parts["source"].items()
+        for name, value in settings.components["source"].items()
         if name != "_target_" and value != settings.input
     }
     return {"source_settings": own} if own else {}
@@ -56,7 +56,7 @@ def _source(settings: Settings) -> dict[str, Any]:
 
 def _network(settings: Settings) -> dict[str, Any]:
     """What makes a builder's network another one, where it is said."""
-    anchors = {name: value for name, value in settings.anchors.items() if value is not None}
+    anchors = {name: value for name, value in vars(settings.anchors).items() if value is not None}
     return ({"backbone": settings.backbone} if settings.backbone else {}) | (
         {"anchors": anchors} if anchors else {}
     )
@@ -64,13 +64,13 @@ def _network(settings: Settings) -> dict[str, Any]:
 
 def _views(settings: Settings) -> dict[str, Any]:
     """Nothing unless asked for, so that runs begun before there were tiles keep their names."""
-    tiled = settings.tiles["size"] is not None
+    tiled = settings.tiles.size is not None
     if not tiled and not settings.flip:
         return {}
-    how = {"merge": settings.tiles["merge"], "iou": settings.tiles["iou"], "flip": settings.flip}
+    how = {"merge": settings.tiles.merge, "iou": settings.tiles.iou, "flip": settings.flip}
     return {
         "views": how
-        | ({name: settings.tiles[name] for name in ("size", "overlap")} if tiled else {})
+        | ({"size": settings.tiles.size, "overlap": settings.tiles.overlap} if tiled else {})
     }
 
 

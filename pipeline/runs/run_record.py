@@ -51,7 +51,9 @@ def record(
         "weights_sha256": sha256,
         "preprocessing": spec.preprocessing,
         "categories": list(spec.categories),
-        "config": _told({k: v for k, v in vars(settings).items() if k not in ("dry_run", "shard")}),
+        "config": _told(
+            {k: v for k, v in settings.to_plain().items() if k not in ("dry_run", "shard")}
+        ),
         "fingerprint_of": determined_by,
         "device": device,
         "decoder": determined_by["decoder"],

@@ -73,7 +73,7 @@ class RunSession:
     def plain(self) -> dict[str, Any]:
         """What a process elsewhere needs to do shards of it, as JSON can hold it."""
         return {
-            "settings": self.settings.plain(),
+            "settings": self.settings.to_plain(),
             "run": self.folder.path.name,
             "folder": str(Path.cwd()),
         }
@@ -81,9 +81,7 @@ class RunSession:
     def progress(self) -> Progress:
         """A bar over the shards of this process, which begins with what is committed."""
         shard, committed = self.settings.shard, self.folder.committed()
-        mine = [
-            (i, size) for i, size in self.plan.shard_sizes() if i % shard["count"] == shard["index"]
-        ]
+        mine = [(i, size) for i, size in self.plan.shard_sizes() if i % shard.count == shard.index]
         done = sum(size for shard_id, size in mine if shard_id in committed)
         quiet = self.settings.log_level in ("warning", "error")
         return Progress(done, sum(size for _, size in mine), quiet, InFlightTable.here())

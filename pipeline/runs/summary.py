@@ -62,7 +62,7 @@ def plan_text(settings: Settings, parts: Components, plan: Plan, folder: RunFold
 
 
 def _views(settings: Settings) -> str:
-    size, overlap = settings.tiles["size"], settings.tiles["overlap"]
+    size, overlap = settings.tiles.size, settings.tiles.overlap
     shown = ["the whole image"]
     if size is not None:
         shown.append(f"tiles of {size} x {size} pixels that overlap by {overlap:.0%}")
@@ -74,7 +74,7 @@ def _views(settings: Settings) -> str:
 def summary(work: "RunSession", said: str | None) -> RunResult:
     """How the run ended and where its files are. `said`: by the executor, where shards are still to be done."""
     folder, plan, shard = work.folder, work.plan, work.settings.shard
-    mine = range(shard["index"], plan.n_shards, shard["count"])
+    mine = range(shard.index, plan.n_shards, shard.count)
     statuses, classes = count(folder, mine)
     bad = sum(count for status, count in statuses.items() if Status(status).is_error)
     lines = [_title(work, statuses.total(), classes.total(), bad)]
@@ -104,7 +104,7 @@ def summary(work: "RunSession", said: str | None) -> RunResult:
 
 def _title(work: "RunSession", images: int, predictions: int, bad: int) -> str:
     """Of a process that did a part of the run, what is still missing of all of it."""
-    index, count = work.settings.shard["index"], work.settings.shard["count"]
+    index, count = work.settings.shard.index, work.settings.shard.count
     missing, left = len(work.remaining()), len(work.remaining(index, count))
     title = f"{images:,} images, {predictions:,} predictions" + (
         f", {bad:,} images not usable" if bad else ""

@@ -29,13 +29,13 @@ def begin_with(
             )
         return model.weights_id, True
     if settings.backbone and settings.weights != "random":
-        backbone = load_backbone_state(settings.backbone, settings.train["backbone_weights"])
+        backbone = load_backbone_state(settings.backbone, settings.train.backbone_weights)
         if backbone is not None:
             taken = copy_backbone_tensors(network, backbone)
             log.info(
                 "%s tensors of the backbone are those of %s.",
                 taken,
-                settings.train["backbone_weights"],
+                settings.train.backbone_weights,
             )
             return f"backbone:{hash_tensors(backbone)[:16]}", True
     return f"random:{settings.seed}", False

@@ -48,7 +48,7 @@ def planned(settings: Settings, examples: Examples) -> Plan:
     check_sizes(network, examples.training, examples.validation)
     learn_from_empty_images(network)
     begun_with, trained_before = begin_with(network, model, settings, examples.categories)
-    stages = settings.train["frozen_stages"]
+    stages = settings.train.frozen_stages
     stages = stages if stages is not None else usual_stages(network) if trained_before else 0
     precision = settings.precision or ("bf16" if bf16_is_native(device) else "fp32")
     if precision == "fp16" and device == "cpu":
@@ -68,12 +68,12 @@ def recipe_of(
 ) -> Recipe:
     own = settings.train
     return Recipe(
-        epochs=own["epochs"],
-        batch_size=min(own["batch_size"], n_examples),
-        rate=own["lr"] or usual_rate,
-        weight_decay=own["weight_decay"],
-        warmup=own["warmup"],
-        ema=own["ema"],
+        epochs=own.epochs,
+        batch_size=min(own.batch_size, n_examples),
+        rate=own.lr or usual_rate,
+        weight_decay=own.weight_decay,
+        warmup=own.warmup,
+        ema=own.ema,
         seed=settings.seed,
         precision=precision,
         device=device,
@@ -99,7 +99,7 @@ def determinants(
         ).to_text_metadata(),
         "begun_with": begun_with,
         "examples": {**examples.identity, "categories": list(examples.categories)},
-        "augment": sorted(settings.train["augment"]),
+        "augment": sorted(settings.train.augment),
         "frozen_stages": stages,
         **how,
     }

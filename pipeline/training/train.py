@@ -37,7 +37,7 @@ def train_text(settings: Settings) -> str:
     """Train, or go on, or find it complete."""
     check_task(settings)
     summary_writer()  # to be refused before anything is read
-    examples: Examples = instantiate(settings.parts["examples"], task=settings.task)
+    examples: Examples = instantiate(settings.components["examples"], task=settings.task)
     plan = planned(settings, examples)
     if settings.dry_run:
         return told(plan)
@@ -58,7 +58,7 @@ def learn(plan: Plan) -> None:
     learner = learner_of(settings.task, examples, halves.normalize.to(recipe.device))
     crop_hw, resize = input_size(plan.model.transform)
     augmentation = Augmentation.of(
-        settings.task, settings.train["augment"], crop_hw, examples.keypoint_names, resize
+        settings.task, settings.train.augment, crop_hw, examples.keypoint_names, resize
     )
     as_judged = Augmentation.for_validation(settings.task, crop_hw, resize)
     channels = plan.model.build_metadata(examples.categories).channels
@@ -112,7 +112,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "examples": len(plan.examples.training),
         "validation_examples": len(plan.examples.validation),
         "frozen_stages": plan.frozen.stages,
-        "augment": list(plan.settings.train["augment"]),
+        "augment": list(plan.settings.train.augment),
         **{name: value for name, value in vars(plan.recipe).items() if name != "workers"},
         "data": dict(plan.examples.identity),
         "libraries": {name: version(name) for name in ("torch", "torchvision")},

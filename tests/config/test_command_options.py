@@ -5,27 +5,29 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import validators as checks
-from pipeline.config.command_options import (
-    option,
-    options_text,
-    path,
-    path_or_none,
-    paths,
-    read_options,
+from pipeline.config.command_options import format_options, read_options
+from pipeline.config.declare import setting
+from pipeline.config.validators import (
+    check_flag,
+    check_min_score,
+    check_names,
+    check_optional_path,
+    check_path,
+    check_paths,
+    check_text,
 )
 from pipeline.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Options:
-    run: Path = option(path, Path("outputs/latest"), "the run's folder")
-    to: str = option(checks.some_text, help="the format")
-    output: Path | None = option(path_or_none, None, "a new folder")
-    runs: tuple[Path, ...] = option(paths, (), "two of them")
-    min_score: object = option(checks.min_score, None, "a score")
-    classes: object = option(checks.names, None, "names")
-    crops: bool = option(checks.flag, False, "or not")
+    run: Path = setting(check_path, Path("outputs/latest"), "the run's folder")
+    to: str = setting(check_text, help="the format")
+    output: Path | None = setting(check_optional_path, None, "a new folder")
+    runs: tuple[Path, ...] = setting(check_paths, (), "two of them")
+    min_score: object = setting(check_min_score, None, "a score")
+    classes: object = setting(check_names, None, "names")
+    crops: bool = setting(check_flag, False, "or not")
 
 
 def read(*words: str) -> Options:
@@ -78,5 +80,5 @@ def test_a_wrong_word_is_refused(words: list[str], said: str) -> None:
 def test_help_lists_settings_and_defaults() -> None:
     assert (
         "  run        the run's folder [outputs/latest]\n  to         the format\n"
-        in options_text(Options)
+        in format_options(Options)
     )

@@ -144,7 +144,7 @@ PATHS = [
 def test_a_path_survives_hydra(a, b, c):
     settings = settings_for(f"input={a}", f"output={b}", f"weights={c}")
     assert (settings.input, settings.output, settings.weights) == (a, b, c)
-    assert settings.parts["source"]["root"] == a
+    assert settings.components["source"]["root"] == a
 
 
 @pytest.mark.parametrize(
@@ -322,8 +322,8 @@ def test_a_damaged_file_is_left_to_the_model(tmp_path):
 def test_a_files_task_is_read_without_torch(tmp_path):
     save_file({"w": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"task": "classify"})
     code = (
-        "import sys; from pipeline.config.overrides import prepare; "
-        "print(prepare(sys.argv[1:], False)[1], 'torch' in sys.modules)"
+        "import sys; from pipeline.config.overrides import prepare_overrides; "
+        "print(prepare_overrides(sys.argv[1:], False)[1], 'torch' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, f"model={tmp_path / 'a.safetensors'}"],

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.settings import TileSettings
 from pipeline.core.errors import ConfigError
 from tests.helpers.paths import SAMPLES
 from tests.helpers.runs import settings_for
@@ -32,7 +33,7 @@ def test_the_model_that_is_used_by_default(given, model):
 def test_without_input_the_samples_are_annotated():
     settings = settings_for()
     assert Path(settings.input) == SAMPLES and SAMPLES.is_dir()
-    assert settings.parts["source"]["root"] == settings.input
+    assert settings.components["source"]["root"] == settings.input
 
 
 @pytest.mark.parametrize(
@@ -86,13 +87,13 @@ def test_a_null_is_replaced_by_the_tasks_default(task, key, expected):
         ("batch_size=3", "batch_size", 3),
         ("precision=null", "precision", None),
         ("flip=true", "flip", True),
-        ("tiles.size=640", "tiles", {"size": 640, "overlap": 0.2, "merge": "nms", "iou": 0.5}),
+        ("tiles.size=640", "tiles", TileSettings(640, 0.2, "nms", 0.5)),
         (
             "tiles={size: 640, merge: nmm}",
             "tiles",
-            {"size": 640, "overlap": 0.2, "merge": "nmm", "iou": 0.5},
+            TileSettings(640, 0.2, "nmm", 0.5),
         ),
-        ("tiles.overlap=0", "tiles", {"size": None, "overlap": 0.0, "merge": "nms", "iou": 0.5}),
+        ("tiles.overlap=0", "tiles", TileSettings(None, 0.0, "nms", 0.5)),
     ],
 )
 def test_a_good_value_is_taken(given, key, expected):
@@ -115,19 +116,19 @@ def test_the_lowest_of_all_thresholds(given, lowest):
 def test_the_parts_see_the_checked_values():
     parts = settings_for(
         "task=classify", "top_k=3", "input=photos", "precision=bf16", "overlays=4"
-    ).parts
+    ).components
     assert parts["task"]["top_k"] == 3
     assert parts["source"]["root"] == "photos"
     assert parts["engine"]["precision"] == "bf16"
     assert parts["sink"]["overlays"]["enabled"] == 4
-    assert settings_for("task=classify").parts["task"]["top_k"] == 5
+    assert settings_for("task=classify").components["task"]["top_k"] == 5
 
 
 @pytest.mark.parametrize(
     ("given", "sinks"), [([], {"parquet", "overlays"}), (["sink=[parquet]"], {"parquet"})]
 )
 def test_the_sinks_that_are_chosen(given, sinks):
-    assert set(settings_for(*given).parts["sink"]) == sinks
+    assert set(settings_for(*given).components["sink"]) == sinks
 
 
 # --- refusals

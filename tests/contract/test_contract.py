@@ -50,7 +50,7 @@ def names(kind: str) -> list[str]:
 def part(kind: str, name: str) -> Any:
     node = settings_for(
         f"{kind}={name if kind != 'sink' else f'[{name}]'}", f"input={SAMPLES}"
-    ).parts[kind]
+    ).components[kind]
     more = {"spec": SPEC} if kind == "task" else {}
     return instantiate(node[name] if kind == "sink" else node, **more)
 
@@ -113,7 +113,9 @@ def test_a_source_lists_sorted_keys_and_reads_what_it_lists(name: str, tmp_path:
     )
     given = tmp_path / "in" / ("list.txt" if name == "manifest" else "")
     with closing(
-        instantiate(settings_for(f"source={name}", "model=codes", f"input={given}").parts["source"])
+        instantiate(
+            settings_for(f"source={name}", "model=codes", f"input={given}").components["source"]
+        )
     ) as source:
         entries = list(source.entries())
         keys = [entry.key for entry in entries]
@@ -145,7 +147,7 @@ def test_an_engine_gives_what_the_network_gives(name: str) -> None:
                 {"logits": row} for row in self.layer(torch.stack(list(inputs))).mean(dim=(2, 3))
             ]
 
-    engine = instantiate(settings_for(f"engine={name}", "device=cpu").parts["engine"])
+    engine = instantiate(settings_for(f"engine={name}", "device=cpu").components["engine"])
     network = Network()
     images = [torch.rand(3, 9, 9) for _ in range(4)]
     with torch.inference_mode():

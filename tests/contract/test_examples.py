@@ -25,7 +25,7 @@ def opened(name: str, folder: Path, task: str = "detect") -> Examples:
     settings = settings_for(
         f"examples={name}", f"train.data={data}", "train.validation=0.3", *SMALL.get(name, [])
     )
-    found: Examples = instantiate(settings.parts["examples"], task=task)
+    found: Examples = instantiate(settings.components["examples"], task=task)
     return found
 
 

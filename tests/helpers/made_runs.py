@@ -71,7 +71,7 @@ def made_run(
     image_id and key, and the names of their classes. `sizes`: of the files in bytes, where they are to be read again;
     `source`: what kind the input is. `listed`: a source that lists the rows' keys, with its settings."""
     made = instantiate(
-        settings_for(f"task={task}").parts["task"],
+        settings_for(f"task={task}").components["task"],
         spec=spec_of(*categories, keypoint_names=keypoint_names),
     )
     folder = RunFolder(path)

@@ -23,7 +23,7 @@ SPEC = spec_of("__background__", "dog")
 def predict(folder: Path, engine: Tight, batch_size: int, side: int = 8) -> dict[str, Status]:
     source = Folder(str(folder))
     model = Model(nn.Identity(), lambda image: torch.zeros(3, side, side), lambda size_hw: None)
-    task = instantiate(settings_for().parts["task"], spec=SPEC)
+    task = instantiate(settings_for().components["task"], spec=SPEC)
     keep = Filters(score_thresholds(SPEC.categories, None, None, 0.0), None, None, None).apply
     predictor = Predictor(Loader(source, model, batch_size, 2, 10**8), engine, task, keep)  # type: ignore[arg-type]
     answered = predictor.answered([Shard(0, 0, tuple(source.entries()))])

@@ -21,7 +21,9 @@ SOURCE = SimpleNamespace(identity="folder:/photos", decoder="jpeg: one, rest: pi
 
 def name(*overrides, spec=SPEC, source=SOURCE):
     settings = settings_for(*overrides)
-    return run_name(determinants(settings, spec, source, instantiate(settings.parts["engine"])))
+    return run_name(
+        determinants(settings, spec, source, instantiate(settings.components["engine"]))
+    )
 
 
 @pytest.fixture(scope="module")

@@ -157,7 +157,9 @@ def test_a_file_is_the_same_wherever_it_lies(tmp_path, monkeypatch):
     plans = []
     for given in (tmp_path / "own.safetensors", "own.safetensors"):
         settings = settings_for(*words, f"model={given}")
-        plans.append(planned(settings, instantiate(settings.parts["examples"], task="classify")))
+        plans.append(
+            planned(settings, instantiate(settings.components["examples"], task="classify"))
+        )
     assert plans[0].folder == plans[1].folder
     assert str(tmp_path) not in json.dumps(facts(plans[0]))
 

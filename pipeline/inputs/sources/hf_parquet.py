@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config.validators import some_text
+from pipeline.config.validators import check_text
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_path
 from pipeline.core.types import Entry, InputError, Status
@@ -29,7 +29,7 @@ class HfParquet(ImageFiles):
     def __init__(self, root: str, column: str, carry: Any) -> None:
         self.listing = open_listing(root, SUFFIXES, "Parquet files", below=True)
         self.identity = f"hf_parquet:{self.listing.identity}"
-        self.where, self.column = f"input={root}", some_text("source.column", column)
+        self.where, self.column = f"input={root}", check_text("source.column", column)
         self.tables = ImageTables(self.listing.open, self.column)
         schema = self._first_schema()
         self.columns: Sequence[pa.Field] = (

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config.validators import some_text, text
+from pipeline.config.validators import check_optional_text, check_text
 from pipeline.core.errors import ConfigError, is_disk_full
 from pipeline.core.keys import keys_of_listed, listed_path_of
 from pipeline.core.types import Entry, InputError
@@ -40,11 +40,11 @@ class Manifest(ImageFiles):
 
     def __init__(self, file: str, column: str, root: str | None, carry: Any) -> None:
         self.listing = open_listing(file, SUFFIXES, "manifests")
-        self.where, self.column = f"input={file}", some_text("source.column", column)
+        self.where, self.column = f"input={file}", check_text("source.column", column)
         self.file = self._only_file()
         self.suffix = PurePosixPath(self.file.key).suffix.casefold()
         self.identity = f"manifest:{self.listing.identity}"
-        self.paths = Paths(root_of(self.listing.root, text("source.root", root)))
+        self.paths = Paths(root_of(self.listing.root, check_optional_text("source.root", root)))
         self._sorted: tuple[Entry, SortedRows] | None = None  # the manifest that was sorted
         self._told = False  # how many came twice
         with self._reading() as (schema, _):

@@ -12,8 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
-from pipeline.config import validators as checks
-from pipeline.config.command_options import option, path_or_none, paths
+from pipeline.config.declare import setting
+from pipeline.config.validators import (
+    build_refusal,
+    check_fraction,
+    check_optional_path,
+    check_paths,
+)
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.locations import Location
 from pipeline.core.tables import describe_contents
@@ -31,23 +36,23 @@ _ROUNDING = Tolerance(score=2e-4, box=0.05, mask=0.01, embedding=1e-4)
 
 
 def two_runs(key: str, value: Any) -> tuple[Location, Location]:
-    given = paths(key, value)
+    given = check_paths(key, value)
     if len(given) != 2:
-        raise checks.refusal(key, value, "two runs, such as [outputs/detect-a-1234,outputs/latest]")
+        raise build_refusal(key, value, "two runs, such as [outputs/detect-a-1234,outputs/latest]")
     return given[0], given[1]
 
 
 def tolerance(key: str, value: Any) -> Tolerance:
     known = [one.name for one in fields(Tolerance)]
     if not OmegaConf.is_dict(value):
-        raise checks.refusal(key, value, "a mapping such as {score: 0.01, box: 2}")
+        raise build_refusal(key, value, "a mapping such as {score: 0.01, box: 2}")
     for name in value:
         if name not in known:
             raise ConfigError(
                 f"{key}: there is no {name!r}.{suggest_nearest(str(name), known)} It has {', '.join(known)}."
             )
     given = {
-        str(name): checks.required_fraction(float("inf"))(f"{key}.{name}", most)
+        str(name): check_fraction(float("inf"))(f"{key}.{name}", most)
         for name, most in value.items()
     }
     return Tolerance(**(asdict(_ROUNDING) | given))
@@ -55,14 +60,14 @@ def tolerance(key: str, value: Any) -> Tolerance:
 
 @dataclass(frozen=True)
 class Options:
-    runs: tuple[Location, Location] = option(two_runs, help="two folders of runs: [BEFORE,AFTER]")
-    output: Location | None = option(
-        path_or_none, None, "a new folder; AFTER/compare/BEFORE's name unless given, made anew"
+    runs: tuple[Location, Location] = setting(two_runs, help="two folders of runs: [BEFORE,AFTER]")
+    output: Location | None = setting(
+        check_optional_path,
+        None,
+        "a new folder; AFTER/compare/BEFORE's name unless given, made anew",
     )
-    iou: float = option(
-        checks.required_fraction(1.0), 0.5, "overlap from which two boxes may be one object"
-    )
-    tolerance: Tolerance = option(
+    iou: float = setting(check_fraction(1.0), 0.5, "overlap from which two boxes may be one object")
+    tolerance: Tolerance = setting(
         tolerance, _ROUNDING, "differences that are rounding; some of these"
     )
 

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import validators as checks
-from pipeline.config.command_options import option, path, path_or_none
+from pipeline.config.declare import setting
+from pipeline.config.validators import check_fraction, check_optional_path, check_path
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_path
 from pipeline.core.locations import Location
@@ -47,12 +47,12 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Options:
-    run: Location = option(path, Path("outputs/latest"), "the run's folder")
-    output: Location | None = option(
-        path_or_none, None, "a new folder; RUN/crops unless given, made anew each time"
+    run: Location = setting(check_path, Path("outputs/latest"), "the run's folder")
+    output: Location | None = setting(
+        check_optional_path, None, "a new folder; RUN/crops unless given, made anew each time"
     )
-    margin: float = option(
-        checks.required_fraction(10),
+    margin: float = setting(
+        check_fraction(10),
         0.0,
         "around the box, on each side, in parts of its longer side",
     )

@@ -8,8 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config import validators as checks
-from pipeline.config.command_options import option, path, path_or_none
+from pipeline.config.declare import setting
+from pipeline.config.validators import (
+    check_fraction,
+    check_integer,
+    check_optional_path,
+    check_path,
+)
 from pipeline.core.errors import Drifted
 from pipeline.core.locations import Location
 from pipeline.results.drift.distributions import CLASS, Distributions, distributions
@@ -24,27 +29,29 @@ _MOST_TOLD = 8  # classes
 
 @dataclass(frozen=True)
 class Options:
-    run: Location = option(path, Path("outputs/latest"), "the run's folder")
-    reference: Location = option(path, help="the folder of a run that was as it should be")
-    output: Location | None = option(
-        path_or_none, None, "a new folder; RUN/drift/REFERENCE's name unless given, made anew"
+    run: Location = setting(check_path, Path("outputs/latest"), "the run's folder")
+    reference: Location = setting(check_path, help="the folder of a run that was as it should be")
+    output: Location | None = setting(
+        check_optional_path,
+        None,
+        "a new folder; RUN/drift/REFERENCE's name unless given, made anew",
     )
-    psi: float = option(
-        checks.required_fraction(float("inf")),
+    psi: float = setting(
+        check_fraction(float("inf")),
         0.25,
         "stability index of classes; 0.1 is usual for a watch",
     )
-    js: float = option(checks.required_fraction(1.0), 0.2, "Jensen-Shannon distance of classes")
-    ks: float = option(
-        checks.required_fraction(1.0),
+    js: float = setting(check_fraction(1.0), 0.2, "Jensen-Shannon distance of classes")
+    ks: float = setting(
+        check_fraction(1.0),
         0.2,
         "Kolmogorov-Smirnov statistic of scores, counts, sizes, brightness",
     )
-    chance: float = option(
-        checks.required_fraction(1.0), 0.01, "what is more probable than this without drift is none"
+    chance: float = setting(
+        check_fraction(1.0), 0.01, "what is more probable than this without drift is none"
     )
-    brightness: int = option(
-        checks.required(0), 500, "images of each run to be read again for it; 0: none"
+    brightness: int = setting(
+        check_integer(0), 500, "images of each run to be read again for it; 0: none"
     )
 
 

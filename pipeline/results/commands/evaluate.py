@@ -16,8 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from pipeline.config import validators as checks
-from pipeline.config.command_options import local_path, option, path, path_or_none
+from pipeline.config.declare import setting
+from pipeline.config.validators import (
+    check_fraction,
+    check_local_path,
+    check_optional_path,
+    check_path,
+)
 from pipeline.core.hashing import hash_file
 from pipeline.core.locations import Location
 from pipeline.outputs.row_values import escape_formulas
@@ -32,13 +37,13 @@ SUMMARY_VERSION = "1"
 
 @dataclass(frozen=True)
 class Options:
-    run: Location = option(path, Path("outputs/latest"), "the run's folder")
-    truth: Path = option(local_path, help="what is right: a file or folder, see above")
-    score: float = option(
-        checks.required_fraction(1.0), 0.5, "boxes: what the confusion matrix leaves out below"
+    run: Location = setting(check_path, Path("outputs/latest"), "the run's folder")
+    truth: Path = setting(check_local_path, help="what is right: a file or folder, see above")
+    score: float = setting(
+        check_fraction(1.0), 0.5, "boxes: what the confusion matrix leaves out below"
     )
-    output: Location | None = option(
-        path_or_none, None, "a new folder; RUN/evaluation unless given, made anew each time"
+    output: Location | None = setting(
+        check_optional_path, None, "a new folder; RUN/evaluation unless given, made anew each time"
     )
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow.compute as pc
 from omegaconf import OmegaConf
 
-from pipeline.config import validators as checks
-from pipeline.config.command_options import option, path, path_or_none
+from pipeline.config.declare import setting
 from pipeline.config.instantiate import instantiate
+from pipeline.config.validators import check_choice, check_optional_path, check_path, check_text
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.keys import inside
 from pipeline.core.locations import Location
@@ -33,13 +33,15 @@ def formats() -> list[str]:
 
 @dataclass(frozen=True)
 class Options:
-    run: Location = option(path, Path("outputs/latest"), "the run's folder")
-    to: str = option(checks.some_text, help=f"the format: {', '.join(formats())}")
-    output: Location | None = option(
-        path_or_none, None, "a new folder; RUN/exports/FORMAT unless given, made anew each time"
+    run: Location = setting(check_path, Path("outputs/latest"), "the run's folder")
+    to: str = setting(check_text, help=f"the format: {', '.join(formats())}")
+    output: Location | None = setting(
+        check_optional_path,
+        None,
+        "a new folder; RUN/exports/FORMAT unless given, made anew each time",
     )
-    images: str = option(
-        checks.one_of("none", "link", "copy"), "none", "the images beside it: none, link or copy"
+    images: str = setting(
+        check_choice("none", "link", "copy"), "none", "the images beside it: none, link or copy"
     )
 
 

@@ -13,8 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.config import validators as checks
-from pipeline.config.command_options import option, path, path_or_none
+from pipeline.config.declare import setting
+from pipeline.config.validators import (
+    check_area,
+    check_min_score,
+    check_names,
+    check_optional_fraction,
+    check_optional_integer,
+    check_optional_path,
+    check_path,
+)
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Location
 from pipeline.core.tables import describe_contents
@@ -31,22 +39,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    run: Location = option(path, Path("outputs/latest"), "the run's folder")
-    output: Location | None = option(
-        path_or_none, None, "where the new run's folder is to be; beside the run unless given"
+    run: Location = setting(check_path, Path("outputs/latest"), "the run's folder")
+    output: Location | None = setting(
+        check_optional_path,
+        None,
+        "where the new run's folder is to be; beside the run unless given",
     )
-    min_score: float | Mapping[str, float] | None = option(
-        checks.min_score, None, "0.7, or {default: 0.5, person: 0.8}"
+    min_score: float | Mapping[str, float] | None = setting(
+        check_min_score, None, "0.7, or {default: 0.5, person: 0.8}"
     )
-    classes: tuple[str, ...] | None = option(checks.names, None, "[dog, cat]")
-    exclude: tuple[str, ...] | None = option(checks.names, None, "[person]")
-    min_area: float | None = option(checks.area, None, "square pixels")
-    nms_iou: float | None = option(
-        checks.fraction, None, "overlap above which the weaker of two boxes goes, across classes"
+    classes: tuple[str, ...] | None = setting(check_names, None, "[dog, cat]")
+    exclude: tuple[str, ...] | None = setting(check_names, None, "[person]")
+    min_area: float | None = setting(check_area, None, "square pixels")
+    nms_iou: float | None = setting(
+        check_optional_fraction,
+        None,
+        "overlap above which the weaker of two boxes goes, across classes",
     )
-    max_detections: int | None = option(checks.whole(1), None, "per image")
-    top_k: int | None = option(
-        checks.whole(1), None, "classes per image, where the run ranked them"
+    max_detections: int | None = setting(check_optional_integer(1), None, "per image")
+    top_k: int | None = setting(
+        check_optional_integer(1), None, "classes per image, where the run ranked them"
     )
 
 

@@ -11,8 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import validators as checks
-from pipeline.config.command_options import option, path, path_or_none
+from pipeline.config.declare import setting
+from pipeline.config.validators import (
+    build_refusal,
+    check_fraction,
+    check_integer,
+    check_optional_path,
+    check_path,
+)
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Location
 from pipeline.core.schema import BOX
@@ -27,24 +33,24 @@ _COLUMNS = ["image_id", "key", "class_id", "class_name", "score", *BOX]
 
 
 def overlap(key: str, value: object) -> float:
-    given = checks.required_fraction(1.0)(key, value)
+    given = check_fraction(1.0)(key, value)
     if given == 0:
-        raise checks.refusal(key, value, "a number above 0, up to 1")
+        raise build_refusal(key, value, "a number above 0, up to 1")
     return given
 
 
 @dataclass(frozen=True)
 class Options:
-    run: Location = option(path, Path("outputs/latest"), "the run's folder")
-    output: Location | None = option(
-        path_or_none, None, "a new folder; RUN/repeats unless given, made anew each time"
+    run: Location = setting(check_path, Path("outputs/latest"), "the run's folder")
+    output: Location | None = setting(
+        check_optional_path, None, "a new folder; RUN/repeats unless given, made anew each time"
     )
-    iou: float = option(overlap, 0.9, "overlap from which boxes are at one place")
-    images: int = option(
-        checks.required(2), 20, "from so many images of a camera a place is flagged"
+    iou: float = setting(overlap, 0.9, "overlap from which boxes are at one place")
+    images: int = setting(
+        check_integer(2), 20, "from so many images of a camera a place is flagged"
     )
-    shown: int = option(
-        checks.required(0), 40, "places on the pages, those of the most images; 0: no pages"
+    shown: int = setting(
+        check_integer(0), 40, "places on the pages, those of the most images; 0: no pages"
     )
 
 

@@ -4,8 +4,8 @@ which images that failed come first, then the least certain. A run leaves one at
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import validators as checks
-from pipeline.config.command_options import option, path, path_or_none
+from pipeline.config.declare import setting
+from pipeline.config.validators import check_integer, check_optional_path, check_path
 from pipeline.core.locations import Location
 from pipeline.results.report.write import NAME, TEXT, write_report
 from pipeline.runs.finished_run import FinishedRun
@@ -14,12 +14,12 @@ from pipeline.storage.publish import publish_file
 
 @dataclass(frozen=True)
 class Options:
-    run: Location = option(path, Path("outputs/latest"), "the run's folder")
-    output: Location | None = option(
-        path_or_none, None, "a new file; RUN/report.html unless given, made anew each time"
+    run: Location = setting(check_path, Path("outputs/latest"), "the run's folder")
+    output: Location | None = setting(
+        check_optional_path, None, "a new file; RUN/report.html unless given, made anew each time"
     )
-    thumbnails: int = option(
-        checks.required(0), 2000, "images that get one, the most in need of a look first; 7 KB each"
+    thumbnails: int = setting(
+        check_integer(0), 2000, "images that get one, the most in need of a look first; 7 KB each"
     )
 
 

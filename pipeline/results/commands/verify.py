@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.config.command_options import option, path
+from pipeline.config.declare import setting
+from pipeline.config.validators import check_path
 from pipeline.core.errors import ConfigError, Damaged
 from pipeline.core.hashing import hash_file
 from pipeline.core.locations import Location, Uri
@@ -22,7 +23,7 @@ _MOST_TOLD = 20
 
 @dataclass(frozen=True)
 class Options:
-    run: Location = option(path, Path("outputs/latest"), "the run's folder")
+    run: Location = setting(check_path, Path("outputs/latest"), "the run's folder")
 
 
 def review(options: Options) -> str:

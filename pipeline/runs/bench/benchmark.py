@@ -36,9 +36,9 @@ def bench_text(settings: Settings) -> str:
     folder = Path(settings.output).expanduser() / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     parts = replace(
-        build_components(settings), sinks=[instantiate(settings.parts["sink"]["parquet"])]
+        build_components(settings), sinks=[instantiate(settings.components["sink"]["parquet"])]
     )
-    source = Repeated(parts.source, settings.bench["images"], settings.max_pixels)
+    source = Repeated(parts.source, settings.bench.images, settings.max_pixels)
     engaged = engage(settings, replace(parts, source=source), source)
     device = parts.engine.device
     tutorial = Tutorial(parts.format, source, settings.max_pixels, device)
@@ -47,7 +47,7 @@ def bench_text(settings: Settings) -> str:
         LOOP: lambda: contenders.plain_loop(tutorial),
         "plain DataLoader": lambda: contenders.plain_dataloader(tutorial, batch_size),
     }
-    if settings.bench["peers"]:
+    if settings.bench.peers:
         from pipeline.runs.bench.ray_data import ray_data
 
         runs["Ray Data"] = ray_data(tutorial, batch_size, settings.output)
@@ -56,7 +56,7 @@ def bench_text(settings: Settings) -> str:
     first = {name: run() for name, run in runs.items()}  # warm: caches, compilation, threads
     taken: dict[str, list[Taken]] = {name: [] for name in runs}
     for _ in range(
-        settings.bench["repeats"]
+        settings.bench.repeats
     ):  # in turn, so that a slow minute of the machine hits all alike
         for name, run in runs.items():
             taken[name].append(run())
@@ -92,9 +92,9 @@ def engage(settings: Settings, parts: Components, source: Repeated) -> dict[str,
 
 def engines(settings: Settings) -> dict[str, dict[str, Any]]:
     """By name: the chosen one first; with `bench.engines` also plain fp32, compiled fp32, and engine=fast."""
-    chosen = dict(settings.parts["engine"])
+    chosen = dict(settings.components["engine"])
     found = {chosen["_target_"].rpartition(".")[2].casefold(): chosen}
-    if settings.bench["engines"]:
+    if settings.bench.engines:
         fast = {"_target_": _FAST, "device": settings.device, "compile": True}
         eager = {
             "_target_": "pipeline.inference.engines.eager.Eager",

@@ -86,7 +86,7 @@ def duplicates_text(settings: Settings) -> str:
     """Leaves <output>/duplicates/<hash of the input>/duplicates.parquet. How many there are."""
     if settings.input is None:
         raise ConfigError("duplicates needs input=FOLDER.")
-    source: Source = instantiate(settings.parts["source"])
+    source: Source = instantiate(settings.components["source"])
 
     def entries() -> Iterator[Entry]:
         return islice(source.entries(), settings.limit)

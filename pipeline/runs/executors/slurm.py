@@ -133,13 +133,13 @@ class Slurm:
 
     def _elements(self, work: Work) -> Iterator[Element]:
         settings = work.plain()["settings"]
-        parts = {
+        components = {
             **settings["parts"],
             "executor": {"_target_": "pipeline.runs.executors.local.Local"},
         }
         for index in range(self.nodes):
             own = {
-                "parts": parts,
+                "parts": components,
                 "changed": "trust",
                 "shard": {"index": index, "count": self.nodes},
             }

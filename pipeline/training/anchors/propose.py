@@ -68,11 +68,11 @@ def anchors_text(settings: Settings) -> str:
         )
     network: nn.Module = made.factory.build_skeleton(None).eval()
     read_anchors(network)  # refuses what has none
-    examples = instantiate(settings.parts["examples"], task=settings.task)
+    examples = instantiate(settings.components["examples"], task=settings.task)
     check_sizes(network, examples.training)
     boxes_wh = shapes_in(network, examples.training)
     if not len(boxes_wh):
-        raise ConfigError(f"train.data={settings.train['data']} has no boxes to fit anchors to.")
+        raise ConfigError(f"train.data={settings.train.data} has no boxes to fit anchors to.")
     proposal = propose(network, boxes_wh)
     folder = parse_location(settings.output) / "anchors"
     files = [folder / f"{made.selection.display_name}.{suffix}" for suffix in ("png", "json")]

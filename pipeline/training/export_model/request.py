@@ -49,7 +49,7 @@ def checked(settings: Settings) -> Settings:
     if settings.to == "onnx":
         _check_onnx()
     return replace(
-        settings, parts={**settings.parts, "engine": _EAGER}, device="cpu", precision=None
+        settings, components={**settings.components, "engine": _EAGER}, device="cpu", precision=None
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.settings import Settings
+from pipeline.config.settings import Settings, ShardSettings
 from pipeline.core.errors import ConfigError
 from pipeline.run import run
 from pipeline.runs.executors.slurm import Element
@@ -77,10 +77,10 @@ def test_what_is_submitted_is_what_was_shown_and_one_pickle_for_each_element(
     for index in range(3):
         delayed = pickle.loads((folder / f"4711_{index}_submitted.pkl").read_bytes())  # noqa: S301 - written here
         element = Settings.from_plain(json.loads(delayed.function.settings))
-        assert element.shard == {"index": index, "count": 3} and element.changed == "trust"
-        assert element.classes == ("barcode",) and element.parts["executor"]["_target_"].endswith(
-            ".Local"
-        )
+        assert element.shard == ShardSettings(index, 3) and element.changed == "trust"
+        assert element.classes == ("barcode",) and element.components["executor"][
+            "_target_"
+        ].endswith(".Local")
         assert delayed.function.checkpoint().function == delayed.function
 
 

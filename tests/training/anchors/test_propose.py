@@ -89,7 +89,9 @@ def test_long_thin_boxes_are_recalled_far_better(
     words = text.splitlines()[-1]
     assert words.startswith("anchors.")
     told = {key: value for key, value in record["proposed"].items() if key in ("sizes", "ratios")}
-    assert Anchors.from_mapping(settings_for(*words.split()).anchors) == Anchors.from_mapping(told)
+    assert Anchors.from_mapping(vars(settings_for(*words.split()).anchors)) == Anchors.from_mapping(
+        told
+    )
     _, beside = proposed(THIN, model, *more, *words.split())  # said, they are the model's own
     assert beside["own"]["recall"] == pytest.approx(record["proposed"]["recall"], abs=0.02)
 

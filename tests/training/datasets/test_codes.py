@@ -62,7 +62,7 @@ def test_a_folder_without_photographs_is_refused(tmp_path):
 
 def test_the_shipped_settings_build_it():
     settings = settings_for("examples=codes", "task=detect", "seed=5")
-    made = instantiate(settings.parts["examples"], task=settings.task)
+    made = instantiate(settings.components["examples"], task=settings.task)
     assert isinstance(made, Codes) and made.identity["seed"] == "5" and len(made.validation) == 400
 
 
@@ -149,5 +149,5 @@ def test_without_what_draws_the_extra_is_named(missing, monkeypatch):
 
 def test_the_experiment_chooses_the_scenes_and_adds_nothing_to_them():
     settings = settings_for("experiment=codes")
-    assert settings.parts["examples"]["_target_"] == "pipeline.training.datasets.codes.Codes"
-    assert settings.task == "detect" and settings.train["augment"] == []
+    assert settings.components["examples"]["_target_"] == "pipeline.training.datasets.codes.Codes"
+    assert settings.task == "detect" and settings.train.augment == []

@@ -454,7 +454,7 @@ def test_the_shipped_configuration_builds_it(tmp_path: Path) -> None:
     settings = settings_for(
         "task=classify", f"train.data={tmp_path}", "train.validation=0.4", "classes=[dog,cat]"
     )
-    data = instantiate(settings.parts["examples"], task=settings.task)
+    data = instantiate(settings.components["examples"], task=settings.task)
     assert data.categories == ("cat", "dog") and (len(data.training), len(data.validation)) == (
         3,
         2,
