@@ -58,7 +58,7 @@ class StageTimer:
             with self._lock:
                 self._seconds[name] += spent
 
-    def waiting(self, name: str, values: Iterable[T]) -> Iterator[T]:
+    def time_iteration(self, name: str, values: Iterable[T]) -> Iterator[T]:
         """Iterate, counting the time until each value comes."""
         iterator = iter(values)
         while True:
@@ -69,7 +69,7 @@ class StageTimer:
                     return
             yield value
 
-    def since_last(self) -> dict[str, float]:
+    def take_lap(self) -> dict[str, float]:
         """Seconds per stage since the last call, and `seconds` on the clock."""
         with self._lock:
             now = perf_counter()
@@ -80,6 +80,6 @@ class StageTimer:
             self._told, self._told_at = dict(self._seconds), now
         return spent
 
-    def seconds(self) -> dict[str, float]:
+    def total_seconds(self) -> dict[str, float]:
         with self._lock:
             return {name: round(value, 3) for name, value in self._seconds.items()}

@@ -119,11 +119,11 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Input:
+class ModelInput:
     """What the model is given: one view of one item."""
 
     item: Item
-    number: int  # of the view among the item's
+    view_index: int  # of the view among the item's
     pixels: Tensor = field(
         repr=False
     )  # as the model's `preprocess` made it: (3, h, w), of a clip (3, T, h, w)
@@ -131,7 +131,7 @@ class Input:
     @property
     def size_hw(self) -> tuple[int, int]:
         """Of the view, in pixels of the upright original."""
-        return self.item.views[self.number].size_hw
+        return self.item.views[self.view_index].size_hw
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Batch:
     failed ones among them; an image of many views takes several batches and is in the last one's items."""
 
     shard: Shard
-    inputs: list[Input]
+    inputs: list[ModelInput]
     items: list[Item]
 
 

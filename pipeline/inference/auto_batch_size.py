@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.core.errors import PipelineError
 from pipeline.core.protocols import Engine, Source
 from pipeline.core.types import Entry, InputError, Model
-from pipeline.inference.predictor import is_memory
+from pipeline.inference.predictor import is_out_of_memory
 
 log = logging.getLogger(__name__)
 _LOOKED_AT = 64  # inputs whose headers are read, for a size worth trying
@@ -18,7 +18,7 @@ _SMALLEST, _LARGEST = 4, {"cpu": 32, "gpu": 512}  # a CPU's caches are full long
 _WORTH = 1.05  # a larger batch takes more memory: it must be so much faster
 
 
-def fastest_batch_size(
+def find_fastest_batch_size(
     engine: Engine, model: Model, source: Source, entries: Sequence[Entry], max_pixels: int
 ) -> int:
     """Doubles the batch while that makes an input cheaper, on noise of the size of the largest of the first inputs.
@@ -81,7 +81,7 @@ def _rate(engine: Engine, pixels: Tensor, size_hw: tuple[int, int], batch_size: 
             engine.forward([pixels] * batch_size, [size_hw] * batch_size)
             times.append(perf_counter() - begun)
     except Exception as error:
-        if not is_memory(error):
+        if not is_out_of_memory(error):
             raise
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

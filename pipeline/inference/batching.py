@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def bucket_batches(
+def group_by_bucket(
     buckets: Sequence[Hashable], batch_size: int, weights: Sequence[int] | None = None
 ) -> list[list[int]]:
     """Indices grouped so that a batch holds one bucket only and at most `batch_size` of weight (1 each unless given), or
@@ -30,7 +30,7 @@ def bucket_batches(
     return batches + list(open_batches.values())
 
 
-def begin_ahead(values: Iterable[T], depth: int) -> Iterator[T]:
+def pull_ahead(values: Iterable[T], depth: int) -> Iterator[T]:
     """The same values; each is asked for when `depth` before it are still to be handed out."""
     begun: deque[T] = deque()
     for value in values:
@@ -40,7 +40,7 @@ def begin_ahead(values: Iterable[T], depth: int) -> Iterator[T]:
     yield from begun
 
 
-def read_ahead(values: Iterable[T], depth: int) -> Iterator[T]:
+def prefetch_in_thread(values: Iterable[T], depth: int) -> Iterator[T]:
     """Iterate in a thread, at most `depth` values ahead. What the thread raises is raised here; closing the iterator
     stops the thread."""
     queue: Queue[tuple[T | None, BaseException | None]] = Queue(depth)

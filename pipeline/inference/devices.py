@@ -34,7 +34,7 @@ def resolve_device(wanted: str) -> str:
     return wanted
 
 
-def bf16_is_native(device: str) -> bool:
+def has_native_bf16(device: str) -> bool:
     """Whether the hardware multiplies bfloat16 itself; elsewhere it is emulated, and slower than float32."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
@@ -44,14 +44,14 @@ def bf16_is_native(device: str) -> bool:
     return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-class Uploads:
+class Uploader:
     """Copies batches to a GPU on a stream of their own, from pinned memory, while the GPU computes on the batch before."""
 
     def __init__(self, device: str) -> None:
         self.device = torch.device(device)
         self.stream = torch.cuda.Stream(self.device)
 
-    def copy(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+    def upload(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """The inputs on the device, complete. Runs in the thread that reads ahead. Without room there they stay where they
         are: the forward pass will see, and halve its batch. Those that were decoded there are there."""
         if inputs[0].device.type != "cpu":
@@ -76,20 +76,20 @@ class Uploads:
         return list(there[0]) if one_shape else there
 
 
-def fetch(outputs: Outputs) -> Outputs:
+def copy_to_cpu(outputs: Outputs) -> Outputs:
     """float32 and integer outputs on the CPU. From a device all values of one name come in one copy: a copy each would
     wait for the device hundreds of times a batch."""
     fetched: list[Output] = [{} for _ in outputs]
     for name in outputs[0] if outputs else ():
         values = [one[name] for one in outputs]
         if values[0].device.type != "cpu":
-            values = in_one_copy(values)
+            values = copy_tensors_together(values)
         for one, value in zip(fetched, values, strict=True):
             one[name] = value.float() if value.is_floating_point() else value
     return fetched
 
 
-def in_one_copy(values: Sequence[Tensor]) -> list[Tensor]:
+def copy_tensors_together(values: Sequence[Tensor]) -> list[Tensor]:
     """Tensors of one dtype, on the CPU."""
     flat = torch.cat([value.reshape(-1) for value in values]).cpu()
     parts = flat.split([value.numel() for value in values])

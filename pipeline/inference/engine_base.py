@@ -8,8 +8,8 @@ from torch import Tensor
 
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.types import Model, Outputs
-from pipeline.inference.devices import Uploads, fetch, resolve_device
-from pipeline.inference.fusion import lower_weights, simplify
+from pipeline.inference.devices import Uploader, copy_to_cpu, resolve_device
+from pipeline.inference.fusion import convert_weights, optimize_network
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -46,16 +46,16 @@ class BaseEngine:
                     f"device={self.device}: this model runs on the CPU only; say device=cpu, or leave it out."
                 )
             self.device = "cpu"
-        self.network = simplify(model.network.eval()).to(self.device)
+        self.network = optimize_network(model.network.eval()).to(self.device)
         if dtype := AUTOCAST[self.precision]:
-            lower_weights(self.network, dtype)
+            convert_weights(self.network, dtype)
         return model
 
     def expect(self, images: int, batch_size: int) -> None:
         """Nothing is made ready for so many images."""
 
     def uploader(self) -> Callable[[Sequence[Tensor]], list[Tensor]] | None:
-        return Uploads(self.device).copy if self.device_type == "cuda" else None
+        return Uploader(self.device).upload if self.device_type == "cuda" else None
 
     def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> Outputs:
         """(3, h, w) tensors as `preprocess` makes them, wherever they are -> one dict per image, on the CPU. Raises what the
@@ -75,7 +75,7 @@ class BaseEngine:
                 raise PipelineError(
                     f"The model returned {len(outputs)} results for {len(inputs)} images."
                 )
-            return fetch(outputs)
+            return copy_to_cpu(outputs)
 
     @property
     def device_type(self) -> str:

@@ -11,25 +11,25 @@ import torch
 from torch import fx, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from pipeline.inference.roi_align import thread_regions
+from pipeline.inference.roi_align import use_threaded_roi_align
 
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d, FrozenBatchNorm2d)
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
 
-def simplify(network: nn.Module) -> nn.Module:
+def optimize_network(network: nn.Module) -> nn.Module:
     """The same function in fewer and faster steps, for inference; changes the network in place. Outputs agree within
     rounding. Convolutions of images run channels-last, which PyTorch has for four dimensions only."""
     with torch.no_grad():
         fold_batch_norms(network)
-    thread_regions(network)
+    use_threaded_roi_align(network)
     kinds = {type(module) for module in network.modules()}
     if nn.Conv2d in kinds and nn.Conv3d not in kinds:
         network.to(memory_format=torch.channels_last)
     return network
 
 
-def lower_weights(network: nn.Module, dtype: torch.dtype) -> None:
+def convert_weights(network: nn.Module, dtype: torch.dtype) -> None:
     """Keep, in place, the weights that autocast would convert at every call at that precision: it caches only those that
     want gradients."""
     for module in network.modules():

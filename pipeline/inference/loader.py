@@ -20,15 +20,15 @@ from pipeline.core.types import (
     Batch,
     Entry,
     ExcludedInput,
-    Input,
     InputError,
     Item,
     Model,
+    ModelInput,
     Shard,
     Status,
 )
-from pipeline.inference.batching import begin_ahead, bucket_batches, read_ahead
-from pipeline.inference.views import Views, cut
+from pipeline.inference.batching import group_by_bucket, prefetch_in_thread, pull_ahead
+from pipeline.inference.views import Views, crop_view
 
 T = TypeVar("T")
 Upload = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -87,16 +87,16 @@ class Loader:
         self.guard = guard or InputGuard()
         self.timer = StageTimer()
 
-    def batches(self, shards: Iterable[Shard]) -> Generator[Batch, None, None]:
+    def load_batches(self, shards: Iterable[Shard]) -> Generator[Batch, None, None]:
         """All batches of the first shard, then of the next: reading ahead does not stop at a shard's end."""
         with ThreadPoolExecutor(
             self.workers, thread_name_prefix="decode", initializer=without_openmp
         ) as pool:
-            told = begin_ahead(map(self._announced, shards), 1)
+            told = pull_ahead(map(self._announced, shards), 1)
             groups = ((shard, group) for shard in told for group in self._groups_of(shard, pool))
             # groups in hand while the next are decoded: enough for every thread to have something to do
             begun = (
-                begin_ahead(groups, -(-2 * self.workers // self.batch_size))
+                pull_ahead(groups, -(-2 * self.workers // self.batch_size))
                 if self.overlap
                 else groups
             )
@@ -105,7 +105,7 @@ class Loader:
                 for shard, group in begun
                 for batch in self._batches_of_group(shard, group, pool)
             )
-            yield from read_ahead(batches, _AHEAD) if self.overlap else batches
+            yield from prefetch_in_thread(batches, _AHEAD) if self.overlap else batches
 
     def _announced(self, shard: Shard) -> Shard:
         ids = range(shard.first_image_id, shard.first_image_id + len(shard))
@@ -148,7 +148,7 @@ class Loader:
             else max(self.batch_size, min(_TURN * self.workers, _MOST_IN_TURN))
         )
         turn = -(-images // self.batch_size) * self.batch_size
-        drawn = bucket_batches(shapes, turn, weights)
+        drawn = group_by_bucket(shapes, turn, weights)
         # torch's DataLoader draws the groups; the threads are ours because worker processes cost more than they decode
         yield from DataLoader(
             _Images(readable, self, pool), batch_sampler=drawn, collate_fn=lambda group: group
@@ -168,7 +168,7 @@ class Loader:
             if item.status is Status.OK
             for number in range(len(item.views))
         ]
-        batches = bucket_batches(
+        batches = group_by_bucket(
             [self.model.bucket(item.views[i].size_hw) for item, i in looks], self.batch_size
         )
         to_come = Counter(item.image_id for item, _ in looks)
@@ -197,7 +197,9 @@ class Loader:
             ]
         return batch
 
-    def _inputs(self, looks: Sequence[tuple[Item, int]], pool: ThreadPoolExecutor) -> list[Input]:
+    def _inputs(
+        self, looks: Sequence[tuple[Item, int]], pool: ThreadPoolExecutor
+    ) -> list[ModelInput]:
         list(
             pool.map(
                 self._make_late,
@@ -207,7 +209,9 @@ class Loader:
         made = [
             (item, number, item.inputs.pop(number, None)) for item, number in looks
         ]  # None: its image has failed
-        return [Input(item, number, pixels) for item, number, pixels in made if pixels is not None]
+        return [
+            ModelInput(item, number, pixels) for item, number, pixels in made if pixels is not None
+        ]
 
     def _read_headers(self, items: Sequence[Item]) -> None:
         for item in items:
@@ -217,7 +221,7 @@ class Loader:
             try:
                 with self.timer.stage("read"), self.guard.at([item]):
                     item.size_hw = self.source.size_hw(_planned(item), self.max_pixels)
-                item.views = self.views.of(item.size_hw)
+                item.views = self.views.list_views(item.size_hw)
             except (InputError, OSError) as error:
                 _fail(item, error)
 
@@ -255,7 +259,7 @@ class Loader:
             if (pixels := item.pixels) is None:  # another view of it has failed
                 return
             try:
-                item.inputs[number] = self.model.preprocess(cut(pixels, item.views[number]))
+                item.inputs[number] = self.model.preprocess(crop_view(pixels, item.views[number]))
             except Exception as error:  # noqa: BLE001 - the model's own code, e.g. 1 x 5000 pixels resized to 0 rows
                 item.fail(
                     Status.MODEL_ERROR,

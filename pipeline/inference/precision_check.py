@@ -18,7 +18,7 @@ _SAME_OBJECT = 0.5  # IoU of boxes of one class
 
 
 @dataclass(frozen=True)
-class Agreement:
+class PrecisionAgreement:
     """Of two sets of rows about the same images. Differences are of the rows that both have."""
 
     precision: str  # of what is compared with fp32
@@ -50,21 +50,21 @@ class Agreement:
         return asdict(self)
 
 
-def measure(here: Predictor, fp32: Predictor, shard: Shard) -> Agreement:
+def measure_agreement(here: Predictor, fp32: Predictor, shard: Shard) -> PrecisionAgreement:
     """Both look at all of the shard's inputs."""
     reference, rows = (pa.concat_tables(_rows(one, shard)) for one in (fp32, here))
-    return compare(reference, rows, len(shard), here.engine.precision)
+    return compare_rows(reference, rows, len(shard), here.engine.precision)
 
 
 def _rows(predictor: Predictor, shard: Shard) -> Iterator[pa.Table]:
     yield predictor.schema.empty_table()
-    for _, batch in predictor.answered([shard]):
-        yield predictor.tables(batch)[1]
+    for _, batch in predictor.predict([shard]):
+        yield predictor.make_tables(batch)[1]
 
 
-def compare(fp32: pa.Table, here: pa.Table, images: int, precision: str) -> Agreement:
+def compare_rows(fp32: pa.Table, here: pa.Table, images: int, precision: str) -> PrecisionAgreement:
     """Row by row, the best of fp32 first; each row of `here` is the partner of one at most."""
-    paired = list(pairs(fp32, here))
+    paired = list(match_rows(fp32, here))
     a, b = (np.array([pair[i] for pair in paired], dtype=np.int64) for i in (0, 1))
     score = np.abs(_floats(fp32, "score")[a] - _floats(here, "score")[b])
     box = (
@@ -80,7 +80,7 @@ def compare(fp32: pa.Table, here: pa.Table, images: int, precision: str) -> Agre
                 (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
             ).min()
         )
-    return Agreement(
+    return PrecisionAgreement(
         precision=precision,
         images=images,
         rows_fp32=fp32.num_rows,
@@ -94,7 +94,7 @@ def compare(fp32: pa.Table, here: pa.Table, images: int, precision: str) -> Agre
     )
 
 
-def pairs(fp32: pa.Table, here: pa.Table) -> Iterator[tuple[int, int]]:
+def match_rows(fp32: pa.Table, here: pa.Table) -> Iterator[tuple[int, int]]:
     """(row of fp32, row of here) that mean the same: one image and class, of boxes also IoU >= 0.5."""
     kind_a, kind_b = (_groups(table) for table in (fp32, here))
     for kind, rows in kind_a.items():

@@ -17,12 +17,12 @@ from pipeline.core.schema import (
     make_image_rows,
     make_images_schema,
 )
-from pipeline.core.types import Input, Item, Output, Outputs, Shard, Status
+from pipeline.core.types import Item, ModelInput, Output, Outputs, Shard, Status
 from pipeline.inference.loader import Loader
 
 log = logging.getLogger(__name__)
 _FORWARD_S = 3600.0  # seconds in which a forward pass, compiling included, is through, or hangs
-Answered = tuple[
+ItemOutputs = tuple[
     Item, Mapping[int, Output]
 ]  # an input that is through, and what the model said of its views, by number
 
@@ -48,16 +48,16 @@ class Predictor:
             self.task.schema, self.loader.source.columns
         )  # of the predictions
 
-    def answered(
+    def predict(
         self, shards: Iterable[Shard]
-    ) -> Generator[tuple[Shard, list[Answered]], None, None]:
+    ) -> Generator[tuple[Shard, list[ItemOutputs]], None, None]:
         """Batch by batch, the inputs that are through with it."""
         timer = self.loader.timer
-        with closing(self.loader.batches(shards)) as batches:
-            for batch in timer.waiting("wait", batches):
+        with closing(self.loader.load_batches(shards)) as batches:
+            for batch in timer.time_iteration("wait", batches):
                 with timer.stage("forward"):
-                    for one, output in self._forward(batch.inputs):
-                        self._answers.setdefault(one.item.image_id, {})[one.number] = output
+                    for one, output in self._forward_with_retry(batch.inputs):
+                        self._answers.setdefault(one.item.image_id, {})[one.view_index] = output
                 batch.inputs.clear()  # the answers wait for the writer, the images need not
                 if batch.items:
                     yield (
@@ -65,7 +65,7 @@ class Predictor:
                         [(item, self._answers.pop(item.image_id, {})) for item in batch.items],
                     )
 
-    def tables(self, answered: Sequence[Answered]) -> tuple[pa.Table, pa.Table]:
+    def make_tables(self, answered: Sequence[ItemOutputs]) -> tuple[pa.Table, pa.Table]:
         """(rows of `images`, rows of `predictions` that the filters keep). Called behind the forward pass."""
         with self.loader.timer.stage("rows"):
             items = [item for item, _ in answered]
@@ -85,7 +85,7 @@ class Predictor:
             [answers[number] for number in range(len(item.views))], item.views
         )
 
-    def _forward(self, inputs: Sequence[Input]) -> list[tuple[Input, Output]]:
+    def _forward_with_retry(self, inputs: Sequence[ModelInput]) -> list[tuple[ModelInput, Output]]:
         """The inputs that the model could take, with its outputs, in order. A batch that fails is halved until the culprit
         is alone; its image alone is lost. Other views of a lost image are left out. Once memory was too short for a batch,
         later ones are no larger than what fitted."""
@@ -97,7 +97,7 @@ class Predictor:
             return [
                 pair
                 for at in range(0, len(inputs), most)
-                for pair in self._forward(inputs[at : at + most])
+                for pair in self._forward_with_retry(inputs[at : at + most])
             ]
         error: Exception | None = None
         try:
@@ -119,17 +119,17 @@ class Predictor:
             torch.cuda.empty_cache()
         if len(inputs) > 1:
             half = len(inputs) // 2
-            if is_memory(error):
+            if is_out_of_memory(error):
                 log.warning(
                     "Not enough memory for a batch of %d: going on with %d of this size.",
                     len(inputs),
                     half,
                 )
                 self._fits = half * inputs[0].pixels.numel()
-            return self._forward(inputs[:half]) + self._forward(inputs[half:])
+            return self._forward_with_retry(inputs[:half]) + self._forward_with_retry(inputs[half:])
         if not self._a_forward_succeeded:
             self._probe(error)
-        status = Status.OUT_OF_MEMORY if is_memory(error) else Status.MODEL_ERROR
+        status = Status.OUT_OF_MEMORY if is_out_of_memory(error) else Status.MODEL_ERROR
         inputs[0].item.fail(status, f"{type(error).__name__}: {error}")
         return []
 
@@ -148,7 +148,7 @@ class Predictor:
         self._a_forward_succeeded = True
 
 
-def _finite(inputs: Sequence[Input], outputs: Outputs) -> list[tuple[Input, Output]]:
+def _finite(inputs: Sequence[ModelInput], outputs: Outputs) -> list[tuple[ModelInput, Output]]:
     """A NaN is a failure, not zero detections: every comparison with a threshold would be false."""
     floats = [
         [value for value in output.values() if value.is_floating_point()] for output in outputs
@@ -166,7 +166,7 @@ def _finite(inputs: Sequence[Input], outputs: Outputs) -> list[tuple[Input, Outp
     return kept
 
 
-def is_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     # torch's CPU allocator raises a plain RuntimeError
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(
         error

@@ -39,7 +39,7 @@ class ThreadedRoIAlign(nn.Module):
         return torch.cat(in_threads(one, range(len(boxes_xyxy))))
 
 
-def thread_regions(network: nn.Module) -> None:
+def use_threaded_roi_align(network: nn.Module) -> None:
     """Give an R-CNN's heads threaded pooling, in place."""
     pools = [
         name for name, module in network.named_modules() if isinstance(module, MultiScaleRoIAlign)

@@ -27,11 +27,11 @@ class Views:
     flip: bool = False
     keypoint_names: tuple[str, ...] = ()
 
-    def of(self, size_hw: SizeHW) -> tuple[View, ...]:
+    def list_views(self, size_hw: SizeHW) -> tuple[View, ...]:
         """The views of an image of this size (pixels, upright), the whole first."""
         windows = [(0, 0, size_hw[1], size_hw[0])]
         if self.tile is not None and max(size_hw) > self.tile:
-            windows += tiles(size_hw, self.tile, self.overlap)
+            windows += make_tile_windows(size_hw, self.tile, self.overlap)
         return tuple(
             View(window, mirrored)
             for window in windows
@@ -44,7 +44,7 @@ class Views:
             return answers[0]
         if "boxes" in answers[0]:
             placed = [
-                placed_in_image(*one, self.keypoint_names)
+                move_to_image_frame(*one, self.keypoint_names)
                 for one in zip(answers, views, strict=True)
             ]
             return self._merge_detections(placed, views)
@@ -69,7 +69,9 @@ class Views:
         }
 
 
-def tiles(size_hw: SizeHW, tile: int, overlap: float) -> list[tuple[int, int, int, int]]:
+def make_tile_windows(
+    size_hw: SizeHW, tile: int, overlap: float
+) -> list[tuple[int, int, int, int]]:
     """Windows (x_min, y_min, x_max, y_max), row by row, all of one size: `tile` x `tile`, less where the image is smaller.
     They cover the image, the last ends at its border, and neighbours share at least `overlap` * `tile` pixels."""
     (tops, height), (lefts, width) = (_spread(side, tile, overlap) for side in size_hw)
@@ -85,7 +87,7 @@ def _spread(side: int, tile: int, overlap: float) -> tuple[list[int], int]:
     return [i * (side - tile) // steps for i in range(steps + 1)], tile
 
 
-def cut(pixels: Tensor, view: View) -> Tensor:
+def crop_view(pixels: Tensor, view: View) -> Tensor:
     """(..., H, W) -> (..., h, w): what the view shows. The whole image is handed back as it is, in its memory layout."""
     if view.size_hw == pixels.shape[-2:] and not view.mirrored:
         return pixels
@@ -94,7 +96,7 @@ def cut(pixels: Tensor, view: View) -> Tensor:
     return shown.flip(-1) if view.mirrored else shown.contiguous()
 
 
-def placed_in_image(output: Output, view: View, keypoint_names: Sequence[str]) -> Output:
+def move_to_image_frame(output: Output, view: View, keypoint_names: Sequence[str]) -> Output:
     """Detections in the view's frame -> in the image's. Masks lie within their boxes and move with them."""
     left, top, width = *view.window_xyxy[:2], view.size_hw[1]
     placed = dict(output)
@@ -114,13 +116,15 @@ def placed_in_image(output: Output, view: View, keypoint_names: Sequence[str]) -
             output["keypoints_scores"],
         )
         other_side = (
-            mirrored_order(keypoint_names) if view.mirrored else list(range(points.shape[1]))
+            find_mirrored_keypoints(keypoint_names)
+            if view.mirrored
+            else list(range(points.shape[1]))
         )
         placed |= {"keypoints": points[:, other_side], "keypoints_scores": scores[:, other_side]}
     return placed
 
 
-def mirrored_order(names: Sequence[str]) -> list[int]:
+def find_mirrored_keypoints(names: Sequence[str]) -> list[int]:
     """For each point the index of the one that takes its place in a mirror image: left_x for right_x and the reverse."""
     sides = {"left_": "right_", "right_": "left_"}
     at = {name: i for i, name in enumerate(names)}

@@ -10,7 +10,7 @@ from pipeline.core.inflight import InFlightTable
 from pipeline.core.protocols import Engine, Format, Sink, Source, Task
 from pipeline.core.schema import BOX, add_source_columns
 from pipeline.core.types import Entry, ExcludedInput, Model, ModelSpec
-from pipeline.inference.auto_batch_size import fastest_batch_size
+from pipeline.inference.auto_batch_size import find_fastest_batch_size
 from pipeline.inference.engine_base import BaseEngine
 from pipeline.inference.loader import InputGuard, Loader
 from pipeline.inference.predictor import Predictor
@@ -149,7 +149,7 @@ def load_predictor(
     those not to be touched."""
     engine = parts.engine
     model = engine.prepare(parts.format.load())
-    batch_size = parts.batch_size or fastest_batch_size(
+    batch_size = parts.batch_size or find_fastest_batch_size(
         engine, model, parts.source, first, settings.max_pixels
     )
     engine.expect(images, batch_size)

@@ -33,7 +33,7 @@ def retry_errors(runner: ShardRunner, shard_ids: list[int]) -> None:
             )
             again = images.filter(mark_failed(images))["image_id"].to_pylist()
             writer.keep(shard, images.filter(pc.invert(mark_failed(images))), predictions)
-            for _, answered in runner.predictor.answered(_alone(shard, again)):
+            for _, answered in runner.predictor.predict(_alone(shard, again)):
                 writer.write(shard, answered)
                 runner.progress.retried([item for item, _ in answered])
 

@@ -14,7 +14,7 @@ from pipeline.core.inflight import InFlightTable
 from pipeline.core.locations import parse_location
 from pipeline.core.timing import StageTimer
 from pipeline.core.types import ExcludedInput, Writer
-from pipeline.inference.precision_check import measure
+from pipeline.inference.precision_check import measure_agreement
 from pipeline.inference.predictor import Predictor
 from pipeline.runs.components import Components, load_predictor, load_reference
 from pipeline.runs.duplicates.skip import skipped
@@ -132,7 +132,7 @@ class RunSession:
         """How far the engine is from fp32, on the plan's first images."""
         first = self.plan.shard(0)
         sample = replace(first, entries=first.entries[:_COMPARED])
-        agreement = measure(
+        agreement = measure_agreement(
             predictor, load_reference(self.settings, self.parts, predictor.loader), sample
         )
         self.folder.publish_json("agreement.json", agreement.record())

@@ -17,7 +17,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.protocols import Sink, SinkContext, SinkWriter
 from pipeline.core.tables import mark_failed
 from pipeline.core.types import Shard
-from pipeline.inference.predictor import Answered, Predictor
+from pipeline.inference.predictor import ItemOutputs, Predictor
 from pipeline.runs.plan import Plan
 from pipeline.runs.progress import Progress
 from pipeline.runs.run_folder import RunFolder
@@ -41,7 +41,7 @@ class ShardRunner:
 
     def run(self, shard_ids: Iterable[int]) -> None:
         shards = map(self.plan.shard, shard_ids)
-        with ShardWriter(self) as writer, closing(self.predictor.answered(shards)) as answered:
+        with ShardWriter(self) as writer, closing(self.predictor.predict(shards)) as answered:
             for shard, batch in answered:
                 writer.write(shard, batch)
                 self.progress.advance([item for item, _ in batch])
@@ -59,7 +59,7 @@ class ShardWriter:
         )
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write", initializer=without_openmp)
         self._pending: list[Future[None]] = []
-        self._group: list[Answered] = []  # not yet handed over
+        self._group: list[ItemOutputs] = []  # not yet handed over
         self._bytes = self._handed_over = 0  # of the group; inputs of the shard
         self._shard: Shard | None = None
         self._rows = self._errors = 0  # of the shard, handed to the sinks
@@ -88,7 +88,7 @@ class ShardWriter:
             abandoned = error or PipelineError("abandoned")
             self._stack.__exit__(type(abandoned), abandoned, traceback)
 
-    def write(self, shard: Shard, answered: Sequence[Answered]) -> None:
+    def write(self, shard: Shard, answered: Sequence[ItemOutputs]) -> None:
         """Take the inputs that are through with a batch. Raises what an earlier one raised in the thread."""
         self._group += answered
         self._bytes += sum(
@@ -126,8 +126,8 @@ class ShardWriter:
             self._failed = True
             raise
 
-    def _write(self, shard: Shard, answered: Sequence[Answered]) -> None:
-        self._write_and_commit(shard, *self.predictor.tables(answered))
+    def _write(self, shard: Shard, answered: Sequence[ItemOutputs]) -> None:
+        self._write_and_commit(shard, *self.predictor.make_tables(answered))
 
     def _write_and_commit(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
         with self.timer.stage("write"):
@@ -148,7 +148,7 @@ class ShardWriter:
                 self.predictor.loader.source.end(shard.entries)
                 self._shard = None
         if complete:
-            spent = self.timer.since_last()
+            spent = self.timer.take_lap()
             self.runner.folder.append_line(
                 "timing.jsonl", {"shard": shard.shard_id, "images": len(shard), **spent}
             )

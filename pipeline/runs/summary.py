@@ -15,7 +15,7 @@ from pipeline.core.errors import shorten_list
 from pipeline.core.text_tables import format_pairs
 from pipeline.core.timing import STAGES
 from pipeline.core.types import Status
-from pipeline.inference.precision_check import Agreement
+from pipeline.inference.precision_check import PrecisionAgreement
 from pipeline.ops.filters import PLACEHOLDERS
 from pipeline.runs.bottleneck import bottleneck
 from pipeline.runs.components import Components
@@ -97,7 +97,7 @@ def summary(work: "RunSession", said: str | None) -> RunResult:
     lines += _speed(work)
     agreement = folder.local("agreement.json")
     if agreement.is_file():
-        lines += ["", Agreement(**json.loads(agreement.read_text())).text()]
+        lines += ["", PrecisionAgreement(**json.loads(agreement.read_text())).text()]
     lines += ["", "files", format_pairs(_files(folder))]
     return RunResult("\n".join(lines), 0 if said else bad, folder.path)
 
@@ -132,7 +132,7 @@ def _speed(work: "RunSession") -> list[str]:
     if work.runner is None:
         return ["", f"{done})"]
     loader, engine = work.runner.predictor.loader, work.runner.predictor.engine
-    spent = loader.timer.seconds()
+    spent = loader.timer.total_seconds()
     stages = "  ".join(f"{name} {spent[name]:.1f}" for name in STAGES)
     limit = bottleneck(
         spent, work.seconds, loader.workers, available_cores(), engine.device, engine.precision

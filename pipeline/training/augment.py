@@ -9,7 +9,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from pipeline.inference.views import mirrored_order
+from pipeline.inference.views import find_mirrored_keypoints
 from pipeline.ops.masks import IGNORED
 from pipeline.training.object_crop import ObjectCrop
 from pipeline.training.protocols import Example
@@ -86,7 +86,7 @@ class Mirror(nn.Module):
 
     def __init__(self, keypoint_names: Sequence[str]) -> None:
         super().__init__()
-        self.order = mirrored_order(keypoint_names)
+        self.order = find_mirrored_keypoints(keypoint_names)
 
     def forward(self, sample: dict[str, Any]) -> dict[str, Any]:
         if torch.rand(()) >= 0.5:

@@ -9,7 +9,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from pipeline.config.settings import Settings
 from pipeline.core.cpu import available_cores
 from pipeline.core.errors import ConfigError
-from pipeline.inference.devices import bf16_is_native, resolve_device
+from pipeline.inference.devices import has_native_bf16, resolve_device
 from pipeline.models.checkpoints import TrainableFormat
 from pipeline.models.registry import find_format, is_weights_file
 from pipeline.runs.fingerprint import run_name
@@ -50,7 +50,7 @@ def planned(settings: Settings, examples: Examples) -> Plan:
     begun_with, trained_before = begin_with(network, model, settings, examples.categories)
     stages = settings.train.frozen_stages
     stages = stages if stages is not None else usual_stages(network) if trained_before else 0
-    precision = settings.precision or ("bf16" if bf16_is_native(device) else "fp32")
+    precision = settings.precision or ("bf16" if has_native_bf16(device) else "fp32")
     if precision == "fp16" and device == "cpu":
         raise ConfigError("precision=fp16 is for GPUs; on the CPU say bf16 or fp32.")
     sensitive = trained_before or isinstance(network, GeneralizedRCNN)

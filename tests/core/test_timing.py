@@ -16,7 +16,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_nothing_done_is_zero_for_every_stage() -> None:
-    assert StageTimer().seconds() == dict.fromkeys(STAGES, 0.0)
+    assert StageTimer().total_seconds() == dict.fromkeys(STAGES, 0.0)
 
 
 def test_stages_add_up_also_when_they_fail(clock: list[float]) -> None:
@@ -26,7 +26,7 @@ def test_stages_add_up_also_when_they_fail(clock: list[float]) -> None:
     with pytest.raises(KeyError), timer.stage("read"):
         clock[0] += 3
         raise KeyError
-    assert timer.seconds()["read"] == 5.0
+    assert timer.total_seconds()["read"] == 5.0
 
 
 def test_since_last_is_the_difference_to_the_call_before(clock: list[float]) -> None:
@@ -35,8 +35,8 @@ def test_since_last_is_the_difference_to_the_call_before(clock: list[float]) -> 
     for seconds in (1.0, 4.0):
         with timer.stage("forward"):
             clock[0] += seconds
-        told.append(timer.since_last()["forward"])
-    assert told == [1.0, 4.0] and timer.seconds()["forward"] == 5.0
+        told.append(timer.take_lap()["forward"])
+    assert told == [1.0, 4.0] and timer.total_seconds()["forward"] == 5.0
 
 
 def test_waiting_counts_until_each_value_and_the_end(clock: list[float]) -> None:
@@ -49,10 +49,10 @@ def test_waiting_counts_until_each_value_and_the_end(clock: list[float]) -> None
         clock[0] += 10
 
     found = []
-    for value in timer.waiting("wait", slow()):
+    for value in timer.time_iteration("wait", slow()):
         clock[0] += 100  # the consumer's own time
         found.append(value)
-    assert found == [0, 1, 2] and timer.seconds()["wait"] == 13.0
+    assert found == [0, 1, 2] and timer.total_seconds()["wait"] == 13.0
 
 
 def test_timings_are_read_but_for_a_line_that_a_kill_has_cut(tmp_path: Path) -> None:

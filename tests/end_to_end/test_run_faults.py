@@ -194,13 +194,13 @@ def test_the_names_of_a_coco_file_are_cocos(tmp_path: Path) -> None:
 def test_an_input_that_is_lost_on_the_way_stops_the_run(
     annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answered = Predictor.answered
+    answered = Predictor.predict
 
     def forgetful(self: Predictor, shards: object) -> Iterator[object]:
         for shard, items in answered(self, shards):
             yield shard, items[1:]
 
-    monkeypatch.setattr(Predictor, "answered", forgetful)
+    monkeypatch.setattr(Predictor, "predict", forgetful)
     with pytest.raises(PipelineError, match="2 inputs came out of a shard of more"):
         annotate("model=codes", YARD, "batch_size=3")
 

@@ -84,7 +84,8 @@ def test_tiles_and_mirror_images_equal_a_plain_loop_over_crops_at_any_batch_size
     images = files(mixed_images)
     model, file = awake_detector(images, tmp_path)
     shown = [
-        Views(tile=64, overlap=0.25, flip=True).of(decoded(path).shape[-2:]) for path in images
+        Views(tile=64, overlap=0.25, flip=True).list_views(decoded(path).shape[-2:])
+        for path in images
     ]
     answers = [
         seen_in_crops(model, decoded(path), views)

@@ -6,7 +6,7 @@ from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from pipeline.inference.fusion import fold_batch_norms, lower_weights, simplify
+from pipeline.inference.fusion import convert_weights, fold_batch_norms, optimize_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weights.*:UserWarning")
 
@@ -136,8 +136,8 @@ def test_every_norm_of_the_usual_networks_is_folded(name: str) -> None:
 
 def test_four_dimensions_go_channels_last_five_do_not() -> None:
     flat, deep = (
-        simplify(nn.Sequential(nn.Conv2d(3, 4, 3))),
-        simplify(nn.Sequential(nn.Conv3d(3, 4, 3), nn.Conv2d(4, 4, 3))),
+        optimize_network(nn.Sequential(nn.Conv2d(3, 4, 3))),
+        optimize_network(nn.Sequential(nn.Conv3d(3, 4, 3), nn.Conv2d(4, 4, 3))),
     )
     assert flat[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert deep[0].weight.is_contiguous() and deep[1].weight.is_contiguous()
@@ -147,7 +147,7 @@ def test_weights_are_kept_at_the_precision_that_they_are_used_at() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2)
     ).eval()
-    lower_weights(network, torch.bfloat16)
+    convert_weights(network, torch.bfloat16)
     assert (network[0].weight.dtype, network[1].weight.dtype, network[3].bias.dtype) == (
         torch.bfloat16,
         torch.float32,

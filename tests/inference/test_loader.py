@@ -7,9 +7,9 @@ from torch import nn
 
 from pipeline.core.timing import STAGES
 from pipeline.core.types import Model, Shard, Status
-from pipeline.inference.batching import begin_ahead, bucket_batches, read_ahead
+from pipeline.inference.batching import group_by_bucket, prefetch_in_thread, pull_ahead
 from pipeline.inference.loader import Loader
-from pipeline.inference.views import Views, cut
+from pipeline.inference.views import Views, crop_view
 from pipeline.inputs.sources.folder import Folder
 from tests.helpers.pictures import picture
 from tests.helpers.reference import decoded
@@ -31,8 +31,8 @@ from tests.helpers.reference import decoded
     ],
 )
 def test_a_batch_holds_one_bucket_only(buckets, size, expected):
-    assert bucket_batches(buckets, size) == expected
-    assert bucket_batches(buckets, size, [1] * len(buckets)) == expected
+    assert group_by_bucket(buckets, size) == expected
+    assert group_by_bucket(buckets, size, [1] * len(buckets)) == expected
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_a_batch_holds_one_bucket_only(buckets, size, expected):
     ],
 )
 def test_a_batch_is_full_by_weight(buckets, weights, size, expected):
-    assert bucket_batches(buckets, size, weights) == expected
+    assert group_by_bucket(buckets, size, weights) == expected
 
 
 def test_every_index_comes_exactly_once():
     buckets = [(i * i) % 7 for i in range(100)]
-    batches = bucket_batches(buckets, 4)
+    batches = group_by_bucket(buckets, 4)
     assert sorted(index for batch in batches for index in batch) == list(range(100))
     assert all(len(batch) <= 4 and len({buckets[i] for i in batch}) == 1 for batch in batches)
 
@@ -67,12 +67,12 @@ def readers():
 @pytest.mark.parametrize("depth", [1, 2, 50])
 @pytest.mark.parametrize("values", [[], [None], [1, 2, 3], list(range(100))])
 def test_values_come_in_order(values, depth):
-    assert list(read_ahead(iter(values), depth)) == values
+    assert list(prefetch_in_thread(iter(values), depth)) == values
     assert not readers()
 
 
 def test_values_are_made_in_another_thread():
-    makers = list(read_ahead((threading.current_thread() for _ in range(2)), 1))
+    makers = list(prefetch_in_thread((threading.current_thread() for _ in range(2)), 1))
     assert threading.current_thread() not in makers
 
 
@@ -86,7 +86,7 @@ def test_what_the_thread_raises_is_raised_here_after_the_values_before_it(error)
         yield 2
         raise error
 
-    iterator, found = read_ahead(values(), 1), []
+    iterator, found = prefetch_in_thread(values(), 1), []
     with pytest.raises(type(error)) as caught:
         for value in iterator:
             found.append(value)
@@ -104,7 +104,7 @@ def test_it_reads_ahead_but_not_without_end():
                 third.set()
             yield i
 
-    iterator = read_ahead(values(), 2)
+    iterator = prefetch_in_thread(values(), 2)
     assert next(iterator) == 0
     assert third.wait(5), "nothing was read ahead"
     time.sleep(0.05)
@@ -120,7 +120,7 @@ def test_closing_early_stops_the_thread():
             made.append(1)
             yield 1
 
-    iterator = read_ahead(endless(), 2)
+    iterator = prefetch_in_thread(endless(), 2)
     next(iterator)
     assert readers()
     iterator.close()
@@ -131,7 +131,7 @@ def test_closing_early_stops_the_thread():
 
 
 def test_an_exception_in_the_loop_stops_the_thread():
-    iterator = read_ahead(iter(range(10**9)), 1)
+    iterator = prefetch_in_thread(iter(range(10**9)), 1)
     with pytest.raises(ValueError, match="mine"):
         for _ in iterator:
             raise ValueError("mine")
@@ -169,7 +169,7 @@ def load(
         for i, at in enumerate(cuts)
     ]
     loader = Loader(source, model(**parts), batch_size, workers, max_pixels, views)
-    return list(loader.batches(shards)), entries, loader
+    return list(loader.load_batches(shards)), entries, loader
 
 
 def by_key(batches):
@@ -178,7 +178,9 @@ def by_key(batches):
 
 def inputs_by_key(batches):
     """The models' inputs by (key, number of the view); each comes once."""
-    found = [((one.item.key, one.number), one.pixels) for batch in batches for one in batch.inputs]
+    found = [
+        ((one.item.key, one.view_index), one.pixels) for batch in batches for one in batch.inputs
+    ]
     assert len(dict(found)) == len(found)
     return dict(found)
 
@@ -209,7 +211,7 @@ EXPECTED = {
 
 
 def test_no_shards_are_no_batches(mixed_images):
-    assert list(Loader(Folder(str(mixed_images)), model(), 2, 1, 10**6).batches([])) == []
+    assert list(Loader(Folder(str(mixed_images)), model(), 2, 1, 10**6).load_batches([])) == []
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
@@ -274,13 +276,13 @@ def test_every_view_comes_once_and_an_item_with_the_last_batch_of_its_views(
         )
         through |= {item.key for item in batch.items}
         for one in batch.inputs:
-            view = one.item.views[one.number]
+            view = one.item.views[one.view_index]
             assert torch.equal(
-                one.pixels, cut(decoded(bad_images / one.item.key), view)
+                one.pixels, crop_view(decoded(bad_images / one.item.key), view)
             ) or one.item.key.endswith("jpg")
             assert one.pixels.shape[-2:] == view.size_hw
     for item in good.values():
-        assert item.views == views.of(item.size_hw)
+        assert item.views == views.list_views(item.size_hw)
         assert item.pixels is None and not item.inputs, "memory is held after the last batch"
 
 
@@ -295,9 +297,9 @@ def test_an_image_of_many_views_is_cut_batch_by_batch(mixed_images):
     source = Folder(str(mixed_images))
     entry = next(entry for entry in source.entries() if entry.key == "4.jpg")  # 200 x 50
     loader = Loader(source, model(preprocess), 2, 1, 10**6, Views(tile=32, overlap=0.5))
-    n_views = len(loader.views.of((50, 200)))
+    n_views = len(loader.views.list_views((50, 200)))
     assert n_views > 20
-    batches = loader.batches([Shard(0, 0, (entry,))])
+    batches = loader.load_batches([Shard(0, 0, (entry,))])
     next(batches)
     time.sleep(0.3)
     assert len(made) <= 2 * 5  # one taken, two waiting, one in hand, one being made
@@ -346,7 +348,7 @@ def test_batches_do_not_depend_on_the_number_of_threads(bad_images):
             [(item.image_id, item.status, item.error) for item in batch.items] for batch in batches
         ]
         return items, [
-            [(one.item.image_id, one.number) for one in batch.inputs] for batch in batches
+            [(one.item.image_id, one.view_index) for one in batch.inputs] for batch in batches
         ]
 
     for views in VIEWS:
@@ -407,7 +409,9 @@ def test_an_error_in_the_models_own_bucket_is_raised(mixed_images):
 
 def test_closing_early_leaves_no_thread(mixed_images):
     source = Folder(str(mixed_images))
-    batches = Loader(source, model(), 1, 2, 10**6).batches([Shard(0, 0, tuple(source.entries()))])
+    batches = Loader(source, model(), 1, 2, 10**6).load_batches(
+        [Shard(0, 0, tuple(source.entries()))]
+    )
     next(batches)
     batches.close()
     assert not [
@@ -418,7 +422,7 @@ def test_closing_early_leaves_no_thread(mixed_images):
 
 
 def test_time_is_counted_by_stage(mixed_images):
-    seconds = load(mixed_images)[2].timer.seconds()
+    seconds = load(mixed_images)[2].timer.total_seconds()
     assert set(seconds) == set(STAGES) and seconds["decode"] > 0 and seconds["forward"] == 0
 
 
@@ -428,7 +432,7 @@ def test_decoding_ahead_changes_no_batch(mixed_images):
         loader = Loader(source, model(), 2, 2, 10**6, overlap=overlap)
         return [
             [item.key for item in batch.items]
-            for batch in loader.batches([Shard(0, 0, tuple(source.entries()))])
+            for batch in loader.load_batches([Shard(0, 0, tuple(source.entries()))])
         ]
 
     assert sorted(keys(True)) == sorted(keys(False)) != []
@@ -439,8 +443,8 @@ def test_what_a_batch_holds_depends_on_neither_workers_nor_overlap(mixed_images,
     def held(workers, overlap):
         source = Folder(str(mixed_images))
         loader = Loader(source, model(), 2, workers, 10**6, views, overlap=overlap)
-        batches = loader.batches([Shard(0, 0, tuple(source.entries()))])
-        return sorted([(one.item.key, one.number) for one in batch.inputs] for batch in batches)
+        batches = loader.load_batches([Shard(0, 0, tuple(source.entries()))])
+        return sorted([(one.item.key, one.view_index) for one in batch.inputs] for batch in batches)
 
     assert held(1, True) == held(1, False) == held(4, False) == held(4, True) != []
 
@@ -453,21 +457,23 @@ def test_inputs_are_brought_to_the_device_ahead(mixed_images):
     shard = Shard(0, 0, tuple(source.entries()))
     plain = {
         one.item.key: one.pixels
-        for batch in Loader(source, model(), 2, 2, 10**6).batches([shard])
+        for batch in Loader(source, model(), 2, 2, 10**6).load_batches([shard])
         for one in batch.inputs
     }
     loader = Loader(source, model(), 2, 2, 10**6, upload=upload)
-    there = {one.item.key: one.pixels for batch in loader.batches([shard]) for one in batch.inputs}
+    there = {
+        one.item.key: one.pixels for batch in loader.load_batches([shard]) for one in batch.inputs
+    }
     assert there.keys() == plain.keys() and all(
         torch.equal(there[key], plain[key] + 1) for key in plain
     )
-    assert loader.timer.seconds()["copy"] >= 0
+    assert loader.timer.total_seconds()["copy"] >= 0
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3, 9])
 def test_values_begun_ahead_come_in_order(depth):
     begun = []
-    values = begin_ahead((begun.append(i) or i for i in range(5)), depth)
+    values = pull_ahead((begun.append(i) or i for i in range(5)), depth)
     assert next(values) == 0 and begun == list(range(min(depth + 1, 5)))
     assert list(values) == [1, 2, 3, 4]
 
@@ -477,7 +483,7 @@ def test_in_turns_nothing_is_decoded_before_it_is_asked_for(mixed_images):
     loader = Loader(
         source, model(lambda image: made.append(1) or image), 1, 2, 10**6, overlap=False
     )
-    batches = loader.batches([Shard(0, 0, tuple(source.entries()))])
+    batches = loader.load_batches([Shard(0, 0, tuple(source.entries()))])
     next(batches)
     time.sleep(0.05)
     assert len(made) <= 3  # those of one shape, not the six

@@ -26,7 +26,7 @@ def predict(folder: Path, engine: Tight, batch_size: int, side: int = 8) -> dict
     task = instantiate(settings_for().components["task"], spec=SPEC)
     keep = Filters(score_thresholds(SPEC.categories, None, None, 0.0), None, None, None).apply
     predictor = Predictor(Loader(source, model, batch_size, 2, 10**8), engine, task, keep)  # type: ignore[arg-type]
-    answered = predictor.answered([Shard(0, 0, tuple(source.entries()))])
+    answered = predictor.predict([Shard(0, 0, tuple(source.entries()))])
     return {item.key: item.status for _, batch in answered for item, _ in batch}
 
 

@@ -6,7 +6,7 @@ import torch
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 from torchvision.ops import MultiScaleRoIAlign
 
-from pipeline.inference.roi_align import ThreadedRoIAlign, thread_regions
+from pipeline.inference.roi_align import ThreadedRoIAlign, use_threaded_roi_align
 
 
 def features(images: int) -> OrderedDict:
@@ -45,7 +45,7 @@ def test_autocasts_halves_are_pooled_in_float() -> None:
 
 def test_an_rcnns_heads_get_it() -> None:
     network = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None)
-    thread_regions(network)
+    use_threaded_roi_align(network)
     assert isinstance(network.roi_heads.box_roi_pool, ThreadedRoIAlign)
-    thread_regions(network)  # once is enough
+    use_threaded_roi_align(network)  # once is enough
     assert isinstance(network.roi_heads.box_roi_pool.pool, MultiScaleRoIAlign)

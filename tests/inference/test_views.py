@@ -8,7 +8,13 @@ import torch
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.types import View
-from pipeline.inference.views import Views, cut, mirrored_order, placed_in_image, tiles
+from pipeline.inference.views import (
+    Views,
+    crop_view,
+    find_mirrored_keypoints,
+    make_tile_windows,
+    move_to_image_frame,
+)
 
 # --- windows
 
@@ -19,7 +25,7 @@ from pipeline.inference.views import Views, cut, mirrored_order, placed_in_image
 )
 @pytest.mark.parametrize("tile", [64, 333, 640])
 def test_tiles_are_equal_cover_every_pixel_and_overlap_as_asked(size_hw, tile, overlap):
-    windows = tiles(size_hw, tile, overlap)
+    windows = make_tile_windows(size_hw, tile, overlap)
     height, width = size_hw
     assert len(set(windows)) == len(windows)
     assert {(x1 - x0, y1 - y0) for x0, y0, x1, y1 in windows} == {
@@ -35,7 +41,7 @@ def test_tiles_are_equal_cover_every_pixel_and_overlap_as_asked(size_hw, tile, o
 
 
 def test_tiles_are_spread_evenly_and_no_more_than_needed():
-    assert [window[0] for window in tiles((640, 4000), 640, 0.25)] == [
+    assert [window[0] for window in make_tile_windows((640, 4000), 640, 0.25)] == [
         0,
         480,
         960,
@@ -45,8 +51,8 @@ def test_tiles_are_spread_evenly_and_no_more_than_needed():
         2880,
         3360,
     ]
-    assert len(tiles((3000, 4000), 640, 0.25)) == 8 * 6
-    assert tiles((640, 641), 640, 0.25) == [(0, 0, 640, 640), (1, 0, 641, 640)]
+    assert len(make_tile_windows((3000, 4000), 640, 0.25)) == 8 * 6
+    assert make_tile_windows((640, 641), 640, 0.25) == [(0, 0, 640, 640), (1, 0, 641, 640)]
 
 
 @pytest.mark.parametrize(
@@ -64,11 +70,11 @@ def test_tiles_are_spread_evenly_and_no_more_than_needed():
     ],
 )
 def test_an_images_views_begin_with_the_whole(views, size_hw, expected):
-    assert list(views.of(size_hw)) == expected
+    assert list(views.list_views(size_hw)) == expected
 
 
 def test_with_both_every_window_is_mirrored_too():
-    found = Views(tile=40, flip=True).of((40, 60))
+    found = Views(tile=40, flip=True).list_views((40, 60))
     assert [view.mirrored for view in found] == [False, True] * 3
     assert [view.window_xyxy for view in found[::2]] == [view.window_xyxy for view in found[1::2]]
 
@@ -76,9 +82,9 @@ def test_with_both_every_window_is_mirrored_too():
 @pytest.mark.parametrize("shape", [(3, 8, 12), (5, 3, 8, 12)])
 def test_a_view_shows_its_window_of_an_image_or_clip(shape):
     pixels = torch.arange(np.prod(shape)).reshape(shape).to(torch.uint8)
-    assert torch.equal(cut(pixels, View((2, 1, 7, 8))), pixels[..., 1:8, 2:7])
-    assert torch.equal(cut(pixels, View((2, 1, 7, 8), True)), pixels[..., 1:8, 2:7].flip(-1))
-    assert cut(pixels, View((0, 0, 12, 8))) is pixels, "the whole image was copied"
+    assert torch.equal(crop_view(pixels, View((2, 1, 7, 8))), pixels[..., 1:8, 2:7])
+    assert torch.equal(crop_view(pixels, View((2, 1, 7, 8), True)), pixels[..., 1:8, 2:7].flip(-1))
+    assert crop_view(pixels, View((0, 0, 12, 8))) is pixels, "the whole image was copied"
 
 
 # --- back to the image
@@ -88,8 +94,15 @@ WINDOW = (100, 50, 200, 130)  # 100 x 80
 
 
 def test_left_and_right_points_change_places_by_name():
-    assert mirrored_order(NAMES) == [0, 2, 1, 3, 4, 5]  # no right_ear: left_ear stays what it is
-    assert mirrored_order(()) == []
+    assert find_mirrored_keypoints(NAMES) == [
+        0,
+        2,
+        1,
+        3,
+        4,
+        5,
+    ]  # no right_ear: left_ear stays what it is
+    assert find_mirrored_keypoints(()) == []
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -114,7 +127,7 @@ def test_a_detection_returns_to_its_place(mirrored):
         scores, mask = scores[:, [0, 2, 1]], mask.flip(-1)
     given = seen | {"keypoints": points, "keypoints_scores": scores, "masks": mask}
     before = {name: value.clone() for name, value in given.items()}
-    found = placed_in_image(given, view, NAMES[:3])
+    found = move_to_image_frame(given, view, NAMES[:3])
     assert found["boxes"].tolist() == [[110, 60, 130, 100]]
     assert found["keypoints"].tolist() == [[[112, 70, 1], [114, 71, 1], [128, 72, 0]]]
     assert found["keypoints_scores"].tolist() == [[5, 6, 7]]
@@ -136,12 +149,12 @@ def said(*rows):
 
 def test_a_single_view_is_handed_through():
     answer = said((1, 2, 3, 4, 0.5, 1))
-    assert Views().merge([answer], Views().of((10, 10))) is answer
+    assert Views().merge([answer], Views().list_views((10, 10))) is answer
 
 
 def test_no_detections_in_any_view():
     views = Views(tile=40, flip=True)
-    shown = views.of((40, 60))
+    shown = views.list_views((40, 60))
     merged = views.merge([said()] * len(shown), shown)
     assert (
         merged["boxes"].shape == (0, 4)
@@ -162,7 +175,7 @@ def test_what_belongs_to_a_detection_stays_with_it():
         one["masks"] = torch.full((n, 1, 28, 28), value)
         one["keypoints"] = torch.zeros(n, 2, 3)
         one["keypoints_scores"] = torch.tensor([[value, -value]]).repeat(n, 1)
-    merged = views.merge([first, second], views.of((40, 60)))
+    merged = views.merge([first, second], views.list_views((40, 60)))
     assert merged["boxes"].tolist() == [[10, 10, 20, 20], [50, 0, 60, 10]]
     np.testing.assert_allclose(merged["scores"], [0.9, 0.3])
     assert merged["masks"][:, 0, 0, 0].tolist() == [2, 2]
@@ -173,7 +186,7 @@ def test_what_belongs_to_a_detection_stays_with_it():
 def test_probabilities_not_logits_are_averaged():
     one, other = torch.tensor([0.0, 3.0, -200.0]), torch.tensor([1.0, -1.0, 0.5])
     merged = Views(flip=True).merge(
-        [{"logits": one}, {"logits": other}], Views(flip=True).of((4, 4))
+        [{"logits": one}, {"logits": other}], Views(flip=True).list_views((4, 4))
     )
     expected = (one.softmax(0) + other.softmax(0)) / 2
     torch.testing.assert_close(merged["logits"].exp(), expected)
@@ -186,11 +199,11 @@ def test_vectors_are_averaged_and_maps_mirrored_back_first():
         {"embedding": torch.tensor([1.0, 2.0]), "probabilities": map_of},
         {"embedding": torch.tensor([3.0, 6.0]), "probabilities": map_of.flip(-1) + 2},
     ]
-    merged = Views(flip=True).merge(answers, Views(flip=True).of((3, 4)))
+    merged = Views(flip=True).merge(answers, Views(flip=True).list_views((3, 4)))
     assert merged["embedding"].tolist() == [2, 4]
     assert torch.equal(merged["probabilities"], map_of + 1)
 
 
 def test_an_output_without_a_rule_is_refused_by_name():
     with pytest.raises(PipelineError, match="'depth'"):
-        Views(flip=True).merge([{"depth": torch.zeros(1)}] * 2, Views(flip=True).of((3, 4)))
+        Views(flip=True).merge([{"depth": torch.zeros(1)}] * 2, Views(flip=True).list_views((3, 4)))

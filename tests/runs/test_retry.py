@@ -50,13 +50,13 @@ def test_mended_images_are_computed_and_nothing_else(
     untouched = (run / "_committed" / "00001.json").stat().st_mtime_ns
     mend(photos, "03.jpg", "10.jpg")
     computed: list[str] = []
-    forward = Predictor._forward
+    forward = Predictor._forward_with_retry
 
     def noted(self: Predictor, inputs: list) -> list:
         computed.extend(one.item.key for one in inputs)
         return forward(self, inputs)
 
-    monkeypatch.setattr(Predictor, "_forward", noted)
+    monkeypatch.setattr(Predictor, "_forward_with_retry", noted)
     assert annotate(*settings, "retry=errors", "changed=accept") == run
     assert computed == ["03.jpg", "10.jpg"]
     assert [key for key, status in statuses(run).items() if status != "ok"] == ["04.jpg"]

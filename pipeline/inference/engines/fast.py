@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Model
-from pipeline.inference.devices import bf16_is_native
+from pipeline.inference.devices import has_native_bf16
 from pipeline.inference.engine_base import BaseEngine
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Fast(BaseEngine):
         if (
             self.precision == "bf16"
             and self.device_type == "cpu"
-            and not bf16_is_native(self.device)
+            and not has_native_bf16(self.device)
         ):
             # torch 2.15 packs such weights for instructions that this CPU has not, and stops at the second batch
             log.warning(
@@ -71,7 +71,7 @@ class Fast(BaseEngine):
             )  # "No CUDA runtime is found"
             for name in self.model.compilable:
                 parent, _, last = name.rpartition(".")
-                part = Compiled(
+                part = CompiledModule(
                     self.network.get_submodule(name),
                     batch_size if one_shape else None,
                     self.device_type,
@@ -79,12 +79,12 @@ class Fast(BaseEngine):
                 setattr(self.network.get_submodule(parent), last, part)
 
     def _best_precision(self) -> str:
-        if bf16_is_native(self.device):
+        if has_native_bf16(self.device):
             return "bf16"
         return "fp16" if self.device_type == "cuda" else "fp32"
 
 
-class Compiled(nn.Module):
+class CompiledModule(nn.Module):
     """A module of which the first argument is a batch (B, ...) or a list of them, compiled when it is first called."""
 
     def __init__(self, module: nn.Module, batch_size: int | None, device_type: str) -> None:

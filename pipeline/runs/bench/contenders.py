@@ -123,4 +123,4 @@ def decode_alone(one: Engaged) -> Taken:
 
 
 def _batches(one: Engaged) -> Iterator[Batch]:
-    return one.predictor.loader.batches([Shard(0, 0, tuple(one.entries))])
+    return one.predictor.loader.load_batches([Shard(0, 0, tuple(one.entries))])

@@ -63,7 +63,7 @@ class Quarantine:
             alone = Shard(
                 shard.shard_id, image_id, (shard.entries[image_id - shard.first_image_id],)
             )
-            for _ in predictor.answered([alone]):
+            for _ in predictor.predict([alone]):
                 pass
             self.to_try.remove(image_id)
         self._publish()

@@ -14,7 +14,7 @@ from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights
 from yaml import YAMLError
 
 from pipeline.core.errors import ConfigError
-from pipeline.inference.views import mirrored_order
+from pipeline.inference.views import find_mirrored_keypoints
 from pipeline.inputs.decoding.image import SUFFIXES
 from pipeline.training.annotations.records import Listed, Listing, Problems, no_boxes
 
@@ -226,7 +226,7 @@ def _point_names(data: Mapping[str, Any], count: int) -> tuple[str, ...]:
     if sorted(other) != list(range(count)) or any(other[other[i]] != i for i in range(count)):
         raise ValueError(f"flip_idx does not exchange {count} points in pairs")
     coco = tuple(KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.meta["keypoint_names"])
-    if other == mirrored_order(coco):
+    if other == find_mirrored_keypoints(coco):
         return coco
     sides = (
         "point" if other[i] == i else "left" if i < other[i] else "right" for i in range(count)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.core.schema import BOX
 from pipeline.core.types import Shard
-from pipeline.inference.precision_check import compare, pairs
+from pipeline.inference.precision_check import compare_rows, match_rows
 from pipeline.inference.predictor import Predictor
 from pipeline.ops.boxes import boxes_of
 from pipeline.ops.masks import label_map
@@ -101,8 +101,8 @@ def between(
     images: pa.Table, expected: pa.Table, others: pa.Table, found: pa.Table, limits: Limits
 ) -> Parity:
     """`images`, `expected`: eager's rows of `images` and `predictions`; `others`, `found`: the program's."""
-    agreement = compare(expected, found, len(images), "fp32")
-    a, b = np.array(list(pairs(expected, found)), dtype=np.int64).reshape(-1, 2).T
+    agreement = compare_rows(expected, found, len(images), "fp32")
+    a, b = np.array(list(match_rows(expected, found)), dtype=np.int64).reshape(-1, 2).T
     alone = [
         (table, np.setdiff1d(np.arange(len(table)), rows))
         for table, rows in ((expected, a), (found, b))
@@ -144,7 +144,7 @@ def raw_fault(difference: float) -> list[str]:
 
 def _looked_at(predictor: Predictor, shard: Shard) -> tuple[pa.Table, pa.Table]:
     """All rows of `images` and of `predictions`, images in the order of their ids."""
-    tables = [predictor.tables(batch) for _, batch in predictor.answered([shard])]
+    tables = [predictor.make_tables(batch) for _, batch in predictor.predict([shard])]
     images = pa.concat_tables([one for one, _ in tables]).sort_by("image_id")
     return images, pa.concat_tables([predictor.schema.empty_table(), *(rows for _, rows in tables)])
 

@@ -8,9 +8,9 @@ from torch import nn
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Model
-from pipeline.inference.devices import bf16_is_native
+from pipeline.inference.devices import has_native_bf16
 from pipeline.inference.engines import fast
-from pipeline.inference.engines.fast import Compiled, Fast
+from pipeline.inference.engines.fast import CompiledModule, Fast
 
 
 class Body(nn.Module):
@@ -57,7 +57,7 @@ def images(count: int) -> list[torch.Tensor]:
 def test_the_precision_is_what_the_processor_has(
     native: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.inference.engines.fast.bf16_is_native", lambda device: native)
+    monkeypatch.setattr("pipeline.inference.engines.fast.has_native_bf16", lambda device: native)
     assert Fast("cpu", None, False).identity == {"precision": expected}
     assert Fast("cpu", "fp16", False).precision == "fp16" and not Fast("cpu", "fp32", False).exact
 
@@ -89,7 +89,7 @@ def test_compiled_where_it_pays(compile, images: int, many_shapes: bool, expecte
     engine = Fast("cpu", None, compile)
     engine.prepare(model(bucket=(lambda size: size) if many_shapes else (lambda size: None)))
     engine.expect(images, 8)
-    assert isinstance(engine.network.body, Compiled) == expected
+    assert isinstance(engine.network.body, CompiledModule) == expected
     if expected:
         assert (engine.network.body.batch_size is None) == many_shapes
 
@@ -123,7 +123,7 @@ def test_compiled_gives_what_uncompiled_gives_for_every_batch(many_shapes: bool)
 def test_two_networks_of_one_class_have_each_its_own_weights(
     precisions: tuple[str, str],
 ) -> None:
-    if "bf16" in precisions and not bf16_is_native("cpu"):
+    if "bf16" in precisions and not has_native_bf16("cpu"):
         pytest.skip("this CPU has no bf16 of its own, and compiles none")
     engines, expected = [Fast("cpu", precision, True) for precision in precisions], []
     for engine in engines:
@@ -150,11 +150,11 @@ def test_two_networks_of_one_class_have_each_its_own_weights(
 def test_bf16_is_not_compiled_where_it_is_emulated(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fast, "bf16_is_native", lambda device: False)
+    monkeypatch.setattr(fast, "has_native_bf16", lambda device: False)
     engine = Fast("cpu", "bf16", True)
     engine.prepare(model())
     engine.expect(1, 2)
-    assert not isinstance(engine.network.body, Compiled)
+    assert not isinstance(engine.network.body, CompiledModule)
     assert "Not compiled: this CPU computes bf16 by way of fp32" in caplog.text
     assert len(engine.forward(images(2), [(16, 16)] * 2)) == 2
 

@@ -14,7 +14,7 @@ from torchvision.transforms._presets import SemanticSegmentation
 
 from pipeline.cli import main
 from pipeline.core.errors import PipelineError
-from pipeline.inference.precision_check import compare
+from pipeline.inference.precision_check import compare_rows
 from pipeline.run import run
 from pipeline.training import export_model
 from pipeline.training.export_model import speed
@@ -144,7 +144,7 @@ def test_the_exported_program_has_the_rows_of_its_model(
         read(annotate(*settings, *shown, "overlays=false"), "predictions"),
         eager_rows(task),
     )
-    both = compare(expected, found, 2, "fp32")
+    both = compare_rows(expected, found, 2, "fp32")
     assert both.rows_in_both == len(expected) == len(found) == record["parity"]["rows_exported"] > 2
     assert both.score_difference_max < 2e-4 and (both.box_difference_max or 0) < 0.05
 
