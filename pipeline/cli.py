@@ -251,9 +251,9 @@ def _bench(arguments: list[str]) -> None:
 
 
 def _duplicates(arguments: list[str]) -> None:
-    from pipeline.runs.duplicates.skip import duplicates_text
+    from pipeline.runs.duplicates.skip import count_duplicates
 
-    run_jobs(arguments, _printed(duplicates_text))
+    run_jobs(arguments, _printed(count_duplicates))
 
 
 def _train(arguments: list[str]) -> None:

@@ -45,11 +45,11 @@ class Source(Protocol):
         """Every input once, streamed, sorted by key."""
         ...
 
-    def size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
+    def read_size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
         """Of the upright frame, in pixels, from the header. Raises InputError and OSError."""
         ...
 
-    def together(self, entry: Entry) -> Hashable:
+    def group_key(self, entry: Entry) -> Hashable:
         """Entries of one value are decoded by one call, in order, because that is cheaper: frames of one video."""
         ...
 
@@ -60,11 +60,11 @@ class Source(Protocol):
         why it cannot be had. Times its stages `read` and `decode`."""
         ...
 
-    def begin(self, entries: Sequence[Entry], seconds: float) -> None:
+    def prefetch(self, entries: Sequence[Entry], seconds: float) -> None:
         """These are next, in any order, each of them perhaps several times; one may take so many seconds."""
         ...
 
-    def end(self, entries: Sequence[Entry]) -> None:
+    def release(self, entries: Sequence[Entry]) -> None:
         """These are not read again soon."""
         ...
 

@@ -67,7 +67,7 @@ def _readable(
 ) -> Iterator[tuple[int, int]]:
     for entry in entries:
         try:
-            yield source.size_hw(entry, max_pixels)
+            yield source.read_size_hw(entry, max_pixels)
         except (InputError, OSError):
             continue
 

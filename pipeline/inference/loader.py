@@ -114,7 +114,7 @@ class Loader:
             for i, entry in zip(ids, shard.entries, strict=True)
             if i not in self.guard.given_up
         ]
-        self.source.begin(wanted, self.guard.timeout)
+        self.source.prefetch(wanted, self.guard.timeout)
         return shard
 
     def _groups_of(self, shard: Shard, pool: ThreadPoolExecutor) -> Iterator["Group"]:
@@ -220,7 +220,7 @@ class Loader:
                 continue
             try:
                 with self.timer.stage("read"), self.guard.at([item]):
-                    item.size_hw = self.source.size_hw(_planned(item), self.max_pixels)
+                    item.size_hw = self.source.read_size_hw(_planned(item), self.max_pixels)
                 item.views = self.views.list_views(item.size_hw)
             except (InputError, OSError) as error:
                 _fail(item, error)
@@ -310,6 +310,6 @@ class _Images(Dataset[Item]):
         items = [self.items[index] for index in indices]
         calls = [
             list(one)
-            for _, one in groupby(items, lambda item: self.loader.source.together(_planned(item)))
+            for _, one in groupby(items, lambda item: self.loader.source.group_key(_planned(item)))
         ]
         return Group(items, [self.pool.submit(self.loader.load, call) for call in calls])

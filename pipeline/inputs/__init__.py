@@ -1,4 +1,4 @@
 """Where images come from: sources, decoders, archives, manifests.
 
-Imports `core`, `config`, `storage` and `ops`. Begin with `image_files.py`.
+Imports `core`, `config`, `storage` and `ops`. Begin with `image_source.py`.
 """

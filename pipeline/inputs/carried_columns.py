@@ -24,7 +24,7 @@ _TAKEN = {
 _TAKEN |= {"share", "keypoints", "embedding"}
 
 
-def chosen_fields(
+def choose_fields(
     schema: pa.Schema, used: Collection[str], carry: Any, where: str
 ) -> list[pa.Field]:
     """The columns to carry: those of `carry`, as the user set it, or where that is null all but the `used` ones. Raises
@@ -38,7 +38,7 @@ def chosen_fields(
             f"{where}: source.carry has {unknown[0]!r}.{hint} The columns are {', '.join(schema.names)}."
         )
     names = [name for name in schema.names if name not in used] if given is None else given
-    kinds = {name: carried_type(schema.field(name).type) for name in names}
+    kinds = {name: convert_type(schema.field(name).type) for name in names}
     fitting = [name for name, kind in kinds.items() if kind is not None and name not in _TAKEN]
     choose = f"Say what to carry: source.carry=[{','.join(fitting)}]."
     for name, kind in kinds.items():
@@ -64,10 +64,10 @@ def _names(carry: Any) -> list[str] | None:
     )
 
 
-def carried_type(kind: pa.DataType) -> pa.DataType | None:
+def convert_type(kind: pa.DataType) -> pa.DataType | None:
     """The type in a run's tables; None for what is no single number, text, date or time."""
     if pa.types.is_dictionary(kind):
-        return carried_type(kind.value_type)
+        return convert_type(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind):
         return pa.string()
     if pa.types.is_float16(kind):
@@ -84,7 +84,7 @@ def carried_type(kind: pa.DataType) -> pa.DataType | None:
     return kind if any(is_kind(kind) for is_kind in plain) else None
 
 
-def carried_values(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+def convert_values(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """As that type. NaN becomes null: it is not equal to itself, so a plan would take it for a change. Raises
     pa.ArrowInvalid for values that the type or Python cannot hold, such as nanoseconds, or the year 10000."""
     values = column.cast(kind)
@@ -101,7 +101,7 @@ def _check_years(times: pa.ChunkedArray) -> None:
         raise pa.ArrowInvalid("a date outside of the years 1 to 9999") from None
 
 
-def named_column(schema: pa.Schema, name: str, where: str, hint: str = "") -> pa.Field:
+def find_column(schema: pa.Schema, name: str, where: str, hint: str = "") -> pa.Field:
     """Raises ConfigError where there is none of that name, or several."""
     count = schema.names.count(name)
     if count != 1:

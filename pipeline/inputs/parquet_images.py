@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.core.types import Entry, InputError, Status
 
-SUFFIXES = frozenset((".parquet",))
+PARQUET_SUFFIXES = frozenset((".parquet",))
 _HELD_BYTES = (
     256 << 20
 )  # of row groups that are kept, because a shard's images are read twice: headers, then pixels
@@ -26,7 +26,7 @@ _MOST_ROWS = 10_000_000  # of a file: a footer is easily made that claims any nu
 _BYTES, _PATH = "bytes", "path"  # Hugging Face's names in the struct
 
 
-class ImageTables:
+class ParquetImages:
     """Reads rows as files. Several threads may; a row group is read by one of them, and then kept for a while."""
 
     def __init__(self, open_file: Callable[[str], BinaryIO], column: str) -> None:
@@ -79,7 +79,9 @@ class ImageTables:
 
     def _check(self, table: pq.ParquetFile) -> None:
         schema = table.schema_arrow
-        if schema.names.count(self.column) != 1 or not holds_images(schema.field(self.column).type):
+        if schema.names.count(self.column) != 1 or not is_image_type(
+            schema.field(self.column).type
+        ):
             there = ", ".join(f"{field.name} ({field.type})" for field in schema)
             raise InputError(
                 Status.UNSUPPORTED,
@@ -154,13 +156,13 @@ class _RowGroups:
                     held -= self._held.pop(where).result().nbytes
 
 
-def holds_images(kind: pa.DataType) -> bool:
+def is_image_type(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return kind.get_field_index(_BYTES) >= 0 and _is_binary(kind.field(_BYTES).type)
     return _is_binary(kind)
 
 
-def path_column(schema: pa.Schema, column: str) -> str | None:
+def find_path_column(schema: pa.Schema, column: str) -> str | None:
     """Where the struct has the images' file names, as Parquet names it; None where it has none."""
     kind = schema.field(column).type
     if not pa.types.is_struct(kind) or kind.get_field_index(_PATH) < 0:
@@ -171,7 +173,7 @@ def path_column(schema: pa.Schema, column: str) -> str | None:
     )
 
 
-def suffix_of(path: str | None, known: frozenset[str]) -> str:
+def known_suffix(path: str | None, known: frozenset[str]) -> str:
     """`.jpg` of a file name, where that is the suffix of an image; else nothing. The name is anybody's."""
     suffix = PurePosixPath(path or "").suffix.casefold()
     return suffix if suffix in known else ""

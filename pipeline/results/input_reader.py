@@ -9,13 +9,13 @@ import numpy as np
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import inside
 from pipeline.core.types import Entry, InputError, Status
-from pipeline.inputs.manifests.locations import Paths
-from pipeline.inputs.parquet_images import ImageTables
+from pipeline.inputs.manifests.locations import ManifestPaths
+from pipeline.inputs.parquet_images import ParquetImages
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage.listing import open_listing
 
 if TYPE_CHECKING:
-    from pipeline.inputs.decoding.video import Frames, Index
+    from pipeline.inputs.decoding.video import FrameReader, VideoIndex
 
 
 class InputReader:
@@ -31,7 +31,7 @@ class InputReader:
             raise ConfigError(
                 f"{run.path} was run over source={run.source}, which has no images that could be read again."
             )
-        self.paths: Paths | None = None  # of a manifest
+        self.paths: ManifestPaths | None = None  # of a manifest
         self.in_order = (
             run.source == "video"
         )  # best read one after the other, in the run's order, and by one thread
@@ -44,7 +44,7 @@ class InputReader:
                 f"{run.input}, the input of {run.path}, is not there any more."
             ) from None
         self.max_pixels: int = determined_by["max_pixels"]
-        self._video: tuple[str, Index, Frames] | None = None  # the last one, open
+        self._video: tuple[str, VideoIndex, FrameReader] | None = None  # the last one, open
 
     def read(self, entry: Entry, size_hw: tuple[int, int]) -> np.ndarray:
         """(H, W, 3) uint8 RGB, upright; `size_hw` is what the run's row says it has. Raises InputError, also where the file
@@ -67,7 +67,7 @@ class InputReader:
         """What opens an input, as its source does. Raises InputError, and this itself ConfigError."""
         source = run.source
         if source == "manifest":
-            self.paths = paths = Paths(self.listing.root)
+            self.paths = paths = ManifestPaths(self.listing.root)
             return lambda entry: paths.open(entry.key)
         if source in ("tar", "zip"):
             from pipeline.inputs.archives.archives import Archives  # these know decoders, so torch
@@ -76,11 +76,11 @@ class InputReader:
 
             return Archives(str(run.input), TAR if source == "tar" else ZIP).open
         if source == "hf_parquet":
-            return ImageTables(self.listing.open, settings["column"]).open
+            return ParquetImages(self.listing.open, settings["column"]).open
         return lambda entry: self.listing.open(entry.key)
 
     def _image(self, entry: Entry) -> np.ndarray:
-        from pipeline.inputs.decoding.image import decode
+        from pipeline.inputs.decoding.image import decode_image
 
         with self.open(entry) as file:
             data = file.read(-1 if entry.size is None else entry.size + 1)
@@ -88,10 +88,10 @@ class InputReader:
             raise InputError(
                 Status.CHANGED, f"the plan lists {entry.size} bytes, the file has others"
             )
-        return decode(data, self.max_pixels).permute(1, 2, 0).numpy()
+        return decode_image(data, self.max_pixels).permute(1, 2, 0).numpy()
 
     def _frame(self, entry: Entry) -> np.ndarray:
-        from pipeline.inputs.decoding.video import Frames, read_index
+        from pipeline.inputs.decoding.video import FrameReader, read_video_index
 
         video, _, number = entry.key.rpartition("/")
         if not number.isdecimal():
@@ -104,8 +104,8 @@ class InputReader:
                 raise InputError(
                     Status.CHANGED, f"the plan lists {entry.size} bytes, the video has others"
                 )
-            index = read_index(file)
-            self._video = video, index, Frames(file, index)
+            index = read_video_index(file)
+            self._video = video, index, FrameReader(file, index)
         _, index, frames = self._video
         if int(number) >= len(index):
             raise InputError(Status.CHANGED, "this frame of the video is not there any more")
@@ -117,7 +117,7 @@ class InputReader:
             self._video = None
 
 
-def entries_of(
+def iterate_entries(
     run: FinishedRun, image_ids: Iterable[int]
 ) -> Iterator[tuple[int, Entry, tuple[int, int]]]:
     """(image_id, the input as planned, its size_hw in the run), of these usable images in ascending order; one shard is

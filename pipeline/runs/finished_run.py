@@ -16,7 +16,7 @@ from pipeline.core.errors import ConfigError, PipelineError, stops_a_run
 from pipeline.core.keys import key_to_path
 from pipeline.core.locations import Location, Uri, parse_location
 from pipeline.core.schema import read_categories
-from pipeline.inputs.manifests.locations import joined
+from pipeline.inputs.manifests.locations import resolve_root
 from pipeline.runs.plan import Plan, load_plan
 from pipeline.runs.run_folder import RunFolder
 from pipeline.storage.object_backend import resolved
@@ -112,7 +112,7 @@ class FinishedRun:
         given = parse_location(key_to_path(determined_by["source"].partition(":")[2]))
         if self.source == "manifest":
             gone = isinstance(given, Path) and not given.is_file()
-            return joined(
+            return resolve_root(
                 given if gone else given.parent,
                 determined_by.get("source_settings", {}).get("root"),
             )

@@ -17,7 +17,7 @@ from pipeline.core.types import ExcludedInput, Writer
 from pipeline.inference.precision_check import measure_agreement
 from pipeline.inference.predictor import Predictor
 from pipeline.runs.components import Components, load_predictor, load_reference
-from pipeline.runs.duplicates.skip import skipped
+from pipeline.runs.duplicates.skip import load_or_find_duplicates
 from pipeline.runs.fingerprint import determinants, run_name
 from pipeline.runs.isolation.quarantine import Quarantine
 from pipeline.runs.plan import Plan, load_plan
@@ -105,7 +105,7 @@ class RunSession:
             suspects.forgive()
         suspects.learn(board.begin(folder.path.name), board)
         with folder.together():
-            twins = skipped(settings, parts.source, plan, folder, suspects)
+            twins = load_or_find_duplicates(settings, parts.source, plan, folder, suspects)
         given_up: Mapping[int, ExcludedInput] = ChainMap(suspects.given_up, twins)  # type: ignore[arg-type]  # nobody writes to it
         predictor = load_predictor(settings, parts, plan.n_images, first.entries, given_up)
         suspects.try_each(plan, predictor)

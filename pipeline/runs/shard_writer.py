@@ -145,7 +145,7 @@ class ShardWriter:
             if complete:
                 self._stack.close()  # sinks finish their files here, and only here
                 self.runner.folder.commit(shard.shard_id, len(shard), self._stage)
-                self.predictor.loader.source.end(shard.entries)
+                self.predictor.loader.source.release(shard.entries)
                 self._shard = None
         if complete:
             spent = self.timer.take_lap()

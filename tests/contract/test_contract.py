@@ -123,11 +123,15 @@ def test_a_source_lists_sorted_keys_and_reads_what_it_lists(name: str, tmp_path:
         assert str(tmp_path / "in") in source.identity and source.decoder
         assert all(len(entry.carried) == len(source.columns) for entry in entries)
         shapes = [
-            (*((source.clip_length,) if source.clip_length else ()), 3, *source.size_hw(one, 10**8))
+            (
+                *((source.clip_length,) if source.clip_length else ()),
+                3,
+                *source.read_size_hw(one, 10**8),
+            )
             for one in entries
         ]
         for _, group in groupby(
-            zip(entries, shapes, strict=True), lambda pair: source.together(pair[0])
+            zip(entries, shapes, strict=True), lambda pair: source.group_key(pair[0])
         ):
             together, expected = zip(*group, strict=True)
             read = list(source.read(together, 10**8, lambda stage: nullcontext()))

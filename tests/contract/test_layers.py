@@ -67,7 +67,7 @@ def test_an_import_is_found_wherever_it_stands(source: str, expected: set[str]) 
         ("pipeline.core.keys", {"pipeline.core.errors", "pipeline"}, []),
         ("pipeline.runs.plan", {"pipeline.inference.loader", "pipeline.core.keys"}, []),
         ("pipeline.core.keys", {"pipeline.storage.listing"}, ["pipeline.storage.listing"]),
-        ("pipeline.inputs.video_files", {"pipeline.models.weights"}, ["pipeline.models.weights"]),
+        ("pipeline.inputs.video_source", {"pipeline.models.weights"}, ["pipeline.models.weights"]),
     ],
 )
 def test_an_import_upward_or_sideways_is_found(

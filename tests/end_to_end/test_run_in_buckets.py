@@ -167,8 +167,8 @@ def test_slow_answers_overlap(s3, tmp_path):
     s3.rules({"method": "GET", "match": "/slow/0", "seconds": 0.2})
     with closing(Folder("s3://slow")) as source:
         entries = list(source.entries())
-        source.begin(entries, 100)
-        assert {source.size_hw(entry, 10**6) for entry in entries} == {(48, 64)}
+        source.prefetch(entries, 100)
+        assert {source.read_size_hw(entry, 10**6) for entry in entries} == {(48, 64)}
     times = [at for _, at in s3.requests("GET", r"^/slow/0")]
     assert len(times) == 64 and max(times) - min(times) < 64 * 0.2 / 3
 

@@ -8,7 +8,7 @@ import atheris
 
 with atheris.instrument_imports(include=["pipeline"], enable_loader_override=False):
     from pipeline.core.types import InputError
-    from pipeline.inputs.decoding.image import decode, read_header
+    from pipeline.inputs.decoding.image import decode_image, read_image_header
 
 import torch
 
@@ -17,7 +17,7 @@ MOST_PIXELS = 200_000
 
 def one_input(data: bytes) -> None:
     try:
-        header = read_header(io.BytesIO(data), MOST_PIXELS)
+        header = read_image_header(io.BytesIO(data), MOST_PIXELS)
     except InputError as error:
         assert str(error)
     else:
@@ -26,7 +26,7 @@ def one_input(data: bytes) -> None:
             and 1 <= header.orientation <= 8
         )
     try:
-        pixels = decode(data, MOST_PIXELS)
+        pixels = decode_image(data, MOST_PIXELS)
     except InputError as error:
         assert str(error)
     else:

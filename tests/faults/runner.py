@@ -31,7 +31,7 @@ def act(name: str) -> None:
 
 
 def with_faults() -> None:
-    decode, load = images.decode, TorchvisionBuilder.load
+    decode, load = images.decode_image, TorchvisionBuilder.load
 
     def faulty_decode(data: bytes, max_pixels: int) -> Tensor:
         found = _FAULT.search(data[:2000])
@@ -44,7 +44,7 @@ def with_faults() -> None:
             act(os.environ["FAULT_AT_LOAD"])
         return load(self)
 
-    images.decode, TorchvisionBuilder.load = faulty_decode, faulty_load
+    images.decode_image, TorchvisionBuilder.load = faulty_decode, faulty_load
 
 
 def done() -> bool:

@@ -17,7 +17,7 @@ ENTRIES = [Entry("a.jpg", 1, 1), Entry("bad.jpg", 1, 1), Entry("large.jpg", 1, 1
 class Source:
     clip_length = None
 
-    def size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
+    def read_size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
         if entry.key == "bad.jpg":
             raise InputError(Status.CORRUPT, "no header")
         return (90, 60) if entry.key == "large.jpg" else (30, 20)

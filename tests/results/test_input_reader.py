@@ -12,7 +12,7 @@ from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import InputError
 from pipeline.results.commands import crops, export, report
-from pipeline.results.input_reader import InputReader, entries_of
+from pipeline.results.input_reader import InputReader, iterate_entries
 from pipeline.runs.finished_run import FinishedRun
 from tests.helpers.listed_runs import manifest_run, pixels, table_run
 from tests.helpers.made_runs import Row, made_run
@@ -32,7 +32,7 @@ def test_an_image_is_read_upright(tmp_path: Path, annotate: Callable[..., Path])
     run = FinishedRun.open(annotate("model=codes", f"input={folder}", "overlays=false"))
     with closing(InputReader(run)) as inputs:
         straight, turned = (
-            inputs.read(entry, size_hw) for _, entry, size_hw in entries_of(run, [0, 1])
+            inputs.read(entry, size_hw) for _, entry, size_hw in iterate_entries(run, [0, 1])
         )
     assert straight.shape == (30, 40, 3) and straight.dtype == np.uint8
     assert np.abs(np.rot90(straight, -1).astype(int) - turned).mean() < 2
@@ -52,7 +52,7 @@ def test_frames_are_those_of_their_numbers_in_any_order(tmp_path: Path) -> None:
             sizes=size,
         )
     )
-    entries = [(entry, size_hw) for _, entry, size_hw in entries_of(run, range(8))]
+    entries = [(entry, size_hw) for _, entry, size_hw in iterate_entries(run, range(8))]
     with closing(InputReader(run)) as inputs:
         import torch
 
@@ -76,7 +76,7 @@ def test_what_is_not_there_any_more_is_said(tmp_path: Path) -> None:
     (folder / "a.jpg").write_bytes(b"longer than it was")
     inputs = InputReader(run)
     for (_, entry, size_hw), said in zip(
-        entries_of(run, [0, 1]), ("the plan lists 10 bytes", "is gone since"), strict=True
+        iterate_entries(run, [0, 1]), ("the plan lists 10 bytes", "is gone since"), strict=True
     ):
         with pytest.raises(InputError, match=said):
             inputs.read(entry, size_hw)
@@ -93,7 +93,7 @@ def test_entries_of_images(wanted: list[int], tmp_path: Path) -> None:
     run = FinishedRun.open(
         made_run(tmp_path / "run", [Row(f"{i}.jpg") for i in range(7)], shard_size=2)
     )
-    assert [(i, entry.key) for i, entry, _ in entries_of(run, wanted)] == [
+    assert [(i, entry.key) for i, entry, _ in iterate_entries(run, wanted)] == [
         (i, f"{i}.jpg") for i in sorted(set(wanted))
     ]
 
@@ -115,7 +115,7 @@ def test_a_frame_that_no_run_names_is_not_read(key: str, tmp_path: Path) -> None
             sizes=size,
         )
     )
-    ((_, entry, size_hw),) = entries_of(run, [0])
+    ((_, entry, size_hw),) = iterate_entries(run, [0])
     with closing(InputReader(run)) as inputs, pytest.raises(InputError, match="no run made it"):
         inputs.read(entry, size_hw)
 
@@ -126,7 +126,7 @@ def test_an_image_of_another_size_than_its_rows_is_not_read(tmp_path: Path) -> N
     run = FinishedRun.open(
         made_run(tmp_path / "run", [Row("a.png", (40, 30))], input=tmp_path, sizes=sizes)
     )
-    ((_, entry, size_hw),) = entries_of(run, [0])
+    ((_, entry, size_hw),) = iterate_entries(run, [0])
     with (
         closing(InputReader(run)) as inputs,
         pytest.raises(InputError, match="as 30x40 pixels, the file has 40x30 now"),
@@ -142,7 +142,7 @@ def test_members_of_archives_are_read_by_every_verb(
     made = annotate("model=codes", f"source={kind}", f"input={archive}", "overlays=false")
     run = FinishedRun.open(made)
     with closing(InputReader(run)) as inputs:
-        for _, entry, size_hw in entries_of(run, range(3)):
+        for _, entry, size_hw in iterate_entries(run, range(3)):
             assert inputs.read(entry, size_hw).shape == (*size_hw, 3)
             plain = SAMPLES / "desk" / entry.carried[1]
             with inputs.open(entry) as file:
@@ -178,7 +178,8 @@ def test_images_that_are_no_files_below_a_folder(make: Callable, tmp_path: Path)
     run = FinishedRun.open(path)
     with closing(InputReader(run)) as inputs:
         found = [
-            inputs.read(entry, size_hw).tobytes() for _, entry, size_hw in entries_of(run, [0, 1])
+            inputs.read(entry, size_hw).tobytes()
+            for _, entry, size_hw in iterate_entries(run, [0, 1])
         ]
         assert found == [pixels(image) for image in images] and not inputs.in_order
     images[0].unlink()

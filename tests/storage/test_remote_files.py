@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.types import Entry, InputError, Status
-from pipeline.inputs.decoding.image import SUFFIXES
+from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
 from pipeline.inputs.sources.folder import Folder
 from pipeline.storage import object_client as remote
 from pipeline.storage.listing import open_listing
@@ -72,7 +72,9 @@ def test_every_object_is_listed_once_in_the_order_of_the_keys_and_opened(odd):
 
 
 def test_names_with_a_slash_behind_them_are_another_order(odd):
-    keys = [entry.key for entry in open_listing(odd, SUFFIXES, "archives", below=True).entries()]
+    keys = [
+        entry.key for entry in open_listing(odd, IMAGE_SUFFIXES, "archives", below=True).entries()
+    ]
     assert len(keys) == len(NAMES) and keys == sorted(keys, key=lambda key: key + "/") != sorted(
         keys
     )
@@ -82,7 +84,7 @@ def test_pages_are_read_as_they_are_needed(s3, monkeypatch):
     s3.bucket("pages")
     for i in range(7):
         s3.put("pages", f"{i}.jpg", b"x")
-    listed = open_listing("s3://pages", SUFFIXES, "images")
+    listed = open_listing("s3://pages", IMAGE_SUFFIXES, "images")
     real = listed.remote.ask
     monkeypatch.setattr(
         listed.remote,
@@ -110,7 +112,7 @@ def test_a_run_of_ours_is_no_input(s3):
         "x_committed/00000.json.jpg",
     ):
         s3.put("mixed", name, b"x")
-    keys = [entry.key for entry in open_listing("s3://mixed", SUFFIXES, "images").entries()]
+    keys = [entry.key for entry in open_listing("s3://mixed", IMAGE_SUFFIXES, "images").entries()]
     assert keys == ["a.jpg", "runs/e.jpg", "x_committed/00000.json.jpg"]
 
 
@@ -177,7 +179,7 @@ def status_of(listed, key):
 
 
 def test_why_one_object_cannot_be_had(odd, s3, no_pauses):
-    listed = open_listing(odd, SUFFIXES, "images")
+    listed = open_listing(odd, IMAGE_SUFFIXES, "images")
     assert status_of(listed, "gone.jpg")[0] is Status.MISSING
     s3.rules({"method": "GET", "match": "/in/b.jpg", "status": 403})
     assert status_of(listed, "b.jpg") == (
@@ -195,7 +197,7 @@ def test_why_one_object_cannot_be_had(odd, s3, no_pauses):
 
 @pytest.mark.parametrize("read_before", [False, True])
 def test_a_store_that_is_down_is_no_inputs_fault(read_before, odd, s3, no_pauses):
-    listed = open_listing(odd, SUFFIXES, "images")
+    listed = open_listing(odd, IMAGE_SUFFIXES, "images")
     if read_before:
         listed.read("a0.jpg")
     for status in (503, 403):  # 403: credentials that have expired
@@ -207,7 +209,7 @@ def test_a_store_that_is_down_is_no_inputs_fault(read_before, odd, s3, no_pauses
 
 
 def test_a_stop_while_listing_ends_the_run(odd, s3, no_pauses):
-    listed = open_listing(odd, SUFFIXES, "images")
+    listed = open_listing(odd, IMAGE_SUFFIXES, "images")
     s3.rules({"match": "list-type=2", "status": 500})
     with pytest.raises(PipelineError, match="Cannot list s3://odd/in"):
         list(listed.entries())
@@ -294,7 +296,7 @@ def test_a_web_server_is_listed_by_its_links(web):
         entries = list(source.entries())
         assert [entry.key for entry in entries] == ["b.jpg", "sub/a%20b.jpg", "sub/deep/c.png"]
         assert entries[0] == Entry("b.jpg", None, 0)
-        assert source.ahead.take(entries[1]) == b"sub/a b.jpg"
+        assert source.prefetcher.take(entries[1]) == b"sub/a b.jpg"
         with source.open(entries[2]) as file:
             assert file.read() == b"sub/deep/c.png"
 
@@ -305,7 +307,7 @@ def test_a_signed_address_is_read_and_its_signature_told_to_nobody(web):
     with closing(Folder(f"{address}/secret.jpg?signature=hidden")) as source:
         (entry,) = source.entries()
         assert entry.key == "secret.jpg" and source.identity == f"folder:{address}/secret.jpg"
-        assert source.ahead.take(entry) == b"secret.jpg"
+        assert source.prefetcher.take(entry) == b"secret.jpg"
     with pytest.raises(ConfigError) as caught:
         list(Folder(f"{address}/absent.jpg?signature=hidden").entries())
     assert "hidden" not in str(caught.value)

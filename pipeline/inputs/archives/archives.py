@@ -18,10 +18,10 @@ import pyarrow as pa
 from pipeline.core.keys import fitted, path_to_key
 from pipeline.core.schema import make_carried_field
 from pipeline.core.types import Entry, InputError, Status
-from pipeline.inputs.decoding.image import SUFFIXES
+from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
 from pipeline.storage.listing import open_listing
 
-COLUMNS = (
+ARCHIVE_COLUMNS = (
     make_carried_field("archive", pa.string()),  # path below the input folder
     make_carried_field(
         "member", pa.string()
@@ -50,7 +50,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Kind:
+class ArchiveFormat:
     """A kind of archive. `members(file)`: all of them, in the archive's order, from headers alone; raises InputError where
     the archive is damaged, after what comes before. `open(file, at, size)`: the member that begins there and is of that
     size, and its bytes as a file that closes the other one; raises InputError for one that is not to be read."""
@@ -65,7 +65,7 @@ class Archives:
     """Keys are `<the archive's path>/<the member's name>`. An archive that is damaged has a row of its own with the key
     `<the archive's path>/`; the members that are there have theirs besides."""
 
-    def __init__(self, given: str, kind: Kind) -> None:
+    def __init__(self, given: str, kind: ArchiveFormat) -> None:
         suffixes = {ending[ending.rindex(".") :] for ending in kind.endings}
         self.kind, self.listing = (
             kind,
@@ -92,7 +92,7 @@ class Archives:
     def _list(self, archive: str) -> tuple[list[tuple[str, Member]], InputError | None]:
         """(label, member) of its images, sorted; and what is wrong with it."""
         found: list[tuple[str, Member]] = []
-        problem, held, labels = None, 0, Labels()
+        problem, held, labels = None, 0, MemberLabels()
         try:
             with self.listing.open(archive) as file:
                 for member in self.kind.members(file):
@@ -112,7 +112,9 @@ class Archives:
 
     def open(self, entry: Entry) -> BinaryIO:
         """A member's bytes, as a file that can be searched in. Raises InputError and OSError."""
-        archive, name = entry.carried if len(entry.carried) == len(COLUMNS) else (None, None)
+        archive, name = (
+            entry.carried if len(entry.carried) == len(ARCHIVE_COLUMNS) else (None, None)
+        )
         if (
             not entry.key.startswith(f"{archive}/") or entry.at < NOWHERE
         ):  # who made up the plan might name any file
@@ -127,7 +129,7 @@ class Archives:
             if (_text(member.name), member.size) != (name, entry.size):
                 said = f"at byte {entry.at} the archive has {_text(member.name)!r} of {member.size} bytes now"
                 raise InputError(Status.CHANGED, said)
-            if leads_out(member.name):
+            if leads_outside(member.name):
                 raise InputError(
                     Status.UNREADABLE,
                     f"its name {name!r} leads out of the archive; such members are not read",
@@ -146,7 +148,7 @@ class Archives:
         return InputError(known.status, str(known))  # several threads may raise it
 
 
-class Part(RawIOBase):
+class FileSlice(RawIOBase):
     """Bytes of a file as a file of their own, which closes the other one."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
@@ -178,14 +180,14 @@ class Part(RawIOBase):
         super().close()
 
 
-class Labels:
+class MemberLabels:
     """A label for each member of an archive, never the same for two. A name that comes again gets a number: a~2.jpg."""
 
     def __init__(self) -> None:
         self._given: dict[str, int] = {}  # label -> how often it was asked for
 
     def of(self, name: bytes) -> str:
-        label = wanted = label_of(name)
+        label = wanted = make_label(name)
         stem, dot, suffix = wanted.rpartition(".")
         while label in self._given:
             self._given[wanted] += 1
@@ -194,12 +196,14 @@ class Labels:
         return label
 
 
-def label_of(name: bytes) -> str:
+def make_label(name: bytes) -> str:
     """A member's name as the end of a key: a path below the archive's own, whatever it was. Escaped as all names are (see
     `keys.py`), `..` and NUL as in addresses; long parts are cut. A folder that is named like an image gets a `~`, so that a
     file and a folder never have one place among a run's pictures."""
     *folders, last = [_part(part) for part in _parts(name[-_LONGEST_NAME:])] or ["%"]
-    label = "/".join((*(folder + "~" * (_suffix(folder) in SUFFIXES) for folder in folders), last))
+    label = "/".join(
+        (*(folder + "~" * (_suffix(folder) in IMAGE_SUFFIXES) for folder in folders), last)
+    )
     return (
         label
         if len(label.encode()) <= _LONGEST_LABEL
@@ -209,10 +213,10 @@ def label_of(name: bytes) -> str:
 
 def is_image(name: bytes) -> bool:
     """By its suffix, a folder too."""
-    return bool(parts := _parts(name)) and _suffix(os.fsdecode(parts[-1])) in SUFFIXES
+    return bool(parts := _parts(name)) and _suffix(os.fsdecode(parts[-1])) in IMAGE_SUFFIXES
 
 
-def leads_out(name: bytes) -> bool:
+def leads_outside(name: bytes) -> bool:
     """Whether a program that extracts the member could write elsewhere than below its folder, on any system."""
     parts = name.replace(b"\\", b"/").split(b"/")
     return b".." in parts or parts[0] == b"" or _DRIVE.match(name) is not None
@@ -225,7 +229,7 @@ def _parts(name: bytes) -> list[bytes]:
 def _part(name: bytes) -> str:
     text = "%2E%2E" if name == b".." else _text(name).replace("\0", "%00")
     suffix = _suffix(text)
-    suffix = suffix if suffix in SUFFIXES else ""
+    suffix = suffix if suffix in IMAGE_SUFFIXES else ""
     return fitted(text[: len(text) - len(suffix)], text[len(text) - len(suffix) :], _LONGEST_PART)
 
 

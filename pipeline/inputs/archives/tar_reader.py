@@ -11,7 +11,7 @@ from io import BufferedReader
 from typing import BinaryIO, cast
 
 from pipeline.core.types import InputError, Status
-from pipeline.inputs.archives.archives import LARGEST, Kind, Member, Part
+from pipeline.inputs.archives.archives import LARGEST, ArchiveFormat, FileSlice, Member
 
 _BLOCK = tarfile.BLOCKSIZE
 _ZEROS = bytes(_BLOCK)
@@ -113,11 +113,11 @@ def open_member(file: BinaryIO, at: int, size: int) -> tuple[Member, BinaryIO]:
         )
         raise InputError(Status.TRUNCATED, said)
     return header.member, cast(
-        BinaryIO, BufferedReader(Part(file, header.data, header.member.size))
+        BinaryIO, BufferedReader(FileSlice(file, header.data, header.member.size))
     )
 
 
-TAR = Kind(
+TAR = ArchiveFormat(
     "tar",
     (".tar", ".tgz", ".tbz2", ".txz", ".tzst", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst"),
     members,

@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from pipeline.core.types import InputError, Status
-from pipeline.inputs.archives.archives import LARGEST, NOWHERE, Kind, Member, Part
+from pipeline.inputs.archives.archives import LARGEST, NOWHERE, ArchiveFormat, FileSlice, Member
 
 _LOCAL = struct.Struct(
     "<4s5H3L2H"
@@ -110,7 +110,7 @@ def open_member(file: BinaryIO, at: int, size: int) -> tuple[Member, BinaryIO]:
     return member, cast(BinaryIO, io.BufferedReader(contents, _PIECE))
 
 
-ZIP = Kind("zip", (".zip",), members, open_member)
+ZIP = ArchiveFormat("zip", (".zip",), members, open_member)
 
 
 def _check(flags: int, method: int, packed: int, size: int, there: int) -> None:
@@ -136,7 +136,7 @@ def _check(flags: int, method: int, packed: int, size: int, there: int) -> None:
         )
 
 
-class _Contents(Part):
+class _Contents(FileSlice):
     """A member's bytes, inflated as far as they are asked for, so that a bomb costs what is looked at of it. When the last
     is read, length and CRC are checked. What was made is kept, because a TIFF's header leads to and fro; of a large member
     it is not, and to seek back is to begin anew."""

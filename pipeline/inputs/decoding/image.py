@@ -16,18 +16,18 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from pipeline.core.types import InputError, Status
-from pipeline.inputs.decoding.jpeg import JPEG_DECODER, decode_jpeg, without_exif
-from pipeline.inputs.decoding.sniff import is_cut, sniff
+from pipeline.inputs.decoding.diagnosis import guess_format, is_truncated
+from pipeline.inputs.decoding.jpeg import JPEG_DECODER, decode_jpeg, hide_exif
 
 # Formats of photographs and screenshots. Not in it: those that run code or external programs (EPS), that hold documents
 # (PSD, PDF) or measurements (FITS), and JPEG 2000, whose decoder has the longest record of faults.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 # What a source takes for an image by its name. The last four are not decoded, but their owner must be told.
-SUFFIXES = frozenset((
+IMAGE_SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif",
     ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".jp2", ".jxl",
 ))  # fmt: skip
-DECODER = f"jpeg: {JPEG_DECODER}, rest: pillow {version('pillow')}"
+IMAGE_DECODER = f"jpeg: {JPEG_DECODER}, rest: pillow {version('pillow')}"
 
 Image.init()  # now, not in the first of several threads that need a plug-in
 Image.MAX_IMAGE_PIXELS = (
@@ -50,7 +50,7 @@ _DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 @dataclass(frozen=True)
-class Header:
+class ImageHeader:
     """What a file's first bytes say. `size_hw` is that of the upright image, in pixels."""
 
     format: str
@@ -58,14 +58,14 @@ class Header:
     orientation: int  # EXIF, 1..8
 
 
-def read_header(file: BinaryIO, max_pixels: int) -> Header:
+def read_image_header(file: BinaryIO, max_pixels: int) -> ImageHeader:
     """Read the size without decoding. Raises InputError: EMPTY, UNSUPPORTED, TRUNCATED, CORRUPT, TOO_LARGE."""
-    check_bytes(file, max_pixels)
+    check_file_size(file, max_pixels)
     with open_image(file, max_pixels) as image:
         return _header(image)
 
 
-def check_bytes(file: BinaryIO, max_pixels: int) -> None:
+def check_file_size(file: BinaryIO, max_pixels: int) -> None:
     """Raise InputError, EMPTY or TOO_LARGE, by the number of bytes alone; leaves the file at its beginning."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -79,7 +79,7 @@ def check_bytes(file: BinaryIO, max_pixels: int) -> None:
         )
 
 
-def decode(data: bytes, max_pixels: int) -> Tensor:
+def decode_image(data: bytes, max_pixels: int) -> Tensor:
     """Decode a whole file to (3, H, W) uint8 RGB, upright, in the memory layout of its decoder (mostly H, W, 3: a copy to
     another one would take longer than it saves). Raises InputError like `read_header`.
 
@@ -93,10 +93,10 @@ def decode(data: bytes, max_pixels: int) -> Tensor:
         pixels = _decode_jpeg(data) if header.format in ("JPEG", "MPO") else None
         if pixels is None or pixels.shape[1:] != image.size[::-1]:
             pixels = _decode_pillow(image, data)
-    return upright(pixels, header.orientation)
+    return turn_upright(pixels, header.orientation)
 
 
-def upright(pixels: Tensor, orientation: int) -> Tensor:
+def turn_upright(pixels: Tensor, orientation: int) -> Tensor:
     """Turn stored (3, H, W) pixels the way EXIF `orientation` (1..8) says they are to be seen."""
     transpose, vertical, horizontal = _UPRIGHT.get(orientation, (False, False, False))
     if transpose:
@@ -108,7 +108,7 @@ def upright(pixels: Tensor, orientation: int) -> Tensor:
 def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
     """Its header read, its pixels not. Raises InputError like `read_header`."""
     try:
-        image = Image.open(file, formats=FORMATS)
+        image = Image.open(file, formats=IMAGE_FORMATS)
     except Exception as error:  # noqa: BLE001 - hostile bytes raise anything: struct.error, SyntaxError, MemoryError ...
         file.seek(0)
         raise _failure(file.read(_DIAGNOSED), error) from None
@@ -122,14 +122,14 @@ def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
     return image
 
 
-def _header(image: Image.Image) -> Header:
-    orientation = orientation_of(image)
+def _header(image: Image.Image) -> ImageHeader:
+    orientation = read_orientation(image)
     width, height = image.size
     size_hw = (width, height) if orientation >= 5 else (height, width)
-    return Header(str(image.format), size_hw, orientation)
+    return ImageHeader(str(image.format), size_hw, orientation)
 
 
-def orientation_of(image: Image.Image) -> int:
+def read_orientation(image: Image.Image) -> int:
     """The EXIF tag alone, from what is at hand before decoding; 1 where it is absent or nonsense."""
     if image.format == "TIFF":  # Pillow turns these itself, and gives the upright size
         return 1
@@ -144,7 +144,7 @@ def orientation_of(image: Image.Image) -> int:
 
 def _decode_jpeg(data: bytes) -> Tensor | None:
     # One truth about orientation: the header's. The decoder would apply its own reading of the tag.
-    plain = without_exif(data)
+    plain = hide_exif(data)
     try:
         return decode_jpeg(plain) if plain else None
     except (RuntimeError, ValueError):
@@ -186,27 +186,32 @@ def _failure(data: bytes, error: Exception) -> InputError:
     """Name what is wrong with bytes that a decoder refused."""
     if isinstance(error, MemoryError):
         return InputError(Status.OUT_OF_MEMORY, "not enough memory to decode it")
-    kind = sniff(data)
+    kind = guess_format(data)
     if kind is None:
         return InputError(
             Status.UNSUPPORTED,
             f"the content is no known image format (begins with {data[:8].hex(' ')})",
         )
-    if kind not in FORMATS:
+    if kind not in IMAGE_FORMATS:
         return InputError(
-            Status.UNSUPPORTED, f"{kind} files are not decoded; supported: {', '.join(FORMATS)}"
+            Status.UNSUPPORTED,
+            f"{kind} files are not decoded; supported: {', '.join(IMAGE_FORMATS)}",
         )
     said = str(error) or type(error).__name__
     if isinstance(
         error, UnidentifiedImageError
     ):  # names a BytesIO object, nothing a reader can use
         said = "its header cannot be read"
-    if kind == "TIFF" and isinstance(error, UnidentifiedImageError) and not is_cut(data, kind):
+    if (
+        kind == "TIFF"
+        and isinstance(error, UnidentifiedImageError)
+        and not is_truncated(data, kind)
+    ):
         return InputError(
             Status.UNSUPPORTED,
             "TIFF: pixels of a kind that is not decoded (e.g. float RGB, five channels)",
         )
-    if (len(data) < _DIAGNOSED and is_cut(data, kind)) or "truncated" in said.casefold():
+    if (len(data) < _DIAGNOSED and is_truncated(data, kind)) or "truncated" in said.casefold():
         return InputError(
             Status.TRUNCATED, f"{kind} ends too early after {len(data)} bytes: {said}"
         )

@@ -38,7 +38,7 @@ def _with_torchvision() -> DecodeJpegs:
 
 
 # (library, how to get its decoder; that raises ImportError, RuntimeError or OSError where it is absent or does not load)
-WAYS = (
+JPEG_LIBRARIES = (
     (f"torchcodec {version('torchcodec')}", _with_torchcodec),
     (f"torchvision {version('torchvision')}", _with_torchvision),
 )
@@ -46,12 +46,12 @@ WAYS = (
 
 def _choose() -> tuple[str, DecodeJpegs]:
     try:
-        return WAYS[0][0], WAYS[0][1]()
+        return JPEG_LIBRARIES[0][0], JPEG_LIBRARIES[0][1]()
     except (ImportError, RuntimeError, OSError):
-        return WAYS[1][0], WAYS[1][1]()
+        return JPEG_LIBRARIES[1][0], JPEG_LIBRARIES[1][1]()
 
 
-def segments(data: bytes) -> Iterator[tuple[int, int]]:
+def iterate_segments(data: bytes) -> Iterator[tuple[int, int]]:
     """(offset, marker) of the segments from the first up to the start of scan or the end of image, which is the last one
     yielded (ITU-T T.81, annex B). Ends before it where the file ends or no marker stands where one must."""
     at = 2
@@ -67,10 +67,10 @@ def segments(data: bytes) -> Iterator[tuple[int, int]]:
         at += 2 if without_length else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
 
 
-def without_exif(data: bytes) -> bytes | None:
+def hide_exif(data: bytes) -> bytes | None:
     """The file with its APP1 segments renamed, so that a decoder finds no orientation in them; None where the segments
     cannot be followed up to the scan."""
-    found = list(segments(data))
+    found = list(iterate_segments(data))
     if not found or found[-1][1] != SOS:
         return None
     app1 = [offset for offset, marker in found if marker == APP1]

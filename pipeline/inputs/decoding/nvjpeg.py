@@ -16,10 +16,16 @@ from torch import Tensor
 from pipeline.core.errors import ConfigError
 from pipeline.core.protocols import Source
 from pipeline.core.types import InputError
-from pipeline.inputs.decoding.image import DECODER, decode, open_image, orientation_of, upright
-from pipeline.inputs.decoding.jpeg import WAYS, DecodeJpegs, without_exif
-from pipeline.inputs.decoding.sniff import is_cut
-from pipeline.inputs.image_files import ImageFiles
+from pipeline.inputs.decoding.diagnosis import is_truncated
+from pipeline.inputs.decoding.image import (
+    IMAGE_DECODER,
+    decode_image,
+    open_image,
+    read_orientation,
+    turn_upright,
+)
+from pipeline.inputs.decoding.jpeg import JPEG_LIBRARIES, DecodeJpegs, hide_exif
+from pipeline.inputs.image_source import ImageSource
 
 log = logging.getLogger(__name__)
 _MODES = ("L", "RGB")  # not CMYK, whose inks nvJPEG would take for colours
@@ -28,14 +34,17 @@ _MODES = ("L", "RGB")  # not CMYK, whose inks nvJPEG would take for colours
 def decode_on_gpu(source: Source, device: str) -> None:
     """Let the source's JPEG files be decoded on the device. Where that cannot be, one line says so, and the CPU decodes.
     Raises ConfigError for a source of other things than image files."""
-    if not isinstance(source, ImageFiles):
+    if not isinstance(source, ImageSource):
         raise ConfigError("jpeg=gpu is for image files; this source has none. Leave it out.")
     try:
         decoder = GpuJpegs.find(device)
     except RuntimeError as error:
         log.warning("jpeg=gpu: %s. The CPU decodes.", error)
         return
-    source.decoder, source.decode_many = f"{decoder.name}, else {DECODER}", decoder.decode_many
+    source.decoder, source.decode_many = (
+        f"{decoder.name}, else {IMAGE_DECODER}",
+        decoder.decode_many,
+    )
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class GpuJpegs:
         probe = io.BytesIO()
         Image.new("RGB", (16, 16)).save(probe, "JPEG")
         failures = []
-        for library, way in WAYS:
+        for library, way in JPEG_LIBRARIES:
             try:
                 decode_jpegs = way()
                 decode_jpegs([probe.getvalue()], device)
@@ -72,7 +81,7 @@ class GpuJpegs:
         for data, jpeg in zip(files, plain, strict=True):
             pixels = next(decoded) if jpeg else None
             if jpeg and pixels is not None:
-                found.append(upright(pixels, jpeg[1]))
+                found.append(turn_upright(pixels, jpeg[1]))
             else:
                 found.append(_on_cpu(data, max_pixels))
         return found
@@ -90,20 +99,20 @@ class GpuJpegs:
 
 def _plain_jpeg(data: bytes, max_pixels: int) -> tuple[bytes, int] | None:
     """(file, EXIF orientation) of a JPEG that nvJPEG can be trusted with: of one that is cut it would make up the rest."""
-    if not data.startswith(b"\xff\xd8") or is_cut(data, "JPEG"):
+    if not data.startswith(b"\xff\xd8") or is_truncated(data, "JPEG"):
         return None
     try:
         with open_image(io.BytesIO(data), max_pixels) as image:
             known = image.format == "JPEG" and image.mode in _MODES
-            orientation = orientation_of(image)
+            orientation = read_orientation(image)
     except InputError:
         return None
-    plain = without_exif(data)
+    plain = hide_exif(data)
     return (plain, orientation) if known and plain else None
 
 
 def _on_cpu(data: bytes, max_pixels: int) -> Tensor | InputError:
     try:
-        return decode(data, max_pixels)
+        return decode_image(data, max_pixels)
     except InputError as error:
         return error

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pipeline.core.types import InputError, Status
 
-SUFFIXES = frozenset((
+VIDEO_SUFFIXES = frozenset((
     ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv",
 ))  # fmt: skip
 VIDEO_DECODER = f"video: av {version('av')}"
@@ -47,7 +47,7 @@ _MAGIC = {
 
 
 @dataclass(frozen=True)
-class Index:
+class VideoIndex:
     """What is known of a video before its frames are decoded. Frames are numbered in the order they are shown."""
 
     pts: np.ndarray  # (F,) int64, ascending, in units of `time_base`
@@ -74,7 +74,7 @@ class Index:
         return float((self.pts[-1] - self.pts[0] + self.last_duration) * self.time_base)
 
 
-def read_index(file: BinaryIO) -> Index:
+def read_video_index(file: BinaryIO) -> VideoIndex:
     """Read every packet's header. Raises InputError: EMPTY, UNSUPPORTED, TRUNCATED, CORRUPT, TOO_LARGE."""
     if file.seek(0, os.SEEK_END) == 0:
         raise InputError(Status.EMPTY, "the file has zero bytes")
@@ -108,7 +108,7 @@ def read_index(file: BinaryIO) -> Index:
             f"the file ends early: its header tells of {promised} frames, {len(pts)} are there"
         )
     rotation = round(first.rotation / 90) * 90 % 360
-    return Index(
+    return VideoIndex(
         pts=pts,
         keyframes=np.array([at for at, _, key in packets if key] or [pts[0]], dtype=np.int64),
         time_base=time_base,
@@ -135,10 +135,10 @@ def _packets(
     return packets, None
 
 
-class Frames:
+class FrameReader:
     """Frames of an open video by number; ascending numbers cost least. `file` is closed with it, `index` is the file's."""
 
-    def __init__(self, file: BinaryIO, index: Index) -> None:
+    def __init__(self, file: BinaryIO, index: VideoIndex) -> None:
         self.file, self.index = file, index
         self.at = -1  # the number of the last frame given, -1 before the first
         self.last: Tensor | None = None

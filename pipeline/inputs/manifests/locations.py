@@ -13,14 +13,14 @@ from pipeline.storage.listing import entry_of, open_file
 from pipeline.storage.remote_files import RemoteFiles
 
 
-class Paths:
+class ManifestPaths:
     """Files by the keys of a manifest. Relative paths begin at `root`."""
 
     def __init__(self, root: Location) -> None:
         self.root = root
         self._far = RemoteFiles()
 
-    def place_of(self, key: str) -> str:
+    def locate(self, key: str) -> str:
         """A path of this machine's, or an address."""
         path = listed_path_of(key)
         if is_uri(path):
@@ -29,14 +29,14 @@ class Paths:
             return str(self.root / path)
         return os.path.join(self.root, path)  # noqa: PTH118 - bytes that are no text
 
-    def is_far(self, key: str) -> bool:
-        return is_uri(self.place_of(key))
+    def is_remote(self, key: str) -> bool:
+        return is_uri(self.locate(key))
 
     def entry(
         self, key: str, size: int | None, mtime_ns: int | None, carried: tuple[Any, ...]
     ) -> Entry:
         """`size` and `mtime_ns` as the manifest has them. Without a size a file is looked at; an address is not."""
-        place = self.place_of(key) if size is None else ""
+        place = self.locate(key) if size is None else ""
         if size is not None or is_uri(place) or "\0" in place:
             return Entry(key, size, mtime_ns or 0, carried)
         found = entry_of(place, key)
@@ -44,7 +44,7 @@ class Paths:
 
     def open(self, key: str) -> BinaryIO:
         """The file's bytes, as a file that can be searched in. Raises InputError."""
-        place = self.place_of(key)
+        place = self.locate(key)
         if is_uri(place):
             return io.BytesIO(self._far.read(place))
         if "\0" in place:
@@ -53,7 +53,7 @@ class Paths:
 
     def read(self, key: str, seconds: float | None = None) -> bytes:
         """The whole of it, from far away in so many seconds. Raises InputError, and PipelineError where nothing answers."""
-        place = self.place_of(key)
+        place = self.locate(key)
         if is_uri(place):
             return self._far.read(place, seconds)
         with self.open(key) as file:
@@ -61,23 +61,23 @@ class Paths:
 
     def file(self, key: str) -> Path | None:
         """On this machine; None for an address."""
-        place = self.place_of(key)
+        place = self.locate(key)
         return None if is_uri(place) else Path(place)
 
     def link(self, key: str) -> str | None:
         """For a browser; None for an address that browsers do not open."""
-        place = self.place_of(key)
+        place = self.locate(key)
         if is_uri(place):
             return place if place.startswith(("https://", "http://")) else None
         return Path(place).as_uri()
 
 
-def is_below(key: str) -> bool:
+def is_below_root(key: str) -> bool:
     """Whether the key is its path: that of a file below the root."""
     return listed_path_of(key) == key_to_path(key)
 
 
-def joined(folder: Location, root: str | None) -> Location:
+def resolve_root(folder: Location, root: str | None) -> Location:
     """What a manifest's relative paths begin at: `root` is relative to `folder`, the manifest's own."""
     if root and is_uri(root):
         return parse_location(root)
@@ -86,9 +86,9 @@ def joined(folder: Location, root: str | None) -> Location:
     return folder / Path(root or "").expanduser()
 
 
-def root_of(folder: Location, root: str | None) -> Location:
+def find_root(folder: Location, root: str | None) -> Location:
     """`joined`. Raises ConfigError where it is no folder."""
-    found = joined(folder, root)
+    found = resolve_root(folder, root)
     if isinstance(found, Path) and not found.is_dir():
         raise ConfigError(
             f"source.root={root}: {found} is no folder. Expected the one that the manifest's relative paths begin at: an "

@@ -11,7 +11,7 @@ from pyarrow import csv
 
 from pipeline.core.errors import ConfigError
 
-SUFFIXES = frozenset((".parquet", ".csv", ".tsv", ".txt"))
+MANIFEST_SUFFIXES = frozenset((".parquet", ".csv", ".tsv", ".txt"))
 TEXT_COLUMN = "path"  # of a text file
 _BLOCK_BYTES = 1 << 20
 _BATCH_ROWS = 1 << 15
@@ -22,14 +22,16 @@ _FROM_TEXT = (
     "mtime",
 )  # columns of a CSV file that may be numbers or times; the others are text
 
-Batches = Callable[[list[str]], Iterator[pa.Table]]
+ReadBatches = Callable[[list[str]], Iterator[pa.Table]]
 
 
 @contextmanager
-def opened(file: BinaryIO, suffix: str, where: str) -> Iterator[tuple[pa.Schema, Batches]]:
+def open_manifest(
+    file: BinaryIO, suffix: str, where: str
+) -> Iterator[tuple[pa.Schema, ReadBatches]]:
     """(schema, columns -> their rows). Raises ConfigError, which begins with `where`, for what cannot be read, also while it
     is read."""
-    readers: dict[str, Callable[[BinaryIO], tuple[pa.Schema, Batches]]]
+    readers: dict[str, Callable[[BinaryIO], tuple[pa.Schema, ReadBatches]]]
     readers = {
         ".parquet": _parquet,
         ".csv": partial(_csv, delimiter=","),
@@ -48,12 +50,12 @@ def opened(file: BinaryIO, suffix: str, where: str) -> Iterator[tuple[pa.Schema,
         ) from None
 
 
-def row_name(row: int, suffix: str) -> str:
+def name_row(row: int, suffix: str) -> str:
     """Of a row, counted from 0, for people."""
     return f"line {row + 2}" if suffix in (".csv", ".tsv") else f"row {row + 1}"
 
 
-def _parquet(file: BinaryIO) -> tuple[pa.Schema, Batches]:
+def _parquet(file: BinaryIO) -> tuple[pa.Schema, ReadBatches]:
     table = pq.ParquetFile(file)
 
     def batches(columns: list[str]) -> Iterator[pa.Table]:
@@ -64,7 +66,7 @@ def _parquet(file: BinaryIO) -> tuple[pa.Schema, Batches]:
     return table.schema_arrow, batches
 
 
-def _csv(file: BinaryIO, delimiter: str) -> tuple[pa.Schema, Batches]:
+def _csv(file: BinaryIO, delimiter: str) -> tuple[pa.Schema, ReadBatches]:
     """All columns are text, so that a type does not depend on the rows that come first, and 007 stays 007."""
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     read = csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)
@@ -93,7 +95,7 @@ def _type_of(field: pa.Field) -> pa.DataType:
     return field.type if field.name in _FROM_TEXT and number else pa.string()
 
 
-def _text(file: BinaryIO) -> tuple[pa.Schema, Batches]:
+def _text(file: BinaryIO) -> tuple[pa.Schema, ReadBatches]:
     """Empty lines are no paths."""
     schema = pa.schema([(TEXT_COLUMN, pa.string())])
 

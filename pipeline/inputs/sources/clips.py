@@ -6,11 +6,16 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.core.schema import make_carried_field
-from pipeline.inputs.decoding.video import Index
-from pipeline.inputs.video_files import Sample, VideoFiles, check_positive, every_frame
+from pipeline.inputs.decoding.video import VideoIndex
+from pipeline.inputs.video_source import (
+    VideoPart,
+    VideoSource,
+    check_positive_setting,
+    choose_frames,
+)
 
 
-class Clips(VideoFiles):
+class Clips(VideoSource):
     """Clips of `length` frames, taken at `fps` frames a second of the video (null: all its frames); a new one begins every
     `stride` of these frames (null: where the one before ends). The last clip ends with the video, so no second is left out;
     in a video shorter than one clip the last frame is repeated."""
@@ -28,13 +33,13 @@ class Clips(VideoFiles):
 
     def __init__(self, root: str, length: int, fps: float | None, stride: int | None) -> None:
         super().__init__(root)
-        self.length = self.clip_length = check_positive("source.length", length or 0, True)
-        self.fps = check_positive("source.fps", fps, False)
-        self.stride = check_positive("source.stride", stride, True) or length
+        self.length = self.clip_length = check_positive_setting("source.length", length or 0, True)
+        self.fps = check_positive_setting("source.fps", fps, False)
+        self.stride = check_positive_setting("source.stride", stride, True) or length
         self.identity = f"clips:{self.listing.identity}"
 
-    def samples(self, index: Index) -> Sequence[Sample]:
-        taken, length = every_frame(index, self.fps), self.length
+    def choose_parts(self, index: VideoIndex) -> Sequence[VideoPart]:
+        taken, length = choose_frames(index, self.fps), self.length
         seconds = np.append(index.times[taken], index.end)
         last = max(0, len(taken) - length)
         starts = [*range(0, last, self.stride), last]
@@ -43,5 +48,5 @@ class Clips(VideoFiles):
             frames = taken[start : start + length].tolist()
             begin_and_end = (float(seconds[start]), float(seconds[start + len(frames)]))
             padded = (*frames, *[frames[-1]] * (length - len(frames)))
-            clips.append(Sample(number, padded, (number, *begin_and_end)))
+            clips.append(VideoPart(number, padded, (number, *begin_and_end)))
         return clips

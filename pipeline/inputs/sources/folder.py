@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from pipeline.core.types import Entry
-from pipeline.inputs.decoding.image import SUFFIXES
-from pipeline.inputs.image_files import ImageFiles
+from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
+from pipeline.inputs.image_source import ImageSource
 from pipeline.storage.listing import ahead_of, open_listing
 
 
-class Folder(ImageFiles):
+class Folder(ImageSource):
     """Lists image files by their suffix, sub-folders included, sorted by key (see `Listing`). `root` may be one image, and
     an address as well as a path."""
 
     def __init__(self, root: str) -> None:
-        self.listing = open_listing(root, SUFFIXES, "images")
-        self.ahead = ahead_of(self.listing)
+        self.listing = open_listing(root, IMAGE_SUFFIXES, "images")
+        self.prefetcher = ahead_of(self.listing)
         self.identity = f"folder:{self.listing.identity}"
 
     def entries(self) -> Iterator[Entry]:

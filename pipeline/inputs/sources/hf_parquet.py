@@ -11,29 +11,34 @@ from pipeline.config.validators import check_text
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_path
 from pipeline.core.types import Entry, InputError, Status
-from pipeline.inputs.carried_columns import carried_values, chosen_fields
-from pipeline.inputs.decoding.image import SUFFIXES as IMAGE_SUFFIXES
-from pipeline.inputs.image_files import ImageFiles
-from pipeline.inputs.parquet_images import SUFFIXES, ImageTables, path_column, suffix_of
+from pipeline.inputs.carried_columns import choose_fields, convert_values
+from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
+from pipeline.inputs.image_source import ImageSource
+from pipeline.inputs.parquet_images import (
+    PARQUET_SUFFIXES,
+    ParquetImages,
+    find_path_column,
+    known_suffix,
+)
 from pipeline.storage.listing import open_listing
 
 _DIGITS = 8  # of a row's number in its key; no file has more rows
 _AT_ONCE = 1 << 14  # rows
 
 
-class HfParquet(ImageFiles):
+class HfParquet(ImageSource):
     """A row's key is `<the Parquet file's path>/<its number, from 0>` and the suffix of its image's name, where the file has
     that. `carry`: columns that go into every row; null: all but the images. A Parquet file that cannot be read, or has no
     such column, is one row with the key `<its path>/`. Planning reads no image."""
 
     def __init__(self, root: str, column: str, carry: Any) -> None:
-        self.listing = open_listing(root, SUFFIXES, "Parquet files", below=True)
+        self.listing = open_listing(root, PARQUET_SUFFIXES, "Parquet files", below=True)
         self.identity = f"hf_parquet:{self.listing.identity}"
         self.where, self.column = f"input={root}", check_text("source.column", column)
-        self.tables = ImageTables(self.listing.open, self.column)
+        self.tables = ParquetImages(self.listing.open, self.column)
         schema = self._first_schema()
         self.columns: Sequence[pa.Field] = (
-            chosen_fields(schema, {self.column}, carry, self.where) if schema else ()
+            choose_fields(schema, {self.column}, carry, self.where) if schema else ()
         )
 
     def entries(self) -> Iterator[Entry]:
@@ -71,14 +76,16 @@ class HfParquet(ImageFiles):
                     Status.UNSUPPORTED,
                     f"no column {absent[0]!r} in the Parquet file, as others have",
                 )
-            path = path_column(schema, self.column)
+            path = find_path_column(schema, self.column)
             rows = table.read([*([path] if path else []), *names], use_threads=False)
             rows.validate(full=True)  # damaged files may have been read without an error
             suffixes = pa.repeat("", table.metadata.num_rows)
             if path:
                 paths = pc.struct_field(rows[self.column], "path").to_pylist()
-                suffixes = pa.array([suffix_of(one, IMAGE_SUFFIXES) for one in paths], pa.string())
-            carried = [carried_values(rows[field.name], field.type) for field in self.columns]
+                suffixes = pa.array(
+                    [known_suffix(one, IMAGE_SUFFIXES) for one in paths], pa.string()
+                )
+            carried = [convert_values(rows[field.name], field.type) for field in self.columns]
             return pa.table([suffixes, *carried], names=["", *names])
 
     def _first_schema(self) -> pa.Schema | None:

@@ -15,14 +15,14 @@ from pipeline.core.errors import ConfigError, is_disk_full
 from pipeline.core.keys import keys_of_listed, listed_path_of
 from pipeline.core.types import Entry, InputError
 from pipeline.inputs.carried_columns import (
-    carried_type,
-    carried_values,
-    chosen_fields,
-    named_column,
+    choose_fields,
+    convert_type,
+    convert_values,
+    find_column,
 )
-from pipeline.inputs.image_files import ImageFiles
-from pipeline.inputs.manifests.locations import Paths, root_of
-from pipeline.inputs.manifests.reader import SUFFIXES, Batches, opened, row_name
+from pipeline.inputs.image_source import ImageSource
+from pipeline.inputs.manifests.locations import ManifestPaths, find_root
+from pipeline.inputs.manifests.reader import MANIFEST_SUFFIXES, ReadBatches, name_row, open_manifest
 from pipeline.storage.external_sort import SortedRows
 from pipeline.storage.listing import open_listing
 from pipeline.storage.prefetch import Prefetcher
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _OWN = pa.schema([("key", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
 
 
-class Manifest(ImageFiles):
+class Manifest(ImageSource):
     """Lists what the manifest names in its `column`, sorted by key. A key is the path as the manifest has it, made a name
     that leads out of no folder (see `keys.py`). `root`: see `manifest.root_of`. `carry`: columns that go into every row;
     null: all others. With the columns `size` (bytes) and `mtime` (a whole number or a time) no file is looked at.
@@ -39,23 +39,23 @@ class Manifest(ImageFiles):
     A path that comes twice is one input, where its rows are equal."""
 
     def __init__(self, file: str, column: str, root: str | None, carry: Any) -> None:
-        self.listing = open_listing(file, SUFFIXES, "manifests")
+        self.listing = open_listing(file, MANIFEST_SUFFIXES, "manifests")
         self.where, self.column = f"input={file}", check_text("source.column", column)
         self.file = self._only_file()
         self.suffix = PurePosixPath(self.file.key).suffix.casefold()
         self.identity = f"manifest:{self.listing.identity}"
-        self.paths = Paths(root_of(self.listing.root, check_optional_text("source.root", root)))
+        self.paths = ManifestPaths(find_root(self.listing.root, check_optional_text("source.root", root)))
         self._sorted: tuple[Entry, SortedRows] | None = None  # the manifest that was sorted
         self._told = False  # how many came twice
         with self._reading() as (schema, _):
-            kind = named_column(schema, self.column, self.where, " Say source.column=NAME.").type
+            kind = find_column(schema, self.column, self.where, " Say source.column=NAME.").type
             if not _is_text(kind):
                 raise ConfigError(
                     f"{self.where}: source.column={self.column} is {kind}; expected paths as text."
                 )
             self.size, self.mtime = _number(schema, "size"), _number(schema, "mtime")
             used = {self.column, self.size, self.mtime}
-            self.columns = chosen_fields(schema, {name for name in used if name}, carry, self.where)
+            self.columns = choose_fields(schema, {name for name in used if name}, carry, self.where)
 
     def entries(self) -> Iterator[Entry]:
         before: tuple | None = None
@@ -82,11 +82,11 @@ class Manifest(ImageFiles):
     def open(self, entry: Entry) -> BinaryIO:
         return self.paths.open(entry.key)
 
-    def begin(self, entries: Sequence[Entry], seconds: float) -> None:
-        far = [entry for entry in entries if self.paths.is_far(entry.key)]
-        if far and self.ahead is None:
-            self.ahead = Prefetcher(self.paths.read)
-        super().begin(far, seconds)
+    def prefetch(self, entries: Sequence[Entry], seconds: float) -> None:
+        far = [entry for entry in entries if self.paths.is_remote(entry.key)]
+        if far and self.prefetcher is None:
+            self.prefetcher = Prefetcher(self.paths.read)
+        super().prefetch(far, seconds)
 
     def close(self) -> None:
         super().close()
@@ -109,7 +109,7 @@ class Manifest(ImageFiles):
             undo.callback(rows.close)
             wanted = list(dict.fromkeys(filter(None, (self.column, self.size, self.mtime, *names))))
             for name in wanted:
-                named_column(
+                find_column(
                     schema, name, self.where
                 )  # it may have changed since the source was made
             for table in batches(wanted):
@@ -124,7 +124,7 @@ class Manifest(ImageFiles):
         paths = table[self.column].cast(pa.string())
         absent = pc.index(pc.fill_null(pc.equal(paths, ""), True), True).as_py()
         if absent >= 0:
-            where = f"{self.where}: {row_name(first + absent, self.suffix)}"
+            where = f"{self.where}: {name_row(first + absent, self.suffix)}"
             raise ConfigError(
                 f"{where} has no path in column {self.column!r}. Expected one in each row."
             )
@@ -133,7 +133,7 @@ class Manifest(ImageFiles):
             raise ConfigError(
                 f"{self.where}: column {self.size!r} has {pc.min(sizes)}; expected bytes, 0 or more."
             )
-        carried = [carried_values(table[field.name], field.type) for field in self.columns]
+        carried = [convert_values(table[field.name], field.type) for field in self.columns]
         keys = pa.chunked_array([keys_of_listed(chunk) for chunk in paths.chunks], pa.string())
         return pa.table(
             [keys, sizes, self._numbers(table, self.mtime), *carried],
@@ -151,11 +151,11 @@ class Manifest(ImageFiles):
         )
 
     @contextmanager
-    def _reading(self) -> Iterator[tuple[pa.Schema, Batches]]:
+    def _reading(self) -> Iterator[tuple[pa.Schema, ReadBatches]]:
         try:
             with (
                 self.listing.open(self.file.key) as file,
-                opened(file, self.suffix, self.where) as found,
+                open_manifest(file, self.suffix, self.where) as found,
             ):
                 yield found
         except (InputError, OSError) as error:
@@ -166,13 +166,13 @@ class Manifest(ImageFiles):
     def _only_file(self) -> Entry:
         found = list(islice(self.listing.entries(), 2))
         if len(found) != 1:
-            said = f"expected one manifest, a file ending in {' '.join(sorted(SUFFIXES))}; found"
+            said = f"expected one manifest, a file ending in {' '.join(sorted(MANIFEST_SUFFIXES))}; found"
             raise ConfigError(f"{self.where}: {said} {'several' if found else 'none'}.")
         return found[0]
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return carried_type(kind) == pa.string() and not pa.types.is_null(kind)
+    return convert_type(kind) == pa.string() and not pa.types.is_null(kind)
 
 
 def _number(schema: pa.Schema, name: str) -> str | None:

@@ -4,16 +4,16 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from pipeline.core.types import Entry
-from pipeline.inputs.archives.archives import COLUMNS, Archives
+from pipeline.inputs.archives.archives import ARCHIVE_COLUMNS, Archives
 from pipeline.inputs.archives.tar_reader import TAR
-from pipeline.inputs.image_files import ImageFiles
+from pipeline.inputs.image_source import ImageSource
 
 
-class Tar(ImageFiles):
+class Tar(ImageSource):
     """Lists the members that are images by their suffix, archive by archive, sorted by key (see `Archives`). `root` may be
     one archive."""
 
-    columns = COLUMNS
+    columns = ARCHIVE_COLUMNS
 
     def __init__(self, root: str) -> None:
         self.archives = Archives(root, TAR)

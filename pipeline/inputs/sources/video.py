@@ -7,11 +7,16 @@ import pyarrow as pa
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.schema import make_carried_field
-from pipeline.inputs.decoding.video import Index
-from pipeline.inputs.video_files import Sample, VideoFiles, check_positive, every_frame
+from pipeline.inputs.decoding.video import VideoIndex
+from pipeline.inputs.video_source import (
+    VideoPart,
+    VideoSource,
+    check_positive_setting,
+    choose_frames,
+)
 
 
-class Video(VideoFiles):
+class Video(VideoSource):
     """`every`: the frames 0, N, 2N ...; `fps`: those that are shown at 0, 1/fps, 2/fps ... seconds, each once. Times are the
     frames' own, from the first frame, so a variable frame rate does no harm."""
 
@@ -25,17 +30,18 @@ class Video(VideoFiles):
     def __init__(self, root: str, every: int | None, fps: float | None) -> None:
         super().__init__(root)
         self.every, self.fps = (
-            check_positive("source.every", every, True),
-            check_positive("source.fps", fps, False),
+            check_positive_setting("source.every", every, True),
+            check_positive_setting("source.fps", fps, False),
         )
         if every and fps:
             raise ConfigError(f"source.every={every} and source.fps={fps}: say one of them.")
         self.identity = f"video:{self.listing.identity}"
 
-    def samples(self, index: Index) -> Sequence[Sample]:
-        at_times = np.unique(every_frame(index, self.fps or 1.0))
+    def choose_parts(self, index: VideoIndex) -> Sequence[VideoPart]:
+        at_times = np.unique(choose_frames(index, self.fps or 1.0))
         numbers = np.arange(0, len(index), self.every) if self.every else at_times
         times = index.times
         return [
-            Sample(number, (number,), (number, float(times[number]))) for number in numbers.tolist()
+            VideoPart(number, (number,), (number, float(times[number])))
+            for number in numbers.tolist()
         ]

@@ -21,7 +21,7 @@ from pipeline.core.package_files import find_resource
 from pipeline.core.protocols import ExportContext, Exporter
 from pipeline.core.tables import describe_contents, mark_duplicates, mark_failed, select_usable
 from pipeline.core.types import Entry, InputError
-from pipeline.inputs.manifests.locations import Paths, is_below
+from pipeline.inputs.manifests.locations import ManifestPaths, is_below_root
 from pipeline.results.input_reader import InputReader
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage.publish import publish_folder
@@ -116,7 +116,7 @@ class _Placing:
             run.input if isinstance(run.input, Path) else Path(run.input.text.partition("://")[2])
         )
         self.inputs = None if files or images == "none" else InputReader(run)
-        self.paths = Paths(run.input) if run.source == "manifest" else None
+        self.paths = ManifestPaths(run.input) if run.source == "manifest" else None
         self.entries: dict[str, Entry] = {}
         self.elsewhere = 0  # images that are no files below the input, and were not put anywhere
 
@@ -135,7 +135,7 @@ class _Placing:
             said = f"the image {key!r} leads out of its folder. This run was not made by a run."
             raise ConfigError(f"run={self.run.path}: {said}")
         if self.images == "none":
-            self.elsewhere += not (is_below(key) if self.paths else self.run.files_below_input)
+            self.elsewhere += not (is_below_root(key) if self.paths else self.run.files_below_input)
             return (self.paths and self.paths.file(key)) or source
         target = self.stage / placed
         if os.path.lexists(target):

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pipeline.core.errors import ConfigError
 from pipeline.core.tables import describe_contents, mark_duplicates, select_usable
 from pipeline.core.types import InputError
-from pipeline.results.input_reader import InputReader, entries_of
+from pipeline.results.input_reader import InputReader, iterate_entries
 from pipeline.runs.finished_run import FinishedRun
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def _brightness(run: FinishedRun, image_ids: np.ndarray, most: int) -> np.ndarra
 
 
 def _lumas(run: FinishedRun, inputs: InputReader, image_ids: np.ndarray) -> Iterator[float]:
-    for _, entry, size_hw in entries_of(run, image_ids.tolist()):
+    for _, entry, size_hw in iterate_entries(run, image_ids.tolist()):
         try:
             pixels = inputs.read(entry, size_hw)  # (H, W, 3)
         except (InputError, OSError):

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from pipeline.core.types import InputError
 from pipeline.ops.crops import window_of
 from pipeline.ops.drawing import colour_of, font_of, printable
-from pipeline.results.input_reader import InputReader, entries_of
+from pipeline.results.input_reader import InputReader, iterate_entries
 from pipeline.results.repeats.repeats import EXAMPLES, Repeated
 from pipeline.runs.finished_run import FinishedRun
 
@@ -58,7 +58,7 @@ def _tiles(
         for i, row in enumerate(one.examples):
             wanted[int(images[row])].append((place, i))
     tiles = {}
-    for image_id, entry, size_hw in entries_of(run, wanted):
+    for image_id, entry, size_hw in iterate_entries(run, wanted):
         try:
             pixels = inputs.read(entry, size_hw)
             for place, i in wanted[image_id]:

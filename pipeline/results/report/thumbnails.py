@@ -73,10 +73,12 @@ def _of_overlay(path: Path) -> bytes:
 
 def _of_input(path: Path, max_pixels: int) -> bytes:
     """As a run decodes it. Needs torch, which overlays do not."""
-    from pipeline.inputs.decoding.image import decode
+    from pipeline.inputs.decoding.image import decode_image
 
     return _small(
-        Image.fromarray(decode(path.read_bytes(), max_pixels).permute(1, 2, 0).contiguous().numpy())
+        Image.fromarray(
+            decode_image(path.read_bytes(), max_pixels).permute(1, 2, 0).contiguous().numpy()
+        )
     )
 
 

@@ -17,7 +17,7 @@ from pipeline.core.keys import inside
 from pipeline.core.locations import Location
 from pipeline.core.timing import read_timings
 from pipeline.core.types import Status
-from pipeline.results.input_reader import InputReader, entries_of
+from pipeline.results.input_reader import InputReader, iterate_entries
 from pipeline.results.report.figures import Figures, stages
 from pipeline.results.report.gallery import IMAGES, PREDICTIONS, Gallery, columns
 from pipeline.results.report.page import write_page
@@ -140,7 +140,8 @@ def _readers(run: FinishedRun, image_ids: Sequence[int]) -> dict[int, Callable[[
         log.warning("%s", error)
         return {}
     return {
-        i: partial(inputs.read, entry, size_hw) for i, entry, size_hw in entries_of(run, image_ids)
+        i: partial(inputs.read, entry, size_hw)
+        for i, entry, size_hw in iterate_entries(run, image_ids)
     }
 
 

@@ -38,22 +38,22 @@ class Repeated:
     def entries(self) -> Iterator[Entry]:
         return iter(self.listed)
 
-    def size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
-        return self.source.size_hw(_original(entry), max_pixels)
+    def read_size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
+        return self.source.read_size_hw(_original(entry), max_pixels)
 
-    def together(self, entry: Entry) -> Hashable:
-        return entry.key.partition("/")[0], self.source.together(_original(entry))
+    def group_key(self, entry: Entry) -> Hashable:
+        return entry.key.partition("/")[0], self.source.group_key(_original(entry))
 
     def read(
         self, entries: Sequence[Entry], max_pixels: int, stage: Stage
     ) -> Iterator[Tensor | InputError | OSError]:
         return self.source.read([_original(entry) for entry in entries], max_pixels, stage)
 
-    def begin(self, entries: Sequence[Entry], seconds: float) -> None:
-        self.source.begin(list(dict.fromkeys(_original(entry) for entry in entries)), seconds)
+    def prefetch(self, entries: Sequence[Entry], seconds: float) -> None:
+        self.source.prefetch(list(dict.fromkeys(_original(entry) for entry in entries)), seconds)
 
-    def end(self, entries: Sequence[Entry]) -> None:
-        self.source.end([_original(entry) for entry in entries])
+    def release(self, entries: Sequence[Entry]) -> None:
+        self.source.release([_original(entry) for entry in entries])
 
     def close(self) -> None:
         self.source.close()
@@ -65,7 +65,7 @@ def _original(entry: Entry) -> Entry:
 
 def _is_readable(source: Source, entry: Entry, max_pixels: int) -> bool:
     try:
-        source.size_hw(entry, max_pixels)
+        source.read_size_hw(entry, max_pixels)
         (pixels,) = source.read([entry], max_pixels, lambda stage: nullcontext())
     except (InputError, OSError):
         return False

@@ -20,7 +20,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from pipeline.core.cpu import available_cores, without_openmp
 from pipeline.core.types import Entry, InputError
-from pipeline.inputs.image_files import ImageFiles
+from pipeline.inputs.image_source import ImageSource
 
 _SIDE = 9  # of the grey thumbnail, pixels
 _MOST_BITS = 7  # of 128 that may differ between twins. Of 178 photographs and copies of JPEG quality 15: 5; of any two: 31
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Twins:
+class Duplicates:
     """`first[i]` is the image that image i is a twin of; i where it is none."""
 
     first: np.ndarray  # (N,) int64
@@ -47,10 +47,10 @@ class Twins:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ImageScan:
     """Images as they are read here: by several threads, in order."""
 
-    source: ImageFiles
+    source: ImageSource
     entries: Callable[
         [], Iterable[Entry]
     ]  # all of them in the order of the plan, as often as asked
@@ -83,7 +83,7 @@ class Pictures:
         return grey_thumbnail(pixels) if isinstance(pixels, Tensor) else None
 
 
-def find_twins(pictures: Pictures, near: bool, skip: Collection[int] = ()) -> Twins:
+def find_duplicates(pictures: ImageScan, near: bool, skip: Collection[int] = ()) -> Duplicates:
     """Files of equal size are read and compared; with `near` every other image is decoded. A file that cannot be decoded is
     nobody's twin, nor is one of `skip`, which is not touched."""
     by_bytes = _equal_bytes(pictures, skip)
@@ -92,10 +92,10 @@ def find_twins(pictures: Pictures, near: bool, skip: Collection[int] = ()) -> Tw
         wanted = by_bytes == np.arange(len(by_bytes))
         wanted[list(skip)] = False
         first = _equal_looks(pictures, wanted)[by_bytes]
-    return Twins(first, first == by_bytes)
+    return Duplicates(first, first == by_bytes)
 
 
-def _equal_bytes(pictures: Pictures, skip: Collection[int]) -> np.ndarray:
+def _equal_bytes(pictures: ImageScan, skip: Collection[int]) -> np.ndarray:
     sizes = np.fromiter(
         (-1 if entry.size is None else entry.size for entry in pictures.entries()), dtype=np.int64
     )
@@ -110,7 +110,7 @@ def _equal_bytes(pictures: Pictures, skip: Collection[int]) -> np.ndarray:
     return _without_broken(pictures, first)
 
 
-def _without_broken(pictures: Pictures, first: np.ndarray) -> np.ndarray:
+def _without_broken(pictures: ImageScan, first: np.ndarray) -> np.ndarray:
     """Files that are no picture are failures, every one of them."""
     itself = np.arange(len(first))
     has_twins = np.zeros(len(first), dtype=bool)
@@ -121,14 +121,14 @@ def _without_broken(pictures: Pictures, first: np.ndarray) -> np.ndarray:
     return np.where(np.isin(first, broken), itself, first)
 
 
-def _equal_looks(pictures: Pictures, wanted: np.ndarray) -> np.ndarray:
+def _equal_looks(pictures: ImageScan, wanted: np.ndarray) -> np.ndarray:
     thumbnails = np.zeros((len(wanted), _SIDE, _SIDE), dtype=np.float32)
     readable = np.zeros(len(wanted), dtype=bool)
     for i, thumbnail in pictures.each(pictures.thumbnail, wanted):
         if thumbnail is not None:
             thumbnails[i], readable[i] = thumbnail, True
     members, first = np.flatnonzero(readable), np.arange(len(wanted))
-    first[members] = members[alike(thumbnails[members])]
+    first[members] = members[find_similar(thumbnails[members])]
     return first
 
 
@@ -138,7 +138,7 @@ def grey_thumbnail(pixels: Tensor) -> np.ndarray:
     return torch.einsum("chw,c->hw", colours, _GREY.to(colours.device)).cpu().numpy()
 
 
-def alike(thumbnails: np.ndarray) -> np.ndarray:
+def find_similar(thumbnails: np.ndarray) -> np.ndarray:
     """(N, 9, 9) grey levels -> (N,) the index of the first picture that each looks like, or its own.
 
     Two pictures look alike when at most 7 of 128 bits differ, each of which says whether a part of the picture is lighter

@@ -18,8 +18,8 @@ from pipeline.core.locations import parse_location
 from pipeline.core.protocols import Source
 from pipeline.core.text_tables import format_pairs
 from pipeline.core.types import Entry, ExcludedInput, Status
-from pipeline.inputs.image_files import ImageFiles
-from pipeline.runs.duplicates.find import Pictures, Twins, find_twins
+from pipeline.inputs.image_source import ImageSource
+from pipeline.runs.duplicates.find import Duplicates, ImageScan, find_duplicates
 from pipeline.runs.isolation.quarantine import Quarantine
 from pipeline.runs.plan import Plan
 from pipeline.runs.run_folder import RunFolder
@@ -36,7 +36,7 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Skipped(Mapping[int, ExcludedInput]):
+class SkippedDuplicates(Mapping[int, ExcludedInput]):
     """By image_id, in arrays: a large collection has many."""
 
     twins: pa.Table  # of _SCHEMA, by image_id
@@ -56,7 +56,7 @@ class Skipped(Mapping[int, ExcludedInput]):
         return len(self.twins)
 
 
-def skipped(
+def load_or_find_duplicates(
     settings: Settings, source: Source, plan: Plan, folder: RunFolder, suspects: Quarantine
 ) -> Mapping[int, ExcludedInput]:
     """Found once for a plan, and kept beside it under the plan's hash: a resumed run skips what it began to skip, and looks
@@ -68,21 +68,21 @@ def skipped(
     if not folder.local(name).is_file():
         untouched = {*suspects.to_try, *suspects.given_up}
         board = InFlightTable.here()
-        pictures = Pictures(
+        pictures = ImageScan(
             image_files(source),
             plan.in_order,
             settings.max_pixels,
             lambda i: board.working_on([i], settings.timeout),
         )
-        twins = find_twins(pictures, settings.skip_duplicates == "near", untouched)
+        twins = find_duplicates(pictures, settings.skip_duplicates == "near", untouched)
         staged = folder.staging / name
         staged.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(twins_table(twins, plan.in_order), staged, compression="zstd")
+        pq.write_table(make_duplicates_table(twins, plan.in_order), staged, compression="zstd")
         folder.publish_file(name)
-    return Skipped(pq.read_table(folder.local(name), partitioning=None).combine_chunks())
+    return SkippedDuplicates(pq.read_table(folder.local(name), partitioning=None).combine_chunks())
 
 
-def duplicates_text(settings: Settings) -> str:
+def count_duplicates(settings: Settings) -> str:
     """Leaves <output>/duplicates/<hash of the input>/duplicates.parquet. How many there are."""
     if settings.input is None:
         raise ConfigError("duplicates needs input=FOLDER.")
@@ -92,11 +92,11 @@ def duplicates_text(settings: Settings) -> str:
         return islice(source.entries(), settings.limit)
 
     near = settings.skip_duplicates != "bytes"
-    twins = find_twins(Pictures(image_files(source), entries, settings.max_pixels), near)
+    twins = find_duplicates(ImageScan(image_files(source), entries, settings.max_pixels), near)
     target = parse_location(settings.output) / "duplicates" / hash_text(source.identity)
     with publish_folder(target.absolute(), replace=True) as stage:
         pq.write_table(
-            twins_table(twins, entries), stage / "duplicates.parquet", compression="zstd"
+            make_duplicates_table(twins, entries), stage / "duplicates.parquet", compression="zstd"
         )
     same = int(twins.same_bytes[twins.indices].sum())
     counts = {"images": len(twins.first), "of equal bytes to one before": same}
@@ -107,7 +107,7 @@ def duplicates_text(settings: Settings) -> str:
     )
 
 
-def twins_table(twins: Twins, entries: Callable[[], Iterable[Entry]]) -> pa.Table:
+def make_duplicates_table(twins: Duplicates, entries: Callable[[], Iterable[Entry]]) -> pa.Table:
     """A row for each twin: which image it is, and the first that is the same."""
     indices, firsts = twins.indices, twins.first[twins.indices]
     wanted = set(indices.tolist()) | set(firsts.tolist())
@@ -121,8 +121,8 @@ def twins_table(twins: Twins, entries: Callable[[], Iterable[Entry]]) -> pa.Tabl
     return pa.table(columns, schema=_SCHEMA)
 
 
-def image_files(source: Source) -> ImageFiles:
-    if not isinstance(source, ImageFiles):
+def image_files(source: Source) -> ImageSource:
+    if not isinstance(source, ImageSource):
         raise ConfigError(
             "Duplicates are found among image files; the source's inputs are parts of videos."
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.core.errors import ConfigError
-from pipeline.inputs.decoding.image import SUFFIXES
+from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
 from pipeline.training.annotations.records import Listed, Listing, Problems, no_boxes
 
 TASKS = frozenset({"classify"})
@@ -70,7 +70,7 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 def _is_image(name: str) -> bool:
-    return Path(name).suffix.casefold() in SUFFIXES and not name.startswith(".")
+    return Path(name).suffix.casefold() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def _digest(names: list[str]) -> str:

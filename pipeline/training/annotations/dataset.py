@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.types import InputError, Status
-from pipeline.inputs.decoding.image import check_bytes, decode
+from pipeline.inputs.decoding.image import check_file_size, decode_image
 from pipeline.ops.masks import IGNORED
 from pipeline.training.annotations.packed_arrays import Column, MaskColumn
 from pipeline.training.annotations.records import Mask
@@ -88,8 +88,8 @@ class AnnotatedSet:
     def example(self, number: int, epoch: int) -> Example:
         one = self.annotated(number)
         with one.path.open("rb") as file:
-            check_bytes(file, self.max_pixels)
-            pixels = decode(file.read(), self.max_pixels)
+            check_file_size(file, self.max_pixels)
+            pixels = decode_image(file.read(), self.max_pixels)
         if tuple(pixels.shape[1:]) != one.size_hw:
             height, width = one.size_hw
             raise InputError(

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.core.cpu import available_cores, without_openmp
 from pipeline.core.types import InputError
-from pipeline.inputs.decoding.image import Header, read_header
+from pipeline.inputs.decoding.image import ImageHeader, read_image_header
 from pipeline.ops.masks import IGNORED
 from pipeline.training.annotations.dataset import Annotated, read_label_map
 from pipeline.training.annotations.geometry import Frame, boxes_in, keypoints_in, mask_in
@@ -24,7 +24,7 @@ _AT_ONCE = 4096
 class _Seen:
     """What a file is, or why it cannot be used."""
 
-    header: Header | None = None
+    header: ImageHeader | None = None
     size: int = 0  # bytes
     values: np.ndarray | None = None  # the class numbers in its label map, from 1
     problem: str = ""
@@ -73,7 +73,7 @@ class Check:
             return _Seen(problem=f"there is no file {one.path}")
         try:
             with one.path.open("rb") as file:
-                header = read_header(file, self.max_pixels)
+                header = read_image_header(file, self.max_pixels)
             values = None
             if one.label_map is not None:
                 counts = np.bincount(
@@ -125,7 +125,7 @@ class Check:
         return values[values <= len(self.names)] - 1
 
 
-def _check_size(one: Listed, header: Header, problems: Problems) -> None:
+def _check_size(one: Listed, header: ImageHeader, problems: Problems) -> None:
     if one.size_hw in (None, header.size_hw):
         return
     (height, width), (listed_height, listed_width) = header.size_hw, one.size_hw or (0, 0)

@@ -10,7 +10,7 @@ from xml.parsers import expat
 import numpy as np
 
 from pipeline.core.errors import ConfigError
-from pipeline.inputs.decoding.image import SUFFIXES
+from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
 from pipeline.training.annotations.records import Listed, Listing, Problems, foreground, no_boxes
 
 TASKS = frozenset({"detect", "segment"})
@@ -169,7 +169,8 @@ def _image(folder: Path, stem: str, named: str | None) -> Path:
     """By the name that the annotation gives, else by its own; where there is none, the place where it should be."""
     names = [Path(named).name] if named else []
     tried = [
-        folder / name for name in (*names, *(f"{stem}{suffix}" for suffix in sorted(SUFFIXES)))
+        folder / name
+        for name in (*names, *(f"{stem}{suffix}" for suffix in sorted(IMAGE_SUFFIXES)))
     ]
     return next(
         (one for one in tried if one.is_file()), tried[0] if names else folder / f"{stem}.jpg"

@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from pipeline.core.errors import ConfigError
 from pipeline.inference.views import find_mirrored_keypoints
-from pipeline.inputs.decoding.image import SUFFIXES
+from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
 from pipeline.training.annotations.records import Listed, Listing, Problems, no_boxes
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class _Reader:
                 yield from (
                     Path(folder) / name
                     for name in sorted(files)
-                    if Path(name).suffix.casefold() in SUFFIXES
+                    if Path(name).suffix.casefold() in IMAGE_SUFFIXES
                 )
         else:
             for line in found.read_text(encoding="utf-8-sig").splitlines():

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.hashing import hash_text
-from pipeline.inputs.decoding.image import SUFFIXES
+from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
 from pipeline.models.class_names import BACKGROUND
 from pipeline.training.protocols import Example
 
@@ -126,7 +126,7 @@ def _photographs(folder: str | None) -> list[Path]:
             f"examples.backgrounds={folder}: not a folder. Expected one of photographs without codes, or null."
         )
     files = sorted(
-        path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
+        path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
     )
     if not files:
         raise ConfigError(

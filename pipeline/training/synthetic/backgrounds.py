@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.inputs.decoding.image import decode
+from pipeline.inputs.decoding.image import decode_image
 from pipeline.training.synthetic.materials import material, soft
 
 _KEPT = 448  # pixels of a photograph's longer side, kept in memory: more than a scene has
@@ -74,7 +74,7 @@ def _recoloured(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1024)
 def _photograph(file: str, max_pixels: int) -> np.ndarray:
-    pixels = decode(Path(file).read_bytes(), max_pixels).permute(1, 2, 0).contiguous().numpy()
+    pixels = decode_image(Path(file).read_bytes(), max_pixels).permute(1, 2, 0).contiguous().numpy()
     scale = _KEPT / max(pixels.shape[:2])
     if scale >= 1:
         return pixels

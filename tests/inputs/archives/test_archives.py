@@ -13,7 +13,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.keys import fits, inside, key_to_path, overlay_name
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.archives import archives as module
-from pipeline.inputs.archives.archives import Labels, is_image, label_of, leads_out
+from pipeline.inputs.archives.archives import MemberLabels, is_image, leads_outside, make_label
 from tests.helpers.packed import KINDS, image, listed, pack, verdict, verdicts
 
 PARTS = st.sampled_from(
@@ -46,7 +46,7 @@ NAMES = st.one_of(
     )
 )
 def test_labels_stay_below_the_archive_and_are_never_the_same(names: list[bytes]) -> None:
-    labels = Labels()
+    labels = MemberLabels()
     found = [labels.of(name) for name in names]
     places = {key_to_path(overlay_name(f"a.tar/{label}")) for label in found}
     assert len(set(found)) == len(places) == len(names)
@@ -83,11 +83,11 @@ def test_labels_stay_below_the_archive_and_are_never_the_same(names: list[bytes]
     ],
 )
 def test_usual_names_are_their_own_labels(name: bytes, label: str) -> None:
-    assert label_of(name) == label
+    assert make_label(name) == label
 
 
 def test_a_name_that_comes_again_gets_a_number() -> None:
-    labels = Labels()
+    labels = MemberLabels()
     names = (b"a.jpg", b"./a.jpg", b"a~2.jpg", b"a.jpg", b"a~2.jpg")
     assert [labels.of(name) for name in names] == [
         "a.jpg",
@@ -102,7 +102,7 @@ def test_long_names_are_cut_and_stay_their_own() -> None:
     names = [b"n" * 5000 + b"%d.jpg" % i for i in range(2)] + [
         b"d/" * 2000 + b"%d.jpg" % i for i in range(2)
     ]
-    found = [label_of(name) for name in names]
+    found = [make_label(name) for name in names]
     assert len(set(found)) == 4 and all(
         label.endswith(".jpg") and len(label) < 300 for label in found
     )
@@ -113,14 +113,14 @@ def test_long_names_are_cut_and_stay_their_own() -> None:
     [b"/a.jpg", b"../a.jpg", b"a/../../b.jpg", b"\\a.jpg", b"..\\a.jpg", b"C:\\a.jpg", b"c:/a"],
 )
 def test_names_that_lead_out(name: bytes) -> None:
-    assert leads_out(name)
+    assert leads_outside(name)
 
 
 @pytest.mark.parametrize(
     "name", [b"a.jpg", b"./a.jpg", b"..a/b.jpg", b"a..jpg", b"a:b.jpg", b"...", b"a\\b.jpg"]
 )
 def test_names_that_do_not(name: bytes) -> None:
-    assert not leads_out(name)
+    assert not leads_outside(name)
 
 
 # --- both kinds

@@ -8,8 +8,14 @@ import torch
 from PIL import Image, features
 
 from pipeline.core.types import InputError, Status
-from pipeline.inputs.decoding.image import FORMATS, SUFFIXES, decode, read_header, upright
-from pipeline.inputs.decoding.sniff import sniff
+from pipeline.inputs.decoding.diagnosis import guess_format
+from pipeline.inputs.decoding.image import (
+    IMAGE_FORMATS,
+    IMAGE_SUFFIXES,
+    decode_image,
+    read_image_header,
+    turn_upright,
+)
 from tests.helpers.pictures import picture
 
 MANY = 10_000_000
@@ -34,15 +40,15 @@ def encoded(image, kind, **options):
 
 def pixels(data, max_pixels=MANY):
     """(H, W, 3) int of a decoded file; the header must have told its size beforehand."""
-    found = decode(data, max_pixels)
+    found = decode_image(data, max_pixels)
     assert found.dtype == torch.uint8
-    assert read_header(io.BytesIO(data), max_pixels).size_hw == tuple(found.shape[1:])
+    assert read_image_header(io.BytesIO(data), max_pixels).size_hw == tuple(found.shape[1:])
     return found.permute(1, 2, 0).numpy().astype(int)
 
 
 def refusal(data, max_pixels=MANY):
     with pytest.raises(InputError) as caught:
-        decode(data, max_pixels)
+        decode_image(data, max_pixels)
     return caught.value
 
 
@@ -223,7 +229,7 @@ def test_a_nonsense_orientation_is_none(orientation):
     image = asymmetric()
     data = encoded(image, "PNG", exif=with_orientation(orientation))
     assert np.array_equal(pixels(data), np.asarray(image))
-    assert read_header(io.BytesIO(data), MANY).orientation == 1
+    assert read_image_header(io.BytesIO(data), MANY).orientation == 1
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's own, about the metadata
@@ -239,7 +245,7 @@ def test_broken_exif_does_not_cost_the_picture(exif):
 def test_upright_undoes_how_the_picture_was_stored(orientation):
     turn = STORED_AS.get(orientation)
     stored = asymmetric() if turn is None else asymmetric().transpose(turn)
-    turned = upright(torch.from_numpy(np.array(stored)).permute(2, 0, 1), orientation)
+    turned = turn_upright(torch.from_numpy(np.array(stored)).permute(2, 0, 1), orientation)
     assert np.array_equal(turned.permute(1, 2, 0).numpy(), np.asarray(asymmetric()))
 
 
@@ -249,7 +255,7 @@ def test_upright_undoes_how_the_picture_was_stored(orientation):
 def test_an_empty_file_is_empty():
     assert refusal(b"").status is Status.EMPTY
     with pytest.raises(InputError) as caught:
-        read_header(io.BytesIO(b""), MANY)
+        read_image_header(io.BytesIO(b""), MANY)
     assert caught.value.status is Status.EMPTY
 
 
@@ -278,7 +284,7 @@ def test_a_truncated_file_is_truncated_at_every_twentieth(kind, options, percent
 def test_the_header_of_a_truncated_file_is_right_or_truncated(kind, options, percent):
     data = encoded(picture(160, 120), kind, **options)
     try:
-        header = read_header(io.BytesIO(data[: len(data) * percent // 100]), MANY)
+        header = read_image_header(io.BytesIO(data[: len(data) * percent // 100]), MANY)
     except InputError as error:
         assert error.status is (Status.TRUNCATED if percent else Status.EMPTY)
     else:
@@ -314,13 +320,13 @@ def test_what_is_no_image_of_ours_is_unsupported(data, said):
     error = refusal(data)
     assert error.status is Status.UNSUPPORTED and said in str(error)
     with pytest.raises(InputError) as caught:
-        read_header(io.BytesIO(data), MANY)
+        read_image_header(io.BytesIO(data), MANY)
     assert caught.value.status is Status.UNSUPPORTED
 
 
 @pytest.mark.parametrize("kind", ["EPS", "ICO", "JPEG2000", "TGA", "PCX", "SGI"])
 def test_a_format_outside_the_list_is_unsupported_although_pillow_can_read_it(kind):
-    assert kind not in FORMATS
+    assert kind not in IMAGE_FORMATS
     assert refusal(encoded(picture(32, 32), kind)).status is Status.UNSUPPORTED
 
 
@@ -335,7 +341,7 @@ def test_a_format_outside_the_list_is_unsupported_although_pillow_can_read_it(ki
 def test_pixels_without_a_defined_brightness_are_unsupported(array):
     data = encoded(Image.fromarray(array), "TIFF")
     assert refusal(data).status is Status.UNSUPPORTED
-    assert read_header(io.BytesIO(data), MANY).size_hw == (4, 5)
+    assert read_image_header(io.BytesIO(data), MANY).size_hw == (4, 5)
 
 
 def chunk(name, data):
@@ -354,8 +360,8 @@ def png_header(width, height):
 @pytest.mark.parametrize(("width", "height"), [(60_000, 50_000), (101, 100), (2_000_000_000, 1)])
 def test_too_many_pixels_are_refused_from_the_header(width, height):
     for refused in (
-        lambda data: decode(data, 10_000),
-        lambda data: read_header(io.BytesIO(data), 10_000),
+        lambda data: decode_image(data, 10_000),
+        lambda data: read_image_header(io.BytesIO(data), 10_000),
     ):
         with pytest.raises(InputError) as caught:
             refused(png_header(width, height))
@@ -387,7 +393,7 @@ def test_damage_never_raises_anything_but_an_input_error(kind):
         for at in rng.integers(2, len(data), 8):
             damaged[at] = rng.integers(0, 256)
         try:
-            decode(bytes(damaged), MANY)
+            decode_image(bytes(damaged), MANY)
         except InputError as error:
             outcomes.add(error.status)
     assert outcomes <= {Status.CORRUPT, Status.TRUNCATED, Status.UNSUPPORTED, Status.TOO_LARGE}
@@ -405,15 +411,15 @@ def test_a_png_with_a_wrong_checksum_in_its_header_is_corrupt():
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
 def test_the_header_names_the_format(kind):
-    header = read_header(io.BytesIO(encoded(picture(33, 21), kind)), MANY)
+    header = read_image_header(io.BytesIO(encoded(picture(33, 21), kind)), MANY)
     assert (header.format, header.size_hw, header.orientation) == (kind, (21, 33), 1)
-    assert kind in FORMATS and sniff(encoded(picture(33, 21), kind)) == kind
+    assert kind in IMAGE_FORMATS and guess_format(encoded(picture(33, 21), kind)) == kind
 
 
 @pytest.mark.parametrize(
     "suffix", [".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"]
 )
 def test_suffixes_are_lower_case_and_hold(suffix):
-    assert suffix in SUFFIXES and all(
-        one == one.casefold() and one.startswith(".") for one in SUFFIXES
+    assert suffix in IMAGE_SUFFIXES and all(
+        one == one.casefold() and one.startswith(".") for one in IMAGE_SUFFIXES
     )

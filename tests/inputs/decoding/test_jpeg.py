@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from pipeline.inputs.decoding import jpeg
-from pipeline.inputs.decoding.jpeg import APP1, EOI, SOS, decode_jpeg, segments, without_exif
+from pipeline.inputs.decoding.jpeg import APP1, EOI, SOS, decode_jpeg, hide_exif, iterate_segments
 from tests.helpers.pictures import picture
 
 SOI, APP0, DQT, SOF0, DHT = 0xD8, 0xE0, 0xDB, 0xC0, 0xC4
@@ -25,7 +25,7 @@ def exif(orientation):
 
 
 def markers(data):
-    return [marker for _, marker in segments(data)]
+    return [marker for _, marker in iterate_segments(data)]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def markers(data):
     ],
 )
 def test_segments(data, expected):
-    assert list(segments(data)) == expected
+    assert list(iterate_segments(data)) == expected
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_segments(data, expected):
 )
 def test_the_segments_of_a_written_file_end_at_its_scan(options):
     data = encoded(**options)
-    found = list(segments(data))
+    found = list(iterate_segments(data))
     assert all(data[at] == 0xFF and data[at + 1] == marker for at, marker in found)
     assert found[-1][1] == SOS and [marker for _, marker in found].count(SOS) == 1
     assert (APP1 in markers(data)) == ("exif" in options)
@@ -70,7 +70,7 @@ def test_the_segments_of_a_written_file_end_at_its_scan(options):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_without_exif_no_orientation_is_left_and_nothing_else_changes(orientation):
     data = encoded(exif=exif(orientation))
-    plain = without_exif(data)
+    plain = hide_exif(data)
     assert len(plain) == len(data) and APP1 not in markers(plain)
     with Image.open(io.BytesIO(data)) as before, Image.open(io.BytesIO(plain)) as after:
         assert before.getexif().get(0x0112) == orientation
@@ -81,7 +81,7 @@ def test_without_exif_no_orientation_is_left_and_nothing_else_changes(orientatio
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_without_exif_a_decoder_gives_the_pixels_as_stored(orientation):
     image = picture(41, 30)
-    turned = decode_jpeg(without_exif(encoded(image, exif=exif(orientation))))
+    turned = decode_jpeg(hide_exif(encoded(image, exif=exif(orientation))))
     assert torch.equal(turned, decode_jpeg(encoded(image)))
 
 
@@ -89,17 +89,17 @@ def test_without_exif_every_such_segment_goes():
     one = encoded(exif=exif(3))
     at, length = next(
         (at, int.from_bytes(one[at + 2 : at + 4], "big"))
-        for at, marker in segments(one)
+        for at, marker in iterate_segments(one)
         if marker == APP1
     )
     two = one[: at + 2 + length] + one[at : at + 2 + length] + one[at + 2 + length :]
     assert markers(two).count(APP1) == 2
-    assert APP1 not in markers(without_exif(two))
+    assert APP1 not in markers(hide_exif(two))
 
 
 def test_a_file_without_exif_is_handed_back():
     data = encoded()
-    assert without_exif(data) is data
+    assert hide_exif(data) is data
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,12 @@ def test_a_file_without_exif_is_handed_back():
     [b"", b"\xff\xd8", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xd9\0\0", encoded()[:100], b"text" * 20],
 )
 def test_where_no_scan_follows_there_is_no_answer(data):
-    assert without_exif(data) is None
+    assert hide_exif(data) is None
 
 
 def variants():
     found = {}
-    for name, way in jpeg.WAYS:
+    for name, way in jpeg.JPEG_LIBRARIES:
         try:
             found[name.split()[0]] = way()
         except (ImportError, RuntimeError, OSError):

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import InputError, Status
-from pipeline.inputs.decoding import nvjpeg as gpu_jpeg
-from pipeline.inputs.decoding.image import DECODER, decode
+from pipeline.inputs.decoding import nvjpeg
+from pipeline.inputs.decoding.image import IMAGE_DECODER, decode_image
 from pipeline.inputs.decoding.jpeg import decode_jpeg
 from pipeline.inputs.decoding.nvjpeg import GpuJpegs, decode_on_gpu
 from pipeline.inputs.sources.folder import Folder
@@ -65,7 +65,9 @@ def test_a_batch_is_one_call_and_every_file_what_the_cpu_makes_of_it() -> None:
     stand_in = StandIn()
     found = stand_in.jpegs().decode_many(files, MOST)
     assert stand_in.calls == [11]
-    assert all(torch.equal(one, decode(data, MOST)) for one, data in zip(found, files, strict=True))
+    assert all(
+        torch.equal(one, decode_image(data, MOST)) for one, data in zip(found, files, strict=True)
+    )
 
 
 def test_what_it_cannot_be_trusted_with_is_decoded_by_the_cpu() -> None:
@@ -76,7 +78,7 @@ def test_what_it_cannot_be_trusted_with_is_decoded_by_the_cpu() -> None:
     assert stand_in.calls == [1], "only the last"
     for one, data in zip(found, files, strict=True):
         try:
-            expected = decode(data, MOST)
+            expected = decode_image(data, MOST)
         except InputError as error:
             assert isinstance(one, InputError) and (one.status, str(one)) == (
                 error.status,
@@ -101,7 +103,9 @@ def test_one_file_that_it_refuses_costs_the_others_nothing() -> None:
     files = [jpeg(i, comment=b"\0poison\0" if i == 5 else b"") for i in range(8)]
     stand_in = StandIn(b"\0poison\0")
     found = stand_in.jpegs().decode_many(files, MOST)
-    assert all(torch.equal(one, decode(data, MOST)) for one, data in zip(found, files, strict=True))
+    assert all(
+        torch.equal(one, decode_image(data, MOST)) for one, data in zip(found, files, strict=True)
+    )
     assert stand_in.calls == [8, 4, 4, 2, 1, 1, 2]
 
 
@@ -110,7 +114,9 @@ def test_the_first_library_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImportError("No module named 'one'")
 
     stand_in = StandIn()
-    monkeypatch.setattr(gpu_jpeg, "WAYS", (("one 1.0", absent), ("two 2.0", lambda: stand_in)))
+    monkeypatch.setattr(
+        nvjpeg, "JPEG_LIBRARIES", (("one 1.0", absent), ("two 2.0", lambda: stand_in))
+    )
     found = GpuJpegs.find("cuda:1")
     assert (found.name, found.device, stand_in.calls) == ("jpeg: nvJPEG by two 2.0", "cuda:1", [1])
 
@@ -124,14 +130,14 @@ def test_why_none_can_is_said_in_one_line_and_the_cpu_decodes(
     def broken() -> StandIn:
         return StandIn(b"\xff\xd8")
 
-    monkeypatch.setattr(gpu_jpeg, "WAYS", (("one 1.0", broken), ("two 2.0", broken)))
+    monkeypatch.setattr(nvjpeg, "JPEG_LIBRARIES", (("one 1.0", broken), ("two 2.0", broken)))
     with caplog.at_level(logging.WARNING):
         decode_on_gpu(source, "cuda")
     (record,) = caplog.records
     assert record.message.startswith("jpeg=gpu: one 1.0: nvjpegDecode failed: 4; two 2.0: nvjpeg")
     assert (
         record.message.endswith("The CPU decodes.")
-        and source.decoder == DECODER
+        and source.decoder == IMAGE_DECODER
         and source.decode_many is None
     )
 

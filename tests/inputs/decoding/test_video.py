@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.core.types import InputError, Status
-from pipeline.inputs.decoding.video import Frames, read_index
+from pipeline.inputs.decoding.video import FrameReader, read_video_index
 from tests.helpers.paths import shared
 from tests.helpers.videos import SIZE_HW, make_video, number_of, steady
 
@@ -28,7 +28,7 @@ CONTAINERS = [  # name, codec
 
 
 def index_of(data: bytes):
-    return read_index(io.BytesIO(data))
+    return read_video_index(io.BytesIO(data))
 
 
 @pytest.mark.parametrize(("name", "codec"), CONTAINERS)
@@ -38,7 +38,7 @@ def test_every_frame_comes_by_its_number_in_any_order(name, codec, tmp_path):
     assert (len(index), index.size_hw, index.incomplete) == (40, SIZE_HW, None)
     np.testing.assert_allclose(index.times, steady(40), atol=1e-3)
     assert 1.56 < index.end < 1.61
-    frames = Frames(io.BytesIO(data), index)
+    frames = FrameReader(io.BytesIO(data), index)
     order = [0, 1, 5, 3, 39, 20, 20, 2, 38, 39, 10, 9]
     assert [number_of(frames.frame(number)) for number in order] == order
     frames.close()
@@ -48,7 +48,7 @@ def test_a_variable_rate_keeps_its_own_times(tmp_path):
     data = make_video(tmp_path / "a.mp4", UNEVEN).read_bytes()
     index = index_of(data)
     np.testing.assert_allclose(index.times, UNEVEN, atol=1e-3)
-    frames = Frames(io.BytesIO(data), index)
+    frames = FrameReader(io.BytesIO(data), index)
     assert [number_of(frames.frame(i)) for i in range(len(UNEVEN))] == list(range(len(UNEVEN)))
 
 
@@ -62,7 +62,7 @@ def test_a_turned_video_is_upright(rotation, tmp_path):
     data = make_video(tmp_path / "a.mp4", steady(12), rotation=rotation).read_bytes()
     index = index_of(data)
     assert index.size_hw == (SIZE_HW if rotation == 180 else SIZE_HW[::-1])
-    frame = Frames(io.BytesIO(data), index).frame(7)
+    frame = FrameReader(io.BytesIO(data), index).frame(7)
     assert tuple(frame.shape) == (3, *index.size_hw) and frame.is_contiguous()
     assert number_of(torch.rot90(frame, -rotation // 90, dims=(1, 2))) == 7
 
@@ -77,7 +77,7 @@ def test_frames_are_those_of_a_plain_loop(name):
             for f in container.decode(video=0)
         ]
     assert len(index) == len(expected)
-    frames = Frames(io.BytesIO(data), index)
+    frames = FrameReader(io.BytesIO(data), index)
     for number in [*range(0, len(index), 7), 3, 200, 199]:
         assert torch.equal(frames.frame(number), expected[number])
 
@@ -91,7 +91,7 @@ def test_frames_are_those_of_torchcodec():
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"torchcodec finds no FFmpeg here: {str(error).splitlines()[0]}")
     index = index_of(path.read_bytes())
-    frames = Frames(io.BytesIO(path.read_bytes()), index)
+    frames = FrameReader(io.BytesIO(path.read_bytes()), index)
     for number in range(0, len(index), 20):
         one = theirs.get_frame_at(number)
         assert abs(one.pts_seconds - index.times[number]) < 1e-6
@@ -150,7 +150,7 @@ def test_of_a_cut_file_the_frames_that_are_there_can_be_had(share, whole):
         index.incomplete
         == f"the file ends early: its header tells of 60 frames, {len(index)} are there"
     )
-    frames = Frames(io.BytesIO(cut), index)
+    frames = FrameReader(io.BytesIO(cut), index)
     assert [number_of(frames.frame(i)) for i in range(0, len(index) - 3, 3)] == list(
         range(0, len(index) - 3, 3)
     )
@@ -159,7 +159,7 @@ def test_of_a_cut_file_the_frames_that_are_there_can_be_had(share, whole):
 def test_a_file_that_was_damaged_since_its_index_was_read_is_refused_and_closed(whole):
     index, file = index_of(whole), io.BytesIO(b"\0" * len(whole))
     with pytest.raises(InputError):
-        Frames(file, index)
+        FrameReader(file, index)
     assert file.closed
 
 
@@ -174,7 +174,7 @@ def test_damage_is_a_typed_error_never_a_wrong_frame(name, seed, tmp_path):
         index = index_of(bytes(data))
     except InputError:
         return
-    frames = Frames(io.BytesIO(data), index)
+    frames = FrameReader(io.BytesIO(data), index)
     for number in range(0, len(index), 5):
         try:
             pixels = frames.frame(number)
@@ -196,7 +196,7 @@ def test_a_playlist_named_as_a_video_opens_no_other_file(text, whole, tmp_path):
     playlist = tmp_path / "a.mp4"
     playlist.write_text(text.format(tmp_path / "secret.mp4"))
     with playlist.open("rb") as file, pytest.raises(InputError) as caught:
-        read_index(file)
+        read_video_index(file)
     assert caught.value.status is Status.UNSUPPORTED
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.core.errors import ConfigError, InputChanged
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs import parquet_images as image_tables
-from pipeline.inputs.parquet_images import ImageTables
+from pipeline.inputs.parquet_images import ParquetImages
 from pipeline.inputs.sources.hf_parquet import HfParquet
 from pipeline.runs.plan import freeze
 from pipeline.runs.run_folder import RunFolder
@@ -359,7 +359,7 @@ def test_a_failed_reading_is_tried_again(tmp_path: Path) -> None:
             raise InputError(Status.UNREADABLE, "not now")
         return file.open("rb")
 
-    tables, entry = ImageTables(open_file, "image"), Entry("a.parquet/00000000", None, 0)
+    tables, entry = ParquetImages(open_file, "image"), Entry("a.parquet/00000000", None, 0)
     for _ in range(2):
         with pytest.raises(InputError, match="not now"):
             tables.open(entry)

@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.core.keys import key_to_path, path_to_key
 from pipeline.core.protocols import SinkContext
 from pipeline.core.types import InputError, Status
-from pipeline.inputs.decoding.image import decode
+from pipeline.inputs.decoding.image import decode_image
 from pipeline.outputs.sinks.overlays import Overlays, overlay_name
 from tests.helpers.pictures import picture
 
@@ -124,7 +124,7 @@ def run(stage, files, enabled=True, statuses=None, predictions=(), quality=95):
     def read_image(key):
         if files[key] is None:
             raise InputError(Status.MISSING, "gone")
-        return decode(files[key], 10**8)
+        return decode_image(files[key], 10**8)
 
     statuses = statuses or ["ok"] * len(files)
     images = pa.table(
@@ -164,7 +164,7 @@ def test_inputs_that_differ_by_folder_or_extension_have_an_overlay_each(tmp_path
     assert list(found) == ["a/x.jpg", "a/x.png", "b/x.jpg"]
     for key, path in found.items():
         with Image.open(path) as overlay:
-            expected = decode(keys[key], 10**8).permute(1, 2, 0).numpy().astype(int)
+            expected = decode_image(keys[key], 10**8).permute(1, 2, 0).numpy().astype(int)
             assert np.abs(np.asarray(overlay).astype(int) - expected).mean() < 6
 
 

@@ -125,8 +125,8 @@ def test_readable_inputs_are_repeated_under_names_of_their_own(tmp_path: Path) -
         "000001/other.jpg",
         "000002/desk.jpg",
     ]
-    assert {source.size_hw(entry, 10**8) for entry in source.entries()} == {
-        source.size_hw(source.listed[0], 10**8)
+    assert {source.read_size_hw(entry, 10**8) for entry in source.entries()} == {
+        source.read_size_hw(source.listed[0], 10**8)
     }
 
 

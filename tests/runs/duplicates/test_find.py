@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from pipeline.inputs.sources.folder import Folder
-from pipeline.runs.duplicates.find import Pictures, alike, difference_hash, find_twins
+from pipeline.runs.duplicates.find import ImageScan, difference_hash, find_duplicates, find_similar
 from tests.helpers.paths import SAMPLES, shared
 from tests.helpers.pictures import picture
 
@@ -20,7 +20,7 @@ def twins(
 ) -> dict[str, tuple[str, bool]]:
     """{key: (the first that is the same, whether its bytes are)}"""
     source = Folder(str(folder))
-    found = find_twins(Pictures(source, source.entries, 10**8), near, skip)
+    found = find_duplicates(ImageScan(source, source.entries, 10**8), near, skip)
     keys = [entry.key for entry in source.entries()]
     return {keys[i]: (keys[found.first[i]], bool(found.same_bytes[i])) for i in found.indices}
 
@@ -130,7 +130,7 @@ def test_hashes_within_seven_bits_are_found(flips: list[tuple[int, int, int]]) -
         thumbnails.append(one)
     stacked = np.stack(thumbnails)
     hashes = difference_hash(stacked)
-    first = alike(stacked)
+    first = find_similar(stacked)
     for i in range(len(stacked)):
         bits = np.bitwise_count(hashes ^ hashes[i]).sum(axis=1)
         near = [j for j in range(i) if first[j] == j and bits[j] <= 7]

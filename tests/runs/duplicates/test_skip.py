@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
-from pipeline.inputs.decoding.image import decode
+from pipeline.inputs.decoding.image import decode_image
 from pipeline.results.commands.verify import verify_text
 from tests.helpers.pictures import picture
 from tests.helpers.runs import read
@@ -128,8 +128,8 @@ def test_a_resumed_run_skips_what_it_began_to_skip(
     (run / "_committed" / "00001.json").unlink()
     decoded = []
     monkeypatch.setattr(
-        "pipeline.inputs.image_files.decode",
-        lambda data, most: decoded.append(data) or decode(data, most),
+        "pipeline.inputs.image_source.decode_image",
+        lambda data, most: decoded.append(data) or decode_image(data, most),
     )
     assert read(annotate(*settings), "images").equals(whole)
     assert len(decoded) <= 4, "they are not looked for again"

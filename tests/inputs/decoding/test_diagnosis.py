@@ -4,7 +4,7 @@ import struct
 import pytest
 from PIL import Image
 
-from pipeline.inputs.decoding.sniff import is_cut, sniff
+from pipeline.inputs.decoding.diagnosis import guess_format, is_truncated
 from tests.helpers.pictures import picture
 
 
@@ -26,8 +26,8 @@ WHOLE = [
 
 @pytest.mark.parametrize("kind", WRITTEN)
 def test_what_pillow_writes_is_known_by_its_first_bytes(kind):
-    assert sniff(encoded(kind)) == kind
-    assert sniff(encoded(kind)[:16]) == kind
+    assert guess_format(encoded(kind)) == kind
+    assert guess_format(encoded(kind)[:16]) == kind
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_what_pillow_writes_is_known_by_its_first_bytes(kind):
     ],
 )
 def test_a_format_is_known_by_its_first_bytes(data, kind):
-    assert sniff(data) == kind
+    assert guess_format(data) == kind
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_a_format_is_known_by_its_first_bytes(data, kind):
     ],
 )
 def test_a_file_cut_within_its_signature_is_still_known(kind, length):
-    assert sniff(encoded(kind)[:length]) == kind
+    assert guess_format(encoded(kind)[:length]) == kind
 
 
 @pytest.mark.parametrize(("kind", "options"), WHOLE)
 def test_a_whole_file_is_not_cut(kind, options):
-    assert not is_cut(encoded(kind, **options), kind)
+    assert not is_truncated(encoded(kind, **options), kind)
 
 
 @pytest.mark.parametrize(
@@ -93,38 +93,38 @@ def test_a_whole_file_is_not_cut(kind, options):
 @pytest.mark.parametrize("percent", range(5, 100, 5))
 def test_a_file_without_its_end_is_cut(kind, options, percent):
     data = encoded(kind, **options)
-    assert is_cut(data[: len(data) * percent // 100], kind)
+    assert is_truncated(data[: len(data) * percent // 100], kind)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "WEBP"])
 def test_one_missing_byte_is_a_cut(kind):
-    assert is_cut(encoded(kind)[:-1], kind)
+    assert is_truncated(encoded(kind)[:-1], kind)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP"])
 def test_bytes_behind_the_end_are_not_a_cut(kind):
-    assert not is_cut(encoded(kind) + b"behind the end", kind)
+    assert not is_truncated(encoded(kind) + b"behind the end", kind)
 
 
 def test_an_end_marker_inside_a_thumbnail_is_not_the_images_end():
     data = encoded("JPEG", exif=b"Exif\0\0" + encoded("JPEG"))
-    assert is_cut(data[:-2], "JPEG")
+    assert is_truncated(data[:-2], "JPEG")
 
 
 def test_damage_within_a_jpeg_is_not_a_cut():
     data = bytearray(encoded("JPEG"))
     data[20] = 0x00  # where the marker of the second segment begins
-    assert data[:2] == b"\xff\xd8" and not is_cut(bytes(data), "JPEG")
+    assert data[:2] == b"\xff\xd8" and not is_truncated(bytes(data), "JPEG")
 
 
 def test_damage_within_a_png_is_not_a_cut():
     data = bytearray(encoded("PNG"))
     struct.pack_into(">I", data, 33, 0xFFFFFFFF)  # the length of the chunk after IHDR
-    assert not is_cut(bytes(data), "PNG")
+    assert not is_truncated(bytes(data), "PNG")
 
 
 def test_a_jpeg_of_tables_alone_is_whole():
-    assert not is_cut(b"\xff\xd8\xff\xd9", "JPEG")
+    assert not is_truncated(b"\xff\xd8\xff\xd9", "JPEG")
 
 
 def test_an_animations_every_frame_counts():
@@ -134,4 +134,4 @@ def test_an_animations_every_frame_counts():
     data = buffer.getvalue()
     with Image.open(buffer) as image:
         assert image.n_frames == 3
-    assert not is_cut(data, "GIF") and is_cut(data[: len(data) // 2], "GIF")
+    assert not is_truncated(data, "GIF") and is_truncated(data[: len(data) // 2], "GIF")

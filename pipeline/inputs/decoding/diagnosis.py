@@ -1,6 +1,6 @@
 """What a file that cannot be decoded was meant to be, and whether its end is missing. For messages and statuses only."""
 
-from pipeline.inputs.decoding.jpeg import EOI, SOS, segments
+from pipeline.inputs.decoding.jpeg import EOI, SOS, iterate_segments
 
 _MAGIC = (
     (b"\xff\xd8", "JPEG"),
@@ -20,7 +20,7 @@ _MAGIC = (
 )
 
 
-def sniff(data: bytes) -> str | None:
+def guess_format(data: bytes) -> str | None:
     """The format's name by its first bytes, or None. A prefix of a signature counts: a file can be cut within it."""
     if not data:
         return None
@@ -45,7 +45,7 @@ def _agrees(data: bytes, magic: bytes) -> bool:
     return magic.startswith(data)
 
 
-def is_cut(data: bytes, kind: str) -> bool:
+def is_truncated(data: bytes, kind: str) -> bool:
     """True when the file ends before the structure of its format does."""
     if kind == "JPEG":
         return _jpeg_is_cut(data)
@@ -63,7 +63,7 @@ def is_cut(data: bytes, kind: str) -> bool:
 def _jpeg_is_cut(data: bytes) -> bool:
     """Cut when the segments run past the end of the file, or no end marker follows the scan."""
     at, marker = 0, 0
-    for at, marker in segments(data):  # noqa: B007 - the last one counts
+    for at, marker in iterate_segments(data):  # noqa: B007 - the last one counts
         pass
     if marker == SOS:
         return data.find(bytes((0xFF, EOI)), at) < 0

@@ -16,14 +16,20 @@ from torch import Tensor
 from pipeline.core.errors import ConfigError
 from pipeline.core.protocols import Stage
 from pipeline.core.types import Entry, InputError, Status
-from pipeline.inputs.decoding.video import SUFFIXES, VIDEO_DECODER, Frames, Index, read_index
+from pipeline.inputs.decoding.video import (
+    VIDEO_DECODER,
+    VIDEO_SUFFIXES,
+    FrameReader,
+    VideoIndex,
+    read_video_index,
+)
 from pipeline.storage.listing import open_listing
 
 _OPEN = 4  # videos that are kept open, so that the next frames need no seeking
 
 
 @dataclass(frozen=True)
-class Sample:
+class VideoPart:
     """A part of a video. `number` goes into its key, `carried` into its rows."""
 
     number: int
@@ -31,7 +37,7 @@ class Sample:
     carried: tuple[Any, ...]
 
 
-class VideoFiles(ABC):
+class VideoSource(ABC):
     """Base of a source: it adds `identity`, `own_columns`, `clip_length` and `samples`.
 
     A part's key is `<the video's path>/<number>`. A video of which no part can be had, or which ends before it should,
@@ -44,13 +50,13 @@ class VideoFiles(ABC):
     own_columns: Sequence[pa.Field]  # the first column is the video's path
 
     def __init__(self, root: str) -> None:
-        self.listing = open_listing(root, SUFFIXES, "videos", below=True)
-        self._idle: list[tuple[Entry, Frames]] = []  # the last one used is the last
+        self.listing = open_listing(root, VIDEO_SUFFIXES, "videos", below=True)
+        self._idle: list[tuple[Entry, FrameReader]] = []  # the last one used is the last
         self._lock = Lock()
         self._samples_of = lru_cache(maxsize=64)(self._read_samples)
 
     @abstractmethod
-    def samples(self, index: Index) -> Sequence[Sample]:
+    def choose_parts(self, index: VideoIndex) -> Sequence[VideoPart]:
         """The parts of a video, in order."""
 
     @property
@@ -69,7 +75,7 @@ class VideoFiles(ABC):
             for number, sample in samples.items():
                 yield self._entry(video, f"{number:08d}", sample.carried)
 
-    def size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
+    def read_size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
         video, number = _split(entry)
         index, _ = self._samples_of(video)
         height, width = index.size_hw
@@ -84,7 +90,7 @@ class VideoFiles(ABC):
             raise InputError(Status.TOO_LARGE, said, index.size_hw)
         return index.size_hw
 
-    def together(self, entry: Entry) -> Hashable:
+    def group_key(self, entry: Entry) -> Hashable:
         return _split(entry)[0].key
 
     def read(
@@ -100,10 +106,10 @@ class VideoFiles(ABC):
             else:
                 yield pixels
 
-    def begin(self, entries: Sequence[Entry], seconds: float) -> None:  # noqa: B027 - not a duty
+    def prefetch(self, entries: Sequence[Entry], seconds: float) -> None:  # noqa: B027 - not a duty
         """Videos are read where they are: there is nothing to make ready."""
 
-    def end(self, entries: Sequence[Entry]) -> None:  # noqa: B027
+    def release(self, entries: Sequence[Entry]) -> None:  # noqa: B027
         """Videos stay open for the next frames."""
 
     def close(self) -> None:
@@ -124,7 +130,7 @@ class VideoFiles(ABC):
             return torch.stack([frames.frame(i) for i in wanted])  # (T, 3, H, W)
 
     @contextmanager
-    def _frames(self, video: Entry, index: Index, first: int) -> Iterator[Frames]:
+    def _frames(self, video: Entry, index: VideoIndex, first: int) -> Iterator[FrameReader]:
         """The video opened; for this thread alone until it is given back. Of those that are idle, the one that need not go
         back and has the least way to go."""
         with self._lock:
@@ -132,7 +138,7 @@ class VideoFiles(ABC):
             found = max(idle, key=lambda one: one[1].at, default=None)
             if found:
                 self._idle.remove(found)
-        frames = found[1] if found else Frames(self._open(video), index)
+        frames = found[1] if found else FrameReader(self._open(video), index)
         try:
             yield frames
         finally:
@@ -153,10 +159,10 @@ class VideoFiles(ABC):
             )
         return file
 
-    def _read_samples(self, video: Entry) -> tuple[Index, dict[int, Sample]]:
+    def _read_samples(self, video: Entry) -> tuple[VideoIndex, dict[int, VideoPart]]:
         with self._open(video) as file:
-            index = read_index(file)
-        return index, {sample.number: sample for sample in self.samples(index)}
+            index = read_video_index(file)
+        return index, {sample.number: sample for sample in self.choose_parts(index)}
 
     def _entry(self, video: Entry, number: str, carried: tuple[Any, ...]) -> Entry:
         values = (video.key, *(carried or (None,) * (len(self.own_columns) - 1)))
@@ -169,7 +175,7 @@ def _split(entry: Entry) -> tuple[Entry, int | None]:
     return Entry(key, entry.size, entry.mtime_ns), int(number) if number else None
 
 
-def every_frame(index: Index, fps: float | None) -> np.ndarray:
+def choose_frames(index: VideoIndex, fps: float | None) -> np.ndarray:
     """Frame numbers (N,): all of them, or those that are shown at 0, 1/fps, 2/fps ... seconds: one may come twice where the
     video has fewer."""
     if fps is None:
@@ -180,7 +186,7 @@ def every_frame(index: Index, fps: float | None) -> np.ndarray:
     )  # a tick that meets a frame's time means that frame
 
 
-def check_positive(key: str, value: Any, whole: bool) -> Any:
+def check_positive_setting(key: str, value: Any, whole: bool) -> Any:
     """Raise ConfigError unless the value is null or a number above 0."""
     kinds: Any = int if whole else (int, float)
     if value is None or (isinstance(value, kinds) and not isinstance(value, bool) and value > 0):

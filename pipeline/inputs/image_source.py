@@ -10,17 +10,22 @@ from torch import Tensor
 
 from pipeline.core.protocols import Stage
 from pipeline.core.types import Entry, InputError, Status
-from pipeline.inputs.decoding.image import DECODER, check_bytes, decode, read_header
+from pipeline.inputs.decoding.image import (
+    IMAGE_DECODER,
+    check_file_size,
+    decode_image,
+    read_image_header,
+)
 from pipeline.storage.prefetch import Prefetcher
 
 
-class ImageFiles(ABC):
+class ImageSource(ABC):
     """Base of a source: it adds `identity`, `entries` and `open`."""
 
-    decoder: str = DECODER
+    decoder: str = IMAGE_DECODER
     # set where files are decoded many at a time, on another device (`gpu_jpeg.py`): (files, max_pixels) -> what each holds
     decode_many: Callable[[Sequence[bytes], int], list[Tensor | InputError]] | None = None
-    ahead: Prefetcher | None = (
+    prefetcher: Prefetcher | None = (
         None  # set where files are far away: they are fetched whole, before they are asked for
     )
     columns: Sequence[pa.Field] = ()
@@ -30,11 +35,11 @@ class ImageFiles(ABC):
     def open(self, entry: Entry) -> BinaryIO:
         """The input's bytes. Raises InputError and OSError."""
 
-    def size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
+    def read_size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
         with self._opened(entry) as file:
-            return read_header(file, max_pixels).size_hw
+            return read_image_header(file, max_pixels).size_hw
 
-    def together(self, entry: Entry) -> Hashable:
+    def group_key(self, entry: Entry) -> Hashable:
         return entry.key if self.decode_many is None else None
 
     def read(
@@ -58,7 +63,7 @@ class ImageFiles(ABC):
             return data
         try:
             with stage("decode"):
-                return decode(data, max_pixels)
+                return decode_image(data, max_pixels)
         except InputError as error:
             return error
 
@@ -71,23 +76,25 @@ class ImageFiles(ABC):
                     return InputError(
                         Status.CHANGED, f"the plan lists {entry.size} bytes, the file has {size}"
                     )
-                check_bytes(file, max_pixels)  # again: the header may not have been read
+                check_file_size(file, max_pixels)  # again: the header may not have been read
                 return file.read()
         except (InputError, OSError) as error:
             return error
 
     def _opened(self, entry: Entry) -> BinaryIO:
-        return self.open(entry) if self.ahead is None else io.BytesIO(self.ahead.take(entry))
+        return (
+            self.open(entry) if self.prefetcher is None else io.BytesIO(self.prefetcher.take(entry))
+        )
 
-    def begin(self, entries: Sequence[Entry], seconds: float) -> None:
-        if self.ahead is not None:
-            self.ahead.begin(entries, seconds)
+    def prefetch(self, entries: Sequence[Entry], seconds: float) -> None:
+        if self.prefetcher is not None:
+            self.prefetcher.begin(entries, seconds)
 
-    def end(self, entries: Sequence[Entry]) -> None:
-        if self.ahead is not None:
-            self.ahead.end(entries)
+    def release(self, entries: Sequence[Entry]) -> None:
+        if self.prefetcher is not None:
+            self.prefetcher.end(entries)
 
     def close(self) -> None:
         """No file stays open between reads."""
-        if self.ahead is not None:
-            self.ahead.close()
+        if self.prefetcher is not None:
+            self.prefetcher.close()
