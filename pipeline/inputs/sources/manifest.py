@@ -44,7 +44,9 @@ class Manifest(ImageSource):
         self.file = self._only_file()
         self.suffix = PurePosixPath(self.file.key).suffix.casefold()
         self.identity = f"manifest:{self.listing.identity}"
-        self.paths = ManifestPaths(find_root(self.listing.root, check_optional_text("source.root", root)))
+        self.paths = ManifestPaths(
+            find_root(self.listing.root, check_optional_text("source.root", root))
+        )
         self._sorted: tuple[Entry, SortedRows] | None = None  # the manifest that was sorted
         self._told = False  # how many came twice
         with self._reading() as (schema, _):
