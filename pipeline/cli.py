@@ -17,13 +17,13 @@ from pipeline.config.overrides import split_arguments
 from pipeline.core.errors import (
     BadImages,
     ConfigError,
-    Drifted,
     OutOfSpace,
     PipelineError,
+    RunDrifted,
     is_disk_full,
     suggest_nearest,
 )
-from pipeline.core.inflight import VARIABLE
+from pipeline.core.inflight import TABLE_VARIABLE
 from pipeline.core.locations import redact_secrets
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.package_files import find_resource
@@ -78,7 +78,7 @@ def entry() -> int:
     """The program: what computes for long runs in a process that is watched."""
     arguments = sys.argv[1:]
     watched = _computes(arguments) and not {"-h", "--help"} & set(arguments)
-    if not watched or VARIABLE in os.environ:
+    if not watched or TABLE_VARIABLE in os.environ:
         return main(arguments)
     try:
         return supervise(arguments)
@@ -299,7 +299,7 @@ def _review(verb: str, arguments: list[str]) -> None:
     options = read_options(verb, arguments, module.Options)
     try:
         print(module.review(options), flush=True)
-    except Drifted as drifted:
+    except RunDrifted as drifted:
         print(drifted.text, flush=True)
         raise
 
@@ -341,7 +341,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _ignore_signals() -> None:
     """A terminal's Ctrl-C reaches this process twice, by itself and by the watcher; one is enough."""
-    if VARIABLE in os.environ:
+    if TABLE_VARIABLE in os.environ:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
 

@@ -34,7 +34,7 @@ def annotate(settings: Settings, parts: Components) -> RunResult:
         raise ConfigError(
             "shard= and retry= are for executor=local; leave them out, or say executor=local."
         )
-    work = RunSession.of(settings, parts, executor.writer or Writer.of_shards(index, count))
+    work = RunSession.of(settings, parts, executor.writer or Writer.for_shards(index, count))
     folder = work.folder
     if settings.dry_run:
         return RunResult(plan_text(settings, parts, work.plan, folder) + executor.preview(work))
@@ -81,5 +81,5 @@ def frozen(work: RunSession) -> Plan:
 
 def report(work: RunSession, anew: bool) -> None:
     """By the writer who finds every shard complete: of several, the last. `anew`: also where there is one."""
-    if not work.remaining() and (anew or not work.folder.store.has("report.html")):
+    if not work.remaining() and (anew or not work.folder.store.contains("report.html")):
         leave_report(work.folder)

@@ -39,13 +39,13 @@ class BadImages(PipelineError):
     exit_code = 5
 
 
-class Damaged(PipelineError):
+class RunDamaged(PipelineError):
     """A run folder does not hold what its markers say."""
 
     exit_code = 6
 
 
-class Drifted(PipelineError):
+class RunDrifted(PipelineError):
     """A run's images or detections are not like those of its reference."""
 
     exit_code = 7
@@ -60,7 +60,7 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def stops_a_run(error: BaseException) -> bool:
+def is_persistent_failure(error: BaseException) -> bool:
     """Whether a picture failed for a reason that the next file will meet too: no room, or a failing device."""
     return isinstance(error, OSError) and (is_disk_full(error) or error.errno == errno.EIO)
 

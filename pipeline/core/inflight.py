@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
-VARIABLE = "VISIONBATCH_BOARD"  # the file's path, in the runner's environment
+TABLE_VARIABLE = "VISIONBATCH_BOARD"  # the file's path, in the runner's environment
 _SLOTS, _SLOT_BYTES, _HEADER_BYTES = 256, 8192, 1 << 16
 _HEAD = struct.Struct(
     "qdd"
@@ -52,13 +52,13 @@ class InFlightTable:
         self._lock = Lock()
 
     @classmethod
-    def here(cls) -> "InFlightTable":
+    def attach(cls) -> "InFlightTable":
         """The one that this process was given, or one of its own; always the same, because its slots are."""
-        return _of(os.environ.get(VARIABLE))
+        return _of(os.environ.get(TABLE_VARIABLE))
 
     @classmethod
     @contextmanager
-    def created(cls) -> Iterator[tuple["InFlightTable", Path]]:
+    def create_shared(cls) -> Iterator[tuple["InFlightTable", Path]]:
         with tempfile.NamedTemporaryFile(prefix="visionbatch-") as file:
             size = _HEADER_BYTES + _SLOTS * _SLOT_BYTES
             if hasattr(
@@ -72,7 +72,7 @@ class InFlightTable:
     # --- the runner's side
 
     @contextmanager
-    def working_on(self, image_ids: Sequence[int], seconds: float) -> Iterator[None]:
+    def track(self, image_ids: Sequence[int], seconds: float) -> Iterator[None]:
         """This thread has these inputs in hand, of which it is done in so many seconds, or hangs. Beyond a thousand they are
         not all written; nor are those of a thread for which no slot is left."""
         with self._lock:
@@ -92,11 +92,11 @@ class InFlightTable:
             with self._lock:
                 self._free.append(slot)
 
-    def advance(self) -> None:
+    def count_progress(self) -> None:
         """Something was reached that the next runner need not do again."""
         _LENGTH.pack_into(self._memory, _PROGRESS_AT, self.progress + 1)
 
-    def longest(self) -> tuple[int, float]:
+    def find_longest_running(self) -> tuple[int, float]:
         """(inputs in hand, for how many seconds) of the thread that has been at its own for the longest; (0, 0) for none."""
         now = time.monotonic()
         heads = (
@@ -109,7 +109,7 @@ class InFlightTable:
             default=(0, 0.0),
         )
 
-    def begin(self, run: str) -> WorkerDeath | None:
+    def start_run(self, run: str) -> WorkerDeath | None:
         """What follows is of this run. How the runner before died, if that was at this run: told once."""
         name = os.fsencode(run)[:500]
         self._memory[_RUN_AT : _RUN_AT + 512] = _LENGTH.pack(len(name)) + name.ljust(
@@ -136,7 +136,7 @@ class InFlightTable:
         (counted,) = _LENGTH.unpack_from(self._memory, _PROGRESS_AT)
         return int(counted)
 
-    def in_hand(self, overdue_at: float | None = None) -> tuple[int, ...]:
+    def read_image_ids(self, overdue_at: float | None = None) -> tuple[int, ...]:
         """The ids in all slots, or in those that were to be done before that time."""
         found: list[int] = []
         for slot in range(_SLOTS):

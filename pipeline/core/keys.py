@@ -53,26 +53,26 @@ def key_to_path(key: str) -> str:
     return os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), key.encode()))
 
 
-def keys_of_listed(paths: pa.Array) -> pa.Array:
+def listed_paths_to_keys(paths: pa.Array) -> pa.Array:
     """Paths as a user lists them, valid UTF-8 -> keys."""
     for pattern, replacement in _LISTED:
         paths = pc.replace_substring_regex(paths, pattern, replacement)
     return paths
 
 
-def listed_path_of(key: str) -> str:
+def key_to_listed_path(key: str) -> str:
     """The inverse of `keys_of_listed`."""
     return _WRITTEN.sub(lambda found: chr(int(found[1], 16)), key_to_path(key))
 
 
-def inside(folder: Path, key: str) -> Path | None:
+def resolve_below(folder: Path, key: str) -> Path | None:
     """The file that a key names; None where it would lead out of the folder, as a made-up run's might. What counts is what
     the key becomes: `\\x2e\\x2e/a.jpg` leads out too."""
     name = PurePosixPath(key_to_path(key))
     return None if name.is_absolute() or ".." in name.parts or "\0" in str(name) else folder / name
 
 
-def tame(key: str) -> str:
+def make_safe_key(key: str) -> str:
     """A key that names one file below any folder, where this one does not: names of objects, and of members of archives,
     may have `..` or nothing between two slashes. Never the same for two keys."""
     parts = key_to_path(key).split("/")
@@ -80,34 +80,36 @@ def tame(key: str) -> str:
         return key
     *folders, name = [_NOWHERE if part in _WILD else part.replace("\0", "_") for part in parts]
     digest = blake2b(key.encode(), digest_size=8).hexdigest()
-    return "/".join([_NOWHERE, *map(path_to_key, folders), fitted(f"{digest}-{path_to_key(name)}")])
+    return "/".join(
+        [_NOWHERE, *map(path_to_key, folders), fit_name(f"{digest}-{path_to_key(name)}")]
+    )
 
 
-def overlay_name(key: str) -> str:
+def make_overlay_key(key: str) -> str:
     """Key -> key of its overlay. Never the same for two keys: only names that already end in the appended suffix, or in
     no format of ours, get one more; a name too long for that keeps its beginning and a hash of all of it."""
-    key = tame(key)
+    key = make_safe_key(key)
     path = PurePosixPath(key)
     if (
         path.suffix.casefold() in OVERLAY_FORMATS
         and not key.endswith(_OVERLAY_SUFFIX)
-        and fits(path.name)
+        and is_valid_name_length(path.name)
     ):
         return key
-    return str(path.with_name(fitted(path.name, _OVERLAY_SUFFIX)))
+    return str(path.with_name(fit_name(path.name, _OVERLAY_SUFFIX)))
 
 
-def fitted(name: str, ending: str = "", longest: int = _LONGEST) -> str:
+def fit_name(name: str, ending: str = "", longest: int = _LONGEST) -> str:
     """`name` + `ending`; where that is longer, as a file's name in bytes, the beginning of `name`, a hash of all of it,
     `ending`."""
-    if not fits(name + ending, longest):
+    if not is_valid_name_length(name + ending, longest):
         ending = f"-{blake2b(name.encode(), digest_size=8).hexdigest()}{ending}"
         name = name[: 4 * longest]  # a byte is at most four letters
-        while not fits(name + ending, longest):
+        while not is_valid_name_length(name + ending, longest):
             name = name[:-1]
     return name + ending
 
 
-def fits(name: str, longest: int = _LONGEST) -> bool:
+def is_valid_name_length(name: str, longest: int = _LONGEST) -> bool:
     """Whether file systems take a name as long, as a file's or folder's own."""
     return len(key_to_path(name).encode("utf-8", "surrogateescape")) <= longest

@@ -25,7 +25,7 @@ class Format(Protocol):
     def load(self) -> Model: ...
 
 
-Stage = Callable[
+TimeStage = Callable[
     [str], AbstractContextManager[None]
 ]  # times what is done inside, under the stage's name
 
@@ -54,7 +54,7 @@ class Source(Protocol):
         ...
 
     def read(
-        self, entries: Sequence[Entry], max_pixels: int, stage: Stage
+        self, entries: Sequence[Entry], max_pixels: int, stage: TimeStage
     ) -> Iterator[Tensor | InputError | OSError]:
         """What each of the entries, which belong together, holds: (3, H, W) uint8 RGB, upright, of a clip (T, 3, H, W); or
         why it cannot be had. Times its stages `read` and `decode`."""
@@ -119,7 +119,7 @@ class Engine(Protocol):
     def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> Outputs: ...
 
 
-class Draw(Protocol):
+class DrawPredictions(Protocol):
     """A task's `draw`."""
 
     def __call__(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor: ...
@@ -138,7 +138,7 @@ class SinkContext:
     stage: Path  # a miniature run folder: what is written below it is published with the shard
     shard_id: int
     predictions_schema: pa.Schema
-    draw: Draw
+    draw: DrawPredictions
     read_image: Callable[[str], Tensor]  # key -> (3, H, W) uint8 RGB, upright
 
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.types import Item, Outputs, Status
 
-BOX = ("x_min", "y_min", "x_max", "y_max")  # pixels of the upright original
-CLASS_NAME = pa.dictionary(pa.int32(), pa.string())
+BOX_COLUMNS = ("x_min", "y_min", "x_max", "y_max")  # pixels of the upright original
+CLASS_NAME_TYPE = pa.dictionary(pa.int32(), pa.string())
 _CARRIED = {b"from": b"source"}
 _STATUSES = [status.value for status in Status]
 
@@ -25,13 +25,13 @@ def make_predictions_schema(
         pa.field("image_id", pa.int64(), nullable=False),  # joins with images/
         pa.field("key", pa.string(), nullable=False),
         pa.field("class_id", pa.int32(), nullable=False),  # the model's own id
-        pa.field("class_name", CLASS_NAME, nullable=False),
+        pa.field("class_name", CLASS_NAME_TYPE, nullable=False),
         pa.field("score", pa.float32(), nullable=False),
     ]
     return pa.schema([*common, *own], metadata=_metadata(task, categories, more))
 
 
-BOX_FIELDS = [pa.field(name, pa.float32(), nullable=False) for name in BOX]
+BOX_FIELDS = [pa.field(name, pa.float32(), nullable=False) for name in BOX_COLUMNS]
 
 
 def make_detection_columns(
@@ -48,15 +48,15 @@ def make_detection_columns(
     boxes = torch.cat([one["boxes"].reshape(-1, 4) for one in outputs]).numpy().astype(np.float32)
     order = np.lexsort((-scores, np.repeat(np.arange(len(items)), counts)))
     columns = make_class_columns(items, counts, class_ids[order], scores[order], categories)
-    return columns | {name: pa.array(boxes[order, i]) for i, name in enumerate(BOX)}, order
+    return columns | {name: pa.array(boxes[order, i]) for i, name in enumerate(BOX_COLUMNS)}, order
 
 
 def read_categories(schema: pa.Schema) -> tuple[str, ...]:
     """The class names in a schema's metadata; index = class id."""
-    return read_names(schema, "categories")
+    return read_name_list(schema, "categories")
 
 
-def read_names(schema: pa.Schema, key: str) -> tuple[str, ...]:
+def read_name_list(schema: pa.Schema, key: str) -> tuple[str, ...]:
     """A list of names in a schema's metadata; empty where it has none."""
     return tuple(json.loads(schema.metadata.get(key.encode(), b"[]")))
 

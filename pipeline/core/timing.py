@@ -49,7 +49,7 @@ class StageTimer:
         self._lock = Lock()
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def measure(self, name: str) -> Iterator[None]:
         start = perf_counter()
         try:
             yield
@@ -62,7 +62,7 @@ class StageTimer:
         """Iterate, counting the time until each value comes."""
         iterator = iter(values)
         while True:
-            with self.stage(name):
+            with self.measure(name):
                 try:
                     value = next(iterator)
                 except StopIteration:

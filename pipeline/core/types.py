@@ -66,7 +66,7 @@ class Entry:
     carried: tuple[
         Any, ...
     ] = ()  # values of the source's own columns, which go into every row of this input
-    at: int = 0  # where it begins in a file that holds many, as its source counts: bytes, rows
+    offset: int = 0  # where it begins in a file that holds many, as its source counts: bytes, rows
 
 
 @dataclass(frozen=True)
@@ -198,10 +198,10 @@ class Writer:
     """One of those who write to a run folder. `name` is a file's name, empty for one who writes alone."""
 
     name: str = ""
-    beside: str = ""  # which other names may be there, as a pattern
-    patience: float = 1.0  # seconds to wait for those that may not; not 0, because who looks at a lock holds it for a moment
+    allowed_peers: str = ""  # which other names may be there, as a pattern
+    patience_s: float = 1.0  # seconds to wait for those that may not; not 0, because who looks at a lock holds it for a moment
 
     @classmethod
-    def of_shards(cls, index: int, count: int) -> Writer:
+    def for_shards(cls, index: int, count: int) -> Writer:
         """Of every `count`-th shard; the only one for 1."""
         return cls(f"{index}-of-{count}", f"*-of-{count}") if count > 1 else cls()

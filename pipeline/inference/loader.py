@@ -12,7 +12,7 @@ from typing import TypeVar
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.core.cpu import available_cores, without_openmp
+from pipeline.core.cpu import count_available_cores, disable_openmp_threads
 from pipeline.core.inflight import InFlightTable
 from pipeline.core.protocols import Source
 from pipeline.core.timing import StageTimer
@@ -51,7 +51,7 @@ class InputGuard:
 
     def at(self, items: Sequence[Item]) -> AbstractContextManager[None]:
         """This thread reads and decodes these."""
-        return self.board.working_on([item.image_id for item in items], self.timeout * len(items))
+        return self.board.track([item.image_id for item in items], self.timeout * len(items))
 
 
 class Loader:
@@ -82,7 +82,7 @@ class Loader:
             min(batch_size, model.max_batch or batch_size),
             max_pixels,
         )
-        self.workers = workers or min(_MOST_WORKERS, available_cores())
+        self.workers = workers or min(_MOST_WORKERS, count_available_cores())
         self.upload, self.overlap = upload, overlap
         self.guard = guard or InputGuard()
         self.timer = StageTimer()
@@ -90,7 +90,7 @@ class Loader:
     def load_batches(self, shards: Iterable[Shard]) -> Generator[Batch, None, None]:
         """All batches of the first shard, then of the next: reading ahead does not stop at a shard's end."""
         with ThreadPoolExecutor(
-            self.workers, thread_name_prefix="decode", initializer=without_openmp
+            self.workers, thread_name_prefix="decode", initializer=disable_openmp_threads
         ) as pool:
             told = pull_ahead(map(self._announced, shards), 1)
             groups = ((shard, group) for shard in told for group in self._groups_of(shard, pool))
@@ -190,7 +190,7 @@ class Loader:
 
     def _uploaded(self, batch: Batch) -> Batch:
         if self.upload and batch.inputs:
-            with self.timer.stage("copy"):
+            with self.timer.measure("copy"):
                 there = self.upload([one.pixels for one in batch.inputs])
             batch.inputs[:] = [
                 replace(one, pixels=pixels) for one, pixels in zip(batch.inputs, there, strict=True)
@@ -232,7 +232,7 @@ class Loader:
 
     def _load(self, items: Sequence[Item]) -> None:
         read = self.source.read(
-            [_planned(item) for item in items], self.max_pixels, self.timer.stage
+            [_planned(item) for item in items], self.max_pixels, self.timer.measure
         )
         for item, pixels in zip(items, read, strict=True):
             if not isinstance(pixels, Tensor):
@@ -255,7 +255,7 @@ class Loader:
 
     def _make_input(self, look: tuple[Item, int]) -> None:
         item, number = look
-        with self.timer.stage("transform"):
+        with self.timer.measure("transform"):
             if (pixels := item.pixels) is None:  # another view of it has failed
                 return
             try:

@@ -9,10 +9,10 @@ import pyarrow as pa
 import torch
 from torchvision.ops import box_iou
 
-from pipeline.core.schema import BOX
+from pipeline.core.schema import BOX_COLUMNS
 from pipeline.core.types import Shard
 from pipeline.inference.predictor import Predictor
-from pipeline.ops.boxes import boxes_of
+from pipeline.ops.boxes import read_boxes_xyxy
 
 _SAME_OBJECT = 0.5  # IoU of boxes of one class
 
@@ -68,8 +68,8 @@ def compare_rows(fp32: pa.Table, here: pa.Table, images: int, precision: str) ->
     a, b = (np.array([pair[i] for pair in paired], dtype=np.int64) for i in (0, 1))
     score = np.abs(_floats(fp32, "score")[a] - _floats(here, "score")[b])
     box = (
-        np.abs(boxes_of(fp32)[a] - boxes_of(here)[b])
-        if set(BOX) <= set(fp32.schema.names)
+        np.abs(read_boxes_xyxy(fp32)[a] - read_boxes_xyxy(here)[b])
+        if set(BOX_COLUMNS) <= set(fp32.schema.names)
         else None
     )
     cosine = None
@@ -99,13 +99,14 @@ def match_rows(fp32: pa.Table, here: pa.Table) -> Iterator[tuple[int, int]]:
     kind_a, kind_b = (_groups(table) for table in (fp32, here))
     for kind, rows in kind_a.items():
         others = kind_b.get(kind, np.empty(0, dtype=np.int64))
-        if not set(BOX) <= set(fp32.schema.names):
+        if not set(BOX_COLUMNS) <= set(fp32.schema.names):
             yield from zip(
                 rows.tolist(), others.tolist(), strict=False
             )  # one of a class in an image
             continue
         boxes = (
-            torch.from_numpy(boxes_of(table)[i]) for table, i in ((fp32, rows), (here, others))
+            torch.from_numpy(read_boxes_xyxy(table)[i])
+            for table, i in ((fp32, rows), (here, others))
         )
         iou = box_iou(*boxes).numpy()
         for i, row in enumerate(rows):

@@ -55,7 +55,7 @@ class Predictor:
         timer = self.loader.timer
         with closing(self.loader.load_batches(shards)) as batches:
             for batch in timer.time_iteration("wait", batches):
-                with timer.stage("forward"):
+                with timer.measure("forward"):
                     for one, output in self._forward_with_retry(batch.inputs):
                         self._answers.setdefault(one.item.image_id, {})[one.view_index] = output
                 batch.inputs.clear()  # the answers wait for the writer, the images need not
@@ -67,7 +67,7 @@ class Predictor:
 
     def make_tables(self, answered: Sequence[ItemOutputs]) -> tuple[pa.Table, pa.Table]:
         """(rows of `images`, rows of `predictions` that the filters keep). Called behind the forward pass."""
-        with self.loader.timer.stage("rows"):
+        with self.loader.timer.measure("rows"):
             items = [item for item, _ in answered]
             good = [(item, answers) for item, answers in answered if item.status is Status.OK]
             predictions = self.schema.empty_table()
@@ -101,9 +101,7 @@ class Predictor:
             ]
         error: Exception | None = None
         try:
-            with self.loader.guard.board.working_on(
-                [one.item.image_id for one in inputs], _FORWARD_S
-            ):
+            with self.loader.guard.board.track([one.item.image_id for one in inputs], _FORWARD_S):
                 outputs = self.engine.forward(
                     [one.pixels for one in inputs], [one.size_hw for one in inputs]
                 )

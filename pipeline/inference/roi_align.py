@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import MultiScaleRoIAlign
 
-from pipeline.core.cpu import in_threads
+from pipeline.core.cpu import map_in_threads
 
 
 class ThreadedRoIAlign(nn.Module):
@@ -36,7 +36,7 @@ class ThreadedRoIAlign(nn.Module):
             alone = {name: maps[i : i + 1] for name, maps in in_float.items()}
             return self.pool(alone, [boxes_xyxy[i].float()], [image_shapes[i]])
 
-        return torch.cat(in_threads(one, range(len(boxes_xyxy))))
+        return torch.cat(map_in_threads(one, range(len(boxes_xyxy))))
 
 
 def use_threaded_roi_align(network: nn.Module) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.types import Output, View
-from pipeline.ops.merge_views import Sightings, without_duplicates
+from pipeline.ops.merge_views import ViewDetections, merge_detections
 
 SizeHW = tuple[int, int]
 
@@ -53,7 +53,7 @@ class Views:
     def _merge_detections(self, placed: Sequence[Output], views: Sequence[View]) -> Output:
         together = {name: torch.cat([one[name] for one in placed]) for name in placed[0]}
         view = np.repeat(np.arange(len(views)), [len(one["scores"]) for one in placed])
-        found = Sightings(
+        found = ViewDetections(
             boxes_xyxy=together["boxes"].reshape(-1, 4).double().numpy(),
             scores=together["scores"].double().numpy(),
             labels=together["labels"].numpy(),
@@ -61,7 +61,7 @@ class Views:
             windows_xyxy=np.array([one.window_xyxy for one in views], dtype=np.float64)[view],
             image_hw=views[0].size_hw,
         )
-        kept, boxes, scores = without_duplicates(found, self.iou, self.union)
+        kept, boxes, scores = merge_detections(found, self.iou, self.union)
         merged = {name: values[torch.from_numpy(kept)] for name, values in together.items()}
         return merged | {
             "boxes": torch.from_numpy(boxes).float(),

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.errors import ConfigError, suggest_nearest
-from pipeline.core.schema import BOX, IMAGES_SCHEMA, make_carried_field
+from pipeline.core.schema import BOX_COLUMNS, IMAGES_SCHEMA, make_carried_field
 
 # what readers know a task's rows by
 _TAKEN = {
     *IMAGES_SCHEMA.names,
-    *BOX,
+    *BOX_COLUMNS,
     "class_id",
     "class_name",
     "score",

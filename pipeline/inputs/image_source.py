@@ -8,7 +8,7 @@ from typing import BinaryIO
 import pyarrow as pa
 from torch import Tensor
 
-from pipeline.core.protocols import Stage
+from pipeline.core.protocols import TimeStage
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.decoding.image import (
     IMAGE_DECODER,
@@ -43,7 +43,7 @@ class ImageSource(ABC):
         return entry.key if self.decode_many is None else None
 
     def read(
-        self, entries: Sequence[Entry], max_pixels: int, stage: Stage
+        self, entries: Sequence[Entry], max_pixels: int, stage: TimeStage
     ) -> Iterator[Tensor | InputError | OSError]:
         if self.decode_many is None:
             yield from (self._read_one(entry, max_pixels, stage) for entry in entries)
@@ -56,7 +56,7 @@ class ImageSource(ABC):
         yield from (next(decoded) if isinstance(data, bytes) else data for data in files)
 
     def _read_one(
-        self, entry: Entry, max_pixels: int, stage: Stage
+        self, entry: Entry, max_pixels: int, stage: TimeStage
     ) -> Tensor | InputError | OSError:
         data = self._bytes_of(entry, max_pixels, stage)
         if not isinstance(data, bytes):
@@ -68,7 +68,7 @@ class ImageSource(ABC):
             return error
 
     def _bytes_of(
-        self, entry: Entry, max_pixels: int, stage: Stage
+        self, entry: Entry, max_pixels: int, stage: TimeStage
     ) -> bytes | InputError | OSError:
         try:
             with stage("read"), self._opened(entry) as file:

@@ -36,16 +36,16 @@ class ParquetImages:
         self.groups = _RowGroups(self._read_group)
 
     def open(self, entry: Entry) -> BinaryIO:
-        """The bytes of one row, as `entry.at` counts them. Raises InputError."""
+        """The bytes of one row, as `entry.offset` counts them. Raises InputError."""
         file = entry.key.rpartition("/")[0]
         first_rows = self.first_rows(file, entry.mtime_ns)
-        if not 0 <= entry.at < first_rows[-1]:
+        if not 0 <= entry.offset < first_rows[-1]:
             raise InputError(
                 Status.CHANGED, f"the file has {first_rows[-1]} rows now, not this one any more"
             )
-        group = int(np.searchsorted(first_rows, entry.at, side="right")) - 1
+        group = int(np.searchsorted(first_rows, entry.offset, side="right")) - 1
         value = self.groups.get((file, entry.mtime_ns, group))[
-            entry.at - int(first_rows[group])
+            entry.offset - int(first_rows[group])
         ].as_py()
         data, path = (
             (value.get(_BYTES), value.get(_PATH)) if isinstance(value, dict) else (value, None)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.protocols import Stage
+from pipeline.core.protocols import TimeStage
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.decoding.video import (
     VIDEO_DECODER,
@@ -94,7 +94,7 @@ class VideoSource(ABC):
         return _split(entry)[0].key
 
     def read(
-        self, entries: Sequence[Entry], max_pixels: int, stage: Stage
+        self, entries: Sequence[Entry], max_pixels: int, stage: TimeStage
     ) -> Iterator[Tensor | InputError | OSError]:
         """A video is read and decoded in one go, so its time is `decode`."""
         for entry in entries:

@@ -7,7 +7,7 @@ from pipeline.core.errors import shorten_list
 from pipeline.core.text_tables import format_columns, format_pairs
 from pipeline.models.model_cards import list_model_cards
 from pipeline.models.registry import find_format, get_builder_tasks
-from pipeline.ops.filters import PLACEHOLDERS, score_thresholds
+from pipeline.ops.filters import PLACEHOLDERS, make_score_thresholds
 
 
 def format_catalogue(task: str | None, sort: str = "accuracy") -> str:
@@ -56,7 +56,7 @@ def format_model_report(settings: Settings) -> str:
         "classes": f"{len(names)}: {shorten_list(names, 100)}",
     }
     if settings.classes:
-        score_thresholds(
+        make_score_thresholds(
             spec.categories, settings.classes, None, 0.5
         )  # names the nearest for one that is not in it
         known = {name.casefold(): i for i, name in reversed(list(enumerate(spec.categories)))}

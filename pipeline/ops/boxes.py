@@ -4,14 +4,14 @@ import numpy as np
 import pyarrow as pa
 
 
-def boxes_of(rows: pa.Table) -> np.ndarray:
+def read_boxes_xyxy(rows: pa.Table) -> np.ndarray:
     """The four box columns of a table as (N, 4) float32."""
     return np.stack(
         [rows[name].to_numpy() for name in ("x_min", "y_min", "x_max", "y_max")], axis=1
     )
 
 
-def area_xyxy(boxes_xyxy: np.ndarray) -> np.ndarray:
+def box_area(boxes_xyxy: np.ndarray) -> np.ndarray:
     """(N, 4) -> (N,) square pixels; 0 for a box without extent."""
     return np.prod(np.clip(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0, None), axis=1)
 
@@ -34,7 +34,7 @@ def keep_by_nms(
     return keep
 
 
-def rank_within(groups: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def rank_within_groups(groups: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """(N,) int: 0 for the best score of its group, 1 for the next ...; ties in the order given."""
     order = np.lexsort((np.arange(len(scores)), -scores, groups))
     first = np.r_[True, np.diff(groups[order]) != 0] if len(scores) else np.zeros(0, dtype=bool)
@@ -44,18 +44,18 @@ def rank_within(groups: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def iou_of_pairs(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
+def paired_box_iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
     """(N, 4) and (N, 4) -> (N,) float64: the first with the first ... Equal boxes have 1, also those without area."""
     a, b = boxes_a.astype(np.float64), boxes_b.astype(np.float64)
-    shared = area_xyxy(
+    shared = box_area(
         np.concatenate([np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])], axis=1)
     )
-    union = area_xyxy(a) + area_xyxy(b) - shared
+    union = box_area(a) + box_area(b) - shared
     iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return np.where((a == b).all(axis=1), 1.0, iou)
 
 
-def one_to_one(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def match_one_to_one(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(N,) bool: the pairs that are kept when each row may have one partner and earlier pairs choose before later ones."""
     keep = np.zeros(len(first), dtype=bool)
     taken_a: set[int] = set()

@@ -6,11 +6,11 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from pipeline.core.keys import fitted
+from pipeline.core.keys import fit_name
 from pipeline.core.types import InputError, Status
 
 
-def window_of(
+def compute_crop_window(
     box_xyxy: np.ndarray, margin: float, size_hw: tuple[int, int]
 ) -> tuple[int, int, int, int]:
     """The whole pixels that a box touches, and on each side `margin` times its longer side more, within the image: (x_min,
@@ -28,26 +28,26 @@ def window_of(
     return left, top, right, bottom
 
 
-def crop_name(key: str, number: int) -> str:
+def make_crop_key(key: str, number: int) -> str:
     """Key of the picture of an image's detection with this number: `sub/a.jpg`, 2 -> `sub/a.jpg-002.jpg`. A name too long
     for that keeps its beginning and a hash of all of it."""
     path = PurePosixPath(key)
-    return str(path.with_name(fitted(path.name, f"-{number:03d}.jpg")))
+    return str(path.with_name(fit_name(path.name, f"-{number:03d}.jpg")))
 
 
-def class_folders(names: Sequence[str]) -> list[str]:
+def name_class_folders(names: Sequence[str]) -> list[str]:
     """A folder for each class id, never one for two, whatever the classes are called. The id is added where it is needed to
     tell them apart, also on file systems that know no capital letters; too long a name keeps its beginning and a hash."""
     plain = (
         "".join("_" if letter in "/\\\0" else letter for letter in name).strip(". ")
         for name in names
     )
-    safe = [fitted(name or "class") for name in plain]
+    safe = [fit_name(name or "class") for name in plain]
     same = Counter(name.casefold() for name in safe)
     folders: dict[str, str] = {}  # as a file system without capital letters sees it -> as it is
     for i, name in enumerate(safe):
-        folder = name if same[name.casefold()] == 1 else fitted(name, f"-{i}")
+        folder = name if same[name.casefold()] == 1 else fit_name(name, f"-{i}")
         while folder.casefold() in folders:
-            folder = fitted(folder, f"-{i}")
+            folder = fit_name(folder, f"-{i}")
         folders[folder.casefold()] = folder
     return list(folders.values())

@@ -46,7 +46,9 @@ class Canvas:
         self.line = max(2, round(max(image.shape[1:]) / 400))
         self.letter = max(12, round(max(image.shape[1:]) / 50))  # points
 
-    def boxes(self, boxes_xyxy: np.ndarray, names: Sequence[str], labels: Sequence[str]) -> None:
+    def draw_boxes(
+        self, boxes_xyxy: np.ndarray, names: Sequence[str], labels: Sequence[str]
+    ) -> None:
         """Draw (N, 4) boxes; each label stands above its box, inside it where there is no room above."""
         if len(boxes_xyxy) == 0:
             return
@@ -63,7 +65,7 @@ class Canvas:
         scaled = scaled.clamp(
             min=torch.zeros(4), max=torch.tensor([width, height, width, height]) - 1
         )
-        colours: Any = [colour_of(name) for name in names]
+        colours: Any = [choose_colour(name) for name in names]
         # the worst score first: where boxes overlap, the best one's lines lie on top
         self.image = draw_bounding_boxes(
             self.image, scaled.flip(0), colors=colours[::-1], width=self.line
@@ -76,7 +78,7 @@ class Canvas:
             [(x, above if above >= 0 else inside) for x, above, inside in anchors], names, labels
         )
 
-    def masks(self, masks: Tensor, names: Sequence[str]) -> None:
+    def draw_masks(self, masks: Tensor, names: Sequence[str]) -> None:
         """Tint (N, H, W) bool masks of the image as it was given."""
         if len(masks) == 0:
             return
@@ -86,10 +88,10 @@ class Canvas:
                 list(self.image.shape[1:]),
                 interpolation=InterpolationMode.NEAREST,
             ).bool()
-        colours: Any = [colour_of(name) for name in names]
+        colours: Any = [choose_colour(name) for name in names]
         self.image = draw_segmentation_masks(self.image, masks, alpha=0.5, colors=colours)
 
-    def skeleton(
+    def draw_skeleton(
         self, xy: np.ndarray, shown: Sequence[bool], limbs: Sequence[tuple[int, int]], name: str
     ) -> None:
         """Draw one object's (K, 2) points and the limbs between those that are `shown`."""
@@ -97,13 +99,13 @@ class Canvas:
             self.image,
             torch.from_numpy(xy * self.scale)[None],
             connectivity=list(limbs) or None,
-            colors=colour_of(name),
+            colors=choose_colour(name),
             radius=self.line + 1,
             width=self.line,
             visibility=torch.tensor([list(shown)]),
         )
 
-    def list_of(self, names: Sequence[str], labels: Sequence[str]) -> None:
+    def draw_label_list(self, names: Sequence[str], labels: Sequence[str]) -> None:
         """Labels under one another in the upper left corner."""
         self._labels([(0.0, i * self._label_height()) for i in range(len(labels))], names, labels)
 
@@ -115,9 +117,9 @@ class Canvas:
     ) -> None:
         if not labels:
             return
-        labels = [printable(label) for label in labels]
+        labels = [make_printable(label) for label in labels]
         height, width = self.image.shape[1:]
-        font = font_of(self.letter)
+        font = load_font(self.letter)
         anchors = []
         for (left, top), label in zip(corners, labels, strict=True):
             x = max(
@@ -125,9 +127,9 @@ class Canvas:
             )  # pushed back in from the right edge
             y = max(0.0, min(top, height - self._label_height()))
             anchors.append([x, y, x, y])
-        background = [colour_of(name) for name in names]
+        background = [choose_colour(name) for name in names]
         options: Any = {
-            "label_colors": [text_colour_on(colour) for colour in background][::-1],
+            "label_colors": [choose_text_colour(colour) for colour in background][::-1],
             "label_background_colors": background[::-1],
             "font": _font(),
         }
@@ -144,14 +146,14 @@ class Canvas:
         )
 
 
-def captions(rows: pa.Table) -> tuple[list[str], list[str]]:
+def make_captions(rows: pa.Table) -> tuple[list[str], list[str]]:
     """(class names, what is written beside each: name and score)."""
     names, scores = rows["class_name"].to_pylist(), rows["score"].to_pylist()
     return names, [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)]
 
 
 @lru_cache(maxsize=4096)
-def colour_of(name: str) -> Colour:
+def choose_colour(name: str) -> Colour:
     """The same class has the same colour in every run and every model."""
     number = zlib.crc32(name.encode())
     hue, light = (number & 0xFFFF) / 0xFFFF, (0.45, 0.55, 0.65)[(number >> 16) % 3]
@@ -159,18 +161,18 @@ def colour_of(name: str) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def text_colour_on(background: Colour) -> Colour:
+def choose_text_colour(background: Colour) -> Colour:
     """Black or white, whichever stands out (relative luminance by ITU-R BT.601)."""
     red, green, blue = background
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     """`text` in one line: line breaks and control characters become blanks."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def font_of(size: int) -> ImageFont.FreeTypeFont:
+def load_font(size: int) -> ImageFont.FreeTypeFont:
     """The letters of every picture; `size` in points."""
     return ImageFont.truetype(_font(), size)
 

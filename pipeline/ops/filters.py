@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.core.errors import ConfigError, suggest_nearest
-from pipeline.ops.boxes import area_xyxy, boxes_of, keep_by_nms, rank_within
+from pipeline.ops.boxes import box_area, keep_by_nms, rank_within_groups, read_boxes_xyxy
 
 # Placeholders in COCO's list of 91; not classes a user can ask for.
 PLACEHOLDERS = frozenset({"__background__", "N/A"})
@@ -39,19 +39,21 @@ class Filters:
         keep = scores >= self._thresholds[_column(rows, "class_id")]
         rows = rows.filter(pa.array(keep))
         if self.min_area is not None:
-            rows = rows.filter(pa.array(area_xyxy(boxes_of(rows)) >= self.min_area))
+            rows = rows.filter(pa.array(box_area(read_boxes_xyxy(rows)) >= self.min_area))
         if self.nms_iou is not None:
             images = _column(rows, "image_id")
             rows = rows.filter(
-                pa.array(keep_by_nms(boxes_of(rows), _column(rows, "score"), images, self.nms_iou))
+                pa.array(
+                    keep_by_nms(read_boxes_xyxy(rows), _column(rows, "score"), images, self.nms_iou)
+                )
             )
         if self.max_detections is not None:
-            ranks = rank_within(_column(rows, "image_id"), _column(rows, "score"))
+            ranks = rank_within_groups(_column(rows, "image_id"), _column(rows, "score"))
             rows = rows.filter(pa.array(ranks < self.max_detections))
         return rows
 
 
-def score_thresholds(
+def make_score_thresholds(
     categories: Sequence[str],
     classes: Sequence[str] | None,
     exclude: Sequence[str] | None,

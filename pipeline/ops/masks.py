@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 if TYPE_CHECKING:
     from torch import Tensor
 
-IGNORED = 255  # in a label map, the value of a pixel that does not count, as in Pascal VOC
+IGNORED_LABEL = 255  # in a label map, the value of a pixel that does not count, as in Pascal VOC
 MASK_FIELDS = [
     pa.field("mask_rle", pa.string(), nullable=False),  # COCO's compressed counts
     pa.field("mask_height", pa.int32(), nullable=False),  # pixels of the upright original
@@ -20,7 +20,7 @@ MASK_FIELDS = [
 ]
 
 
-def paste(mask: Tensor, box_xyxy: Tensor, size_hw: tuple[int, int]) -> np.ndarray:
+def paste_mask(mask: Tensor, box_xyxy: Tensor, size_hw: tuple[int, int]) -> np.ndarray:
     """A (1, 28, 28) mask of probabilities, which fills its box, -> (H, W) bool: torchvision's own pasting, thresholded at
     0.5 as its documentation does. One at a time, so that memory does not grow with the number of instances."""
     from torchvision.models.detection.roi_heads import paste_masks_in_image
@@ -29,28 +29,30 @@ def paste(mask: Tensor, box_xyxy: Tensor, size_hw: tuple[int, int]) -> np.ndarra
     return (pasted > 0.5).numpy()
 
 
-def encode(mask: np.ndarray) -> str:
+def encode_rle(mask: np.ndarray) -> str:
     """(H, W) bool -> counts."""
     return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode("ascii")
 
 
-def decode(counts: str, size_hw: tuple[int, int]) -> np.ndarray:
+def decode_rle(counts: str, size_hw: tuple[int, int]) -> np.ndarray:
     """counts -> (H, W) bool."""
     return coco_mask.decode({"size": list(size_hw), "counts": counts.encode("ascii")}).astype(bool)
 
 
-def label_map(rows: pa.Table, size_hw: tuple[int, int]) -> np.ndarray:
+def make_label_map(rows: pa.Table, size_hw: tuple[int, int]) -> np.ndarray:
     """(H, W) uint8 class ids, 0 where there is no mask; `rows` are one image's. Where masks overlap, the better score is on
     top."""
     labels = np.zeros(size_hw, dtype=np.uint8)
     order = np.argsort(rows["score"].to_numpy(), kind="stable")
     ids, counts = rows["class_id"].to_numpy(), rows["mask_rle"].to_pylist()
     for i in order.tolist():
-        labels[decode(counts[i], size_hw)] = ids[i]
+        labels[decode_rle(counts[i], size_hw)] = ids[i]
     return labels
 
 
-def mask_columns(counts: Iterable[str], sizes_hw: Iterable[tuple[int, int]]) -> dict[str, pa.Array]:
+def make_mask_columns(
+    counts: Iterable[str], sizes_hw: Iterable[tuple[int, int]]
+) -> dict[str, pa.Array]:
     sizes = list(sizes_hw)
     return {
         "mask_rle": pa.array(list(counts), pa.string()),
@@ -59,19 +61,21 @@ def mask_columns(counts: Iterable[str], sizes_hw: Iterable[tuple[int, int]]) -> 
     }
 
 
-def masks_of(rows: pa.Table) -> Tensor:
+def read_masks(rows: pa.Table) -> Tensor:
     """The table's masks as (N, H, W) bool; all rows belong to one image."""
     import torch
 
     sizes = zip(rows["mask_height"].to_pylist(), rows["mask_width"].to_pylist(), strict=True)
     found = [
-        decode(counts, size)
+        decode_rle(counts, size)
         for counts, size in zip(rows["mask_rle"].to_pylist(), sizes, strict=True)
     ]
     return torch.from_numpy(np.stack(found)) if found else torch.zeros(0, 1, 1, dtype=torch.bool)
 
 
-def largest_class(probabilities: Tensor, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def argmax_at_full_size(
+    probabilities: Tensor, size_hw: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """(C, h, w) class probabilities at the network's size -> (class ids (H, W) int64, their probability (H, W) float32) at
     the original's size: probabilities are interpolated (bilinear), then compared.
 

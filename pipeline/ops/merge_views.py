@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from pipeline.ops.boxes import area_xyxy
+from pipeline.ops.boxes import box_area
 
 _NEAR, _NEAR_SHARE = (
     2.0,
@@ -25,7 +25,7 @@ _FRAGMENT_COUNTS = 0.5  # of its score, when it competes with others for an obje
 
 
 @dataclass(frozen=True)
-class Sightings:
+class ViewDetections:
     """The detections of all views of an image, N together."""
 
     boxes_xyxy: np.ndarray  # (N, 4) float64, in the image
@@ -36,7 +36,7 @@ class Sightings:
     image_hw: tuple[int, int]
 
     @cached_property
-    def fragment(self) -> np.ndarray:
+    def is_fragment(self) -> np.ndarray:
         """(N,) bool: ends at an inner edge of its window."""
         height, width = self.image_hw
         sides = self.windows_xyxy[:, 2:] - self.windows_xyxy[:, :2]  # (N, 2)
@@ -45,25 +45,25 @@ class Sightings:
         return (inner & (np.abs(self.boxes_xyxy - self.windows_xyxy) <= near)).any(axis=1)
 
     @cached_property
-    def area(self) -> np.ndarray:
-        return area_xyxy(self.boxes_xyxy)
+    def areas(self) -> np.ndarray:
+        return box_area(self.boxes_xyxy)
 
-    def same_object(self, i: int, others: np.ndarray, iou: float) -> np.ndarray:
+    def mark_same_object(self, i: int, others: np.ndarray, iou: float) -> np.ndarray:
         """(len(others),) bool: which of these detections, of i's class, are i's object."""
         boxes, windows = self.boxes_xyxy, self.windows_xyxy
         both_see = _intersection(windows[i], windows[others])
         mine, theirs = _intersection(boxes[i], both_see), _intersection(boxes[others], both_see)
-        shared = area_xyxy(_intersection(mine, theirs))
-        either = area_xyxy(mine) + area_xyxy(theirs) - shared
+        shared = box_area(_intersection(mine, theirs))
+        either = box_area(mine) + box_area(theirs) - shared
         same = shared > iou * either
-        covered = area_xyxy(_intersection(boxes[i], boxes[others]))
-        same |= self.fragment[others] & (covered > _COVERED * self.area[others])
-        same |= self.fragment[i] & (covered > _COVERED * self.area[i])
+        covered = box_area(_intersection(boxes[i], boxes[others]))
+        same |= self.is_fragment[others] & (covered > _COVERED * self.areas[others])
+        same |= self.is_fragment[i] & (covered > _COVERED * self.areas[i])
         return same & (self.view[others] != self.view[i])
 
 
-def without_duplicates(
-    found: Sightings, iou: float, union: bool
+def merge_detections(
+    found: ViewDetections, iou: float, union: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(kept, boxes_xyxy, scores): which detections stay, best first within a class, and their boxes and scores.
 
@@ -72,7 +72,7 @@ def without_duplicates(
     cut stays as it is.
     """
     boxes, scores = found.boxes_xyxy.copy(), found.scores.copy()
-    weight = np.where(found.fragment, _FRAGMENT_COUNTS, 1.0) * scores
+    weight = np.where(found.is_fragment, _FRAGMENT_COUNTS, 1.0) * scores
     kept = []
     for label in np.unique(found.labels):
         members = np.flatnonzero(found.labels == label)
@@ -81,7 +81,7 @@ def without_duplicates(
             kept.append(best)
             every = np.r_[best, parts]
             scores[best] = found.scores[every].max()
-            if union and found.fragment[best]:
+            if union and found.is_fragment[best]:
                 boxes[best] = np.r_[
                     found.boxes_xyxy[every, :2].min(axis=0), found.boxes_xyxy[every, 2:].max(axis=0)
                 ]
@@ -90,7 +90,7 @@ def without_duplicates(
 
 
 def _objects(
-    found: Sightings, members: np.ndarray, iou: float, chained: bool
+    found: ViewDetections, members: np.ndarray, iou: float, chained: bool
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(best detection, the others of its object) for each object of one class; `members` are best first. One row of the
     matrix of all pairs at a time: thousands of detections would not fit as a whole."""
@@ -99,11 +99,13 @@ def _objects(
         best, free = int(free[0]), free[1:]
         parts, reached = [], [best]
         while reached:
-            same = found.same_object(reached.pop(), free, iou)
+            same = found.mark_same_object(reached.pop(), free, iou)
             parts.append(free[same])
             # an object over three tiles: the middle fragment leads on to the last one
             reached += [
-                int(i) for i in free[same] if chained and found.fragment[best] and found.fragment[i]
+                int(i)
+                for i in free[same]
+                if chained and found.is_fragment[best] and found.is_fragment[i]
             ]
             free = free[~same]
         yield best, np.concatenate(parts)

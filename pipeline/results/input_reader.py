@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import inside
+from pipeline.core.keys import resolve_below
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.manifests.locations import ManifestPaths
 from pipeline.inputs.parquet_images import ParquetImages
@@ -49,7 +49,7 @@ class InputReader:
     def read(self, entry: Entry, size_hw: tuple[int, int]) -> np.ndarray:
         """(H, W, 3) uint8 RGB, upright; `size_hw` is what the run's row says it has. Raises InputError, also where the file
         is not the one that the plan lists, or was accepted as another (changed=accept) and the row tells of the old one."""
-        if inside(Path(), entry.key) is None:
+        if resolve_below(Path(), entry.key) is None:
             raise InputError(Status.UNREADABLE, "its name leads out of the input; no run made it")
         pixels = self._frame(entry) if self.in_order else self._image(entry)
         if pixels.shape[:2] != size_hw:

@@ -8,7 +8,7 @@ from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
 from pipeline.core.inflight import InFlightTable
 from pipeline.core.protocols import Engine, Format, Sink, Source, Task
-from pipeline.core.schema import BOX, add_source_columns
+from pipeline.core.schema import BOX_COLUMNS, add_source_columns
 from pipeline.core.types import Entry, ExcludedInput, Model, ModelSpec
 from pipeline.inference.auto_batch_size import find_fastest_batch_size
 from pipeline.inference.engine_base import BaseEngine
@@ -17,7 +17,7 @@ from pipeline.inference.predictor import Predictor
 from pipeline.inference.views import Views
 from pipeline.inputs.decoding.nvjpeg import decode_on_gpu
 from pipeline.models.registry import find_format
-from pipeline.ops.filters import Filters, score_thresholds
+from pipeline.ops.filters import Filters, make_score_thresholds
 from pipeline.runs.duplicates.skip import image_files
 
 
@@ -112,7 +112,7 @@ def build_filters(settings: Settings, task: Task, categories: Sequence[str]) -> 
             raise ConfigError(
                 f"{name} means nothing to task={task.name}, which has: {', '.join(sorted(task.filters))}."
             )
-    thresholds = score_thresholds(
+    thresholds = make_score_thresholds(
         categories, settings.classes, settings.exclude, settings.min_score
     )
     return Filters(thresholds, settings.min_area, settings.nms_iou, settings.max_detections)
@@ -121,7 +121,7 @@ def build_filters(settings: Settings, task: Task, categories: Sequence[str]) -> 
 def build_views(settings: Settings, task: Task, spec: ModelSpec) -> Views:
     """What the model is to be shown of an image. Raises ConfigError for what cannot be put together again."""
     tiles, columns = settings.tiles, set(task.schema.names)
-    if tiles.size is not None and not columns.issuperset(BOX):
+    if tiles.size is not None and not columns.issuperset(BOX_COLUMNS):
         raise ConfigError(
             f"tiles.size means nothing to task={task.name}, which has no boxes to put together; leave it out."
         )
@@ -186,6 +186,6 @@ def _predictor(
         parts.views,
         upload=engine.uploader(),
         overlap=engine.device != "cpu",
-        guard=InputGuard(settings.timeout, given_up, InFlightTable.here()),
+        guard=InputGuard(settings.timeout, given_up, InFlightTable.attach()),
     )
     return Predictor(loader, engine, parts.task, parts.filters.apply)

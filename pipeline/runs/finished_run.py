@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from pipeline.core.errors import ConfigError, PipelineError, stops_a_run
+from pipeline.core.errors import ConfigError, PipelineError, is_persistent_failure
 from pipeline.core.keys import key_to_path
 from pipeline.core.locations import Location, Uri, parse_location
 from pipeline.core.schema import read_categories
 from pipeline.inputs.manifests.locations import resolve_root
 from pipeline.runs.plan import Plan, load_plan
 from pipeline.runs.run_folder import RunFolder
-from pipeline.storage.object_backend import resolved
+from pipeline.storage.object_backend import resolve_latest
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class FinishedRun:
     def open(cls, path: Location) -> "FinishedRun":
         """Raises ConfigError for what is no run, has no tables, or nothing committed; warns of one that is not complete."""
         folder = RunFolder(
-            resolved(path) if isinstance(path, Uri) else path.resolve()
+            resolve_latest(path) if isinstance(path, Uri) else path.resolve()
         )  # `latest` may come to lead away
         return cls.of(folder, path)
 
@@ -56,7 +56,7 @@ class FinishedRun:
             )
         shard_ids = tuple(sorted(folder.committed() & set(range(plan.n_shards))))
         if not shard_ids or not {f"part-{i:05d}.parquet" for i in shard_ids} <= set(
-            folder.store.files("images")
+            folder.store.list_files("images")
         ):
             raise ConfigError(
                 f"run={path}: it has no committed tables. Runs have them with the sink `parquet`, once complete."
@@ -125,7 +125,7 @@ class FinishedRun:
 
     def shards(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """(images, predictions) of each shard, in input order; predictions of an image follow one another."""
-        brought = self.folder.store.brought(
+        brought = self.folder.store.fetch_all(
             _part(kind, i) for i in self.shard_ids for kind in ("images", "predictions")
         )
         for shard_id in self.shard_ids:
@@ -151,7 +151,7 @@ class FinishedRun:
     def dataset(self, kind: str) -> ds.Dataset:
         """`images` or `predictions` of all shards, to be scanned."""
         with self._reading(kind):
-            paths = self.folder.store.brought(_part(kind, i) for i in self.shard_ids)
+            paths = self.folder.store.fetch_all(_part(kind, i) for i in self.shard_ids)
             return ds.dataset([str(path) for path in paths], format="parquet")
 
     @contextmanager
@@ -159,7 +159,7 @@ class FinishedRun:
         try:
             yield
         except (pa.ArrowInvalid, OSError) as error:
-            if stops_a_run(error):
+            if is_persistent_failure(error):
                 raise
             raise PipelineError(
                 f"{self.path / what} cannot be read; verify run={self.path} names what is damaged."

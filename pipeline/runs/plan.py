@@ -249,7 +249,7 @@ def _publish(plan: Plan, parts: list[Part]) -> Plan:
 def _table(entries: list[Entry], first_image_id: int, schema: pa.Schema) -> pa.Table:
     ids = range(first_image_id, first_image_id + len(entries))
     rows = [
-        (i, one.key, one.size, one.mtime_ns, one.at, *one.carried)
+        (i, one.key, one.size, one.mtime_ns, one.offset, *one.carried)
         for i, one in zip(ids, entries, strict=True)
     ]
     columns = zip(*rows, strict=True)

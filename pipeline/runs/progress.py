@@ -67,6 +67,6 @@ class Progress:
 
     def _beat(self) -> None:
         while not self._ended.wait(1.0):
-            images, seconds = self._board.longest()
+            images, seconds = self._board.find_longest_running()
             waiting = f", {images} images in hand for {seconds:.0f} s" if seconds > _LONG_S else ""
             self._bar.set_postfix_str(f"{self.errors} errors{waiting}", refresh=True)

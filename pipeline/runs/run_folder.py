@@ -23,8 +23,8 @@ from pipeline.core.hashing import hash_file
 from pipeline.core.locations import Location, Uri
 from pipeline.core.types import Writer
 from pipeline.storage.local_backend import LocalBackend
-from pipeline.storage.object_backend import ObjectBackend, name_latest
-from pipeline.storage.publish import _writing_to
+from pipeline.storage.object_backend import ObjectBackend, write_latest
+from pipeline.storage.publish import translate_write_errors
 
 log = logging.getLogger(__name__)
 _PARTS = ("images", "predictions")  # the folders whose files are only to be trusted with a marker
@@ -50,14 +50,14 @@ class RunFolder:
 
     def local(self, name: str) -> Path:
         """Where one of its files can be read: there, or a copy of it. It need not exist."""
-        return self.store.local(name)
+        return self.store.fetch(name)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder, clean up after an interrupted run. Raises RunLocked when another process holds it."""
-        with _writing_to(self.path):
-            self.store.make()
-        with self.store.held(self._remove_leftovers):
+        with translate_write_errors(self.path):
+            self.store.create()
+        with self.store.acquire(self._remove_leftovers):
             try:
                 yield
             finally:
@@ -65,17 +65,17 @@ class RunFolder:
 
     def together(self) -> AbstractContextManager[None]:
         """For what all writers share, one after the other; who writes alone has it at once."""
-        return self.store.together() if self.writer.name else nullcontext()
+        return self.store.critical_section() if self.writer.name else nullcontext()
 
     def has_begun(self) -> bool:
         """Whether there is a place for markers, or one of them."""
-        return bool(self.store.files("_committed")) or self.local("_committed").is_dir()
+        return bool(self.store.list_files("_committed")) or self.local("_committed").is_dir()
 
     def committed(self) -> set[int]:
         """The ids of the shards that have a marker."""
         names = (
             name.removesuffix(".json")
-            for name in self.store.files("_committed")
+            for name in self.store.list_files("_committed")
             if name.endswith(".json")
         )
         return {int(name) for name in names if name.isdigit()}
@@ -89,11 +89,11 @@ class RunFolder:
         sizes = {
             f"{kind}/{name}": size
             for kind in _PARTS
-            for name, size in self.store.files(kind).items()
+            for name, size in self.store.list_files(kind).items()
         }
         committed = sorted(self.committed())
         for shard_id, marker in zip(
-            committed, self.store.brought(map(_marker, committed)), strict=True
+            committed, self.store.fetch_all(map(_marker, committed)), strict=True
         ):
             for name, part in _read(marker)["parts"].items():
                 if sizes.get(name) != part["bytes"]:
@@ -123,7 +123,7 @@ class RunFolder:
             raise PipelineError(
                 f"shard {shard_id} has {counted} image rows for {n_images} inputs; nothing was committed."
             )
-        if self.store.existing([_marker(shard_id)]):
+        if self.store.find_existing([_marker(shard_id)]):
             self.store.remove(_marker(shard_id))
         self.store.publish(files, stage)
         marker = {
@@ -151,7 +151,7 @@ class RunFolder:
 
     def append_line(self, name: str, content: Any) -> None:
         """Add a line to a log that is no part of the promise (timing.jsonl)."""
-        self.store.append(name, json.dumps(content).encode())
+        self.store.append_line(name, json.dumps(content).encode())
 
     def _remove_leftovers(self, alone: bool) -> None:
         """Of other writers' too, unless they are at work: what they leave is written again with its shard."""
@@ -160,7 +160,7 @@ class RunFolder:
             return
         done = self.committed()
         for kind in _PARTS:
-            for name in self.store.files(kind):
+            for name in self.store.list_files(kind):
                 part = _PART.fullmatch(name)
                 if part and int(part[1]) not in done:
                     self.store.remove(f"{kind}/{name}")
@@ -185,7 +185,7 @@ def _describe(part: Path) -> dict[str, Any]:
 def point_latest(run: Location) -> None:
     """Make `latest` beside the run folder a link to it, or in a store an object that names it, replaced in one step."""
     if isinstance(run, Uri):
-        name_latest(run)
+        write_latest(run)
         return
     temporary = run.parent / f".latest-{os.getpid()}"
     try:

@@ -84,7 +84,7 @@ class RunSession:
         mine = [(i, size) for i, size in self.plan.shard_sizes() if i % shard.count == shard.index]
         done = sum(size for shard_id, size in mine if shard_id in committed)
         quiet = self.settings.log_level in ("warning", "error")
-        return Progress(done, sum(size for _, size in mine), quiet, InFlightTable.here())
+        return Progress(done, sum(size for _, size in mine), quiet, InFlightTable.attach())
 
     @contextmanager
     def going(self, progress: Progress | None = None) -> Iterator[Progress]:
@@ -99,11 +99,11 @@ class RunSession:
     def open(self, progress: Callable[[], Progress]) -> ShardRunner:
         """Load the weights, write run.json, and put the runner together; the bar begins then."""
         settings, parts, folder, plan = self.settings, self.parts, self.folder, self.plan
-        first, board = plan.shard(0), InFlightTable.here()
+        first, board = plan.shard(0), InFlightTable.attach()
         suspects = Quarantine(folder)
         if settings.retry == "errors" and not board.progress:
             suspects.forgive()
-        suspects.learn(board.begin(folder.path.name), board)
+        suspects.learn(board.start_run(folder.path.name), board)
         with folder.together():
             twins = load_or_find_duplicates(settings, parts.source, plan, folder, suspects)
         given_up: Mapping[int, ExcludedInput] = ChainMap(suspects.given_up, twins)  # type: ignore[arg-type]  # nobody writes to it

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from pipeline.core.cpu import without_openmp
+from pipeline.core.cpu import disable_openmp_threads
 from pipeline.core.errors import PipelineError
 from pipeline.core.protocols import Sink, SinkContext, SinkWriter
 from pipeline.core.tables import mark_failed
@@ -57,7 +57,9 @@ class ShardWriter:
             runner.predictor,
             runner.predictor.loader.timer,
         )
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="write", initializer=without_openmp)
+        self._pool = ThreadPoolExecutor(
+            1, thread_name_prefix="write", initializer=disable_openmp_threads
+        )
         self._pending: list[Future[None]] = []
         self._group: list[ItemOutputs] = []  # not yet handed over
         self._bytes = self._handed_over = 0  # of the group; inputs of the shard
@@ -101,7 +103,7 @@ class ShardWriter:
             )
             self._handed_over = 0 if complete else self._handed_over + len(self._group)
             self._group, self._bytes = [], 0
-        with self.timer.stage("behind"):
+        with self.timer.measure("behind"):
             self._wait(_BEHIND)
 
     def keep(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
@@ -130,7 +132,7 @@ class ShardWriter:
         self._write_and_commit(shard, *self.predictor.make_tables(answered))
 
     def _write_and_commit(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
-        with self.timer.stage("write"):
+        with self.timer.measure("write"):
             if self._shard is None:
                 self._open(shard)
             if self._shard is not shard:
@@ -152,7 +154,7 @@ class ShardWriter:
             self.runner.folder.append_line(
                 "timing.jsonl", {"shard": shard.shard_id, "images": len(shard), **spent}
             )
-            self.predictor.loader.guard.board.advance()
+            self.predictor.loader.guard.board.count_progress()
             self.runner.progress.committed(shard.shard_id, len(shard), self._errors)
             log.debug("shard %d committed, %d images", shard.shard_id, len(shard))
 
@@ -169,7 +171,7 @@ class ShardWriter:
     def _draw(
         self, image: torch.Tensor, rows: pa.Table, long_side: int | None = None
     ) -> torch.Tensor:
-        with self.timer.stage("draw"):
+        with self.timer.measure("draw"):
             return self.predictor.task.draw(image, rows, long_side)
 
     def _read_image(self, key: str) -> torch.Tensor:
@@ -177,7 +179,7 @@ class ShardWriter:
         loader, shard = self.predictor.loader, self._shard
         assert shard is not None, "pictures are made while a shard is open"  # noqa: S101
         at = self._place[key]
-        with loader.guard.board.working_on([shard.first_image_id + at], loader.guard.timeout):
+        with loader.guard.board.track([shard.first_image_id + at], loader.guard.timeout):
             (pixels,) = loader.source.read(
                 [shard.entries[at]], loader.max_pixels, lambda stage: nullcontext()
             )

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config.settings import Settings
 from pipeline.config.sweep_outcomes import RunResult
-from pipeline.core.cpu import available_cores
+from pipeline.core.cpu import count_available_cores
 from pipeline.core.errors import shorten_list
 from pipeline.core.text_tables import format_pairs
 from pipeline.core.timing import STAGES
@@ -135,7 +135,12 @@ def _speed(work: "RunSession") -> list[str]:
     spent = loader.timer.total_seconds()
     stages = "  ".join(f"{name} {spent[name]:.1f}" for name in STAGES)
     limit = bottleneck(
-        spent, work.seconds, loader.workers, available_cores(), engine.device, engine.precision
+        spent,
+        work.seconds,
+        loader.workers,
+        count_available_cores(),
+        engine.device,
+        engine.precision,
     )
     return [
         "",
@@ -149,10 +154,10 @@ def count(folder: RunFolder, shard_ids: Iterable[int]) -> tuple[Counter[str], Co
     """(images by status, predictions by class) over those of the shards that are committed."""
     done = sorted(folder.committed() & set(shard_ids))
     statuses = _count_column(
-        folder.store.brought(f"images/part-{i:05d}.parquet" for i in done), "status"
+        folder.store.fetch_all(f"images/part-{i:05d}.parquet" for i in done), "status"
     )
     classes = _count_column(
-        folder.store.brought(f"predictions/part-{i:05d}.parquet" for i in done), "class_name"
+        folder.store.fetch_all(f"predictions/part-{i:05d}.parquet" for i in done), "class_name"
     )
     return statuses, classes
 
@@ -179,5 +184,5 @@ def _files(folder: RunFolder) -> Mapping[str, str]:
     return {
         name: place
         for name, place in found.items()
-        if name not in there or folder.store.has(there[name])
+        if name not in there or folder.store.contains(there[name])
     }

@@ -26,7 +26,7 @@ _LONG_S = 5.0
 
 
 @contextmanager
-def exclusive(folder: Path, writer: Writer, begin: Callable[[bool], None]) -> Iterator[None]:
+def lock_folder(folder: Path, writer: Writer, begin: Callable[[bool], None]) -> Iterator[None]:
     """Be this writer of the folder. `begin` is called while no other writer can come or plan, with whether there is none.
     Raises RunLocked, which names who is there."""
     with (folder / ".lock").open("a+") as lock:
@@ -68,11 +68,13 @@ def critical_section(folder: Path) -> Iterator[None]:
 def _admitted(folder: Path, writer: Writer, own: int) -> dict[str, str]:
     """The other writers, when all of them are such as this one may write beside, and it has its own lock. Raises RunLocked
     when its patience is over."""
-    until = time.monotonic() + writer.patience
+    until = time.monotonic() + writer.patience_s
     waited = False
     while True:
         others = _present(folder, but=writer.name)
-        strangers = [who for name, who in others.items() if not fnmatchcase(name, writer.beside)]
+        strangers = [
+            who for name, who in others.items() if not fnmatchcase(name, writer.allowed_peers)
+        ]
         if not strangers and _taken(own, fcntl.LOCK_EX):
             return others
         found = "; ".join(strangers) or _told(folder / ".locks" / writer.name)

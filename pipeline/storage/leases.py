@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from pipeline.core.errors import PipelineError, RunLocked
 from pipeline.core.types import Writer
-from pipeline.storage.object_client import ObjectClient, modified_ns
+from pipeline.storage.object_client import ObjectClient, read_modified_ns
 
 _LEASE_S = 60.0  # without a renewal, and it is free
 _RENEWED = 4  # times in that
@@ -49,7 +49,7 @@ class Holder:
     token: str
 
     @classmethod
-    def here(cls) -> "Holder":
+    def for_this_process(cls) -> "Holder":
         return cls(os.getpid(), socket.gethostname(), _machine(), _began(os.getpid()), uuid4().hex)
 
     def is_dead(self) -> bool:
@@ -66,7 +66,7 @@ class Lease:
     """Held from `leased` on, until it says otherwise."""
 
     def __init__(self, remote: ObjectClient, path: str, what: str) -> None:
-        self.remote, self.path, self.what, self.me = remote, path, what, Holder.here()
+        self.remote, self.path, self.what, self.me = remote, path, what, Holder.for_this_process()
         self._stop = Event()
 
     def check(self) -> None:
@@ -88,12 +88,12 @@ class Lease:
         before = _read(self.remote, self.path)
         if before is None and self.remote.create(self.path, self._content()):
             return
-        self.refuse_a_living()
+        self.check_not_held()
         self.remote.write(self.path, self._content())
         time.sleep(_SETTLED_S)
         self.check()
 
-    def refuse_a_living(self) -> None:
+    def check_not_held(self) -> None:
         """Raises RunLocked where another holds it."""
         holder = _read(self.remote, self.path)
         if holder and not holder.is_dead() and (left := self._left()) > 0:
@@ -105,12 +105,12 @@ class Lease:
     def is_held(self) -> bool:
         """By one who lives, as far as can be known."""
         try:
-            self.refuse_a_living()
+            self.check_not_held()
         except RunLocked:
             return True
         return False
 
-    def keep(self) -> None:
+    def renew_until_released(self) -> None:
         """Renew until stopped. A renewal that fails is tried again at the next turn; `check` is what decides."""
         while not self._stop.wait(_LEASE_S / _RENEWED):
             try:
@@ -133,7 +133,7 @@ class Lease:
         probe = f"{self.path}~{self.me.token}"
         self.remote.write(probe, b"")
         try:
-            now, written = (modified_ns(self.remote.info(path)) for path in (probe, self.path))
+            now, written = (read_modified_ns(self.remote.info(path)) for path in (probe, self.path))
         except FileNotFoundError:
             return 0.0
         finally:
@@ -155,7 +155,7 @@ def hold_lease(
     """Be this writer of `what`. `begin` is called while no other writer can come or plan, with whether there is none.
     Raises RunLocked, which names who is there."""
     lease = Lease(remote, f"{folder}/{_LEASE}{writer.name or _ALONE}", what)
-    with _kept(lease, writer.patience):
+    with _kept(lease, writer.patience_s):
         with lease_critical_section(remote, folder, what) if writer.name else nullcontext():
             begin(not _admitted(remote, folder, what, writer))
         yield lease
@@ -172,7 +172,7 @@ def lease_critical_section(remote: ObjectClient, folder: str, what: str) -> Iter
 def _kept(lease: Lease, patience: float) -> Iterator[None]:
     """Held and renewed meanwhile."""
     _patiently(lease.acquire, patience)
-    thread = Thread(target=lease.keep, name="lease", daemon=True)
+    thread = Thread(target=lease.renew_until_released, name="lease", daemon=True)
     thread.start()
     try:
         yield
@@ -183,15 +183,15 @@ def _kept(lease: Lease, patience: float) -> Iterator[None]:
 
 def _admitted(remote: ObjectClient, folder: str, what: str, writer: Writer) -> list[str]:
     """The other writers that live, when all of them are such as this one may write beside. Raises RunLocked."""
-    names = (str(one["name"]).rpartition("/")[2] for one in remote.names(folder))
+    names = (str(one["name"]).rpartition("/")[2] for one in remote.list_folder(folder))
     others = {
         name.removeprefix(_LEASE) for name in names if name.startswith(_LEASE) and "~" not in name
     }
     present = []
     for other in sorted(others - {_TOGETHER, writer.name or _ALONE}):
         lease = Lease(remote, f"{folder}/{_LEASE}{other}", what)
-        if not (writer.name and fnmatchcase(other, writer.beside)):
-            _patiently(lease.refuse_a_living, writer.patience)
+        if not (writer.name and fnmatchcase(other, writer.allowed_peers)):
+            _patiently(lease.check_not_held, writer.patience_s)
         elif lease.is_held():
             present.append(other)
     return present

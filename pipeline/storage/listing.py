@@ -49,7 +49,7 @@ class LocalListing:
 
     def entries(self) -> Iterator[Entry]:
         if self.only:
-            yield entry_of(self._path(path_to_key(self.only)), path_to_key(self.only))
+            yield read_entry(self._path(path_to_key(self.only)), path_to_key(self.only))
             return
         try:
             yield from self._walk()
@@ -78,7 +78,7 @@ class LocalListing:
             if not key:
                 stack.pop()
             elif not is_folder:
-                yield entry_of(self._path(key), key)
+                yield read_entry(self._path(key), key)
             else:
                 path = self._path(key.rstrip("/"))
                 try:
@@ -140,7 +140,7 @@ def open_listing(
     return LocalListing(str(where), suffixes, what, below)
 
 
-def ahead_of(listed: LocalListing | RemoteListing) -> Prefetcher | None:
+def make_prefetcher(listed: LocalListing | RemoteListing) -> Prefetcher | None:
     """What fetches its files before they are asked for, where they are far away."""
     return Prefetcher(listed.read) if isinstance(listed, RemoteListing) else None
 
@@ -156,7 +156,7 @@ def _suffix(name: str) -> str:
     return dot + after.casefold()
 
 
-def entry_of(path: str, key: str) -> Entry:
+def read_entry(path: str, key: str) -> Entry:
     """The file as it is now; of none, or no regular one, with size 0: `open_file` will say so in its row."""
     try:
         found = os.stat(path)

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pipeline.core.types import Writer
-from pipeline.storage.file_locks import critical_section, exclusive
+from pipeline.storage.file_locks import critical_section, lock_folder
 
 
 class LocalBackend:
@@ -20,22 +20,22 @@ class LocalBackend:
     def exists(self) -> bool:
         return self.path.is_dir()
 
-    def held(self, begin: Callable[[bool], None]) -> AbstractContextManager[None]:
+    def acquire(self, begin: Callable[[bool], None]) -> AbstractContextManager[None]:
         """Be this writer of it; `begin` as `lock.held` has it. Raises RunLocked."""
-        return exclusive(self.path, self.writer, begin)
+        return lock_folder(self.path, self.writer, begin)
 
-    def together(self) -> AbstractContextManager[None]:
+    def critical_section(self) -> AbstractContextManager[None]:
         return critical_section(self.path)
 
-    def make(self) -> None:
+    def create(self) -> None:
         """So that it can be held."""
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / ".lock").touch()
 
-    def still_held(self) -> None:
+    def check_lock(self) -> None:
         """The system takes no file lock away."""
 
-    def files(self, folder: str) -> dict[str, int]:
+    def list_files(self, folder: str) -> dict[str, int]:
         """Name -> bytes of the files directly in one of its folders."""
         try:
             with os.scandir(self.path / folder) as found:
@@ -43,25 +43,25 @@ class LocalBackend:
         except FileNotFoundError:
             return {}
 
-    def local(self, name: str) -> Path:
+    def fetch(self, name: str) -> Path:
         """Where the file can be read; it need not exist."""
         return self.path / name
 
-    def brought(self, names: Iterable[str]) -> Iterator[Path]:
+    def fetch_all(self, names: Iterable[str]) -> Iterator[Path]:
         """`local` of each."""
-        return map(self.local, names)
+        return map(self.fetch, names)
 
-    def has(self, name: str) -> bool:
+    def contains(self, name: str) -> bool:
         """Whether there is such a file or folder."""
         return (self.path / name).exists()
 
-    def existing(self, names: Iterable[str]) -> set[str]:
+    def find_existing(self, names: Iterable[str]) -> set[str]:
         return {name for name in names if (self.path / name).is_file()}
 
     def publish(self, files: list[Path], base: Path) -> None:
         """Move files from below `base` to the same places here, so that a power cut leaves each whole or absent."""
         for path in files:
-            flush(path)
+            fsync_path(path)
         folders: set[Path] = set()
         for path in files:
             target = self.path / path.relative_to(base)
@@ -69,14 +69,14 @@ class LocalBackend:
             path.replace(target)
             folders.update(p for p in target.parents if p == self.path or self.path in p.parents)
         for folder in folders:
-            flush(folder)
+            fsync_path(folder)
 
     def remove(self, name: str) -> None:
         """For good, before anything that comes after."""
         (self.path / name).unlink()
-        flush((self.path / name).parent)
+        fsync_path((self.path / name).parent)
 
-    def append(self, name: str, line: bytes) -> None:
+    def append_line(self, name: str, line: bytes) -> None:
         """To a log that is no part of the promise."""
         append_line(self.path / name, line)
 
@@ -90,7 +90,7 @@ def append_line(path: Path, line: bytes) -> None:
         file.write(line + b"\n")
 
 
-def flush(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """Make a file's contents, or a folder's names, survive a power cut. A failed fsync raises and is not tried again."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

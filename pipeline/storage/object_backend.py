@@ -47,13 +47,13 @@ class ObjectBackend:
         self._logs: dict[str, float] = {}  # when each was PUT
 
     def exists(self) -> bool:
-        return bool(self._asked(lambda: self.remote.names(self.remote.root)))
+        return bool(self._asked(lambda: self.remote.list_folder(self.remote.root)))
 
-    def make(self) -> None:
+    def create(self) -> None:
         """There are no folders."""
 
     @contextmanager
-    def held(self, begin: Callable[[bool], None]) -> Iterator[None]:
+    def acquire(self, begin: Callable[[bool], None]) -> Iterator[None]:
         """Be this writer of it; `begin` as `lock.held` has it. Raises RunLocked, and ConfigError where nothing can be
         written."""
 
@@ -74,7 +74,7 @@ class ObjectBackend:
                 self._lease = None
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def critical_section(self) -> Iterator[None]:
         """One at a time of the writers who are there; what they share is read anew."""
         with lease_critical_section(self.remote, self.remote.root, str(self.address)):
             for path in (*self.mirror.glob("*.json"), self.mirror / "plan" / "plan.json"):
@@ -97,13 +97,13 @@ class ObjectBackend:
         except OSError as error:
             raise ConfigError(f"output: {self.address} does not answer: {error}.") from None
 
-    def still_held(self) -> None:
+    def check_lock(self) -> None:
         """Raises RunLocked where it is not."""
         if self._lease:
             self._lease.check()
 
-    def files(self, folder: str) -> dict[str, int]:
-        found = self.listed(folder)
+    def list_files(self, folder: str) -> dict[str, int]:
+        found = self.list_objects(folder)
         files = {
             str(one["name"]).rpartition("/")[2]: one["size"]
             for one in found
@@ -111,13 +111,13 @@ class ObjectBackend:
         }
         return {name: size for name, size in files.items() if name}  # without a folder's own object
 
-    def listed(self, folder: str) -> list[dict[str, Any]]:
-        return self._asked(lambda: self.remote.names(self._path(folder).rstrip("/")))
+    def list_objects(self, folder: str) -> list[dict[str, Any]]:
+        return self._asked(lambda: self.remote.list_folder(self._path(folder).rstrip("/")))
 
     def write(self, name: str, data: bytes) -> None:
         self._asked(lambda: self.remote.write(self._path(name), data))
 
-    def local(self, name: str) -> Path:
+    def fetch(self, name: str) -> Path:
         path = self.mirror / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,15 +131,15 @@ class ObjectBackend:
                 part.unlink(missing_ok=True)
         return path
 
-    def brought(self, names: Iterable[str]) -> Iterator[Path]:
+    def fetch_all(self, names: Iterable[str]) -> Iterator[Path]:
         """`local` of each, several at once."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            yield from pool.map(self.local, names)
+            yield from pool.map(self.fetch, names)
 
-    def has(self, name: str) -> bool:
-        return bool(self.listed(name))
+    def contains(self, name: str) -> bool:
+        return bool(self.list_objects(name))
 
-    def existing(self, names: Iterable[str]) -> set[str]:
+    def find_existing(self, names: Iterable[str]) -> set[str]:
         def there(name: str) -> bool:
             try:
                 return bool(
@@ -160,7 +160,7 @@ class ObjectBackend:
         """PUT files from below `base` under the same names. A marker is a file of its own call, and the last."""
         names = [str(path.relative_to(base)) for path in files]
         if any(name.startswith("_committed/") for name in names):
-            self.still_held()
+            self.check_lock()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(self._put, files, names))
         for path, name in zip(files, names, strict=True):
@@ -171,13 +171,13 @@ class ObjectBackend:
                 path.unlink()
 
     def remove(self, name: str) -> None:
-        self.still_held()
+        self.check_lock()
         self._asked(lambda: self.remote.remove(self._path(name)))
         (self.mirror / name).unlink(missing_ok=True)
 
-    def append(self, name: str, line: bytes) -> None:
+    def append_line(self, name: str, line: bytes) -> None:
         """PUT as a whole, now and then: a kill loses a minute of it."""
-        path = self.local(name)
+        path = self.fetch(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         append_line(path, line)
         if time.monotonic() - self._logs.setdefault(name, time.monotonic()) > _LOG_S:
@@ -224,7 +224,7 @@ def _runs(process: int) -> bool:
 
 
 @contextmanager
-def published_objects(target: Uri, replace: bool) -> Iterator[Path]:
+def publish_objects(target: Uri, replace: bool) -> Iterator[Path]:
     """A folder to write in; its files become objects below `target` when all went well, one after the other, and what else
     was there goes. Raises ConfigError where there is something that is not to be replaced."""
     store = ObjectBackend(target)
@@ -244,10 +244,10 @@ def published_objects(target: Uri, replace: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def published_object(target: Uri, replace: bool) -> Iterator[Path]:
+def publish_object(target: Uri, replace: bool) -> Iterator[Path]:
     """The same for one file."""
     store = ObjectBackend(target.parent)
-    if not replace and store.existing([target.name]):
+    if not replace and store.find_existing([target.name]):
         raise ConfigError(
             f"output={target}: there is something already. Name a file that does not exist."
         )
@@ -257,21 +257,21 @@ def published_object(target: Uri, replace: bool) -> Iterator[Path]:
     store.publish([stage], store.staging)
 
 
-def name_latest(run: Uri) -> None:
+def write_latest(run: Uri) -> None:
     ObjectBackend(run.parent).write("latest", run.name.encode())
 
 
-def resolved(run: Uri) -> Uri:
+def resolve_latest(run: Uri) -> Uri:
     """The run that `latest` names; any other address is itself."""
     if run.name != "latest":
         return run
     store = ObjectBackend(run.parent)  # which takes its copies with it
-    path = store.local("latest")
+    path = store.fetch("latest")
     return run.parent / path.read_text().strip() if path.is_file() else run
 
 
 def _all_below(store: ObjectBackend, folder: str = "") -> Iterator[tuple[str, int]]:
-    for one in store.listed(folder):
+    for one in store.list_objects(folder):
         name = folder + str(one["name"]).rstrip("/").rpartition("/")[2]
         if one["type"] == "directory":
             yield from _all_below(store, f"{name}/")

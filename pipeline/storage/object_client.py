@@ -41,11 +41,11 @@ _PERMANENT = (501, 505)
 _DRIVERS = ("botocore", "aiobotocore", "aiohttp", "azure", "gcsfs")
 
 
-class Unanswered(OSError):
+class StoreUnavailable(OSError):
     """The store gave no answer, or that it cannot at present, as often as it was asked."""
 
 
-class TooSlow(Unanswered):
+class StoreTooSlow(StoreUnavailable):
     """There was no time left to ask again."""
 
 
@@ -66,23 +66,23 @@ class ObjectClient:
         seconds: float | None = None,
     ) -> bytes:
         """All bytes, or those from `start` to before `end`, in so many seconds with all tries."""
-        data: bytes = self.ask("cat_file", path, start=start, end=end, seconds=seconds)
+        data: bytes = self.call("cat_file", path, start=start, end=end, seconds=seconds)
         if start is None or end is None or len(data) <= end - start:
             return data
         return data[start:end]  # a server that does not know ranges sends all
 
     def info(self, path: str) -> dict[str, Any]:
         """`type` (file, directory), `size` (None: not said), and what else the driver knows."""
-        return dict(self.ask("info", path))
+        return dict(self.call("info", path))
 
-    def names(self, folder: str) -> list[dict[str, Any]]:
+    def list_folder(self, folder: str) -> list[dict[str, Any]]:
         """What lies directly below, as `info` tells it; nothing where there is no such folder."""
         try:
-            return list(self.ask("ls", folder, detail=True))
+            return list(self.call("ls", folder, detail=True))
         except FileNotFoundError:
             return []
 
-    def below(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]] | None:
+    def list_recursively(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]] | None:
         """(name below the folder, info) of everything in it, however deep, in the order of the names' code points, streamed
         page by page; None where the driver has no such list."""
         return self._pages(folder) if "s3" in self.fs.protocol else None
@@ -91,7 +91,7 @@ class ObjectClient:
         bucket, _, prefix = f"{folder}/".partition("/")
         at: dict[str, Any] = {}
         while True:
-            page = self.ask("call_s3", "list_objects_v2", Bucket=bucket, Prefix=prefix, **at)
+            page = self.call("call_s3", "list_objects_v2", Bucket=bucket, Prefix=prefix, **at)
             for one in page.get("Contents", ()):
                 yield (
                     one["Key"].removeprefix(prefix),
@@ -103,29 +103,29 @@ class ObjectClient:
 
     def write(self, path: str, data: bytes) -> None:
         """Whole or not at all: one PUT."""
-        self.ask("pipe_file", path, data)
+        self.call("pipe_file", path, data)
 
     def create(self, path: str, data: bytes) -> bool:
         """False where there is such a name already. A store that cannot tell overwrites it."""
         try:
-            self.ask("pipe_file", path, data, mode="create")
+            self.call("pipe_file", path, data, mode="create")
         except FileExistsError:
             return self.read(path) == data  # ours after all, of a try whose answer was lost
         return True
 
     def put(self, file: Path, path: str) -> None:
         """Whole or not at all: one PUT, or a multipart upload, which shows when it is complete."""
-        self.ask("put_file", str(file), path, seconds=3600.0)
+        self.call("put_file", str(file), path, seconds=3600.0)
 
     def get(self, path: str, file: Path) -> None:
-        self.ask("get_file", path, str(file), seconds=3600.0)
+        self.call("get_file", path, str(file), seconds=3600.0)
 
     def remove(self, path: str) -> None:
         """Also where there is none."""
         with suppress(FileNotFoundError):
-            self.ask("rm_file", path)
+            self.call("rm_file", path)
 
-    def ask(self, name: str, *arguments: Any, seconds: float | None = None, **options: Any) -> Any:
+    def call(self, name: str, *arguments: Any, seconds: float | None = None, **options: Any) -> Any:
         """Call the driver's function of this name; again, after a pause, where it may pass. `seconds`: for all tries."""
         until = time.monotonic() + seconds if seconds else None
         for attempt in range(_TRIES):
@@ -133,15 +133,15 @@ class ObjectClient:
             try:
                 return self._once(name, arguments, options, max(left, 0.01))
             except Exception as error:  # noqa: BLE001 - drivers raise what their libraries raise
-                if not may_pass(error):
-                    raise plain(error, self.address) from None
+                if not is_transient(error):
+                    raise translate_error(error, self.address) from None
                 failed = error
             pause = random.uniform(0, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt))  # noqa: S311 - no secret
             if until and time.monotonic() + pause >= until:
-                raise TooSlow(f"not read in {seconds:g} s ({said(failed)})")
+                raise StoreTooSlow(f"not read in {seconds:g} s ({describe_error(failed)})")
             if attempt + 1 < _TRIES:
                 time.sleep(pause)
-        raise Unanswered(f"{said(failed)} ({_TRIES} tries)")
+        raise StoreUnavailable(f"{describe_error(failed)} ({_TRIES} tries)")
 
     def _once(
         self, name: str, arguments: tuple[Any, ...], options: dict[str, Any], seconds: float
@@ -188,7 +188,7 @@ def _opened(address: Uri) -> tuple[Any, str]:
     return fs, root.rstrip("/") if "?" not in root else root
 
 
-def status_of(error: BaseException) -> int | None:
+def find_http_status(error: BaseException) -> int | None:
     """The HTTP status that a driver's error stands for, where it is known."""
     for one in (error, error.__cause__):
         said = getattr(one, "status", None) or getattr(one, "code", None)
@@ -200,11 +200,11 @@ def status_of(error: BaseException) -> int | None:
     return None
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same question may get another answer: time-outs, resets, throttling, a failing server."""
     if isinstance(error, FileNotFoundError | FileExistsError | PermissionError):
         return False
-    if (status := status_of(error)) is not None:
+    if (status := find_http_status(error)) is not None:
         return (status >= 500 and status not in _PERMANENT) or status in _THROTTLED
     if isinstance(error, TimeoutError | ConnectionError):
         return True
@@ -229,34 +229,36 @@ def may_pass(error: BaseException) -> bool:
     )
 
 
-def said(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """One line without a credential."""
-    status = status_of(error)
+    status = find_http_status(error)
     text = str(error).strip() or type(error).__name__
     if isinstance(error, OSError) and error.errno and error.strerror is None:
         text = str(error.args[-1])
     return redact_secrets(" ".join((f"HTTP status {status}: {text}" if status else text).split()))
 
 
-def plain(error: Exception, address: Uri) -> Exception:
+def translate_error(error: Exception, address: Uri) -> Exception:
     """As an error of this program's own, where it is the store's answer."""
-    status = status_of(error)
+    status = find_http_status(error)
     if isinstance(error, FileExistsError) or status == 412:
-        return FileExistsError(said(error))
+        return FileExistsError(describe_error(error))
     if isinstance(error, FileNotFoundError) or status in (404, 410):
-        return FileNotFoundError(said(error))
+        return FileNotFoundError(describe_error(error))
     if (
         isinstance(error, PermissionError)
         or status in (401, 403)
         or "Credential" in type(error).__name__
     ):
-        return PermissionError(errno.EACCES, said(error))
+        return PermissionError(errno.EACCES, describe_error(error))
     if isinstance(error, OSError) or status or type(error).__module__.partition(".")[0] in _DRIVERS:
-        return OSError(said(error))
-    return PipelineError(f"{redact_secrets(address.text)}: {type(error).__name__}: {said(error)}")
+        return OSError(describe_error(error))
+    return PipelineError(
+        f"{redact_secrets(address.text)}: {type(error).__name__}: {describe_error(error)}"
+    )
 
 
-def modified_ns(info: dict[str, Any]) -> int:
+def read_modified_ns(info: dict[str, Any]) -> int:
     """When it was last written, in nanoseconds since 1970; 0 where the driver does not say."""
     found = next(
         (

@@ -54,7 +54,7 @@ class Prefetcher:
         self._groups: list[_Group] = []  # the oldest first
         self._active = 0
 
-    def begin(self, entries: Sequence[Entry], seconds: float) -> None:
+    def enqueue(self, entries: Sequence[Entry], seconds: float) -> None:
         """These will be asked for, after those before; each may take so many seconds."""
         if not entries:
             return
@@ -66,7 +66,7 @@ class Prefetcher:
             self._fetches.update((fetch.entry.key, fetch) for fetch in fetches)
         self._go_on()
 
-    def end(self, entries: Sequence[Entry]) -> None:
+    def release(self, entries: Sequence[Entry]) -> None:
         """These are not needed any more."""
         with self._lock:
             groups = {
@@ -79,7 +79,7 @@ class Prefetcher:
                     group.file.close()
         self._go_on()
 
-    def take(self, entry: Entry) -> bytes:
+    def fetch(self, entry: Entry) -> bytes:
         """The whole file. One that nobody has begun to fetch is fetched at once, announced or not."""
         with self._lock:
             fetch = self._fetches.get(entry.key)

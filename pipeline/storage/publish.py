@@ -10,12 +10,12 @@ from pathlib import Path
 
 from pipeline.core.errors import ConfigError, is_disk_full
 from pipeline.core.locations import Location, Uri
-from pipeline.storage.local_backend import flush
-from pipeline.storage.object_backend import published_object, published_objects
+from pipeline.storage.local_backend import fsync_path
+from pipeline.storage.object_backend import publish_object, publish_objects
 
 
 @contextmanager
-def _writing_to(path: Location) -> Iterator[None]:
+def translate_write_errors(path: Location) -> Iterator[None]:
     """Nothing is written yet: a place that cannot be written to is a setting to be changed."""
     try:
         yield
@@ -32,10 +32,10 @@ def publish_folder(target: Location, replace: bool) -> Iterator[Path]:
     """An empty folder to write in, which becomes `target` when all went well; else `target` stays as it was. Raises
     ConfigError where there is something that is not to be replaced, or nothing can be written."""
     if isinstance(target, Uri):
-        with published_objects(target, replace) as stage:
+        with publish_objects(target, replace) as stage:
             yield stage
         return
-    with _writing_to(target):
+    with translate_write_errors(target):
         if not replace and target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise ConfigError(
                 f"output={target}: there is something already. Name a folder that does not exist, or is empty."
@@ -50,7 +50,7 @@ def publish_folder(target: Location, replace: bool) -> Iterator[Path]:
         if target.exists():
             target.replace(before)
         stage.replace(target)
-        flush(target.parent)
+        fsync_path(target.parent)
         shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -61,10 +61,10 @@ def publish_file(target: Location, replace: bool) -> Iterator[Path]:
     """A path to write to, which becomes the file `target` when all went well; else `target` stays as it was. Raises
     ConfigError where there is something that is not to be replaced, or nothing can be written."""
     if isinstance(target, Uri):
-        with published_object(target, replace) as stage:
+        with publish_object(target, replace) as stage:
             yield stage
         return
-    with _writing_to(target):
+    with translate_write_errors(target):
         if target.is_dir() or (target.exists() and not replace):
             raise ConfigError(
                 f"output={target}: there is something already. Name a file that does not exist."
@@ -74,9 +74,9 @@ def publish_file(target: Location, replace: bool) -> Iterator[Path]:
         stage.touch()
     try:
         yield stage
-        flush(stage)
+        fsync_path(stage)
         stage.replace(target)
-        flush(target.parent)
+        fsync_path(target.parent)
     finally:
         stage.unlink(missing_ok=True)
 
@@ -87,4 +87,4 @@ def _flush_all(paths: Iterable[Path]) -> None:
     waiting = iter(paths)
     with ThreadPoolExecutor(16) as pool:
         while some := list(islice(waiting, 1000)):
-            list(pool.map(flush, some))
+            list(pool.map(fsync_path, some))

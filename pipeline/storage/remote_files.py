@@ -11,7 +11,12 @@ from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.keys import key_to_path, path_to_key
 from pipeline.core.locations import Uri, parse_location, redact_secrets
 from pipeline.core.types import Entry, InputError, Status
-from pipeline.storage.object_client import ObjectClient, TooSlow, Unanswered, modified_ns
+from pipeline.storage.object_client import (
+    ObjectClient,
+    StoreTooSlow,
+    StoreUnavailable,
+    read_modified_ns,
+)
 
 _BLOCK = 1 << 20  # bytes that a file opened here asks for at least
 _DOWN = (
@@ -119,7 +124,9 @@ class RemoteListing:
     def _wanted(self) -> Iterator[_Found]:
         """Files of these kinds, without those of runs of ours."""
         run = None
-        for name, info in self.remote.below(self.remote.root) or self._walk(self.remote.root, ""):
+        for name, info in self.remote.list_recursively(self.remote.root) or self._walk(
+            self.remote.root, ""
+        ):
             before, marker, rest = name.rpartition(_MARKER)
             if marker and rest[:5].isdigit() and (not before or before.endswith("/")):
                 run = before
@@ -128,7 +135,7 @@ class RemoteListing:
 
     def _walk(self, folder: str, prefix: str) -> Iterator[_Found]:
         found = {}
-        for one in self.remote.names(folder):
+        for one in self.remote.list_folder(folder):
             name = (
                 str(one["name"])
                 .rstrip("/")
@@ -159,11 +166,11 @@ class RemoteListing:
         """What becomes of one input. That it is refused, or not answered for, is its own fault only if others are given."""
         if isinstance(error, FileNotFoundError):
             return InputError(Status.MISSING, "the object is gone since the plan was made")
-        if isinstance(error, PermissionError | Unanswered) and (down := self._down(path)):
+        if isinstance(error, PermissionError | StoreUnavailable) and (down := self._down(path)):
             return PipelineError(
                 f"{self.root}: {down}. Nothing can be read there. Committed shards are kept; run again later."
             )
-        if isinstance(error, TooSlow):
+        if isinstance(error, StoreTooSlow):
             return InputError(Status.TIMEOUT, str(error))
         return InputError(Status.UNREADABLE, _why(error))
 
@@ -178,7 +185,7 @@ class RemoteListing:
         ):
             try:
                 self.remote.read(other, 0, 1, _PROBE_S)
-            except (PermissionError, Unanswered) as error:
+            except (PermissionError, StoreUnavailable) as error:
                 said = str(error)
             except OSError:
                 return None
@@ -187,7 +194,7 @@ class RemoteListing:
         return said
 
 
-class RemoteFiles:
+class AddressReader:
     """Files that are named by their addresses, one by one, anywhere. Threads may share it."""
 
     def __init__(self) -> None:
@@ -206,7 +213,7 @@ class RemoteFiles:
             raise InputError(Status.UNREADABLE, str(error)) from None
         except OSError as error:
             self._count(address, error)
-            if isinstance(error, TooSlow):
+            if isinstance(error, StoreTooSlow):
                 raise InputError(Status.TIMEOUT, str(error)) from None
             refused = isinstance(error, PermissionError)
             raise InputError(
@@ -278,7 +285,7 @@ class _Ranges(io.RawIOBase):
 
 
 def _entry(key: str, info: dict[str, Any]) -> Entry:
-    return Entry(key, info.get("size"), modified_ns(info))
+    return Entry(key, info.get("size"), read_modified_ns(info))
 
 
 def _suffix(name: str) -> str:

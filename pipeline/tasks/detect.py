@@ -7,8 +7,8 @@ from torch import Tensor
 
 from pipeline.core.schema import BOX_FIELDS, make_detection_columns, make_predictions_schema
 from pipeline.core.types import Item, ModelSpec, Outputs
-from pipeline.ops.boxes import boxes_of
-from pipeline.ops.drawing import Canvas, captions
+from pipeline.ops.boxes import read_boxes_xyxy
+from pipeline.ops.drawing import Canvas, make_captions
 
 
 class Detect:
@@ -30,5 +30,5 @@ class Detect:
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
         canvas = Canvas(image, long_side)
-        canvas.boxes(boxes_of(rows), *captions(rows))
+        canvas.draw_boxes(read_boxes_xyxy(rows), *make_captions(rows))
         return canvas.image

@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.core.errors import ConfigError
 from pipeline.core.schema import make_class_columns, make_predictions_schema
 from pipeline.core.types import Item, ModelSpec, Outputs
-from pipeline.ops.drawing import Canvas, captions
+from pipeline.ops.drawing import Canvas, make_captions
 
 
 class Embed:
@@ -46,5 +46,5 @@ class Embed:
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
         canvas = Canvas(image, long_side)
-        canvas.list_of(*captions(rows))
+        canvas.draw_label_list(*make_captions(rows))
         return canvas.image

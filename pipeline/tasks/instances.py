@@ -8,9 +8,9 @@ from torch import Tensor
 
 from pipeline.core.schema import BOX_FIELDS, make_detection_columns, make_predictions_schema
 from pipeline.core.types import Item, ModelSpec, Outputs
-from pipeline.ops.boxes import boxes_of
-from pipeline.ops.drawing import Canvas, captions
-from pipeline.ops.masks import MASK_FIELDS, encode, mask_columns, masks_of, paste
+from pipeline.ops.boxes import read_boxes_xyxy
+from pipeline.ops.drawing import Canvas, make_captions
+from pipeline.ops.masks import MASK_FIELDS, encode_rle, make_mask_columns, paste_mask, read_masks
 
 
 class Instances:
@@ -35,17 +35,17 @@ class Instances:
         for one, item in zip(outputs, items, strict=True):
             size_hw = item.size_hw or (0, 0)
             counts += [
-                encode(paste(mask, box, size_hw))
+                encode_rle(paste_mask(mask, box, size_hw))
                 for mask, box in zip(one["masks"], one["boxes"], strict=True)
             ]
             sizes += [size_hw] * len(one["masks"])
         ordered = np.asarray(order).tolist()
-        columns |= mask_columns((counts[i] for i in ordered), (sizes[i] for i in ordered))
+        columns |= make_mask_columns((counts[i] for i in ordered), (sizes[i] for i in ordered))
         return pa.table(columns, schema=self.schema)
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
         canvas = Canvas(image, long_side)
-        names, labels = captions(rows)
-        canvas.masks(masks_of(rows), names)
-        canvas.boxes(boxes_of(rows), names, labels)
+        names, labels = make_captions(rows)
+        canvas.draw_masks(read_masks(rows), names)
+        canvas.draw_boxes(read_boxes_xyxy(rows), names, labels)
         return canvas.image

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pipeline.core.schema import BOX_FIELDS, make_detection_columns, make_predictions_schema
 from pipeline.core.types import Item, ModelSpec, Outputs
-from pipeline.ops.boxes import boxes_of
-from pipeline.ops.drawing import Canvas, captions
+from pipeline.ops.boxes import read_boxes_xyxy
+from pipeline.ops.drawing import Canvas, make_captions
 
 _POINT = pa.struct(
     [
@@ -67,9 +67,9 @@ class Keypoints:
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
         canvas = Canvas(image, long_side)
-        names, labels = captions(rows)
-        canvas.boxes(boxes_of(rows), names, labels)
+        names, labels = make_captions(rows)
+        canvas.draw_boxes(read_boxes_xyxy(rows), names, labels)
         for name, points in zip(names, rows["keypoints"].to_pylist(), strict=True):
             xy = np.array([[point["x"], point["y"]] for point in points], dtype=np.float32)
-            canvas.skeleton(xy, [point["score"] > 0 for point in points], self.limbs, name)
+            canvas.draw_skeleton(xy, [point["score"] > 0 for point in points], self.limbs, name)
         return canvas.image

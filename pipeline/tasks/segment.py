@@ -8,9 +8,15 @@ from torch import Tensor
 
 from pipeline.core.schema import make_class_columns, make_predictions_schema
 from pipeline.core.types import Item, ModelSpec, Outputs
-from pipeline.ops.drawing import Canvas, captions
+from pipeline.ops.drawing import Canvas, make_captions
 from pipeline.ops.filters import PLACEHOLDERS
-from pipeline.ops.masks import MASK_FIELDS, encode, largest_class, mask_columns, masks_of
+from pipeline.ops.masks import (
+    MASK_FIELDS,
+    argmax_at_full_size,
+    encode_rle,
+    make_mask_columns,
+    read_masks,
+)
 
 
 class Segment:
@@ -45,20 +51,20 @@ class Segment:
         )
         columns["pixels"] = pa.array([region["pixels"] for region in found], pa.int64())
         columns["share"] = pa.array([region["share"] for region in found], pa.float32())
-        columns |= mask_columns(
+        columns |= make_mask_columns(
             (region["rle"] for region in found), (region["size_hw"] for region in found)
         )
         return pa.table(columns, schema=self.schema)
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
         canvas = Canvas(image, long_side)
-        names, labels = captions(rows)
-        canvas.masks(masks_of(rows), names)
-        canvas.list_of(names, labels)
+        names, labels = make_captions(rows)
+        canvas.draw_masks(read_masks(rows), names)
+        canvas.draw_label_list(names, labels)
         return canvas.image
 
     def _regions(self, probabilities: Tensor, size_hw: tuple[int, int]) -> list[dict]:
-        ids, confidence = largest_class(probabilities, size_hw)
+        ids, confidence = argmax_at_full_size(probabilities, size_hw)
         regions = []
         for class_id in np.unique(ids).tolist():
             if self.categories[class_id] in PLACEHOLDERS:
@@ -68,5 +74,5 @@ class Segment:
             score = float(confidence[mask].mean(dtype=np.float64))
             share = pixels / mask.size
             region = {"class_id": class_id, "score": score, "pixels": pixels, "share": share}
-            regions.append(region | {"rle": encode(mask), "size_hw": size_hw})
+            regions.append(region | {"rle": encode_rle(mask), "size_hw": size_hw})
         return sorted(regions, key=lambda region: -region["pixels"])

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from pipeline.inference.views import find_mirrored_keypoints
-from pipeline.ops.masks import IGNORED
+from pipeline.ops.masks import IGNORED_LABEL
 from pipeline.training.object_crop import ObjectCrop
 from pipeline.training.protocols import Example
 
@@ -137,7 +137,9 @@ def _fixed(task: str, crop_hw: tuple[int, int] | None, resize: int | None) -> li
 
 def _padded(crop: type[v2.RandomCrop], crop_hw: tuple[int, int]) -> nn.Module:
     return crop(
-        crop_hw, pad_if_needed=True, fill={tv_tensors.Image: _MEAN_COLOUR, tv_tensors.Mask: IGNORED}
+        crop_hw,
+        pad_if_needed=True,
+        fill={tv_tensors.Image: _MEAN_COLOUR, tv_tensors.Mask: IGNORED_LABEL},
     )
 
 

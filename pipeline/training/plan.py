@@ -7,7 +7,7 @@ from typing import Any
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from pipeline.config.settings import Settings
-from pipeline.core.cpu import available_cores
+from pipeline.core.cpu import count_available_cores
 from pipeline.core.errors import ConfigError
 from pipeline.inference.devices import has_native_bf16, resolve_device
 from pipeline.models.checkpoints import TrainableFormat
@@ -77,7 +77,8 @@ def recipe_of(
         seed=settings.seed,
         precision=precision,
         device=device,
-        workers=settings.workers or max(1, available_cores() // (2 if device == "cpu" else 1)),
+        workers=settings.workers
+        or max(1, count_available_cores() // (2 if device == "cpu" else 1)),
     )
 
 

@@ -17,7 +17,7 @@ from pipeline.core.types import Writer
 from pipeline.models.checkpoints import read_checkpoint_metadata, save_checkpoint
 from pipeline.models.class_names import BACKGROUND
 from pipeline.models.preprocessing import Preprocessing
-from pipeline.storage.file_locks import exclusive
+from pipeline.storage.file_locks import lock_folder
 from pipeline.storage.publish import publish_file
 from pipeline.training.augment import Augmentation
 from pipeline.training.data_loading import Data, Drawn, validation_batches
@@ -44,7 +44,7 @@ def train_text(settings: Settings) -> str:
     if (plan.folder / _DONE).is_file():
         return outcome_text(plan.folder)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(plan.folder, Writer(), lambda alone: None):
+    with lock_folder(plan.folder, Writer(), lambda alone: None):
         if not (plan.folder / _DONE).is_file():  # another process may have ended it meanwhile
             log.info("%s", told(plan))
             learn(plan)

@@ -24,7 +24,7 @@ def test_the_quota_of_a_container(files, expected, tmp_path):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert cores.cpu_quota(tmp_path) == expected
+    assert cores.read_cpu_quota(tmp_path) == expected
 
 
 @pytest.mark.parametrize(
@@ -32,5 +32,5 @@ def test_the_quota_of_a_container(files, expected, tmp_path):
 )
 def test_the_smaller_of_mask_and_quota_counts(quota, expected, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 5}, raising=False)
-    monkeypatch.setattr(cores, "cpu_quota", lambda group: quota)
-    assert cores.available_cores() == expected
+    monkeypatch.setattr(cores, "read_cpu_quota", lambda group: quota)
+    assert cores.count_available_cores() == expected

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.keys import (
-    fits,
-    fitted,
-    inside,
+    fit_name,
+    is_valid_name_length,
+    key_to_listed_path,
     key_to_path,
-    keys_of_listed,
-    listed_path_of,
-    overlay_name,
+    listed_paths_to_keys,
+    make_overlay_key,
+    make_safe_key,
     path_to_key,
-    tame,
+    resolve_below,
 )
 
 NAMES = [
@@ -115,29 +115,31 @@ def test_awkward_names_survive_a_real_file_system(tmp_path):
     ],
 )
 def test_a_key_does_not_lead_out_of_the_folder(key, tmp_path):
-    assert inside(tmp_path, key) is None
+    assert resolve_below(tmp_path, key) is None
 
 
 @pytest.mark.parametrize(
     ("key", "path"), [("sub/a.jpg", "sub/a.jpg"), ("..jpg", "..jpg"), (r"\x5cx2e.jpg", r"\x2e.jpg")]
 )
 def test_a_key_inside_is_its_file(key, path, tmp_path):
-    assert inside(tmp_path, key) == tmp_path / path
+    assert resolve_below(tmp_path, key) == tmp_path / path
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "漢", r"\xff"])
 def test_a_long_name_is_cut_and_stays_its_own(letter):
     names = [letter * 300 + last for last in "ab"]
-    found = {fitted(name, ending) for name in names for ending in ("", ".jpg")}
-    assert len(found) == 4 and all(fits(name) and name.startswith(letter * 10) for name in found)
-    assert fitted("a" * 251, ".jpg") == "a" * 251 + ".jpg" and not fits("a" * 256)
+    found = {fit_name(name, ending) for name in names for ending in ("", ".jpg")}
+    assert len(found) == 4 and all(
+        is_valid_name_length(name) and name.startswith(letter * 10) for name in found
+    )
+    assert fit_name("a" * 251, ".jpg") == "a" * 251 + ".jpg" and not is_valid_name_length("a" * 256)
 
 
 # --- paths that a user lists
 
 
 def listed_key(path):
-    return keys_of_listed(pa.array([path]))[0].as_py()
+    return listed_paths_to_keys(pa.array([path]))[0].as_py()
 
 
 @pytest.mark.parametrize(
@@ -162,14 +164,14 @@ def listed_key(path):
     ],
 )
 def test_a_listed_path_has_a_key_below_a_folder(path, key):
-    assert listed_key(path) == key and listed_path_of(key) == path
+    assert listed_key(path) == key and key_to_listed_path(key) == path
 
 
 @given(st.text(st.sampled_from("/.%2EF05\\xc\0aé\n") | st.characters(codec="utf-8"), min_size=1))
 def test_whatever_is_listed_stays_below_and_leads_back(path):
     key = listed_key(path)
-    assert listed_path_of(key) == path
-    assert inside(Path(), key) is not None and "\0" not in key
+    assert key_to_listed_path(key) == path
+    assert resolve_below(Path(), key) is not None and "\0" not in key
     assert str(PurePosixPath(key)) == key, "no part of it is dropped, so two keys are two files"
 
 
@@ -177,17 +179,17 @@ def test_short_listed_paths_have_keys_of_their_own():
     paths = [
         "".join(letters) for n in range(1, 7) for letters in itertools.product("/.%2F", repeat=n)
     ]
-    keys = keys_of_listed(pa.array(paths)).to_pylist()
-    assert len(set(keys)) == len(paths) and [listed_path_of(key) for key in keys] == paths
+    keys = listed_paths_to_keys(pa.array(paths)).to_pylist()
+    assert len(set(keys)) == len(paths) and [key_to_listed_path(key) for key in keys] == paths
 
 
 @pytest.mark.parametrize("key", ["x" * 300 + ".jpg", "a/" + "é" * 200 + ".png", "x" * 300])
 def test_an_overlay_of_an_overlong_name_fits(key):
-    name = PurePosixPath(overlay_name(key)).name
+    name = PurePosixPath(make_overlay_key(key)).name
     assert (
-        fits(name)
+        is_valid_name_length(name)
         and name.endswith(".overlay.jpg")
-        and overlay_name(key) != overlay_name("y" + key[1:])
+        and make_overlay_key(key) != make_overlay_key("y" + key[1:])
     )
 
 
@@ -207,15 +209,17 @@ WILD = [
 
 @pytest.mark.parametrize("key", WILD)
 def test_a_name_that_leads_elsewhere_is_tamed(key, tmp_path):
-    path = tmp_path / key_to_path(tame(key))
+    path = tmp_path / key_to_path(make_safe_key(key))
     assert path.resolve().is_relative_to(tmp_path) and "\0" not in str(path)
     assert PurePosixPath(path.name).suffix == PurePosixPath(key).suffix or ".." in key
-    assert tame(tame(key)) != tame(key), "no other key has this name"
+    assert make_safe_key(make_safe_key(key)) != make_safe_key(key), "no other key has this name"
 
 
 def test_tamed_names_are_never_the_same():
-    keys = [*WILD, "a.jpg", "a/b.jpg", "b.jpg", *(tame(key) for key in WILD)]
-    assert len({tame(key) for key in keys}) == len(keys)
+    keys = [*WILD, "a.jpg", "a/b.jpg", "b.jpg", *(make_safe_key(key) for key in WILD)]
+    assert len({make_safe_key(key) for key in keys}) == len(keys)
     assert [
-        key for key in ("a.jpg", "a/b c.jpg", r"\xff.jpg", "..jpg", "_/a.jpg") if tame(key) != key
+        key
+        for key in ("a.jpg", "a/b c.jpg", r"\xff.jpg", "..jpg", "_/a.jpg")
+        if make_safe_key(key) != key
     ] == []

@@ -21,9 +21,9 @@ def test_nothing_done_is_zero_for_every_stage() -> None:
 
 def test_stages_add_up_also_when_they_fail(clock: list[float]) -> None:
     timer = StageTimer()
-    with timer.stage("read"):
+    with timer.measure("read"):
         clock[0] += 2
-    with pytest.raises(KeyError), timer.stage("read"):
+    with pytest.raises(KeyError), timer.measure("read"):
         clock[0] += 3
         raise KeyError
     assert timer.total_seconds()["read"] == 5.0
@@ -33,7 +33,7 @@ def test_since_last_is_the_difference_to_the_call_before(clock: list[float]) -> 
     timer = StageTimer()
     told = []
     for seconds in (1.0, 4.0):
-        with timer.stage("forward"):
+        with timer.measure("forward"):
             clock[0] += seconds
         told.append(timer.take_lap()["forward"])
     assert told == [1.0, 4.0] and timer.total_seconds()["forward"] == 5.0

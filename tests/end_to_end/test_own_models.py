@@ -16,8 +16,8 @@ from torchvision.transforms._presets import SemanticSegmentation
 
 from pipeline.cli import main
 from pipeline.core.hashing import hash_file
-from pipeline.ops.boxes import boxes_of
-from pipeline.ops.masks import decode, largest_class
+from pipeline.ops.boxes import read_boxes_xyxy
+from pipeline.ops.masks import argmax_at_full_size, decode_rle
 from pipeline.run import run
 from tests.helpers.own_files import FORMATS, SEGMENTER, Regions, save
 from tests.helpers.paths import shared
@@ -117,11 +117,11 @@ def test_regions_are_those_of_the_plain_loop(
         with torch.inference_mode():
             probabilities = module(transform(image)[None])["out"].softmax(dim=1)[0]
         size_hw = (image.shape[1], image.shape[2])
-        ids, _ = largest_class(probabilities, size_hw)
+        ids, _ = argmax_at_full_size(probabilities, size_hw)
         assert len(np.unique(ids)) > 1, "one class everywhere proves nothing"
         found = np.zeros(size_hw, dtype=np.int64)
         for row in rows.filter(pa.array(rows["image_id"].to_numpy() == i)).to_pylist():
-            found[decode(row["mask_rle"], size_hw)] = row["class_id"]
+            found[decode_rle(row["mask_rle"], size_hw)] = row["class_id"]
         assert (found != ids).mean() < 1e-3
 
 
@@ -165,7 +165,7 @@ def test_an_exported_torchvision_detector_has_the_builders_rows(
         expected.num_rows == found.num_rows == 6 * 300
     )  # the most it reports; which tie is the 300th is chance
     assert np.ptp(expected["score"].to_numpy()) > 0.1, "equal scores prove nothing"
-    boxes, scores = boxes_of(found), found["score"].to_numpy()
+    boxes, scores = read_boxes_xyxy(found), found["score"].to_numpy()
     free = np.ones(len(scores), dtype=bool)
     for i in range(expected.num_rows):
         if i % 300 >= 200:
@@ -174,7 +174,7 @@ def test_an_exported_torchvision_detector_has_the_builders_rows(
         near = free & (
             np.abs(scores - one["score"].to_numpy()) <= 2e-4
         )  # as sets: near-ties may change places
-        near &= np.abs(boxes - boxes_of(one)).max(axis=1) <= 0.05
+        near &= np.abs(boxes - read_boxes_xyxy(one)).max(axis=1) <= 0.05
         near &= found["image_id"].to_numpy() == one["image_id"].to_numpy()
         near &= found["class_id"].to_numpy() == one["class_id"].to_numpy()
         assert near.any(), one.to_pylist()

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models import get_model_weights, list_models
 
 from pipeline.models.registry import get_builder_tasks, is_quantized
-from pipeline.ops.boxes import boxes_of
+from pipeline.ops.boxes import read_boxes_xyxy
 from tests.helpers.reference import (
     CLASSES,
     build,
@@ -207,7 +207,11 @@ def _rows_of(rows: pa.Table, path: Path, root: Path) -> pa.Table:
 def _differing(rows: pa.Table, expected: dict[str, np.ndarray]) -> int:
     """How many rows one of the two has alone. As sets: near-ties may change places. Each expected row takes one row of its
     class within the tolerances."""
-    scores, ids, boxes = rows["score"].to_numpy(), rows["class_id"].to_numpy(), boxes_of(rows)
+    scores, ids, boxes = (
+        rows["score"].to_numpy(),
+        rows["class_id"].to_numpy(),
+        read_boxes_xyxy(rows),
+    )
     assert (np.diff(scores) <= 0).all()
     free = np.ones(len(scores), dtype=bool)
     for score, label, box in zip(

@@ -13,8 +13,8 @@ from torch import nn
 from torchvision.models import get_model_weights
 from torchvision.transforms._presets import SemanticSegmentation
 
-from pipeline.ops.boxes import boxes_of
-from pipeline.ops.masks import decode, largest_class
+from pipeline.ops.boxes import read_boxes_xyxy
+from pipeline.ops.masks import argmax_at_full_size, decode_rle
 from tests.helpers.reference import build, decoded, plain_detections, save_model, wake
 from tests.helpers.runs import read
 
@@ -65,7 +65,11 @@ def awake_detector(name: str, images: list[Path]) -> nn.Module:
 def match(rows: pa.Table, expected: dict[str, np.ndarray]) -> list[int]:
     """For each expected detection the row that is it."""
     assert rows.num_rows == len(expected["scores"])
-    scores, ids, boxes = rows["score"].to_numpy(), rows["class_id"].to_numpy(), boxes_of(rows)
+    scores, ids, boxes = (
+        rows["score"].to_numpy(),
+        rows["class_id"].to_numpy(),
+        read_boxes_xyxy(rows),
+    )
     found: list[int] = []
     for score, label, box in zip(
         expected["scores"], expected["labels"], expected["boxes"], strict=True
@@ -103,7 +107,7 @@ def test_masks_equal_torchvisions_thresholded_pixel_for_pixel(
             counts, size_hw = rows["mask_rle"].to_pylist(), one["masks"].shape[-2:]
             for i, mask in zip(match(rows, one), one["masks"][:, 0] > 0.5, strict=True):
                 compared += mask.size
-                differing += int((decode(counts[i], size_hw) != mask).sum())
+                differing += int((decode_rle(counts[i], size_hw) != mask).sum())
     # a probability of 0.5 exactly may fall on either side when another batch size rounds another way
     assert differing <= compared * 1e-5
 
@@ -171,12 +175,12 @@ def test_regions_equal_torchvisions(
             with torch.inference_mode():
                 probabilities = model(one)["out"].softmax(dim=1)[0]
             size_hw = tuple(decoded(path).shape[-2:])
-            ids, _ = largest_class(probabilities, size_hw)
+            ids, _ = argmax_at_full_size(probabilities, size_hw)
             found = np.zeros(size_hw, dtype=np.int64)
             for class_id, counts in zip(
                 rows["class_id"].to_pylist(), rows["mask_rle"].to_pylist(), strict=True
             ):
-                found[decode(counts, size_hw)] = class_id
+                found[decode_rle(counts, size_hw)] = class_id
             assert len(np.unique(ids)) > 1, "one class everywhere proves nothing"
             assert (found != ids).mean() < 1e-3
             assert rows["pixels"].to_pylist() == [

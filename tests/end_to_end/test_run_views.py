@@ -21,7 +21,7 @@ from torchvision.ops import box_iou
 from pipeline.core.types import View
 from pipeline.inference.views import Views
 from pipeline.models.networks.detector import DetectorNetwork
-from pipeline.ops.boxes import boxes_of
+from pipeline.ops.boxes import read_boxes_xyxy
 from pipeline.run import run
 from tests.helpers.paths import shared
 from tests.helpers.pictures import picture
@@ -117,7 +117,11 @@ def count(outputs: Sequence[dict[str, Tensor]]) -> int:
 
 def assert_same(rows: pa.Table, expected: dict[str, np.ndarray]) -> None:
     assert rows.num_rows == len(expected["scores"])
-    scores, ids, boxes = rows["score"].to_numpy(), rows["class_id"].to_numpy(), boxes_of(rows)
+    scores, ids, boxes = (
+        rows["score"].to_numpy(),
+        rows["class_id"].to_numpy(),
+        read_boxes_xyxy(rows),
+    )
     free = np.ones(len(scores), dtype=bool)
     for score, label, box in zip(
         expected["scores"], expected["labels"], expected["boxes"], strict=True
@@ -212,7 +216,7 @@ def test_a_known_object_is_found_once_and_in_its_place(
     settings: list[str], bright_box: Path, annotate: Callable[..., Path]
 ) -> None:
     (rows,) = rows_by_image(annotate, bright_box, "out", "model=codes", "min_score=0", *settings)
-    assert [tuple(box) for box in boxes_of(rows).tolist()] == [BOX_IN_IMAGE]
+    assert [tuple(box) for box in read_boxes_xyxy(rows).tolist()] == [BOX_IN_IMAGE]
 
 
 @pytest.mark.usefixtures("bright")
@@ -349,7 +353,7 @@ def ap50(rows: pa.Table, truth: Path) -> float:
         for label, score, (x0, y0, x1, y1) in zip(
             rows["class_id"].to_pylist(),
             rows["score"].to_pylist(),
-            boxes_of(rows).tolist(),
+            read_boxes_xyxy(rows).tolist(),
             strict=True,
         )
     ]
@@ -387,7 +391,7 @@ def test_tiles_find_small_objects_and_none_twice(
 def doubled(rows: pa.Table) -> int:
     """Pairs of one class whose IoU is above 0.5. The model itself leaves none: its own threshold is 0.5."""
     boxes, labels = (
-        torch.from_numpy(boxes_of(rows)),
+        torch.from_numpy(read_boxes_xyxy(rows)),
         torch.from_numpy(rows["class_id"].to_numpy().copy()),
     )
     same = (box_iou(boxes, boxes) > 0.5) & (labels[:, None] == labels)

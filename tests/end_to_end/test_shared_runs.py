@@ -64,7 +64,7 @@ def test_another_number_of_parts_goes_on_with_what_is_missing(
 def test_what_others_write_is_left_alone(part: Callable[..., str], tmp_path: Path) -> None:
     part(0, 2)
     run_folder = (tmp_path / "parts" / "latest").resolve()
-    other = RunFolder(run_folder, Writer.of_shards(1, 2))
+    other = RunFolder(run_folder, Writer.for_shards(1, 2))
     with other.locked():
         stage = other.stage(1)
         (stage / "half.parquet").write_bytes(b"half")

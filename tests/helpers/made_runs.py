@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config.instantiate import instantiate
-from pipeline.core.schema import CLASS_NAME, make_images_schema, read_categories
+from pipeline.core.schema import CLASS_NAME_TYPE, make_images_schema, read_categories
 from pipeline.core.types import Entry
 from pipeline.runs.plan import freeze
 from pipeline.runs.run_folder import RunFolder
@@ -138,5 +138,5 @@ def _predictions(part: list[tuple[int, Row]], schema: pa.Schema) -> pa.Table:
         schema.field(at),
         pa.array([row["class_name"] for row in rows], pa.string())
         .dictionary_encode()
-        .cast(CLASS_NAME),
+        .cast(CLASS_NAME_TYPE),
     )

@@ -12,7 +12,7 @@ from pipeline.core.types import Model, Shard, Status
 from pipeline.inference.loader import Loader
 from pipeline.inference.predictor import Predictor
 from pipeline.inputs.sources.folder import Folder
-from pipeline.ops.filters import Filters, score_thresholds
+from pipeline.ops.filters import Filters, make_score_thresholds
 from tests.faults.tight import Tight
 from tests.helpers.pictures import spec_of
 from tests.helpers.runs import settings_for
@@ -24,7 +24,7 @@ def predict(folder: Path, engine: Tight, batch_size: int, side: int = 8) -> dict
     source = Folder(str(folder))
     model = Model(nn.Identity(), lambda image: torch.zeros(3, side, side), lambda size_hw: None)
     task = instantiate(settings_for().components["task"], spec=SPEC)
-    keep = Filters(score_thresholds(SPEC.categories, None, None, 0.0), None, None, None).apply
+    keep = Filters(make_score_thresholds(SPEC.categories, None, None, 0.0), None, None, None).apply
     predictor = Predictor(Loader(source, model, batch_size, 2, 10**8), engine, task, keep)  # type: ignore[arg-type]
     answered = predictor.predict([Shard(0, 0, tuple(source.entries()))])
     return {item.key: item.status for _, batch in answered for item, _ in batch}

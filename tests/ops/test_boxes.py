@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.ops.boxes import area_xyxy, boxes_of, keep_by_nms, rank_within
+from pipeline.ops.boxes import box_area, keep_by_nms, rank_within_groups, read_boxes_xyxy
 
 
 def boxes(*rows):
@@ -11,14 +11,14 @@ def boxes(*rows):
 
 def test_the_four_columns_become_an_array_in_xyxy_order():
     table = pa.table({"y_max": [4.0], "x_max": [3.0], "y_min": [2.0], "x_min": [1.0]})
-    assert boxes_of(table).tolist() == [[1, 2, 3, 4]]
+    assert read_boxes_xyxy(table).tolist() == [[1, 2, 3, 4]]
 
 
 def test_an_empty_table_becomes_an_array_of_shape_0_4():
     table = pa.table(
         {name: pa.array([], pa.float32()) for name in ("x_min", "y_min", "x_max", "y_max")}
     )
-    assert boxes_of(table).shape == (0, 4)
+    assert read_boxes_xyxy(table).shape == (0, 4)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_an_empty_table_becomes_an_array_of_shape_0_4():
     ],
 )
 def test_area(given, expected):
-    assert area_xyxy(given).tolist() == expected
+    assert box_area(given).tolist() == expected
 
 
 A, NEAR_A, FAR = (
@@ -107,7 +107,10 @@ def test_nms_does_not_depend_on_the_number_of_the_image(image_id):
     ],
 )
 def test_rank_within(groups, scores, ranks):
-    assert rank_within(np.array(groups, np.int64), np.array(scores, np.float32)).tolist() == ranks
+    assert (
+        rank_within_groups(np.array(groups, np.int64), np.array(scores, np.float32)).tolist()
+        == ranks
+    )
 
 
 def test_ranks_of_many_rows_are_those_of_counting():
@@ -117,4 +120,4 @@ def test_ranks_of_many_rows_are_those_of_counting():
         sum((scores[j], -j) > (scores[i], -i) for j in range(200) if groups[j] == groups[i])
         for i in range(200)
     ]
-    assert rank_within(groups, scores).tolist() == counted
+    assert rank_within_groups(groups, scores).tolist() == counted

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.keys import key_to_path, path_to_key
 from pipeline.core.types import InputError
-from pipeline.ops.crops import class_folders, crop_name, window_of
+from pipeline.ops.crops import compute_crop_window, make_crop_key, name_class_folders
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from pipeline.ops.crops import class_folders, crop_name, window_of
     ],
 )
 def test_a_window(box: list[float], margin: float, window: tuple[int, ...]) -> None:
-    assert window_of(np.array(box), margin, (48, 64)) == window
+    assert compute_crop_window(np.array(box), margin, (48, 64)) == window
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_window(box: list[float], margin: float, window: tuple[int, ...]) -> N
 )
 def test_a_box_that_shows_nothing_is_refused(box: list[float]) -> None:
     with pytest.raises(InputError, match="shows nothing"):
-        window_of(np.array(box), 0, (48, 64))
+        compute_crop_window(np.array(box), 0, (48, 64))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_box_that_shows_nothing_is_refused(box: list[float]) -> None:
     ],
 )
 def test_a_name(key: str, number: int, name: str) -> None:
-    assert crop_name(key, number) == name
+    assert make_crop_key(key, number) == name
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "漢", os.fsdecode(b"\xff")])
@@ -58,7 +58,7 @@ def test_a_long_name_fits_and_stays_its_own(letter: str) -> None:
         path_to_key(letter * (250 // width) + ending)
         for ending in ("a.jp"[: 255 % width or 4], "b.jp"[: 255 % width or 4])
     )
-    names = {crop_name(f"sub/{key}", number) for key in (one, other) for number in (0, 1)}
+    names = {make_crop_key(f"sub/{key}", number) for key in (one, other) for number in (0, 1)}
     assert len(names) == 4 and all(
         len(os.fsencode(key_to_path(name.partition("/")[2]))) <= 255 for name in names
     )
@@ -79,14 +79,14 @@ def test_class_folders() -> None:
         "cup",
         "../../etc",
     ]
-    folders = class_folders(names)
+    folders = name_class_folders(names)
     assert folders[:2] == ["__background__", "stop sign"] and folders[7:9] == ["crane-7", "crane-8"]
     assert folders[9:11] == ["Cup-9", "cup-10"] and folders[2:4] == ["a_b-2", "a_b-3"]
 
 
 def test_class_folders_of_long_names_fit() -> None:
     names = ["c" * 300, "c" * 299 + "d", "é" * 200, "C" * 300, "d" * 254, "D" * 254, "d" * 254]
-    folders = class_folders(names)
+    folders = name_class_folders(names)
     assert len({folder.casefold() for folder in folders}) == len(names)
     assert all(
         len(folder.encode()) <= 255 and folder[:9].casefold() == name[:9].casefold()
@@ -96,7 +96,7 @@ def test_class_folders_of_long_names_fit() -> None:
 
 @given(st.lists(st.text(max_size=5) | st.text("aA-1.", max_size=4), min_size=1, max_size=8))
 def test_no_class_leaves_the_folder_or_meets_another(names: list[str]) -> None:
-    folders = class_folders(names)
+    folders = name_class_folders(names)
     assert len(folders) == len(names)
     assert len({folder.casefold() for folder in folders}) == len(names)
     assert not any("/" in folder or folder in ("", ".", "..") for folder in folders)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.ops.drawing import Canvas, colour_of, text_colour_on
+from pipeline.ops.drawing import Canvas, choose_colour, choose_text_colour
 
 NAMES = ["person", "dog", "traffic light", "", "éléphant", "n" * 300, "<img onerror>"]
 
@@ -37,16 +37,16 @@ def test_no_boxes_leave_the_image_as_it_is():
         .reshape(3, 300, 400)
     )
     canvas = Canvas(image)
-    canvas.boxes(boxes(), [], [])
-    canvas.list_of([], [])
+    canvas.draw_boxes(boxes(), [], [])
+    canvas.draw_label_list([], [])
     assert torch.equal(canvas.image, image)
 
 
 def test_drawing_does_not_change_the_image_it_was_given():
     image = grey(300, 400)
     canvas = Canvas(image)
-    canvas.boxes(boxes((20, 60, 200, 200)), ["dog"], ["dog 0.90"])
-    canvas.list_of(["dog"], ["dog 0.90"])
+    canvas.draw_boxes(boxes((20, 60, 200, 200)), ["dog"], ["dog 0.90"])
+    canvas.draw_label_list(["dog"], ["dog 0.90"])
     assert torch.equal(image, grey(300, 400)) and not torch.equal(canvas.image, image)
 
 
@@ -68,8 +68,8 @@ def test_drawing_does_not_change_the_image_it_was_given():
 def test_tiny_images_are_enlarged_and_huge_ones_reduced(height, width, drawn):
     canvas = Canvas(grey(height, width))
     assert tuple(canvas.image.shape) == (3, *drawn) and canvas.image.dtype == torch.uint8
-    canvas.boxes(boxes((0, 0, width, height)), ["dog"], ["dog 0.90"])
-    canvas.list_of(["dog"], ["dog 0.90"])
+    canvas.draw_boxes(boxes((0, 0, width, height)), ["dog"], ["dog 0.90"])
+    canvas.draw_label_list(["dog"], ["dog 0.90"])
     assert tuple(canvas.image.shape) == (3, *drawn) and canvas.image.dtype == torch.uint8
 
 
@@ -83,9 +83,9 @@ def test_tiny_images_are_enlarged_and_huge_ones_reduced(height, width, drawn):
 )
 def test_a_box_is_drawn_where_it_is_in_the_original(height, width, box):
     canvas = Canvas(grey(height, width))
-    canvas.boxes(boxes(box), ["dog"], [""])
+    canvas.draw_boxes(boxes(box), ["dog"], [""])
     scale = canvas.image.shape[1] / height
-    left, _, right, bottom = where(canvas.image, colour_of("dog"))  # its top is the label's
+    left, _, right, bottom = where(canvas.image, choose_colour("dog"))  # its top is the label's
     for found, given in ((left, box[0]), (right, box[2]), (bottom, box[3])):
         assert abs(found - given * scale) <= 10
 
@@ -113,9 +113,9 @@ def test_boxes_masks_and_points_are_at_their_places_whatever_the_size_drawn(side
     mask = torch.zeros(1, side, side, dtype=torch.bool)
     mask[:, x1:x2, x1:x2] = True
     drawings = [Canvas(grey(side, side), 320) for _ in range(3)]
-    drawings[0].boxes(boxes((x1, x1, x2, x2)), ["dog"], [""])
-    drawings[1].masks(mask, ["dog"])
-    drawings[2].skeleton(np.array([[x1, x1], [x2, x2]], np.float32), [True, True], [], "dog")
+    drawings[0].draw_boxes(boxes((x1, x1, x2, x2)), ["dog"], [""])
+    drawings[1].draw_masks(mask, ["dog"])
+    drawings[2].draw_skeleton(np.array([[x1, x1], [x2, x2]], np.float32), [True, True], [], "dog")
     for canvas in drawings:
         ys, xs = torch.where((canvas.image != 128).any(dim=0))
         assert (
@@ -128,8 +128,8 @@ def test_boxes_masks_and_points_are_at_their_places_whatever_the_size_drawn(side
 def test_a_thumbnails_letters_do_not_depend_on_the_size_of_the_photograph():
     def painted(side):
         canvas = Canvas(grey(side, side), 320)
-        canvas.list_of(["dog"], ["dog 0.90"])
-        return where(canvas.image, colour_of("dog"))
+        canvas.draw_label_list(["dog"], ["dog 0.90"])
+        return where(canvas.image, choose_colour("dog"))
 
     assert painted(320) == painted(3000) == painted(100) and painted(320)[3] >= 10
 
@@ -161,9 +161,11 @@ def test_a_label_at_an_edge_is_as_large_as_one_in_the_middle(box):
     def painted(at):
         """Pixels of letters: neither the background's nor the colour of lines and labels."""
         canvas = Canvas(grey(300, 400))
-        canvas.boxes(boxes(at), ["dog"], ["dog 0.90"])
+        canvas.draw_boxes(boxes(at), ["dog"], ["dog 0.90"])
         return (
-            300 * 400 - count(canvas.image, (128, 128, 128)) - count(canvas.image, colour_of("dog"))
+            300 * 400
+            - count(canvas.image, (128, 128, 128))
+            - count(canvas.image, choose_colour("dog"))
         )
 
     middle = painted((150, 120, 250, 200))
@@ -175,8 +177,8 @@ def test_a_label_at_an_edge_is_as_large_as_one_in_the_middle(box):
 def test_a_label_stands_above_its_box_and_inside_where_there_is_no_room():
     for top, above in ((150, True), (2, False)):
         canvas = Canvas(grey(300, 400))
-        canvas.boxes(boxes((100, top, 300, 280)), ["dog"], ["dog 0.90"])
-        text = where(canvas.image, text_colour_on(colour_of("dog")))
+        canvas.draw_boxes(boxes((100, top, 300, 280)), ["dog"], ["dog 0.90"])
+        text = where(canvas.image, choose_text_colour(choose_colour("dog")))
         assert (text[3] < top) is above and text[1] >= 0
 
 
@@ -185,38 +187,43 @@ def test_a_label_stands_above_its_box_and_inside_where_there_is_no_room():
 )
 def test_a_box_without_extent_or_beyond_the_image_is_drawn_without_complaint(box):
     canvas = Canvas(grey(300, 400))
-    canvas.boxes(boxes(box), ["dog"], ["dog 0.90"])
-    assert count(canvas.image, colour_of("dog")) > 0
+    canvas.draw_boxes(boxes(box), ["dog"], ["dog 0.90"])
+    assert count(canvas.image, choose_colour("dog")) > 0
 
 
 def test_each_box_has_the_colour_of_its_class():
     canvas = Canvas(grey(300, 400))
-    canvas.boxes(boxes((10, 60, 100, 200), (200, 60, 300, 200)), ["dog", "person"], ["", ""])
+    canvas.draw_boxes(boxes((10, 60, 100, 200), (200, 60, 300, 200)), ["dog", "person"], ["", ""])
     assert (
-        where(canvas.image, colour_of("dog"))[2] < 150 < where(canvas.image, colour_of("person"))[0]
+        where(canvas.image, choose_colour("dog"))[2]
+        < 150
+        < where(canvas.image, choose_colour("person"))[0]
     )
 
 
 def test_where_boxes_overlap_the_best_one_lies_on_top():
     same = boxes((100, 100, 300, 250), (100, 100, 300, 250))
     canvas = Canvas(grey(300, 400))
-    canvas.boxes(same, ["dog", "person"], ["", ""])
-    assert canvas.image[:, 249, 200].tolist() == list(colour_of("dog"))
+    canvas.draw_boxes(same, ["dog", "person"], ["", ""])
+    assert canvas.image[:, 249, 200].tolist() == list(choose_colour("dog"))
 
 
 @pytest.mark.parametrize("n", [1, 5, 200])
 def test_labels_under_one_another_stay_inside(n):
     canvas = Canvas(grey(300, 400))
     names = [f"class {i}" for i in range(n)]
-    canvas.list_of(names, [f"{name} 0.50" for name in names])
+    canvas.draw_label_list(names, [f"{name} 0.50" for name in names])
     assert tuple(canvas.image.shape) == (3, 300, 400)
-    assert count(canvas.image, colour_of("class 0")) > 100
+    assert count(canvas.image, choose_colour("class 0")) > 100
 
 
 def test_a_list_of_labels_reads_from_the_best_down():
     canvas = Canvas(grey(300, 400))
-    canvas.list_of(["dog", "person"], ["dog 0.90", "person 0.05"])
-    first, second = where(canvas.image, colour_of("dog")), where(canvas.image, colour_of("person"))
+    canvas.draw_label_list(["dog", "person"], ["dog 0.90", "person 0.05"])
+    first, second = (
+        where(canvas.image, choose_colour("dog")),
+        where(canvas.image, choose_colour("person")),
+    )
     assert first[0] <= 6 and first[1] <= 6 and first[3] <= second[1] + 1
 
 
@@ -224,8 +231,8 @@ def test_a_list_of_labels_reads_from_the_best_down():
 def test_any_name_can_be_drawn_on_any_size(name):
     for size in ((1, 1), (300, 40)):
         canvas = Canvas(grey(*size))
-        canvas.boxes(boxes((0, 0, size[1], size[0])), [name], [f"{name} 0.50"])
-        canvas.list_of([name], [f"{name} 0.50"])
+        canvas.draw_boxes(boxes((0, 0, size[1], size[0])), [name], [f"{name} 0.50"])
+        canvas.draw_label_list([name], [f"{name} 0.50"])
         assert canvas.image.dtype == torch.uint8
 
 
@@ -233,7 +240,7 @@ def test_any_name_can_be_drawn_on_any_size(name):
 
 
 def test_colours_are_the_same_in_every_process():
-    assert [colour_of(name) for name in ("person", "dog", "traffic light", "")] == [
+    assert [choose_colour(name) for name in ("person", "dog", "traffic light", "")] == [
         (232, 85, 246),
         (190, 246, 85),
         (159, 11, 218),
@@ -243,14 +250,14 @@ def test_colours_are_the_same_in_every_process():
 
 def test_names_that_are_alike_have_colours_that_are_not():
     names = [f"class {i}" for i in range(90)]
-    assert len({colour_of(name) for name in names}) > 80
+    assert len({choose_colour(name) for name in names}) > 80
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_colour_stands_out_from_grey_and_its_text_from_it(name):
-    colour = colour_of(name)
+    colour = choose_colour(name)
     assert all(0 <= part <= 255 for part in colour) and max(colour) - min(colour) > 100
-    text = text_colour_on(colour)
+    text = choose_text_colour(colour)
     weights = (0.299, 0.587, 0.114)
     brightness = [
         sum(w * part for w, part in zip(weights, one, strict=True)) for one in (colour, text)
@@ -268,4 +275,4 @@ def test_a_colour_stands_out_from_grey_and_its_text_from_it(name):
     ],
 )
 def test_text_is_black_on_light_and_white_on_dark(background, text):
-    assert text_colour_on(background) == text
+    assert choose_text_colour(background) == text

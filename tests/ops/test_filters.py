@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.core.errors import ConfigError
-from pipeline.ops.filters import Filters, score_thresholds
+from pipeline.ops.filters import Filters, make_score_thresholds
 
 NAMES = ("__background__", "person", "traffic light", "N/A", "Dog")
 INF = float("inf")
@@ -167,18 +167,18 @@ def test_loose_then_strict_is_strict_when_the_loose_pass_has_no_nms_and_no_count
     ],
 )
 def test_one_threshold_per_class(classes, exclude, min_score, expected):
-    assert score_thresholds(NAMES, classes, exclude, min_score) == expected
+    assert make_score_thresholds(NAMES, classes, exclude, min_score) == expected
 
 
 def test_several_ids_of_one_name_share_a_threshold():
-    assert score_thresholds(
+    assert make_score_thresholds(
         ("crane", "dog", "Crane"), ["crane"], None, {"default": 0.5, "CRANE": 0.1}
     ) == (0.1, INF, 0.1)
 
 
 def test_the_callers_mapping_is_left_as_it_was():
     given = {"default": 0.5, "dog": 0.1}
-    score_thresholds(NAMES, None, None, given)
+    make_score_thresholds(NAMES, None, None, given)
     assert given == {"default": 0.5, "dog": 0.1}
 
 
@@ -193,10 +193,10 @@ def test_the_callers_mapping_is_left_as_it_was():
 )
 def test_an_unknown_name_is_refused_and_the_nearest_is_offered(key, arguments, name, hint):
     with pytest.raises(ConfigError, match=rf"^{key}: .*'{name}'.*Did you mean.*{hint}.*3 classes"):
-        score_thresholds(NAMES, *arguments)
+        make_score_thresholds(NAMES, *arguments)
 
 
 @pytest.mark.parametrize("placeholder", ["__background__", "N/A", "n/a"])
 def test_a_placeholder_is_not_a_class_that_can_be_asked_for(placeholder):
     with pytest.raises(ConfigError, match="the model has no class"):
-        score_thresholds(NAMES, [placeholder], None, 0.5)
+        make_score_thresholds(NAMES, [placeholder], None, 0.5)

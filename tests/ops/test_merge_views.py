@@ -5,7 +5,7 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from pipeline.ops.merge_views import Sightings, without_duplicates
+from pipeline.ops.merge_views import ViewDetections, merge_detections
 
 W, L, R = (0, 0, 1000, 500), (0, 0, 600, 500), (400, 0, 1000, 500)
 TILES = {
@@ -20,7 +20,7 @@ A, B = 1, 2  # classes
 
 def kept(*rows, iou=0.5, union=False):
     """Rows (view, box, score, class) -> [(box, score)], best first."""
-    found = Sightings(
+    found = ViewDetections(
         boxes_xyxy=np.array([row[1] for row in rows], dtype=float).reshape(-1, 4),
         scores=np.array([row[2] for row in rows], dtype=float),
         labels=np.array([row[3] for row in rows], dtype=int),
@@ -28,7 +28,7 @@ def kept(*rows, iou=0.5, union=False):
         windows_xyxy=np.array([TILES[row[0]] for row in rows], dtype=float).reshape(-1, 4),
         image_hw=(500, 1000),
     )
-    order, boxes, scores = without_duplicates(found, iou, union)
+    order, boxes, scores = merge_detections(found, iou, union)
     assert len(set(order.tolist())) == len(order) == len(boxes) == len(scores)
     together = zip(map(tuple, boxes.tolist()), scores.tolist(), order.tolist(), strict=True)
     return [(box, score) for box, score, _ in sorted(together, key=lambda one: (-one[1], one[2]))]
@@ -114,11 +114,11 @@ def test_an_object_over_three_tiles_becomes_one():
     ]  # nearer than 2 pixels to the edges
     windows = [(0, 0, 100, 50), (60, 0, 160, 50), (120, 0, 220, 50)]
     for scores in ([0.9, 0.8, 0.7], [0.7, 0.8, 0.9], [0.7, 0.9, 0.8]):
-        three = Sightings(
+        three = ViewDetections(
             np.array(boxes, dtype=float), np.array(scores), np.ones(3, int), np.arange(3),
             np.array(windows, dtype=float), (50, 220),
         )  # fmt: skip
-        order, joined, best = without_duplicates(three, 0.5, union=True)
+        order, joined, best = merge_detections(three, 0.5, union=True)
         assert len(order) == 1
         assert joined.tolist() == [[20, 0, 180, 50]] and best.tolist() == [0.9]
 
@@ -143,11 +143,11 @@ def test_thousands_of_detections_take_no_minute():
     rng = np.random.default_rng(0)
     n = 3000
     corner = rng.uniform(0, 3000, (n, 2))
-    found = Sightings(
+    found = ViewDetections(
         np.hstack([corner, corner + rng.uniform(5, 80, (n, 2))]), rng.random(n), rng.integers(0, 2, n),
         rng.integers(0, 49, n), np.tile([0.0, 0.0, 3100.0, 3100.0], (n, 1)), (3100, 3100),
     )  # fmt: skip
     start = perf_counter()
-    order, _, _ = without_duplicates(found, 0.5, union=True)
+    order, _, _ = merge_detections(found, 0.5, union=True)
     assert perf_counter() - start < 20
     assert 0 < len(order) < n

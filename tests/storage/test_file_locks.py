@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.core.errors import RunLocked
 from pipeline.core.types import Writer
-from pipeline.storage.file_locks import critical_section, exclusive
+from pipeline.storage.file_locks import critical_section, lock_folder
 
 DRIVER = Writer("ray-driver", patience=0.3)
 
@@ -34,7 +34,7 @@ def nothing(alone: bool) -> None:
 
 
 def test_a_part_of_one_is_the_whole() -> None:
-    assert Writer.of_shards(0, 1) == Writer() and Writer.of_shards(3, 16) == Writer(
+    assert Writer.for_shards(0, 1) == Writer() and Writer.for_shards(3, 16) == Writer(
         "3-of-16", "*-of-16"
     )
 
@@ -68,36 +68,36 @@ def test_who_may_come_when_others_are_there(
     begun: list[bool] = []
     with ExitStack() as stack:
         for writer in there:
-            stack.enter_context(exclusive(folder, writer, nothing))
+            stack.enter_context(lock_folder(folder, writer, nothing))
         if admitted:
-            stack.enter_context(exclusive(folder, comes, begun.append))
+            stack.enter_context(lock_folder(folder, comes, begun.append))
             assert begun == [not there]
         else:
             with pytest.raises(
                 RunLocked, match=rf"written by another run .*process {os.getpid()} on"
             ):
-                stack.enter_context(exclusive(folder, comes, begun.append))
+                stack.enter_context(lock_folder(folder, comes, begun.append))
             assert begun == []
-    with exclusive(folder, comes, begun.append):
+    with lock_folder(folder, comes, begun.append):
         assert begun[-1] is True, "all are gone"
 
 
 def test_who_is_refused_is_told_the_names_of_all_who_are_in_the_way(folder: Path) -> None:
-    with exclusive(folder, part(0, 3), nothing), exclusive(folder, part(2, 3), nothing):
+    with lock_folder(folder, part(0, 3), nothing), lock_folder(folder, part(2, 3), nothing):
         for comes in (Writer(), part(0, 2)):
             with (
                 pytest.raises(RunLocked, match=r"\(0-of-3: process .*; 2-of-3: process "),
-                exclusive(folder, comes, nothing),
+                lock_folder(folder, comes, nothing),
             ):
                 pytest.fail("it was admitted")
 
 
 def test_one_with_patience_comes_when_the_other_has_gone(folder: Path) -> None:
     old = ExitStack()
-    old.enter_context(exclusive(folder, hand(0), nothing))
+    old.enter_context(lock_folder(folder, hand(0), nothing))
     threading.Timer(0.3, old.close).start()
     begun: list[bool] = []
-    with exclusive(folder, Writer("ray-driver", patience=30), begun.append):
+    with lock_folder(folder, Writer("ray-driver", patience=30), begun.append):
         assert begun == [True]
 
 
@@ -106,7 +106,7 @@ def test_nobody_begins_while_another_plans_and_nobody_is_refused_for_it(folder: 
     begun = threading.Event()
 
     def come() -> None:
-        with exclusive(folder, part(1, 2), nothing):
+        with lock_folder(folder, part(1, 2), nothing):
             begun.set()
 
     with critical_section(folder):
@@ -125,5 +125,5 @@ def test_a_lock_is_free_when_its_holder_has_ended_in_whatever_way(folder: Path) 
             fcntl.flock(lock, fcntl.LOCK_EX)
             os._exit(9)
     os.waitpid(child, 0)
-    with exclusive(folder, part(0, 2), nothing):
+    with lock_folder(folder, part(0, 2), nothing):
         assert str(os.getpid()) in (folder / ".locks" / "0-of-2").read_text()

@@ -65,12 +65,12 @@ def test_one_elsewhere_counts_until_it_ends(place, monkeypatch):
 
 
 def test_a_holder_that_died_on_this_machine_gives_way_at_once(place):
-    program = "from pipeline.storage.leases import Holder; import json; print(json.dumps(vars(Holder.here())))"
+    program = "from pipeline.storage.leases import Holder; import json; print(json.dumps(vars(Holder.for_this_process())))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     dead = Holder(**json.loads(done.stdout))
-    assert dead.is_dead() and not Holder.here().is_dead() and not ELSEWHERE.is_dead()
+    assert dead.is_dead() and not Holder.for_this_process().is_dead() and not ELSEWHERE.is_dead()
     held_by(place, dead)
     with hold_lease(*place, "the run") as held:
         held.check()
@@ -119,17 +119,17 @@ def test_two_that_take_it_over_at_once_do_not_both_have_it(place):
 def test_parts_of_one_count_are_written_side_by_side_and_of_two_counts_are_not(place):
     remote, folder = place
     alone = []
-    with hold_lease(remote, folder, "the run", Writer.of_shards(0, 2), alone.append):
-        with hold_lease(remote, folder, "the run", Writer.of_shards(1, 2), alone.append):
+    with hold_lease(remote, folder, "the run", Writer.for_shards(0, 2), alone.append):
+        with hold_lease(remote, folder, "the run", Writer.for_shards(1, 2), alone.append):
             pass
         for index, count in ((0, 2), (0, 1), (2, 3)):
-            writer = replace(Writer.of_shards(index, count), patience=0.0)
+            writer = replace(Writer.for_shards(index, count), patience=0.0)
             with (
                 pytest.raises(RunLocked),
                 hold_lease(remote, folder, "the run", writer, alone.append),
             ):
                 pytest.fail("beside the other")
-    assert alone == [True, False] and remote.names(folder) == []
+    assert alone == [True, False] and remote.list_folder(folder) == []
 
 
 def test_what_writers_share_is_for_one_at_a_time(place):
@@ -146,7 +146,7 @@ def test_what_writers_share_is_for_one_at_a_time(place):
         time.sleep(0.3)
         order.append("first")
     thread.join()
-    assert order == ["first", "second"] and remote.names(folder) == []
+    assert order == ["first", "second"] and remote.list_folder(folder) == []
 
 
 def test_a_bucket_that_is_not_there(s3):

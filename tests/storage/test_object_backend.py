@@ -10,7 +10,7 @@ import pytest
 from pipeline.core.errors import ConfigError, PipelineError, RunLocked
 from pipeline.core.locations import Uri
 from pipeline.runs.run_folder import RunFolder, point_latest
-from pipeline.storage.object_backend import resolved
+from pipeline.storage.object_backend import resolve_latest
 from pipeline.storage.publish import publish_file, publish_folder
 from tests.runs.test_run_folder import COMMITTED, staged
 
@@ -41,7 +41,7 @@ def visible(folder):
 def test_an_absent_run_has_nothing(root):
     folder = RunFolder(root / "absent")
     assert not folder.exists() and not folder.has_begun() and folder.committed() == set()
-    assert not folder.local("run.json").exists() and not folder.store.has("overlays")
+    assert not folder.local("run.json").exists() and not folder.store.contains("overlays")
 
 
 def test_a_commit_publishes_the_files_and_a_marker_that_is_put_last(folder, monkeypatch):
@@ -55,7 +55,7 @@ def test_a_commit_publishes_the_files_and_a_marker_that_is_put_last(folder, monk
     assert visible(folder) == []
     folder.commit(0, 3, stage)
     assert visible(folder) == COMMITTED and folder.committed() == {0} and order[-1] == "00000.json"
-    assert folder.store.has("overlays") and folder.has_begun()
+    assert folder.store.contains("overlays") and folder.has_begun()
     folder.check_parts()
 
 
@@ -69,8 +69,8 @@ def test_what_was_published_is_read_back_by_another(folder):
     assert other.local(part).read_bytes() == FS.cat_file(
         f"/{str(folder.path).partition('://')[2]}/{part}"
     )
-    assert [path.is_file() for path in other.store.brought([part, "absent"])] == [True, False]
-    assert other.store.existing([part, "overlays/sub/0.jpg", "overlays/sub", "x"]) == {
+    assert [path.is_file() for path in other.store.fetch_all([part, "absent"])] == [True, False]
+    assert other.store.find_existing([part, "overlays/sub/0.jpg", "overlays/sub", "x"]) == {
         part,
         "overlays/sub/0.jpg",
     }
@@ -136,11 +136,12 @@ def test_a_log_is_there_when_the_run_is_over_and_goes_on(root):
 
 
 def test_latest_names_the_run_of_the_last_call(root):
-    assert resolved(root / "latest") == root / "latest"
+    assert resolve_latest(root / "latest") == root / "latest"
     for name in ("first", "second"):
         point_latest(root / name)
     assert (
-        resolved(root / "latest") == root / "second" and resolved(root / "first") == root / "first"
+        resolve_latest(root / "latest") == root / "second"
+        and resolve_latest(root / "first") == root / "first"
     )
 
 

@@ -6,7 +6,13 @@ import pytest
 
 from pipeline.core.locations import Uri
 from pipeline.storage import object_client as remote
-from pipeline.storage.object_client import ObjectClient, TooSlow, Unanswered, may_pass, modified_ns
+from pipeline.storage.object_client import (
+    ObjectClient,
+    StoreTooSlow,
+    StoreUnavailable,
+    is_transient,
+    read_modified_ns,
+)
 
 
 class Status(Exception):
@@ -83,14 +89,14 @@ def test_what_does_not_pass_is_asked_once(error, driven):
 
 def test_tries_are_bounded(driven):
     store, driver, _ = driven(*[Status(503)] * 100)
-    with pytest.raises(Unanswered, match=r"HTTP status 503.*5 tries") as caught:
+    with pytest.raises(StoreUnavailable, match=r"HTTP status 503.*5 tries") as caught:
         store.read("root/a")
     assert driver.asked == 5 and "hidden" not in str(caught.value)
 
 
 def test_there_is_no_try_after_the_time_is_up(driven):
     store, driver, _ = driven(*[Status(503)] * 100)
-    with pytest.raises(TooSlow, match=r"not read in 0.0001 s .*503"):
+    with pytest.raises(StoreTooSlow, match=r"not read in 0.0001 s .*503"):
         store.read("root/a", seconds=0.0001)
     assert driver.asked == 1
 
@@ -100,7 +106,7 @@ def test_a_server_without_ranges_sends_all_and_the_range_is_cut_out(driven):
 
 
 def test_an_error_nobody_expects_is_not_tried_again():
-    assert not may_pass(KeyError("x"))
+    assert not is_transient(KeyError("x"))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +119,7 @@ def test_an_error_nobody_expects_is_not_tried_again():
     ],
 )
 def test_the_time_of_writing(info, expected):
-    assert modified_ns(info) == expected
+    assert read_modified_ns(info) == expected
 
 
 def test_a_hanging_server_costs_no_more_than_its_time(s3):
@@ -121,7 +127,7 @@ def test_a_hanging_server_costs_no_more_than_its_time(s3):
     store = ObjectClient(Uri("s3://remote"))
     s3.rules({"method": "GET", "match": "/remote/a", "seconds": 3})
     began = time.monotonic()
-    with pytest.raises(TooSlow):
+    with pytest.raises(StoreTooSlow):
         store.read("remote/a", seconds=0.5)
     assert time.monotonic() - began < 2.5
     s3.rules()

@@ -54,39 +54,39 @@ def settled(far, count):
 def test_nothing_is_asked_for_of_itself():
     far = Far()
     with ahead_of(far) as fetched:
-        fetched.begin([], 1)
+        fetched.enqueue([], 1)
     assert far.asked == []
 
 
 def test_what_was_announced_is_fetched_once_however_often_it_is_taken():
     far = Far()
     with ahead_of(far) as fetched:
-        fetched.begin(entries("a", "b"), 100)
+        fetched.enqueue(entries("a", "b"), 100)
         settled(far, 2)
         for _ in range(3):
-            assert fetched.take(Entry("a", 1, 0)) == b"a" * 1000
-        assert fetched.take(Entry("b", 1, 0)) == b"b" * 1000
+            assert fetched.fetch(Entry("a", 1, 0)) == b"a" * 1000
+        assert fetched.fetch(Entry("b", 1, 0)) == b"b" * 1000
     assert sorted(far.asked) == ["a", "b"]
 
 
 def test_what_was_not_announced_or_has_ended_or_is_another_is_fetched_when_asked_for():
     far = Far()
     with ahead_of(far) as fetched:
-        fetched.begin(entries("a"), 100)
-        assert fetched.take(Entry("a", 5, 0)) == b"a" * 1000  # changed since
-        assert fetched.take(Entry("b", 1, 0)) == b"b" * 1000
-        fetched.end(entries("a"))
-        assert fetched.take(Entry("a", 1, 0)) == b"a" * 1000
+        fetched.enqueue(entries("a"), 100)
+        assert fetched.fetch(Entry("a", 5, 0)) == b"a" * 1000  # changed since
+        assert fetched.fetch(Entry("b", 1, 0)) == b"b" * 1000
+        fetched.release(entries("a"))
+        assert fetched.fetch(Entry("a", 1, 0)) == b"a" * 1000
     assert far.asked.count("a") >= 2
 
 
 def test_what_cannot_be_had_says_so_where_it_is_taken():
     with ahead_of(Far()) as fetched:
-        fetched.begin(entries("bad", "b"), 100)
+        fetched.enqueue(entries("bad", "b"), 100)
         for _ in range(2):
             with pytest.raises(InputError, match="gone"):
-                fetched.take(Entry("bad", 3, 0))
-        assert fetched.take(Entry("b", 1, 0)) == b"b" * 1000
+                fetched.fetch(Entry("bad", 3, 0))
+        assert fetched.fetch(Entry("b", 1, 0)) == b"b" * 1000
 
 
 def test_sixteen_at_once_and_no_more_beat_one_by_one():
@@ -94,9 +94,9 @@ def test_sixteen_at_once_and_no_more_beat_one_by_one():
     names = [f"{i:03d}" for i in range(64)]
     with ahead_of(far) as fetched:
         began = time.monotonic()
-        fetched.begin(entries(*names), 100)
+        fetched.enqueue(entries(*names), 100)
         for name in names:
-            assert fetched.take(Entry(name, 3, 0))[:3] == name.encode()
+            assert fetched.fetch(Entry(name, 3, 0))[:3] == name.encode()
         seconds = time.monotonic() - began
     assert 8 <= far.most <= 17  # and the one who asks
     assert seconds < 64 * 0.05 / 2
@@ -107,9 +107,9 @@ def test_what_nobody_has_begun_is_fetched_by_who_needs_it():
     far = Far(wait=gate)
     names = [f"{i:03d}" for i in range(20)]
     with ahead_of(far) as fetched:
-        fetched.begin(entries(*names), 100)
+        fetched.enqueue(entries(*names), 100)
         taken = []
-        asking = threading.Thread(target=lambda: taken.append(fetched.take(Entry("019", 3, 0))))
+        asking = threading.Thread(target=lambda: taken.append(fetched.fetch(Entry("019", 3, 0))))
         asking.start()
         for _ in range(200):
             if "019" in far.asked:
@@ -127,12 +127,12 @@ def test_bytes_of_later_groups_are_bounded_and_of_the_oldest_are_not(monkeypatch
     far = Far()
     first, second = ([f"{letter}{i}" for i in range(20)] for letter in "ab")
     with ahead_of(far) as fetched:
-        fetched.begin(entries(*first), 100)
-        fetched.begin(entries(*second), 100)
+        fetched.enqueue(entries(*first), 100)
+        fetched.enqueue(entries(*second), 100)
         settled(far, 25)
         time.sleep(0.1)
         assert far.asked == first + second[:5]  # 2,000 bytes each
-        fetched.end(entries(*first))
+        fetched.release(entries(*first))
         settled(far, 40)
         assert far.asked == first + second
 
@@ -141,7 +141,7 @@ def test_closing_leaves_no_thread_and_no_file():
     before = threading.active_count()
     far = Far(seconds=0.01)
     with ahead_of(far) as fetched:
-        fetched.begin(entries(*(f"{i}" for i in range(100))), 100)
+        fetched.enqueue(entries(*(f"{i}" for i in range(100))), 100)
     assert threading.active_count() == before and len(far.asked) < 100
 
 
@@ -151,17 +151,17 @@ def test_a_full_disk_ends_the_run_and_names_the_folder(monkeypatch):
 
     monkeypatch.setattr(ahead.os, "pwrite", full)
     with ahead_of(Far()) as fetched:
-        fetched.begin(entries("a"), 100)
+        fetched.enqueue(entries("a"), 100)
         with pytest.raises(
             OutOfSpace, match=r"No space left on device\. TMPDIR= names another folder"
         ):
-            fetched.take(Entry("a", 1, 0))
+            fetched.fetch(Entry("a", 1, 0))
 
 
 def test_the_time_of_a_fetch_is_less_than_that_of_an_input():
     seen = []
     with closing(Prefetcher(lambda key, seconds: (seen.append(seconds), b"x")[1])) as fetched:
-        fetched.begin(entries("a"), 100)
-        fetched.begin(entries("b"), float("inf"))
-        assert fetched.take(Entry("a", 1, 0)) == fetched.take(Entry("b", 1, 0)) == b"x"
+        fetched.enqueue(entries("a"), 100)
+        fetched.enqueue(entries("b"), float("inf"))
+        assert fetched.fetch(Entry("a", 1, 0)) == fetched.fetch(Entry("b", 1, 0)) == b"x"
     assert sorted(seen, key=str) == [80.0, None]

@@ -66,7 +66,7 @@ def test_every_object_is_listed_once_in_the_order_of_the_keys_and_opened(odd):
         assert set(keys) == {name.replace("\\x", "\\x5cx") for name in NAMES}
         for entry in entries:
             content = entry.key.replace("\\x5cx", "\\x").encode()
-            assert (entry.size, entry.at) == (len(content), 0) and entry.mtime_ns > 10**18
+            assert (entry.size, entry.offset) == (len(content), 0) and entry.mtime_ns > 10**18
             with source.open(entry) as file:
                 assert file.read() == content
 

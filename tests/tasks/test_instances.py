@@ -5,7 +5,7 @@ import torch
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from pipeline.core.types import Item
-from pipeline.ops.masks import decode
+from pipeline.ops.masks import decode_rle
 from pipeline.tasks.instances import Instances
 from tests.helpers.pictures import spec_of
 
@@ -42,7 +42,7 @@ def test_each_mask_is_torchvisions_own_thresholded_and_stays_with_its_box() -> N
         rows["mask_height"].to_pylist() == [45] * 6 and rows["mask_width"].to_pylist() == [50] * 6
     )
     for counts, mask in zip(rows["mask_rle"].to_pylist(), expected.numpy(), strict=True):
-        assert np.array_equal(decode(counts, size_hw), mask) and mask.any()
+        assert np.array_equal(decode_rle(counts, size_hw), mask) and mask.any()
 
 
 def test_the_overlay_tints_the_mask_of_a_picture_of_any_size() -> None:

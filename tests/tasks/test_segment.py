@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipeline.core.types import Item
-from pipeline.ops.masks import decode, largest_class
+from pipeline.ops.masks import argmax_at_full_size, decode_rle
 from pipeline.tasks.segment import Segment
 from tests.helpers.pictures import spec_of
 
@@ -37,14 +37,14 @@ def test_a_row_for_each_class_with_its_pixels_share_and_mean_probability() -> No
         ("dog", 24, 0.375),
     ]
     assert [row["score"] for row in rows] == [pytest.approx(0.6), pytest.approx(0.8)]
-    dog = decode(rows[1]["mask_rle"], (8, 8))
+    dog = decode_rle(rows[1]["mask_rle"], (8, 8))
     assert np.array_equal(dog, (halves().argmax(dim=0) == 1).numpy())
 
 
 def test_probabilities_are_interpolated_to_the_originals_size_then_compared() -> None:
     torch.manual_seed(0)
     probabilities = torch.rand(3, 6, 5).softmax(dim=0)
-    ids, confidence = largest_class(probabilities, (31, 44))
+    ids, confidence = argmax_at_full_size(probabilities, (31, 44))
     whole = torch.nn.functional.interpolate(
         probabilities[None], size=(31, 44), mode="bilinear", align_corners=False
     )[0]

@@ -19,7 +19,7 @@ from pipeline.core.errors import ConfigError, RunLocked
 from pipeline.core.types import Writer
 from pipeline.models.checkpoints import read_checkpoint_metadata, save_checkpoint
 from pipeline.models.registry import find_format
-from pipeline.storage.file_locks import exclusive
+from pipeline.storage.file_locks import lock_folder
 from pipeline.training.anchors.propose import anchors_text
 from pipeline.training.data_loading import validation_batches
 from pipeline.training.logbook import read_lines
@@ -230,7 +230,7 @@ def test_two_trainings_do_not_write_to_one_folder(tmp_path):
     folder = Path(re.search(r"folder +(\S+)", train_text(settings))[1])
     folder.mkdir(parents=True)
     words = [*SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}"]
-    with exclusive(folder, Writer(), lambda alone: None), pytest.raises(RunLocked):
+    with lock_folder(folder, Writer(), lambda alone: None), pytest.raises(RunLocked):
         train_text(settings_for(*words))
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from pipeline.core.keys import fitted, path_to_key
+from pipeline.core.keys import fit_name, path_to_key
 from pipeline.core.schema import make_carried_field
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
@@ -116,7 +116,7 @@ class Archives:
             entry.carried if len(entry.carried) == len(ARCHIVE_COLUMNS) else (None, None)
         )
         if (
-            not entry.key.startswith(f"{archive}/") or entry.at < NOWHERE
+            not entry.key.startswith(f"{archive}/") or entry.offset < NOWHERE
         ):  # who made up the plan might name any file
             raise InputError(
                 Status.UNREADABLE, "the plan names no archive that it is in; no run made it"
@@ -125,9 +125,9 @@ class Archives:
             raise self._problem(archive)
         file = self.listing.open(archive)
         try:
-            member, contents = self.kind.open(file, entry.at, entry.size or 0)
+            member, contents = self.kind.open(file, entry.offset, entry.size or 0)
             if (_text(member.name), member.size) != (name, entry.size):
-                said = f"at byte {entry.at} the archive has {_text(member.name)!r} of {member.size} bytes now"
+                said = f"at byte {entry.offset} the archive has {_text(member.name)!r} of {member.size} bytes now"
                 raise InputError(Status.CHANGED, said)
             if leads_outside(member.name):
                 raise InputError(
@@ -230,7 +230,7 @@ def _part(name: bytes) -> str:
     text = "%2E%2E" if name == b".." else _text(name).replace("\0", "%00")
     suffix = _suffix(text)
     suffix = suffix if suffix in IMAGE_SUFFIXES else ""
-    return fitted(text[: len(text) - len(suffix)], text[len(text) - len(suffix) :], _LONGEST_PART)
+    return fit_name(text[: len(text) - len(suffix)], text[len(text) - len(suffix) :], _LONGEST_PART)
 
 
 def _text(name: bytes) -> str:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import key_to_path, listed_path_of
+from pipeline.core.keys import key_to_listed_path, key_to_path
 from pipeline.core.locations import Location, Uri, is_uri, parse_location
 from pipeline.core.types import Entry, InputError, Status
-from pipeline.storage.listing import entry_of, open_file
-from pipeline.storage.remote_files import RemoteFiles
+from pipeline.storage.listing import open_file, read_entry
+from pipeline.storage.remote_files import AddressReader
 
 
 class ManifestPaths:
@@ -18,11 +18,11 @@ class ManifestPaths:
 
     def __init__(self, root: Location) -> None:
         self.root = root
-        self._far = RemoteFiles()
+        self._far = AddressReader()
 
     def locate(self, key: str) -> str:
         """A path of this machine's, or an address."""
-        path = listed_path_of(key)
+        path = key_to_listed_path(key)
         if is_uri(path):
             return path
         if isinstance(self.root, Uri):
@@ -39,7 +39,7 @@ class ManifestPaths:
         place = self.locate(key) if size is None else ""
         if size is not None or is_uri(place) or "\0" in place:
             return Entry(key, size, mtime_ns or 0, carried)
-        found = entry_of(place, key)
+        found = read_entry(place, key)
         return Entry(key, found.size, found.mtime_ns, carried)
 
     def open(self, key: str) -> BinaryIO:
@@ -74,7 +74,7 @@ class ManifestPaths:
 
 def is_below_root(key: str) -> bool:
     """Whether the key is its path: that of a file below the root."""
-    return listed_path_of(key) == key_to_path(key)
+    return key_to_listed_path(key) == key_to_path(key)
 
 
 def resolve_root(folder: Location, root: str | None) -> Location:

@@ -6,7 +6,7 @@ from typing import BinaryIO
 from pipeline.core.types import Entry
 from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
 from pipeline.inputs.image_source import ImageSource
-from pipeline.storage.listing import ahead_of, open_listing
+from pipeline.storage.listing import make_prefetcher, open_listing
 
 
 class Folder(ImageSource):
@@ -15,7 +15,7 @@ class Folder(ImageSource):
 
     def __init__(self, root: str) -> None:
         self.listing = open_listing(root, IMAGE_SUFFIXES, "images")
-        self.prefetcher = ahead_of(self.listing)
+        self.prefetcher = make_prefetcher(self.listing)
         self.identity = f"folder:{self.listing.identity}"
 
     def entries(self) -> Iterator[Entry]:

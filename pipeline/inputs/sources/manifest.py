@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.config.validators import check_optional_text, check_text
 from pipeline.core.errors import ConfigError, is_disk_full
-from pipeline.core.keys import keys_of_listed, listed_path_of
+from pipeline.core.keys import key_to_listed_path, listed_paths_to_keys
 from pipeline.core.types import Entry, InputError
 from pipeline.inputs.carried_columns import (
     choose_fields,
@@ -66,7 +66,7 @@ class Manifest(ImageSource):
             if before is not None and row[0] == before[0]:
                 if row != before:
                     raise ConfigError(
-                        f"{self.where}: {listed_path_of(row[0])!r} comes twice, with {_told(before)} and with {_told(row)}. "
+                        f"{self.where}: {key_to_listed_path(row[0])!r} comes twice, with {_told(before)} and with {_told(row)}. "
                         "Expected one row for each path, or equal ones; source.carry=[a,b] leaves columns out."
                     )
                 twice += 1
@@ -136,7 +136,7 @@ class Manifest(ImageSource):
                 f"{self.where}: column {self.size!r} has {pc.min(sizes)}; expected bytes, 0 or more."
             )
         carried = [convert_values(table[field.name], field.type) for field in self.columns]
-        keys = pa.chunked_array([keys_of_listed(chunk) for chunk in paths.chunks], pa.string())
+        keys = pa.chunked_array([listed_paths_to_keys(chunk) for chunk in paths.chunks], pa.string())
         return pa.table(
             [keys, sizes, self._numbers(table, self.mtime), *carried],
             schema=pa.schema([*_OWN, *self.columns]),

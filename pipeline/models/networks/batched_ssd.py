@@ -11,7 +11,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from pipeline.core.cpu import in_threads
+from pipeline.core.cpu import map_in_threads
 from pipeline.core.types import Outputs
 from pipeline.models.preprocessing import Normalize
 
@@ -57,7 +57,7 @@ class BatchedSSD(nn.Module):
         apart = [values.split(counts) for values in found.values()]
         each = [dict(zip(found, values, strict=True)) for values in zip(*apart, strict=True)]
         return (
-            in_threads(self._suppress, each)
+            map_in_threads(self._suppress, each)
             if boxes.device.type == "cpu"
             else [self._suppress(one) for one in each]
         )

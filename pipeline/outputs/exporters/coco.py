@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 
 from pipeline.core.protocols import ExportContext
-from pipeline.core.schema import read_categories, read_names
+from pipeline.core.schema import read_categories, read_name_list
 from pipeline.core.tables import group_by_image
 from pipeline.ops.filters import PLACEHOLDERS
 
@@ -99,7 +99,7 @@ def _of_mask(mask: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
 
 
 def _categories(schema: pa.Schema) -> list[dict[str, Any]]:
-    points = read_names(schema, "keypoint_names")
+    points = read_name_list(schema, "keypoint_names")
     own: dict[str, Any] = {"keypoints": points, "skeleton": []} if points else {}
     return [
         {"id": i, "name": name, "supercategory": "", **own}

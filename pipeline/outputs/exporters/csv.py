@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from pyarrow.csv import CSVWriter
 
 from pipeline.core.protocols import ExportContext
-from pipeline.core.schema import make_images_schema, read_names
+from pipeline.core.schema import make_images_schema, read_name_list
 from pipeline.outputs.row_values import escape_formulas
 
 _POINT = ("x", "y", "visibility", "score")
@@ -29,7 +29,7 @@ class Csv:
     @contextmanager
     def open(self, context: ExportContext) -> Iterator["_Writer"]:
         names, schema = (
-            read_names(context.predictions_schema, "keypoint_names"),
+            read_name_list(context.predictions_schema, "keypoint_names"),
             context.predictions_schema,
         )
         empty = (make_images_schema(schema).empty_table(), schema.empty_table())

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 
 from pipeline.core.protocols import ExportContext
-from pipeline.core.schema import read_names
+from pipeline.core.schema import read_name_list
 from pipeline.core.tables import group_by_image
 from pipeline.outputs.row_values import shorten_floats
 from pipeline.outputs.text_files import format_json, open_text_file
@@ -46,7 +46,7 @@ class Jsonl:
 class _Writer:
     def __init__(self, context: ExportContext, file: TextIO) -> None:
         self.context, self.file = context, file
-        self.point_names = read_names(context.predictions_schema, "keypoint_names")
+        self.point_names = read_name_list(context.predictions_schema, "keypoint_names")
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
         carried = set(images.schema.names) - set(

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.core.keys import key_to_path
 from pipeline.core.protocols import ExportContext
-from pipeline.core.schema import read_names
+from pipeline.core.schema import read_name_list
 from pipeline.core.tables import describe_contents, group_by_image
 from pipeline.outputs.file_names import replace_invalid_xml
 from pipeline.outputs.row_values import clip_box, decode_row_mask, encode_run_lengths, list_classes
@@ -57,7 +57,13 @@ def _labeling_config(schema: pa.Schema) -> str:
     for content, control, name, of, values in (
         ("boxes", "RectangleLabels", "boxes", "Label", classes),
         ("masks", "BrushLabels", "masks", "Label", classes),
-        ("keypoints", "KeyPointLabels", "points", "Label", read_names(schema, "keypoint_names")),
+        (
+            "keypoints",
+            "KeyPointLabels",
+            "points",
+            "Label",
+            read_name_list(schema, "keypoint_names"),
+        ),
         ("labels", "Choices", "classes", "Choice", classes),
     ):
         if content in there:
@@ -74,7 +80,7 @@ class _Writer:
 
     def __init__(self, context: ExportContext) -> None:
         self.context, self.files = context, 0
-        self.point_names = read_names(context.predictions_schema, "keypoint_names")
+        self.point_names = read_name_list(context.predictions_schema, "keypoint_names")
         self.whole_images = "labels" in describe_contents(context.predictions_schema)
 
     def begin_file(self) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.protocols import ExportContext
-from pipeline.core.schema import read_names
+from pipeline.core.schema import read_name_list
 from pipeline.core.tables import group_by_image
 from pipeline.outputs.file_names import reserve_label_file
 from pipeline.outputs.row_values import clip_box, list_classes
@@ -103,7 +103,7 @@ def _values(row: dict[str, Any], image: dict[str, Any]) -> str:
 
 def _data(schema: pa.Schema) -> dict[str, Any]:
     """data.yaml. Without `path`, what is in it is relative to its own folder."""
-    points = read_names(schema, "keypoint_names")
+    points = read_name_list(schema, "keypoint_names")
     data: dict[str, Any] = {
         "train": "images",
         "val": "images",

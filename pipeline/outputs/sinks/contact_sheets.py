@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms.functional import to_pil_image
 
-from pipeline.core.errors import ConfigError, stops_a_run
+from pipeline.core.errors import ConfigError, is_persistent_failure
 from pipeline.core.protocols import SinkContext
 from pipeline.core.types import Status
-from pipeline.ops.drawing import font_of, printable
+from pipeline.ops.drawing import load_font, make_printable
 from pipeline.outputs.background_writer import BackgroundWriter
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class _Writer:
             int, tuple[int, tuple[int, int]]
         ] = {}  # image_id -> where in the file, (width, height)
         self.undrawn: dict[int, str] = {}  # image_id -> why
-        self.font, self.large = font_of(sink.letter), font_of(round(sink.letter * 1.5))
+        self.font, self.large = load_font(sink.letter), load_font(round(sink.letter * 1.5))
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
         for row in images.select(
@@ -142,7 +142,7 @@ class _Writer:
             self.file.write(picture.tobytes())
             self.pictures[image_id] = offset, picture.size
         except Exception as error:  # the rows stand, whatever became of the picture
-            if stops_a_run(error):
+            if is_persistent_failure(error):
                 raise
             log.warning("no thumbnail for %s: %s", key, error)
             self.undrawn[image_id] = str(error)
@@ -166,7 +166,7 @@ class _Writer:
         found = row["status"] if failed else _counted(row["n_predictions"])
         pen, second = ImageDraw.Draw(tile), size + 3 + get_line_height(self.sink.letter)
         pen.text(
-            (0, size + 3), truncate_start(printable(row["key"]), self.font, size), _INK, self.font
+            (0, size + 3), truncate_start(make_printable(row["key"]), self.font, size), _INK, self.font
         )
         pen.text((0, second), f"#{image_id} · {found}", _ALARM if failed else _PALE, self.font)
         return tile
@@ -177,7 +177,7 @@ class _Writer:
         margin = size // 16
         top = margin + 2 * step
         lines = wrap_text(
-            printable(reason), self.font, size - 2 * margin, (size - margin - top) // step
+            make_printable(reason), self.font, size - 2 * margin, (size - margin - top) // step
         )
         tile.paste(_FAILED, (0, 0, size, size))
         pen = ImageDraw.Draw(tile)

@@ -9,12 +9,12 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import key_to_path, tame
+from pipeline.core.keys import key_to_path, make_safe_key
 from pipeline.core.protocols import SinkContext
 from pipeline.core.schema import read_categories
 from pipeline.core.types import Status
-from pipeline.ops.drawing import colour_of
-from pipeline.ops.masks import label_map
+from pipeline.ops.drawing import choose_colour
+from pipeline.ops.masks import make_label_map
 
 _MOST = 256  # an indexed PNG's colours
 
@@ -33,7 +33,7 @@ class LabelMaps:
                 f"sink=label_maps: an indexed PNG holds {_MOST} classes, the model has {len(categories)}."
             )
         yield _Writer(
-            context, b"\0\0\0" + b"".join(bytes(colour_of(name)) for name in categories[1:])
+            context, b"\0\0\0" + b"".join(bytes(choose_colour(name)) for name in categories[1:])
         )
 
 
@@ -45,11 +45,11 @@ class _Writer:
         for row in images.to_pylist():
             if row["status"] == Status.OK:
                 rows = predictions.filter(pc.equal(predictions["image_id"], row["image_id"]))
-                self._save(row["key"], label_map(rows, (row["height"], row["width"])))
+                self._save(row["key"], make_label_map(rows, (row["height"], row["width"])))
 
     def _save(self, key: str, labels: np.ndarray) -> None:
         image = Image.fromarray(labels)
         image.putpalette(self.palette)
-        path = self.context.stage / "label_maps" / (key_to_path(tame(key)) + ".png")
+        path = self.context.stage / "label_maps" / (key_to_path(make_safe_key(key)) + ".png")
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, "PNG")

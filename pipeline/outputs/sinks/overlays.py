@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
-from pipeline.core.errors import stops_a_run
-from pipeline.core.keys import OVERLAY_FORMATS, key_to_path, overlay_name
+from pipeline.core.errors import is_persistent_failure
+from pipeline.core.keys import OVERLAY_FORMATS, key_to_path, make_overlay_key
 from pipeline.core.protocols import SinkContext
 from pipeline.core.types import Status
 from pipeline.outputs.background_writer import BackgroundWriter
@@ -50,13 +50,13 @@ class _Writer:
                 self.thread.submit(self._draw, key, rows)
 
     def _draw(self, key: str, rows: pa.Table) -> None:
-        path = self.context.stage / "overlays" / key_to_path(overlay_name(key))
+        path = self.context.stage / "overlays" / key_to_path(make_overlay_key(key))
         try:
             drawn = self.context.draw(self.context.read_image(key), rows)
             path.parent.mkdir(parents=True, exist_ok=True)
             save_overlay(to_pil_image(drawn), path, self.sink.quality)
         except Exception as error:  # the rows stand, whatever became of the picture: gone, or its name too long ...
-            if stops_a_run(error):
+            if is_persistent_failure(error):
                 raise
             log.warning("no overlay for %s: %s", key, error)
 

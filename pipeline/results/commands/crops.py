@@ -18,10 +18,10 @@ from pipeline.config.validators import check_fraction, check_optional_path, chec
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_path
 from pipeline.core.locations import Location
-from pipeline.core.schema import BOX
+from pipeline.core.schema import BOX_COLUMNS
 from pipeline.core.tables import describe_contents, group_by_image
 from pipeline.core.types import Entry, InputError
-from pipeline.ops.crops import class_folders, crop_name, window_of
+from pipeline.ops.crops import compute_crop_window, make_crop_key, name_class_folders
 from pipeline.results.input_reader import InputReader
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage.publish import publish_folder
@@ -39,7 +39,7 @@ _SCHEMA = pa.schema(
         ("class_name", pa.string()),
         ("score", pa.float32()),
         *(
-            (f"window_{edge}", pa.int32()) for edge in BOX
+            (f"window_{edge}", pa.int32()) for edge in BOX_COLUMNS
         ),  # what of the image it shows, pixels, the ends not included
     ]
 )
@@ -81,7 +81,7 @@ def review(options: Options) -> str:
             _cut,
             inputs=inputs,
             folder=stage,
-            names=class_folders(run.categories),
+            names=name_class_folders(run.categories),
             margin=options.margin,
         )
         with pq.ParquetWriter(stage / "crops.parquet", _SCHEMA, compression="zstd") as writer:
@@ -108,7 +108,7 @@ def review(options: Options) -> str:
 def _images(run: FinishedRun, shard_id: int) -> Iterator[_Image]:
     """Those of a shard that have boxes."""
     images = run.table("images", shard_id, ["height", "width", "n_predictions"])
-    tables = images, run.table("predictions", shard_id, [*_FOUND, *BOX])
+    tables = images, run.table("predictions", shard_id, [*_FOUND, *BOX_COLUMNS])
     for (row, found), entry in zip(
         group_by_image(*tables), run.plan.shard(shard_id).entries, strict=True
     ):
@@ -122,9 +122,9 @@ _Cut = tuple[list[dict[str, Any]], list[str]]  # rows, what could not be cut and
 def _each(
     cut: Callable[[_Image], _Cut], images: Iterable[_Image], in_order: bool
 ) -> Iterable[_Cut]:
-    from pipeline.core.cpu import in_threads  # late: it imports torch
+    from pipeline.core.cpu import map_in_threads  # late: it imports torch
 
-    return map(cut, images) if in_order else in_threads(cut, images)
+    return map(cut, images) if in_order else map_in_threads(cut, images)
 
 
 def _cut(
@@ -138,21 +138,21 @@ def _cut(
         return [], [f"{image.entry.key!r}: {error}"]
     rows, failed = [], []
     for number, found in enumerate(image.found):
-        box = np.array([found[name] for name in BOX])
+        box = np.array([found[name] for name in BOX_COLUMNS])
         try:
-            window = left, top, right, bottom = window_of(
+            window = left, top, right, bottom = compute_crop_window(
                 box, margin, (pixels.shape[0], pixels.shape[1])
             )
         except InputError as error:
             failed.append(f"{image.entry.key!r}: {error}")
             continue
-        file = f"{names[found['class_id']]}/{crop_name(image.entry.key, number)}"
+        file = f"{names[found['class_id']]}/{make_crop_key(image.entry.key, number)}"
         path = folder / key_to_path(
             file
         )  # below it: `read` refuses keys that lead out, and no class folder has a \ or /
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[top:bottom, left:right]).save(path, "JPEG", quality=_QUALITY)
-        edges = dict(zip((f"window_{edge}" for edge in BOX), window, strict=True))
+        edges = dict(zip((f"window_{edge}" for edge in BOX_COLUMNS), window, strict=True))
         rows.append(
             {name: found[name] for name in _FOUND} | {"file": file, "number": number} | edges
         )

@@ -15,7 +15,7 @@ from pipeline.config.validators import (
     check_optional_path,
     check_path,
 )
-from pipeline.core.errors import Drifted
+from pipeline.core.errors import RunDrifted
 from pipeline.core.locations import Location
 from pipeline.results.drift.distributions import CLASS, Distributions, distributions
 from pipeline.results.drift.measures import jensen_shannon, kolmogorov_smirnov, stability_index
@@ -100,7 +100,7 @@ def review(options: Options) -> str:
     lines += _classes(theirs, ours) if any(one.what == CLASS for one in drifted) else []
     text = "\n".join([*lines, "", f"files: {target}"])
     if drifted:
-        raise Drifted(headline, text)
+        raise RunDrifted(headline, text)
     return text
 
 

@@ -15,7 +15,7 @@ from pipeline.config.declare import setting
 from pipeline.config.instantiate import instantiate
 from pipeline.config.validators import check_choice, check_optional_path, check_path, check_text
 from pipeline.core.errors import ConfigError, suggest_nearest
-from pipeline.core.keys import inside
+from pipeline.core.keys import resolve_below
 from pipeline.core.locations import Location
 from pipeline.core.package_files import find_resource
 from pipeline.core.protocols import ExportContext, Exporter
@@ -130,7 +130,7 @@ class _Placing:
             self.inputs.close()
 
     def __call__(self, key: str, name: str) -> Path:
-        source, placed = inside(self.root, key), inside(Path(self.image_folder), name)
+        source, placed = resolve_below(self.root, key), resolve_below(Path(self.image_folder), name)
         if source is None or placed is None:
             said = f"the image {key!r} leads out of its folder. This run was not made by a run."
             raise ConfigError(f"run={self.run.path}: {said}")

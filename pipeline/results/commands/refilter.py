@@ -26,7 +26,7 @@ from pipeline.config.validators import (
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Location
 from pipeline.core.tables import describe_contents
-from pipeline.ops.filters import PLACEHOLDERS, Filters, score_thresholds
+from pipeline.ops.filters import PLACEHOLDERS, Filters, make_score_thresholds
 from pipeline.runs.fingerprint import run_name
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.runs.plan import load_plan
@@ -130,7 +130,7 @@ def _filter(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str, An
     """Raises ConfigError where it would let pass what the run has not kept."""
     names = run.categories
     thresholds, old = (
-        np.array(score_thresholds(names, one["classes"], one["exclude"], one["min_score"]))
+        np.array(make_score_thresholds(names, one["classes"], one["exclude"], one["min_score"]))
         for one in (wanted, before)
     )
     looser = [names[i] for i in np.flatnonzero(thresholds < old) if names[i] not in PLACEHOLDERS]

@@ -21,7 +21,7 @@ from pipeline.config.validators import (
 )
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Location
-from pipeline.core.schema import BOX
+from pipeline.core.schema import BOX_COLUMNS
 from pipeline.core.tables import describe_contents
 from pipeline.results.repeats.repeats import Repeated, repeated, rows_of
 from pipeline.runs.finished_run import FinishedRun
@@ -29,7 +29,7 @@ from pipeline.storage.publish import publish_folder
 
 log = logging.getLogger(__name__)
 _MOST_TOLD = 10
-_COLUMNS = ["image_id", "key", "class_id", "class_name", "score", *BOX]
+_COLUMNS = ["image_id", "key", "class_id", "class_name", "score", *BOX_COLUMNS]
 
 
 def overlap(key: str, value: object) -> float:

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 
 from pipeline.config.declare import setting
 from pipeline.config.validators import check_path
-from pipeline.core.errors import ConfigError, Damaged
+from pipeline.core.errors import ConfigError, RunDamaged
 from pipeline.core.hashing import hash_file
 from pipeline.core.locations import Location, Uri
 from pipeline.core.types import Shard
 from pipeline.runs.plan import load_plan
 from pipeline.runs.run_folder import RunFolder
-from pipeline.storage.object_backend import resolved
+from pipeline.storage.object_backend import resolve_latest
 
 _MOST_TOLD = 20
 
@@ -32,7 +32,7 @@ def review(options: Options) -> str:
 
 def verify_text(run: Location) -> str:
     """What was found right. Raises Damaged, naming every shard that is not, and ConfigError for what is no run folder."""
-    folder = RunFolder(resolved(run) if isinstance(run, Uri) else run)
+    folder = RunFolder(resolve_latest(run) if isinstance(run, Uri) else run)
     plan = load_plan(folder)
     if not folder.has_begun() or not plan.parts:
         raise ConfigError(
@@ -52,7 +52,7 @@ def verify_text(run: Location) -> str:
     if found:
         more = f"\n  ... and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
         listed = "".join(f"\n  {one}" for one in found[:_MOST_TOLD])
-        raise Damaged(
+        raise RunDamaged(
             f"{run} is damaged:{listed}{more}\nRestore the named files, or delete the markers of these shards in "
             f"{folder.path / '_committed'} and run again: they are computed anew."
         )

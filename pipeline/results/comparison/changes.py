@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.schema import BOX
+from pipeline.core.schema import BOX_COLUMNS
 from pipeline.core.tables import mark_duplicates
 from pipeline.results.comparison.aligned_reader import Side, Window
 from pipeline.results.comparison.matchers import Matcher, Matches, Rows, rows_of
@@ -216,8 +216,9 @@ def _predictions(
         columns[f"class_{side}"] = names.take(pa.array(rows.classes).take(index))
         columns[f"score_{side}"] = pa.array(rows.scores, pa.float32()).take(index)
     columns["iou"] = pa.array(fates.iou[changed], pa.float32(), from_pandas=True)
-    if BOX[0] in before.table.column_names:
+    if BOX_COLUMNS[0] in before.table.column_names:
         columns |= {
-            name: pc.coalesce(after.table[name].take(b), before.table[name].take(a)) for name in BOX
+            name: pc.coalesce(after.table[name].take(b), before.table[name].take(a))
+            for name in BOX_COLUMNS
         }
     return pa.table(columns)

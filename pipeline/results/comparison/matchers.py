@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.schema import BOX
-from pipeline.ops.boxes import boxes_of, one_to_one
+from pipeline.core.schema import BOX_COLUMNS
+from pipeline.ops.boxes import match_one_to_one, read_boxes_xyxy
 from pipeline.results.comparison.aligned_reader import Side
 from pipeline.results.comparison.pairs import overlapping
 
@@ -50,18 +50,18 @@ class Boxes:
     """One-to-one and greedy: pairs of one class before pairs of two, then those that overlap most, then those of the
     nearest scores. Boxes that overlap by less than `least_iou` are two objects."""
 
-    columns: Sequence[str] = BOX
+    columns: Sequence[str] = BOX_COLUMNS
     first_only = False
 
     def __init__(self, least_iou: float) -> None:
         self.least_iou = least_iou
 
     def match(self, before: Rows, after: Rows) -> Matches:
-        boxes_a, boxes_b = boxes_of(before.table), boxes_of(after.table)
+        boxes_a, boxes_b = read_boxes_xyxy(before.table), read_boxes_xyxy(after.table)
         a, b, iou = overlapping(boxes_a, before.at, boxes_b, after.at, self.least_iou)
         another = before.classes[a] != after.classes[b]
         order = np.lexsort((b, a, np.abs(before.scores[a] - after.scores[b]), -iou, another))
-        order = order[one_to_one(a[order], b[order])]
+        order = order[match_one_to_one(a[order], b[order])]
         a, b = a[order], b[order]
         return Matches(
             a, b, iou[order], np.abs(boxes_a[a] - boxes_b[b]).max(axis=1, initial=0), _unknown(a)

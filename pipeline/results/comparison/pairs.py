@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.ops.boxes import iou_of_pairs
+from pipeline.ops.boxes import paired_box_iou
 
 _PAIRS = 1 << 20  # looked at together: 100 MB or so
 
@@ -19,7 +19,7 @@ def overlapping(
     """(rows of a, rows of b, IoU) of all pairs within one group that overlap by `least_iou` or more. Groups ascend."""
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for a, b in _pairs(groups_a, groups_b):
-        iou = iou_of_pairs(boxes_a[a], boxes_b[b])
+        iou = paired_box_iou(boxes_a[a], boxes_b[b])
         near = iou >= least_iou
         found.append((a[near], b[near], iou[near]))
     first, second, ious = (np.concatenate(column) for column in zip(*found, strict=True))

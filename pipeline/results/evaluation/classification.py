@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.core.errors import ConfigError, shorten_list
-from pipeline.ops.boxes import rank_within
+from pipeline.ops.boxes import rank_within_groups
 from pipeline.results.evaluation.average_precision import (
     RECALLS,
     best_columns,
@@ -119,7 +119,7 @@ def _found(
     for shard_id in run.shard_ids:
         rows = run.table("predictions", shard_id, ["image_id", "class_id", "score"])
         ids, k, score = (rows[name].to_numpy() for name in ("image_id", "class_id", "score"))
-        rank, image, k = rank_within(ids, score), number_of[ids], same[k]
+        rank, image, k = rank_within_groups(ids, score), number_of[ids], same[k]
         order = np.lexsort((rank, k, image))
         first = np.r_[True, (np.diff(image[order]) != 0) | (np.diff(k[order]) != 0)][: len(order)]
         kept = order[first & (image[order] >= 0)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.ops.boxes import one_to_one
+from pipeline.ops.boxes import match_one_to_one
 from pipeline.results.evaluation.result import Confusion
 
 IOU = 0.5  # of boxes; the field's convention
@@ -46,7 +46,7 @@ def _pairs(iou: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(row, column) of pairs with at least IOU, greedily: `same` (D, G) first, then by overlap; each row and column once."""
     rows, columns = np.nonzero(iou >= IOU)
     order = np.lexsort((-iou[rows, columns], ~same[rows, columns]))
-    order = order[one_to_one(rows[order], columns[order])]
+    order = order[match_one_to_one(rows[order], columns[order])]
     return rows[order], columns[order]
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.schema import read_names
+from pipeline.core.schema import read_name_list
 from pipeline.core.tables import describe_contents
-from pipeline.ops.boxes import boxes_of
+from pipeline.ops.boxes import read_boxes_xyxy
 from pipeline.results.evaluation.average_precision import (
     Accumulated,
     accumulate,
@@ -92,7 +92,7 @@ def _kinds(run: FinishedRun, truth: CocoTruth) -> tuple[list[str], list[str]]:
         raise ConfigError(
             f"truth has no annotations with {' or '.join(wanted)}, which is what the run has."
         )
-    points = read_names(run.schema, "keypoint_names")
+    points = read_name_list(run.schema, "keypoint_names")
     if "keypoints" in kinds and (len(points) != _POINTS or truth.keypoint_names != points):
         raise ConfigError(
             f"The run's keypoints are {', '.join(points)}; truth's are {', '.join(truth.keypoint_names) or 'not named'}. "
@@ -164,7 +164,7 @@ def _detections(kind: str, found: pa.Table) -> list[dict[str, Any]]:
 
 def _xywh(found: pa.Table) -> np.ndarray:
     """(N, 4) float64: the difference of float32 coordinates is not rounded again."""
-    boxes = boxes_of(found).astype(np.float64)
+    boxes = read_boxes_xyxy(found).astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
     return boxes
 

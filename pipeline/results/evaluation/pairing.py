@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from pipeline.core.errors import ConfigError, shorten_list
 from pipeline.core.tables import mark_duplicates, mark_failed
-from pipeline.ops.filters import PLACEHOLDERS, score_thresholds
+from pipeline.ops.filters import PLACEHOLDERS, make_score_thresholds
 from pipeline.results.evaluation.result import Images
 from pipeline.runs.finished_run import FinishedRun
 
@@ -187,7 +187,7 @@ def pair_classes(run: FinishedRun, truth: Mapping[int, str]) -> Classes:
 def asked_for(run: FinishedRun) -> set[int]:
     """The ids of the model's classes that the run was to find."""
     filters = run.record["fingerprint_of"]["filters"]
-    thresholds = score_thresholds(run.categories, filters["classes"], filters["exclude"], 0.0)
+    thresholds = make_score_thresholds(run.categories, filters["classes"], filters["exclude"], 0.0)
     return {i for i, least in enumerate(thresholds) if least == 0}
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_path, path_to_key
 from pipeline.core.tables import select_usable
-from pipeline.ops.masks import IGNORED, label_map
+from pipeline.ops.masks import IGNORED_LABEL, make_label_map
 from pipeline.results.evaluation.pairing import (
     Pairs,
     filter_notes,
@@ -35,9 +35,9 @@ _SPELLINGS = (
 
 def evaluate_regions(run: FinishedRun, folder: Path) -> Evaluation:
     """Raises ConfigError."""
-    if len(run.categories) > IGNORED:
+    if len(run.categories) > IGNORED_LABEL:
         raise ConfigError(
-            f"An indexed PNG file tells {IGNORED} classes and {IGNORED} for none; the run has {len(run.categories)}."
+            f"An indexed PNG file tells {IGNORED_LABEL} classes and {IGNORED_LABEL} for none; the run has {len(run.categories)}."
         )
     files = pa.array(
         sorted(path_to_key(str(path.relative_to(folder))) for path in folder.rglob("*.png")),
@@ -52,12 +52,12 @@ def evaluate_regions(run: FinishedRun, folder: Path) -> Evaluation:
     counts = np.zeros((len(run.categories) + 1,) * 2, np.int64)
     for number, found in _label_maps(run, pairs):
         labels = _read(folder / key_to_path(files[number].as_py()), found, run.categories)
-        counted = labels != IGNORED
+        counted = labels != IGNORED_LABEL
         answers = found[counted] if found is not None else len(run.categories)
         np.add.at(counts, (labels[counted], answers), 1)
     if not counts.any():
         raise ConfigError(
-            f"truth={folder}: every pixel is {IGNORED}, which does not count. Expected class ids in some."
+            f"truth={folder}: every pixel is {IGNORED_LABEL}, which does not count. Expected class ids in some."
         )
     rows = _rows(counts, run.categories)
     known = counts[:-1, :-1]
@@ -73,7 +73,7 @@ def evaluate_regions(run: FinishedRun, folder: Path) -> Evaluation:
         classes=rows,
         confusion=Confusion((*run.categories, "no prediction"), counts, "pixels"),
         images=pairs.images,
-        settings={"ignored_value": IGNORED},
+        settings={"ignored_value": IGNORED_LABEL},
         notes=(*pairs.notes, *filter_notes(run, "classes", "exclude")),
     )
 
@@ -87,7 +87,7 @@ def _label_maps(run: FinishedRun, pairs: Pairs) -> Iterator[tuple[int, np.ndarra
             if number >= 0:
                 left[number] = False
                 rows = predictions.filter(pc.equal(predictions["image_id"], image["image_id"]))
-                yield number, label_map(rows, (image["height"], image["width"]))
+                yield number, make_label_map(rows, (image["height"], image["width"]))
     yield from ((int(number), None) for number in np.flatnonzero(left))
 
 
@@ -109,11 +109,11 @@ def _read(path: Path, found: np.ndarray | None, categories: tuple[str, ...]) -> 
             labels = np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as PNG ({error}).") from None
-    wrong = np.setdiff1d(labels, [*range(len(categories)), IGNORED])
+    wrong = np.setdiff1d(labels, [*range(len(categories)), IGNORED_LABEL])
     if len(wrong):
         raise ConfigError(
             f"{path}: value {wrong[0]}; expected the run's class ids, 0 ({categories[0]}) to {len(categories) - 1} "
-            f"({categories[-1]}), or {IGNORED}."
+            f"({categories[-1]}), or {IGNORED_LABEL}."
         )
     return labels
 

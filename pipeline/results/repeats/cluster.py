@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.ops.boxes import iou_of_pairs
+from pipeline.ops.boxes import paired_box_iou
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class _Neighbours:
             self.free[first:last] & (np.abs(self.boxes[first:last, 1] - box_xyxy[1]) <= slack[1])
         ]
         return rows[
-            iou_of_pairs(self.boxes[rows], np.broadcast_to(box_xyxy, (len(rows), 4)))
+            paired_box_iou(self.boxes[rows], np.broadcast_to(box_xyxy, (len(rows), 4)))
             >= self.least_iou
         ]
 

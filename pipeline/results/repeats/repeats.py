@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.core.schema import BOX
+from pipeline.core.schema import BOX_COLUMNS
 from pipeline.core.tables import select_usable
-from pipeline.ops.boxes import boxes_of
+from pipeline.ops.boxes import read_boxes_xyxy
 from pipeline.results.repeats.cluster import places
 from pipeline.runs.finished_run import FinishedRun
 
@@ -53,7 +53,7 @@ def rows_of(run: FinishedRun) -> Rows:
         images = select_usable(
             run.table("images", shard_id, ["image_id", "key", "status", "width", "height"])
         )
-        found = run.table("predictions", shard_id, ["image_id", "class_id", "score", *BOX])
+        found = run.table("predictions", shard_id, ["image_id", "class_id", "score", *BOX_COLUMNS])
         folders = [key.rpartition("/")[0] for key in images["key"].to_pylist()]
         cameras.update(folders)
         number = np.array(
@@ -67,7 +67,7 @@ def rows_of(run: FinishedRun) -> Rows:
             found["class_id"].to_numpy(),
             ids,
             found["score"].to_numpy(),
-            boxes_of(found) / size,
+            read_boxes_xyxy(found) / size,
         )
         columns.append(one)
     return Rows(

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pipeline.core.types import InputError
-from pipeline.ops.crops import window_of
-from pipeline.ops.drawing import colour_of, font_of, printable
+from pipeline.ops.crops import compute_crop_window
+from pipeline.ops.drawing import choose_colour, load_font, make_printable
 from pipeline.results.input_reader import InputReader, iterate_entries
 from pipeline.results.repeats.repeats import EXAMPLES, Repeated
 from pipeline.runs.finished_run import FinishedRun
@@ -35,12 +35,12 @@ def save_sheets(
         sheet = Image.new(
             "RGB", (EXAMPLES * (_TILE + _GAP) + _GAP, len(here) * _STEP + _GAP), "white"
         )
-        pen, font = ImageDraw.Draw(sheet), font_of(_LETTER)
+        pen, font = ImageDraw.Draw(sheet), load_font(_LETTER)
         for line, one in enumerate(here):
             top = _GAP + line * _STEP
             name = run.categories[one.class_id]
             said = f"place {first + line}: {name} in {one.images:,} of {one.images_of_camera:,} images   {one.camera}/"
-            pen.text((_GAP, top), printable(said), _INK, font)
+            pen.text((_GAP, top), make_printable(said), _INK, font)
             for i in range(len(one.examples)):
                 at = (_GAP + i * (_TILE + _GAP), top + _LETTER + 8)
                 sheet.paste(
@@ -72,7 +72,7 @@ def _tile(pixels: np.ndarray, one: Repeated, name: str) -> Image.Image:
     """The place with what is around it, fitted into a square, its own box drawn."""
     size_hw = pixels.shape[0], pixels.shape[1]
     box = one.box * np.array([size_hw[1], size_hw[0]] * 2)
-    left, top, right, bottom = window_of(box, _AROUND, size_hw)
+    left, top, right, bottom = compute_crop_window(box, _AROUND, size_hw)
     scale = _TILE / max(right - left, bottom - top)
     size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
     piece = Image.fromarray(pixels[top:bottom, left:right]).resize(size, Image.Resampling.BICUBIC)
@@ -81,6 +81,6 @@ def _tile(pixels: np.ndarray, one: Repeated, name: str) -> Image.Image:
     tile.paste(piece, at)
     corners = (box.reshape(2, 2) - [left, top]) * scale + at
     ImageDraw.Draw(tile).rectangle(
-        [tuple(corner) for corner in corners.tolist()], outline=colour_of(name), width=2
+        [tuple(corner) for corner in corners.tolist()], outline=choose_colour(name), width=2
     )
     return tile

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.core.keys import OVERLAY_FORMATS, inside, overlay_name
+from pipeline.core.keys import OVERLAY_FORMATS, make_overlay_key, resolve_below
 from pipeline.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -24,10 +24,10 @@ _THREADS = 4  # Pillow lets others run while it decodes
 
 def overlays_of(folder: RunFolder, keys: Sequence[str]) -> list[str | None]:
     """Of each image the key of its overlay, where there is one."""
-    names = [overlay_name(key) for key in keys]
-    insides = [inside(Path("overlays"), name) for name in names]
+    names = [make_overlay_key(key) for key in keys]
+    insides = [resolve_below(Path("overlays"), name) for name in names]
     paths = [str(path) if path else None for path in insides]
-    there = folder.store.existing(path for path in paths if path)
+    there = folder.store.find_existing(path for path in paths if path)
     return [name if path in there else None for name, path in zip(names, paths, strict=True)]
 
 

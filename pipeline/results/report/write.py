@@ -12,8 +12,8 @@ from urllib.parse import quote_from_bytes
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core.errors import ConfigError, stops_a_run
-from pipeline.core.keys import inside
+from pipeline.core.errors import ConfigError, is_persistent_failure
+from pipeline.core.keys import resolve_below
 from pipeline.core.locations import Location
 from pipeline.core.timing import read_timings
 from pipeline.core.types import Status
@@ -52,7 +52,7 @@ def leave_report(folder: RunFolder) -> None:
             write_report(FinishedRun.of(folder), file, folder.path, _AT_THE_END, from_inputs=False)
         folder.publish_file(NAME)
     except Exception as error:
-        if stops_a_run(error):
+        if is_persistent_failure(error):
             raise
         log.warning("%s was not made: %s", folder.path / NAME, error)
 
@@ -113,10 +113,10 @@ def _makers(
         image_id: int, key: str, status: str, overlay: str | None
     ) -> Callable[[], bytes] | None:
         if overlay is not None:
-            return partial(_thumbnail, run.folder, str(inside(Path("overlays"), overlay)))
+            return partial(_thumbnail, run.folder, str(resolve_below(Path("overlays"), overlay)))
         if folder is None:
             return of_pixels(read[image_id]) if image_id in read else None
-        file = inside(folder, key) if from_inputs and status == Status.OK else None
+        file = resolve_below(folder, key) if from_inputs and status == Status.OK else None
         return of_input(file, max_pixels) if file is not None and file.is_file() else None
 
     ids, keys = images["image_id"].to_pylist(), images["key"].to_pylist()

@@ -13,7 +13,7 @@ import torch
 
 from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
-from pipeline.core.cpu import available_cores
+from pipeline.core.cpu import count_available_cores
 from pipeline.core.text_tables import format_columns, format_pairs
 from pipeline.runs.bench import contenders
 from pipeline.runs.bench.baseline import Tutorial
@@ -122,7 +122,7 @@ def figures(
     """
     rates = {name: [one.rate for one in runs] for name, runs in taken.items()}
     median = {name: statistics.median(values) for name, values in rates.items()}
-    cores = available_cores()
+    cores = count_available_cores()
     bounds = {engine: _bound(engine, taken, median, cores, device) for engine in ready}
     return {
         "contenders": {

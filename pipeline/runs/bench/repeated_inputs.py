@@ -8,7 +8,7 @@ from itertools import islice
 from torch import Tensor
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.protocols import Source, Stage
+from pipeline.core.protocols import Source, TimeStage
 from pipeline.core.types import Entry, InputError
 
 
@@ -45,7 +45,7 @@ class Repeated:
         return entry.key.partition("/")[0], self.source.group_key(_original(entry))
 
     def read(
-        self, entries: Sequence[Entry], max_pixels: int, stage: Stage
+        self, entries: Sequence[Entry], max_pixels: int, stage: TimeStage
     ) -> Iterator[Tensor | InputError | OSError]:
         return self.source.read([_original(entry) for entry in entries], max_pixels, stage)
 

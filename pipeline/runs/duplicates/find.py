@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from pipeline.core.cpu import available_cores, without_openmp
+from pipeline.core.cpu import count_available_cores, disable_openmp_threads
 from pipeline.core.types import Entry, InputError
 from pipeline.inputs.image_source import ImageSource
 
@@ -67,7 +67,9 @@ class ImageScan:
                 return one[0], function(one[1])
 
         chosen = compress(enumerate(self.entries()), wanted)
-        with ThreadPoolExecutor(available_cores(), initializer=without_openmp) as threads:
+        with ThreadPoolExecutor(
+            count_available_cores(), initializer=disable_openmp_threads
+        ) as threads:
             while some := list(islice(chosen, _AT_ONCE)):
                 yield from threads.map(call, some)
 

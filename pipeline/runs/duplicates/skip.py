@@ -72,7 +72,7 @@ def load_or_find_duplicates(
             image_files(source),
             plan.in_order,
             settings.max_pixels,
-            lambda i: board.working_on([i], settings.timeout),
+            lambda i: board.track([i], settings.timeout),
         )
         twins = find_duplicates(pictures, settings.skip_duplicates == "near", untouched)
         staged = folder.staging / name

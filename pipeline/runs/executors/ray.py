@@ -58,7 +58,7 @@ class Hand:
 class Ray:
     """One driver, this process, which plans and reports; workers hold the run folder beside it."""
 
-    writer = Writer("ray-driver", patience=_PATIENCE_S)
+    writer = Writer("ray-driver", patience_s=_PATIENCE_S)
 
     def __init__(
         self,
@@ -129,9 +129,11 @@ class Ray:
         ray = ray_library()
         own: dict[str, Any] = {"address": self.address}
         if self.address is None:
-            from pipeline.core.cpu import available_cores  # of the driver, which has torch anyway
+            from pipeline.core.cpu import (
+                count_available_cores,  # of the driver, which has torch anyway
+            )
 
-            own = {"address": "local", "num_cpus": max(available_cores(), self.workers or 1)}
+            own = {"address": "local", "num_cpus": max(count_available_cores(), self.workers or 1)}
             own |= {"include_dashboard": self.dashboard, "object_store_memory": _STORE_BYTES}
         try:
             if self.address not in (None, "auto"):  # Ray would try for minutes

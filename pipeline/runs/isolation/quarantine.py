@@ -46,7 +46,7 @@ class Quarantine:
             said = f"{death.reason} in two tries, the second with this input alone"
             self._given_up[alone] = ExcludedInput(Status(death.status), said)
             self.to_try.remove(alone)
-            board.advance()
+            board.count_progress()
         else:
             self.to_try.update(set(death.image_ids) - set(self._given_up))
         self._publish()
@@ -81,4 +81,6 @@ class Quarantine:
 
     def _files(self) -> list[str]:
         """Of all writers there have been."""
-        return [name for name in self.folder.store.files("") if fnmatchcase(name, "suspects*.json")]
+        return [
+            name for name in self.folder.store.list_files("") if fnmatchcase(name, "suspects*.json")
+        ]

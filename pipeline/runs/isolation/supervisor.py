@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Thread
 from types import FrameType
 
-from pipeline.core.inflight import VARIABLE, InFlightTable, WorkerDeath
+from pipeline.core.inflight import TABLE_VARIABLE, InFlightTable, WorkerDeath
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 LIFELINE = "VISIONBATCH_LIFELINE"  # a pipe's end in the runner's environment; its other end closes when this process ends
@@ -30,7 +30,7 @@ RUNNER = (sys.executable, "-P", "-c", _PROGRAM.format(str(Path(__file__).parents
 
 def supervise(arguments: Sequence[str], program: Sequence[str] = RUNNER) -> int:
     """The exit code of the last runner, which is `program` with these arguments."""
-    with InFlightTable.created() as (board, path):
+    with InFlightTable.create_shared() as (board, path):
         watch = Watch(board, path, [*program, *arguments])
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, watch.hand_on)
@@ -68,7 +68,7 @@ def _death(code: int, hung: tuple[int, ...], board: InFlightTable) -> WorkerDeat
             "timeout", "The runner took longer than timeout= allows", hung, board.run
         )
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    return WorkerDeath("crashed", f"The runner died of {name}", board.in_hand(), board.run)
+    return WorkerDeath("crashed", f"The runner died of {name}", board.read_image_ids(), board.run)
 
 
 class Watch:
@@ -91,7 +91,7 @@ class Watch:
     def one_runner(self) -> tuple[int, tuple[int, ...]]:
         """(exit code, the inputs at which it hung and was killed for)."""
         read_end, write_end = os.pipe()
-        own = {VARIABLE: str(self.path), LIFELINE: str(read_end)}
+        own = {TABLE_VARIABLE: str(self.path), LIFELINE: str(read_end)}
         self._runner = runner = self.start(self.command, env=os.environ | own, pass_fds=[read_end])
         os.close(read_end)
         try:
@@ -115,7 +115,9 @@ class Watch:
                 lenient_until = now + (now - seen)
             seen = now
             if (self.asked and now - self._asked_at > _GRACE_S) or (
-                now > lenient_until and not hung and (hung := self.board.in_hand(overdue_at=now))
+                now > lenient_until
+                and not hung
+                and (hung := self.board.read_image_ids(overdue_at=now))
             ):
                 runner.kill()
 

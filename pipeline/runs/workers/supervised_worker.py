@@ -74,7 +74,7 @@ class SupervisedWorker:
     def _keep_running(self) -> None:
         code = 1
         try:
-            with InFlightTable.created() as (board, path):
+            with InFlightTable.create_shared() as (board, path):
                 with self._changed:
                     self._watch = Watch(board, path, self._command, self._start)
                     self._changed.notify_all()

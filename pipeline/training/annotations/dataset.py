@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.image import check_file_size, decode_image
-from pipeline.ops.masks import IGNORED
+from pipeline.ops.masks import IGNORED_LABEL
 from pipeline.training.annotations.packed_arrays import Column, MaskColumn
 from pipeline.training.annotations.records import Mask
 from pipeline.training.protocols import Example
@@ -153,8 +153,8 @@ def label_map(one: Annotated) -> np.ndarray:
     ):
         inside = painted(mask, one.size_hw) > 0
         other = inside & (classes > 0) & (classes != label)
-        classes[inside] = IGNORED if crowd else label
-        classes[other] = IGNORED
+        classes[inside] = IGNORED_LABEL if crowd else label
+        classes[other] = IGNORED_LABEL
     return classes
 
 

@@ -8,10 +8,10 @@ from itertools import islice
 
 import numpy as np
 
-from pipeline.core.cpu import available_cores, without_openmp
+from pipeline.core.cpu import count_available_cores, disable_openmp_threads
 from pipeline.core.types import InputError
 from pipeline.inputs.decoding.image import ImageHeader, read_image_header
-from pipeline.ops.masks import IGNORED
+from pipeline.ops.masks import IGNORED_LABEL
 from pipeline.training.annotations.dataset import Annotated, read_label_map
 from pipeline.training.annotations.geometry import Frame, boxes_in, keypoints_in, mask_in
 from pipeline.training.annotations.records import Listed, Listing, Problems
@@ -44,7 +44,7 @@ class Check:
             max_pixels,
         )
         # value of a label map -> class id: 0 is the background, as are classes that are not learnt
-        self.class_of = np.full(256, IGNORED, np.uint8)
+        self.class_of = np.full(256, IGNORED_LABEL, np.uint8)
         self.class_of[: len(class_ids) + 1] = np.maximum(np.r_[0, class_ids], 0)
 
     def images(self, listed: Sequence[Listed]) -> tuple[list[Annotated], str]:
@@ -64,7 +64,9 @@ class Check:
 
     def _looked_at(self, listed: Sequence[Listed]) -> Iterator[tuple[Listed, _Seen]]:
         waiting = iter(listed)
-        with ThreadPoolExecutor(available_cores(), initializer=without_openmp) as threads:
+        with ThreadPoolExecutor(
+            count_available_cores(), initializer=disable_openmp_threads
+        ) as threads:
             while some := list(islice(waiting, _AT_ONCE)):
                 yield from zip(some, threads.map(self._look, some), strict=True)
 
@@ -79,7 +81,7 @@ class Check:
                 counts = np.bincount(
                     read_label_map(one.label_map, header.size_hw).ravel(), minlength=256
                 )
-                values = np.setdiff1d(np.flatnonzero(counts), (0, IGNORED))
+                values = np.setdiff1d(np.flatnonzero(counts), (0, IGNORED_LABEL))
             return _Seen(header, one.path.stat().st_size, values)
         except InputError as error:
             return _Seen(problem=str(error))

@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.core.errors import ConfigError, shorten_list, suggest_nearest
 from pipeline.core.locations import Uri, parse_location
 from pipeline.models.class_names import BACKGROUND
-from pipeline.ops.masks import IGNORED
+from pipeline.ops.masks import IGNORED_LABEL
 from pipeline.training.annotations.dataset import Annotated, AnnotatedSet
 from pipeline.training.annotations.reader import read_listing
 from pipeline.training.annotations.records import Listed, Listing, Problems
@@ -45,9 +45,9 @@ class Files:
         problems = Problems(f"train.data={_path('train.data', data)}")
         listing = read_listing(_path("train.data", data), task, self.folder, problems)
         self.names = _chosen(listing.names, classes, problems.what)
-        if task == "segment" and len(self.names) >= IGNORED:
+        if task == "segment" and len(self.names) >= IGNORED_LABEL:
             raise ConfigError(
-                f"{problems.what}: {len(self.names)} classes; task=segment has room for {IGNORED - 1}."
+                f"{problems.what}: {len(self.names)} classes; task=segment has room for {IGNORED_LABEL - 1}."
             )
         self.categories = self.names if task == "classify" else (BACKGROUND, *self.names)
         self.keypoint_names = listing.keypoint_names

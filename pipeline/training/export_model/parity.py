@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core.schema import BOX
+from pipeline.core.schema import BOX_COLUMNS
 from pipeline.core.types import Shard
 from pipeline.inference.precision_check import compare_rows, match_rows
 from pipeline.inference.predictor import Predictor
-from pipeline.ops.boxes import boxes_of
-from pipeline.ops.masks import label_map
+from pipeline.ops.boxes import read_boxes_xyxy
+from pipeline.ops.masks import make_label_map
 from pipeline.training.export_model.shape_probes import MOST_DIFFERENCE
 
 MARGIN = 1e-3  # of a score: rounding may carry a row over a threshold that is nearer
@@ -108,10 +108,13 @@ def between(
         for table, rows in ((expected, a), (found, b))
     ]
     moved = 0
-    if set(BOX) <= set(expected.schema.names):
+    if set(BOX_COLUMNS) <= set(expected.schema.names):
         moved = int(
             (
-                np.abs(boxes_of(expected)[a] - boxes_of(found)[b]).max(axis=1, initial=0) > _MOST_PX
+                np.abs(read_boxes_xyxy(expected)[a] - read_boxes_xyxy(found)[b]).max(
+                    axis=1, initial=0
+                )
+                > _MOST_PX
             ).sum()
         )
     return Parity(
@@ -187,7 +190,7 @@ def _pixels(images: pa.Table, expected: pa.Table, found: pa.Table) -> float:
         if one["height"] is None:
             continue
         size_hw = (one["height"], one["width"])
-        maps = [label_map(_of(table, one["image_id"]), size_hw) for table in (expected, found)]
+        maps = [make_label_map(_of(table, one["image_id"]), size_hw) for table in (expected, found)]
         differing += int((maps[0] != maps[1]).sum())
         looked_at += maps[0].size
     return differing / max(1, looked_at)

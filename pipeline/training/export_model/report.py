@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from pipeline.config.settings import Settings
-from pipeline.core.cpu import available_cores
+from pipeline.core.cpu import count_available_cores
 from pipeline.core.text_tables import format_pairs
 from pipeline.core.types import ModelSpec
 from pipeline.training.export_model.parity import Parity, raw_fault
@@ -68,7 +68,7 @@ class Export:
             "raw_difference": self.held.difference,
             "parity": self.parity.record(),
             "speed": {name: asdict(one) for name, one in self.speed.items()},
-            "cores": available_cores(),
+            "cores": count_available_cores(),
             "torch": torch.__version__,
             "run": self.command,
         }
@@ -88,7 +88,7 @@ class Export:
                 {**self.parity.said(), "raw": f"{self.held.difference:.2g} {raw}, on {inputs}"}
             ),
             "",
-            f"forward passes on {available_cores()} cores",
+            f"forward passes on {count_available_cores()} cores",
             speeds_text(self.speed) if self.speed else "  not measured: no image can be read",
             "",
             f"files: {self.file.parent}",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from pipeline.ops.masks import IGNORED
+from pipeline.ops.masks import IGNORED_LABEL
 from pipeline.results.evaluation.result import mean
 from pipeline.results.evaluation.segmentation import iou_of
 from pipeline.training.learners.base import Figures, Losses, stacked
@@ -90,7 +90,7 @@ class Regions:
                 network(stacked(batch, self.normalize, device))["out"].argmax(dim=1).cpu().numpy()
             )
             labels = torch.stack([one.target["mask"] for one in batch]).numpy()
-            counted = labels != IGNORED
+            counted = labels != IGNORED_LABEL
             counts += np.bincount(labels[counted] * n + found[counted], minlength=n * n).reshape(
                 n, n
             )
@@ -107,8 +107,8 @@ class Regions:
 
 def pixels_loss(logits: Tensor, truth: Tensor) -> Tensor:
     """Mean cross-entropy of the pixels that count; 0, not nan, where none does. (B, C, H, W), (B, H, W) -> ()."""
-    summed = cross_entropy(logits, truth, ignore_index=IGNORED, reduction="sum")
-    return summed / (truth != IGNORED).sum().clamp(min=1)
+    summed = cross_entropy(logits, truth, ignore_index=IGNORED_LABEL, reduction="sum")
+    return summed / (truth != IGNORED_LABEL).sum().clamp(min=1)
 
 
 def logits_of(outputs: Any) -> list[Tensor]:

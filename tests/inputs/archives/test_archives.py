@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import fits, inside, key_to_path, overlay_name
+from pipeline.core.keys import is_valid_name_length, key_to_path, make_overlay_key, resolve_below
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.archives import archives as module
 from pipeline.inputs.archives.archives import MemberLabels, is_image, leads_outside, make_label
@@ -48,15 +48,16 @@ NAMES = st.one_of(
 def test_labels_stay_below_the_archive_and_are_never_the_same(names: list[bytes]) -> None:
     labels = MemberLabels()
     found = [labels.of(name) for name in names]
-    places = {key_to_path(overlay_name(f"a.tar/{label}")) for label in found}
+    places = {key_to_path(make_overlay_key(f"a.tar/{label}")) for label in found}
     assert len(set(found)) == len(places) == len(names)
     for label, name in zip(found, names, strict=True):
         label.encode()
-        assert inside(Path(), label) is not None and all(
+        assert resolve_below(Path(), label) is not None and all(
             part not in ("", ".", "..") for part in key_to_path(label).split("/")
         )
         assert (
-            all(fits(f"{part}-000.jpg") for part in label.split("/")) and len(label.encode()) < 1300
+            all(is_valid_name_length(f"{part}-000.jpg") for part in label.split("/"))
+            and len(label.encode()) < 1300
         )
         if is_image(name):  # so no picture's name is another one's folder
             assert is_image(os.fsencode(label)) and not any(
@@ -261,7 +262,7 @@ def test_a_plan_that_no_run_made_opens_nothing(kind: str, tmp_path: Path) -> Non
         replace(entry, carried=(f"../a.{kind}", "a.jpg")),
         replace(entry, carried=()),
         replace(entry, carried=(3, 4)),
-        replace(entry, at=-7),
+        replace(entry, offset=-7),
     ):
         with pytest.raises(InputError, match="no run made it") as caught:
             archives.open(made_up)

@@ -67,7 +67,7 @@ def test_every_format_is_read_as_tarfile_reads_it(form: str, tmp_path: Path) -> 
             info = tar.getmember(entry.carried[1])
             with archives.open(entry) as file:
                 assert file.read() == tar.extractfile(info).read()  # type: ignore[union-attr]
-            assert (entry.size, entry.mtime_ns, entry.at) == (
+            assert (entry.size, entry.mtime_ns, entry.offset) == (
                 info.size,
                 info.mtime * 10**9,
                 info.offset,

@@ -276,7 +276,7 @@ def test_mutated_archives_are_listed_or_end_in_an_input_error(tmp_path: Path) ->
         archives, entries = listed("zip", tmp_path / "a.zip")
         told |= {verdict(archives, entry).partition(":")[0] for entry in entries}
         assert all(
-            isinstance(entry, Entry) and abs(entry.at) < 2**63 and (entry.size or 0) < 2**63
+            isinstance(entry, Entry) and abs(entry.offset) < 2**63 and (entry.size or 0) < 2**63
             for entry in entries
         )
     assert {"ok", "truncated", "corrupt", "changed"} <= told <= {status.value for status in Status}

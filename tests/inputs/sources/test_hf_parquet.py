@@ -74,7 +74,7 @@ def test_a_row_is_an_input(tmp_path: Path) -> None:
     (tmp_path / "README.md").touch()
     source = source_of(tmp_path)
     entries = list(source.entries())
-    assert [(entry.key, entry.at, entry.size) for entry in entries] == [
+    assert [(entry.key, entry.offset, entry.size) for entry in entries] == [
         ("a.parquet/00000000.png", 0, None),
         ("a/x.parquet/00000000.png", 0, None),
         ("b.parquet/00000000.png", 0, None),

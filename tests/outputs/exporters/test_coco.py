@@ -9,7 +9,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from pipeline.ops.masks import encode
+from pipeline.ops.masks import encode_rle
 from tests.helpers.made_runs import Row, box, made_run
 
 Export = Callable[..., Path]
@@ -59,7 +59,7 @@ def test_boxes_and_scores_come_back(tmp_path: Path, export: Export) -> None:
 def test_masks_come_back(task: str, tmp_path: Path, export: Export) -> None:
     mask = np.zeros((20, 30), dtype=bool)
     mask[5:9, 10:25] = True
-    columns = {"mask_rle": encode(mask), "mask_height": 20, "mask_width": 30}
+    columns = {"mask_rle": encode_rle(mask), "mask_height": 20, "mask_width": 30}
     found = (
         box(1, 0.5, 9, 4, 26, 10, **columns)
         if task == "instances"

@@ -7,7 +7,7 @@ import duckdb
 import pandas as pd
 import pytest
 
-from pipeline.ops.masks import encode
+from pipeline.ops.masks import encode_rle
 from tests.helpers.made_runs import Row, box, made_run
 
 Export = Callable[..., Path]
@@ -63,7 +63,7 @@ def test_points_have_columns_and_masks_their_counts(tmp_path: Path, export: Expo
     row = pd.read_csv(folder / "predictions.csv").iloc[0]
     assert (row["nose_x"], row["nose_score"], row["left_eye_y"]) == (3.5, 2.0, 6.0)
 
-    counts = encode(pd.DataFrame([[1, 0], [1, 1]]).to_numpy(dtype=bool))
+    counts = encode_rle(pd.DataFrame([[1, 0], [1, 1]]).to_numpy(dtype=bool))
     mask = box(1, 0.5, 0, 0, 2, 2, mask_rle=counts, mask_height=2, mask_width=2)
     folder = export(
         made_run(tmp_path / "masks", [Row("a.jpg", (2, 2), [mask])], "instances"), "csv"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 
-from pipeline.ops.masks import encode
+from pipeline.ops.masks import encode_rle
 from tests.helpers.made_runs import Row, box, made_run
 
 Export = Callable[..., Path]
@@ -75,7 +75,7 @@ def test_a_box_and_its_score(tmp_path: Path, export: Export) -> None:
 def test_masks_come_back(task: str, tmp_path: Path, export: Export) -> None:
     mask = np.random.default_rng(0).random((20, 30)) > 0.5
     mask[:, :3] = mask[0] = mask[-1] = False
-    columns = {"mask_rle": encode(mask), "mask_height": 20, "mask_width": 30}
+    columns = {"mask_rle": encode_rle(mask), "mask_height": 20, "mask_width": 30}
     found = (
         box(1, 0.5, 9, 4, 26, 10, **columns)
         if task == "instances"
@@ -93,7 +93,7 @@ def test_masks_come_back(task: str, tmp_path: Path, export: Export) -> None:
 
 def test_a_mask_without_a_pixel_is_no_shape(tmp_path: Path, export: Export) -> None:
     empty = {
-        "mask_rle": encode(np.zeros((20, 30), dtype=bool)),
+        "mask_rle": encode_rle(np.zeros((20, 30), dtype=bool)),
         "mask_height": 20,
         "mask_width": 30,
     }

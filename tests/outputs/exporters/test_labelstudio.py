@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 
-from pipeline.ops.masks import encode
+from pipeline.ops.masks import encode_rle
 from pipeline.outputs.exporters import labelstudio
 from pipeline.outputs.exporters.labelstudio import brush_rle
 from tests.helpers.made_runs import Row, box, made_run
@@ -93,7 +93,7 @@ def test_the_interface_has_what_the_tasks_name(tmp_path: Path, export: Export) -
 
 def test_masks_come_back(tmp_path: Path, export: Export) -> None:
     mask = np.random.default_rng(0).random((20, 30)) > 0.5
-    columns = {"mask_rle": encode(mask), "mask_height": 20, "mask_width": 30}
+    columns = {"mask_rle": encode_rle(mask), "mask_height": 20, "mask_width": 30}
     folder = export(
         made_run(
             tmp_path / "run",

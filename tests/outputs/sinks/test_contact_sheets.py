@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.core.errors import ConfigError
 from pipeline.core.protocols import SinkContext
 from pipeline.core.types import InputError, Status
-from pipeline.ops.drawing import Canvas, font_of
+from pipeline.ops.drawing import Canvas, load_font
 from pipeline.outputs.sinks.contact_sheets import ContactSheets, truncate_start, wrap_text
 from tests.helpers.paths import SAMPLES
 from tests.helpers.runs import read
@@ -317,7 +317,7 @@ def test_a_run_shows_its_images_and_their_predictions(annotate: Callable[..., Pa
 
 # --- letters
 
-FONT = font_of(12)
+FONT = load_font(12)
 TEXTS = [
     "",
     "x",

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.core.errors import ConfigError
-from pipeline.ops.masks import encode, label_map
+from pipeline.ops.masks import encode_rle, make_label_map
 from tests.helpers.paths import SAMPLES
 from tests.helpers.runs import read
 
@@ -22,16 +22,20 @@ def test_nothing_found_is_zeros() -> None:
             "mask_rle": pa.array([], pa.string()),
         }
     )
-    assert label_map(rows, (2, 3)).tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert make_label_map(rows, (2, 3)).tolist() == [[0, 0, 0], [0, 0, 0]]
 
 
 def test_the_better_score_is_on_top() -> None:
     left, all_of_it = np.zeros((2, 3), dtype=bool), np.ones((2, 3), dtype=bool)
     left[:, 0] = True
     rows = pa.table(
-        {"score": [0.9, 0.5], "class_id": [7, 2], "mask_rle": [encode(left), encode(all_of_it)]}
+        {
+            "score": [0.9, 0.5],
+            "class_id": [7, 2],
+            "mask_rle": [encode_rle(left), encode_rle(all_of_it)],
+        }
     )
-    assert label_map(rows, (2, 3)).tolist() == [[7, 2, 2], [7, 2, 2]]
+    assert make_label_map(rows, (2, 3)).tolist() == [[7, 2, 2], [7, 2, 2]]
 
 
 def test_a_map_for_each_image_agrees_with_the_rows(annotate: Callable[..., Path]) -> None:

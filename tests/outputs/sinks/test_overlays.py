@@ -12,7 +12,7 @@ from pipeline.core.keys import key_to_path, path_to_key
 from pipeline.core.protocols import SinkContext
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.image import decode_image
-from pipeline.outputs.sinks.overlays import Overlays, overlay_name
+from pipeline.outputs.sinks.overlays import Overlays, make_overlay_key
 from tests.helpers.pictures import picture
 
 # --- names
@@ -74,35 +74,35 @@ def length(key):
     ],
 )
 def test_an_overlay_has_its_inputs_name(key, name):
-    assert overlay_name(key) == name
+    assert make_overlay_key(key) == name
 
 
 def test_no_two_inputs_have_one_overlay():
     assert all(length(key) <= 255 for key in KEYS) and len(KEYS) > 500
     names = {}
     for key in KEYS:
-        names.setdefault(overlay_name(key), []).append(key)
+        names.setdefault(make_overlay_key(key), []).append(key)
     assert [keys for keys in names.values() if len(keys) > 1] == []
 
 
 def test_no_name_is_longer_than_a_file_system_takes():
-    assert [key for key in KEYS if length(overlay_name(key)) > 255] == []
+    assert [key for key in KEYS if length(make_overlay_key(key)) > 255] == []
 
 
 @pytest.mark.parametrize("key", KEYS[::7])
 def test_an_overlay_stays_in_its_inputs_folder_and_has_a_format_that_browsers_show(key):
-    name = overlay_name(key)
+    name = make_overlay_key(key)
     assert PurePosixPath(name).parent == PurePosixPath(key).parent
     assert PurePosixPath(name).suffix.casefold() in (".jpg", ".jpeg", ".png", ".webp")
 
 
 def test_long_names_can_be_written(tmp_path):
     written = [
-        key for key in KEYS if "/" not in key and length(key) > 235 and overlay_name(key) != key
+        key for key in KEYS if "/" not in key and length(key) > 235 and make_overlay_key(key) != key
     ]
     assert len(written) > 100
     for key in written:
-        (tmp_path / key_to_path(overlay_name(key))).touch()
+        (tmp_path / key_to_path(make_overlay_key(key))).touch()
     assert len(list(tmp_path.iterdir())) == len(written)
 
 

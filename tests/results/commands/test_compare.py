@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.cli import main
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
-from pipeline.ops.masks import encode
+from pipeline.ops.masks import encode_rle
 from pipeline.results.commands.compare import Options, review
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.paths import SAMPLES
@@ -111,7 +111,7 @@ def region(class_id: int, rows: slice, score: float = 0.5) -> dict[str, Any]:
     return {
         "class_id": class_id,
         "score": score,
-        "mask_rle": encode(mask),
+        "mask_rle": encode_rle(mask),
         "mask_height": 20,
         "mask_width": 30,
     } | pixels

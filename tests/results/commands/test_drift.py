@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.cli import main
 from pipeline.config.command_options import read_options
-from pipeline.core.errors import ConfigError, Drifted
+from pipeline.core.errors import ConfigError, RunDrifted
 from pipeline.results.commands.drift import Options, review
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.pictures import picture
@@ -45,7 +45,7 @@ def measured(reference: Path, run: Path, *words: str) -> dict[tuple[str, str], d
                 "drift", [f"run={run}", f"reference={reference}", "brightness=0", *words], Options
             )
         )
-    except Drifted as drifted:
+    except RunDrifted as drifted:
         text = drifted.text
     assert text.startswith("Drift") or text.startswith("No drift")
     folder = Path(text.rpartition("files: ")[2])

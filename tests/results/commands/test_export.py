@@ -12,7 +12,7 @@ from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
 from pipeline.outputs.exporters.coco import Coco
 from pipeline.results.commands.export import Options, review
-from pipeline.runs import run_folder as commit
+from pipeline.storage import publish
 from tests.helpers.listed_runs import manifest_run, table_run
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.pictures import picture
@@ -106,7 +106,7 @@ def test_what_could_not_be_flushed_is_not_published(
         if path.name == "annotations.json":
             raise OSError(errno.EIO, "cannot be written")
 
-    monkeypatch.setattr(commit, "flush", fail)
+    monkeypatch.setattr(publish, "fsync_path", fail)
     with pytest.raises(OSError, match="cannot be written"):
         said(run)
     assert list((run / "exports").iterdir()) == []

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
-from pipeline.core.errors import ConfigError, Damaged
+from pipeline.core.errors import ConfigError, RunDamaged
 from pipeline.core.hashing import hash_file
 from pipeline.results.commands.verify import verify_text
 
@@ -84,7 +84,7 @@ def test_a_whole_run_and_one_that_is_not_complete(run: Path) -> None:
 )
 def test_damage_is_named(harm: Callable[[Path], object], message: str, run: Path) -> None:
     harm(run)
-    with pytest.raises(Damaged, match=message):
+    with pytest.raises(RunDamaged, match=message):
         verify_text(run)
 
 
@@ -92,7 +92,7 @@ def test_every_damaged_shard_is_named(run: Path) -> None:
     for shard in (0, 2):
         flip(run / "images" / f"part-{shard:05d}.parquet")
     with pytest.raises(
-        Damaged, match=r"(?s)shard 0: .*shard 2: .*run again: they are computed anew"
+        RunDamaged, match=r"(?s)shard 0: .*shard 2: .*run again: they are computed anew"
     ):
         verify_text(run)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.ops.boxes import iou_of_pairs, one_to_one
+from pipeline.ops.boxes import match_one_to_one, paired_box_iou
 from pipeline.results.comparison import pairs as matching
 from pipeline.results.comparison.pairs import overlapping
 
@@ -26,9 +26,9 @@ SQUARE = [0.0, 0.0, 10.0, 10.0]
 )
 def test_iou(one: list[float], other: list[float], iou: float) -> None:
     pair = np.array([one], np.float32), np.array([other], np.float32)
-    assert iou_of_pairs(*pair) == pytest.approx(iou) and iou_of_pairs(*pair[::-1]) == pytest.approx(
-        iou
-    )
+    assert paired_box_iou(*pair) == pytest.approx(iou) and paired_box_iou(
+        *pair[::-1]
+    ) == pytest.approx(iou)
 
 
 def boxes(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +49,7 @@ def test_all_pairs_of_a_group_are_looked_at_however_many_at_once(
         (i, j)
         for i in range(n)
         for j in range(m)
-        if groups_a[i] == groups_b[j] and iou_of_pairs(a[i : i + 1], b[j : j + 1])[0] >= 0.3
+        if groups_a[i] == groups_b[j] and paired_box_iou(a[i : i + 1], b[j : j + 1])[0] >= 0.3
     ]
     for at_once in (1, 7, 1 << 20):
         monkeypatch.setattr(matching, "_PAIRS", at_once)
@@ -63,14 +63,14 @@ def test_all_pairs_of_a_group_are_looked_at_however_many_at_once(
 
 def test_earlier_pairs_choose_first() -> None:
     first, second = np.array([0, 0, 1, 1]), np.array([1, 0, 1, 0])
-    assert one_to_one(first, second).tolist() == [True, False, False, True]
-    assert one_to_one(first[:0], second[:0]).tolist() == []
+    assert match_one_to_one(first, second).tolist() == [True, False, False, True]
+    assert match_one_to_one(first[:0], second[:0]).tolist() == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6))))
 def test_nobody_has_two_partners_and_no_pair_is_left_over(pairs: list[tuple[int, int]]) -> None:
     first, second = np.array([a for a, _ in pairs], int), np.array([b for _, b in pairs], int)
-    keep = one_to_one(first, second)
+    keep = match_one_to_one(first, second)
     a, b = first[keep].tolist(), second[keep].tolist()
     assert len(a) == len(set(a)) and len(b) == len(set(b))
     assert all(one in a or other in b for one, other in pairs)

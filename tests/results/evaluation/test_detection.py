@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
-from pipeline.ops.masks import encode
+from pipeline.ops.masks import encode_rle
 from pipeline.results.commands import refilter
 from pipeline.results.evaluation.evaluate import evaluate
 from pipeline.results.evaluation.result import Evaluation
@@ -135,7 +135,7 @@ def _found(kind: str, class_id: int, rng: np.random.Generator, xyxy: np.ndarray)
     ]
     more: dict[str, Any] = {}
     if kind == "instances":
-        more = {"mask_rle": encode(_mask(*corners)), "mask_height": 300, "mask_width": 400}
+        more = {"mask_rle": encode_rle(_mask(*corners)), "mask_height": 300, "mask_width": 400}
     if kind == "keypoints":
         x, y, x_max, y_max = corners
         spread = [
@@ -464,7 +464,11 @@ def _aside(
     more: dict[str, Any] = {}
     if task == "instances":
         mask = np.roll(objects.annToMask(one).astype(bool), (round(dy), round(dx)), axis=(0, 1))
-        more = {"mask_rle": encode(mask), "mask_height": mask.shape[0], "mask_width": mask.shape[1]}
+        more = {
+            "mask_rle": encode_rle(mask),
+            "mask_height": mask.shape[0],
+            "mask_width": mask.shape[1],
+        }
     if task == "keypoints":
         xyv = np.reshape(one["keypoints"], (-1, 3)) + np.array([dx, dy, 0])
         more = {

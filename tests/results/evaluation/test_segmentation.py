@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.core.errors import ConfigError
-from pipeline.ops.masks import encode
+from pipeline.ops.masks import encode_rle
 from pipeline.results.evaluation.evaluate import evaluate
 from pipeline.results.evaluation.result import Evaluation
 from pipeline.runs.finished_run import FinishedRun
@@ -24,7 +24,7 @@ def regions(labels: list[list[int]]) -> list[dict[str, Any]]:
     height, width = ids.shape
     common = {"mask_height": height, "mask_width": width, "score": 0.9, "pixels": 1, "share": 0.5}
     return [
-        common | {"class_id": int(c), "mask_rle": encode(ids == c)} for c in np.unique(ids) if c
+        common | {"class_id": int(c), "mask_rle": encode_rle(ids == c)} for c in np.unique(ids) if c
     ]
 
 
@@ -116,7 +116,9 @@ def test_instances_lie_on_each_other_by_score(tmp_path: Path) -> None:
     road, sky = np.array([[1, 1, 0], [0, 0, 0]], bool), np.array([[0, 1, 1], [0, 0, 0]], bool)
     masks = [(1, 0.9, road), (2, 0.5, sky)]
     common = {"mask_height": 2, "mask_width": 3}
-    found = [box(c, score, 0, 0, 3, 2, mask_rle=encode(mask), **common) for c, score, mask in masks]
+    found = [
+        box(c, score, 0, 0, 3, 2, mask_rle=encode_rle(mask), **common) for c, score, mask in masks
+    ]
     run = made_run(tmp_path / "run", [Row("x.jpg", (2, 3), found)], "instances", NAMES)
     save(tmp_path / "truth" / "x.png", [[1, 1, 2], [0, 0, 0]])
     assert evaluated(run, tmp_path / "truth").figures["regions"]["miou"] == 1.0

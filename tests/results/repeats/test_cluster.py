@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.ops.boxes import iou_of_pairs
+from pipeline.ops.boxes import paired_box_iou
 from pipeline.results.repeats.cluster import places
 
 STONE = np.array([0.1, 0.2, 0.3, 0.5])
@@ -78,11 +78,13 @@ def test_laws(sides: list[tuple[int, int, int, int]], least_iou: float, least_im
     for place in found:
         assert len(place.members) >= least_images
         here = boxes[place.members]
-        assert (iou_of_pairs(here, np.broadcast_to(place.box_xyxy, here.shape)) >= least_iou).all()
+        assert (
+            paired_box_iou(here, np.broadcast_to(place.box_xyxy, here.shape)) >= least_iou
+        ).all()
     # none is left: of the others no box has enough of them around it
     rest = np.setdiff1d(np.arange(len(boxes)), taken)
     for row in rest:
-        near = iou_of_pairs(boxes[rest], np.broadcast_to(boxes[row], (len(rest), 4))) >= least_iou
+        near = paired_box_iou(boxes[rest], np.broadcast_to(boxes[row], (len(rest), 4))) >= least_iou
         assert near.sum() < least_images
 
 

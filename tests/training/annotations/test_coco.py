@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.core.errors import ConfigError
-from pipeline.ops.masks import encode
+from pipeline.ops.masks import encode_rle
 from pipeline.training.annotations.dataset import AnnotatedSet
 from tests.training.datasets.test_files import opened
 from tests.training.made_sets import SCENES, Scene, coco_of, images, paint, write_coco
@@ -51,7 +51,7 @@ DOG = box_mask(4, 6, 30, 40)
     [
         [[4, 6, 30, 6, 30, 40, 4, 40]],
         [[4, 6, 17, 6, 17, 40, 4, 40], [17, 6, 30, 6, 30, 40, 17, 40]],
-        {"size": list(SIZE_HW), "counts": encode(DOG)},
+        {"size": list(SIZE_HW), "counts": encode_rle(DOG)},
         {"size": list(SIZE_HW), "counts": counts_of(DOG)},
     ],
     ids=["polygon", "two polygons", "compressed", "uncompressed"],

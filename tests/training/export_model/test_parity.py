@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.ops.masks import encode
+from pipeline.ops.masks import encode_rle
 from pipeline.training.export_model.parity import Limits, Parity, between, raw_fault
 
 DOG = (0, 1, 0.9, 10.0, 10.0, 30.0, 30.0)
@@ -40,7 +40,7 @@ def regions(*found: tuple[int, int]) -> pa.Table:
             "class_id": pa.array([one for one, _ in found], pa.int64()),
             "score": pa.array([0.9] * len(found), pa.float32()),
             "share": pa.array([one.mean() for one in full], pa.float32()),
-            "mask_rle": pa.array([encode(one) for one in full], pa.string()),
+            "mask_rle": pa.array([encode_rle(one) for one in full], pa.string()),
         }
     )
 
