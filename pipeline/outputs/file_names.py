@@ -4,7 +4,7 @@ import re
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
-from pipeline.core.keys import fits, inside, key_to_path
+from pipeline.core.keys import is_valid_name_length, key_to_path, resolve_below
 
 _NOT_IN_XML = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"
@@ -46,8 +46,8 @@ def reserve_label_file(folder: Path, key: str, suffix: str) -> tuple[str, Path]:
 
 def _fits(name: str) -> bool:
     """Whether it stays below the folder that it is put in, and is one that file systems and lists can hold."""
-    short = all(fits(part) for part in name.split("/"))
-    return inside(Path(), name) is not None and short and not _NOT_IN_A_NAME.search(name)
+    short = all(is_valid_name_length(part) for part in name.split("/"))
+    return resolve_below(Path(), name) is not None and short and not _NOT_IN_A_NAME.search(name)
 
 
 def _hashed(key: str) -> str:

@@ -166,7 +166,10 @@ class _Writer:
         found = row["status"] if failed else _counted(row["n_predictions"])
         pen, second = ImageDraw.Draw(tile), size + 3 + get_line_height(self.sink.letter)
         pen.text(
-            (0, size + 3), truncate_start(make_printable(row["key"]), self.font, size), _INK, self.font
+            (0, size + 3),
+            truncate_start(make_printable(row["key"]), self.font, size),
+            _INK,
+            self.font,
         )
         pen.text((0, second), f"#{image_id} · {found}", _ALARM if failed else _PALE, self.font)
         return tile
