@@ -219,7 +219,7 @@ class Loader:
                 item.fail(verdict.status, verdict.error)
                 continue
             try:
-                with self.timer.stage("read"), self.guard.at([item]):
+                with self.timer.measure("read"), self.guard.at([item]):
                     item.size_hw = self.source.read_size_hw(_planned(item), self.max_pixels)
                 item.views = self.views.list_views(item.size_hw)
             except (InputError, OSError) as error:

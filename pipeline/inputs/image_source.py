@@ -83,16 +83,18 @@ class ImageSource(ABC):
 
     def _opened(self, entry: Entry) -> BinaryIO:
         return (
-            self.open(entry) if self.prefetcher is None else io.BytesIO(self.prefetcher.take(entry))
+            self.open(entry)
+            if self.prefetcher is None
+            else io.BytesIO(self.prefetcher.fetch(entry))
         )
 
     def prefetch(self, entries: Sequence[Entry], seconds: float) -> None:
         if self.prefetcher is not None:
-            self.prefetcher.begin(entries, seconds)
+            self.prefetcher.enqueue(entries, seconds)
 
     def release(self, entries: Sequence[Entry]) -> None:
         if self.prefetcher is not None:
-            self.prefetcher.end(entries)
+            self.prefetcher.release(entries)
 
     def close(self) -> None:
         """No file stays open between reads."""

@@ -296,7 +296,7 @@ def test_a_web_server_is_listed_by_its_links(web):
         entries = list(source.entries())
         assert [entry.key for entry in entries] == ["b.jpg", "sub/a%20b.jpg", "sub/deep/c.png"]
         assert entries[0] == Entry("b.jpg", None, 0)
-        assert source.prefetcher.take(entries[1]) == b"sub/a b.jpg"
+        assert source.prefetcher.fetch(entries[1]) == b"sub/a b.jpg"
         with source.open(entries[2]) as file:
             assert file.read() == b"sub/deep/c.png"
 
@@ -307,7 +307,7 @@ def test_a_signed_address_is_read_and_its_signature_told_to_nobody(web):
     with closing(Folder(f"{address}/secret.jpg?signature=hidden")) as source:
         (entry,) = source.entries()
         assert entry.key == "secret.jpg" and source.identity == f"folder:{address}/secret.jpg"
-        assert source.prefetcher.take(entry) == b"secret.jpg"
+        assert source.prefetcher.fetch(entry) == b"secret.jpg"
     with pytest.raises(ConfigError) as caught:
         list(Folder(f"{address}/absent.jpg?signature=hidden").entries())
     assert "hidden" not in str(caught.value)

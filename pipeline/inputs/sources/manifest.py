@@ -136,7 +136,9 @@ class Manifest(ImageSource):
                 f"{self.where}: column {self.size!r} has {pc.min(sizes)}; expected bytes, 0 or more."
             )
         carried = [convert_values(table[field.name], field.type) for field in self.columns]
-        keys = pa.chunked_array([listed_paths_to_keys(chunk) for chunk in paths.chunks], pa.string())
+        keys = pa.chunked_array(
+            [listed_paths_to_keys(chunk) for chunk in paths.chunks], pa.string()
+        )
         return pa.table(
             [keys, sizes, self._numbers(table, self.mtime), *carried],
             schema=pa.schema([*_OWN, *self.columns]),

@@ -67,7 +67,7 @@ def load_or_find_duplicates(
     name = f"plan/duplicates-{settings.skip_duplicates}-{planned[:16]}.parquet"
     if not folder.local(name).is_file():
         untouched = {*suspects.to_try, *suspects.given_up}
-        board = InFlightTable.here()
+        board = InFlightTable.attach()
         pictures = ImageScan(
             image_files(source),
             plan.in_order,
