@@ -12,7 +12,7 @@ from pipeline.core.errors import RunLocked
 from pipeline.core.types import Writer
 from pipeline.storage.file_locks import critical_section, lock_folder
 
-DRIVER = Writer("ray-driver", patience=0.3)
+DRIVER = Writer("ray-driver", patience_s=0.3)
 
 
 def hand(number: int) -> Writer:
@@ -59,7 +59,7 @@ def test_a_part_of_one_is_the_whole() -> None:
         ([DRIVER], part(0, 2), False),
         ([part(0, 2)], hand(0), False),
         ([Writer("planner-of-2")], part(0, 2), True),
-        ([part(0, 2)], Writer("planner-of-2", patience=0.3), False),
+        ([part(0, 2)], Writer("planner-of-2", patience_s=0.3), False),
     ],
 )
 def test_who_may_come_when_others_are_there(
@@ -97,7 +97,7 @@ def test_one_with_patience_comes_when_the_other_has_gone(folder: Path) -> None:
     old.enter_context(lock_folder(folder, hand(0), nothing))
     threading.Timer(0.3, old.close).start()
     begun: list[bool] = []
-    with lock_folder(folder, Writer("ray-driver", patience=30), begun.append):
+    with lock_folder(folder, Writer("ray-driver", patience_s=30), begun.append):
         assert begun == [True]
 
 

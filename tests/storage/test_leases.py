@@ -123,7 +123,7 @@ def test_parts_of_one_count_are_written_side_by_side_and_of_two_counts_are_not(p
         with hold_lease(remote, folder, "the run", Writer.for_shards(1, 2), alone.append):
             pass
         for index, count in ((0, 2), (0, 1), (2, 3)):
-            writer = replace(Writer.for_shards(index, count), patience=0.0)
+            writer = replace(Writer.for_shards(index, count), patience_s=0.0)
             with (
                 pytest.raises(RunLocked),
                 hold_lease(remote, folder, "the run", writer, alone.append),
