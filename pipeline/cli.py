@@ -217,7 +217,7 @@ _FOR_EXECUTORS = {"element": _element, "worker": _worker}
 
 def _sweep(arguments: list[str]) -> None:
     """`truth=` is the sweep's own: what its runs are measured by at the end."""
-    from pipeline.results.commands.sweep import sweep_text
+    from pipeline.results.commands.sweep import summarize_sweep
 
     words = split_arguments(arguments)
     truths = [
@@ -233,7 +233,7 @@ def _sweep(arguments: list[str]) -> None:
         refuse=lambda e: _fail(str(e), e.exit_code),
     )
     if runs := [job.run for job in jobs if job.run]:
-        print(sweep_text(jobs, truths[-1] if truths else None, runs[0].parent), flush=True)
+        print(summarize_sweep(jobs, truths[-1] if truths else None, runs[0].parent), flush=True)
     if refused := [job.refused for job in jobs if job.refused]:
         raise type(refused[0])(
             f"{len(refused)} of the sweep's combinations were not run, for the reasons given above."
@@ -298,7 +298,7 @@ def _review(verb: str, arguments: list[str]) -> None:
     module = import_module(f"pipeline.results.commands.{verb}")
     options = read_options(verb, arguments, module.Options)
     try:
-        print(module.review(options), flush=True)
+        print(module.run_command(options), flush=True)
     except RunDrifted as drifted:
         print(drifted.text, flush=True)
         raise

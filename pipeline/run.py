@@ -11,7 +11,7 @@ from pipeline.config.sweep_outcomes import RunResult
 from pipeline.core.errors import ConfigError
 from pipeline.core.protocols import Executor
 from pipeline.core.types import Writer
-from pipeline.results.report.write import leave_report
+from pipeline.results.report.write import publish_report
 from pipeline.runs.components import Components, build_components
 from pipeline.runs.plan import Plan, freeze, nothing_found
 from pipeline.runs.retry import with_errors
@@ -82,4 +82,4 @@ def frozen(work: RunSession) -> Plan:
 def report(work: RunSession, anew: bool) -> None:
     """By the writer who finds every shard complete: of several, the last. `anew`: also where there is one."""
     if not work.remaining() and (anew or not work.folder.store.contains("report.html")):
-        leave_report(work.folder)
+        publish_report(work.folder)

@@ -81,7 +81,7 @@ class Task(Protocol):
     schema: pa.Schema
     takes_clips: bool  # inputs are clips of a video, not images
 
-    def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table: ...
+    def make_rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table: ...
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
         """(3, H, W) uint8 RGB with its rows drawn on it; a new tensor whose long side has `long_side` pixels, or as many
         as suit the image."""

@@ -75,7 +75,7 @@ class Predictor:
                 found = [self._merged(item, answers) for item, answers in good]
                 in_order = [item for item, _ in good]
                 predictions = add_carried_values(
-                    self.keep(self.task.rows(found, in_order)), in_order, self.schema
+                    self.keep(self.task.make_rows(found, in_order)), in_order, self.schema
                 )
             return make_image_rows(items, predictions, make_images_schema(self.schema)), predictions
 

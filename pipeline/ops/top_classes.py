@@ -30,7 +30,7 @@ class TopClasses:
             self.name, self.categories, [pa.field("rank", pa.int32(), nullable=False)]
         )
 
-    def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
+    def make_rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
         """Make the rows of `items`, best first. `outputs[i]`: logits (C,)."""
         logits = torch.stack([one["logits"] for one in outputs])  # (B, C)
         scores, class_ids = logits.softmax(dim=1).topk(self.top_k, dim=1)  # (B, k)

@@ -12,7 +12,7 @@ _ALSO = (
 )  # not in the fingerprint, and may move the last digits
 
 
-def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
+def diff_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Name -> [before, after]; null where one has no such setting."""
     one, other = (
         dict(_flat("", record["fingerprint_of"] | {name: record.get(name) for name in _ALSO}))
@@ -24,7 +24,7 @@ def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def differing_text(settings: Mapping[str, list[Any]]) -> str:
+def format_settings_diff(settings: Mapping[str, list[Any]]) -> str:
     said = {name: f"{_short(a)} -> {_short(b)}" for name, (a, b) in settings.items()}
     return "settings that differ\n" + (format_pairs(said) or "  none")
 

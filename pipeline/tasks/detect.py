@@ -24,7 +24,7 @@ class Detect:
         self.categories = spec.categories
         self.schema = make_predictions_schema(self.name, self.categories, BOX_FIELDS)
 
-    def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
+    def make_rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
         columns, _ = make_detection_columns(outputs, items, self.categories)
         return pa.table(columns, schema=self.schema)
 

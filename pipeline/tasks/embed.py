@@ -29,7 +29,7 @@ class Embed:
         vector = pa.field("embedding", pa.list_(pa.float32(), self.dim), nullable=False)
         self.schema = make_predictions_schema(self.name, self.categories, [vector])
 
-    def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
+    def make_rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
         """`outputs[i]`: logits (C,), embedding (D,)."""
         scores, class_ids = (
             torch.stack([one["logits"] for one in outputs]).softmax(dim=1).max(dim=1)

@@ -28,7 +28,7 @@ class Instances:
             self.name, self.categories, [*BOX_FIELDS, *MASK_FIELDS]
         )
 
-    def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
+    def make_rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
         """`outputs[i]`: as for `detect`, and masks (N, 1, 28, 28), probabilities within the box."""
         columns, order = make_detection_columns(outputs, items, self.categories)
         counts, sizes = [], []

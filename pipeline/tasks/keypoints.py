@@ -51,7 +51,7 @@ class Keypoints:
         pairs = [limb.split() for limb in _LIMBS]
         self.limbs = [(index[a], index[b]) for a, b in pairs if a in index and b in index]
 
-    def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
+    def make_rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
         """`outputs[i]`: as for `detect`, keypoints (N, K, 3) as x, y, visibility, and keypoints_scores (N, K)."""
         columns, order = make_detection_columns(outputs, items, self.categories)
         points = torch.cat([one["keypoints"] for one in outputs])  # (N, K, 3)

@@ -35,7 +35,7 @@ class Segment:
         ]
         self.schema = make_predictions_schema(self.name, self.categories, [*own, *MASK_FIELDS])
 
-    def rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
+    def make_rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
         """`outputs[i]`: probabilities (C, h, w) at the network's size."""
         counts, found = [], []
         for one, item in zip(outputs, items, strict=True):

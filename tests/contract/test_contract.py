@@ -81,7 +81,9 @@ def test_every_kind_has_a_folder_of_code_and_of_configuration() -> None:
 def test_a_task_makes_rows_of_its_schema(name: str) -> None:
     task: Task = part("task", name)
     assert task.name == name
-    rows = task.rows([OUTPUT, OUTPUT], [Item(4, "a.jpg", (40, 50)), Item(9, "b/c.png", (40, 50))])
+    rows = task.make_rows(
+        [OUTPUT, OUTPUT], [Item(4, "a.jpg", (40, 50)), Item(9, "b/c.png", (40, 50))]
+    )
     assert rows.schema.equals(task.schema, check_metadata=True)
     assert rows.schema.names[:5] == ["image_id", "key", "class_id", "class_name", "score"]
     assert sorted(set(rows["image_id"].to_pylist())) == [4, 9]
@@ -217,7 +219,9 @@ def test_a_sink_writes_below_its_stage_only_and_the_same_bytes_in_any_order(
     tables = []
     for item in items:
         rows = (
-            task.rows([OUTPUT], [item]) if item.status is Status.OK else task.schema.empty_table()
+            task.make_rows([OUTPUT], [item])
+            if item.status is Status.OK
+            else task.schema.empty_table()
         )
         tables.append((make_image_rows([item], rows, make_images_schema(task.schema)), rows))
 

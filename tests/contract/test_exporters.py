@@ -14,7 +14,7 @@ from defusedxml import ElementTree
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_path
-from pipeline.results.commands.export import Options, exporter_of, formats, review
+from pipeline.results.commands.export import Options, build_exporter, list_formats, run_command
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.pictures import picture
 
@@ -50,7 +50,9 @@ WORDS = {
 
 
 def export(run: Path, to: str, folder: Path, *words: str) -> Path:
-    review(read_options("export", [f"run={run}", f"to={to}", f"output={folder}", *words], Options))
+    run_command(
+        read_options("export", [f"run={run}", f"to={to}", f"output={folder}", *words], Options)
+    )
     return folder
 
 
@@ -83,13 +85,13 @@ def awkward(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-@pytest.mark.parametrize("to", formats())
+@pytest.mark.parametrize("to", list_formats())
 def test_what_it_holds_is_named_by_the_houses_words(to: str) -> None:
-    exporter = exporter_of(to)
+    exporter = build_exporter(to)
     assert exporter.holds <= WORDS and exporter.holds - {"scores", "failures"}
 
 
-@pytest.mark.parametrize("to", formats())
+@pytest.mark.parametrize("to", list_formats())
 def test_every_image_that_is_ok_is_there_once_whatever_it_is_called(
     to: str, awkward: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -98,15 +100,15 @@ def test_every_image_that_is_ok_is_there_once_whatever_it_is_called(
     assert sorted(str(path.resolve()) for path in links) == sorted(
         str(tmp_path / "in" / key_to_path(key)) for key in KEYS
     )
-    assert all(path.is_relative_to(folder / exporter_of(to).image_folder) for path in links)
+    assert all(path.is_relative_to(folder / build_exporter(to).image_folder) for path in links)
     written = b"".join(
         path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()
     )
-    assert (FAILED.encode() in written) is ("failures" in exporter_of(to).holds)
+    assert (FAILED.encode() in written) is ("failures" in build_exporter(to).holds)
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("in", "run")] == ["out"]
 
 
-@pytest.mark.parametrize("to", formats())
+@pytest.mark.parametrize("to", list_formats())
 def test_the_same_bytes_however_the_run_was_cut(
     to: str, awkward: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -116,7 +118,7 @@ def test_the_same_bytes_however_the_run_was_cut(
     assert first == second != {}
 
 
-@pytest.mark.parametrize("to", formats())
+@pytest.mark.parametrize("to", list_formats())
 def test_every_file_is_what_its_ending_says(
     to: str, awkward: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -150,7 +152,7 @@ def test_every_file_is_what_its_ending_says(
             assert path.is_dir() or path.suffix == ".txt"
 
 
-@pytest.mark.parametrize("to", formats())
+@pytest.mark.parametrize("to", list_formats())
 @pytest.mark.parametrize(
     "key",
     [

@@ -13,7 +13,7 @@ import pytest
 from pipeline.core.errors import PipelineError, RunLocked
 from pipeline.core.locations import Uri
 from pipeline.inputs.sources.folder import Folder
-from pipeline.results.commands.verify import verify_text
+from pipeline.results.commands.verify import verify_run
 from pipeline.run import run
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage import object_client as remote
@@ -233,7 +233,7 @@ def test_a_run_that_dies_at_a_write_is_resumed_to_the_same_bytes(undisturbed, sa
     check_visible(s3, bucket)
     ended = run(settings_for(*ours))
     assert results(s3, bucket) == undisturbed[1]
-    assert "all as committed" in verify_text(ended.run)
+    assert "all as committed" in verify_run(ended.run)
 
 
 @pytest.mark.faults

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.results.commands.verify import verify_text
+from pipeline.results.commands.verify import verify_run
 from pipeline.run import run
 from tests.helpers.packed import pack_folder
 from tests.helpers.paths import REPOSITORY, SAMPLES
@@ -95,4 +95,4 @@ def test_two_writers_of_one_run_in_a_bucket(collection, s3, annotate):
     assert not [name for name in found if ".lease" in name] and "report.html" in found
     ended = run(settings_for(*words))
     assert "nothing was left to do" in ended.text
-    assert "one row each" in verify_text(ended.run)
+    assert "one row each" in verify_run(ended.run)

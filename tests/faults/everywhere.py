@@ -19,7 +19,7 @@ import torch
 
 from pipeline.config.settings import Settings
 from pipeline.core.errors import PipelineError
-from pipeline.results.report.page import template
+from pipeline.results.report.page import load_template
 from pipeline.run import run
 from tests.faults.disk import failing
 from tests.helpers.own_files import CLASSIFIER, Classifier, save
@@ -108,7 +108,7 @@ def differing(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:
 
 
 def main(kind: str, images: str, folder: str, every: str = "1") -> None:
-    template()  # before the forks, not in each
+    load_template()  # before the forks, not in each
     golden, tiny = Path(folder) / "golden", settings_of_tiny(images, Path(folder))
     if in_child(lambda: run(replace(tiny, output=str(golden)))):
         raise SystemExit("the undisturbed run failed")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.results.commands.verify import verify_text
+from pipeline.results.commands.verify import verify_run
 from tests.helpers.own_files import CLASSIFIER, Classifier, save
 from tests.helpers.paths import REPOSITORY, SAMPLES
 from tests.helpers.pictures import picture
@@ -47,7 +47,7 @@ def test_files_may_not_grow_is_out_of_space(tmp_path: Path) -> None:
     assert done.returncode == 4 and "disk or quota is full" in done.stderr, done
     assert not list(tmp_path.glob("detect-*/_committed/*.json"))
     assert unlimited(tmp_path, *settings).returncode == 0
-    assert "12 images with one row each" in verify_text(tmp_path / "latest")
+    assert "12 images with one row each" in verify_run(tmp_path / "latest")
 
 
 @pytest.mark.faults
@@ -121,4 +121,4 @@ def test_a_disk_of_64_kb(small_disk: Path, tmp_path: Path) -> None:
     assert all(
         (run / "_committed" / name).read_bytes() == marker for name, marker in committed.items()
     )
-    assert "12 images with one row each" in verify_text(run)
+    assert "12 images with one row each" in verify_run(run)

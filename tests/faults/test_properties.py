@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.keys import path_to_key
-from pipeline.results.commands.verify import verify_text
+from pipeline.results.commands.verify import verify_run
 from pipeline.run import run
 from tests.faults.disk import failing
 from tests.faults.everywhere import contents, differing
@@ -92,7 +92,7 @@ def check(collection: dict, batch: int, shard: int, workers: tuple[int, int], at
         assert differing(contents(folder / "disturbed"), contents(folder / "golden")) == [
             "run.json"
         ] * (workers[0] != workers[1])
-        verify_text(found)
+        verify_run(found)
     finally:
         shutil.rmtree(folder)
 

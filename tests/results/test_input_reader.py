@@ -147,24 +147,26 @@ def test_members_of_archives_are_read_by_every_verb(
             plain = SAMPLES / "desk" / entry.carried[1]
             with inputs.open(entry) as file:
                 assert file.read() == plain.read_bytes()
-    assert "crops in" in crops.review(read_options("crops", [f"run={made}"], crops.Options))
+    assert "crops in" in crops.run_command(read_options("crops", [f"run={made}"], crops.Options))
     assert list((made / "crops").glob(f"*/desk.{kind}/*.jpg-000.jpg"))
-    report.review(read_options("report", [f"run={made}"], report.Options))
+    report.run_command(read_options("report", [f"run={made}"], report.Options))
     page = (made / "report.html").read_text()
     assert 'id="thumbnails-0"' in page and f'"file":["desk.{kind}"' in page
-    said = export.review(read_options("export", [f"run={made}", "to=coco"], export.Options))
+    said = export.run_command(read_options("export", [f"run={made}", "to=coco"], export.Options))
     assert "images=copy puts them beside it" in said
-    export.review(read_options("export", [f"run={made}", "to=coco", "images=copy"], export.Options))
+    export.run_command(
+        read_options("export", [f"run={made}", "to=coco", "images=copy"], export.Options)
+    )
     for plain in (SAMPLES / "desk").glob("*.jpg"):
         copy = made / "exports" / "coco" / "images" / f"desk.{kind}" / plain.name
         assert copy.read_bytes() == plain.read_bytes()
     with pytest.raises(ConfigError, match="Say images=copy"):
-        export.review(
+        export.run_command(
             read_options("export", [f"run={made}", "to=coco", "images=link"], export.Options)
         )
     pack_folder(kind, SAMPLES / "yard", archive)
     with pytest.raises(ConfigError, match="the archive has"):
-        export.review(
+        export.run_command(
             read_options("export", [f"run={made}", "to=coco", "images=copy"], export.Options)
         )
     archive.unlink()

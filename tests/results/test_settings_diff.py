@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.results.settings_diff import differing, differing_text
+from pipeline.results.settings_diff import diff_settings, format_settings_diff
 
 
 def record(device: str = "cpu", **determined_by: Any) -> dict[str, Any]:
@@ -26,12 +26,12 @@ def record(device: str = "cpu", **determined_by: Any) -> dict[str, Any]:
 def test_what_differs(
     before: dict[str, Any], after: dict[str, Any], expected: dict[str, list[Any]]
 ) -> None:
-    assert differing(before, after) == expected
+    assert diff_settings(before, after) == expected
 
 
 def test_for_people() -> None:
-    assert differing_text({}) == "settings that differ\n  none"
-    said = differing_text(
+    assert format_settings_diff({}) == "settings that differ\n  none"
+    said = format_settings_diff(
         {"model": ["a", "b"], "categories": [list("abcdef"), None], "source": ["x" * 99, "y"]}
     )
     assert (

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.core.errors import ConfigError
 from pipeline.inference.predictor import Predictor
-from pipeline.results.commands.verify import verify_text
+from pipeline.results.commands.verify import verify_run
 from pipeline.storage.local_backend import LocalBackend
 from tests.helpers.pictures import photo
 from tests.helpers.runs import read, settings_for
@@ -63,7 +63,7 @@ def test_mended_images_are_computed_and_nothing_else(
     assert (run / "_committed" / "00001.json").stat().st_mtime_ns == untouched, (
         "a shard without errors is not touched"
     )
-    assert "12 images with one row each" in verify_text(run)
+    assert "12 images with one row each" in verify_run(run)
     for kind, table in before.items():
         assert others(read(run, kind)) == others(table)
     assert (run / "overlays" / "03.jpg").is_file() and not (run / "overlays" / "04.jpg").exists()
@@ -111,7 +111,7 @@ def test_a_retry_that_is_interrupted_between_old_and_new_leaves_a_run_that_can_g
         and statuses(run)["10.jpg"] != "ok"
     )
     annotate(*settings, "retry=errors")
-    assert set(statuses(run).values()) == {"ok"} and "12 images" in verify_text(run)
+    assert set(statuses(run).values()) == {"ok"} and "12 images" in verify_run(run)
 
 
 def test_what_else_it_might_be_is_answered() -> None:

@@ -12,7 +12,7 @@ SPEC = spec_of("crane", "dog", "crane")  # ImageNet, too, has two classes of one
 
 def test_the_best_come_first_with_softmax_scores_and_ranks() -> None:
     task = Classify(SPEC, top_k=2)
-    rows = task.rows(
+    rows = task.make_rows(
         [{"logits": torch.tensor([0.0, 1.0, 2.0])}, {"logits": torch.tensor([9.0, 0.0, 0.0])}],
         [Item(3, "a"), Item(4, "b")],
     )
@@ -26,13 +26,16 @@ def test_the_best_come_first_with_softmax_scores_and_ranks() -> None:
 
 
 def test_more_than_there_are_classes_is_all_of_them() -> None:
-    assert Classify(SPEC, top_k=10).rows([{"logits": torch.zeros(3)}], [Item(0, "a")]).num_rows == 3
+    assert (
+        Classify(SPEC, top_k=10).make_rows([{"logits": torch.zeros(3)}], [Item(0, "a")]).num_rows
+        == 3
+    )
 
 
 def test_the_overlay_lists_the_classes() -> None:
     task = Classify(SPEC, top_k=2)
     image = torch.full((3, 300, 400), 90, dtype=torch.uint8)
-    drawn = task.draw(image, task.rows([{"logits": torch.zeros(3)}], [Item(0, "a")]))
+    drawn = task.draw(image, task.make_rows([{"logits": torch.zeros(3)}], [Item(0, "a")]))
     changed = (drawn != image).any(dim=0).nonzero()
     assert len(changed) and changed.max(dim=0).values[0] < 60, (
         "the list stands in the upper left corner"

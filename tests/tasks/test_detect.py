@@ -22,13 +22,13 @@ def outputs(*scores: float) -> dict[str, torch.Tensor]:
 
 def test_no_detections_are_an_empty_table_of_the_schema() -> None:
     task = Detect(SPEC)
-    rows = task.rows([outputs(), outputs()], [Item(0, "a"), Item(1, "b")])
+    rows = task.make_rows([outputs(), outputs()], [Item(0, "a"), Item(1, "b")])
     assert rows.num_rows == 0
     assert rows.schema.equals(task.schema, check_metadata=True)
 
 
 def test_rows_come_in_input_order_best_score_first() -> None:
-    rows = Detect(SPEC).rows(
+    rows = Detect(SPEC).make_rows(
         [outputs(0.2, 0.9), outputs(), outputs(0.5)], [Item(7, "a"), Item(8, "b"), Item(9, "c")]
     )
     assert rows.select(["image_id", "key", "class_id", "class_name"]).to_pylist() == [
@@ -50,6 +50,9 @@ def test_rows_come_in_input_order_best_score_first() -> None:
 def test_drawing_nothing_gives_the_same_picture_and_drawing_a_box_does_not() -> None:
     task = Detect(SPEC)
     image = torch.full((3, 300, 400), 90, dtype=torch.uint8)
-    none, one = task.rows([outputs()], [Item(0, "a")]), task.rows([outputs(0.5)], [Item(0, "a")])
+    none, one = (
+        task.make_rows([outputs()], [Item(0, "a")]),
+        task.make_rows([outputs(0.5)], [Item(0, "a")]),
+    )
     assert torch.equal(task.draw(image, none), image)
     assert not torch.equal(task.draw(image, one), image)

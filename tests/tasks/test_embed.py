@@ -25,7 +25,7 @@ OUTPUTS = [
 )
 def test_one_row_an_image_with_a_vector_of_fixed_size(normalize: bool, expected: list) -> None:
     task = Embed(SPEC, normalize=normalize)
-    rows = task.rows(OUTPUTS, [Item(0, "a"), Item(1, "b")])
+    rows = task.make_rows(OUTPUTS, [Item(0, "a"), Item(1, "b")])
     assert rows.schema.field("embedding").type == pa.list_(pa.float32(), 2)
     np.testing.assert_allclose(rows["embedding"].to_pylist(), expected, rtol=1e-6)
     assert rows["class_name"].to_pylist() == ["dog", "cat"]

@@ -25,7 +25,7 @@ def outputs(n: int) -> dict[str, torch.Tensor]:
 
 def test_no_instances_are_an_empty_table_of_the_schema() -> None:
     task = Instances(SPEC)
-    rows = task.rows([outputs(0)], [Item(0, "a", (40, 50))])
+    rows = task.make_rows([outputs(0)], [Item(0, "a", (40, 50))])
     assert rows.num_rows == 0 and rows.schema.equals(task.schema, check_metadata=True)
 
 
@@ -33,7 +33,7 @@ def test_each_mask_is_torchvisions_own_thresholded_and_stays_with_its_box() -> N
     one, size_hw = outputs(6), (45, 50)
     rows = (
         Instances(SPEC)
-        .rows([outputs(2), one], [Item(0, "a", (40, 60)), Item(1, "b", size_hw)])
+        .make_rows([outputs(2), one], [Item(0, "a", (40, 60)), Item(1, "b", size_hw)])
         .slice(2)
     )
     order = torch.argsort(one["scores"], descending=True)
@@ -47,6 +47,6 @@ def test_each_mask_is_torchvisions_own_thresholded_and_stays_with_its_box() -> N
 
 def test_the_overlay_tints_the_mask_of_a_picture_of_any_size() -> None:
     task = Instances(SPEC)
-    rows = task.rows([outputs(1)], [Item(0, "a", (45, 50))])
+    rows = task.make_rows([outputs(1)], [Item(0, "a", (45, 50))])
     drawn = task.draw(torch.full((3, 45, 50), 90, dtype=torch.uint8), rows)
     assert drawn.shape[2] >= 256 and (drawn != 90).any()

@@ -30,14 +30,14 @@ def outputs(*scores: float) -> dict[str, torch.Tensor]:
 
 def test_nobody_is_an_empty_table_of_the_schema() -> None:
     task = Keypoints(SPEC)
-    rows = task.rows([outputs()], [Item(0, "a", (40, 50))])
+    rows = task.make_rows([outputs()], [Item(0, "a", (40, 50))])
     assert rows.num_rows == 0 and rows.schema.equals(task.schema, check_metadata=True)
 
 
 def test_the_points_order_is_torchvisions_and_stays_with_its_box() -> None:
     task = Keypoints(SPEC)
     one = outputs(0.2, 0.9)
-    rows = task.rows([one], [Item(0, "a", (40, 50))])
+    rows = task.make_rows([one], [Item(0, "a", (40, 50))])
     assert json.loads(rows.schema.metadata[b"keypoint_names"]) == list(NAMES)
     for row, i in zip(rows.to_pylist(), (1, 0), strict=True):
         found = [(p["x"], p["y"], p["visibility"], p["score"]) for p in row["keypoints"]]
@@ -55,7 +55,7 @@ def test_only_points_more_likely_than_not_are_drawn() -> None:
     image = torch.full((3, 300, 300), 90, dtype=torch.uint8)
     one = outputs(0.9)
     unlikely = one | {"keypoints_scores": torch.full((1, 17), -1.0)}
-    with_points = task.draw(image, task.rows([one], [Item(0, "a", (300, 300))]))
-    without = task.draw(image, task.rows([unlikely], [Item(0, "a", (300, 300))]))
+    with_points = task.draw(image, task.make_rows([one], [Item(0, "a", (300, 300))]))
+    without = task.draw(image, task.make_rows([unlikely], [Item(0, "a", (300, 300))]))
     assert not torch.equal(with_points, without)
     assert (without[:, 60:] == 90).all(), "the box and its label alone"

@@ -23,7 +23,7 @@ def halves() -> torch.Tensor:
 
 def test_all_background_has_no_row() -> None:
     task = Segment(SPEC)
-    rows = task.rows(
+    rows = task.make_rows(
         [{"probabilities": torch.tensor([0.9, 0.1, 0.0])[:, None, None].expand(3, 4, 4)}],
         [Item(0, "a", (9, 7))],
     )
@@ -31,7 +31,9 @@ def test_all_background_has_no_row() -> None:
 
 
 def test_a_row_for_each_class_with_its_pixels_share_and_mean_probability() -> None:
-    rows = Segment(SPEC).rows([{"probabilities": halves()}], [Item(5, "a", (8, 8))]).to_pylist()
+    rows = (
+        Segment(SPEC).make_rows([{"probabilities": halves()}], [Item(5, "a", (8, 8))]).to_pylist()
+    )
     assert [(row["class_name"], row["pixels"], row["share"]) for row in rows] == [
         ("cat", 32, 0.5),
         ("dog", 24, 0.375),
@@ -54,7 +56,7 @@ def test_probabilities_are_interpolated_to_the_originals_size_then_compared() ->
 
 def test_the_overlay_tints_every_region() -> None:
     task = Segment(SPEC)
-    rows = task.rows([{"probabilities": halves()}], [Item(0, "a", (400, 400))])
+    rows = task.make_rows([{"probabilities": halves()}], [Item(0, "a", (400, 400))])
     drawn = task.draw(torch.full((3, 400, 400), 90, dtype=torch.uint8), rows)
     colours = {tuple(drawn[:, y, x].tolist()) for y, x in ((300, 100), (300, 300), (150, 50))}
     assert len(colours) == 3 and (90, 90, 90) in colours

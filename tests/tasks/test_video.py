@@ -32,7 +32,7 @@ BUILDERS = {  # one of each architecture: frames of a clip, batch sizes; the lar
 
 def test_rows_are_those_of_classify() -> None:
     task = Video(SPEC, top_k=1)
-    rows = task.rows([{"logits": torch.tensor([0.0, 2.0, 1.0])}], [Item(3, "a.mp4/00000000")])
+    rows = task.make_rows([{"logits": torch.tensor([0.0, 2.0, 1.0])}], [Item(3, "a.mp4/00000000")])
     assert rows["class_name"].to_pylist() == ["bowling"] and rows["rank"].to_pylist() == [1]
     assert task.takes_clips and task.schema.metadata[b"task"] == b"video"
     drawn = task.draw(torch.zeros(3, 64, 300, dtype=torch.uint8), rows)

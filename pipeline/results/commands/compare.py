@@ -22,11 +22,11 @@ from pipeline.config.validators import (
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.locations import Location
 from pipeline.core.tables import describe_contents
-from pipeline.results.comparison.aligned_reader import side_by_side
-from pipeline.results.comparison.changes import DUPLICATE, Changes, Tolerance, changes
-from pipeline.results.comparison.matchers import Boxes, Labels, Matcher, Regions
-from pipeline.results.comparison.totals import Totals
-from pipeline.results.settings_diff import differing, differing_text
+from pipeline.results.comparison.aligned_reader import read_aligned
+from pipeline.results.comparison.changes import DUPLICATE, ImageChanges, Tolerance, find_changes
+from pipeline.results.comparison.matchers import BoxMatcher, LabelMatcher, MaskMatcher, RowMatcher
+from pipeline.results.comparison.totals import ChangeTotals
+from pipeline.results.settings_diff import diff_settings, format_settings_diff
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage.publish import publish_folder
 
@@ -35,14 +35,14 @@ from pipeline.storage.publish import publish_folder
 _ROUNDING = Tolerance(score=2e-4, box=0.05, mask=0.01, embedding=1e-4)
 
 
-def two_runs(key: str, value: Any) -> tuple[Location, Location]:
+def parse_two_runs(key: str, value: Any) -> tuple[Location, Location]:
     given = check_paths(key, value)
     if len(given) != 2:
         raise build_refusal(key, value, "two runs, such as [outputs/detect-a-1234,outputs/latest]")
     return given[0], given[1]
 
 
-def tolerance(key: str, value: Any) -> Tolerance:
+def parse_tolerance(key: str, value: Any) -> Tolerance:
     known = [one.name for one in fields(Tolerance)]
     if not OmegaConf.is_dict(value):
         raise build_refusal(key, value, "a mapping such as {score: 0.01, box: 2}")
@@ -60,7 +60,9 @@ def tolerance(key: str, value: Any) -> Tolerance:
 
 @dataclass(frozen=True)
 class Options:
-    runs: tuple[Location, Location] = setting(two_runs, help="two folders of runs: [BEFORE,AFTER]")
+    runs: tuple[Location, Location] = setting(
+        parse_two_runs, help="two folders of runs: [BEFORE,AFTER]"
+    )
     output: Location | None = setting(
         check_optional_path,
         None,
@@ -68,15 +70,15 @@ class Options:
     )
     iou: float = setting(check_fraction(1.0), 0.5, "overlap from which two boxes may be one object")
     tolerance: Tolerance = setting(
-        tolerance, _ROUNDING, "differences that are rounding; some of these"
+        parse_tolerance, _ROUNDING, "differences that are rounding; some of these"
     )
 
 
-def review(options: Options) -> str:
+def run_command(options: Options) -> str:
     before, after = (FinishedRun.open(path) for path in options.runs)
     matcher = _matcher(before, after, options.iou)
     names = pa.array(dict.fromkeys((*before.categories, *after.categories)), pa.string())
-    totals = Totals(names.to_pylist())
+    totals = ChangeTotals(names.to_pylist())
     target = options.output or after.path / "compare" / before.path.name
     with (
         publish_folder(target.absolute(), replace=options.output is None) as stage,
@@ -94,7 +96,7 @@ def review(options: Options) -> str:
                 writers[name].write_table(rows)
         if not (totals.in_both or totals.images[DUPLICATE]):
             raise ConfigError(_nothing_shared(before, after))
-        settings = differing(before.record, after.record)
+        settings = diff_settings(before.record, after.record)
         said = {
             "before": str(before.path),
             "after": str(after.path),
@@ -108,15 +110,15 @@ def review(options: Options) -> str:
     return _text(before, after, settings, totals, target)
 
 
-def _matcher(before: FinishedRun, after: FinishedRun, iou: float) -> Matcher:
+def _matcher(before: FinishedRun, after: FinishedRun, iou: float) -> RowMatcher:
     """For what both runs have. Raises ConfigError where that is nothing."""
     there = describe_contents(before.schema) & describe_contents(after.schema)
     if "boxes" in there:
-        return Boxes(iou)
+        return BoxMatcher(iou)
     if "masks" in there:
-        return Regions()
+        return MaskMatcher()
     if "labels" in there:
-        return Labels(
+        return LabelMatcher(
             "embeddings" in there
             and before.schema.field("embedding") == after.schema.field("embedding")
         )
@@ -126,10 +128,14 @@ def _matcher(before: FinishedRun, after: FinishedRun, iou: float) -> Matcher:
 
 
 def _changes(
-    before: FinishedRun, after: FinishedRun, matcher: Matcher, names: pa.Array, tolerance: Tolerance
-) -> Iterator[Changes]:
-    for window in side_by_side(before, after, ("class_name", "score", *matcher.columns)):
-        yield changes(window, matcher, names, tolerance)
+    before: FinishedRun,
+    after: FinishedRun,
+    matcher: RowMatcher,
+    names: pa.Array,
+    tolerance: Tolerance,
+) -> Iterator[ImageChanges]:
+    for window in read_aligned(before, after, ("class_name", "score", *matcher.columns)):
+        yield find_changes(window, matcher, names, tolerance)
 
 
 def _nothing_shared(before: FinishedRun, after: FinishedRun) -> str:
@@ -146,10 +152,10 @@ def _text(
     before: FinishedRun,
     after: FinishedRun,
     settings: Mapping[str, list[Any]],
-    totals: Totals,
+    totals: ChangeTotals,
     target: Location,
 ) -> str:
     lines = [totals.headline(), "", f"before  {before.path}", f"after   {after.path}"]
     return "\n".join(
-        [*lines, "", differing_text(settings), "", totals.text(), "", f"files: {target}"]
+        [*lines, "", format_settings_diff(settings), "", totals.text(), "", f"files: {target}"]
     )

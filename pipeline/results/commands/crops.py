@@ -67,7 +67,7 @@ class _Image:
     found: list[dict[str, Any]]
 
 
-def review(options: Options) -> str:
+def run_command(options: Options) -> str:
     run = FinishedRun.open(options.run)
     if "boxes" not in describe_contents(run.schema):
         raise ConfigError(f"crops: {run.task} has no boxes to cut out.")

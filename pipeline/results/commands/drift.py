@@ -17,10 +17,10 @@ from pipeline.config.validators import (
 )
 from pipeline.core.errors import RunDrifted
 from pipeline.core.locations import Location
-from pipeline.results.drift.distributions import CLASS, Distributions, distributions
+from pipeline.results.drift.distributions import CLASS, Distributions, measure_distributions
 from pipeline.results.drift.measures import jensen_shannon, kolmogorov_smirnov, stability_index
-from pipeline.results.drift.plot import save_plot
-from pipeline.results.settings_diff import differing, differing_text
+from pipeline.results.drift.plot import save_distribution_plot
+from pipeline.results.settings_diff import diff_settings, format_settings_diff
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage.publish import publish_folder
 
@@ -69,15 +69,15 @@ class Measure:
     drift: bool
 
 
-def review(options: Options) -> str:
+def run_command(options: Options) -> str:
     """Raises Drifted, which carries the same text, once the files are written."""
     new, reference = FinishedRun.open(options.run), FinishedRun.open(options.reference)
     ours, theirs = (
-        distributions(new, options.brightness),
-        distributions(reference, options.brightness),
+        measure_distributions(new, options.brightness),
+        measure_distributions(reference, options.brightness),
     )
     measures = [*_shares(theirs, ours, options), *_numbers(theirs, ours, options)]
-    settings = differing(reference.record, new.record)
+    settings = diff_settings(reference.record, new.record)
     target = options.output or new.path / "drift" / reference.path.name
     with publish_folder(target.absolute(), replace=options.output is None) as stage:
         runs = {"reference": str(reference.path), "run": str(new.path)}
@@ -85,7 +85,7 @@ def review(options: Options) -> str:
         (stage / "drift.json").write_text(
             json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        save_plot(theirs, ours, stage / "drift.png")
+        save_distribution_plot(theirs, ours, stage / "drift.png")
     drifted = [one for one in measures if one.drift]
     headline = f"Drift: {len(drifted)} of {len(measures)} measures are above their thresholds."
     lines = [headline if drifted else f"No drift: {len(measures)} measures.", ""]
@@ -93,7 +93,7 @@ def review(options: Options) -> str:
         f"reference  {reference.path}",
         f"run        {new.path}",
         "",
-        differing_text(settings),
+        format_settings_diff(settings),
         "",
         *_table(measures),
     ]

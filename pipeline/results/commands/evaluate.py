@@ -28,7 +28,7 @@ from pipeline.core.locations import Location
 from pipeline.outputs.row_values import escape_formulas
 from pipeline.results.evaluation.evaluate import evaluate
 from pipeline.results.evaluation.result import Confusion, Evaluation
-from pipeline.results.evaluation.text import evaluation_text
+from pipeline.results.evaluation.text import format_evaluation
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage.publish import publish_folder
 
@@ -47,16 +47,16 @@ class Options:
     )
 
 
-def review(options: Options) -> str:
+def run_command(options: Options) -> str:
     run = FinishedRun.open(options.run)
     found = evaluate(run, options.truth, options.score)
     target = options.output or run.path / "evaluation"
     with publish_folder(target.absolute(), replace=options.output is None) as folder:
-        save(found, summary(run, options.truth, found), folder)
-    return f"{evaluation_text(found)}\n\n{target}: summary.json, per_class.csv, confusion.csv and pictures."
+        save_evaluation(found, make_summary(run, options.truth, found), folder)
+    return f"{format_evaluation(found)}\n\n{target}: summary.json, per_class.csv, confusion.csv and pictures."
 
 
-def summary(run: FinishedRun, truth: Path, found: Evaluation) -> dict[str, Any]:
+def make_summary(run: FinishedRun, truth: Path, found: Evaluation) -> dict[str, Any]:
     """What summary.json holds; others may rely on its keys."""
     return {
         "version": SUMMARY_VERSION,
@@ -74,14 +74,14 @@ def summary(run: FinishedRun, truth: Path, found: Evaluation) -> dict[str, Any]:
     }
 
 
-def save(found: Evaluation, summary: Mapping[str, Any], folder: Path) -> None:
-    from pipeline.results.evaluation.plots import save_plots
+def save_evaluation(found: Evaluation, summary: Mapping[str, Any], folder: Path) -> None:
+    from pipeline.results.evaluation.plots import save_evaluation_plots
 
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
     (folder / "summary.json").write_text(text, encoding="utf-8")
     _write_csv(pa.Table.from_pylist([dict(row) for row in found.classes]), folder / "per_class.csv")
     _write_csv(_listed(found.confusion), folder / "confusion.csv")
-    save_plots(found, folder)
+    save_evaluation_plots(found, folder)
 
 
 def _write_csv(table: pa.Table, path: Path) -> None:

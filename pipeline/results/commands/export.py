@@ -27,14 +27,14 @@ from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage.publish import publish_folder
 
 
-def formats() -> list[str]:
+def list_formats() -> list[str]:
     return sorted(file.stem for file in (find_resource("conf") / "exporter").glob("*.yaml"))
 
 
 @dataclass(frozen=True)
 class Options:
     run: Location = setting(check_path, Path("outputs/latest"), "the run's folder")
-    to: str = setting(check_text, help=f"the format: {', '.join(formats())}")
+    to: str = setting(check_text, help=f"the format: {', '.join(list_formats())}")
     output: Location | None = setting(
         check_optional_path,
         None,
@@ -45,8 +45,8 @@ class Options:
     )
 
 
-def review(options: Options) -> str:
-    run, exporter = FinishedRun.open(options.run), exporter_of(options.to)
+def run_command(options: Options) -> str:
+    run, exporter = FinishedRun.open(options.run), build_exporter(options.to)
     there = describe_contents(run.schema)
     if not (there & exporter.holds) - {"scores"}:
         found, held = (", ".join(sorted(one - {"scores"})) for one in (there, exporter.holds))
@@ -96,10 +96,10 @@ def review(options: Options) -> str:
     return "\n".join(said)
 
 
-def exporter_of(name: str) -> Exporter:
-    if name not in formats():
+def build_exporter(name: str) -> Exporter:
+    if name not in list_formats():
         raise ConfigError(
-            f"to={name}: expected {', '.join(formats())}.{suggest_nearest(name, formats())}"
+            f"to={name}: expected {', '.join(list_formats())}.{suggest_nearest(name, list_formats())}"
         )
     node: Any = OmegaConf.load(find_resource("conf") / "exporter" / f"{name}.yaml")
     exporter: Exporter = instantiate(node)

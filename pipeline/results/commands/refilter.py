@@ -62,7 +62,7 @@ class Options:
     )
 
 
-def review(options: Options) -> str:
+def run_command(options: Options) -> str:
     run = FinishedRun.open(options.run)
     before = run.record["fingerprint_of"]["filters"]
     wanted = _wanted(options, before)

@@ -23,7 +23,11 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Location
 from pipeline.core.schema import BOX_COLUMNS
 from pipeline.core.tables import describe_contents
-from pipeline.results.repeats.repeats import Repeated, repeated, rows_of
+from pipeline.results.repeats.repeated_places import (
+    RepeatedPlace,
+    find_repeated_places,
+    read_run_boxes,
+)
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage.publish import publish_folder
 
@@ -32,7 +36,7 @@ _MOST_TOLD = 10
 _COLUMNS = ["image_id", "key", "class_id", "class_name", "score", *BOX_COLUMNS]
 
 
-def overlap(key: str, value: object) -> float:
+def parse_overlap(key: str, value: object) -> float:
     given = check_fraction(1.0)(key, value)
     if given == 0:
         raise build_refusal(key, value, "a number above 0, up to 1")
@@ -45,7 +49,7 @@ class Options:
     output: Location | None = setting(
         check_optional_path, None, "a new folder; RUN/repeats unless given, made anew each time"
     )
-    iou: float = setting(overlap, 0.9, "overlap from which boxes are at one place")
+    iou: float = setting(parse_overlap, 0.9, "overlap from which boxes are at one place")
     images: int = setting(
         check_integer(2), 20, "from so many images of a camera a place is flagged"
     )
@@ -54,12 +58,12 @@ class Options:
     )
 
 
-def review(options: Options) -> str:
+def run_command(options: Options) -> str:
     run = FinishedRun.open(options.run)
     if "boxes" not in describe_contents(run.schema):
         raise ConfigError(f"repeats: {run.task} has no boxes that could come again at one place.")
-    rows = rows_of(run)
-    found = repeated(rows, options.iou, options.images)
+    rows = read_run_boxes(run)
+    found = find_repeated_places(rows, options.iou, options.images)
     target = options.output or run.path / "repeats"
     with publish_folder(target.absolute(), replace=options.output is None) as stage:
         keys = _write_predictions(run, found, stage / "predictions.parquet")
@@ -78,7 +82,7 @@ def review(options: Options) -> str:
     return "\n".join([*lines, f"files: {target}"])
 
 
-def _line(categories: Sequence[str], one: Repeated, keys: dict[int, str]) -> str:
+def _line(categories: Sequence[str], one: RepeatedPlace, keys: dict[int, str]) -> str:
     where = repr(one.camera) if one.camera else "the input folder"
     return (
         f"  {categories[one.class_id]} in {one.images:,} of {one.images_of_camera:,} images of {where}, "
@@ -86,7 +90,9 @@ def _line(categories: Sequence[str], one: Repeated, keys: dict[int, str]) -> str
     )
 
 
-def _write_predictions(run: FinishedRun, found: Sequence[Repeated], path: Path) -> dict[int, str]:
+def _write_predictions(
+    run: FinishedRun, found: Sequence[RepeatedPlace], path: Path
+) -> dict[int, str]:
     """The boxes at places, in the run's order. Returns the keys of the places' examples, by row."""
     at = np.concatenate([np.zeros(0, np.int64), *(one.rows for one in found)])
     place = np.repeat(np.arange(len(found), dtype=np.int32), [len(one.rows) for one in found])
@@ -113,7 +119,9 @@ def _write_predictions(run: FinishedRun, found: Sequence[Repeated], path: Path) 
     return keys
 
 
-def _places(categories: Sequence[str], found: Sequence[Repeated], keys: dict[int, str]) -> pa.Table:
+def _places(
+    categories: Sequence[str], found: Sequence[RepeatedPlace], keys: dict[int, str]
+) -> pa.Table:
     box = np.array([one.box for one in found]).reshape(-1, 4)
     columns = {
         "place": pa.array(range(len(found)), pa.int32()),
@@ -136,10 +144,12 @@ def _places(categories: Sequence[str], found: Sequence[Repeated], keys: dict[int
     return pa.table(columns)
 
 
-def _draw(run: FinishedRun, found: Sequence[Repeated], images: np.ndarray, folder: Path) -> None:
-    from pipeline.results.repeats.sheets import save_sheets  # late: drawing imports torch
+def _draw(
+    run: FinishedRun, found: Sequence[RepeatedPlace], images: np.ndarray, folder: Path
+) -> None:
+    from pipeline.results.repeats.sheets import save_example_sheets  # late: drawing imports torch
 
     try:
-        save_sheets(run, found, images, folder)
+        save_example_sheets(run, found, images, folder)
     except ConfigError as error:  # the tables stand without the pictures
         log.warning("no pages of examples: %s", error)

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.config.declare import setting
 from pipeline.config.validators import check_integer, check_optional_path, check_path
 from pipeline.core.locations import Location
-from pipeline.results.report.write import NAME, TEXT, write_report
+from pipeline.results.report.write import REPORT_NAME, TEXT_OPTIONS, write_report
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage.publish import publish_file
 
@@ -23,12 +23,12 @@ class Options:
     )
 
 
-def review(options: Options) -> str:
+def run_command(options: Options) -> str:
     run = FinishedRun.open(options.run)
-    target = (options.output or run.path / NAME).absolute()
+    target = (options.output or run.path / REPORT_NAME).absolute()
     with (
         publish_file(target, replace=options.output is None) as stage,
-        stage.open("w", **TEXT) as file,
+        stage.open("w", **TEXT_OPTIONS) as file,
     ):
         shown = write_report(run, file, target.parent, options.thumbnails, from_inputs=True)
         size = file.tell() / 1e6

@@ -22,7 +22,7 @@ from pipeline.storage.publish import publish_folder
 _COUNTS = ("images", "failed", "predictions", "images_per_s")
 
 
-def sweep_text(jobs: Sequence[Job], truth: Path | None, output: Location) -> str:
+def summarize_sweep(jobs: Sequence[Job], truth: Path | None, output: Location) -> str:
     """Leaves <output>/sweeps/<hash of the settings>/sweep.parquet, and accuracy.svg where there is a truth. The table, the
     most accurate first, else the fastest."""
     keys = dict.fromkeys(key for one in jobs for key in one.settings)

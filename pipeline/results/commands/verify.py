@@ -26,11 +26,11 @@ class Options:
     run: Location = setting(check_path, Path("outputs/latest"), "the run's folder")
 
 
-def review(options: Options) -> str:
-    return verify_text(options.run)
+def run_command(options: Options) -> str:
+    return verify_run(options.run)
 
 
-def verify_text(run: Location) -> str:
+def verify_run(run: Location) -> str:
     """What was found right. Raises Damaged, naming every shard that is not, and ConfigError for what is no run folder."""
     folder = RunFolder(resolve_latest(run) if isinstance(run, Uri) else run)
     plan = load_plan(folder)

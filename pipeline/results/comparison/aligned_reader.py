@@ -14,7 +14,7 @@ _IMAGES = ["key", "width", "height", "status"]
 
 
 @dataclass(frozen=True)
-class Side:
+class RunTables:
     """What one run says of a window's images."""
 
     images: (
@@ -25,17 +25,17 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Window:
+class AlignedImages:
     """Some images: no run says anything of them in another window."""
 
     keys: pa.Array  # ascending, each once
-    before: Side
-    after: Side
+    before: RunTables
+    after: RunTables
 
 
-def side_by_side(
+def read_aligned(
     before: FinishedRun, after: FinishedRun, columns: Sequence[str]
-) -> Iterator[Window]:
+) -> Iterator[AlignedImages]:
     """Every image of either run once. `columns`: of predictions, besides `key`. Holds some thousand images of each part of
     the two plans, since only within a part keys ascend."""
     runs = [
@@ -103,21 +103,23 @@ def _joined(pieces: Sequence[_Piece]) -> _Piece:
     return images, predictions
 
 
-def _window(before: Sequence[_Piece], after: Sequence[_Piece]) -> Window:
+def _window(before: Sequence[_Piece], after: Sequence[_Piece]) -> AlignedImages:
     keys = pa.concat_arrays(
         [chunk for images, _ in (*before, *after) for chunk in images["key"].chunks]
     ).unique()
     keys = keys.take(pc.array_sort_indices(keys))
     # a window has something of one of the two at least, whose empty tables stand for the other's
     empty = [tuple(table.slice(0, 0) for table in (*before, *after)[0])]
-    return Window(keys, *(_side(keys, _joined(pieces or empty)) for pieces in (before, after)))
+    return AlignedImages(
+        keys, *(_side(keys, _joined(pieces or empty)) for pieces in (before, after))
+    )
 
 
-def _side(keys: pa.Array, piece: _Piece) -> Side:
+def _side(keys: pa.Array, piece: _Piece) -> RunTables:
     images, predictions = piece
     at = pc.index_in(predictions["key"], value_set=keys).to_numpy()
     order = np.argsort(at, kind="stable")
-    return Side(
+    return RunTables(
         images.take(pc.index_in(keys, value_set=images["key"])),
         predictions.take(order),
         at[order].astype(np.int64),

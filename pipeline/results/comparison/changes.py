@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 
 from pipeline.core.schema import BOX_COLUMNS
 from pipeline.core.tables import mark_duplicates
-from pipeline.results.comparison.aligned_reader import Side, Window
-from pipeline.results.comparison.matchers import Matcher, Matches, Rows, rows_of
+from pipeline.results.comparison.aligned_reader import AlignedImages, RunTables
+from pipeline.results.comparison.matchers import ComparedRows, RowMatcher, RowPairs, select_rows
 
 UNCHANGED, CHANGED, ONLY_BEFORE, ONLY_AFTER = (
     "unchanged",
@@ -44,7 +44,7 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
-class Changes:
+class ImageChanges:
     """Of one window. Predictions are those of images that both runs have looked at."""
 
     images: pa.Table  # one row for each key
@@ -66,11 +66,13 @@ class _Fates:
     iou: np.ndarray  # NaN where there is no pair or no shape
 
 
-def changes(window: Window, matcher: Matcher, names: pa.Array, tolerance: Tolerance) -> Changes:
+def find_changes(
+    window: AlignedImages, matcher: RowMatcher, names: pa.Array, tolerance: Tolerance
+) -> ImageChanges:
     """`names`: of the classes of both runs, each once."""
     in_both = _known(window.before) & _known(window.after) & ~_duplicate(window)
     before, after = (
-        rows_of(side, matcher, names, in_both) for side in (window.before, window.after)
+        select_rows(side, matcher, names, in_both) for side in (window.before, window.after)
     )
     found = matcher.match(before, after)
     fates = _fates(before, after, found, tolerance)
@@ -80,7 +82,7 @@ def changes(window: Window, matcher: Matcher, names: pa.Array, tolerance: Tolera
     )
     of_class = [before.classes, after.classes, after.classes[fates.after[fates.kind == ADDED]]]
     of_class.append(before.classes[fates.before[fates.kind == LOST]])
-    return Changes(
+    return ImageChanges(
         images=_images(window, fates, _measured(before, after, found, len(in_both))),
         predictions=_predictions(window.keys, names, before, after, fates),
         fates={
@@ -96,13 +98,13 @@ def changes(window: Window, matcher: Matcher, names: pa.Array, tolerance: Tolera
     )
 
 
-def _known(side: Side) -> np.ndarray:
+def _known(side: RunTables) -> np.ndarray:
     """(N,) bool: which of the window's images the run has."""
     known: np.ndarray = pc.is_valid(side.images["key"]).to_numpy()
     return known
 
 
-def _duplicate(window: Window) -> np.ndarray:
+def _duplicate(window: AlignedImages) -> np.ndarray:
     """(N,) bool: which of its images one of the runs has not looked at."""
     either = [
         pc.fill_null(mark_duplicates(side.images), False).to_numpy()
@@ -111,7 +113,9 @@ def _duplicate(window: Window) -> np.ndarray:
     return np.logical_or(*either)
 
 
-def _fates(before: Rows, after: Rows, found: Matches, tolerance: Tolerance) -> _Fates:
+def _fates(
+    before: ComparedRows, after: ComparedRows, found: RowPairs, tolerance: Tolerance
+) -> _Fates:
     shifted = np.abs(after.scores[found.after] - before.scores[found.before]) > tolerance.score
     shifted |= (
         found.embedding_distance > tolerance.embedding
@@ -136,7 +140,9 @@ def _fates(before: Rows, after: Rows, found: Matches, tolerance: Tolerance) -> _
     )
 
 
-def _measured(before: Rows, after: Rows, found: Matches, n: int) -> dict[str, np.ndarray]:
+def _measured(
+    before: ComparedRows, after: ComparedRows, found: RowPairs, n: int
+) -> dict[str, np.ndarray]:
     """(n,) each: of an image's pairs; NaN where it has none."""
     at = before.at[found.before]
     shifts = after.scores[found.after] - before.scores[found.before]
@@ -165,7 +171,7 @@ def _most(values: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
     return most
 
 
-def _images(window: Window, fates: _Fates, measured: dict[str, np.ndarray]) -> pa.Table:
+def _images(window: AlignedImages, fates: _Fates, measured: dict[str, np.ndarray]) -> pa.Table:
     before, after = window.before, window.after
     here, there, duplicate, n = _known(before), _known(after), _duplicate(window), len(window.keys)
     absent = ~(here & there) | duplicate
@@ -197,12 +203,12 @@ def _images(window: Window, fates: _Fates, measured: dict[str, np.ndarray]) -> p
     )
 
 
-def _text(side: Side, name: str) -> pa.ChunkedArray:
+def _text(side: RunTables, name: str) -> pa.ChunkedArray:
     return side.images[name].cast(pa.string())
 
 
 def _predictions(
-    keys: pa.Array, names: pa.Array, before: Rows, after: Rows, fates: _Fates
+    keys: pa.Array, names: pa.Array, before: ComparedRows, after: ComparedRows, fates: _Fates
 ) -> pa.Table:
     """What is not the same, image by image. The box is that of the second run; of what was lost, the first's."""
     changed = np.flatnonzero(fates.kind != SAME)

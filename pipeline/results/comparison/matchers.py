@@ -10,14 +10,14 @@ import pyarrow.compute as pc
 
 from pipeline.core.schema import BOX_COLUMNS
 from pipeline.ops.boxes import match_one_to_one, read_boxes_xyxy
-from pipeline.results.comparison.aligned_reader import Side
-from pipeline.results.comparison.pairs import overlapping
+from pipeline.results.comparison.aligned_reader import RunTables
+from pipeline.results.comparison.overlapping_pairs import find_overlapping_pairs
 
 _MASK = ("mask_rle", "mask_height", "mask_width")
 
 
 @dataclass(frozen=True)
-class Rows:
+class ComparedRows:
     """The rows of one run that take part."""
 
     table: pa.Table
@@ -27,7 +27,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Matches:
+class RowPairs:
     """Pairs of rows that mean the same. What was not measured is NaN."""
 
     before: np.ndarray  # (M,) rows of the first run
@@ -37,16 +37,16 @@ class Matches:
     embedding_distance: np.ndarray  # (M,) cosine distance: 0 for one direction, 2 for opposite ones
 
 
-class Matcher(Protocol):
+class RowMatcher(Protocol):
     """`columns` of predictions it needs; `first_only` where the best row of an image is all of it that counts."""
 
     columns: Sequence[str]
     first_only: bool
 
-    def match(self, before: Rows, after: Rows) -> Matches: ...
+    def match(self, before: ComparedRows, after: ComparedRows) -> RowPairs: ...
 
 
-class Boxes:
+class BoxMatcher:
     """One-to-one and greedy: pairs of one class before pairs of two, then those that overlap most, then those of the
     nearest scores. Boxes that overlap by less than `least_iou` are two objects."""
 
@@ -56,35 +56,39 @@ class Boxes:
     def __init__(self, least_iou: float) -> None:
         self.least_iou = least_iou
 
-    def match(self, before: Rows, after: Rows) -> Matches:
+    def match(self, before: ComparedRows, after: ComparedRows) -> RowPairs:
         boxes_a, boxes_b = read_boxes_xyxy(before.table), read_boxes_xyxy(after.table)
-        a, b, iou = overlapping(boxes_a, before.at, boxes_b, after.at, self.least_iou)
+        a, b, iou = find_overlapping_pairs(boxes_a, before.at, boxes_b, after.at, self.least_iou)
         another = before.classes[a] != after.classes[b]
         order = np.lexsort((b, a, np.abs(before.scores[a] - after.scores[b]), -iou, another))
         order = order[match_one_to_one(a[order], b[order])]
         a, b = a[order], b[order]
-        return Matches(
+        return RowPairs(
             a, b, iou[order], np.abs(boxes_a[a] - boxes_b[b]).max(axis=1, initial=0), _unknown(a)
         )
 
 
-class Regions:
+class MaskMatcher:
     """Of segmentation: an image has at most one region of a class."""
 
     columns: Sequence[str] = _MASK
     first_only = False
 
-    def match(self, before: Rows, after: Rows) -> Matches:
+    def match(self, before: ComparedRows, after: ComparedRows) -> RowPairs:
         n_classes = 1 + max(one.classes.max(initial=0) for one in (before, after))
         _, a, b = np.intersect1d(
             *(one.at * n_classes + one.classes for one in (before, after)), return_indices=True
         )
-        return Matches(
-            a, b, mask_iou(before.table.take(a), after.table.take(b)), _unknown(a), _unknown(a)
+        return RowPairs(
+            a,
+            b,
+            measure_mask_iou(before.table.take(a), after.table.take(b)),
+            _unknown(a),
+            _unknown(a),
         )
 
 
-class Labels:
+class LabelMatcher:
     """Of whole images: the best class with the best class. The ranks behind it are not looked at."""
 
     first_only = True
@@ -92,29 +96,31 @@ class Labels:
     def __init__(self, embeddings: bool) -> None:
         self.columns: Sequence[str] = ("embedding",) if embeddings else ()
 
-    def match(self, before: Rows, after: Rows) -> Matches:
+    def match(self, before: ComparedRows, after: ComparedRows) -> RowPairs:
         _, a, b = np.intersect1d(before.at, after.at, return_indices=True)
         distance = (
-            cosine_distance(before.table.take(a), after.table.take(b))
+            measure_cosine_distance(before.table.take(a), after.table.take(b))
             if self.columns
             else _unknown(a)
         )
-        return Matches(a, b, _unknown(a), _unknown(a), distance)
+        return RowPairs(a, b, _unknown(a), _unknown(a), distance)
 
 
-def rows_of(side: Side, matcher: Matcher, names: pa.Array, images: np.ndarray) -> Rows:
+def select_rows(
+    side: RunTables, matcher: RowMatcher, names: pa.Array, images: np.ndarray
+) -> ComparedRows:
     """Those of `images` ((N,) bool) that take part. `names`: of classes, whose numbers `Rows` has."""
     keep = images[side.at]
     if matcher.first_only:
         keep &= np.diff(side.at, prepend=-1) > 0
     table, at = side.predictions.filter(pa.array(keep)), side.at[keep]
     classes = pc.index_in(table["class_name"].cast(pa.string()), value_set=names)
-    return Rows(
+    return ComparedRows(
         table, at, classes.to_numpy().astype(np.int64), table["score"].to_numpy().astype(np.float64)
     )
 
 
-def mask_iou(before: pa.Table, after: pa.Table) -> np.ndarray:
+def measure_mask_iou(before: pa.Table, after: pa.Table) -> np.ndarray:
     """(N,) IoU of the first mask with the first, and so on; 0 where their images differ in size."""
     from pycocotools import mask as coco_mask
 
@@ -132,7 +138,7 @@ def mask_iou(before: pa.Table, after: pa.Table) -> np.ndarray:
     )
 
 
-def cosine_distance(before: pa.Table, after: pa.Table) -> np.ndarray:
+def measure_cosine_distance(before: pa.Table, after: pa.Table) -> np.ndarray:
     """(N,) of the first vector with the first, and so on. Raises ValueError where their lengths differ."""
     a, b = (
         np.stack(table["embedding"].to_numpy()).astype(np.float64)

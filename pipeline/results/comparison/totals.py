@@ -20,7 +20,7 @@ from pipeline.results.comparison.changes import (
     SAME,
     SHIFTED,
     UNCHANGED,
-    Changes,
+    ImageChanges,
 )
 
 _MOST_TOLD = 10
@@ -32,7 +32,7 @@ _BY = {
 }
 
 
-class Totals:
+class ChangeTotals:
     """Grows by one window's changes after the other; its size does not."""
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -44,7 +44,7 @@ class Totals:
         self.pairs, self.shift_sum, self.shift_most = 0, 0.0, 0.0
         self.most_changed: list[dict[str, Any]] = []  # rows of images
 
-    def add(self, changes: Changes) -> None:
+    def add(self, changes: ImageChanges) -> None:
         self.images.update(
             {
                 one["values"]: one["counts"]

@@ -28,7 +28,7 @@ class Distributions:
     numbers: dict[str, np.ndarray]  # (N,) of all images or detections; of brightness a sample's
 
 
-def distributions(run: FinishedRun, brightness: int) -> Distributions:
+def measure_distributions(run: FinishedRun, brightness: int) -> Distributions:
     """Of images that are usable, and of the best class only where images have labels. `brightness`: how many images are
     looked at for it; none where they are not there any more, which is said."""
     shares: dict[str, Counter[str]] = {STATUS: Counter(), CLASS: Counter()}

@@ -11,7 +11,7 @@ _COLUMNS, _CLASSES, _BINS = 3, 15, 40
 _REFERENCE, _NEW = "#a0aec0", "#c53030"
 
 
-def save_plot(reference: Distributions, new: Distributions, path: Path) -> None:
+def save_distribution_plot(reference: Distributions, new: Distributions, path: Path) -> None:
     """A panel for classes and one for each number: the reference filled, the run as a line. Heights are shares."""
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 

@@ -4,21 +4,21 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-from pipeline.results.evaluation.coco_matching import Matches
-from pipeline.results.evaluation.result import mean
+from pipeline.results.evaluation.coco_matching import CocoMatches
+from pipeline.results.evaluation.result import mean_of_defined
 
 RECALLS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
-class Accumulated:
+class PrecisionRecall:
     """NaN for a class that truth does not have in that area."""
 
     precision: np.ndarray  # (T, R, classes, A) at the most detections per image
     recall: np.ndarray  # (T, classes, A, M)
 
 
-def accumulate(matches: Matches) -> Accumulated:
+def compute_precision_recall(matches: CocoMatches) -> PrecisionRecall:
     """As COCOeval.accumulate does it: precision made to fall, then read at each recall."""
     setting = matches.setting
     n_areas, n_classes = matches.n_truth.shape
@@ -36,11 +36,13 @@ def accumulate(matches: Matches) -> Accumulated:
                     np.count_nonzero(right[:, matches.rank[own] < most], axis=1) / n_truth
                 )
             for i in range(t):
-                precision[i, :, k, a] = interpolated(right[i], wrong[i], n_truth, setting.recalls)
-    return Accumulated(precision, recall)
+                precision[i, :, k, a] = interpolate_precision(
+                    right[i], wrong[i], n_truth, setting.recalls
+                )
+    return PrecisionRecall(precision, recall)
 
 
-def interpolated(
+def interpolate_precision(
     right: np.ndarray, wrong: np.ndarray, n_truth: int, recalls: np.ndarray = RECALLS
 ) -> np.ndarray:
     """(recalls,) the best precision at that recall or a higher one, 0 where it is not reached. `right` and `wrong` (D,)
@@ -53,14 +55,14 @@ def interpolated(
     return np.append(falling, 0.0)[np.searchsorted(hits / n_truth, recalls, side="left")]
 
 
-def figures(matches: Matches, found: Accumulated) -> dict[str, float | None]:
+def summarize_metrics(matches: CocoMatches, found: PrecisionRecall) -> dict[str, float | None]:
     """COCO's summary, by the names of its figures in lower case; `ar_max10`: average recall with at most 10 detections per
     image and class."""
     setting = matches.setting
 
     def of(values: np.ndarray, threshold: float | None, area: str) -> float | None:
         at = slice(None) if threshold is None else np.isclose(setting.thresholds, threshold)
-        return mean(values[at][..., setting.areas.index(area)])
+        return mean_of_defined(values[at][..., setting.areas.index(area)])
 
     wanted = {"": (None, "all"), "50": (0.5, "all"), "75": (0.75, "all")}
     wanted |= {f"_{area}": (None, area) for area in setting.areas if area != "all"}
@@ -75,7 +77,7 @@ def figures(matches: Matches, found: Accumulated) -> dict[str, float | None]:
 
 
 @dataclass(frozen=True)
-class Best:
+class BestThreshold:
     """Keeping scores from `threshold` on gives this precision and recall."""
 
     f1: float
@@ -84,7 +86,9 @@ class Best:
     recall: float
 
 
-def best_f1(scores: np.ndarray, right: np.ndarray, wrong: np.ndarray, n_truth: int) -> Best | None:
+def find_best_threshold(
+    scores: np.ndarray, right: np.ndarray, wrong: np.ndarray, n_truth: int
+) -> BestThreshold | None:
     """Over every score that occurs as a threshold, the one with the highest F1 = 2 TP / (2 TP + FP + FN) (van Rijsbergen,
     Information Retrieval, 1979, ch. 7), the highest of equals; None where nothing right was found. Exact, not from the
     interpolated curve: COCO's matching goes from the best score down, so a threshold changes no match above it. Arrays (D,),
@@ -98,7 +102,7 @@ def best_f1(scores: np.ndarray, right: np.ndarray, wrong: np.ndarray, n_truth: i
     f1 = 2 * hits / (hits + misses + n_truth)  # TP + FN is all there is in truth
     best = int(f1.argmax())
     kept = hits[best] + misses[best]
-    return Best(
+    return BestThreshold(
         float(f1[best]),
         float(scores[last[best]]),
         float(hits[best] / kept),
@@ -106,15 +110,19 @@ def best_f1(scores: np.ndarray, right: np.ndarray, wrong: np.ndarray, n_truth: i
     )
 
 
-def class_figures(matches: Matches, found: Accumulated, k: int) -> dict[str, float | None]:
+def measure_class(matches: CocoMatches, found: PrecisionRecall, k: int) -> dict[str, float | None]:
     """Of class k, of any area: ap, ap50, ap75 and the columns of its best F1 at IoU 0.5."""
     own, n_truth = matches.of_class(k), int(matches.n_truth[0, k])
     matched, ignored = matches.matched[0, 0, own], matches.ignored[0, 0, own]  # any area, IoU 0.5
-    best = best_f1(matches.scores[own], matched & ~ignored, ~matched & ~ignored, n_truth)
+    best = find_best_threshold(
+        matches.scores[own], matched & ~ignored, ~matched & ~ignored, n_truth
+    )
     ap = {"ap": found.precision, "ap50": found.precision[:1], "ap75": found.precision[5:6]}
-    return {name: mean(values[:, :, k, 0]) for name, values in ap.items()} | best_columns(best)
+    return {
+        name: mean_of_defined(values[:, :, k, 0]) for name, values in ap.items()
+    } | make_threshold_columns(best)
 
 
-def best_columns(best: Best | None) -> dict[str, float | None]:
+def make_threshold_columns(best: BestThreshold | None) -> dict[str, float | None]:
     """As a class's row has them."""
-    return asdict(best) if best else {one.name: None for one in fields(Best)}
+    return asdict(best) if best else {one.name: None for one in fields(BestThreshold)}

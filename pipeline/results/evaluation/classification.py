@@ -11,13 +11,13 @@ from pipeline.core.errors import ConfigError, shorten_list
 from pipeline.ops.boxes import rank_within_groups
 from pipeline.results.evaluation.average_precision import (
     RECALLS,
-    best_columns,
-    best_f1,
-    interpolated,
+    find_best_threshold,
+    interpolate_precision,
+    make_threshold_columns,
 )
-from pipeline.results.evaluation.label_files import read_labels
-from pipeline.results.evaluation.pairing import filter_notes, pair_images
-from pipeline.results.evaluation.result import Confusion, Evaluation, mean
+from pipeline.results.evaluation.label_files import read_label_file
+from pipeline.results.evaluation.pairing import describe_filters, pair_images
+from pipeline.results.evaluation.result import Confusion, Evaluation, mean_of_defined
 from pipeline.runs.finished_run import FinishedRun
 
 _TOPS = (1, 5)
@@ -34,9 +34,9 @@ class _Found:
     hit: np.ndarray  # (N,) bool: it is the image's true class
 
 
-def evaluate_labels(run: FinishedRun, path: Path) -> Evaluation:
+def evaluate_classification(run: FinishedRun, path: Path) -> Evaluation:
     """Raises ConfigError."""
-    truth = read_labels(run, path)
+    truth = read_label_file(run, path)
     pairs = pair_images(run, truth["key"].combine_chunks())
     label_of, same, notes = _class_ids(truth["label"].combine_chunks(), run.categories)
     label_of = np.where(pairs.evaluated, label_of, -1)
@@ -58,13 +58,17 @@ def evaluate_labels(run: FinishedRun, path: Path) -> Evaluation:
         kind="labels",
         figures={
             "labels": top
-            | {"mean_class_accuracy": mean(np.array([row["top1"] for row in rows], float))}
+            | {
+                "mean_class_accuracy": mean_of_defined(
+                    np.array([row["top1"] for row in rows], float)
+                )
+            }
         },
         classes=rows,
         confusion=_confusion(run.categories, present, label_of, found),
         images=pairs.images,
         settings={"kept_per_image": kept},
-        notes=(*pairs.notes, *notes, *short, *filter_notes(run, "classes", "exclude")),
+        notes=(*pairs.notes, *notes, *short, *describe_filters(run, "classes", "exclude")),
         curves=curves,
     )
 
@@ -162,7 +166,7 @@ def _rows(
             f"top{most}": float(n_right[most][c] / n) if n and most in right else None
             for most in _TOPS
         }
-        best = best_f1(score[own], hit[own], ~hit[own], n)
+        best = find_best_threshold(score[own], hit[own], ~hit[own], n)
         row = {
             "kind": "labels",
             "class_id": c,
@@ -170,9 +174,9 @@ def _rows(
             "truth": n,
             "predictions": own.stop - own.start,
         }
-        rows.append(row | top | best_columns(best))
+        rows.append(row | top | make_threshold_columns(best))
         if n:
-            curves[:, i] = interpolated(hit[own], ~hit[own], n)
+            curves[:, i] = interpolate_precision(hit[own], ~hit[own], n)
     return rows, curves
 
 

@@ -12,11 +12,15 @@ import numpy as np
 if TYPE_CHECKING:
     from pycocotools.cocoeval import COCOeval
 
-TYPES = {"boxes": "bbox", "masks": "segm", "keypoints": "keypoints"}  # kind -> COCOeval's iouType
+IOU_TYPES = {
+    "boxes": "bbox",
+    "masks": "segm",
+    "keypoints": "keypoints",
+}  # kind -> COCOeval's iouType
 
 
 @dataclass(frozen=True)
-class Setting:
+class CocoParameters:
     """How COCO evaluates a kind: T thresholds of IoU (of OKS, for keypoints), A areas, R recalls."""
 
     thresholds: np.ndarray  # (T,)
@@ -25,19 +29,19 @@ class Setting:
     max_detections: tuple[int, ...]  # per image and class, ascending
 
 
-def setting_of(kind: str) -> Setting:
+def read_coco_parameters(kind: str) -> CocoParameters:
     from pycocotools.cocoeval import Params
 
-    own = Params(iouType=TYPES[kind])
-    return Setting(own.iouThrs, own.recThrs, tuple(own.areaRngLbl), tuple(own.maxDets))
+    own = Params(iouType=IOU_TYPES[kind])
+    return CocoParameters(own.iouThrs, own.recThrs, tuple(own.areaRngLbl), tuple(own.maxDets))
 
 
 @dataclass(frozen=True)
-class Matches:
+class CocoMatches:
     """D detections of all images, sorted by class, then best score first, then by image: the order in which COCO counts
     them. An ignored one is neither right nor wrong: it found a crowd, or something of another size."""
 
-    setting: Setting
+    setting: CocoParameters
     starts: np.ndarray  # (classes + 1,) detections of class k are starts[k] .. starts[k + 1]
     scores: np.ndarray  # (D,)
     rank: np.ndarray  # (D,) within its image and class, 0 is the best
@@ -49,11 +53,11 @@ class Matches:
         return slice(self.starts[k], self.starts[k + 1])
 
 
-class Matcher:
+class CocoMatcher:
     """`add` images in any order, each once, then ask for `matches`."""
 
     def __init__(self, kind: str, n_classes: int) -> None:
-        self.kind, self.setting = kind, setting_of(kind)
+        self.kind, self.setting = kind, read_coco_parameters(kind)
         self.n_truth = np.zeros((len(self.setting.areas), n_classes), np.int64)
         a, t = len(self.setting.areas), len(self.setting.thresholds)
         none = np.zeros((a, t, 0), dtype=bool)
@@ -97,13 +101,13 @@ class Matcher:
             [sum(np.count_nonzero(one["gtIgnore"] == 0) for one in area) for area in entries]
         )
 
-    def matches(self) -> Matches:
+    def matches(self) -> CocoMatches:
         k, image, scores, rank, matched, ignored = (
             np.concatenate(column, axis=-1) for column in zip(*self.parts, strict=True)
         )
         order = np.lexsort((rank, image, -scores, k))
         starts = np.searchsorted(k[order], np.arange(self.n_truth.shape[1] + 1))
-        return Matches(
+        return CocoMatches(
             self.setting,
             starts,
             scores[order],
@@ -134,6 +138,8 @@ def _evaluated(
         objects.createIndex()
         detections.dataset = base | {"annotations": []}
         detections.createIndex()
-        evaluated = COCOeval(objects, objects.loadRes(found) if found else detections, TYPES[kind])
+        evaluated = COCOeval(
+            objects, objects.loadRes(found) if found else detections, IOU_TYPES[kind]
+        )
         evaluated.evaluate()
     return evaluated

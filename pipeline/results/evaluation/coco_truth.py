@@ -36,7 +36,7 @@ class CocoTruth:
         )
 
 
-def read_coco(path: Path) -> CocoTruth:
+def read_coco_truth(path: Path) -> CocoTruth:
     """Raises ConfigError for what is no such file."""
     try:
         content = json.loads(path.read_bytes())

@@ -13,18 +13,18 @@ from pipeline.core.schema import read_name_list
 from pipeline.core.tables import describe_contents
 from pipeline.ops.boxes import read_boxes_xyxy
 from pipeline.results.evaluation.average_precision import (
-    Accumulated,
-    accumulate,
-    class_figures,
-    figures,
+    PrecisionRecall,
+    compute_precision_recall,
+    measure_class,
+    summarize_metrics,
 )
-from pipeline.results.evaluation.coco_matching import Matcher, Matches
-from pipeline.results.evaluation.coco_truth import CocoTruth, read_coco
+from pipeline.results.evaluation.coco_matching import CocoMatcher, CocoMatches
+from pipeline.results.evaluation.coco_truth import CocoTruth, read_coco_truth
 from pipeline.results.evaluation.confusion import IOU, BoxConfusion
 from pipeline.results.evaluation.pairing import (
-    Classes,
-    Pairs,
-    filter_notes,
+    ClassPairs,
+    ImagePairs,
+    describe_filters,
     pair_classes,
     pair_images,
 )
@@ -44,13 +44,13 @@ class _Part:
     found: pa.Table  # predictions, with those two as `image` and `k`
 
 
-def evaluate_objects(run: FinishedRun, path: Path, score: float) -> Evaluation:
+def evaluate_detection(run: FinishedRun, path: Path, score: float) -> Evaluation:
     """`score`: of the confusion matrix. Raises ConfigError."""
-    truth = read_coco(path)
+    truth = read_coco_truth(path)
     pairs = pair_images(run, pa.array(truth.names, pa.string()), truth.sizes_hw)
     classes = pair_classes(run, truth.categories)
     kinds, lacking = _kinds(run, truth)
-    matchers = {kind: Matcher(kind, len(classes.names)) for kind in kinds}
+    matchers = {kind: CocoMatcher(kind, len(classes.names)) for kind in kinds}
     confusion = BoxConfusion(classes.names, score)
     n_found = np.zeros(len(classes.names), np.int64)
     for part in _parts(run, truth, classes, pairs):
@@ -59,11 +59,11 @@ def evaluate_objects(run: FinishedRun, path: Path, score: float) -> Evaluation:
             matcher.add(part.images, part.truth, _detections(kind, part.found))
         _confuse(confusion, part)
     matches = {kind: matcher.matches() for kind, matcher in matchers.items()}
-    results = {kind: accumulate(one) for kind, one in matches.items()}
+    results = {kind: compute_precision_recall(one) for kind, one in matches.items()}
     most = {kind: one.setting.max_detections[-1] for kind, one in matches.items()}
     return Evaluation(
         kind=kinds[0],
-        figures={kind: figures(matches[kind], results[kind]) for kind in kinds},
+        figures={kind: summarize_metrics(matches[kind], results[kind]) for kind in kinds},
         classes=[
             row
             for kind in kinds
@@ -77,7 +77,7 @@ def evaluate_objects(run: FinishedRun, path: Path, score: float) -> Evaluation:
             "confusion_iou": IOU,
             "confusion_score": score,
         },
-        notes=(*pairs.notes, *classes.notes, *lacking, *filter_notes(run)),
+        notes=(*pairs.notes, *classes.notes, *lacking, *describe_filters(run)),
         curves=results[kinds[0]].precision[0, :, :, 0],  # at IoU 0.5, of any area
     )
 
@@ -102,7 +102,9 @@ def _kinds(run: FinishedRun, truth: CocoTruth) -> tuple[list[str], list[str]]:
     return kinds, [f"{kind.capitalize()} are {said}." for kind in wanted if kind not in kinds]
 
 
-def _parts(run: FinishedRun, truth: CocoTruth, classes: Classes, pairs: Pairs) -> Iterator[_Part]:
+def _parts(
+    run: FinishedRun, truth: CocoTruth, classes: ClassPairs, pairs: ImagePairs
+) -> Iterator[_Part]:
     """Every evaluated image once: those of a shard, shard by shard, then those that the run does not have."""
     position = {i: k for k, i in enumerate(classes.ids)}
 
@@ -190,7 +192,11 @@ def _confuse(confusion: BoxConfusion, part: _Part) -> None:
 
 
 def _rows(
-    kind: str, classes: Classes, n_found: np.ndarray, matches: Matches, found: Accumulated
+    kind: str,
+    classes: ClassPairs,
+    n_found: np.ndarray,
+    matches: CocoMatches,
+    found: PrecisionRecall,
 ) -> Iterator[dict[str, Any]]:
     """A row for each class."""
     for k, (class_id, name) in enumerate(zip(classes.ids, classes.names, strict=True)):
@@ -200,5 +206,5 @@ def _rows(
             "class": name,
             "truth": int(matches.n_truth[0, k]),
             "predictions": int(n_found[k]),
-            **class_figures(matches, found, k),
+            **measure_class(matches, found, k),
         }

@@ -16,17 +16,17 @@ def evaluate(run: FinishedRun, truth: Path, score: float = 0.5) -> Evaluation:
         raise ConfigError(f"truth={truth}: there is no such file or folder.")
     there = describe_contents(run.schema)
     if "boxes" in there and truth.is_file():
-        from pipeline.results.evaluation.detection import evaluate_objects
+        from pipeline.results.evaluation.detection import evaluate_detection
 
-        return evaluate_objects(run, truth, score)
+        return evaluate_detection(run, truth, score)
     if "masks" in there and truth.is_dir():
-        from pipeline.results.evaluation.segmentation import evaluate_regions
+        from pipeline.results.evaluation.segmentation import evaluate_segmentation
 
-        return evaluate_regions(run, truth)
+        return evaluate_segmentation(run, truth)
     if "labels" in there:
-        from pipeline.results.evaluation.classification import evaluate_labels
+        from pipeline.results.evaluation.classification import evaluate_classification
 
-        return evaluate_labels(run, truth)
+        return evaluate_classification(run, truth)
     expected = (
         "a folder of label maps (PNG)" if "masks" in there else "a JSON file in COCO's format"
     )

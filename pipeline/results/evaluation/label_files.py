@@ -17,7 +17,7 @@ from pipeline.runs.finished_run import FinishedRun
 _SCHEMA = pa.schema([("key", pa.string()), ("label", pa.string())])
 
 
-def read_labels(run: FinishedRun, path: Path) -> pa.Table:
+def read_label_file(run: FinishedRun, path: Path) -> pa.Table:
     """(key, label), each key once. `path`: CSV, Parquet or JSON with these two columns (JSON also {key: label}); or a
     folder, where an image's label is the name of the first folder below it. Raises ConfigError."""
     try:

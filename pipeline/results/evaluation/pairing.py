@@ -10,35 +10,35 @@ import pyarrow.compute as pc
 from pipeline.core.errors import ConfigError, shorten_list
 from pipeline.core.tables import mark_duplicates, mark_failed
 from pipeline.ops.filters import PLACEHOLDERS, make_score_thresholds
-from pipeline.results.evaluation.result import Images
+from pipeline.results.evaluation.result import ImageCounts
 from pipeline.runs.finished_run import FinishedRun
 
 _SHOWN = 3
 Spelling = Callable[[pa.Array], pa.Array]
 
 
-def whole(names: pa.Array) -> pa.Array:
+def keep_name(names: pa.Array) -> pa.Array:
     return names
 
 
-def last_part(names: pa.Array) -> pa.Array:
+def drop_folders(names: pa.Array) -> pa.Array:
     """a/b/c.jpg -> c.jpg"""
     return pc.replace_substring_regex(names, r"^.*/", "")
 
 
-def without_suffix(names: pa.Array) -> pa.Array:
+def drop_suffix(names: pa.Array) -> pa.Array:
     """a/b.c/d.jpg -> a/b.c/d"""
     return pc.replace_substring_regex(names, r"\.[^./]*$", "")
 
 
 @dataclass(frozen=True)
-class Pairs:
+class ImagePairs:
     """`number_of[image_id]`: the image in truth, -1 for none."""
 
     number_of: np.ndarray  # (images of the run,) int64
     sizes_hw: np.ndarray  # (images of truth, 2) int64: as truth says, else as the run does, else -1
     evaluated: np.ndarray  # (images of truth,) bool: all but the run's duplicates
-    images: Images
+    images: ImageCounts
     notes: tuple[str, ...]
 
 
@@ -46,8 +46,11 @@ def pair_images(
     run: FinishedRun,
     names: pa.Array,
     sizes_hw: np.ndarray | None = None,
-    spellings: Sequence[tuple[Spelling, Spelling]] = ((whole, whole), (last_part, last_part)),
-) -> Pairs:
+    spellings: Sequence[tuple[Spelling, Spelling]] = (
+        (keep_name, keep_name),
+        (drop_folders, drop_folders),
+    ),
+) -> ImagePairs:
     """Truth's `names`, no two alike, beside the run's keys: equal in the first spelling (of names, of keys), else in the
     next, where only one of all names and one of all keys has it. `sizes_hw` (names, 2), -1 where truth says none. Raises
     ConfigError where nothing meets, or where a size differs."""
@@ -77,7 +80,7 @@ def pair_images(
         keys.filter(pa.array(~paired)),
     )
     absent = names.take(pa.array(np.setdiff1d(np.arange(len(names)), found)))
-    unsure = absent.filter(pc.is_in(last_part(absent), value_set=last_part(left)))
+    unsure = absent.filter(pc.is_in(drop_folders(absent), value_set=drop_folders(left)))
     notes = (
         _note(
             keys.filter(pa.array(twins)),
@@ -92,8 +95,8 @@ def pair_images(
         _note(unsure, "of truth's images could be any of several of one file name"),
         _note(left, "images of the run are not in truth and left out"),
     )
-    images = Images(len(names), int(twins.sum()), len(lost), len(absent), len(left))
-    return Pairs(number_of, sizes, evaluated, images, tuple(note for note in notes if note))
+    images = ImageCounts(len(names), int(twins.sum()), len(lost), len(absent), len(left))
+    return ImagePairs(number_of, sizes, evaluated, images, tuple(note for note in notes if note))
 
 
 def _check_sizes(keys: pa.Array, said_hw: np.ndarray, seen_hw: np.ndarray) -> None:
@@ -141,7 +144,7 @@ def _some(names: pa.Array) -> str:
 
 
 @dataclass(frozen=True)
-class Classes:
+class ClassPairs:
     """Truth's classes that are evaluated, in the order of their ids."""
 
     ids: tuple[int, ...]  # truth's
@@ -150,10 +153,10 @@ class Classes:
     notes: tuple[str, ...]
 
 
-def pair_classes(run: FinishedRun, truth: Mapping[int, str]) -> Classes:
+def pair_classes(run: FinishedRun, truth: Mapping[int, str]) -> ClassPairs:
     """By id where the names agree (case apart), else by name. A class that the run was told to leave out is not evaluated;
     one that the model does not know is, as never found. Raises ConfigError where nothing meets."""
-    model, kept = run.categories, asked_for(run)
+    model, kept = run.categories, find_requested_classes(run)
     left_out = [name for i, name in enumerate(model) if i not in kept and name not in PLACEHOLDERS]
     unwanted = {name.casefold() for name in left_out}
     ids = [i for i in sorted(truth) if truth[i].casefold() not in unwanted]
@@ -181,17 +184,17 @@ def pair_classes(run: FinishedRun, truth: Mapping[int, str]) -> Classes:
         else "",
         "The run was told to leave out classes; they are not evaluated." if left_out else "",
     ]
-    return Classes(tuple(ids), tuple(names), index_of, tuple(note for note in notes if note))
+    return ClassPairs(tuple(ids), tuple(names), index_of, tuple(note for note in notes if note))
 
 
-def asked_for(run: FinishedRun) -> set[int]:
+def find_requested_classes(run: FinishedRun) -> set[int]:
     """The ids of the model's classes that the run was to find."""
     filters = run.record["fingerprint_of"]["filters"]
     thresholds = make_score_thresholds(run.categories, filters["classes"], filters["exclude"], 0.0)
     return {i for i, least in enumerate(thresholds) if least == 0}
 
 
-def filter_notes(run: FinishedRun, *more: str) -> tuple[str, ...]:
+def describe_filters(run: FinishedRun, *more: str) -> tuple[str, ...]:
     """What the run's own filters, and `more` of them, kept from being measured."""
     filters = run.record["fingerprint_of"]["filters"]
     names = ("min_score", "min_area", "nms_iou", "max_detections", *more)

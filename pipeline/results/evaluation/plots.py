@@ -17,21 +17,21 @@ _MOST = 100  # classes in a picture
 _BLUE, _RED, _GREY, _LIGHT = "#2b6cb0", "#c53030", "#a0aec0", "#e2e8f0"
 
 
-def save_plots(found: Evaluation, folder: Path) -> None:
+def save_evaluation_plots(found: Evaluation, folder: Path) -> None:
     """confusion.png; precision_recall.png and f1.png where predictions have scores; iou.png where they are pixels."""
-    _save(confusion_plot(found.confusion), folder / "confusion.png")
+    _save(draw_confusion(found.confusion), folder / "confusion.png")
     rows = found.rows()
     shown = sorted(
         (i for i, row in enumerate(rows) if row["truth"]), key=lambda i: -rows[i]["truth"]
     )[:_MOST]
     if found.curves is not None:
-        _save(curves_plot(found.kind, rows, found.curves, shown), folder / "precision_recall.png")
-        _save(bars_plot("f1", [rows[i] for i in shown]), folder / "f1.png")
+        _save(draw_curves(found.kind, rows, found.curves, shown), folder / "precision_recall.png")
+        _save(draw_bars("f1", [rows[i] for i in shown]), folder / "f1.png")
     else:
-        _save(bars_plot("iou", [rows[i] for i in shown]), folder / "iou.png")
+        _save(draw_bars("iou", [rows[i] for i in shown]), folder / "iou.png")
 
 
-def confusion_plot(confusion: Confusion) -> "Figure":
+def draw_confusion(confusion: Confusion) -> "Figure":
     """A square for each pair, as a share of the truth's class; numbers where there is room for them."""
     counts, names = _largest(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -68,7 +68,7 @@ def confusion_plot(confusion: Confusion) -> "Figure":
     return figure
 
 
-def curves_plot(
+def draw_curves(
     kind: str,
     rows: Sequence[Mapping[str, Any]],
     curves: np.ndarray,
@@ -128,7 +128,7 @@ def _within(at: tuple[int, int], x: Any, y: Any) -> tuple[Any, Any]:
     return at[0] + 0.88 * x, at[1] + 0.95 - 0.78 * y
 
 
-def bars_plot(figure_name: str, rows: Sequence[Mapping[str, Any]]) -> "Figure":
+def draw_bars(figure_name: str, rows: Sequence[Mapping[str, Any]]) -> "Figure":
     """A bar for each class, the best on top; for F1 with precision and recall, and the threshold that gives them."""
     rows = sorted(rows, key=lambda row: row[figure_name] or 0.0)
     figure = _figure((8, 0.19 * len(rows) + 1.8))

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-Figures = Mapping[
+Metrics = Mapping[
     str, float | None
 ]  # None: not defined, such as the AP of large objects where truth has none
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageCounts:
     """How the truth's images and the run's met."""
 
     truth: int  # in truth: all but duplicates are evaluated
@@ -39,10 +39,10 @@ class Evaluation:
     """`kind` is what the task is about, and what `curves` and `confusion` belong to."""
 
     kind: str  # boxes, masks, keypoints, labels, regions
-    figures: Mapping[str, Figures]  # by kind: an instance segmentation has boxes and masks
+    figures: Mapping[str, Metrics]  # by kind: an instance segmentation has boxes and masks
     classes: Sequence[Mapping[str, Any]]  # a row for each kind and class
     confusion: Confusion
-    images: Images
+    images: ImageCounts
     settings: Mapping[str, Any]  # how it was measured
     notes: tuple[str, ...] = ()  # what a reader of the figures must know, for people
     # (101, classes) precision at recall 0, 0.01 .. 1, NaN for a class without truth; at IoU 0.5 where there is one
@@ -53,11 +53,11 @@ class Evaluation:
         return [row for row in self.classes if row["kind"] == self.kind]
 
 
-def mean(values: np.ndarray) -> float | None:
+def mean_of_defined(values: np.ndarray) -> float | None:
     """Of those that are no NaN; None where there are none."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else None
 
 
-def or_none(value: float) -> float | None:
+def nan_to_none(value: float) -> float | None:
     return None if math.isnan(value) else float(value)

@@ -14,26 +14,26 @@ from pipeline.core.keys import key_to_path, path_to_key
 from pipeline.core.tables import select_usable
 from pipeline.ops.masks import IGNORED_LABEL, make_label_map
 from pipeline.results.evaluation.pairing import (
-    Pairs,
-    filter_notes,
-    last_part,
+    ImagePairs,
+    describe_filters,
+    drop_folders,
+    drop_suffix,
+    keep_name,
     pair_images,
-    whole,
-    without_suffix,
 )
-from pipeline.results.evaluation.result import Confusion, Evaluation, mean, or_none
+from pipeline.results.evaluation.result import Confusion, Evaluation, mean_of_defined, nan_to_none
 from pipeline.runs.finished_run import FinishedRun
 
 # a.jpg.png, as the sink label_maps names it, else a.png; then the same without folders
 _SPELLINGS = (
-    (whole, whole),
-    (whole, without_suffix),
-    (last_part, last_part),
-    (last_part, lambda keys: without_suffix(last_part(keys))),
+    (keep_name, keep_name),
+    (keep_name, drop_suffix),
+    (drop_folders, drop_folders),
+    (drop_folders, lambda keys: drop_suffix(drop_folders(keys))),
 )
 
 
-def evaluate_regions(run: FinishedRun, folder: Path) -> Evaluation:
+def evaluate_segmentation(run: FinishedRun, folder: Path) -> Evaluation:
     """Raises ConfigError."""
     if len(run.categories) > IGNORED_LABEL:
         raise ConfigError(
@@ -47,7 +47,7 @@ def evaluate_regions(run: FinishedRun, folder: Path) -> Evaluation:
         raise ConfigError(
             f"truth={folder}: no PNG files in it. Expected an indexed one for each image: a.jpg.png or a.png."
         )
-    names = without_suffix(files)
+    names = drop_suffix(files)
     pairs = pair_images(run, names, spellings=_SPELLINGS)
     counts = np.zeros((len(run.categories) + 1,) * 2, np.int64)
     for number, found in _label_maps(run, pairs):
@@ -65,20 +65,22 @@ def evaluate_regions(run: FinishedRun, folder: Path) -> Evaluation:
         kind="regions",
         figures={
             "regions": {
-                "miou": mean(np.array([row["iou"] for row in rows], float)),
+                "miou": mean_of_defined(np.array([row["iou"] for row in rows], float)),
                 "pixel_accuracy": float(np.trace(known) / max(counts.sum(), 1)),
-                "mean_class_accuracy": mean(np.array([row["recall"] for row in rows], float)),
+                "mean_class_accuracy": mean_of_defined(
+                    np.array([row["recall"] for row in rows], float)
+                ),
             }
         },
         classes=rows,
         confusion=Confusion((*run.categories, "no prediction"), counts, "pixels"),
         images=pairs.images,
         settings={"ignored_value": IGNORED_LABEL},
-        notes=(*pairs.notes, *filter_notes(run, "classes", "exclude")),
+        notes=(*pairs.notes, *describe_filters(run, "classes", "exclude")),
     )
 
 
-def _label_maps(run: FinishedRun, pairs: Pairs) -> Iterator[tuple[int, np.ndarray | None]]:
+def _label_maps(run: FinishedRun, pairs: ImagePairs) -> Iterator[tuple[int, np.ndarray | None]]:
     """(truth's number, the run's class ids (H, W) uint8) of every evaluated image; None where the run has no answer."""
     left = pairs.evaluated.copy()
     for images, predictions in run.shards():
@@ -118,7 +120,7 @@ def _read(path: Path, found: np.ndarray | None, categories: tuple[str, ...]) -> 
     return labels
 
 
-def iou_of(counts: np.ndarray) -> np.ndarray:
+def measure_class_iou(counts: np.ndarray) -> np.ndarray:
     """(C, P) pixels of class c found as p, P not below C -> (C,) IoU, NaN for a class that neither side has."""
     known = counts[:, : len(counts)]
     with np.errstate(invalid="ignore"):
@@ -133,7 +135,7 @@ def _rows(counts: np.ndarray, categories: tuple[str, ...]) -> list[dict[str, Any
     right, truth, found = counts.diagonal()[:-1], counts.sum(axis=1)[:-1], counts.sum(axis=0)[:-1]
     with np.errstate(invalid="ignore"):
         figures = {
-            "iou": iou_of(counts[:-1]),
+            "iou": measure_class_iou(counts[:-1]),
             "f1": 2 * right / (truth + found),
             "precision": right / found,
             "recall": right / truth,
@@ -146,6 +148,6 @@ def _rows(counts: np.ndarray, categories: tuple[str, ...]) -> list[dict[str, Any
             "truth": int(truth[c]),
             "predictions": int(found[c]),
         }
-        | {name: or_none(values[c]) for name, values in figures.items()}
+        | {name: nan_to_none(values[c]) for name, values in figures.items()}
         for c in np.flatnonzero(truth + found).tolist()
     ]

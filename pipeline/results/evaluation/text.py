@@ -23,7 +23,7 @@ _ROWS = (
 )
 
 
-def evaluation_text(found: Evaluation) -> str:
+def format_evaluation(found: Evaluation) -> str:
     images = found.images
     usable = images.truth - images.duplicates - images.failed - images.not_in_run
     lines = [f"{images.truth:,} images in truth, {usable:,} of them usable in the run"]

@@ -8,16 +8,16 @@ from pipeline.ops.boxes import paired_box_iou
 
 
 @dataclass(frozen=True)
-class Place:
+class BoxCluster:
     """`box_xyxy`: the median of its boxes. `members`: their rows, ascending."""
 
     box_xyxy: np.ndarray
     members: np.ndarray
 
 
-def places(
+def cluster_boxes(
     boxes_xyxy: np.ndarray, images: np.ndarray, least_iou: float, least_images: int
-) -> list[Place]:
+) -> list[BoxCluster]:
     """Places of boxes (N, 4) of one camera and class that are in `least_images` images ((N,) numbers) or more, those of the
     most images first. A box belongs to one place at most: it overlaps the place's own box by `least_iou` or more.
 
@@ -41,7 +41,7 @@ def places(
         else:
             middle = near.boxes[candidate]
         near.free[members] = False
-        found.append(Place(middle, np.sort(order[members])))
+        found.append(BoxCluster(middle, np.sort(order[members])))
     return sorted(found, key=lambda place: -len(np.unique(images[place.members])))
 
 

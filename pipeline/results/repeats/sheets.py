@@ -12,7 +12,7 @@ from pipeline.core.types import InputError
 from pipeline.ops.crops import compute_crop_window
 from pipeline.ops.drawing import choose_colour, load_font, make_printable
 from pipeline.results.input_reader import InputReader, iterate_entries
-from pipeline.results.repeats.repeats import EXAMPLES, Repeated
+from pipeline.results.repeats.repeated_places import EXAMPLES, RepeatedPlace
 from pipeline.runs.finished_run import FinishedRun
 
 _TILE, _GAP, _LETTER = 200, 8, 14  # pixels, points
@@ -22,8 +22,8 @@ _AROUND = 0.75  # of the box's longer side, on each side: what stands there must
 _EMPTY, _INK = "#e4e4e4", "#1a1a1a"
 
 
-def save_sheets(
-    run: FinishedRun, found: Sequence[Repeated], images: np.ndarray, folder: Path
+def save_example_sheets(
+    run: FinishedRun, found: Sequence[RepeatedPlace], images: np.ndarray, folder: Path
 ) -> None:
     """Leaves sheet-000.jpg and so on: a line for each place, with its examples from the first to the last. `images`: the
     image_id of each of the run's boxes. An image that cannot be read any more is a grey tile. Raises ConfigError where the
@@ -50,7 +50,7 @@ def save_sheets(
 
 
 def _tiles(
-    run: FinishedRun, inputs: InputReader, found: Sequence[Repeated], images: np.ndarray
+    run: FinishedRun, inputs: InputReader, found: Sequence[RepeatedPlace], images: np.ndarray
 ) -> dict[tuple[int, int], Image.Image]:
     """(place, number of the example) -> its picture; each image is read once."""
     wanted = defaultdict(list)
@@ -68,7 +68,7 @@ def _tiles(
     return tiles
 
 
-def _tile(pixels: np.ndarray, one: Repeated, name: str) -> Image.Image:
+def _tile(pixels: np.ndarray, one: RepeatedPlace, name: str) -> Image.Image:
     """The place with what is around it, fitted into a square, its own box drawn."""
     size_hw = pixels.shape[0], pixels.shape[1]
     box = one.box * np.array([size_hw[1], size_hw[0]] * 2)

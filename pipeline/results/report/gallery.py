@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from pipeline.core.tables import mark_failed
 
 MOST_ROWS = 100  # of one image that the page lists; they are in the order of the tables, best first
-IMAGES = ("image_id", "key", "width", "height", "status", "error", "n_predictions")
-PREDICTIONS = ("image_id", "class_id", "score", "x_min", "y_min", "x_max", "y_max", "share")
+IMAGE_COLUMNS = ("image_id", "key", "width", "height", "status", "error", "n_predictions")
+PREDICTION_COLUMNS = ("image_id", "class_id", "score", "x_min", "y_min", "x_max", "y_max", "share")
 _BOX = ("x_min", "y_min", "x_max", "y_max")
 _FAILED, _NOTHING = -1.0, np.inf
 
@@ -90,7 +90,7 @@ def _concern(images: pa.Table, scores: np.ndarray, counts: np.ndarray) -> np.nda
     return concern
 
 
-def columns(
+def make_gallery_data(
     images: pa.Table, predictions: pa.Table, overlays: Sequence[str | None]
 ) -> Mapping[str, Any]:
     """What the page's script gets: columns of lists, so that thousands of images stay a few megabytes. Scores are in units

@@ -19,14 +19,14 @@ def write_page(file: TextIO, content: Mapping[str, Any]) -> None:
     # files of this package
     style = Markup((_HERE / "report.css").read_text(encoding="utf-8"))  # noqa: S704
     script = Markup((_HERE / "report.js").read_text(encoding="utf-8"))  # noqa: S704
-    for piece in template().generate(
+    for piece in load_template().generate(
         **content, style=style, script=script, policy=_policy(style, script)
     ):
         file.write(piece)
 
 
 @cache
-def template() -> Template:
+def load_template() -> Template:
     """Compiled once: that takes 0.1 s."""
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True

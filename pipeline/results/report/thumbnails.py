@@ -16,13 +16,13 @@ from pipeline.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 SIDE = 224  # pixels, of the longer side
-BLOCK = 50  # thumbnails in one block of the page
+BLOCK_SIZE = 50  # thumbnails in one block of the page
 _LARGEST = 2560 * 2560  # pixels: a run makes no larger overlay
 _QUALITY = 60
 _THREADS = 4  # Pillow lets others run while it decodes
 
 
-def overlays_of(folder: RunFolder, keys: Sequence[str]) -> list[str | None]:
+def find_overlays(folder: RunFolder, keys: Sequence[str]) -> list[str | None]:
     """Of each image the key of its overlay, where there is one."""
     names = [make_overlay_key(key) for key in keys]
     insides = [resolve_below(Path("overlays"), name) for name in names]
@@ -31,24 +31,26 @@ def overlays_of(folder: RunFolder, keys: Sequence[str]) -> list[str | None]:
     return [name if path in there else None for name, path in zip(names, paths, strict=True)]
 
 
-def blocks(makers: Sequence[Callable[[], bytes] | None]) -> Iterator[tuple[int, list[str]]]:
+def make_thumbnail_blocks(
+    makers: Sequence[Callable[[], bytes] | None],
+) -> Iterator[tuple[int, list[str]]]:
     """(number, thumbnails as base64) of each block that has any; an empty text where there is no maker or it failed."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        for first in range(0, len(makers), BLOCK):
-            made = list(pool.map(_attempted, makers[first : first + BLOCK]))
+        for first in range(0, len(makers), BLOCK_SIZE):
+            made = list(pool.map(_attempted, makers[first : first + BLOCK_SIZE]))
             if any(made):
-                yield first // BLOCK, made
+                yield first // BLOCK_SIZE, made
 
 
-def of_overlay(path: Path) -> Callable[[], bytes]:
-    return partial(_of_overlay, path)
+def prepare_from_overlay(path: Path) -> Callable[[], bytes]:
+    return partial(_shrink_overlay, path)
 
 
-def of_input(path: Path, max_pixels: int) -> Callable[[], bytes]:
-    return partial(_of_input, path, max_pixels)
+def prepare_from_input(path: Path, max_pixels: int) -> Callable[[], bytes]:
+    return partial(_shrink_input, path, max_pixels)
 
 
-def of_pixels(read: Callable[[], np.ndarray]) -> Callable[[], bytes]:
+def prepare_from_pixels(read: Callable[[], np.ndarray]) -> Callable[[], bytes]:
     """`read` gives (H, W, 3) uint8 RGB, upright."""
     return lambda: _small(Image.fromarray(read()))
 
@@ -61,7 +63,7 @@ def _attempted(make: Callable[[], bytes] | None) -> str:
         return ""
 
 
-def _of_overlay(path: Path) -> bytes:
+def _shrink_overlay(path: Path) -> bytes:
     with Image.open(path, formats=tuple(set(OVERLAY_FORMATS.values()))) as image:
         if image.width * image.height > _LARGEST:
             raise ValueError(f"{path} is larger than any overlay")
@@ -71,7 +73,7 @@ def _of_overlay(path: Path) -> bytes:
         return _small(image)
 
 
-def _of_input(path: Path, max_pixels: int) -> bytes:
+def _shrink_input(path: Path, max_pixels: int) -> bytes:
     """As a run decodes it. Needs torch, which overlays do not."""
     from pipeline.inputs.decoding.image import decode_image
 

@@ -18,23 +18,28 @@ from pipeline.core.locations import Location
 from pipeline.core.timing import read_timings
 from pipeline.core.types import Status
 from pipeline.results.input_reader import InputReader, iterate_entries
-from pipeline.results.report.figures import Figures, stages
-from pipeline.results.report.gallery import IMAGES, PREDICTIONS, Gallery, columns
+from pipeline.results.report.gallery import (
+    IMAGE_COLUMNS,
+    PREDICTION_COLUMNS,
+    Gallery,
+    make_gallery_data,
+)
 from pipeline.results.report.page import write_page
+from pipeline.results.report.run_statistics import RunStatistics, summarize_stages
 from pipeline.results.report.thumbnails import (
-    BLOCK,
-    blocks,
-    of_input,
-    of_overlay,
-    of_pixels,
-    overlays_of,
+    BLOCK_SIZE,
+    find_overlays,
+    make_thumbnail_blocks,
+    prepare_from_input,
+    prepare_from_overlay,
+    prepare_from_pixels,
 )
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
-NAME = "report.html"
-TEXT: Any = {
+REPORT_NAME = "report.html"
+TEXT_OPTIONS: Any = {
     "encoding": "utf-8",
     "errors": "backslashreplace",
 }  # a path may hold bytes that are no text
@@ -43,18 +48,18 @@ _CARRIED = ("video", "time_s", "start_s", "archive", "member")  # which part of 
 _AT_THE_END = 500  # thumbnails that a run makes at its end: 6 ms of a slow core each
 
 
-def leave_report(folder: RunFolder) -> None:
+def publish_report(folder: RunFolder) -> None:
     """RUN/report.html, by the process that holds the folder's lock. Where it cannot be made, that is a warning: nothing
     needs it. Thumbnails are made of overlays alone: no input is decoded where nobody watches over it."""
     try:
         folder.staging.mkdir(parents=True, exist_ok=True)
-        with (folder.staging / NAME).open("w", **TEXT) as file:
+        with (folder.staging / REPORT_NAME).open("w", **TEXT_OPTIONS) as file:
             write_report(FinishedRun.of(folder), file, folder.path, _AT_THE_END, from_inputs=False)
-        folder.publish_file(NAME)
+        folder.publish_file(REPORT_NAME)
     except Exception as error:
         if is_persistent_failure(error):
             raise
-        log.warning("%s was not made: %s", folder.path / NAME, error)
+        log.warning("%s was not made: %s", folder.path / REPORT_NAME, error)
 
 
 def write_report(
@@ -62,23 +67,23 @@ def write_report(
 ) -> int:
     """The page, as it is to lie in the folder `place`; `from_inputs`: images without an overlay are read for a thumbnail.
     Returns the number of images in the gallery."""
-    figures, gallery = Figures(run.categories), Gallery(_MOST_IMAGES)
+    figures, gallery = RunStatistics(run.categories), Gallery(_MOST_IMAGES)
     for images, predictions in _shards(run):
         figures.add(images, predictions)
         gallery.add(images, predictions)
     images, predictions = gallery.shown()
-    overlays = overlays_of(run.folder, images["key"].to_pylist())
+    overlays = find_overlays(run.folder, images["key"].to_pylist())
     makers = _makers(run, images, overlays, thumbnails, from_inputs)
     shown = {
         "n_shown": len(images),
         "n_usable_shown": images["status"].cast(pa.string()).to_pylist().count(Status.OK.value),
         "n_thumbnails": sum(maker is not None for maker in makers),
         "data": {
-            **columns(images, predictions, overlays),
+            **make_gallery_data(images, predictions, overlays),
             **_addresses(run, place),
             **_originals(run, images),
         },
-        "blocks": blocks(makers),
+        "blocks": make_thumbnail_blocks(makers),
     }
     write_page(file, _summary(run) | {"figures": figures} | shown)
     return len(images)
@@ -93,8 +98,8 @@ def _shards(run: FinishedRun) -> Iterator[tuple[pa.Table, pa.Table]]:
         "tar",
         "zip",
     )  # a manifest may carry columns of these names
-    of_images = [*IMAGES, *(name for name in _CARRIED if ours and name in there)]
-    of_predictions = [name for name in PREDICTIONS if name in there]
+    of_images = [*IMAGE_COLUMNS, *(name for name in _CARRIED if ours and name in there)]
+    of_predictions = [name for name in PREDICTION_COLUMNS if name in there]
     for shard_id in run.shard_ids:
         yield (
             run.table("images", shard_id, of_images),
@@ -115,9 +120,9 @@ def _makers(
         if overlay is not None:
             return partial(_thumbnail, run.folder, str(resolve_below(Path("overlays"), overlay)))
         if folder is None:
-            return of_pixels(read[image_id]) if image_id in read else None
+            return prepare_from_pixels(read[image_id]) if image_id in read else None
         file = resolve_below(folder, key) if from_inputs and status == Status.OK else None
-        return of_input(file, max_pixels) if file is not None and file.is_file() else None
+        return prepare_from_input(file, max_pixels) if file is not None and file.is_file() else None
 
     ids, keys = images["image_id"].to_pylist(), images["key"].to_pylist()
     statuses = images["status"].cast(pa.string()).to_pylist()
@@ -158,14 +163,14 @@ def _originals(run: FinishedRun, images: pa.Table) -> dict[str, list[str | None]
 
 def _thumbnail(folder: RunFolder, overlay: str) -> bytes:
     """Of an overlay that is brought when its turn comes."""
-    return of_overlay(folder.local(overlay))()
+    return prepare_from_overlay(folder.local(overlay))()
 
 
 def _summary(run: FinishedRun) -> dict[str, Any]:
     named = {"task": run.task, "model": run.record["model"], "facts": _facts(run)}
     return named | {
         "n_planned": run.plan.n_images,
-        "stages": stages(read_timings(run.folder.local("timing.jsonl"))),
+        "stages": summarize_stages(read_timings(run.folder.local("timing.jsonl"))),
     }
 
 
@@ -197,7 +202,7 @@ def _addresses(run: FinishedRun, place: Location) -> dict[str, Any]:
         overlays = "overlays"
     return {
         "classes": dict(enumerate(run.categories)),
-        "block": BLOCK,
+        "block": BLOCK_SIZE,
         "overlays": quote_from_bytes(os.fsencode(overlays)),
         "input": root.absolute().as_uri() if isinstance(root, Path) else str(root),
     }

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pipeline.ops.masks import IGNORED_LABEL
-from pipeline.results.evaluation.result import mean
-from pipeline.results.evaluation.segmentation import iou_of
+from pipeline.results.evaluation.result import mean_of_defined
+from pipeline.results.evaluation.segmentation import measure_class_iou
 from pipeline.training.learners.base import Figures, Losses, stacked
 from pipeline.training.protocols import Example
 
@@ -55,13 +55,17 @@ class Classes:
             {
                 "class": name,
                 "truth": int((truth == k).sum()),
-                "recall": mean((hit == 0)[truth == k].astype(float)),
+                "recall": mean_of_defined((hit == 0)[truth == k].astype(float)),
             }
             for k, name in enumerate(self.categories)
         ]
         recalls = np.array([row["recall"] for row in rows if row["truth"]], float)
-        top = {f"top{k}": mean((hit < k).astype(float)) for k in (1, 5) if k < len(self.categories)}
-        return {**top, "mean_class_accuracy": mean(recalls)}, rows
+        top = {
+            f"top{k}": mean_of_defined((hit < k).astype(float))
+            for k in (1, 5)
+            if k < len(self.categories)
+        }
+        return {**top, "mean_class_accuracy": mean_of_defined(recalls)}, rows
 
 
 class Regions:
@@ -94,13 +98,13 @@ class Regions:
             counts += np.bincount(labels[counted] * n + found[counted], minlength=n * n).reshape(
                 n, n
             )
-        iou, truth = iou_of(counts), counts.sum(axis=1)
+        iou, truth = measure_class_iou(counts), counts.sum(axis=1)
         rows = [
-            {"class": name, "truth": int(truth[k]), "iou": mean(iou[k : k + 1])}
+            {"class": name, "truth": int(truth[k]), "iou": mean_of_defined(iou[k : k + 1])}
             for k, name in enumerate(self.categories)
         ]
         return {
-            "miou": mean(iou),
+            "miou": mean_of_defined(iou),
             "pixel_accuracy": float(np.trace(counts) / max(counts.sum(), 1)),
         }, rows
 

@@ -9,8 +9,12 @@ from pycocotools import mask as rle
 from torch import Tensor, nn
 from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights
 
-from pipeline.results.evaluation.average_precision import accumulate, class_figures, figures
-from pipeline.results.evaluation.coco_matching import Matcher
+from pipeline.results.evaluation.average_precision import (
+    compute_precision_recall,
+    measure_class,
+    summarize_metrics,
+)
+from pipeline.results.evaluation.coco_matching import CocoMatcher
 from pipeline.training.learners.base import Figures, Losses, unit
 from pipeline.training.protocols import Example
 
@@ -41,7 +45,7 @@ class Objects:
     def figures(
         self, network: nn.Module, batches: Iterable[Sequence[Example]], device: str
     ) -> tuple[Figures, list[dict]]:
-        matchers = {kind: Matcher(kind, len(self.categories) - 1) for kind in self.kinds}
+        matchers = {kind: CocoMatcher(kind, len(self.categories) - 1) for kind in self.kinds}
         number = 0
         for batch in batches:
             outputs = network([unit(one.image, device) for one in batch])
@@ -58,15 +62,18 @@ class Objects:
                 )
         return self._summed(matchers)
 
-    def _summed(self, matchers: Mapping[str, Matcher]) -> tuple[Figures, list[dict]]:
+    def _summed(self, matchers: Mapping[str, CocoMatcher]) -> tuple[Figures, list[dict]]:
         found: Figures = {}
         rows: list[dict] = []
         for kind, matcher in matchers.items():
             matches = matcher.matches()
-            summed = accumulate(matches)
-            found |= {f"{kind}_{name}": value for name, value in figures(matches, summed).items()}
+            summed = compute_precision_recall(matches)
+            found |= {
+                f"{kind}_{name}": value
+                for name, value in summarize_metrics(matches, summed).items()
+            }
             for k, name in enumerate(self.categories[1:]):
-                one = class_figures(matches, summed, k)
+                one = measure_class(matches, summed, k)
                 row = {"kind": kind, "class": name, "truth": int(matches.n_truth[0, k])}
                 row |= {name: one[name] for name in ("ap", "ap50", "threshold")} | {
                     "best_f1": one["f1"]

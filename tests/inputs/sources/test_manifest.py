@@ -15,7 +15,7 @@ from pipeline.core.errors import ConfigError, InputChanged
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.sources.manifest import Manifest
 from pipeline.results.commands.verify import Options as VerifyOptions
-from pipeline.results.commands.verify import review as verify
+from pipeline.results.commands.verify import run_command as verify
 from pipeline.runs.components import build_components
 from pipeline.runs.fingerprint import determinants, run_name
 from pipeline.runs.plan import freeze

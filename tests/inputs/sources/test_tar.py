@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import ConfigError, InputChanged
-from pipeline.results.commands.verify import verify_text
+from pipeline.results.commands.verify import verify_run
 from pipeline.run import run
 from pipeline.runs.session import RunSession
 from tests.helpers.packed import image, pack_folder, same_rows, snapshot, special, tar_of
@@ -81,7 +81,7 @@ def test_a_hostile_archive_gives_rows_and_touches_nothing(
         "hard.jpg": "not_a_file",
         "null.jpg": "not_a_file",
     }
-    assert "one row each" in verify_text(made)
+    assert "one row each" in verify_run(made)
 
 
 def bomb() -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.command_options import read_options
-from pipeline.results.commands.export import Options, review
+from pipeline.results.commands.export import Options, run_command
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def export() -> Callable[..., Path]:
     """export(run, "coco", "images=link") returns the folder."""
 
     def call(run: Path, to: str, *words: str) -> Path:
-        said = review(read_options("export", [f"run={run}", f"to={to}", *words], Options))
+        said = run_command(read_options("export", [f"run={run}", f"to={to}", *words], Options))
         return Path(said.partition(": ")[0])
 
     return call

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.results.commands.export import formats
+from pipeline.results.commands.export import list_formats
 from pipeline.run import run
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.paths import shared
@@ -56,7 +56,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return (folder / "latest").resolve()
 
 
-@pytest.mark.parametrize("to", formats())
+@pytest.mark.parametrize("to", list_formats())
 def test_real_boxes_come_back(to: str, photographs: Path, export: Export) -> None:
     assert_same(boxes_of(photographs), list(READERS[to](export(photographs, to, "images=link"))))
 
@@ -82,7 +82,7 @@ def many_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_run(folder / "run", rows, input=images, shard_size=5)
 
 
-@pytest.mark.parametrize("to", formats())
+@pytest.mark.parametrize("to", list_formats())
 def test_many_shards_come_back_and_took_the_memory_of_one(
     to: str, many_shards: Path, export: Export
 ) -> None:

@@ -13,7 +13,7 @@ from time import perf_counter
 import numpy as np
 
 from pipeline.config.command_options import read_options
-from pipeline.results.commands.report import Options, review
+from pipeline.results.commands.report import Options, run_command
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.pictures import picture
 from tests.results.commands.browser import chromium, opened
@@ -70,7 +70,7 @@ def main(folder: str, n_images: str = "5000") -> None:
     path = Path(folder) / "run"
     run = path if path.is_dir() else made(Path(folder), int(n_images))
     start = perf_counter()
-    review(read_options("report", [f"run={run}"], Options))
+    run_command(read_options("report", [f"run={run}"], Options))
     figures = {
         "report_s": perf_counter() - start,
         "megabytes": (run / "report.html").stat().st_size / 1e6,

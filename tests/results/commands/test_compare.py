@@ -18,7 +18,7 @@ from pipeline.cli import main
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
 from pipeline.ops.masks import encode_rle
-from pipeline.results.commands.compare import Options, review
+from pipeline.results.commands.compare import Options, run_command
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.paths import SAMPLES
 
@@ -29,7 +29,7 @@ def compared(
     before: Path, after: Path, *words: str
 ) -> tuple[str, dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     """(text, summary, rows of images, rows of predictions)."""
-    text = review(read_options("compare", [f"runs=[{before},{after}]", *words], Options))
+    text = run_command(read_options("compare", [f"runs=[{before},{after}]", *words], Options))
     folder = Path(text.rpartition("files: ")[2])
     tables = (
         pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("images", "predictions")
@@ -288,7 +288,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         ([f"runs=[{run},{run}]", "tolerance={box: -1}"], "a number from 0"),
     ]:
         with pytest.raises(ConfigError, match=said):
-            review(read_options("compare", words, Options))
+            run_command(read_options("compare", words, Options))
     assert not (other / "compare" / "run").exists()
 
 

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 from pipeline.cli import main
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
-from pipeline.results.commands.crops import Options, review
+from pipeline.results.commands.crops import Options, run_command
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.paths import SAMPLES
 from tests.helpers.pictures import picture
@@ -19,7 +19,7 @@ from tests.helpers.runs import read
 
 
 def cropped(run: Path, *words: str) -> str:
-    return review(read_options("crops", [f"run={run}", *words], Options))
+    return run_command(read_options("crops", [f"run={run}", *words], Options))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.cli import main
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError, RunDrifted
-from pipeline.results.commands.drift import Options, review
+from pipeline.results.commands.drift import Options, run_command
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.pictures import picture
 
@@ -32,7 +32,7 @@ MEASURES = {
 def _no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes a second each time, and has a test of its own."""
     monkeypatch.setattr(
-        "pipeline.results.commands.drift.save_plot",
+        "pipeline.results.commands.drift.save_distribution_plot",
         lambda reference, new, path: path.write_bytes(b""),
     )
 
@@ -40,7 +40,7 @@ def _no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
 def measured(reference: Path, run: Path, *words: str) -> dict[tuple[str, str], dict[str, Any]]:
     """(what, measure) -> what drift.json says."""
     try:
-        text = review(
+        text = run_command(
             read_options(
                 "drift", [f"run={run}", f"reference={reference}", "brightness=0", *words], Options
             )

@@ -10,7 +10,7 @@ from PIL import Image
 from pipeline.cli import main
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
-from pipeline.results.commands.evaluate import Options, review
+from pipeline.results.commands.evaluate import Options, run_command
 from tests.helpers.made_runs import Row, box, made_run
 from tests.results.evaluation.coco_truth import write_truth
 
@@ -38,7 +38,7 @@ def truth(tmp_path: Path) -> Path:
 
 
 def said(run: Path, truth: Path, *words: str) -> str:
-    return review(read_options("evaluate", [f"run={run}", f"truth={truth}", *words], Options))
+    return run_command(read_options("evaluate", [f"run={run}", f"truth={truth}", *words], Options))
 
 
 def test_what_it_leaves(run: Path, truth: Path) -> None:

@@ -11,7 +11,7 @@ from pipeline.cli import main
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
 from pipeline.outputs.exporters.coco import Coco
-from pipeline.results.commands.export import Options, review
+from pipeline.results.commands.export import Options, run_command
 from pipeline.storage import publish
 from tests.helpers.listed_runs import manifest_run, table_run
 from tests.helpers.made_runs import Row, box, made_run
@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def said(run: Path, *words: str) -> str:
-    return review(read_options("export", [f"run={run}", "to=coco", *words], Options))
+    return run_command(read_options("export", [f"run={run}", "to=coco", *words], Options))
 
 
 def test_it_goes_into_the_run_and_is_made_anew(run: Path) -> None:

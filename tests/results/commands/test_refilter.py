@@ -10,8 +10,8 @@ import pytest
 from pipeline.cli import main
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
-from pipeline.results.commands.refilter import Options, review
-from pipeline.results.commands.verify import verify_text
+from pipeline.results.commands.refilter import Options, run_command
+from pipeline.results.commands.verify import verify_run
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.runs import read
 
@@ -19,7 +19,7 @@ LOOSE = "min_score=0.05"
 
 
 def refiltered(run: Path, *words: str) -> Path:
-    said = review(read_options("refilter", [f"run={run}", *words], Options))
+    said = run_command(read_options("refilter", [f"run={run}", *words], Options))
     return Path(said.partition(": ")[0])
 
 
@@ -40,7 +40,7 @@ def test_it_is_what_a_strict_run_gives(annotate: Callable[..., Path], load_once:
         for kind in ("images", "predictions"):
             assert read(found, kind).equals(read(strict, kind)), (kind, stricter)
         assert 0 < len(read(found, "predictions")) < len(read(loose, "predictions"))
-        assert "all as committed" in verify_text(found)
+        assert "all as committed" in verify_run(found)
         assert loose.name in (found / "run.json").read_text() and found.name not in (
             loose.name,
             strict.name,

@@ -11,8 +11,8 @@ from PIL import Image
 from pipeline.cli import main
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
-from pipeline.results.commands.repeats import Options, review
-from pipeline.results.commands.verify import verify_text
+from pipeline.results.commands.repeats import Options, run_command
+from pipeline.results.commands.verify import verify_run
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.paths import SAMPLES
 from tests.helpers.runs import read
@@ -23,7 +23,7 @@ DOG, CAT = 1, 2
 
 def flagged(run: Path, *words: str) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
     """(text, places, detections at them)."""
-    text = review(read_options("repeats", [f"run={run}", "images=3", *words], Options))
+    text = run_command(read_options("repeats", [f"run={run}", "images=3", *words], Options))
     folder = Path(text.rpartition("files: ")[2])
     places, detections = (
         pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("places", "predictions")
@@ -82,7 +82,7 @@ def test_of_one_camera_and_one_class(tmp_path: Path) -> None:
         "2 places, with 7 of 17 boxes; 13 usable images of 4 cameras" in text
         and "dog in 4 of 4 images of 'a'" in text
     )
-    assert read(run, "predictions").equals(before) and "all as committed" in verify_text(run)
+    assert read(run, "predictions").equals(before) and "all as committed" in verify_run(run)
 
 
 def test_examples_are_spread_over_all_images(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 from pipeline.cli import main
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
-from pipeline.results.commands.report import Options, review
-from pipeline.results.report.write import leave_report
+from pipeline.results.commands.report import Options, run_command
+from pipeline.results.report.write import publish_report
 from pipeline.runs.run_folder import RunFolder
 from tests.helpers.listed_runs import manifest_run, table_run
 from tests.helpers.made_runs import Row, box, made_run
@@ -25,7 +25,7 @@ YARD = f"input={SAMPLES / 'yard'}"
 
 
 def said(run: Path, *words: str) -> str:
-    return review(read_options("report", [f"run={run}", *words], Options))
+    return run_command(read_options("report", [f"run={run}", *words], Options))
 
 
 def data_of(report: Path, which: str = "data") -> Any:
@@ -205,7 +205,7 @@ def test_a_run_does_without_one_unless_the_disk_is_to_blame(
     monkeypatch.setattr("pipeline.results.report.write.write_page", failing)
     stops = "odd" not in str(error)
     with RunFolder(run).locked(), pytest.raises(type(error)) if stops else nullcontext():
-        leave_report(RunFolder(run))
+        publish_report(RunFolder(run))
     assert ("report.html was not made" in caplog.text) is not stops
     assert not (run / "report.html").exists() and not (run / ".tmp").exists()
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from pipeline.core.keys import path_to_key
-from pipeline.results.commands.report import Options, review
+from pipeline.results.commands.report import Options, run_command
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.pictures import picture
 from tests.results.commands.browser import opened
@@ -43,7 +43,7 @@ def report(tmp_path: Path) -> Path:
             (folder / row.key).parent.mkdir(parents=True, exist_ok=True)
             picture(80, 60, seed=i).save(folder / row.key)
     made_run(run, ROWS, input=photos)
-    review(Options(run=run))
+    run_command(Options(run=run))
     return run / "report.html"
 
 
@@ -93,7 +93,7 @@ def test_a_name_does_not_look_like_another(browser: Browser, tmp_path: Path) -> 
     run = made_run(
         tmp_path / "run", [Row(key, status="corrupt", error=f"in {key}") for key in keys]
     )
-    review(Options(run=run))
+    run_command(Options(run=run))
     page = opened(browser, run / "report.html")
     shown = [r"evil\u202egpj.exe", r"two\u000alines.jpg", keys[2]]
     assert page.locator("#cards .name").all_text_contents() == shown
@@ -286,7 +286,7 @@ def test_thousands_of_images_do_not_freeze_it(browser: Browser, tmp_path: Path) 
         Row(f"{i:05d}.jpg", found=[box(1 + i % 3, i / 5000, 0, 0, 9, 9)] * 5) for i in range(5000)
     ]
     run = made_run(tmp_path / "run", rows, shard_size=1000)
-    review(Options(run=run))
+    run_command(Options(run=run))
     start = perf_counter()
     page = opened(browser, run / "report.html")
     expect(page.locator("#count")).to_have_text("5,000 images")
@@ -322,7 +322,7 @@ def test_nothing_is_asked_of_a_network(browser: Browser, report: Path) -> None:
 def test_a_duplicate_does_not_look_like_a_failure(browser: Browser, tmp_path: Path) -> None:
     twin = Row("a.jpg", None, status="duplicate", error="the same bytes as b.jpg")
     run = made_run(tmp_path / "run", [twin, Row("c.jpg", None, status="empty", error="0 bytes")])
-    review(Options(run=run))
+    run_command(Options(run=run))
     page = opened(browser, run / "report.html")
     assert names(page) == ["c", "a"] and pictures(page) == ["empty", "duplicate"]
     assert page.locator("#cards .failed .name").all_text_contents() == ["c.jpg"]

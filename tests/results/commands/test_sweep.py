@@ -10,7 +10,7 @@ from pipeline.cli import main
 from pipeline.config.compose import Job
 from pipeline.config.sweep_outcomes import RunResult
 from pipeline.core.errors import ConfigError
-from pipeline.results.commands.sweep import _save_plot, sweep_text
+from pipeline.results.commands.sweep import _save_plot, summarize_sweep
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.paths import SAMPLES
 
@@ -34,7 +34,7 @@ def test_what_differs_what_came_of_it_and_the_fastest_first(tmp_path: Path) -> N
         {"model": "made", "min_score": "2", "batch_size": "8"},
         refused=ConfigError("min_score=2: expected"),
     )
-    text = sweep_text([slow, refused, fast], None, tmp_path)
+    text = summarize_sweep([slow, refused, fast], None, tmp_path)
     lines = [line.split() for line in text.splitlines()]
     assert lines[0] == [
         "min_score",
@@ -54,23 +54,23 @@ def test_what_differs_what_came_of_it_and_the_fastest_first(tmp_path: Path) -> N
 
 def test_a_run_of_before_there_were_clocks_has_no_rate(tmp_path: Path) -> None:
     one = job(tmp_path, "0.3", 1, [])
-    text = sweep_text([one, job(tmp_path, "0.5", 1, [1.0])], None, tmp_path)
+    text = summarize_sweep([one, job(tmp_path, "0.5", 1, [1.0])], None, tmp_path)
     assert text.splitlines()[2].split() == ["0.3", "2", "1", "1", "run-0.3"]
 
 
 def test_again_it_is_the_same_folder(tmp_path: Path) -> None:
     jobs = [job(tmp_path, "0.3", 1, [1.0]), job(tmp_path, "0.5", 1, [1.0])]
-    assert sweep_text(jobs, None, tmp_path) == sweep_text(jobs, None, tmp_path)
+    assert summarize_sweep(jobs, None, tmp_path) == summarize_sweep(jobs, None, tmp_path)
     assert len(list((tmp_path / "sweeps").iterdir())) == 1
-    sweep_text(jobs[:1], None, tmp_path)
+    summarize_sweep(jobs[:1], None, tmp_path)
     assert len(list((tmp_path / "sweeps").iterdir())) == 2
 
 
 def test_combinations_of_one_run_are_said(tmp_path: Path) -> None:
     one = job(tmp_path, "0.3", 1, [1.0])
     other = Job({**one.settings, "batch_size": "16"}, one.ended)
-    assert "Combinations with one run" in sweep_text([one, other], None, tmp_path)
-    assert "Combinations with one run" not in sweep_text(
+    assert "Combinations with one run" in summarize_sweep([one, other], None, tmp_path)
+    assert "Combinations with one run" not in summarize_sweep(
         [one, job(tmp_path, "0.5", 1, [1.0])], None, tmp_path
     )
 
@@ -127,4 +127,9 @@ def test_duplicates_have_not_failed(tmp_path: Path) -> None:
             tmp_path / score, [Row("a.jpg"), twin, Row("c.jpg", None, status="empty", error="x")]
         )
         jobs.append(Job({"min_score": score}, RunResult("", 1, run)))
-    assert sweep_text(jobs, None, tmp_path).splitlines()[1].split()[:4] == ["0.3", "3", "1", "0"]
+    assert summarize_sweep(jobs, None, tmp_path).splitlines()[1].split()[:4] == [
+        "0.3",
+        "3",
+        "1",
+        "0",
+    ]

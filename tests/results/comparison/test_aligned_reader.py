@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.results.comparison import aligned_reader as module
-from pipeline.results.comparison.aligned_reader import Window, side_by_side
+from pipeline.results.comparison.aligned_reader import AlignedImages, read_aligned
 from pipeline.runs.finished_run import FinishedRun
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.pictures import picture
@@ -22,7 +22,7 @@ def run_of(path: Path, keys: str, shard_size: int = 2) -> FinishedRun:
     return FinishedRun.open(made_run(path, rows, shard_size=shard_size))
 
 
-def seen(windows: list[Window]) -> list[tuple[str, int | None, int | None]]:
+def seen(windows: list[AlignedImages]) -> list[tuple[str, int | None, int | None]]:
     """(key, boxes before, boxes after); None where a run has not the image."""
     found = []
     for window in windows:
@@ -47,7 +47,7 @@ def test_every_image_comes_once_in_order(
     monkeypatch.setattr(module, "_AT_ONCE", at_once)
     one, other = run_of(tmp_path / "one", before), run_of(tmp_path / "other", after, shard_size=3)
     boxes = {key: (ord(key) - 97) % 4 for key in before + after}
-    assert seen(list(side_by_side(one, other, ["score"]))) == [
+    assert seen(list(read_aligned(one, other, ["score"]))) == [
         (key, boxes[key] if key in before else None, boxes[key] if key in after else None)
         for key in sorted(boxes)
     ]
@@ -67,7 +67,7 @@ def test_files_that_came_later_are_in_a_part_of_their_own(
         )
     assert len(FinishedRun.open(late).plan.parts) == 2
     windows = list(
-        side_by_side(FinishedRun.open(late), run_of(tmp_path / "made", "abcdefg", 3), ["score"])
+        read_aligned(FinishedRun.open(late), run_of(tmp_path / "made", "abcdefg", 3), ["score"])
     )
     found = [(key, before is not None, after is not None) for key, before, after in seen(windows)]
     assert found == [(key, key != "e", True) for key in "abcdefg"]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.results.drift import plot
 from pipeline.results.drift.distributions import CLASS, Distributions
-from pipeline.results.drift.plot import save_plot
+from pipeline.results.drift.plot import save_distribution_plot
 
 RNG = np.random.default_rng(0)
 NOTHING = Distributions({CLASS: Counter()}, {})
@@ -33,7 +33,7 @@ def test_a_picture_of_whatever_there_is_and_the_same_bytes_again(
     reference: Distributions, new: Distributions, tmp_path: Path
 ) -> None:
     for name in ("a.png", "b.png"):
-        save_plot(reference, new, tmp_path / name)
+        save_distribution_plot(reference, new, tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as image:
         n_panels = 1 + sum(
@@ -62,5 +62,5 @@ def test_a_few_whole_numbers_have_a_bin_each(values: np.ndarray, n_bins: int) ->
 
 def test_no_class_is_read_as_mathematics(tmp_path: Path) -> None:
     named = Distributions({CLASS: Counter({r"$10 \frac $5": 3, "$x^{": 2})}, {})
-    save_plot(named, named, tmp_path / "a.png")
+    save_distribution_plot(named, named, tmp_path / "a.png")
     assert (tmp_path / "a.png").is_file()

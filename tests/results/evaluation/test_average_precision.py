@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from pipeline.results.evaluation.average_precision import Best, best_columns, best_f1, interpolated
+from pipeline.results.evaluation.average_precision import (
+    BestThreshold,
+    find_best_threshold,
+    interpolate_precision,
+    make_threshold_columns,
+)
 
 
 @pytest.mark.parametrize(
@@ -12,18 +17,18 @@ from pipeline.results.evaluation.average_precision import Best, best_columns, be
         ([], [], 0, None),
         ([], [], 3, None),
         ([0.9, 0.5], [False, False], 2, None),
-        ([0.9], [True], 1, Best(1.0, 0.9, 1.0, 1.0)),
-        ([0.9, 0.8], [False, True], 1, Best(2 / 3, 0.8, 0.5, 1.0)),
-        ([0.9, 0.8], [True, False], 1, Best(1.0, 0.9, 1.0, 1.0)),
+        ([0.9], [True], 1, BestThreshold(1.0, 0.9, 1.0, 1.0)),
+        ([0.9, 0.8], [False, True], 1, BestThreshold(2 / 3, 0.8, 0.5, 1.0)),
+        ([0.9, 0.8], [True, False], 1, BestThreshold(1.0, 0.9, 1.0, 1.0)),
         # a threshold keeps all of one score or none
-        ([0.9, 0.9], [True, False], 1, Best(2 / 3, 0.9, 0.5, 1.0)),
+        ([0.9, 0.9], [True, False], 1, BestThreshold(2 / 3, 0.9, 0.5, 1.0)),
         # of equal F1 the highest threshold: 2/3 with one of two, 4/6 with all four
-        ([0.9, 0.8, 0.7, 0.6], [True, False, False, True], 2, Best(2 / 3, 0.9, 1.0, 0.5)),
+        ([0.9, 0.8, 0.7, 0.6], [True, False, False, True], 2, BestThreshold(2 / 3, 0.9, 1.0, 0.5)),
     ],
 )
-def test_best_f1(scores: list, right: list, n_truth: int, expected: Best | None) -> None:
+def test_best_f1(scores: list, right: list, n_truth: int, expected: BestThreshold | None) -> None:
     hits = np.array(right, dtype=bool)
-    assert best_f1(np.array(scores, dtype=float), hits, ~hits, n_truth) == expected
+    assert find_best_threshold(np.array(scores, dtype=float), hits, ~hits, n_truth) == expected
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -40,7 +45,7 @@ def test_best_f1_is_the_best_of_all_thresholds(seed: int) -> None:
         hits, misses = int(right[kept].sum()), int(wrong[kept].sum())
         precision, recall = hits / (hits + misses), hits / n_truth
         tried[threshold] = 2 * precision * recall / (precision + recall)
-    best = best_f1(scores, right, wrong, n_truth)
+    best = find_best_threshold(scores, right, wrong, n_truth)
     assert best is not None and best.f1 == pytest.approx(max(tried.values()))
     assert tried[best.threshold] == pytest.approx(best.f1)
     assert best.f1 == pytest.approx(
@@ -49,7 +54,12 @@ def test_best_f1_is_the_best_of_all_thresholds(seed: int) -> None:
 
 
 def test_columns_of_no_best() -> None:
-    assert best_columns(None) == {"f1": None, "threshold": None, "precision": None, "recall": None}
+    assert make_threshold_columns(None) == {
+        "f1": None,
+        "threshold": None,
+        "precision": None,
+        "recall": None,
+    }
 
 
 @pytest.mark.parametrize(
@@ -64,6 +74,6 @@ def test_columns_of_no_best() -> None:
 )
 def test_interpolated(right: list, n_truth: int, expected: list) -> None:
     hits = np.array(right, dtype=bool)
-    assert interpolated(hits, ~hits, n_truth, np.array([0, 0.5, 1.0])).tolist() == pytest.approx(
-        expected
-    )
+    assert interpolate_precision(
+        hits, ~hits, n_truth, np.array([0, 0.5, 1.0])
+    ).tolist() == pytest.approx(expected)

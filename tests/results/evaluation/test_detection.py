@@ -194,7 +194,9 @@ def test_the_best_threshold_is_what_a_filter_takes(tmp_path: Path) -> None:
     for row in evaluated(run, truth).rows():
         words = [f"run={run}", f"min_score={row['threshold']}", f"classes=[{row['class']}]"]
         strict = Path(
-            refilter.review(read_options("refilter", words, refilter.Options)).partition(": ")[0]
+            refilter.run_command(read_options("refilter", words, refilter.Options)).partition(": ")[
+                0
+            ]
         )
         (kept,) = evaluated(strict, truth).rows()
         right = row["recall"] * row["truth"]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.ops.boxes import paired_box_iou
-from pipeline.results.repeats.cluster import places
+from pipeline.results.repeats.cluster import cluster_boxes
 
 STONE = np.array([0.1, 0.2, 0.3, 0.5])
 
@@ -25,7 +25,7 @@ def passing(n: int) -> np.ndarray:
 def members(
     boxes: np.ndarray, least_images: int, images: np.ndarray | None = None, least_iou: float = 0.9
 ) -> list[list[int]]:
-    found = places(
+    found = cluster_boxes(
         boxes, np.arange(len(boxes)) if images is None else images, least_iou, least_images
     )
     return [place.members.tolist() for place in found]
@@ -61,7 +61,7 @@ def test_images_count_not_boxes() -> None:
 def test_the_places_own_box_is_the_median_whichever_came_first() -> None:
     boxes = shaken(50, by=0.01)
     boxes[0] = STONE + 0.012  # at the edge of the heap, with the leftmost first
-    (found,) = places(boxes, np.arange(50), 0.8, 20)
+    (found,) = cluster_boxes(boxes, np.arange(50), 0.8, 20)
     assert found.box_xyxy == pytest.approx(STONE, abs=0.004) and len(found.members) == 50
 
 
@@ -72,7 +72,7 @@ BOXES = st.lists(st.tuples(*[st.integers(0, 12)] * 2, *[st.integers(1, 6)] * 2),
 @given(BOXES, st.sampled_from([0.3, 0.5, 0.9]), st.integers(2, 5))
 def test_laws(sides: list[tuple[int, int, int, int]], least_iou: float, least_images: int) -> None:
     boxes = np.array([(x, y, x + w, y + h) for x, y, w, h in sides], float).reshape(-1, 4)
-    found = places(boxes, np.arange(len(boxes)), least_iou, least_images)
+    found = cluster_boxes(boxes, np.arange(len(boxes)), least_iou, least_images)
     taken = [row for place in found for row in place.members.tolist()]
     assert len(taken) == len(set(taken))
     for place in found:

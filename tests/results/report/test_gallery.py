@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.core.schema import IMAGES_SCHEMA
-from pipeline.results.report.gallery import MOST_ROWS, Gallery, columns
+from pipeline.results.report.gallery import MOST_ROWS, Gallery, make_gallery_data
 
 Shard = list[tuple[str, list[float]]]  # (status, scores) of each image
 
@@ -111,7 +111,7 @@ def test_columns_are_lists_of_plain_numbers() -> None:
         predictions = predictions.append_column(name, pa.array(values, pa.float32()))
     at = images.schema.get_field_index("error")
     gallery.add(images.set_column(at, "error", pa.array([None, "torn"])), predictions)
-    told = columns(*gallery.shown(), [None, "0"])
+    told = make_gallery_data(*gallery.shown(), [None, "0"])
     assert (
         told["key"] == ["1", "0"] and told["error"] == {0: "torn"} and told["overlay"] == [None, 1]
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.results.commands.report import Options, review
+from pipeline.results.commands.report import Options, run_command
 from pipeline.results.report.page import write_page
 from tests.helpers.made_runs import Row, box, made_run
 
@@ -47,7 +47,7 @@ def page(tmp_path: Path) -> str:
     found = [box(1, 0.5, 0, 0, 9, 9)]
     rows = [Row(NAME, found=found), Row(f"x/{NAME}", None, status="corrupt", error=EVIL)]
     run = made_run(tmp_path / NAME, rows, categories=("none", EVIL, "b"), input=tmp_path / NAME)
-    review(Options(run=run))
+    run_command(Options(run=run))
     return (run / "report.html").read_text(encoding="utf-8")
 
 

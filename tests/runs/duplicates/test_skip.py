@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.inputs.decoding.image import decode_image
-from pipeline.results.commands.verify import verify_text
+from pipeline.results.commands.verify import verify_run
 from tests.helpers.pictures import picture
 from tests.helpers.runs import read
 
@@ -62,7 +62,7 @@ def test_a_twin_is_a_row_that_names_the_first(
     assert statuses(plain) == {} and statuses(skipping) == expected and plain != skipping
     left = [row for row in read(plain, "predictions").to_pylist() if row["key"] not in expected]
     assert read(skipping, "predictions").to_pylist() == left
-    assert "14 images with one row each" in verify_text(skipping)
+    assert "14 images with one row each" in verify_run(skipping)
 
 
 def test_twins_are_no_failures(

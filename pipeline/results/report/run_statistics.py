@@ -45,7 +45,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Stages:
+class StageTimes:
     """Seconds per stage, in groups that overlap in time, and images through the loop in a second of it."""
 
     images: int
@@ -61,7 +61,7 @@ class Stages:
         return self.images / loop if loop else 0.0
 
 
-class Figures:
+class RunStatistics:
     """Counts what it is given."""
 
     def __init__(self, categories: Sequence[str]) -> None:
@@ -167,7 +167,7 @@ class Figures:
         )
 
 
-def stages(timings: Iterable[Mapping[str, Any]]) -> Stages | None:
+def summarize_stages(timings: Iterable[Mapping[str, Any]]) -> StageTimes | None:
     """Of all shards together; None where nothing is known."""
     images, spent = 0, Counter[str]()
     for one in timings:
@@ -175,7 +175,7 @@ def stages(timings: Iterable[Mapping[str, Any]]) -> Stages | None:
         spent.update({name: one[name] for name in STAGES if name in one})
     if not images:
         return None
-    return Stages(
+    return StageTimes(
         images, {title: {name: spent[name] for name in names} for title, names in _STAGES.items()}
     )
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.ops.boxes import match_one_to_one, paired_box_iou
-from pipeline.results.comparison import pairs as matching
-from pipeline.results.comparison.pairs import overlapping
+from pipeline.results.comparison import overlapping_pairs as matching
+from pipeline.results.comparison.overlapping_pairs import find_overlapping_pairs
 
 SQUARE = [0.0, 0.0, 10.0, 10.0]
 
@@ -53,7 +53,7 @@ def test_all_pairs_of_a_group_are_looked_at_however_many_at_once(
     ]
     for at_once in (1, 7, 1 << 20):
         monkeypatch.setattr(matching, "_PAIRS", at_once)
-        first, second, iou = overlapping(a, groups_a, b, groups_b, 0.3)
+        first, second, iou = find_overlapping_pairs(a, groups_a, b, groups_b, 0.3)
         assert (
             list(zip(first.tolist(), second.tolist(), strict=True)) == expected
             and (iou >= 0.3).all()

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.core.schema import IMAGES_SCHEMA
-from pipeline.results.report.figures import Figures, stages
+from pipeline.results.report.run_statistics import RunStatistics, summarize_stages
 
 NAMES = ("none", "dog", "crane", "crane")
 
@@ -34,14 +34,14 @@ def predictions(*rows: tuple[int, float]) -> pa.Table:
     )
 
 
-def counted(*shards: tuple[pa.Table, pa.Table]) -> Figures:
-    figures = Figures(NAMES)
+def counted(*shards: tuple[pa.Table, pa.Table]) -> RunStatistics:
+    figures = RunStatistics(NAMES)
     for shard in shards:
         figures.add(*shard)
     return figures
 
 
-def rows_of(figures: Figures, title: str) -> dict[str, int]:
+def rows_of(figures: RunStatistics, title: str) -> dict[str, int]:
     (chart,) = (chart for chart in figures.charts() if chart.title.startswith(title))
     return {label: count for label, count in chart.rows if count}
 
@@ -99,7 +99,7 @@ def test_scores_beyond_the_scale_are_counted_at_its_ends(score: float) -> None:
 
 
 def test_bars_are_the_most_frequent_and_the_rest_is_said() -> None:
-    figures = Figures([f"class {i}" for i in range(20)])
+    figures = RunStatistics([f"class {i}" for i in range(20)])
     figures.add(
         images(("ok", 9, 210)), predictions(*[(i, 0.5) for i in range(20) for _ in range(i + 1)])
     )
@@ -121,19 +121,19 @@ def test_seconds_by_stage_are_summed() -> None:
         {"shard": 0, "images": 4, "read": 1.0, "forward": 1.5, "wait": 0.5},
         {"shard": 1, "images": 2, "forward": 1.0},
     ]
-    found = stages(shards)
+    found = summarize_stages(shards)
     assert found is not None and found.images == 6 and found.rate == 2.0 and found.most == 3.0
     assert (
         found.seconds["ahead of the model"]["read"] == 1.0
         and found.seconds["the loop"]["forward"] == 2.5
     )
-    assert stages([]) is None and stages([{}]) is None
+    assert summarize_stages([]) is None and summarize_stages([{}]) is None
 
 
 def test_every_stage_has_its_place() -> None:
     from pipeline.core.timing import STAGES
 
-    found = stages([{"images": 1}])
+    found = summarize_stages([{"images": 1}])
     assert found is not None and sorted(
         name for group in found.seconds.values() for name in group
     ) == sorted(STAGES)

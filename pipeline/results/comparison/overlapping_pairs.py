@@ -9,7 +9,7 @@ from pipeline.ops.boxes import paired_box_iou
 _PAIRS = 1 << 20  # looked at together: 100 MB or so
 
 
-def overlapping(
+def find_overlapping_pairs(
     boxes_a: np.ndarray,
     groups_a: np.ndarray,
     boxes_b: np.ndarray,

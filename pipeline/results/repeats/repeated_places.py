@@ -9,14 +9,14 @@ import numpy as np
 from pipeline.core.schema import BOX_COLUMNS
 from pipeline.core.tables import select_usable
 from pipeline.ops.boxes import read_boxes_xyxy
-from pipeline.results.repeats.cluster import places
+from pipeline.results.repeats.cluster import cluster_boxes
 from pipeline.runs.finished_run import FinishedRun
 
 EXAMPLES = 6  # of a place
 
 
 @dataclass(frozen=True)
-class Rows:
+class RunBoxes:
     """All boxes of a run, in its order."""
 
     cameras: Counter[str]  # folder, or video -> usable images; in the order of their numbers
@@ -30,7 +30,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Repeated:
+class RepeatedPlace:
     """A place of many images."""
 
     camera: str
@@ -44,7 +44,7 @@ class Repeated:
     examples: np.ndarray  # some of the rows, from the first to the last
 
 
-def rows_of(run: FinishedRun) -> Rows:
+def read_run_boxes(run: FinishedRun) -> RunBoxes:
     """48 bytes a box."""
     cameras: Counter[str] = Counter()
     numbers: dict[str, int] = {}
@@ -70,13 +70,15 @@ def rows_of(run: FinishedRun) -> Rows:
             read_boxes_xyxy(found) / size,
         )
         columns.append(one)
-    return Rows(
+    return RunBoxes(
         Counter({name: cameras[name] for name in numbers}),
         *(np.concatenate(one) for one in zip(*columns, strict=True)),
     )
 
 
-def repeated(rows: Rows, least_iou: float, least_images: int) -> list[Repeated]:
+def find_repeated_places(
+    rows: RunBoxes, least_iou: float, least_images: int
+) -> list[RepeatedPlace]:
     """Those of the most images first."""
     names = list(rows.cameras)
     found = []
@@ -84,12 +86,14 @@ def repeated(rows: Rows, least_iou: float, least_images: int) -> list[Repeated]:
         if len(members) < least_images:
             continue
         camera = names[rows.camera[members[0]]]
-        for place in places(rows.boxes[members], rows.images[members], least_iou, least_images):
+        for place in cluster_boxes(
+            rows.boxes[members], rows.images[members], least_iou, least_images
+        ):
             here = members[place.members]
             _, first = np.unique(rows.images[here], return_index=True)
             spread = np.unique(np.linspace(0, len(first) - 1, EXAMPLES).round().astype(int))
             found.append(
-                Repeated(
+                RepeatedPlace(
                     camera=camera,
                     images_of_camera=rows.cameras[camera],
                     class_id=int(rows.classes[here[0]]),
@@ -104,7 +108,7 @@ def repeated(rows: Rows, least_iou: float, least_images: int) -> list[Repeated]:
     return sorted(found, key=lambda one: (-one.images, one.camera, one.class_id, one.rows[0]))
 
 
-def _groups(rows: Rows) -> Iterator[np.ndarray]:
+def _groups(rows: RunBoxes) -> Iterator[np.ndarray]:
     """The rows, ascending, of each camera and class."""
     order = np.lexsort((rows.classes, rows.camera))
     ends = (np.diff(rows.camera[order]) != 0) | (np.diff(rows.classes[order]) != 0)
