@@ -257,22 +257,22 @@ def _duplicates(arguments: list[str]) -> None:
 
 
 def _train(arguments: list[str]) -> None:
-    from pipeline.training.train import train_text
+    from pipeline.training.train import train_model
 
-    run_jobs(arguments, _printed(train_text))
+    run_jobs(arguments, _printed(train_model))
 
 
 def _anchors(arguments: list[str]) -> None:
-    from pipeline.training.anchors.propose import anchors_text
+    from pipeline.training.anchors.propose import propose_anchors
 
-    run_jobs(arguments, _printed(anchors_text))
+    run_jobs(arguments, _printed(propose_anchors))
 
 
 def _export_model(arguments: list[str]) -> None:
     from pipeline.models.model_report import add_task_override
-    from pipeline.training.export_model.command import export_model_text
+    from pipeline.training.export_model.command import export_and_compare
 
-    run_jobs(add_task_override(split_arguments(arguments)), _printed(export_model_text))
+    run_jobs(add_task_override(split_arguments(arguments)), _printed(export_and_compare))
 
 
 def _inspect(arguments: list[str]) -> None:

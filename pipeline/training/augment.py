@@ -31,7 +31,7 @@ class Augmentation:
         self.steps = tuple(steps)
 
     @classmethod
-    def of(
+    def for_training(
         cls,
         task: str,
         names: Sequence[str],
@@ -42,14 +42,16 @@ class Augmentation:
         """`names` of flip, crop, colour. `crop_hw`: the size that all images of classify and segment get, so that they make
         a batch; `resize`: their shorter side before that, as the weights' preprocessing has it. Detectors take images of any
         size."""
-        flip: list[nn.Module] = [Mirror(keypoint_names)] if "flip" in names else []
+        flip: list[nn.Module] = [RandomMirror(keypoint_names)] if "flip" in names else []
         # mild: as another lamp or camera would have it; hue for some, since it takes more time than all the rest
         hue = v2.RandomApply([v2.ColorJitter(hue=0.03)], p=0.3)
         colour: list[nn.Module] = [v2.ColorJitter(0.3, 0.3, 0.3), hue] if "colour" in names else []
         if task in _DETECTION:
             return cls([*([ObjectCrop()] if "crop" in names else []), *flip, *colour])
         size = (
-            _fixed(task, crop_hw, resize) if "crop" not in names else _varied(task, crop_hw, resize)
+            _fixed_crop_steps(task, crop_hw, resize)
+            if "crop" not in names
+            else _random_crop_steps(task, crop_hw, resize)
         )
         return cls([*size, *flip, *colour])  # colours last: of fewer pixels
 
@@ -60,16 +62,16 @@ class Augmentation:
         """As the network will see images that it is to judge: nothing by chance. Images of segment keep their shape."""
         if task in _DETECTION:
             return cls([])
-        return cls(_fixed(task, crop_hw if task == "classify" else None, resize))
+        return cls(_fixed_crop_steps(task, crop_hw if task == "classify" else None, resize))
 
-    def in_order(self, channels: str) -> "Augmentation":
+    def with_channels(self, channels: str) -> "Augmentation":
         """With the image's channels in the order that the network wants, rgb or bgr."""
-        return self if channels == "rgb" else Augmentation([*self.steps, Reversed()])
+        return self if channels == "rgb" else Augmentation([*self.steps, ReverseChannels()])
 
     def __call__(self, example: Example, seed: int) -> Example:
         if not self.steps:
             return example
-        sample = _wrapped(example)
+        sample = _to_tv_tensors(example)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(
                 seed
@@ -77,11 +79,12 @@ class Augmentation:
             for step in self.steps:
                 sample = step(sample)
         return Example(
-            _plain(sample.pop("image")), {name: _plain(value) for name, value in sample.items()}
+            _to_tensor(sample.pop("image")),
+            {name: _to_tensor(value) for name, value in sample.items()},
         )
 
 
-class Mirror(nn.Module):
+class RandomMirror(nn.Module):
     """Half of the images with left and right exchanged; keypoints that mean left become those that mean right."""
 
     def __init__(self, keypoint_names: Sequence[str]) -> None:
@@ -110,14 +113,16 @@ class Mirror(nn.Module):
         return flipped
 
 
-class Reversed(nn.Module):
+class ReverseChannels(nn.Module):
     """Red, green, blue become blue, green, red."""
 
     def forward(self, sample: dict[str, Any]) -> dict[str, Any]:
         return sample | {"image": tv_tensors.Image(sample["image"].flip(0))}
 
 
-def _varied(task: str, crop_hw: tuple[int, int] | None, resize: int | None) -> list[nn.Module]:
+def _random_crop_steps(
+    task: str, crop_hw: tuple[int, int] | None, resize: int | None
+) -> list[nn.Module]:
     """Another part of the image each time. As torchvision's references train: classification with no less than a third of
     the image, segmentation with half to twice the size."""
     if crop_hw is None:
@@ -125,17 +130,27 @@ def _varied(task: str, crop_hw: tuple[int, int] | None, resize: int | None) -> l
     if task == "classify":
         return [v2.RandomResizedCrop(crop_hw, scale=(0.35, 1.0), antialias=True)]
     side = resize or min(crop_hw)
-    return [v2.RandomResize(side // 2, side * 2, antialias=True), _padded(v2.RandomCrop, crop_hw)]
+    return [
+        v2.RandomResize(side // 2, side * 2, antialias=True),
+        _build_padded_crop(v2.RandomCrop, crop_hw),
+    ]
 
 
-def _fixed(task: str, crop_hw: tuple[int, int] | None, resize: int | None) -> list[nn.Module]:
+def _fixed_crop_steps(
+    task: str, crop_hw: tuple[int, int] | None, resize: int | None
+) -> list[nn.Module]:
     steps: list[nn.Module] = [] if resize is None else [v2.Resize(resize, antialias=True)]
     if crop_hw is None:
         return steps
-    return [*steps, v2.CenterCrop(crop_hw) if task == "classify" else _padded(_MiddleCrop, crop_hw)]
+    return [
+        *steps,
+        v2.CenterCrop(crop_hw)
+        if task == "classify"
+        else _build_padded_crop(_CenterCropWithPadding, crop_hw),
+    ]
 
 
-def _padded(crop: type[v2.RandomCrop], crop_hw: tuple[int, int]) -> nn.Module:
+def _build_padded_crop(crop: type[v2.RandomCrop], crop_hw: tuple[int, int]) -> nn.Module:
     return crop(
         crop_hw,
         pad_if_needed=True,
@@ -143,7 +158,7 @@ def _padded(crop: type[v2.RandomCrop], crop_hw: tuple[int, int]) -> nn.Module:
     )
 
 
-class _MiddleCrop(v2.RandomCrop):
+class _CenterCropWithPadding(v2.RandomCrop):
     """The middle of what RandomCrop would take a part of; what is added to a smaller image is on both sides."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
@@ -155,7 +170,7 @@ class _MiddleCrop(v2.RandomCrop):
         return params
 
 
-def _wrapped(example: Example) -> dict[str, Any]:
+def _to_tv_tensors(example: Example) -> dict[str, Any]:
     size_hw = (int(example.image.shape[-2]), int(example.image.shape[-1]))
     sample: dict[str, Any] = {**example.target, "image": tv_tensors.Image(example.image)}
     if "boxes" in sample:
@@ -167,5 +182,5 @@ def _wrapped(example: Example) -> dict[str, Any]:
     }
 
 
-def _plain(value: Tensor) -> Tensor:
+def _to_tensor(value: Tensor) -> Tensor:
     return value.as_subclass(Tensor)

@@ -18,20 +18,20 @@ from pipeline.core.types import InputError
 from pipeline.training.protocols import Example, ExampleSet
 
 log = logging.getLogger(__name__)
-Place: TypeAlias = tuple[int, int]  # (epoch, number of the example)
+ExampleKey: TypeAlias = tuple[int, int]  # (epoch, number of the example)
 Prepare = Callable[
     [Example, int], Example
 ]  # of a seed: augmentation, or what validation does instead
 
 
-class Drawn(Dataset[Example | str]):
+class PreparedExamples(Dataset[Example | str]):
     """Examples by (epoch, number), prepared. One that cannot be read is a text that says why."""
 
     def __init__(self, examples: ExampleSet, prepare: Prepare, seed: int) -> None:
         self.examples, self.prepare, self.seed = examples, prepare, seed
         self.told: set[str] = set()  # in this process
 
-    def __getitem__(self, place: Place) -> Example | str:
+    def __getitem__(self, place: ExampleKey) -> Example | str:
         epoch, number = place
         try:
             example = self.examples.example(number, epoch)
@@ -41,15 +41,17 @@ class Drawn(Dataset[Example | str]):
 
 
 @dataclass(frozen=True)
-class Data:
+class LoaderInputs:
     """What is learnt from, and what it is measured by, in batches of its own."""
 
-    training: Drawn
-    validation: Drawn
-    validation_batches: list[list[Place]]
+    training: PreparedExamples
+    validation: PreparedExamples
+    validation_batches: list[list[ExampleKey]]
 
 
-def shuffled(n_examples: int, batch_size: int, seed: int, epoch: int) -> list[list[Place]]:
+def shuffle_into_batches(
+    n_examples: int, batch_size: int, seed: int, epoch: int
+) -> list[list[ExampleKey]]:
     """An epoch's batches. The last one is left out where it is not full, because a batch norm has nothing to go by in a
     batch of one; other examples are in it in the next epoch."""
     draw = torch.Generator().manual_seed(derive_seed(seed, epoch))
@@ -61,7 +63,7 @@ def shuffled(n_examples: int, batch_size: int, seed: int, epoch: int) -> list[li
     ]
 
 
-class Remaining:
+class RemainingBatches:
     """The batches that are still to come after so many steps, epoch after epoch."""
 
     def __init__(self, n_examples: int, batch_size: int, seed: int, epochs: int, step: int) -> None:
@@ -73,20 +75,22 @@ class Remaining:
             step,
         )
 
-    def __iter__(self) -> Iterator[list[Place]]:
+    def __iter__(self) -> Iterator[list[ExampleKey]]:
         first, skipped = divmod(
-            self.step, len(shuffled(self.n_examples, self.batch_size, self.seed, 0))
+            self.step, len(shuffle_into_batches(self.n_examples, self.batch_size, self.seed, 0))
         )
         for epoch in range(first, self.epochs):
-            yield from shuffled(self.n_examples, self.batch_size, self.seed, epoch)[
+            yield from shuffle_into_batches(self.n_examples, self.batch_size, self.seed, epoch)[
                 skipped if epoch == first else 0 :
             ]
 
 
-def validation_batches(examples: ExampleSet, batch_size: int, cropped: bool) -> list[list[Place]]:
+def group_validation_batches(
+    examples: ExampleSet, batch_size: int, cropped: bool
+) -> list[list[ExampleKey]]:
     """Each of images of one size: detectors pad to the largest, which changes the others' results. `cropped`: all become of
     one size."""
-    by_size: dict[tuple[int, ...], list[Place]] = {}
+    by_size: dict[tuple[int, ...], list[ExampleKey]] = {}
     for number, size_hw in enumerate(map(tuple, examples.sizes_hw.tolist())):
         by_size.setdefault((0, 0) if cropped else size_hw, []).append((0, number))
     return [
@@ -96,8 +100,10 @@ def validation_batches(examples: ExampleSet, batch_size: int, cropped: bool) -> 
     ]
 
 
-def loaded(
-    drawn: Drawn, batches: Sequence[list[Place]] | Iterable[list[Place]], workers: int
+def load_batches(
+    drawn: PreparedExamples,
+    batches: Sequence[list[ExampleKey]] | Iterable[list[ExampleKey]],
+    workers: int,
 ) -> Iterator[list[Example]]:
     """The examples of each batch, in order. `workers` processes work ahead; 0: none. Those that cannot be read are left
     out of their batch, and named once."""
@@ -106,8 +112,8 @@ def loaded(
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=list,
-        worker_init_fn=_alone if workers else None,
-        multiprocessing_context=_processes() if workers else None,
+        worker_init_fn=_initialize_worker if workers else None,
+        multiprocessing_context=_worker_context() if workers else None,
         prefetch_factor=4 if workers else None,
     ):
         for said in {one for one in batch if isinstance(one, str)} - drawn.told:
@@ -116,7 +122,7 @@ def loaded(
         yield [one for one in batch if isinstance(one, Example)]
 
 
-def _processes() -> multiprocessing.context.BaseContext:
+def _worker_context() -> multiprocessing.context.BaseContext:
     """Forked from a process that has the libraries and no threads: a fork of this one could hang, and `spawn` would import
     them for every worker."""
     context = multiprocessing.get_context("forkserver")
@@ -124,16 +130,16 @@ def _processes() -> multiprocessing.context.BaseContext:
     return context
 
 
-def _end_with(trainer: multiprocessing.process.BaseProcess) -> None:
+def _exit_with_trainer(trainer: multiprocessing.process.BaseProcess) -> None:
     """PyTorch's own watch is for the process that forked this one, which waits for this one."""
     trainer.join()
     os._exit(1)
 
 
-def _alone(worker: int) -> None:
+def _initialize_worker(worker: int) -> None:
     """One core for each worker: a team of threads in each would fight for them. A terminal's Ctrl-C is for the trainer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+    Thread(target=_exit_with_trainer, args=(multiprocessing.parent_process(),), daemon=True).start()
     # tensors go back through files in shared memory: descriptors, of which a process has a thousand, would run out
     torch.multiprocessing.set_sharing_strategy("file_system")

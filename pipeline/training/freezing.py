@@ -16,7 +16,7 @@ _NOT_BACKBONE = ("fpn", "extra")  # what torchvision's detectors add to theirs
 _SIDES = (224, 256, 320)  # of the image that is tried; some networks take but one
 
 
-class Frozen:
+class FrozenLayers:
     """Holds a part of a network as it is: its parameters get no gradients, its batch norms keep their statistics, its
     dropout is off. `hold` again after each `network.train()`."""
 
@@ -28,7 +28,7 @@ class Frozen:
             raise ConfigError(
                 f"train.frozen_stages={stages}: expected 0 (all of it learns) to {STAGES} (none of the backbone)."
             )
-        found = stages_of(network) if stages else {}
+        found = find_stages(network) if stages else {}
         if stages and min(found.values(), default=STAGES + 1) > stages:
             raise ConfigError(
                 f"train.frozen_stages={stages}: this network's maps are never that large, so nothing would be frozen. "
@@ -41,28 +41,28 @@ class Frozen:
                 parameter.requires_grad_(False)
         if keep_statistics:
             self.modules += [
-                one for one in _backbone(network)[0].modules() if isinstance(one, _BatchNorm)
+                one for one in _find_backbone(network)[0].modules() if isinstance(one, _BatchNorm)
             ]
-        self.hold()
+        self.apply()
 
-    def hold(self) -> None:
+    def apply(self) -> None:
         for module in self.modules:
             module.training = False
 
 
-def usual_stages(network: nn.Module) -> int:
+def default_frozen_stages(network: nn.Module) -> int:
     """How many are frozen of a network that was trained before, if nobody says it: 2; none of one whose maps are never that
     large, such as a ViT."""
-    return 2 if min(stages_of(network).values(), default=STAGES) <= 2 else 0
+    return 2 if min(find_stages(network).values(), default=STAGES) <= 2 else 0
 
 
-def stages_of(network: nn.Module) -> dict[nn.Module, int]:
+def find_stages(network: nn.Module) -> dict[nn.Module, int]:
     """The modules of the backbone with values of their own, earlier stages first, and the stage of each: 1 until its maps
     are half as large as the image, 2 for a quarter ... Found by running it without data."""
-    backbone, head = _backbone(network)
+    backbone, head = _find_backbone(network)
     stage_of: dict[str, int] = {}
     reached = 1
-    for name, shape, side in _run_order(backbone):
+    for name, shape, side in _trace_outputs(backbone):
         if name.split(".")[0] in _NOT_BACKBONE or name == head:
             continue
         if (
@@ -76,7 +76,7 @@ def stages_of(network: nn.Module) -> dict[nn.Module, int]:
             )
         stage_of[name] = reached
     found = {
-        module: _stage(name, stage_of)
+        module: _find_stage(name, stage_of)
         for name, module in backbone.named_modules()
         if name != head and _has_values(module)
     }
@@ -87,7 +87,7 @@ def stages_of(network: nn.Module) -> dict[nn.Module, int]:
     }
 
 
-def _stage(name: str, stage_of: dict[str, int]) -> int | None:
+def _find_stage(name: str, stage_of: dict[str, int]) -> int | None:
     """That of the module, or where only its weights are used and it is not called, of the one around it."""
     while name and name not in stage_of:
         name = name.rpartition(".")[0]
@@ -101,7 +101,7 @@ def _has_values(module: nn.Module) -> bool:
     )
 
 
-def _backbone(network: nn.Module) -> tuple[nn.Module, str]:
+def _find_backbone(network: nn.Module) -> tuple[nn.Module, str]:
     """And the name of the head below it: a classifier is its own backbone."""
     if isinstance(backbone := getattr(network, "backbone", None), nn.Module):
         return backbone, ""
@@ -109,13 +109,13 @@ def _backbone(network: nn.Module) -> tuple[nn.Module, str]:
     return network, next(name for name, module in network.named_modules() if module is head)
 
 
-def _run_order(backbone: nn.Module) -> list[tuple[str, tuple[int, ...], int]]:
+def _trace_outputs(backbone: nn.Module) -> list[tuple[str, tuple[int, ...], int]]:
     """(name, shape of its output, side of the image) of each module, as they are done."""
     hollow = copy.deepcopy(backbone).to("meta").eval()
     for side in _SIDES:
         order: list[tuple[str, tuple[int, ...], int]] = []
         handles = [
-            module.register_forward_hook(partial(_note, order, name, side))
+            module.register_forward_hook(partial(_record_output, order, name, side))
             for name, module in hollow.named_modules()
             if name
         ]
@@ -133,7 +133,7 @@ def _run_order(backbone: nn.Module) -> list[tuple[str, tuple[int, ...], int]]:
     )
 
 
-def _note(
+def _record_output(
     order: list, name: str, side: int, module: nn.Module, inputs: object, output: object
 ) -> None:
     if isinstance(output, Tensor):

@@ -14,14 +14,14 @@ from pipeline.models.checkpoints import TrainableFormat, load_matching_tensors
 log = logging.getLogger(__name__)
 
 
-def begin_with(
+def load_initial_weights(
     network: nn.Module, model: TrainableFormat, settings: Settings, categories: Sequence[str]
 ) -> tuple[str, bool]:
     """Load what `weights=` names, as far as it is about the data's classes, or else the backbone's own weights. Returns what
     that was, which is part of a training's identity, and whether anything was learnt before."""
     state = model.load_pretrained_state()
     if state is not None:
-        new = load_matching_tensors(network, about(categories, state, model))
+        new = load_matching_tensors(network, drop_foreign_heads(categories, state, model))
         if new:
             log.info(
                 "New, because they are about other classes or not in the weights: %s.",
@@ -41,7 +41,7 @@ def begin_with(
     return f"random:{settings.seed}", False
 
 
-def about(
+def drop_foreign_heads(
     categories: Sequence[str], state: Mapping[str, Tensor], model: TrainableFormat
 ) -> Mapping[str, Tensor]:
     """The state without the heads where these are about other classes, be they as many; weights that do not name theirs are

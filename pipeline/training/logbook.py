@@ -10,23 +10,23 @@ from pipeline.core.errors import ConfigError
 from pipeline.storage.local_backend import append_line
 from pipeline.storage.publish import publish_file
 
-_MOST_STEPS = 20_000  # lines; of a longer training every second, third ... step has one
+_MAX_STEP_LINES = 20_000  # lines; of a longer training every second, third ... step has one
 
 
-class Logbook:
+class TrainingLog:
     """steps.jsonl (step, epoch, learning rate, loss and its parts), epochs.jsonl (step, epoch, figures), tensorboard/.
 
     What was written after `step`, from where a training goes on, is taken back: it will come again."""
 
     def __init__(self, folder: Path, step: int, total: int) -> None:
-        self.folder, self.every = folder, -(-total // _MOST_STEPS)
+        self.folder, self.every = folder, -(-total // _MAX_STEP_LINES)
         for name in ("steps.jsonl", "epochs.jsonl"):
-            _cut(folder / name, step)
-        self.board = summary_writer()(
+            _truncate_log(folder / name, step)
+        self.board = load_summary_writer()(
             str(folder / "tensorboard"), purge_step=step + 1 if step else None
         )
 
-    def __enter__(self) -> "Logbook":
+    def __enter__(self) -> "TrainingLog":
         return self
 
     def __exit__(
@@ -37,7 +37,7 @@ class Logbook:
     ) -> None:
         self.board.close()
 
-    def step(self, step: int, epoch: int, rate: float, losses: Mapping[str, float]) -> None:
+    def log_step(self, step: int, epoch: int, rate: float, losses: Mapping[str, float]) -> None:
         if step % self.every:
             return
         line = {
@@ -55,7 +55,7 @@ class Logbook:
         ):
             self.board.add_scalar(name, value, step)
 
-    def epoch(
+    def log_epoch(
         self, step: int, epoch: int, figures: Mapping[str, float | None], seconds: float
     ) -> None:
         line = {
@@ -70,11 +70,11 @@ class Logbook:
                 self.board.add_scalar(f"validation/{name}", value, step)
         self.board.flush()
 
-    def epochs(self) -> list[dict[str, Any]]:
-        return read_lines(self.folder / "epochs.jsonl")
+    def read_epochs(self) -> list[dict[str, Any]]:
+        return read_log(self.folder / "epochs.jsonl")
 
 
-def summary_writer() -> Any:
+def load_summary_writer() -> Any:
     """torch's class. Raises ConfigError where TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -86,13 +86,13 @@ def summary_writer() -> Any:
     return SummaryWriter
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
     """Of a log; a last line that a kill has cut is left out."""
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
-    return [one for one in map(_parsed, lines) if one is not None]
+    return [one for one in map(_parse_line, lines) if one is not None]
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
+def _parse_line(line: str) -> dict[str, Any] | None:
     try:
         content: dict[str, Any] = json.loads(line)
     except ValueError:
@@ -100,9 +100,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
     return content
 
 
-def _cut(path: Path, step: int) -> None:
-    kept: Sequence[dict[str, Any]] = [
-        one for one in read_lines(path) if step and one["step"] <= step
-    ]
+def _truncate_log(path: Path, step: int) -> None:
+    kept: Sequence[dict[str, Any]] = [one for one in read_log(path) if step and one["step"] <= step]
     with publish_file(path, replace=True) as stage:
         stage.write_text("".join(json.dumps(one) + "\n" for one in kept), encoding="utf-8")

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import KeypointRCNN
 
 
-def learns_fast(network: nn.Module) -> nn.Module:
+def optimize_memory_format(network: nn.Module) -> nn.Module:
     """The same network with the same parameters; changed in place."""
     if isinstance(
         network, KeypointRCNN
@@ -14,12 +14,12 @@ def learns_fast(network: nn.Module) -> nn.Module:
             lambda module, inputs, maps: maps.contiguous()
         )
     for module in network.modules():
-        if type(module) is nn.Conv2d and _slow_in_bfloat16(module):
+        if type(module) is nn.Conv2d and _is_slow_in_bfloat16(module):
             module.__class__ = Float32OnCpu
     return network.to(memory_format=torch.channels_last)
 
 
-def _slow_in_bfloat16(module: nn.Conv2d) -> bool:
+def _is_slow_in_bfloat16(module: nn.Conv2d) -> bool:
     """Depthwise with a stride or a large kernel: its gradient takes oneDNN 2 to 10 times as long as in float32, see
     docs/performance.md."""
     depthwise = 1 < module.groups == module.in_channels == module.out_channels

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.ops import box_area
 
-_PART = 0.7  # of the images; the others stay whole
+_CROPPED_SHARE = 0.7  # of the images; the others stay whole
 _TRIALS = 20
 _LEAST_SIDE = 0.4  # of the image's
 _MOST_STRETCHED = 2.0  # how much the crop's sides may differ from the image's
@@ -25,20 +25,20 @@ class ObjectCrop(nn.Module):
     are none of these, the image stays whole."""
 
     def forward(self, sample: dict[str, Any]) -> dict[str, Any]:
-        if torch.rand(()) >= _PART:
+        if torch.rand(()) >= _CROPPED_SHARE:
             return sample
         size_hw = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
         boxes = sample["boxes"].as_subclass(Tensor)
         for _ in range(_TRIALS):
-            window = _window(size_hw)
-            visible = _visible(boxes, window)
+            window = _draw_window(size_hw)
+            visible = _visible_share(boxes, window)
             kept = visible >= _VISIBLE
             if bool((kept | (visible <= _GONE)).all()) and (bool(kept.any()) or not len(boxes)):
-                return _cut(sample, window, kept, visible < 1)
+                return _crop_sample(sample, window, kept, visible < 1)
         return sample
 
 
-def _window(size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+def _draw_window(size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) of a part, at least one pixel of each side."""
     while True:
         parts = _LEAST_SIDE + (1 - _LEAST_SIDE) * torch.rand(2)
@@ -52,7 +52,7 @@ def _window(size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
     return left, top, left + width, top + height
 
 
-def _visible(boxes: Tensor, window: tuple[int, int, int, int]) -> Tensor:
+def _visible_share(boxes: Tensor, window: tuple[int, int, int, int]) -> Tensor:
     """(N, 4) xyxy -> (N,): which part of each box's area the window shows."""
     left, top, right, bottom = window
     shown = boxes.clamp(
@@ -61,7 +61,7 @@ def _visible(boxes: Tensor, window: tuple[int, int, int, int]) -> Tensor:
     return box_area(shown) / box_area(boxes)
 
 
-def _cut(
+def _crop_sample(
     sample: dict[str, Any], window: tuple[int, int, int, int], kept: Tensor, cut: Tensor
 ) -> dict[str, Any]:
     """What of the sample is in the window. Objects that are cut get the box of what is left of their mask; those of which
@@ -69,7 +69,7 @@ def _cut(
     left, top, right, bottom = window
     cut, size_hw = cut[kept], (bottom - top, right - left)
     boxes = sample["boxes"].as_subclass(Tensor)[kept]
-    least = _sides(boxes).clamp(max=_LEAST_PIXELS)
+    least = _box_sides(boxes).clamp(max=_LEAST_PIXELS)
     limits = boxes.new_tensor([right - left, bottom - top] * 2)
     boxes = (boxes - boxes.new_tensor([left, top, left, top])).clamp(
         torch.zeros_like(limits), limits
@@ -81,14 +81,14 @@ def _cut(
     }
     if "masks" in target:
         target["masks"] = target["masks"][:, top:bottom, left:right]
-        boxes = torch.where(cut[:, None], _boxes_of(target["masks"]), boxes)
+        boxes = torch.where(cut[:, None], _boxes_around(target["masks"]), boxes)
     if "keypoints" in target:
         points = target["keypoints"] - boxes.new_tensor([left, top, 0])
         inside = ((points[..., :2] >= 0) & (points[..., :2] <= limits[:2])).all(dim=-1) & (
             points[..., 2] > 0
         )
         target["keypoints"] = points * inside[..., None]
-    large = (_sides(boxes) >= least).all(dim=1) | ~cut
+    large = (_box_sides(boxes) >= least).all(dim=1) | ~cut
     target = {name: value[large] for name, value in target.items()}
     if "masks" in target:
         target["masks"] = tv_tensors.Mask(target["masks"])
@@ -99,12 +99,12 @@ def _cut(
     }
 
 
-def _sides(boxes: Tensor) -> Tensor:
+def _box_sides(boxes: Tensor) -> Tensor:
     """(N, 4) xyxy -> (N, 2) width and height."""
     return boxes[:, 2:] - boxes[:, :2]
 
 
-def _boxes_of(masks: Tensor) -> Tensor:
+def _boxes_around(masks: Tensor) -> Tensor:
     """(N, H, W) -> (N, 4) float32 xyxy around their pixels; of an empty one without extent."""
     rows, columns = (masks > 0).any(dim=2), (masks > 0).any(dim=1)  # (N, H), (N, W)
     sides = []

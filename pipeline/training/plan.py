@@ -13,57 +13,63 @@ from pipeline.inference.devices import has_native_bf16, resolve_device
 from pipeline.models.checkpoints import TrainableFormat
 from pipeline.models.registry import find_format, is_weights_file
 from pipeline.runs.fingerprint import run_name
-from pipeline.training.freezing import Frozen, usual_stages
-from pipeline.training.initialization import begin_with
-from pipeline.training.protocols import Examples
+from pipeline.training.freezing import FrozenLayers, default_frozen_stages
+from pipeline.training.initialization import load_initial_weights
+from pipeline.training.protocols import TrainingData
 from pipeline.training.recipe import Recipe
-from pipeline.training.ssd_loss import learn_from_empty_images
-from pipeline.training.task_registry import DETECTION, check_learnable, check_sizes
+from pipeline.training.ssd_loss import mine_backgrounds_over_batch
+from pipeline.training.task_registry import DETECTION, check_data_fits_task, check_sizes
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What the settings ask for, checked."""
 
     settings: Settings
-    examples: Examples
+    examples: TrainingData
     model: TrainableFormat
-    frozen: Frozen  # the network, and what of it does not learn
+    frozen: FrozenLayers  # the network, and what of it does not learn
     begun_with: str  # for people: what the weights are when training begins
     recipe: Recipe
     folder: Path
 
 
-def planned(settings: Settings, examples: Examples) -> Plan:
+def build_training_plan(settings: Settings, examples: TrainingData) -> TrainingPlan:
     """Raises ConfigError."""
     model = find_format(settings)
     if not isinstance(model, TrainableFormat):
         raise ConfigError(
             f"model={settings.model} is a program and cannot be trained; choose a torchvision builder."
         )
-    check_learnable(settings.task, model.build_metadata(examples.categories).architecture, examples)
+    check_data_fits_task(
+        settings.task, model.build_metadata(examples.categories).architecture, examples
+    )
     device = resolve_device(settings.device)
     n_points = len(examples.keypoint_names) or None
     network = model.build_for_training(len(examples.categories), n_points)
     check_sizes(network, examples.training, examples.validation)
-    learn_from_empty_images(network)
-    begun_with, trained_before = begin_with(network, model, settings, examples.categories)
+    mine_backgrounds_over_batch(network)
+    begun_with, trained_before = load_initial_weights(network, model, settings, examples.categories)
     stages = settings.train.frozen_stages
-    stages = stages if stages is not None else usual_stages(network) if trained_before else 0
+    stages = (
+        stages if stages is not None else default_frozen_stages(network) if trained_before else 0
+    )
     precision = settings.precision or ("bf16" if has_native_bf16(device) else "fp32")
     if precision == "fp16" and device == "cpu":
         raise ConfigError("precision=fp16 is for GPUs; on the CPU say bf16 or fp32.")
     sensitive = trained_before or isinstance(network, GeneralizedRCNN)
-    recipe = recipe_of(
+    recipe = build_recipe(
         settings, len(examples.training), 2e-4 if sensitive else 2e-3, precision, device
     )
-    identity = determinants(settings, model, examples, recipe, stages, begun_with)
+    identity = training_identity(settings, model, examples, recipe, stages, begun_with)
     folder = Path(settings.output).expanduser() / f"train-{run_name(identity)}"
-    frozen = Frozen(network, stages, keep_statistics=trained_before and settings.task in DETECTION)
-    return Plan(settings, examples, model, frozen, begun_with, recipe, folder.absolute())
+    frozen = FrozenLayers(
+        network, stages, keep_statistics=trained_before and settings.task in DETECTION
+    )
+    return TrainingPlan(settings, examples, model, frozen, begun_with, recipe, folder.absolute())
 
 
-def recipe_of(
+def build_recipe(
     settings: Settings, n_examples: int, usual_rate: float, precision: str, device: str
 ) -> Recipe:
     own = settings.train
@@ -82,10 +88,10 @@ def recipe_of(
     )
 
 
-def determinants(
+def training_identity(
     settings: Settings,
     model: TrainableFormat,
-    examples: Examples,
+    examples: TrainingData,
     recipe: Recipe,
     stages: int,
     begun_with: str,
@@ -94,7 +100,7 @@ def determinants(
     how = {name: value for name, value in vars(recipe).items() if name not in ("device", "workers")}
     return {
         "task": {"name": settings.task},
-        "model": called(settings),
+        "model": model_label(settings),
         "architecture": model.build_metadata(
             examples.categories, examples.keypoint_names
         ).to_text_metadata(),
@@ -106,6 +112,6 @@ def determinants(
     }
 
 
-def called(settings: Settings) -> str:
+def model_label(settings: Settings) -> str:
     """The builder; a file by its name, wherever it is: what is in it is in `begun_with`."""
     return Path(settings.model).stem if is_weights_file(settings.model) else settings.model

@@ -11,7 +11,7 @@ from tqdm import tqdm
 _SHOWN = logging.getLogger("pipeline")
 
 
-class Shown:
+class ProgressBar:
     """The bar is there when stderr is a terminal and log_level is info or lower."""
 
     def __init__(self, step: int, total: int) -> None:
@@ -27,7 +27,7 @@ class Shown:
         self._sums: defaultdict[str, float] = defaultdict(float)
         self._steps = 0
 
-    def __enter__(self) -> "Shown":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(

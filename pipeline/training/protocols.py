@@ -44,7 +44,7 @@ class ExampleSet(Protocol):
         ...
 
 
-class Examples(Protocol):
+class TrainingData(Protocol):
     """A data set, checked: what is wrong with it is named, with its file, when it is opened. Raises ConfigError."""
 
     identity: Mapping[str, str]  # which data: part of a training's fingerprint

@@ -22,7 +22,7 @@ class Recipe:
     workers: int
 
 
-def optimizer_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW; weight decay on what multiplies, not on biases and norms."""
     learning = [one for one in network.parameters() if one.requires_grad]
     groups = [

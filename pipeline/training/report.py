@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.storage.publish import publish_file
-from pipeline.training.logbook import read_lines
+from pipeline.training.logbook import read_log
 
 _HERE = Path(__file__).parent
 _COLOURS = ("#2b6cb0", "#c53030", "#2f855a", "#b7791f", "#6b46c1", "#4a5568")
@@ -25,7 +25,7 @@ dd { margin-left: 11em; overflow-wrap: anywhere; } .wide { overflow-x: auto; }
 """
 
 
-def write_report(
+def write_training_report(
     folder: Path,
     facts: Mapping[str, Any],
     epochs: Sequence[Mapping[str, Any]],
@@ -43,7 +43,7 @@ def write_report(
     page = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    page.filters["number"] = _number
+    page.filters["number"] = _format_number
     text = page.get_template("training.html.j2").render(
         title=f"{facts['task']} {facts['model']}",
         facts=facts,
@@ -53,19 +53,19 @@ def write_report(
         classes=classes,
         best=best,
         pictures={
-            "losses": _png(_losses(read_lines(folder / "steps.jsonl"))),
-            "figures": _png(_figures(epochs, names[:4], best)),
+            "losses": _encode_png(_plot_losses(read_log(folder / "steps.jsonl"))),
+            "figures": _encode_png(_plot_figures(epochs, names[:4], best)),
         },
         style=Markup(_STYLE),  # noqa: S704 - ours
-        policy=f"default-src 'none'; style-src 'sha256-{_hash(_STYLE)}'; img-src data:; base-uri 'none'",
+        policy=f"default-src 'none'; style-src 'sha256-{_base64_sha256(_STYLE)}'; img-src data:; base-uri 'none'",
     )
     with publish_file(folder / "report.html", replace=True) as stage:
         stage.write_text(text, encoding="utf-8")
 
 
-def _losses(steps: Sequence[Mapping[str, Any]]) -> Any:
+def _plot_losses(steps: Sequence[Mapping[str, Any]]) -> Any:
     """Each part of the loss and their sum by step, smoothed; the learning rate below."""
-    figure = _figure((9, 5.5))
+    figure = _new_figure((9, 5.5))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     at = np.array([one["step"] for one in steps])
     parts = sorted({name for one in steps for name in one["parts"]})
@@ -74,7 +74,7 @@ def _losses(steps: Sequence[Mapping[str, Any]]) -> Any:
     for colour, (name, values) in zip(_COLOURS * 3, lines.items(), strict=False):
         upper.plot(
             at,
-            _smooth(np.array(values)),
+            _moving_average(np.array(values)),
             color=colour,
             label=name,
             linewidth=2 if name == "sum" else 1.2,
@@ -89,8 +89,8 @@ def _losses(steps: Sequence[Mapping[str, Any]]) -> Any:
     return figure
 
 
-def _figures(epochs: Sequence[Mapping[str, Any]], names: Sequence[str], best: int) -> Any:
-    figure = _figure((9, 3.5))
+def _plot_figures(epochs: Sequence[Mapping[str, Any]], names: Sequence[str], best: int) -> Any:
+    figure = _new_figure((9, 3.5))
     axes = figure.subplots()
     at = [one["epoch"] for one in epochs]
     for colour, name in zip(_COLOURS, names, strict=False):
@@ -105,7 +105,7 @@ def _figures(epochs: Sequence[Mapping[str, Any]], names: Sequence[str], best: in
     return figure
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
+def _moving_average(values: np.ndarray) -> np.ndarray:
     """The mean of some 3 % of the steps around each."""
     width = max(1, len(values) // 33)
     kernel = np.ones(width)
@@ -115,22 +115,22 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     )
 
 
-def _figure(size: tuple[float, float]) -> Any:
+def _new_figure(size: tuple[float, float]) -> Any:
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
     return Figure(figsize=size, layout="constrained")
 
 
-def _png(figure: Any) -> str:
+def _encode_png(figure: Any) -> str:
     """As an address that holds the picture."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _number(value: Any) -> str:
+def _format_number(value: Any) -> str:
     return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _hash(text: str) -> str:
+def _base64_sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

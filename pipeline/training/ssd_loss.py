@@ -15,7 +15,7 @@ from torchvision.models.detection.ssd import SSD
 Targets = list[dict[str, Tensor]]
 
 
-def learn_from_empty_images(network: nn.Module) -> None:
+def mine_backgrounds_over_batch(network: nn.Module) -> None:
     """Change how an SSD's loss for classes is computed; other networks stay as they are."""
     if isinstance(network, SSD):
         network.compute_loss = _MinedOverBatch(network.compute_loss, network.neg_to_pos_ratio)
@@ -36,13 +36,13 @@ class _MinedOverBatch:
         boxes = self.compute_loss(targets, head_outputs, anchors, matched_idxs)["bbox_regression"]
         return {
             "bbox_regression": boxes,
-            "classification": mined_loss(
-                head_outputs["cls_logits"], labels_of(targets, matched_idxs), self.backgrounds
+            "classification": compute_mined_loss(
+                head_outputs["cls_logits"], match_labels(targets, matched_idxs), self.backgrounds
             ),
         }
 
 
-def labels_of(targets: Targets, matched_idxs: list[Tensor]) -> Tensor:
+def match_labels(targets: Targets, matched_idxs: list[Tensor]) -> Tensor:
     """(B, A) int64: the class of each anchor's object, 0 for none. `matched_idxs` (A,) of each image, -1 for none."""
     rows = []
     for target, matched in zip(targets, matched_idxs, strict=True):
@@ -53,7 +53,7 @@ def labels_of(targets: Targets, matched_idxs: list[Tensor]) -> Tensor:
     return torch.stack(rows)
 
 
-def mined_loss(logits: Tensor, labels: Tensor, backgrounds: float) -> Tensor:
+def compute_mined_loss(logits: Tensor, labels: Tensor, backgrounds: float) -> Tensor:
     """Cross-entropy of all anchors with an object and of the batch's hardest ones without (Liu et al., "SSD", 2016, 2.2:
     three for each), at least as many as there are images, over the number of the former. Logits (B, A, C), labels (B, A)."""
     loss = cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none")

@@ -11,11 +11,11 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Uri, parse_location
 from pipeline.models.networks.detector import compute_resized_hw
 from pipeline.models.registry import get_builder_tasks
-from pipeline.training.annotations.records import Problems
+from pipeline.training.annotations.records import ProblemList
 from pipeline.training.learners.base import Learner
-from pipeline.training.learners.classification import Classes, Regions
-from pipeline.training.learners.detection import Objects
-from pipeline.training.protocols import Examples, ExampleSet
+from pipeline.training.learners.classification import ClassificationLearner, SegmentationLearner
+from pipeline.training.learners.detection import DetectionLearner
+from pipeline.training.protocols import ExampleSet, TrainingData
 
 _KINDS = {"detect": ["boxes"], "instances": ["masks", "boxes"], "keypoints": ["keypoints", "boxes"]}
 DETECTION = tuple(_KINDS)
@@ -32,7 +32,7 @@ def check_task(settings: Settings) -> None:
         )
 
 
-def check_learnable(task: str, architecture: str, examples: Examples) -> None:
+def check_data_fits_task(task: str, architecture: str, examples: TrainingData) -> None:
     """Raise ConfigError for examples that have not what the network's losses ask for."""
     more = get_builder_tasks(architecture) - {"detect"}
     if task == "detect" and more:
@@ -56,17 +56,17 @@ def check_sizes(network: nn.Module, *parts: ExampleSet) -> None:
     resize = getattr(network, "transform", None)
     if not isinstance(resize, GeneralizedRCNNTransform):
         return
-    problems = Problems("Images that are too thin for this model")
+    problems = ProblemList("Images that are too thin for this model")
     for part in parts:
         sizes_hw = part.sizes_hw
         for size_hw in np.unique(sizes_hw, axis=0).tolist():
-            if _vanishes(resize, size_hw):
+            if _becomes_empty(resize, size_hw):
                 for number in np.flatnonzero((sizes_hw == size_hw).all(axis=1)).tolist():
                     problems.add(f"{part.name(number)}: {size_hw[1]}x{size_hw[0]} pixels")
-    problems.check()
+    problems.raise_if_any()
 
 
-def _vanishes(resize: GeneralizedRCNNTransform, size_hw: list[int]) -> bool:
+def _becomes_empty(resize: GeneralizedRCNNTransform, size_hw: list[int]) -> bool:
     half = max(1, min(size_hw) // 2)  # a crop may be twice as thin
     try:
         compute_resized_hw(resize, (half, max(size_hw)))
@@ -75,16 +75,16 @@ def _vanishes(resize: GeneralizedRCNNTransform, size_hw: list[int]) -> bool:
     return False
 
 
-def learner_of(task: str, examples: Examples, normalize: nn.Module) -> Learner:
+def build_learner(task: str, examples: TrainingData, normalize: nn.Module) -> Learner:
     """What the task's networks learn from; `normalize` as `labels.Classes` has it."""
     if task == "classify":
-        return Classes(examples.categories, normalize)
+        return ClassificationLearner(examples.categories, normalize)
     if task == "segment":
-        return Regions(examples.categories, normalize)
-    return Objects(examples.categories, _KINDS[task], examples.keypoint_names)
+        return SegmentationLearner(examples.categories, normalize)
+    return DetectionLearner(examples.categories, _KINDS[task], examples.keypoint_names)
 
 
-def input_size(transform: Any) -> tuple[tuple[int, int] | None, int | None]:
+def find_input_size(transform: Any) -> tuple[tuple[int, int] | None, int | None]:
     """(height and width that images are cropped to, their shorter side before that) of a torchvision preset; None where it
     has none. Segmentation's images, which its preset does not crop, become squares to make a batch."""
     crop, resize = getattr(transform, "crop_size", None), getattr(transform, "resize_size", None)

@@ -20,69 +20,76 @@ from pipeline.models.preprocessing import Preprocessing
 from pipeline.storage.file_locks import lock_folder
 from pipeline.storage.publish import publish_file
 from pipeline.training.augment import Augmentation
-from pipeline.training.data_loading import Data, Drawn, validation_batches
+from pipeline.training.data_loading import LoaderInputs, PreparedExamples, group_validation_batches
 from pipeline.training.learners.base import Figures
-from pipeline.training.logbook import summary_writer
-from pipeline.training.plan import Plan, called, planned
-from pipeline.training.protocols import Examples
-from pipeline.training.report import write_report
-from pipeline.training.task_registry import check_task, input_size, learner_of
-from pipeline.training.trainer import Keep, Training, figures_text
+from pipeline.training.logbook import load_summary_writer
+from pipeline.training.plan import TrainingPlan, build_training_plan, model_label
+from pipeline.training.protocols import TrainingData
+from pipeline.training.report import write_training_report
+from pipeline.training.task_registry import build_learner, check_task, find_input_size
+from pipeline.training.trainer import SaveWeights, Trainer, format_figures
 
 log = logging.getLogger(__name__)
-_DONE = "trained.json"
+_OUTCOME_FILE = "trained.json"
 
 
-def train_text(settings: Settings) -> str:
+def train_model(settings: Settings) -> str:
     """Train, or go on, or find it complete."""
     check_task(settings)
-    summary_writer()  # to be refused before anything is read
-    examples: Examples = instantiate(settings.components["examples"], task=settings.task)
-    plan = planned(settings, examples)
+    load_summary_writer()  # to be refused before anything is read
+    examples: TrainingData = instantiate(settings.components["examples"], task=settings.task)
+    plan = build_training_plan(settings, examples)
     if settings.dry_run:
-        return told(plan)
-    if (plan.folder / _DONE).is_file():
-        return outcome_text(plan.folder)
+        return describe_plan(plan)
+    if (plan.folder / _OUTCOME_FILE).is_file():
+        return describe_outcome(plan.folder)
     plan.folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(plan.folder, Writer(), lambda alone: None):
-        if not (plan.folder / _DONE).is_file():  # another process may have ended it meanwhile
-            log.info("%s", told(plan))
-            learn(plan)
-    return outcome_text(plan.folder)
+        if not (
+            plan.folder / _OUTCOME_FILE
+        ).is_file():  # another process may have ended it meanwhile
+            log.info("%s", describe_plan(plan))
+            run_training(plan)
+    return describe_outcome(plan.folder)
 
 
-def learn(plan: Plan) -> None:
+def run_training(plan: TrainingPlan) -> None:
     """From the examples to the weights and the report."""
     settings, examples, recipe = plan.settings, plan.examples, plan.recipe
     halves = Preprocessing.from_preset(plan.model.transform)
-    learner = learner_of(settings.task, examples, halves.normalize.to(recipe.device))
-    crop_hw, resize = input_size(plan.model.transform)
-    augmentation = Augmentation.of(
+    learner = build_learner(settings.task, examples, halves.normalize.to(recipe.device))
+    crop_hw, resize = find_input_size(plan.model.transform)
+    augmentation = Augmentation.for_training(
         settings.task, settings.train.augment, crop_hw, examples.keypoint_names, resize
     )
     as_judged = Augmentation.for_validation(settings.task, crop_hw, resize)
     channels = plan.model.build_metadata(examples.categories).channels
-    data = Data(
-        Drawn(examples.training, augmentation.in_order(channels), recipe.seed),
-        Drawn(examples.validation, as_judged.in_order(channels), recipe.seed),
-        validation_batches(
+    data = LoaderInputs(
+        PreparedExamples(examples.training, augmentation.with_channels(channels), recipe.seed),
+        PreparedExamples(examples.validation, as_judged.with_channels(channels), recipe.seed),
+        group_validation_batches(
             examples.validation, recipe.batch_size, cropped=settings.task == "classify"
         ),
     )
-    training = Training(
-        plan.frozen, learner, data, recipe, plan.folder, keeper(plan, learner.figure)
+    training = Trainer(
+        plan.frozen, learner, data, recipe, plan.folder, build_weights_saver(plan, learner.figure)
     )
     epochs = training.fit()
     best = training.best.epoch
     classes = read_checkpoint_metadata(plan.folder / "best.safetensors").metrics["classes"]
-    write_report(plan.folder, facts(plan), epochs, classes, learner.figure, best)
-    with publish_file(plan.folder / _DONE, replace=True) as stage:
-        content = {"figure": learner.figure, "best_epoch": best, "log": epochs, **facts(plan)}
+    write_training_report(plan.folder, collect_facts(plan), epochs, classes, learner.figure, best)
+    with publish_file(plan.folder / _OUTCOME_FILE, replace=True) as stage:
+        content = {
+            "figure": learner.figure,
+            "best_epoch": best,
+            "log": epochs,
+            **collect_facts(plan),
+        }
         stage.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (plan.folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def keeper(plan: Plan, figure: str) -> Keep:
+def build_weights_saver(plan: TrainingPlan, figure: str) -> SaveWeights:
     """Saves an epoch's weights as `last.safetensors`, and as `best.safetensors` while no other is better."""
 
     def keep(
@@ -94,7 +101,7 @@ def keeper(plan: Plan, figure: str) -> Keep:
     ) -> None:
         metrics = {"figure": figure, "epoch": epoch, **figures, "classes": classes}
         trained = plan.model.build_metadata(
-            plan.examples.categories, plan.examples.keypoint_names, metrics, facts(plan)
+            plan.examples.categories, plan.examples.keypoint_names, metrics, collect_facts(plan)
         )
         for name in ("last", "best") if best else ("last",):
             save_checkpoint(plan.folder / f"{name}.safetensors", state, trained)
@@ -102,11 +109,11 @@ def keeper(plan: Plan, figure: str) -> Keep:
     return keep
 
 
-def facts(plan: Plan) -> dict[str, Any]:
+def collect_facts(plan: TrainingPlan) -> dict[str, Any]:
     """Of a training, for those who come later. No paths, which are nobody else's business."""
     return {
         "task": plan.settings.task,
-        "model": called(plan.settings),
+        "model": model_label(plan.settings),
         "begun_with": plan.begun_with,
         "classes": len(plan.examples.categories) - (plan.examples.categories[0] == BACKGROUND),
         "examples": len(plan.examples.training),
@@ -119,7 +126,7 @@ def facts(plan: Plan) -> dict[str, Any]:
     }
 
 
-def told(plan: Plan) -> str:
+def describe_plan(plan: TrainingPlan) -> str:
     """What is about to be done."""
     names = [name for name in plan.examples.categories if name != BACKGROUND]
     examples = len(plan.examples.training), len(plan.examples.validation)
@@ -139,15 +146,15 @@ def told(plan: Plan) -> str:
     return f"Training {plan.settings.model} for task={plan.settings.task}\n{format_pairs(rows)}"
 
 
-def outcome_text(folder: Path) -> str:
+def describe_outcome(folder: Path) -> str:
     """Of a training that has ended."""
-    done = json.loads((folder / _DONE).read_text(encoding="utf-8"))
+    done = json.loads((folder / _OUTCOME_FILE).read_text(encoding="utf-8"))
     main, best = done["figure"], done["best_epoch"]
     figures = {line["epoch"]: line["figures"] for line in done["log"]}
     rows = {
-        "before": figures_text(figures[0], main),
-        f"epoch {best} (best)": figures_text(figures[best], main),
-        f"epoch {max(figures)} (last)": figures_text(figures[max(figures)], main),
+        "before": format_figures(figures[0], main),
+        f"epoch {best} (best)": format_figures(figures[best], main),
+        f"epoch {max(figures)} (last)": format_figures(figures[max(figures)], main),
         "weights": str(folder / "best.safetensors"),
         "report": str(folder / "report.html"),
     }

@@ -17,50 +17,61 @@ from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.hashing import derive_seed
 from pipeline.inference.engine_base import AUTOCAST
 from pipeline.storage.publish import publish_file
-from pipeline.training.data_loading import Data, Remaining, loaded, shuffled
-from pipeline.training.ema import Average
-from pipeline.training.freezing import Frozen
+from pipeline.training.data_loading import (
+    LoaderInputs,
+    RemainingBatches,
+    load_batches,
+    shuffle_into_batches,
+)
+from pipeline.training.ema import AveragedWeights
+from pipeline.training.freezing import FrozenLayers
 from pipeline.training.learners.base import Figures, Learner
-from pipeline.training.logbook import Logbook
-from pipeline.training.memory_format import learns_fast
-from pipeline.training.progress import Shown
+from pipeline.training.logbook import TrainingLog
+from pipeline.training.memory_format import optimize_memory_format
+from pipeline.training.progress import ProgressBar
 from pipeline.training.protocols import Example
-from pipeline.training.recipe import Recipe, optimizer_of
+from pipeline.training.recipe import Recipe, build_optimizer
 from pipeline.training.schedule import learning_rate
 
 log = logging.getLogger(__name__)
 _SAVE_S = 300.0  # between checkpoints inside an epoch
-_STATISTICS = 480  # examples that the averaged weights' batch norms are counted on
-_MOST_GRADIENT = 10.0  # norm; beyond it a step is shortened
+_STATISTICS_EXAMPLES = 480  # examples that the averaged weights' batch norms are counted on
+_MAX_GRADIENT_NORM = 10.0  # norm; beyond it a step is shortened
 
 
 # (state_dict, figures, rows of the classes, epoch, whether it is the best so far)
-Keep = Callable[[dict[str, Tensor], Figures, list[dict[str, Any]], int, bool], None]
+SaveWeights = Callable[[dict[str, Tensor], Figures, list[dict[str, Any]], int, bool], None]
 
 
 @dataclass
-class Best:
+class BestEpoch:
     figure: float = -math.inf
     epoch: int = 0
 
 
-class Training:
+class Trainer:
     """A network on its way. `keep` is called with the averaged weights of each epoch."""
 
     def __init__(
-        self, frozen: Frozen, learner: Learner, data: Data, recipe: Recipe, folder: Path, keep: Keep
+        self,
+        frozen: FrozenLayers,
+        learner: Learner,
+        data: LoaderInputs,
+        recipe: Recipe,
+        folder: Path,
+        keep: SaveWeights,
     ) -> None:
-        self.network = learns_fast(frozen.network.to(recipe.device))
+        self.network = optimize_memory_format(frozen.network.to(recipe.device))
         self.frozen, self.learner, self.data, self.recipe = frozen, learner, data, recipe
         self.folder, self.keep = folder, keep
-        self.optimizer = optimizer_of(self.network, recipe)
+        self.optimizer = build_optimizer(self.network, recipe)
         self.scaler = torch.amp.GradScaler(
             recipe.device.partition(":")[0], enabled=recipe.precision == "fp16"
         )
-        self.average = Average(self.network, recipe.ema)
-        self.best, self.step = Best(), 0
+        self.average = AveragedWeights(self.network, recipe.ema)
+        self.best, self.step = BestEpoch(), 0
         self.steps_per_epoch = len(
-            shuffled(len(data.training.examples), recipe.batch_size, recipe.seed, 0)
+            shuffle_into_batches(len(data.training.examples), recipe.batch_size, recipe.seed, 0)
         )
         self.total = self.steps_per_epoch * recipe.epochs
         self.saved_at = time.monotonic()
@@ -69,8 +80,8 @@ class Training:
         """From the checkpoint, or from the beginning, to the end. Returns the epochs' lines; epoch 0 is before training."""
         self._restore()
         with (
-            Logbook(self.folder, self.step, self.total) as logbook,
-            Shown(self.step, self.total) as shown,
+            TrainingLog(self.folder, self.step, self.total) as logbook,
+            ProgressBar(self.step, self.total) as shown,
         ):
             if self.step:
                 log.info("Going on after step %s of %s.", f"{self.step:,}", f"{self.total:,}")
@@ -79,7 +90,7 @@ class Training:
                 self._save()
             self._learn_mode()
             begun = time.monotonic()
-            for batch in loaded(self.data.training, self._remaining(), self.recipe.workers):
+            for batch in load_batches(self.data.training, self._remaining(), self.recipe.workers):
                 shown.step(self._learn(batch, logbook))
                 epoch, rest = divmod(self.step, self.steps_per_epoch)
                 if not rest:
@@ -88,10 +99,10 @@ class Training:
                     begun = time.monotonic()
                 elif time.monotonic() - self.saved_at > _SAVE_S:
                     self._save()
-            return logbook.epochs()
+            return logbook.read_epochs()
 
-    def _remaining(self) -> Remaining:
-        return Remaining(
+    def _remaining(self) -> RemainingBatches:
+        return RemainingBatches(
             len(self.data.training.examples),
             self.recipe.batch_size,
             self.recipe.seed,
@@ -99,7 +110,7 @@ class Training:
             self.step,
         )
 
-    def _learn(self, batch: list[Example], logbook: Logbook) -> dict[str, float]:
+    def _learn(self, batch: list[Example], logbook: TrainingLog) -> dict[str, float]:
         """One step. Returns the parts of the loss."""
         rate = learning_rate(self.step, self.total, self.recipe.warmup, self.recipe.rate)
         for group in self.optimizer.param_groups:
@@ -113,14 +124,14 @@ class Training:
         self._check_finite("loss", sum(told.values()), told, rate)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), _MOST_GRADIENT)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT_NORM)
         if not self.scaler.is_enabled():  # the scaler itself leaves such steps out
             self._check_finite("gradient", norm.item(), told, rate)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.network, self.step)
-        logbook.step(self.step, (self.step - 1) // self.steps_per_epoch + 1, rate, told)
+        logbook.log_step(self.step, (self.step - 1) // self.steps_per_epoch + 1, rate, told)
         return told
 
     def _check_finite(self, what: str, value: float, told: dict[str, float], rate: float) -> None:
@@ -142,7 +153,7 @@ class Training:
         kind = torch.device(self.recipe.device).type
         try:
             with torch.autocast(kind, dtype) if dtype else nullcontext():
-                found = self.learner.losses(self.network, batch, self.recipe.device)
+                found = self.learner.compute_losses(self.network, batch, self.recipe.device)
         except ValueError as error:
             if len(batch) > 1:
                 raise
@@ -151,46 +162,52 @@ class Training:
             ) from None
         return {name: value.float() for name, value in found.items()}
 
-    def _finish(self, logbook: Logbook, epoch: int, seconds: float, said: str) -> None:
-        with self.average.applied(self.network, lambda: self._count_statistics(epoch)):
+    def _finish(self, logbook: TrainingLog, epoch: int, seconds: float, said: str) -> None:
+        with self.average.swap_in(self.network, lambda: self._count_statistics(epoch)):
             self._evaluate(logbook, epoch, seconds, said)
         self._save()
 
-    def _evaluate(self, logbook: Logbook, epoch: int, seconds: float, said: str) -> None:
+    def _evaluate(self, logbook: TrainingLog, epoch: int, seconds: float, said: str) -> None:
         self.network.eval()
         begun = time.monotonic()
         with (
             torch.no_grad()
         ):  # not inference_mode: torchvision's anchors are kept, and learnt with afterwards
-            batches = loaded(
+            batches = load_batches(
                 self.data.validation, self.data.validation_batches, self.recipe.workers
             )
-            figures, classes = self.learner.figures(self.network, batches, self.recipe.device)
+            figures, classes = self.learner.compute_figures(
+                self.network, batches, self.recipe.device
+            )
         main = figures[self.learner.figure]
         better = epoch > 0 and (main if main is not None else -math.inf) >= self.best.figure
         if better:
-            self.best = Best(main if main is not None else -math.inf, epoch)
+            self.best = BestEpoch(main if main is not None else -math.inf, epoch)
         if epoch:
             self.keep(self.network.state_dict(), figures, classes, epoch, better)
-        logbook.epoch(self.step, epoch, figures, seconds)
+        logbook.log_epoch(self.step, epoch, figures, seconds)
         spent = f"{seconds:.0f} s, validation {time.monotonic() - begun:.0f} s"
-        log.info("%s; %s (%s)", said, figures_text(figures, self.learner.figure), spent)
+        log.info("%s; %s (%s)", said, format_figures(figures, self.learner.figure), spent)
 
     @torch.no_grad()
     def _count_statistics(self, epoch: int) -> None:
         """The network in training mode sees some of the epoch's examples."""
         self._learn_mode()
         size = self.recipe.batch_size
-        places = shuffled(len(self.data.training.examples), size, self.recipe.seed, epoch - 1)
-        for batch in loaded(
-            self.data.training, places[: math.ceil(_STATISTICS / size)], self.recipe.workers
+        places = shuffle_into_batches(
+            len(self.data.training.examples), size, self.recipe.seed, epoch - 1
+        )
+        for batch in load_batches(
+            self.data.training,
+            places[: math.ceil(_STATISTICS_EXAMPLES / size)],
+            self.recipe.workers,
         ):
             if self._enough(batch):
                 self._losses(batch)
 
     def _learn_mode(self) -> None:
         self.network.train()
-        self.frozen.hold()
+        self.frozen.apply()
 
     def _save(self) -> None:
         self._learn_mode()
@@ -215,10 +232,10 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.average.restore(state["average"])
-        self.best, self.step = Best(**state["best"]), state["step"]
+        self.best, self.step = BestEpoch(**state["best"]), state["step"]
 
 
-def figures_text(figures: Figures, main: str) -> str:
+def format_figures(figures: Figures, main: str) -> str:
     """The figures that people know, the one that decides first."""
     shown = [
         name

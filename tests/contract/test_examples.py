@@ -10,7 +10,7 @@ import torch
 from pipeline.config.instantiate import instantiate
 from pipeline.core.errors import ConfigError
 from pipeline.core.package_files import find_resource
-from pipeline.training.protocols import Examples, ExampleSet
+from pipeline.training.protocols import ExampleSet, TrainingData
 from tests.helpers.runs import settings_for
 from tests.training.made_sets import write_coco
 
@@ -18,14 +18,14 @@ NAMES = sorted(path.stem for path in (find_resource("conf") / "examples").glob("
 SMALL = {"codes": ["examples.scenes=3", "examples.validation_scenes=2", "examples.size=128"]}
 
 
-def opened(name: str, folder: Path, task: str = "detect") -> Examples:
+def opened(name: str, folder: Path, task: str = "detect") -> TrainingData:
     data = (
         write_coco(folder / "set") if not (folder / "set").exists() else folder / "set" / "set.json"
     )
     settings = settings_for(
         f"examples={name}", f"train.data={data}", "train.validation=0.3", *SMALL.get(name, [])
     )
-    found: Examples = instantiate(settings.components["examples"], task=task)
+    found: TrainingData = instantiate(settings.components["examples"], task=task)
     return found
 
 

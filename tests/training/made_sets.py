@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from PIL import Image, ImageDraw
 
-from pipeline.training.annotations.dataset import Annotated, AnnotatedSet
+from pipeline.training.annotations.dataset import AnnotatedImage, AnnotatedSet
 
 NAMES = ("cat", "dog")
 
@@ -31,8 +31,8 @@ SCENES = (
 )
 
 
-def images(part: AnnotatedSet) -> list[Annotated]:
-    return [part.annotated(number) for number in range(len(part))]
+def images(part: AnnotatedSet) -> list[AnnotatedImage]:
+    return [part.get_image(number) for number in range(len(part))]
 
 
 def paint(scene: Scene, folder: Path) -> Path:

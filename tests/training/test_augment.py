@@ -83,7 +83,7 @@ def shapes(target: Mapping[str, Tensor]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("task", ["detect", "instances", "keypoints"])
 def test_boxes_stay_around_what_they_are_about(task: str) -> None:
-    augment = Augmentation.of(task, ["flip", "crop"], keypoint_names=POINTS)
+    augment = Augmentation.for_training(task, ["flip", "crop"], keypoint_names=POINTS)
     cropped = left_out = 0
     for seed in range(60):
         before = scene(task)
@@ -111,7 +111,7 @@ def test_boxes_stay_around_what_they_are_about(task: str) -> None:
 
 
 def test_boxes_that_are_cut_show_most_of_their_object() -> None:
-    augment, parts = Augmentation.of("detect", ["crop"]), []
+    augment, parts = Augmentation.for_training("detect", ["crop"]), []
     for seed in range(80):
         after = augment(scene(), seed)
         for label, (x_min, y_min, x_max, y_max) in zip(
@@ -123,7 +123,7 @@ def test_boxes_that_are_cut_show_most_of_their_object() -> None:
 
 
 def test_masks_go_with_their_boxes() -> None:
-    augment = Augmentation.of("instances", ["flip", "crop"])
+    augment = Augmentation.for_training("instances", ["flip", "crop"])
     for seed in range(40):
         after = augment(scene("instances"), seed)
         assert after.target["masks"].shape == (len(after.target["labels"]), *after.image.shape[1:])
@@ -139,7 +139,7 @@ def test_an_object_that_is_cut_has_the_box_of_its_mask() -> None:
     x_min, y_min, x_max, y_max = BOXES[0]
     before.target["masks"][0, y_min : y_max - 8, x_min + 8 : x_max] = 0
     before.image[:, y_min : y_max - 8, x_min + 8 : x_max] = 90
-    augment, bars = Augmentation.of("instances", ["crop"]), 0
+    augment, bars = Augmentation.for_training("instances", ["crop"]), 0
     for seed in range(300):
         after = augment(before, seed)
         for box in seen(after.image).values():
@@ -150,7 +150,10 @@ def test_an_object_that_is_cut_has_the_box_of_its_mask() -> None:
 
 
 def test_keypoints_stay_on_their_object() -> None:
-    augment, unlabelled = Augmentation.of("keypoints", ["flip", "crop"], keypoint_names=POINTS), 0
+    augment, unlabelled = (
+        Augmentation.for_training("keypoints", ["flip", "crop"], keypoint_names=POINTS),
+        0,
+    )
     for seed in range(60):
         after = augment(scene("keypoints"), seed)
         for label, points in zip(
@@ -174,7 +177,7 @@ def test_keypoints_stay_on_their_object() -> None:
 
 def test_a_mirror_image_exchanges_left_and_right() -> None:
     augment, before = (
-        Augmentation.of("keypoints", ["flip"], keypoint_names=POINTS),
+        Augmentation.for_training("keypoints", ["flip"], keypoint_names=POINTS),
         scene("keypoints", boxes=BOXES[:1]),
     )
     before.target["keypoints"][0, 0] = 0  # not labelled
@@ -196,12 +199,12 @@ def test_a_mirror_image_exchanges_left_and_right() -> None:
 def test_names_must_be_those_of_the_keypoints() -> None:
     with pytest.raises(ValueError, match="0 names of keypoints for 3"):
         for seed in range(20):
-            Augmentation.of("keypoints", ["flip"])(scene("keypoints"), seed)
+            Augmentation.for_training("keypoints", ["flip"])(scene("keypoints"), seed)
 
 
 @pytest.mark.parametrize("task", ["detect", "instances", "keypoints"])
 def test_images_without_objects(task: str) -> None:
-    augment, sizes = Augmentation.of(task, ALL, keypoint_names=POINTS), set()
+    augment, sizes = Augmentation.for_training(task, ALL, keypoint_names=POINTS), set()
     for seed in range(20):
         before = scene(task, boxes=())
         after = augment(before, seed)
@@ -217,7 +220,7 @@ def test_images_without_objects(task: str) -> None:
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 50), (3, 2)])
 def test_tiny_images(size_hw: tuple[int, int]) -> None:
-    augment = Augmentation.of("detect", ALL)
+    augment = Augmentation.for_training("detect", ALL)
     for seed in range(10):
         after = augment(scene(size_hw=size_hw, boxes=((0, 0, *size_hw[::-1]),)), seed)
         assert min(after.image.shape) >= 1 and len(after.target["boxes"]) == 1
@@ -229,7 +232,7 @@ def test_tiny_images(size_hw: tuple[int, int]) -> None:
 @pytest.mark.parametrize("names", [[], ["flip"], ALL])
 @pytest.mark.parametrize("size_hw", [(96, 120), (40, 200), (20, 20)])
 def test_images_to_classify_get_one_size(names: list[str], size_hw: tuple[int, int]) -> None:
-    augment = Augmentation.of("classify", names, crop_hw=(48, 56), resize=60)
+    augment = Augmentation.for_training("classify", names, crop_hw=(48, 56), resize=60)
     after = augment(scene("classify", size_hw, ()), 5)
     assert (
         after.image.shape == (3, 48, 56)
@@ -245,7 +248,7 @@ def test_without_a_crop_an_image_is_prepared_as_by_the_weights_preset() -> None:
     example = Example(image, {"label": torch.tensor(0)})
     expected = functional.center_crop(functional.resize(image, [64], antialias=True), [56, 56])
     for augment in (
-        Augmentation.of("classify", [], (56, 56), resize=64),
+        Augmentation.for_training("classify", [], (56, 56), resize=64),
         Augmentation.for_validation("classify", (56, 56), 64),
     ):
         assert (augment(example, 0).image.int() - expected.int()).abs().max() <= 1
@@ -255,7 +258,7 @@ def test_without_a_crop_an_image_is_prepared_as_by_the_weights_preset() -> None:
 @pytest.mark.parametrize("size_hw", [(96, 120), (30, 200), (20, 20)])
 def test_pixels_keep_their_classes(names: list[str], size_hw: tuple[int, int]) -> None:
     boxes = ((0, 0, 10, 9), (12, 2, 19, 18)) if size_hw == (20, 20) else ((20, 4, 60, 25),)
-    augment = Augmentation.of(
+    augment = Augmentation.for_training(
         "segment", [name for name in names if name != "colour"], (64, 72), resize=50
     )
     for seed in range(15):
@@ -288,7 +291,7 @@ def test_for_validation_detectors_get_images_as_they_are(task: str) -> None:
 @pytest.mark.parametrize("task", ["classify", "segment"])
 def test_a_crop_has_a_size(task: str) -> None:
     with pytest.raises(ValueError, match="crop needs the size"):
-        Augmentation.of(task, ["crop"])
+        Augmentation.for_training(task, ["crop"])
 
 
 # --- chance
@@ -297,7 +300,7 @@ TASKS = ["detect", "instances", "keypoints", "segment", "classify"]
 
 
 def whole(task: str) -> Augmentation:
-    return Augmentation.of(task, ALL, crop_hw=(40, 40), keypoint_names=POINTS, resize=50)
+    return Augmentation.for_training(task, ALL, crop_hw=(40, 40), keypoint_names=POINTS, resize=50)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -330,13 +333,13 @@ def test_what_comes_out_are_plain_tensors(task: str) -> None:
 
 def test_channels_are_in_the_networks_order() -> None:
     example = scene()
-    for made in (Augmentation.for_validation("detect"), Augmentation.of("detect", [])):
-        assert made.in_order("rgb")(example, 0).image.equal(example.image)
-        assert made.in_order("bgr")(example, 0).image.equal(example.image.flip(0))
+    for made in (Augmentation.for_validation("detect"), Augmentation.for_training("detect", [])):
+        assert made.with_channels("rgb")(example, 0).image.equal(example.image)
+        assert made.with_channels("bgr")(example, 0).image.equal(example.image.flip(0))
 
 
 def test_colours_change_mildly() -> None:
-    augment, before = Augmentation.of("detect", ["colour"]), scene()
+    augment, before = Augmentation.for_training("detect", ["colour"]), scene()
     changes = [
         (augment(before, seed).image.float() - before.image.float()).abs().mean()
         for seed in range(10)

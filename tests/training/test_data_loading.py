@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 import torch
 
-from pipeline.training.data_loading import Drawn, loaded, shuffled
+from pipeline.training.data_loading import PreparedExamples, load_batches, shuffle_into_batches
 from pipeline.training.protocols import Example
 from tests.training.squares import Squares, as_they_are
 
@@ -33,7 +33,7 @@ def noise(example, seed):
     ],
 )
 def test_batches_are_full_unless_there_is_but_one(examples, size, sizes):
-    batches = shuffled(examples, size, seed=0, epoch=0)
+    batches = shuffle_into_batches(examples, size, seed=0, epoch=0)
     assert [len(batch) for batch in batches] == sizes
     places = [place for batch in batches for place in batch]
     assert len(set(places)) == len(places)
@@ -41,11 +41,11 @@ def test_batches_are_full_unless_there_is_but_one(examples, size, sizes):
 
 
 def test_the_order_follows_the_seed_and_the_epoch():
-    assert shuffled(50, 5, 0, 3) == shuffled(50, 5, 0, 3)
+    assert shuffle_into_batches(50, 5, 0, 3) == shuffle_into_batches(50, 5, 0, 3)
     assert (
         len(
             {
-                str([[n for _, n in batch] for batch in shuffled(50, 5, *at)])
+                str([[n for _, n in batch] for batch in shuffle_into_batches(50, 5, *at)])
                 for at in ((0, 0), (0, 1), (1, 0))
             }
         )
@@ -54,8 +54,8 @@ def test_the_order_follows_the_seed_and_the_epoch():
 
 
 def test_worker_processes_give_what_this_process_gives():
-    drawn, batches = Drawn(Squares(8), noise, seed=7), shuffled(8, 3, 0, 0)
-    alone, helped = (list(loaded(drawn, batches, workers)) for workers in (0, 1))
+    drawn, batches = PreparedExamples(Squares(8), noise, seed=7), shuffle_into_batches(8, 3, 0, 0)
+    alone, helped = (list(load_batches(drawn, batches, workers)) for workers in (0, 1))
     assert [len(batch) for batch in alone] == [3, 3]
     for mine, theirs in zip(chain(*alone), chain(*helped), strict=True):
         assert mine.image.equal(theirs.image)
@@ -63,16 +63,16 @@ def test_worker_processes_give_what_this_process_gives():
 
 
 def test_an_augmentation_is_another_one_in_another_epoch():
-    drawn = pickle.loads(pickle.dumps(Drawn(Squares(2), noise, seed=7)))  # noqa: S301 - our own
+    drawn = pickle.loads(pickle.dumps(PreparedExamples(Squares(2), noise, seed=7)))  # noqa: S301 - our own
     pictures = [drawn[epoch, 0].image for epoch in range(12)]
     assert pictures[0].equal(drawn[0, 0].image)
     assert any(not one.equal(pictures[0]) for one in pictures)
 
 
 def test_examples_that_cannot_be_read_are_left_out_and_named_once(caplog):
-    drawn = Drawn(Squares(4, broken=(2,)), as_they_are, seed=0)
+    drawn = PreparedExamples(Squares(4, broken=(2,)), as_they_are, seed=0)
     with caplog.at_level(logging.WARNING):
-        batches = list(loaded(drawn, [[(0, 1), (0, 2)], [(1, 2)], [(1, 3)]], 0))
+        batches = list(load_batches(drawn, [[(0, 1), (0, 2)], [(1, 2)], [(1, 3)]], 0))
     assert [len(batch) for batch in batches] == [1, 0, 1]
     assert [record.message for record in caplog.records] == [
         "Left out of training: square-2.png: is broken"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.training.ema import Average, recount
+from pipeline.training.ema import AveragedWeights, recompute_statistics
 
 
 def network():
@@ -16,7 +16,7 @@ def network():
 def test_the_average_follows_the_weights_by_its_decay():
     one = nn.Linear(1, 1, bias=False)
     one.weight.data.fill_(0.0)
-    average = Average(one, decay=0.5)
+    average = AveragedWeights(one, decay=0.5)
     expected = 0.0
     for step in range(1, 6):
         one.weight.data.fill_(float(step))
@@ -28,7 +28,7 @@ def test_the_average_follows_the_weights_by_its_decay():
 
 def test_without_decay_it_is_the_last_weights():
     one = nn.Linear(1, 1)
-    average = Average(one, decay=0.0)
+    average = AveragedWeights(one, decay=0.0)
     one.weight.data.fill_(3.0)
     average.update(one, 1)
     assert average.weights["weight"].item() == 3.0
@@ -37,18 +37,18 @@ def test_without_decay_it_is_the_last_weights():
 def test_what_does_not_learn_is_not_averaged():
     one = network()
     one[0].requires_grad_(False)
-    assert set(Average(one, 0.9).weights) == {"1.weight", "1.bias", "2.weight", "2.bias"}
+    assert set(AveragedWeights(one, 0.9).weights) == {"1.weight", "1.bias", "2.weight", "2.bias"}
 
 
 def test_the_network_has_the_average_inside_and_is_as_before_afterwards():
     one = network().train()
-    average = Average(one, decay=0.9)
+    average = AveragedWeights(one, decay=0.9)
     images = torch.rand(8, 3, 4, 4)
     for step in range(1, 4):
         one[0].weight.data.add_(1.0)
         average.update(one, step)
     before = {name: value.clone() for name, value in one.state_dict().items()}
-    with average.applied(one, lambda: one(images)):
+    with average.swap_in(one, lambda: one(images)):
         assert one[0].weight.data.equal(average.weights["0.weight"])
         assert not one[0].weight.data.equal(before["0.weight"])
         # the statistics are those of the averaged weights: outputs of the norm have mean 0 and variance 1
@@ -65,7 +65,7 @@ def test_statistics_are_the_plain_mean_over_batches_and_frozen_ones_stay():
     one[1].eval()
     one[1].running_mean.fill_(7.0)
     batches = [torch.tensor([[0.0], [2.0]]), torch.tensor([[10.0], [20.0]])]
-    recount(one, lambda: [one[0](batch) for batch in batches])
+    recompute_statistics(one, lambda: [one[0](batch) for batch in batches])
     assert one[0].running_mean.item() == pytest.approx((1 + 15) / 2)
     assert one[0].momentum == 0.1
     assert one[1].running_mean.item() == 7.0

@@ -6,12 +6,12 @@ from torchvision.models import get_model
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
 from pipeline.core.errors import ConfigError
-from pipeline.training.freezing import Frozen, stages_of, usual_stages
+from pipeline.training.freezing import FrozenLayers, default_frozen_stages, find_stages
 
 
 def stages_by_name(network):
     names = {module: name for name, module in network.named_modules()}
-    return {names[module]: stage for module, stage in stages_of(network).items()}
+    return {names[module]: stage for module, stage in find_stages(network).items()}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_stage_of_a_layer_is_the_size_of_its_maps(name, expected):
 
 def test_the_head_and_the_pyramid_are_no_part_of_the_backbone():
     classifier = get_model("resnet18", weights=None)
-    assert classifier.fc not in stages_of(classifier)
+    assert classifier.fc not in find_stages(classifier)
     detector = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None)
     found = stages_by_name(detector)
     assert found and all(name.startswith("backbone.body.") for name in found)
@@ -59,9 +59,9 @@ def test_the_head_and_the_pyramid_are_no_part_of_the_backbone():
 
 def test_what_is_frozen_has_no_gradients_and_keeps_its_statistics():
     network = get_model("resnet18", weights=None)
-    frozen = Frozen(network, 3)
+    frozen = FrozenLayers(network, 3)
     network.train()
-    frozen.hold()
+    frozen.apply()
     learning = {name.split(".")[0] for name, one in network.named_parameters() if one.requires_grad}
     assert learning == {"layer3", "layer4", "fc"}
     before = network.layer2[0].bn1.running_mean.clone(), network.layer3[0].bn1.running_mean.clone()
@@ -72,9 +72,9 @@ def test_what_is_frozen_has_no_gradients_and_keeps_its_statistics():
 
 def test_statistics_alone_can_be_kept():
     network = get_model("resnet18", weights=None)
-    frozen = Frozen(network, 0, keep_statistics=True)
+    frozen = FrozenLayers(network, 0, keep_statistics=True)
     network.train()
-    frozen.hold()
+    frozen.apply()
     before = network.layer4[0].bn1.running_mean.clone()
     network(torch.rand(2, 3, 64, 64))
     assert network.layer4[0].bn1.running_mean.equal(before)
@@ -83,14 +83,14 @@ def test_statistics_alone_can_be_kept():
 
 def test_nothing_is_frozen_by_0():
     network = get_model("resnet18", weights=None)
-    assert Frozen(network, 0).modules == []
+    assert FrozenLayers(network, 0).modules == []
     assert all(one.requires_grad for one in network.parameters())
 
 
 @pytest.mark.parametrize(("name", "stages"), [("resnet18", 2), ("swin_t", 2), ("vit_b_16", 0)])
 def test_a_vit_has_no_early_stages_to_freeze(name, stages):
     with torch.device("meta"):
-        assert usual_stages(get_model(name, weights=None)) == stages
+        assert default_frozen_stages(get_model(name, weights=None)) == stages
 
 
 @pytest.mark.parametrize(
@@ -104,4 +104,4 @@ def test_numbers_that_freeze_nothing_are_refused(name, stages, message):
     with torch.device("meta"):
         network = get_model(name, weights=None)
     with pytest.raises(ConfigError, match=message):
-        Frozen(network, stages)
+        FrozenLayers(network, stages)

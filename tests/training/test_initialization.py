@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.training.initialization import begin_with
+from pipeline.training.initialization import load_initial_weights
 from tests.helpers.runs import settings_for
 
 
@@ -48,7 +48,7 @@ class Model:
 def test_a_head_is_kept_if_it_is_about_the_same_classes(names, n_classes, kept):
     model = Model(names, n_classes)
     network = model.build_for_training(2)
-    assert begin_with(network, model, settings_for("task=classify"), ("cat", "dog")) == (
+    assert load_initial_weights(network, model, settings_for("task=classify"), ("cat", "dog")) == (
         "known",
         True,
     )

@@ -5,23 +5,23 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipeline.training.logbook import Logbook, read_lines
+from pipeline.training.logbook import TrainingLog, read_log
 
 
 def write(folder, step, steps, total=10):
-    with Logbook(folder, step, total) as book:
+    with TrainingLog(folder, step, total) as book:
         for number in steps:
-            book.step(number, 1, 0.1, {"a": float(number), "b": 1.0})
-        book.epoch(steps[-1], 1, {"ap": 0.5, "ap_small": None}, 3.14)
+            book.log_step(number, 1, 0.1, {"a": float(number), "b": 1.0})
+        book.log_epoch(steps[-1], 1, {"ap": 0.5, "ap_small": None}, 3.14)
 
 
 def test_each_step_and_epoch_is_a_line_and_a_point_in_tensorboard(tmp_path):
     write(tmp_path, 0, [1, 2])
-    assert read_lines(tmp_path / "steps.jsonl")[1] == {
+    assert read_log(tmp_path / "steps.jsonl")[1] == {
         "step": 2, "epoch": 1, "lr": 0.1, "loss": 3.0, "parts": {"a": 2.0, "b": 1.0},
     }  # fmt: skip
     figures = {"ap": 0.5, "ap_small": None}
-    assert read_lines(tmp_path / "epochs.jsonl") == [
+    assert read_log(tmp_path / "epochs.jsonl") == [
         {"step": 2, "epoch": 1, "figures": figures, "seconds": 3.1}
     ]
     seen = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
@@ -34,9 +34,9 @@ def test_lines_after_the_step_are_taken_back(tmp_path, step, kept):
     write(tmp_path, 0, [1, 2, 3])
     with (tmp_path / "steps.jsonl").open("a") as file:
         file.write('{"step": 4, "ep')  # a kill
-    with Logbook(tmp_path, step, 10):
+    with TrainingLog(tmp_path, step, 10):
         pass
-    assert [one["step"] for one in read_lines(tmp_path / "steps.jsonl")] == kept
+    assert [one["step"] for one in read_log(tmp_path / "steps.jsonl")] == kept
 
 
 def test_of_a_long_training_every_nth_step_has_a_line(tmp_path):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.models import get_model
 
-from pipeline.training.memory_format import Float32OnCpu, learns_fast
+from pipeline.training.memory_format import Float32OnCpu, optimize_memory_format
 
 torch.manual_seed(3)
 IMAGES = torch.rand(4, 3, 64, 64)
@@ -23,7 +23,7 @@ def gradients(network: nn.Module, dtype: torch.dtype) -> torch.Tensor:
 
 
 def test_only_depthwise_ones_with_a_stride_or_a_large_kernel_are_changed():
-    network = learns_fast(mobile())
+    network = optimize_memory_format(mobile())
     convolutions = [one for one in network.modules() if isinstance(one, nn.Conv2d)]
     changed = [one for one in convolutions if isinstance(one, Float32OnCpu)]
     assert changed == [
@@ -35,7 +35,7 @@ def test_only_depthwise_ones_with_a_stride_or_a_large_kernel_are_changed():
 
 
 def test_it_is_the_same_network():
-    plain, fast = mobile().state_dict(), learns_fast(mobile()).state_dict()
+    plain, fast = mobile().state_dict(), optimize_memory_format(mobile()).state_dict()
     assert list(plain) == list(fast)
     assert all(torch.equal(plain[name], fast[name]) for name in plain)
 
@@ -43,7 +43,7 @@ def test_it_is_the_same_network():
 def test_in_float32_the_gradients_are_the_same():
     plain = mobile().to(memory_format=torch.channels_last)
     assert torch.equal(
-        gradients(plain, torch.float32), gradients(learns_fast(mobile()), torch.float32)
+        gradients(plain, torch.float32), gradients(optimize_memory_format(mobile()), torch.float32)
     )
 
 
@@ -51,7 +51,9 @@ def test_in_float32_the_gradients_are_the_same():
 def test_a_changed_one_gives_back_what_it_was_given(asked):
     module = nn.Sequential(nn.Conv2d(8, 8, 5, 2, 2, groups=8))
     inputs, seen = torch.rand(2, 8, 16, 16, dtype=asked), []
-    learns_fast(module)[0].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    optimize_memory_format(module)[0].register_forward_hook(
+        lambda module, inputs, output: seen.append(output)
+    )
     with torch.autocast("cpu", torch.bfloat16):
         module(inputs)
     exact = nn.functional.conv2d(inputs.float(), module[0].weight, module[0].bias, 2, 2, groups=8)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.training.progress import Shown
+from pipeline.training.progress import ProgressBar
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from pipeline.training.progress import Shown
     ],
 )
 def test_each_part_has_its_mean(steps, text):
-    with Shown(0, len(steps)) as shown:
+    with ProgressBar(0, len(steps)) as shown:
         for losses in steps:
             shown.step(losses)
         assert shown.epoch() == text

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pipeline.training.report import write_report
+from pipeline.training.report import write_training_report
 
 FACTS = {
     "task": "detect",
@@ -26,7 +26,7 @@ def written(folder, classes, steps=3, figures=({"ap": None}, {"ap": 0.25})):
     epochs = [
         {"step": k, "epoch": k, "figures": one, "seconds": 1.0} for k, one in enumerate(figures)
     ]
-    write_report(folder, FACTS, epochs, classes, "ap", best=1)
+    write_training_report(folder, FACTS, epochs, classes, "ap", best=1)
     return (folder / "report.html").read_text()
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
-from pipeline.training.ssd_loss import learn_from_empty_images, mined_loss
+from pipeline.training.ssd_loss import compute_mined_loss, mine_backgrounds_over_batch
 
 LOGITS = torch.tensor(
     [
@@ -30,7 +30,7 @@ def test_the_hardest_backgrounds_of_the_batch_count(labels, hard):
     labels = torch.tensor(labels)
     each = cross_entropy(LOGITS.flatten(0, 1), labels.flatten(), reduction="none").view(2, 4)
     expected = sum((each[at] for at in hard), torch.tensor(0.0)) + each[labels > 0].sum()
-    assert mined_loss(LOGITS, labels, 3.0).item() == pytest.approx(
+    assert compute_mined_loss(LOGITS, labels, 3.0).item() == pytest.approx(
         (expected / max(1, int((labels > 0).sum()))).item()
     )
 
@@ -43,7 +43,7 @@ def test_an_image_without_objects_changes_the_weights_which_torchvision_leaves_a
                 weights=None, weights_backbone=None, num_classes=3
             )
             if changed:
-                learn_from_empty_images(network)
+                mine_backgrounds_over_batch(network)
             empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
             losses = network([torch.rand(3, 64, 64)] * 2, [empty] * 2)
             sum(losses.values()).backward()

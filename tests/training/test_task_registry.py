@@ -14,10 +14,14 @@ from torchvision.models.detection import (
 )
 
 from pipeline.models.preprocessing import Normalize
-from pipeline.training.learners.classification import Classes, Regions, pixels_loss
-from pipeline.training.learners.detection import Objects
-from pipeline.training.memory_format import learns_fast
-from pipeline.training.task_registry import learner_of
+from pipeline.training.learners.classification import (
+    ClassificationLearner,
+    SegmentationLearner,
+    compute_pixel_loss,
+)
+from pipeline.training.learners.detection import DetectionLearner
+from pipeline.training.memory_format import optimize_memory_format
+from pipeline.training.task_registry import build_learner
 from tests.training.squares import CATEGORIES, Squares
 
 NORMALIZE = Normalize((0.5,) * 3, (0.5,) * 3)
@@ -63,7 +67,7 @@ def boxes_answer(examples):
 
 def test_boxes_that_are_right_have_an_ap_of_1_and_each_class_a_row():
     examples = batch("detect")
-    figures, rows = Objects(CATEGORIES, ["boxes"]).figures(
+    figures, rows = DetectionLearner(CATEGORIES, ["boxes"]).compute_figures(
         Knowing(boxes_answer(examples)), [examples[:3], examples[3:]], "cpu"
     )
     assert figures["boxes_ap"] == figures["boxes_ap50"] == pytest.approx(1.0)
@@ -76,15 +80,17 @@ def test_boxes_that_are_right_have_an_ap_of_1_and_each_class_a_row():
 def test_boxes_of_the_other_class_are_wrong():
     examples = batch("detect")
     network = Knowing(boxes_answer(examples), wrong=(0, 1, 2, 3))
-    figures, rows = Objects(CATEGORIES, ["boxes"]).figures(network, [examples], "cpu")
+    figures, rows = DetectionLearner(CATEGORIES, ["boxes"]).compute_figures(
+        network, [examples], "cpu"
+    )
     assert figures["boxes_ap"] == 0.0
     assert [row["best_f1"] for row in rows] == [None, None]
 
 
 def test_masks_are_measured_beside_boxes():
     examples = batch("instances")
-    learner = Objects(CATEGORIES, ["masks", "boxes"])
-    figures, rows = learner.figures(Knowing(boxes_answer(examples)), [examples], "cpu")
+    learner = DetectionLearner(CATEGORIES, ["masks", "boxes"])
+    figures, rows = learner.compute_figures(Knowing(boxes_answer(examples)), [examples], "cpu")
     assert learner.figure == "masks_ap"
     assert figures["masks_ap"] == figures["boxes_ap"] == pytest.approx(1.0)
     assert [row["kind"] for row in rows] == ["masks", "masks", "boxes", "boxes"]
@@ -100,15 +106,15 @@ COCO = KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.meta["keypoint_names"]
 )
 def test_keypoints_are_measured_where_they_are_cocos(points, figure):
     examples = batch("keypoints")
-    learner = learner_of("keypoints", of_data(CATEGORIES, points), NORMALIZE)
-    figures, _ = learner.figures(Knowing(boxes_answer(examples)), [examples], "cpu")
+    learner = build_learner("keypoints", of_data(CATEGORIES, points), NORMALIZE)
+    figures, _ = learner.compute_figures(Knowing(boxes_answer(examples)), [examples], "cpu")
     assert learner.figure == figure
     assert figures[figure] == pytest.approx(1.0)
 
 
 def test_without_a_single_object_nothing_is_defined():
     examples = [Squares(5).example(4, 0)]
-    figures, _ = Objects(CATEGORIES, ["boxes"]).figures(
+    figures, _ = DetectionLearner(CATEGORIES, ["boxes"]).compute_figures(
         Knowing(boxes_answer(examples)), [examples], "cpu"
     )
     assert figures["boxes_ap"] is None
@@ -124,7 +130,9 @@ def test_classes_are_counted(hits, top1):
             labels[hits:] = 1 - labels[hits:]
             return nn.functional.one_hot(labels, 2).float()
 
-    figures, rows = Classes(("red", "green"), NORMALIZE).figures(Fixed(), [examples], "cpu")
+    figures, rows = ClassificationLearner(("red", "green"), NORMALIZE).compute_figures(
+        Fixed(), [examples], "cpu"
+    )
     assert figures["top1"] == top1
     assert "top5" not in figures  # of two classes
     assert [row["truth"] for row in rows] == [2, 2]
@@ -136,7 +144,7 @@ def test_a_network_that_says_nothing_is_not_right(value):
     network(torch.zeros(1, 3, 64, 64))
     nn.init.constant_(network[1].weight, value)
     nn.init.constant_(network[1].bias, value)
-    figures, _ = Classes(("red", "green"), NORMALIZE).figures(
+    figures, _ = ClassificationLearner(("red", "green"), NORMALIZE).compute_figures(
         network, [batch("classify", 4)], "cpu"
     )
     assert figures["top1"] == 0.0
@@ -144,10 +152,10 @@ def test_a_network_that_says_nothing_is_not_right(value):
 
 def test_images_in_which_no_pixel_counts_have_no_loss():
     logits, truth = torch.randn(2, 3, 4, 4, requires_grad=True), torch.full((2, 4, 4), 255)
-    pixels_loss(logits, truth).backward()
+    compute_pixel_loss(logits, truth).backward()
     assert logits.grad.abs().sum() == 0
     truth[0, 0, 0] = 1
-    assert pixels_loss(logits, truth).item() == pytest.approx(
+    assert compute_pixel_loss(logits, truth).item() == pytest.approx(
         -logits[0, :, 0, 0].log_softmax(0)[1].item()
     )
 
@@ -162,7 +170,9 @@ def test_regions_are_counted_and_255_is_not():
             truth[1][truth[1] == 2] = 0  # the green square is not found
             return {"out": nn.functional.one_hot(truth, 3).permute(0, 3, 1, 2).float()}
 
-    figures, rows = Regions(CATEGORIES, NORMALIZE).figures(Fixed(), [examples], "cpu")
+    figures, rows = SegmentationLearner(CATEGORIES, NORMALIZE).compute_figures(
+        Fixed(), [examples], "cpu"
+    )
     assert [row["iou"] for row in rows][1:] == [1.0, 0.0]
     assert 0.5 < figures["miou"] < 0.7
 
@@ -200,9 +210,11 @@ RCNN = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"
     ],
 )
 def test_losses_come_by_part_and_have_gradients(task, network, parts):
-    made = learns_fast(network()).train()
+    made = optimize_memory_format(network()).train()
     categories = CATEGORIES[1:] if task == "classify" else CATEGORIES
-    losses = learner_of(task, of_data(categories), NORMALIZE).losses(made, batch(task), "cpu")
+    losses = build_learner(task, of_data(categories), NORMALIZE).compute_losses(
+        made, batch(task), "cpu"
+    )
     assert set(losses) == parts
     sum(losses.values()).backward()
     assert any(one.grad is not None and bool(one.grad.abs().sum() > 0) for one in made.parameters())

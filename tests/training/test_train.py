@@ -20,11 +20,11 @@ from pipeline.core.types import Writer
 from pipeline.models.checkpoints import read_checkpoint_metadata, save_checkpoint
 from pipeline.models.registry import find_format
 from pipeline.storage.file_locks import lock_folder
-from pipeline.training.anchors.propose import anchors_text
-from pipeline.training.data_loading import validation_batches
-from pipeline.training.logbook import read_lines
-from pipeline.training.plan import planned
-from pipeline.training.train import facts, train_text
+from pipeline.training.anchors.propose import propose_anchors
+from pipeline.training.data_loading import group_validation_batches
+from pipeline.training.logbook import read_log
+from pipeline.training.plan import build_training_plan
+from pipeline.training.train import collect_facts, train_model
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.runs import read, settings_for
 from tests.training.squares import CATEGORIES, Squares
@@ -78,7 +78,7 @@ def folder_of(text):
 def test_boxes_are_learnt_and_their_weights_run_as_they_are(tmp_path, annotate):
     data = coco(tmp_path / "data")
     settings = settings_for(*SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}")
-    text = train_text(settings)
+    text = train_model(settings)
     folder = folder_of(text)
     assert re.fullmatch(r"train-detect-ssdlite320_mobilenet_v3_large-[0-9a-f]{8}", folder.name)
     left = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
@@ -89,9 +89,9 @@ def test_boxes_are_learnt_and_their_weights_run_as_they_are(tmp_path, annotate):
     assert (trained.task, trained.categories) == ("detect", CATEGORIES)
     assert trained.metrics["figure"] == "boxes_ap"
     assert str(tmp_path) not in json.dumps(trained.to_text_metadata())  # no paths
-    assert [one["epoch"] for one in read_lines(folder / "epochs.jsonl")] == [0, 1, 2]
+    assert [one["epoch"] for one in read_log(folder / "epochs.jsonl")] == [0, 1, 2]
     assert {"bbox_regression", "classification"} == set(
-        read_lines(folder / "steps.jsonl")[0]["parts"]
+        read_log(folder / "steps.jsonl")[0]["parts"]
     )
     assert "boxes_ap" in (folder / "report.html").read_text()
     run = annotate(
@@ -104,7 +104,7 @@ def test_boxes_are_learnt_and_their_weights_run_as_they_are(tmp_path, annotate):
     assert set(read(run, "images")["status"].to_pylist()) == {"ok"}
     # again: nothing is learnt twice
     before = (folder / "best.safetensors").stat().st_mtime_ns
-    assert train_text(settings) == text
+    assert train_model(settings) == text
     assert (folder / "best.safetensors").stat().st_mtime_ns == before
 
 
@@ -118,7 +118,7 @@ def test_classes_of_images_are_learnt_from_folders(tmp_path, annotate):
         "train.epochs=1",
     ]
     folder = folder_of(
-        train_text(settings_for(*words, f"train.data={data}", f"output={tmp_path / 'out'}"))
+        train_model(settings_for(*words, f"train.data={data}", f"output={tmp_path / 'out'}"))
     )
     assert read_checkpoint_metadata(folder / "best.safetensors").categories == ("green", "red")
     run = annotate(
@@ -139,7 +139,7 @@ def test_one_class_is_nothing_to_tell_apart(tmp_path):
         f"train.data={data}",
     ]
     with pytest.raises(ConfigError, match="the data has one class, green"):
-        train_text(settings_for(*words, f"output={tmp_path / 'out'}"))
+        train_model(settings_for(*words, f"output={tmp_path / 'out'}"))
 
 
 def test_a_file_is_the_same_wherever_it_lies(tmp_path, monkeypatch):
@@ -158,10 +158,12 @@ def test_a_file_is_the_same_wherever_it_lies(tmp_path, monkeypatch):
     for given in (tmp_path / "own.safetensors", "own.safetensors"):
         settings = settings_for(*words, f"model={given}")
         plans.append(
-            planned(settings, instantiate(settings.components["examples"], task="classify"))
+            build_training_plan(
+                settings, instantiate(settings.components["examples"], task="classify")
+            )
         )
     assert plans[0].folder == plans[1].folder
-    assert str(tmp_path) not in json.dumps(facts(plans[0]))
+    assert str(tmp_path) not in json.dumps(collect_facts(plans[0]))
 
 
 class Sizes:
@@ -172,13 +174,13 @@ class Sizes:
     ("cropped", "numbers"), [(False, [[0, 2], [3], [1]]), (True, [[0, 1], [2, 3]])]
 )
 def test_a_batch_of_validation_has_one_size(cropped, numbers):
-    batches = validation_batches(Sizes(), 2, cropped)
+    batches = group_validation_batches(Sizes(), 2, cropped)
     assert [[number for _, number in batch] for batch in batches] == numbers
 
 
 def test_a_dry_run_says_what_would_be_learnt_and_leaves_nothing(tmp_path):
     data = coco(tmp_path / "data", 6)
-    text = train_text(
+    text = train_model(
         settings_for(
             *SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}", "dry_run=true"
         )
@@ -212,12 +214,12 @@ def test_images_that_a_detector_would_shrink_to_nothing_are_named(tmp_path, size
     )
     if refused:
         told = f"too thin .*: a problem.*\n  thin.png: {size[0]}x{size[1]} pixels"
-        for verb in (train_text, anchors_text):
+        for verb in (train_model, propose_anchors):
             with pytest.raises(ConfigError, match=told):
                 verb(rcnn)
     else:
-        assert "to learn from" in train_text(rcnn)
-    assert "to learn from" in train_text(
+        assert "to learn from" in train_model(rcnn)
+    assert "to learn from" in train_model(
         settings_for(*SSD, *words)
     )  # whose input is always 320x320
 
@@ -227,11 +229,11 @@ def test_two_trainings_do_not_write_to_one_folder(tmp_path):
     settings = settings_for(
         *SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}", "dry_run=true"
     )
-    folder = Path(re.search(r"folder +(\S+)", train_text(settings))[1])
+    folder = Path(re.search(r"folder +(\S+)", train_model(settings))[1])
     folder.mkdir(parents=True)
     words = [*SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}"]
     with lock_folder(folder, Writer(), lambda alone: None), pytest.raises(RunLocked):
-        train_text(settings_for(*words))
+        train_model(settings_for(*words))
 
 
 @pytest.mark.parametrize(
@@ -256,7 +258,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, 
         [] if any(word.startswith("output=") for word in given) else [f"output={tmp_path / 'out'}"]
     )
     with pytest.raises(ConfigError, match=message):
-        train_text(
+        train_model(
             settings_for(
                 *[word for word in SSD if word.split("=")[0] not in "".join(given)], *given, *output
             )
@@ -281,13 +283,13 @@ def test_a_killed_training_goes_on_with_the_same_losses(tmp_path):
         return folder_of(text)
 
     golden = ended(start(tmp_path / "golden"))
-    steps = read_lines(golden / "steps.jsonl")
+    steps = read_log(golden / "steps.jsonl")
     process = start(tmp_path / "killed")
     log = tmp_path / "killed" / golden.name / "steps.jsonl"
-    while process.poll() is None and len(read_lines(log)) < len(steps) // 2:
+    while process.poll() is None and len(read_log(log)) < len(steps) // 2:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=30)  # its workers, which have its output too, end with it
     killed = ended(start(tmp_path / "killed"))
-    assert read_lines(killed / "steps.jsonl") == steps
+    assert read_log(killed / "steps.jsonl") == steps
     assert (killed / "best.safetensors").read_bytes() == (golden / "best.safetensors").read_bytes()

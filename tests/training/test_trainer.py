@@ -10,12 +10,12 @@ from torch import nn
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.models.preprocessing import Normalize
 from pipeline.training import trainer as loop
-from pipeline.training.data_loading import Data, Drawn
-from pipeline.training.freezing import Frozen
-from pipeline.training.learners.classification import Classes
-from pipeline.training.logbook import read_lines
+from pipeline.training.data_loading import LoaderInputs, PreparedExamples
+from pipeline.training.freezing import FrozenLayers
+from pipeline.training.learners.classification import ClassificationLearner
+from pipeline.training.logbook import read_log
 from pipeline.training.recipe import Recipe
-from pipeline.training.trainer import Training
+from pipeline.training.trainer import Trainer
 from tests.training.squares import Squares, as_they_are
 
 RECIPE = Recipe(
@@ -52,12 +52,17 @@ def training_in(folder, recipe=RECIPE, examples=None, kept=None, stages=0):
 
     made = network()
     examples = examples or Squares(18, "classify", side=16)
-    validation = Drawn(Squares(10, "classify", side=16), as_they_are, 0)
+    validation = PreparedExamples(Squares(10, "classify", side=16), as_they_are, 0)
     batches = [[(0, number) for number in range(10)]]
-    learner = Classes(("red", "green"), Normalize((0.5,) * 3, (0.5,) * 3))
-    drawn = Drawn(examples, as_they_are, recipe.seed)
-    return Training(
-        Frozen(made, stages), learner, Data(drawn, validation, batches), recipe, folder, keep
+    learner = ClassificationLearner(("red", "green"), Normalize((0.5,) * 3, (0.5,) * 3))
+    drawn = PreparedExamples(examples, as_they_are, recipe.seed)
+    return Trainer(
+        FrozenLayers(made, stages),
+        learner,
+        LoaderInputs(drawn, validation, batches),
+        recipe,
+        folder,
+        keep,
     )
 
 
@@ -66,7 +71,7 @@ def golden(tmp_path_factory):
     """(steps, epochs, what was kept) of a training that nothing disturbs."""
     folder, kept = tmp_path_factory.mktemp("golden"), []
     epochs = training_in(folder, kept=kept).fit()
-    return read_lines(folder / "steps.jsonl"), epochs, kept
+    return read_log(folder / "steps.jsonl"), epochs, kept
 
 
 def test_it_learns(golden):
@@ -81,7 +86,7 @@ def test_it_learns(golden):
 
 
 def test_what_is_frozen_stays_so_when_a_stopped_training_goes_on(tmp_path, monkeypatch):
-    golden, mine, learn = [], [], Training._learn
+    golden, mine, learn = [], [], Trainer._learn
     training_in(tmp_path / "golden", kept=golden, stages=1).fit()
 
     def stopping(self, batch, logbook):
@@ -90,7 +95,7 @@ def test_what_is_frozen_stays_so_when_a_stopped_training_goes_on(tmp_path, monke
         return learn(self, batch, logbook)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Training, "_learn", stopping)
+        patched.setattr(Trainer, "_learn", stopping)
         with pytest.raises(Stopped):
             training_in(tmp_path / "stopped", kept=mine, stages=1).fit()
     training_in(tmp_path / "stopped", kept=mine, stages=1).fit()
@@ -111,7 +116,7 @@ def test_a_stopped_training_goes_on_with_the_same_losses_and_weights(
 ):
     monkeypatch.setattr(loop, "_SAVE_S", save_s)  # after each step, or at the end of epochs only
     steps, epochs, kept = golden
-    learn = Training._learn
+    learn = Trainer._learn
 
     def stopping(self, batch, logbook):
         losses = learn(self, batch, logbook)
@@ -121,23 +126,23 @@ def test_a_stopped_training_goes_on_with_the_same_losses_and_weights(
 
     mine = []
     with monkeypatch.context() as patched:
-        patched.setattr(Training, "_learn", stopping)
+        patched.setattr(Trainer, "_learn", stopping)
         with pytest.raises(Stopped):
             training_in(tmp_path, kept=mine).fit()
     resumed = training_in(tmp_path, kept=mine)
     assert without_time(resumed.fit()) == without_time(epochs)
-    assert read_lines(tmp_path / "steps.jsonl") == steps
+    assert read_log(tmp_path / "steps.jsonl") == steps
     last, golden_last = mine[-1][3], kept[-1][3]
     assert all(value.equal(golden_last[name]) for name, value in last.items())
 
 
 def test_a_checkpoint_that_is_complete_has_nothing_left_to_do(tmp_path, golden):
     training_in(tmp_path).fit()
-    steps = read_lines(tmp_path / "steps.jsonl")
+    steps = read_log(tmp_path / "steps.jsonl")
     again = training_in(tmp_path)
     again.fit()
     assert again.step == again.total == 12
-    assert read_lines(tmp_path / "steps.jsonl") == steps
+    assert read_log(tmp_path / "steps.jsonl") == steps
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler")
@@ -151,7 +156,7 @@ def test_batches_of_images_that_cannot_be_read_are_no_steps_of_learning(tmp_path
         training_in(
             tmp_path, replace(RECIPE, epochs=1), Squares(4, "classify", 16, broken=(0, 1, 2, 3))
         ).fit()
-    assert read_lines(tmp_path / "steps.jsonl") == []
+    assert read_log(tmp_path / "steps.jsonl") == []
     assert len(caplog.records) == 4
 
 
@@ -159,7 +164,7 @@ def test_of_a_batch_one_image_is_not_enough(tmp_path):
     training_in(
         tmp_path, replace(RECIPE, epochs=1), Squares(4, "classify", 16, broken=(0, 1, 3))
     ).fit()
-    assert read_lines(tmp_path / "steps.jsonl") == []
+    assert read_log(tmp_path / "steps.jsonl") == []
 
 
 def test_a_network_that_cannot_learn_from_one_image_says_so(tmp_path):
@@ -176,8 +181,7 @@ def test_a_network_that_cannot_learn_from_one_image_says_so(tmp_path):
 def test_mixed_precision_learns_the_same_thing_roughly(tmp_path, golden):
     training_in(tmp_path, replace(RECIPE, precision="bf16")).fit()
     mixed, exact = (
-        [one["loss"] for one in lines]
-        for lines in (read_lines(tmp_path / "steps.jsonl"), golden[0])
+        [one["loss"] for one in lines] for lines in (read_log(tmp_path / "steps.jsonl"), golden[0])
     )
     assert mixed != exact
     assert mixed == pytest.approx(exact, abs=0.05)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 MATCHED = 0.5  # IoU
-_AT_ONCE = 1 << 16  # boxes in memory beside all anchors
+_BOXES_PER_CHUNK = 1 << 16  # boxes in memory beside all anchors
 _ROUNDS = 100
 _STRIDES_APART = 4  # torchvision's own sizes are 4 or 8 strides of their level: smaller than a quarter is below 1 or 2 strides
 
 
 @dataclass(frozen=True)
-class Fit:
+class AnchorFit:
     """Of boxes beside anchors."""
 
     recall: float  # share of boxes that some anchor overlaps enough
@@ -25,27 +25,27 @@ class Fit:
         return round(self.recall, 3), round(self.iou, 3)
 
 
-def best_iou(boxes_wh: np.ndarray, anchors_wh: np.ndarray) -> np.ndarray:
+def compute_best_iou(boxes_wh: np.ndarray, anchors_wh: np.ndarray) -> np.ndarray:
     """(N, 2), (A, 2) -> (N,): the IoU with the anchor that fits best, both about one centre, as if it stood at the best
     place: min(w, w') min(h, h') / (w h + w' h' - min(w, w') min(h, h')), which YOLOv2 clusters by (Redmon and Farhadi 2017,
     section 2, "Dimension Clusters")."""
     best = np.empty(len(boxes_wh))
-    for start in range(0, len(boxes_wh), _AT_ONCE):
-        some = boxes_wh[start : start + _AT_ONCE, None]
+    for start in range(0, len(boxes_wh), _BOXES_PER_CHUNK):
+        some = boxes_wh[start : start + _BOXES_PER_CHUNK, None]
         shared = np.minimum(some, anchors_wh).prod(axis=2)
-        best[start : start + _AT_ONCE] = (
+        best[start : start + _BOXES_PER_CHUNK] = (
             shared / (some.prod(axis=2) + anchors_wh.prod(axis=1) - shared)
         ).max(axis=1)
     return best
 
 
-def fit(boxes_wh: np.ndarray, anchors_wh: np.ndarray) -> Fit:
+def measure_fit(boxes_wh: np.ndarray, anchors_wh: np.ndarray) -> AnchorFit:
     """Recall is the best possible: no anchor stands exactly at a box."""
-    best = best_iou(boxes_wh, anchors_wh)
-    return Fit(float((best >= MATCHED).mean()), float(best.mean()))
+    best = compute_best_iou(boxes_wh, anchors_wh)
+    return AnchorFit(float((best >= MATCHED).mean()), float(best.mean()))
 
 
-def clusters(values: np.ndarray, k: int) -> np.ndarray:
+def cluster_values(values: np.ndarray, k: int) -> np.ndarray:
     """The ascending centres of k-means (Lloyd 1982) of numbers, begun at their quantiles, so that chance has no part in it;
     fewer where there are fewer different values."""
     centres = np.unique(np.quantile(values, (np.arange(k) + 0.5) / k))
@@ -62,36 +62,40 @@ def clusters(values: np.ndarray, k: int) -> np.ndarray:
     return centres
 
 
-def proposed_sizes(boxes_wh: np.ndarray, own: Sequence[Sequence[float]]) -> list[list[float]]:
+def propose_sizes(boxes_wh: np.ndarray, own: Sequence[Sequence[float]]) -> list[list[float]]:
     """Sizes (the square root of an area) by level, as many as `own` has. A level whose places are too far apart for the
     largest boxes keeps its own."""
     sizes = np.sqrt(boxes_wh.prod(axis=1))
     most = np.quantile(sizes, 0.99)
     used = max(1, sum(min(level) / _STRIDES_APART <= most for level in own))
     each = len(own[0])
-    found = _as_many(np.exp(clusters(np.log(sizes), used * each)), used * each)
+    found = _extend_to(np.exp(cluster_values(np.log(sizes), used * each)), used * each)
     levels = [found[i * each : (i + 1) * each] for i in range(used)]
     least = [min(level) / _STRIDES_APART for level in own]
     made = [[max(size, least[i]) for size in level] for i, level in enumerate(levels)]
-    return [[_rounded(size) for size in level] for level in made] + [
+    return [[_round_to_three_digits(size) for size in level] for level in made] + [
         list(level) for level in own[used:]
     ]
 
 
-def proposed_ratios(boxes_wh: np.ndarray, count: int) -> list[float]:
+def propose_ratios(boxes_wh: np.ndarray, count: int) -> list[float]:
     """So many ratios height / width."""
-    found = np.exp(clusters(np.log(boxes_wh[:, 1] / boxes_wh[:, 0]), count))
-    return [_rounded(ratio) for ratio in _as_many(found, count)]
+    found = np.exp(cluster_values(np.log(boxes_wh[:, 1] / boxes_wh[:, 0]), count))
+    return [_round_to_three_digits(ratio) for ratio in _extend_to(found, count)]
 
 
-def proposed_elongations(boxes_wh: np.ndarray, count: int) -> list[float]:
+def propose_elongations(boxes_wh: np.ndarray, count: int) -> list[float]:
     """For an SSD, which has squares and every ratio both ways: so many ratios above 1 of the boxes that are no squares."""
     longer = np.abs(np.log(boxes_wh[:, 1] / boxes_wh[:, 0]))
     long = longer[longer > np.log(1.25)]
-    return [_rounded(ratio) for ratio in np.exp(clusters(long, count))] if len(long) else [1.0]
+    return (
+        [_round_to_three_digits(ratio) for ratio in np.exp(cluster_values(long, count))]
+        if len(long)
+        else [1.0]
+    )
 
 
-def _as_many(found: np.ndarray, count: int) -> list[float]:
+def _extend_to(found: np.ndarray, count: int) -> list[float]:
     """Fewer kinds of boxes than anchors: more on both sides of them, a third of an octave apart."""
     values, above = list(map(float, found)), True
     while len(values) < count:
@@ -102,6 +106,6 @@ def _as_many(found: np.ndarray, count: int) -> list[float]:
     return values
 
 
-def _rounded(value: float) -> float:
+def _round_to_three_digits(value: float) -> float:
     """Three digits: they are to be read, and typed."""
     return float(f"{value:.3g}")

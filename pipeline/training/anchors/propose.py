@@ -22,44 +22,44 @@ from pipeline.models.registry import find_format
 from pipeline.storage.publish import publish_file
 from pipeline.training.anchors.box_shapes import (
     MATCHED,
-    Fit,
-    fit,
-    proposed_elongations,
-    proposed_ratios,
-    proposed_sizes,
+    AnchorFit,
+    measure_fit,
+    propose_elongations,
+    propose_ratios,
+    propose_sizes,
 )
-from pipeline.training.anchors.strides import placed, proposed_strides
+from pipeline.training.anchors.strides import measure_stride_fit, propose_strides
 from pipeline.training.protocols import ExampleSet
 from pipeline.training.task_registry import check_sizes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_TRIED = 20_000  # boxes, for FCOS
-_DRAWN = 5000  # boxes in the picture
+_MAX_FCOS_BOXES = 20_000  # boxes, for FCOS
+_MAX_PLOTTED_BOXES = 5000  # boxes in the picture
 _BLUE, _RED, _GREY = "#2b6cb0", "#c53030", "#a0aec0"
 
 
 @dataclass(frozen=True)
-class Beside:
+class MeasuredAnchors:
     """Anchors beside a data set's boxes."""
 
     anchors: Anchors
     shapes: np.ndarray  # (A, 2) widths and heights
-    fit: Fit
+    fit: AnchorFit
 
-    def plain(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, Any]:
         return {**self.anchors.to_dict(), "recall": self.fit.recall, "mean_best_iou": self.fit.iou}
 
 
 @dataclass(frozen=True)
 class Proposal:
-    own: Beside
-    found: Beside | None  # None: nothing better
+    own: MeasuredAnchors
+    found: MeasuredAnchors | None  # None: nothing better
     strides: bool  # FCOS: what is measured are places, not shapes
 
 
-def anchors_text(settings: Settings) -> str:
+def propose_anchors(settings: Settings) -> str:
     """The verb. Leaves `<output>/anchors/<model>.png` and `.json`. Raises ConfigError."""
     made: Any = find_format(settings)
     if not hasattr(made, "factory"):
@@ -70,20 +70,26 @@ def anchors_text(settings: Settings) -> str:
     read_anchors(network)  # refuses what has none
     examples = instantiate(settings.components["examples"], task=settings.task)
     check_sizes(network, examples.training)
-    boxes_wh = shapes_in(network, examples.training)
+    boxes_wh = collect_box_shapes(network, examples.training)
     if not len(boxes_wh):
         raise ConfigError(f"train.data={settings.train.data} has no boxes to fit anchors to.")
-    proposal = propose(network, boxes_wh)
+    proposal = find_better_anchors(network, boxes_wh)
     folder = parse_location(settings.output) / "anchors"
     files = [folder / f"{made.selection.display_name}.{suffix}" for suffix in ("png", "json")]
     with publish_file(files[0], replace=True) as stage:
-        plot(proposal, boxes_wh).savefig(stage, format="png", dpi=120, metadata={"Software": None})
+        plot_proposal(proposal, boxes_wh).savefig(
+            stage, format="png", dpi=120, metadata={"Software": None}
+        )
     with publish_file(files[1], replace=True) as stage:
-        stage.write_text(json.dumps(_record(settings, proposal, len(boxes_wh)), indent=1) + "\n")
-    return _text(made.selection.display_name, proposal, boxes_wh, len(examples.training), files)
+        stage.write_text(
+            json.dumps(_build_record(settings, proposal, len(boxes_wh)), indent=1) + "\n"
+        )
+    return _format_proposal(
+        made.selection.display_name, proposal, boxes_wh, len(examples.training), files
+    )
 
 
-def shapes_in(network: Any, examples: ExampleSet) -> np.ndarray:
+def collect_box_shapes(network: Any, examples: ExampleSet) -> np.ndarray:
     """(N, 2) widths and heights of all boxes in pixels of the network's input: of the resized image."""
 
     @cache
@@ -102,35 +108,35 @@ def shapes_in(network: Any, examples: ExampleSet) -> np.ndarray:
     return shapes[(shapes > 0).all(axis=1)]
 
 
-def propose(network: nn.Module, boxes_wh: np.ndarray) -> Proposal:
+def find_better_anchors(network: nn.Module, boxes_wh: np.ndarray) -> Proposal:
     """As many anchors at a place as the network has, so that its weights still fit, at the places of the boxes' clusters:
     sizes, ratios or both, whichever fits best. Sizes and ratios are clustered apart, since every size of a network comes
     with every ratio."""
     own = read_anchors(network)
     strides = isinstance(network, FCOS)
     if strides:  # each box is tried at many places
-        boxes_wh = boxes_wh[:: -(-len(boxes_wh) // _TRIED)]
-    before = _beside(network, own, None, boxes_wh)
+        boxes_wh = boxes_wh[:: -(-len(boxes_wh) // _MAX_FCOS_BOXES)]
+    before = _measure(network, own, None, boxes_wh)
     tried = []
-    for one in _candidates(network, own, boxes_wh):
+    for one in _list_candidates(network, own, boxes_wh):
         try:
-            tried.append(_beside(network, own, one, boxes_wh))
+            tried.append(_measure(network, own, one, boxes_wh))
         except ConfigError:  # boxes so thin that a generator would round them to nothing
             continue
     best = max(tried, key=lambda one: one.fit.rank, default=before)
     return Proposal(before, best if best.fit.rank > before.fit.rank else None, strides)
 
 
-def _candidates(network: Any, own: Anchors, boxes_wh: np.ndarray) -> list[Anchors]:
+def _list_candidates(network: Any, own: Anchors, boxes_wh: np.ndarray) -> list[Anchors]:
     levels = [list(level) for level in own.sizes or ()]
     if isinstance(network, FCOS):
-        strides = proposed_strides(boxes_wh, [level[0] for level in levels])
+        strides = propose_strides(boxes_wh, [level[0] for level in levels])
         return [Anchors(tuple((stride,) for stride in strides))]
     if isinstance(network, SSD):
         most = max(len(level) for level in network.anchor_generator.aspect_ratios)
-        ratios = (1.0, *proposed_elongations(boxes_wh, most))
+        ratios = (1.0, *propose_elongations(boxes_wh, most))
         last = levels.pop()  # of the last level's second square, not a level's own
-        sizes = proposed_sizes(boxes_wh, levels)
+        sizes = propose_sizes(boxes_wh, levels)
         sizes = [
             *sizes,
             [max(last[0], sizes[-1][0])]
@@ -138,31 +144,31 @@ def _candidates(network: Any, own: Anchors, boxes_wh: np.ndarray) -> list[Anchor
             else [float(f"{sizes[-1][0] * 1.2:.3g}")],
         ]
     else:
-        ratios = tuple(proposed_ratios(boxes_wh, len(own.ratios or ())))
-        sizes = proposed_sizes(boxes_wh, levels)
+        ratios = tuple(propose_ratios(boxes_wh, len(own.ratios or ())))
+        sizes = propose_sizes(boxes_wh, levels)
     by_level = tuple(tuple(level) for level in sizes)
     return [Anchors(by_level, ratios), Anchors(None, ratios), Anchors(by_level, None)]
 
 
-def _beside(
+def _measure(
     network: nn.Module, own: Anchors, others: Anchors | None, boxes_wh: np.ndarray
-) -> Beside:
+) -> MeasuredAnchors:
     """The network's `own` anchors, or others in their place. Its generator makes the shapes, rounds and clips them."""
     told = others or own
     shapes = np.concatenate(compute_anchor_shapes(network, others)).astype(float)
     if not isinstance(network, FCOS):
-        return Beside(told, shapes, fit(boxes_wh, shapes))
+        return MeasuredAnchors(told, shapes, measure_fit(boxes_wh, shapes))
     strides, grids = ([level[0] for level in one.sizes or ()] for one in (told, own))
-    return Beside(told, shapes, placed(boxes_wh, strides, grids))
+    return MeasuredAnchors(told, shapes, measure_stride_fit(boxes_wh, strides, grids))
 
 
-def plot(proposal: Proposal, boxes_wh: np.ndarray) -> "Figure":
+def plot_proposal(proposal: Proposal, boxes_wh: np.ndarray) -> "Figure":
     """Boxes as points by width and height, both axes logarithmic, and the anchors among them."""
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
     figure = Figure(figsize=(7, 7), layout="constrained")
     axes = figure.subplots()
-    some = boxes_wh[:: -(-len(boxes_wh) // _DRAWN)]
+    some = boxes_wh[:: -(-len(boxes_wh) // _MAX_PLOTTED_BOXES)]
     axes.scatter(
         some[:, 0],
         some[:, 1],
@@ -191,17 +197,17 @@ def plot(proposal: Proposal, boxes_wh: np.ndarray) -> "Figure":
     return figure
 
 
-def _record(settings: Settings, proposal: Proposal, boxes: int) -> Mapping[str, Any]:
+def _build_record(settings: Settings, proposal: Proposal, boxes: int) -> Mapping[str, Any]:
     return {
         "model": settings.model,
         "boxes": boxes,
         "iou": MATCHED,
-        "own": proposal.own.plain(),
-        "proposed": proposal.found.plain() if proposal.found else None,
+        "own": proposal.own.to_record(),
+        "proposed": proposal.found.to_record() if proposal.found else None,
     }
 
 
-def _text(
+def _format_proposal(
     model: str, proposal: Proposal, boxes_wh: np.ndarray, images: int, files: list[Any]
 ) -> str:
     own, found = proposal.own, proposal.found
@@ -211,7 +217,11 @@ def _text(
         if proposal.strides
         else (f"recall at IoU {MATCHED:g}", "mean best IoU")
     )
-    rows = [("anchors", *heading), _row("own", own), *([_row("proposed", found)] if found else [])]
+    rows = [
+        ("anchors", *heading),
+        _format_row("own", own),
+        *([_format_row("proposed", found)] if found else []),
+    ]
     lines = [
         f"{len(boxes_wh):,} boxes in {images:,} images, the median {width:.0f} x {height:.0f} pixels of what {model} sees.",
         format_columns(rows),
@@ -224,5 +234,5 @@ def _text(
     return "\n".join(lines)
 
 
-def _row(name: str, one: Beside) -> tuple[str, str, str]:
+def _format_row(name: str, one: MeasuredAnchors) -> tuple[str, str, str]:
     return name, f"{one.fit.recall:.3f}", f"{one.fit.iou:.3f}"

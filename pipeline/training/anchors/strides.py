@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.training.anchors.box_shapes import Fit
+from pipeline.training.anchors.box_shapes import AnchorFit
 
 _CENTRE = 1.5  # torchvision's center_sampling_radius, in strides
 _PHASES = (np.arange(8) + 0.5) / 8  # of a box's centre between two places
@@ -22,7 +22,9 @@ _FACTORS = (
 _WORTH = 0.01  # recall that a factor must gain over one that is nearer to 1
 
 
-def placed(boxes_wh: np.ndarray, strides: Sequence[float], grids: Sequence[float]) -> Fit:
+def measure_stride_fit(
+    boxes_wh: np.ndarray, strides: Sequence[float], grids: Sequence[float]
+) -> AnchorFit:
     """`recall`: the chance that a box somewhere in an image has a place that learns from it; `iou`: how much of the middle
     it is, 1 for a place at the centre. `grids`: how far apart the places of each level are, in pixels.
 
@@ -46,16 +48,16 @@ def placed(boxes_wh: np.ndarray, strides: Sequence[float], grids: Sequence[float
         share = np.maximum(dx / half[:, 0, None, None], dy / half[:, 1, None, None])
         nearest = np.where(learns, np.minimum(nearest, share), nearest)
     found = np.isfinite(nearest)
-    return Fit(float(found.mean()), float(np.where(found, 1 - nearest, 0).mean()))
+    return AnchorFit(float(found.mean()), float(np.where(found, 1 - nearest, 0).mean()))
 
 
-def proposed_strides(boxes_wh: np.ndarray, own: Sequence[float]) -> list[float]:
+def propose_strides(boxes_wh: np.ndarray, own: Sequence[float]) -> list[float]:
     """The own ones times a factor: levels a factor of two apart leave no size out. `own` are the maps' real strides; the
     nearer to these the better, unless boxes would have no place."""
-    chosen, best = list(own), placed(boxes_wh, own, own).recall
+    chosen, best = list(own), measure_stride_fit(boxes_wh, own, own).recall
     for factor in _FACTORS:
         strides = [float(f"{stride * factor:.3g}") for stride in own]
-        recall = placed(boxes_wh, strides, own).recall
+        recall = measure_stride_fit(boxes_wh, strides, own).recall
         if recall > best + _WORTH:
             chosen, best = strides, recall
     return chosen

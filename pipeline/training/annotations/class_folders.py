@@ -9,42 +9,51 @@ import numpy as np
 
 from pipeline.core.errors import ConfigError
 from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
-from pipeline.training.annotations.records import Listed, Listing, Problems, no_boxes
+from pipeline.training.annotations.records import (
+    DatasetListing,
+    ListedImage,
+    ProblemList,
+    empty_boxes,
+)
 
 TASKS = frozenset({"classify"})
 _VALIDATION = ("val", "valid", "validation", "test")  # the first of them that is there
 
 
-def read_class_folders(path: Path, problems: Problems) -> Listing:
+def read_class_folders(path: Path, problems: ProblemList) -> DatasetListing:
     """Classes are in the order of their names. Where there is nothing but `train` and `val` (or valid, validation, test),
     with folders in them, those are the parts. Names that begin with a dot are no classes. Raises ConfigError."""
-    folders = _folders(path)
+    folders = _list_folders(path)
     own = next((name for name in _VALIDATION if name in folders), None)
     if (
         own
         and "train" in folders
         and set(folders) <= {"train", *_VALIDATION}
-        and _folders(path / "train")
+        and _list_folders(path / "train")
     ):
-        names = _folders(path / "train")
-        parts = {part: _part(path / part, path, names, problems) for part in ("train", own)}
-        return Listing(tuple(names), parts["train"], parts[own], _digest(names))
+        names = _list_folders(path / "train")
+        parts = {part: _list_part(path / part, path, names, problems) for part in ("train", own)}
+        return DatasetListing(tuple(names), parts["train"], parts[own], _hash_names(names))
     if not folders:
         raise ConfigError(
             f"train.data={path}: expected a folder with a sub-folder for each class; it has no folders."
         )
-    return Listing(tuple(folders), _part(path, path, folders, problems), None, _digest(folders))
+    return DatasetListing(
+        tuple(folders), _list_part(path, path, folders, problems), None, _hash_names(folders)
+    )
 
 
-def _part(folder: Path, root: Path, names: list[str], problems: Problems) -> list[Listed]:
+def _list_part(
+    folder: Path, root: Path, names: list[str], problems: ProblemList
+) -> list[ListedImage]:
     label_of = {name: label for label, name in enumerate(names)}
     listed = []
     for image in sorted(
         one.name for one in folder.iterdir() if one.is_file() and _is_image(one.name)
     ):
         problems.add(f"{(folder / image).relative_to(root)}: it is in no class's folder")
-    for name in _folders(folder):
-        images = [image.relative_to(root) for image in _images(folder / name)]
+    for name in _list_folders(folder):
+        images = [image.relative_to(root) for image in _list_images(folder / name)]
         if name not in label_of:
             problems.add(f"{folder.name}/{name}: train/ has no such class")
         elif not images:
@@ -52,18 +61,19 @@ def _part(folder: Path, root: Path, names: list[str], problems: Problems) -> lis
         else:
             label = np.array([label_of[name]])
             listed += [
-                Listed(image.as_posix(), root / image, label, no_boxes()) for image in images
+                ListedImage(image.as_posix(), root / image, label, empty_boxes())
+                for image in images
             ]
     return listed
 
 
-def _folders(path: Path) -> list[str]:
+def _list_folders(path: Path) -> list[str]:
     return sorted(
         one.name for one in path.iterdir() if one.is_dir() and not one.name.startswith(".")
     )
 
 
-def _images(folder: Path) -> Iterator[Path]:
+def _list_images(folder: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(root) / name for name in sorted(files) if _is_image(name))
@@ -73,6 +83,6 @@ def _is_image(name: str) -> bool:
     return Path(name).suffix.casefold() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
-def _digest(names: list[str]) -> str:
+def _hash_names(names: list[str]) -> str:
     """The images' names and sizes are added where they are read."""
     return hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()

@@ -10,24 +10,28 @@ import numpy as np
 
 from pipeline.core.errors import ConfigError
 from pipeline.training.annotations.records import (
-    Listed,
-    Listing,
+    DatasetListing,
+    ListedImage,
     Mask,
-    Problems,
+    ProblemList,
+    empty_boxes,
     is_background,
-    no_boxes,
 )
 
 TASKS = frozenset({"detect", "instances", "keypoints", "segment"})
 
 
-def read_coco(path: Path, task: str, images: Sequence[Path], problems: Problems) -> Listing:
+def read_coco(
+    path: Path, task: str, images: Sequence[Path], problems: ProblemList
+) -> DatasetListing:
     """`images`: folders where images are looked for. Annotations with `iscrowd` are no examples of an object: they are left
     out, but for task=segment, where nothing counts there. Raises ConfigError for what is no such file."""
     try:
         data = path.read_bytes()
         content = json.loads(data)
-        return _Reader(content, task, images, problems).listing(hashlib.sha256(data).hexdigest())
+        return _CocoReader(content, task, images, problems).build_listing(
+            hashlib.sha256(data).hexdigest()
+        )
     except OSError as error:
         raise ConfigError(
             f"{path}: {error.strerror}. Expected a JSON file in COCO's format."
@@ -45,7 +49,7 @@ def read_coco(path: Path, task: str, images: Sequence[Path], problems: Problems)
         ) from None
 
 
-def image_folders(path: Path) -> list[Path]:
+def guess_image_folders(path: Path) -> list[Path]:
     """Where the images of this file lie, if nobody says it: in `images` beside it, beside it, or as in COCO's own layout,
     where annotations/instances_val2017.json is about val2017/."""
     named = path.stem.rpartition("_")[2]
@@ -57,9 +61,9 @@ def image_folders(path: Path) -> list[Path]:
     ]
 
 
-class _Reader:
+class _CocoReader:
     def __init__(
-        self, content: Mapping[str, Any], task: str, images: Sequence[Path], problems: Problems
+        self, content: Mapping[str, Any], task: str, images: Sequence[Path], problems: ProblemList
     ) -> None:
         self.content, self.task, self.images, self.problems = content, task, images, problems
         categories = sorted(
@@ -70,9 +74,9 @@ class _Reader:
         self.label_of = {int(one["id"]): label for label, one in enumerate(categories)}
         if len(self.label_of) < len(categories) or len(set(self.names)) < len(categories):
             raise ValueError("two categories have one id or one name")
-        self.point_names = _keypoint_names(categories) if task == "keypoints" else ()
+        self.point_names = _find_keypoint_names(categories) if task == "keypoints" else ()
 
-    def listing(self, digest: str) -> Listing:
+    def build_listing(self, digest: str) -> DatasetListing:
         annotations: dict[Any, list[Mapping[str, Any]]] = {
             image["id"]: [] for image in self.content["images"]
         }
@@ -85,23 +89,27 @@ class _Reader:
                 self.problems.add(
                     f"annotation {one.get('id')}: image_id {one['image_id']!r} is none of the file's images"
                 )
-        listed = [self._listed(image, annotations[image["id"]]) for image in self.content["images"]]
-        return Listing(self.names, listed, None, digest, self.point_names)
+        listed = [
+            self._list_image(image, annotations[image["id"]]) for image in self.content["images"]
+        ]
+        return DatasetListing(self.names, listed, None, digest, self.point_names)
 
-    def _listed(self, image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]) -> Listed:
+    def _list_image(
+        self, image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]
+    ) -> ListedImage:
         name = str(image["file_name"])
         height, width = (int(image.get(side) or 0) for side in ("height", "width"))
-        found = list(self._objects(name, annotations))
+        found = list(self._parse_objects(name, annotations))
         labels, boxes, masks, points, crowd, ids = zip(*found, strict=True) if found else ((),) * 6
-        return Listed(
+        return ListedImage(
             name=name,
-            path=_found(self.images, name),
+            path=_find_image(self.images, name),
             labels=np.array(labels, np.int64),
-            boxes_xyxy=no_boxes()
+            boxes_xyxy=empty_boxes()
             if self.task == "segment"
             else np.array(boxes, np.float64).reshape(-1, 4),
             ids=ids,
-            called="annotation",
+            id_kind="annotation",
             size_hw=(height, width) if height and width else None,
             masks=masks if self.task in ("instances", "segment") else None,
             keypoints=np.array(points).reshape(-1, len(self.point_names), 3)
@@ -110,7 +118,7 @@ class _Reader:
             crowd=np.array(crowd, bool) if self.task == "segment" else None,
         )
 
-    def _objects(
+    def _parse_objects(
         self, name: str, annotations: Sequence[Mapping[str, Any]]
     ) -> Iterator[tuple[Any, ...]]:
         """(label, box, mask, keypoints, crowd, id) of each that is one."""
@@ -124,12 +132,14 @@ class _Reader:
                     raise ValueError(
                         f"category_id {one['category_id']!r} is none of the file's categories"
                     )
-                box = _corners(one.get("bbox")) if self.task != "segment" else ()
+                box = _parse_box(one.get("bbox")) if self.task != "segment" else ()
                 mask = (
-                    _mask(one.get("segmentation")) if self.task in ("instances", "segment") else ()
+                    _parse_mask(one.get("segmentation"))
+                    if self.task in ("instances", "segment")
+                    else ()
                 )
                 points = (
-                    _points(one.get("keypoints"), len(self.point_names))
+                    _parse_keypoints(one.get("keypoints"), len(self.point_names))
                     if self.task == "keypoints"
                     else ()
                 )
@@ -139,21 +149,21 @@ class _Reader:
             yield label, box, mask, points, crowd, one.get("id", "?")
 
 
-def _found(folders: Sequence[Path], name: str) -> Path:
+def _find_image(folders: Sequence[Path], name: str) -> Path:
     """Where it is; where it is in none of the folders, that it should be in the first."""
     return next(
         (folder / name for folder in folders if (folder / name).is_file()), folders[0] / name
     )
 
 
-def _corners(bbox: Any) -> list[float]:
+def _parse_box(bbox: Any) -> list[float]:
     if not isinstance(bbox, list) or len(bbox) != 4:
         raise ValueError(f"expected bbox=[x, y, width, height], got {bbox!r}")
     x, y, width, height = (float(value) for value in bbox)
     return [x, y, x + width, y + height]
 
 
-def _mask(given: Any) -> Mask:
+def _parse_mask(given: Any) -> Mask:
     if isinstance(given, dict) and {"size", "counts"} <= set(given):
         return {"size": [int(side) for side in given["size"]], "counts": given["counts"]}
     if not isinstance(given, list) or not given:
@@ -166,7 +176,7 @@ def _mask(given: Any) -> Mask:
     return polygons
 
 
-def _points(given: Any, count: int) -> np.ndarray:
+def _parse_keypoints(given: Any, count: int) -> np.ndarray:
     """(K, 3). An object without `keypoints` is one whose points nobody has labelled."""
     if not given:
         return np.zeros((count, 3))
@@ -178,7 +188,7 @@ def _points(given: Any, count: int) -> np.ndarray:
     return points.reshape(count, 3)
 
 
-def _keypoint_names(categories: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _find_keypoint_names(categories: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     lists = {tuple(map(str, one["keypoints"])) for one in categories if one.get("keypoints")}
     if len(lists) != 1:
         raise ValueError(f"the categories name {len(lists)} lists of keypoints; expected one")

@@ -12,13 +12,13 @@ from torch import Tensor
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.image import check_file_size, decode_image
 from pipeline.ops.masks import IGNORED_LABEL
-from pipeline.training.annotations.packed_arrays import Column, MaskColumn
+from pipeline.training.annotations.packed_arrays import PackedArrays, PackedMasks
 from pipeline.training.annotations.records import Mask
 from pipeline.training.protocols import Example
 
 
 @dataclass(frozen=True, slots=True)
-class Annotated:
+class AnnotatedImage:
     """One image that was checked. Its N objects are in pixels of the upright image; `labels` are the model's class ids."""
 
     name: str
@@ -46,16 +46,16 @@ class AnnotatedSet:
     """An ExampleSet. Values of all images lie in a few long arrays: with objects of its own for each image, a set of 100,000
     took 20 seconds to reach another process, and every process that looks at one has a copy."""
 
-    def __init__(self, images: Sequence[Annotated], task: str, max_pixels: int) -> None:
+    def __init__(self, images: Sequence[AnnotatedImage], task: str, max_pixels: int) -> None:
         self.task, self.max_pixels = task, max_pixels
         self.names = [one.name for one in images]
         self.paths = [str(one.path) for one in images]
         self.sizes_hw = np.array([one.size_hw for one in images], np.int64).reshape(-1, 2)
-        self.labels = Column([one.labels for one in images])
-        self.boxes_xyxy = Column([one.boxes_xyxy for one in images])
-        self.keypoints = Column.of([one.keypoints for one in images])
-        self.crowd = Column.of([one.crowd for one in images])
-        self.masks = MaskColumn.of([one.masks for one in images])
+        self.labels = PackedArrays([one.labels for one in images])
+        self.boxes_xyxy = PackedArrays([one.boxes_xyxy for one in images])
+        self.keypoints = PackedArrays.from_optional([one.keypoints for one in images])
+        self.crowd = PackedArrays.from_optional([one.crowd for one in images])
+        self.masks = PackedMasks.from_optional([one.masks for one in images])
         self.label_maps = (
             None
             if not images or images[0].label_map is None
@@ -69,10 +69,10 @@ class AnnotatedSet:
     def name(self, number: int) -> str:
         return self.names[number]
 
-    def annotated(self, number: int) -> Annotated:
+    def get_image(self, number: int) -> AnnotatedImage:
         """What is known of an image without looking at it. Raises IndexError."""
         height, width = self.sizes_hw[number].tolist()
-        return Annotated(
+        return AnnotatedImage(
             name=self.names[number],
             path=Path(self.paths[number]),
             size_hw=(height, width),
@@ -86,7 +86,7 @@ class AnnotatedSet:
         )
 
     def example(self, number: int, epoch: int) -> Example:
-        one = self.annotated(number)
+        one = self.get_image(number)
         with one.path.open("rb") as file:
             check_file_size(file, self.max_pixels)
             pixels = decode_image(file.read(), self.max_pixels)
@@ -101,18 +101,18 @@ class AnnotatedSet:
         for number, (height, width) in enumerate(self.sizes_hw.tolist()):
             yield (height, width), self.boxes_xyxy[number]
 
-    def _target(self, one: Annotated) -> dict[str, Tensor]:
+    def _target(self, one: AnnotatedImage) -> dict[str, Tensor]:
         if self.task == "classify":
             return {"label": torch.tensor(int(one.labels[0]))}
         if self.task == "segment":
-            return {"mask": torch.from_numpy(label_map(one))}
+            return {"mask": torch.from_numpy(build_label_map(one))}
         # copies: what is made of an example may be changed in place
         target = {
             "boxes": torch.from_numpy(one.boxes_xyxy.copy()),
             "labels": torch.from_numpy(one.labels.copy()),
         }
         if one.masks is not None:
-            masks = [painted(mask, one.size_hw) for mask in one.masks]
+            masks = [decode_mask(mask, one.size_hw) for mask in one.masks]
             target["masks"] = torch.from_numpy(
                 np.stack(masks) if masks else np.zeros((0, *one.size_hw), np.uint8)
             )
@@ -121,7 +121,7 @@ class AnnotatedSet:
         return target
 
 
-def painted(mask: Mask, size_hw: tuple[int, int]) -> np.ndarray:
+def decode_mask(mask: Mask, size_hw: tuple[int, int]) -> np.ndarray:
     """(H, W) uint8, 0 or 1. Raises InputError for run lengths that make no mask."""
     from pycocotools import mask as coco_mask
 
@@ -140,7 +140,7 @@ def painted(mask: Mask, size_hw: tuple[int, int]) -> np.ndarray:
     return found
 
 
-def label_map(one: Annotated) -> np.ndarray:
+def build_label_map(one: AnnotatedImage) -> np.ndarray:
     """(H, W) int64 class ids of an image for task=segment. Where a crowd is, or where two classes overlap, nothing counts
     (255), as in torchvision's own reference for COCO. Raises InputError and OSError."""
     if one.label_map is not None:
@@ -151,7 +151,7 @@ def label_map(one: Annotated) -> np.ndarray:
     for label, mask, crowd in zip(
         one.labels.tolist(), one.masks or (), crowds.tolist(), strict=True
     ):
-        inside = painted(mask, one.size_hw) > 0
+        inside = decode_mask(mask, one.size_hw) > 0
         other = inside & (classes > 0) & (classes != label)
         classes[inside] = IGNORED_LABEL if crowd else label
         classes[other] = IGNORED_LABEL

@@ -4,41 +4,41 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.training.annotations.records import Listed, Mask, Problems
+from pipeline.training.annotations.records import ListedImage, Mask, ProblemList
 
 TOLERANCE = 1.0  # pixels outside of the image that other programs' rounding may cause
 _SLACK = 1e-3  # of float arithmetic
 
 
 @dataclass(frozen=True)
-class Frame:
+class ImageFrame:
     """An image's `rows`, its objects that are learnt."""
 
-    one: Listed
+    one: ListedImage
     size_hw: tuple[int, int]
     rows: np.ndarray
-    problems: Problems
+    problems: ProblemList
 
     @property
     def scale(self) -> np.ndarray:
         """(2,): x and y as listed -> pixels."""
         return np.array(self.size_hw[::-1] if self.one.fractions else (1.0, 1.0))
 
-    def name(self, row: int, text: str) -> None:
-        self.problems.add(f"{self.one.said(row)}: {text}")
+    def add_problem(self, row: int, text: str) -> None:
+        self.problems.add(f"{self.one.describe_object(row)}: {text}")
 
-    def outside(self, points: np.ndarray) -> np.ndarray:
+    def pixels_outside(self, points: np.ndarray) -> np.ndarray:
         """(..., 2) pixels -> (...): by how many pixels they lie outside; infinity for what is no number."""
         beyond = np.maximum(-points, points - np.array(self.size_hw[::-1])).max(axis=-1)
         return np.where(np.isfinite(points).all(axis=-1), np.maximum(beyond, 0.0), np.inf)
 
 
-def boxes_in(frame: Frame) -> np.ndarray:
+def check_boxes(frame: ImageFrame) -> np.ndarray:
     """(N, 4) float32 xyxy, clipped."""
     if not len(frame.one.boxes_xyxy):
         return np.zeros((0, 4), np.float32)
     corners = frame.one.boxes_xyxy[frame.rows].reshape(-1, 2, 2) * frame.scale
-    outside = frame.outside(corners).max(axis=1)
+    outside = frame.pixels_outside(corners).max(axis=1)
     clipped = corners.clip(0, frame.size_hw[::-1]).astype(np.float32)
     # torchvision's detectors stop at a box whose sides are nothing once it is resized
     empty = ~(clipped[:, 1] - clipped[:, 0] > _SLACK).all(axis=1)
@@ -50,51 +50,51 @@ def boxes_in(frame: Frame) -> np.ndarray:
             what = "is empty"
         else:
             what = f"lies outside of the image of {frame.size_hw[1]}x{frame.size_hw[0]} by {outside[i]:.1f} pixels"
-        frame.name(int(frame.rows[i]), f"the box {text} (x_min y_min x_max y_max) {what}")
+        frame.add_problem(int(frame.rows[i]), f"the box {text} (x_min y_min x_max y_max) {what}")
     return clipped.reshape(-1, 4)
 
 
-def keypoints_in(frame: Frame, keypoints: np.ndarray) -> np.ndarray:
+def check_keypoints(frame: ImageFrame, keypoints: np.ndarray) -> np.ndarray:
     """(N, K, 3) as listed -> float32, clipped; those that are not labelled are 0 0 0."""
     points, visibility = keypoints[..., :2] * frame.scale, keypoints[..., 2]
     labelled = visibility > 0
-    outside = np.where(labelled, frame.outside(points), 0.0)
+    outside = np.where(labelled, frame.pixels_outside(points), 0.0)
     for row, k in np.argwhere(~np.isin(visibility, (0, 1, 2))).tolist():
-        frame.name(
+        frame.add_problem(
             int(frame.rows[row]),
             f"keypoint {k + 1} has the visibility {visibility[row, k]:g}; expected 0, 1 or 2",
         )
     for row, k in np.argwhere(outside > TOLERANCE + _SLACK).tolist():
         x, y = points[row, k]
-        frame.name(
+        frame.add_problem(
             int(frame.rows[row]), f"keypoint {k + 1}, at {x:.6g} {y:.6g}, lies outside of the image"
         )
     clipped = np.where(labelled[..., None], points, 0.0).clip(0, frame.size_hw[::-1])
     return np.concatenate([clipped, visibility[..., None]], axis=-1).astype(np.float32)
 
 
-def mask_in(frame: Frame, row: int, mask: Mask) -> Mask:
+def check_mask(frame: ImageFrame, row: int, mask: Mask) -> Mask:
     """In pixels. Run lengths must be of the image's size, and make a mask."""
     if isinstance(mask, tuple):
         polygons = tuple(
             (polygon.reshape(-1, 2) * frame.scale).astype(np.float32) for polygon in mask
         )
-        worst = max(float(frame.outside(polygon).max()) for polygon in polygons)
+        worst = max(float(frame.pixels_outside(polygon).max()) for polygon in polygons)
         if worst > TOLERANCE + _SLACK:
-            frame.name(row, f"a polygon lies outside of the image by {worst:.1f} pixels")
+            frame.add_problem(row, f"a polygon lies outside of the image by {worst:.1f} pixels")
         return tuple(polygon.clip(0, frame.size_hw[::-1]).ravel() for polygon in polygons)
     height, width = frame.size_hw
     if tuple(mask["size"]) != frame.size_hw:
-        frame.name(
+        frame.add_problem(
             row,
             f"its mask has the size {mask['size']}; expected that of its image, [{height}, {width}]",
         )
-    elif not _is_mask(mask["counts"], height * width):
-        frame.name(row, "the counts of its mask do not make a mask of its image")
+    elif not _is_valid_run_length(mask["counts"], height * width):
+        frame.add_problem(row, "the counts of its mask do not make a mask of its image")
     return mask
 
 
-def _is_mask(counts: object, pixels: int) -> bool:
+def _is_valid_run_length(counts: object, pixels: int) -> bool:
     """Lists must add up to the image; of compressed ones the library that reads them looks closer."""
     from pycocotools import mask as coco_mask
 

@@ -9,15 +9,15 @@ import numpy as np
 from pipeline.training.annotations.records import Mask
 
 
-class Column:
+class PackedArrays:
     """Arrays (N_i, ...) by image."""
 
     def __init__(self, parts: Sequence[np.ndarray]) -> None:
-        self.starts = _starts([len(one) for one in parts])
+        self.starts = _start_offsets([len(one) for one in parts])
         self.values = np.concatenate(parts) if len(parts) else np.zeros(0)
 
     @classmethod
-    def of(cls, parts: Sequence[np.ndarray | None]) -> "Column | None":
+    def from_optional(cls, parts: Sequence[np.ndarray | None]) -> "PackedArrays | None":
         """None where images have none of it."""
         there = [one for one in parts if one is not None]
         return cls(there) if there else None
@@ -27,23 +27,23 @@ class Column:
         return found
 
 
-class MaskColumn:
+class PackedMasks:
     """Masks by image: polygons in one array of coordinates; run lengths, which few data sets have many of, as they are."""
 
     def __init__(self, images: Sequence[Sequence[Mask]]) -> None:
-        self.starts = _starts([len(one) for one in images])
+        self.starts = _start_offsets([len(one) for one in images])
         masks = list(chain.from_iterable(images))
         self.runs: dict[int, dict[str, Any]] = {
             i: mask for i, mask in enumerate(masks) if isinstance(mask, dict)
         }
         polygons = [mask if isinstance(mask, tuple) else () for mask in masks]
-        self.polygons = _starts(
+        self.polygons = _start_offsets(
             [len(one) for one in polygons]
         )  # by mask, the first of its polygons
-        self.points = Column(list(chain.from_iterable(polygons)))
+        self.points = PackedArrays(list(chain.from_iterable(polygons)))
 
     @classmethod
-    def of(cls, images: Sequence[Sequence[Mask] | None]) -> "MaskColumn | None":
+    def from_optional(cls, images: Sequence[Sequence[Mask] | None]) -> "PackedMasks | None":
         """None where images have none."""
         there = [one for one in images if one is not None]
         return cls(there) if there else None
@@ -57,6 +57,6 @@ class MaskColumn:
         return tuple(self.points[k] for k in range(self.polygons[i], self.polygons[i + 1]))
 
 
-def _starts(counts: Sequence[int]) -> np.ndarray:
+def _start_offsets(counts: Sequence[int]) -> np.ndarray:
     """(n + 1,) int64: where each begins, and where the last one ends."""
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)

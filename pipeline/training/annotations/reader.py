@@ -6,10 +6,10 @@ from pipeline.core.errors import ConfigError
 from pipeline.training.annotations.class_folders import TASKS as CLASS_TASKS
 from pipeline.training.annotations.class_folders import read_class_folders
 from pipeline.training.annotations.coco import TASKS as COCO_TASKS
-from pipeline.training.annotations.coco import image_folders, read_coco
-from pipeline.training.annotations.records import Listing, Problems
+from pipeline.training.annotations.coco import guess_image_folders, read_coco
+from pipeline.training.annotations.records import DatasetListing, ProblemList
 from pipeline.training.annotations.voc import TASKS as VOC_TASKS
-from pipeline.training.annotations.voc import is_voc, read_voc
+from pipeline.training.annotations.voc import has_voc_layout, read_voc
 from pipeline.training.annotations.yolo import TASKS as YOLO_TASKS
 from pipeline.training.annotations.yolo import read_yolo
 
@@ -19,9 +19,9 @@ EXPECTED = (
 )
 
 
-def read_listing(
-    path: Path, task: str, images: Path | None, problems: Problems, others: bool = False
-) -> Listing:
+def read_annotations(
+    path: Path, task: str, images: Path | None, problems: ProblemList, others: bool = False
+) -> DatasetListing:
     """`images`: where COCO's images lie. `others`: they are another data set's, so it is the last place to look. What is
     wrong with an image is added to `problems`; raises ConfigError where there is no data set."""
     what = problems.what
@@ -30,15 +30,15 @@ def read_listing(
     suffix = path.suffix.casefold()
     try:
         if path.is_file() and suffix == ".json":
-            _check_task(what, task, "COCO's format", COCO_TASKS)
-            own = image_folders(path)
+            _check_format_has_task(what, task, "COCO's format", COCO_TASKS)
+            own = guess_image_folders(path)
             folders = own if images is None else [*own, images] if others else [images]
             return read_coco(path, task, folders, problems)
         if path.is_file() and suffix in (".yaml", ".yml"):
-            _check_task(what, task, "YOLO's format", YOLO_TASKS)
+            _check_format_has_task(what, task, "YOLO's format", YOLO_TASKS)
             return read_yolo(path, task, problems)
-        if path.is_dir() and is_voc(path):
-            _check_task(what, task, "VOC's format", VOC_TASKS)
+        if path.is_dir() and has_voc_layout(path):
+            _check_format_has_task(what, task, "VOC's format", VOC_TASKS)
             return read_voc(path, task, problems)
         if path.is_dir() and task in CLASS_TASKS:
             return read_class_folders(path, problems)
@@ -60,7 +60,7 @@ def read_listing(
     raise ConfigError(f"{what}: for task={task} expected {EXPECTED}.{hint}")
 
 
-def _check_task(what: str, task: str, form: str, tasks: frozenset[str]) -> None:
+def _check_format_has_task(what: str, task: str, form: str, tasks: frozenset[str]) -> None:
     if task not in tasks:
         raise ConfigError(
             f"{what}: {form} has nothing for task={task}; it has {', '.join(sorted(tasks))}. task=classify learns from a "

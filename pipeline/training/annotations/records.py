@@ -11,11 +11,11 @@ from pipeline.models.class_names import BACKGROUND
 
 # Polygons (x, y, x, y ...) of float32, or COCO's run lengths {size, counts}
 Mask: TypeAlias = "tuple[np.ndarray, ...] | dict[str, Any]"
-_SHOWN = 10
+_MAX_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedImage:
     """One image. Rows of the arrays are its N objects, in pixels of the upright image, or `fractions` of its sides."""
 
     name: str  # for messages; one name, one image
@@ -23,7 +23,7 @@ class Listed:
     labels: np.ndarray  # (N,) int64, places in the listing's `names`; of a classified image one
     boxes_xyxy: np.ndarray  # (N, 4) float64
     ids: tuple[int | str, ...] = ()  # what `called` counts: "annotation" 7, "a.txt line" 3
-    called: str = "object"
+    id_kind: str = "object"
     size_hw: tuple[int, int] | None = None  # as the annotation says; None: it does not
     masks: tuple[Mask, ...] | None = None
     keypoints: np.ndarray | None = None  # (N, K, 3) float64: x, y, visibility 0, 1 or 2
@@ -33,24 +33,24 @@ class Listed:
     )
     fractions: bool = False
 
-    def said(self, row: int) -> str:
+    def describe_object(self, row: int) -> str:
         """What a message calls one of its objects."""
-        return f"{self.name}: {self.called} {self.ids[row]}" if row < len(self.ids) else self.name
+        return f"{self.name}: {self.id_kind} {self.ids[row]}" if row < len(self.ids) else self.name
 
 
 @dataclass(frozen=True)
-class Listing:
+class DatasetListing:
     """A data set as it is listed. `digest` is of the annotations, not of images."""
 
     names: tuple[str, ...]  # of the classes, without a background
-    training: list[Listed]
-    validation: list[Listed] | None  # None: it brings none
+    training: list[ListedImage]
+    validation: list[ListedImage] | None  # None: it brings none
     digest: str
     keypoint_names: tuple[str, ...] = ()
 
 
 @dataclass
-class Problems:
+class ProblemList:
     """What is wrong with a data set: the first ten are shown, the rest is counted."""
 
     what: str  # such as train.data=set.json
@@ -59,10 +59,10 @@ class Problems:
 
     def add(self, text: str) -> None:
         self.count += 1
-        if len(self.shown) < _SHOWN:
+        if len(self.shown) < _MAX_SHOWN:
             self.shown.append(" ".join(text.split())[:300])
 
-    def check(self) -> None:
+    def raise_if_any(self) -> None:
         """Raises ConfigError where there are any."""
         if not self.count:
             return
@@ -75,7 +75,7 @@ class Problems:
         )
 
 
-def foreground(names: list[str]) -> list[str]:
+def drop_background(names: list[str]) -> list[str]:
     """Without an entry for the background, which has no objects."""
     return [name for name in names if not is_background(name)]
 
@@ -84,5 +84,5 @@ def is_background(name: str) -> bool:
     return name.casefold() in (BACKGROUND, "_background_", "background")
 
 
-def no_boxes() -> np.ndarray:
+def empty_boxes() -> np.ndarray:
     return np.zeros((0, 4))

@@ -12,16 +12,21 @@ from pipeline.core.cpu import count_available_cores, disable_openmp_threads
 from pipeline.core.types import InputError
 from pipeline.inputs.decoding.image import ImageHeader, read_image_header
 from pipeline.ops.masks import IGNORED_LABEL
-from pipeline.training.annotations.dataset import Annotated, read_label_map
-from pipeline.training.annotations.geometry import Frame, boxes_in, keypoints_in, mask_in
-from pipeline.training.annotations.records import Listed, Listing, Problems
+from pipeline.training.annotations.dataset import AnnotatedImage, read_label_map
+from pipeline.training.annotations.geometry import (
+    ImageFrame,
+    check_boxes,
+    check_keypoints,
+    check_mask,
+)
+from pipeline.training.annotations.records import DatasetListing, ListedImage, ProblemList
 
 NOT_LEARNT, UNKNOWN = -1, -2  # in place of a class id
-_AT_ONCE = 4096
+_FILES_PER_ROUND = 4096
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _FileCheck:
     """What a file is, or why it cannot be used."""
 
     header: ImageHeader | None = None
@@ -30,12 +35,12 @@ class _Seen:
     problem: str = ""
 
 
-class Check:
+class AnnotationChecker:
     """`class_ids` (C,): the model's class id for each of the listing's names; NOT_LEARNT, or UNKNOWN, which no object may
     be. What is wrong is added to `problems`."""
 
     def __init__(
-        self, listing: Listing, class_ids: np.ndarray, problems: Problems, max_pixels: int
+        self, listing: DatasetListing, class_ids: np.ndarray, problems: ProblemList, max_pixels: int
     ) -> None:
         self.names, self.class_ids, self.problems, self.max_pixels = (
             listing.names,
@@ -47,32 +52,34 @@ class Check:
         self.class_of = np.full(256, IGNORED_LABEL, np.uint8)
         self.class_of[: len(class_ids) + 1] = np.maximum(np.r_[0, class_ids], 0)
 
-    def images(self, listed: Sequence[Listed]) -> tuple[list[Annotated], str]:
+    def check_images(self, listed: Sequence[ListedImage]) -> tuple[list[AnnotatedImage], str]:
         """(those that are in order, SHA-256 of all their names and files' sizes). Only headers are read, and label maps."""
         digest, names = sha256(), set[str]()
         annotated = []
-        for one, seen in self._looked_at(listed):
+        for one, seen in self._check_files(listed):
             digest.update(f"{one.name}\0{seen.size}\n".encode("utf-8", "surrogateescape"))
             before = self.problems.count
             if one.name in names:
                 self.problems.add(f"{one.name}: two images have this name")
             names.add(one.name)
-            found = self._checked(one, seen)
+            found = self._check_objects(one, seen)
             if found is not None and self.problems.count == before:
                 annotated.append(found)
         return annotated, digest.hexdigest()
 
-    def _looked_at(self, listed: Sequence[Listed]) -> Iterator[tuple[Listed, _Seen]]:
+    def _check_files(
+        self, listed: Sequence[ListedImage]
+    ) -> Iterator[tuple[ListedImage, _FileCheck]]:
         waiting = iter(listed)
         with ThreadPoolExecutor(
             count_available_cores(), initializer=disable_openmp_threads
         ) as threads:
-            while some := list(islice(waiting, _AT_ONCE)):
-                yield from zip(some, threads.map(self._look, some), strict=True)
+            while some := list(islice(waiting, _FILES_PER_ROUND)):
+                yield from zip(some, threads.map(self._check_file, some), strict=True)
 
-    def _look(self, one: Listed) -> _Seen:
+    def _check_file(self, one: ListedImage) -> _FileCheck:
         if not one.path.is_file():
-            return _Seen(problem=f"there is no file {one.path}")
+            return _FileCheck(problem=f"there is no file {one.path}")
         try:
             with one.path.open("rb") as file:
                 header = read_image_header(file, self.max_pixels)
@@ -82,42 +89,44 @@ class Check:
                     read_label_map(one.label_map, header.size_hw).ravel(), minlength=256
                 )
                 values = np.setdiff1d(np.flatnonzero(counts), (0, IGNORED_LABEL))
-            return _Seen(header, one.path.stat().st_size, values)
+            return _FileCheck(header, one.path.stat().st_size, values)
         except InputError as error:
-            return _Seen(problem=str(error))
+            return _FileCheck(problem=str(error))
         except OSError as error:
-            return _Seen(problem=f"{error.strerror or error}")
+            return _FileCheck(problem=f"{error.strerror or error}")
 
-    def _checked(self, one: Listed, seen: _Seen) -> Annotated | None:
+    def _check_objects(self, one: ListedImage, seen: _FileCheck) -> AnnotatedImage | None:
         if seen.header is None:
             self.problems.add(f"{one.name}: {seen.problem}")
             return None
         _check_size(one, seen.header, self.problems)
-        labels = one.labels if seen.values is None else self._labels_of(one, seen.values)
+        labels = one.labels if seen.values is None else self._list_map_labels(one, seen.values)
         ids = self.class_ids[labels]
         for row in np.flatnonzero(ids == UNKNOWN).tolist():
             name = self.names[labels[row]]
             self.problems.add(
-                f"{one.said(row)}: the class {name!r} is none of those that are learnt"
+                f"{one.describe_object(row)}: the class {name!r} is none of those that are learnt"
             )
         rows = np.flatnonzero(ids >= 0)
-        frame = Frame(one, seen.header.size_hw, rows, self.problems)
-        return Annotated(
+        frame = ImageFrame(one, seen.header.size_hw, rows, self.problems)
+        return AnnotatedImage(
             name=one.name,
             path=one.path,
             size_hw=seen.header.size_hw,
             labels=ids[rows],
-            boxes_xyxy=boxes_in(frame),
+            boxes_xyxy=check_boxes(frame),
             masks=None
             if one.masks is None
-            else tuple(mask_in(frame, row, one.masks[row]) for row in rows.tolist()),
-            keypoints=None if one.keypoints is None else keypoints_in(frame, one.keypoints[rows]),
+            else tuple(check_mask(frame, row, one.masks[row]) for row in rows.tolist()),
+            keypoints=None
+            if one.keypoints is None
+            else check_keypoints(frame, one.keypoints[rows]),
             crowd=None if one.crowd is None else one.crowd[rows],
             label_map=one.label_map,
             class_of=None if one.label_map is None else self.class_of,
         )
 
-    def _labels_of(self, one: Listed, values: np.ndarray) -> np.ndarray:
+    def _list_map_labels(self, one: ListedImage, values: np.ndarray) -> np.ndarray:
         """The label map's classes."""
         strange = values[values > len(self.names)]
         if len(strange):
@@ -127,7 +136,7 @@ class Check:
         return values[values <= len(self.names)] - 1
 
 
-def _check_size(one: Listed, header: ImageHeader, problems: Problems) -> None:
+def _check_size(one: ListedImage, header: ImageHeader, problems: ProblemList) -> None:
     if one.size_hw in (None, header.size_hw):
         return
     (height, width), (listed_height, listed_width) = header.size_hw, one.size_hw or (0, 0)

@@ -11,7 +11,13 @@ import numpy as np
 
 from pipeline.core.errors import ConfigError
 from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
-from pipeline.training.annotations.records import Listed, Listing, Problems, foreground, no_boxes
+from pipeline.training.annotations.records import (
+    DatasetListing,
+    ListedImage,
+    ProblemList,
+    drop_background,
+    empty_boxes,
+)
 
 TASKS = frozenset({"detect", "segment"})
 NAMES = (
@@ -23,11 +29,11 @@ _ANNOTATIONS = {"detect": ("Annotations", ".xml"), "segment": ("SegmentationClas
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
-def is_voc(path: Path) -> bool:
+def has_voc_layout(path: Path) -> bool:
     return any((path / folder).is_dir() for folder, _ in _ANNOTATIONS.values())
 
 
-def read_voc(path: Path, task: str, problems: Problems) -> Listing:
+def read_voc(path: Path, task: str, problems: ProblemList) -> DatasetListing:
     """train.txt and val.txt in ImageSets/Main (task=segment: Segmentation) are the parts; without train.txt everything that
     is annotated is one. Classes are those of labels.txt or classes.txt, a line each; without these VOC's own twenty for
     label maps, and for boxes those that they have. Raises ConfigError and OSError."""
@@ -36,27 +42,27 @@ def read_voc(path: Path, task: str, problems: Problems) -> Listing:
         raise ConfigError(f"{problems.what}: for task={task} expected a folder {folder} in it.")
     lists = {part: path / "ImageSets" / _SETS[task] / f"{part}.txt" for part in ("train", "val")}
     if lists["train"].is_file():
-        parts = {part: _stems(file) for part, file in lists.items() if file.is_file()}
+        parts = {part: _read_stems(file) for part, file in lists.items() if file.is_file()}
     else:
         parts = {
             "train": sorted(
                 one.name.removesuffix(suffix) for one in (path / folder).glob(f"*{suffix}")
             )
         }
-    reader: _LabelMaps | _Boxes = (
-        _LabelMaps(path, problems) if task == "segment" else _Boxes(path, problems)
+    reader: _LabelMapReader | _BoxReader = (
+        _LabelMapReader(path, problems) if task == "segment" else _BoxReader(path, problems)
     )
     read = {
         part: [one for stem in stems if (one := reader.read(stem))] for part, stems in parts.items()
     }
-    listed = {part: [reader.listed(one) for one in files] for part, files in read.items()}
-    return Listing(
+    listed = {part: [reader.list_image(one) for one in files] for part, files in read.items()}
+    return DatasetListing(
         reader.names(), listed["train"], listed.get("val") or None, reader.digest.hexdigest()
     )
 
 
 @dataclass(frozen=True)
-class _File:
+class _VocAnnotation:
     """One annotation."""
 
     name: str
@@ -66,16 +72,16 @@ class _File:
     boxes: tuple[Sequence[float], ...] = ()  # as VOC counts
 
 
-class _Boxes:
+class _BoxReader:
     """VOC counts pixels from 1 and a box's last pixel belongs to it: x_min and y_min are less by 1 here. Objects that are
     `difficult` are objects."""
 
-    def __init__(self, path: Path, problems: Problems) -> None:
-        self.path, self.problems, self.given = path, problems, _names(path)
+    def __init__(self, path: Path, problems: ProblemList) -> None:
+        self.path, self.problems, self.given = path, problems, _read_class_names(path)
         self.found: set[str] = set()
         self.digest = hashlib.sha256(repr(self.given).encode())
 
-    def read(self, stem: str) -> _File | None:
+    def read(self, stem: str) -> _VocAnnotation | None:
         file = self.path / "Annotations" / f"{stem}.xml"
         name = f"Annotations/{stem}.xml"
         try:
@@ -83,7 +89,10 @@ class _Boxes:
             self.digest.update(data)
             root = parse_xml(data)
             objects = [
-                (_text(one, "name"), [float(_text(one, f"bndbox/{side}")) for side in _SIDES])
+                (
+                    _find_text(one, "name"),
+                    [float(_find_text(one, f"bndbox/{side}")) for side in _SIDES],
+                )
                 for one in root.iter("object")
             ]
             sides = [int(float(root.findtext(f"size/{side}") or 0)) for side in ("height", "width")]
@@ -96,13 +105,13 @@ class _Boxes:
         classes = tuple(label for label, _ in objects)
         self.found |= set(classes)
         size = (sides[0], sides[1]) if all(sides) else None
-        image = _image(self.path / "JPEGImages", stem, root.findtext("filename"))
-        return _File(name, image, size, classes, tuple(box for _, box in objects))
+        image = _find_image(self.path / "JPEGImages", stem, root.findtext("filename"))
+        return _VocAnnotation(name, image, size, classes, tuple(box for _, box in objects))
 
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self.found)) if self.given is None else self.given
 
-    def listed(self, one: _File) -> Listed:
+    def list_image(self, one: _VocAnnotation) -> ListedImage:
         names = self.names()
         known = [row for row, label in enumerate(one.classes) if label in names]
         for row in set(range(len(one.classes))) - set(known):
@@ -117,32 +126,38 @@ class _Boxes:
         )
         labels = np.array([names.index(one.classes[row]) for row in known], np.int64)
         ids = tuple(row + 1 for row in known)
-        return Listed(one.name, one.image, labels, boxes, ids, size_hw=one.size_hw)
+        return ListedImage(one.name, one.image, labels, boxes, ids, size_hw=one.size_hw)
 
 
-class _LabelMaps:
+class _LabelMapReader:
     """The indices of the PNGs' palettes are the classes: 0 the background, 255 what counts for nothing."""
 
-    def __init__(self, path: Path, problems: Problems) -> None:
-        self.path, self.given = path, _names(path) or NAMES
+    def __init__(self, path: Path, problems: ProblemList) -> None:
+        self.path, self.given = path, _read_class_names(path) or NAMES
         self.digest = hashlib.sha256(repr(self.given).encode())
 
-    def read(self, stem: str) -> _File:
+    def read(self, stem: str) -> _VocAnnotation:
         file = self.path / "SegmentationClass" / f"{stem}.png"
         if file.is_file():  # else its check says that it is not there
             self.digest.update(file.read_bytes())
-        return _File(f"SegmentationClass/{stem}.png", _image(self.path / "JPEGImages", stem, None))
+        return _VocAnnotation(
+            f"SegmentationClass/{stem}.png", _find_image(self.path / "JPEGImages", stem, None)
+        )
 
     def names(self) -> tuple[str, ...]:
         return self.given
 
-    def listed(self, one: _File) -> Listed:
-        return Listed(
-            one.name, one.image, np.zeros(0, np.int64), no_boxes(), label_map=self.path / one.name
+    def list_image(self, one: _VocAnnotation) -> ListedImage:
+        return ListedImage(
+            one.name,
+            one.image,
+            np.zeros(0, np.int64),
+            empty_boxes(),
+            label_map=self.path / one.name,
         )
 
 
-def _names(path: Path) -> tuple[str, ...] | None:
+def _read_class_names(path: Path) -> tuple[str, ...] | None:
     file = next(
         (path / name for name in ("labels.txt", "classes.txt") if (path / name).is_file()), None
     )
@@ -153,10 +168,10 @@ def _names(path: Path) -> tuple[str, ...] | None:
     ]
     if len(set(names)) < len(names):
         raise ConfigError(f"{file}: a class stands in it twice.")
-    return tuple(foreground(names))
+    return tuple(drop_background(names))
 
 
-def _stems(file: Path) -> list[str]:
+def _read_stems(file: Path) -> list[str]:
     """A name a line; VOC's lists of one class have a second column."""
     return [
         line.split()[0]
@@ -165,7 +180,7 @@ def _stems(file: Path) -> list[str]:
     ]
 
 
-def _image(folder: Path, stem: str, named: str | None) -> Path:
+def _find_image(folder: Path, stem: str, named: str | None) -> Path:
     """By the name that the annotation gives, else by its own; where there is none, the place where it should be."""
     names = [Path(named).name] if named else []
     tried = [
@@ -177,7 +192,7 @@ def _image(folder: Path, stem: str, named: str | None) -> Path:
     )
 
 
-def _text(parent: Element, path: str) -> str:
+def _find_text(parent: Element, path: str) -> str:
     found = parent.findtext(path)
     if not found or not found.strip():
         raise ValueError(f"an object has no {path.replace('/', ', ')}")

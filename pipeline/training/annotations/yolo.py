@@ -16,7 +16,12 @@ from yaml import YAMLError
 from pipeline.core.errors import ConfigError
 from pipeline.inference.views import find_mirrored_keypoints
 from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
-from pipeline.training.annotations.records import Listed, Listing, Problems, no_boxes
+from pipeline.training.annotations.records import (
+    DatasetListing,
+    ListedImage,
+    ProblemList,
+    empty_boxes,
+)
 
 log = logging.getLogger(__name__)
 TASKS = frozenset({"detect", "instances", "keypoints", "segment"})
@@ -24,25 +29,25 @@ _UNREADABLE = (YAMLError, OmegaConfBaseException, RecursionError)
 _BOX = 4  # values: centre x, y, width, height
 
 
-def read_yolo(path: Path, task: str, problems: Problems) -> Listing:
+def read_yolo(path: Path, task: str, problems: ProblemList) -> DatasetListing:
     """`train` and `val` of the file are folders, lists of images, or several of these, below `path`. An image's labels have
     its name, with labels/ for the last images/ in its path; no such file means no objects. A line is `class` and a box, a
     polygon, or a box and keypoints. Raises ConfigError and OSError."""
     try:
         data: Any = OmegaConf.to_container(OmegaConf.load(path))
-        reader = _Reader(path, data, task, problems)
+        reader = _YoloReader(path, data, task, problems)
     except (*_UNREADABLE, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"{path}: expected YOLO's data.yaml, with train and names ({why})."
         ) from None
-    training = reader.images(data["train"])
-    held_out = reader.images(data["val"]) if data.get("val") else []
+    training = reader.list_images(data["train"])
+    held_out = reader.list_images(data["val"]) if data.get("val") else []
     if held_out == training and held_out:
         log.info("%s: train and val are the same images.", path)
         held_out = []
-    parts = [[reader.listed(image) for image in images] for images in (training, held_out)]
-    return Listing(
+    parts = [[reader.list_image(image) for image in images] for images in (training, held_out)]
+    return DatasetListing(
         tuple(reader.names.values()),
         parts[0],
         parts[1] or None,
@@ -51,8 +56,10 @@ def read_yolo(path: Path, task: str, problems: Problems) -> Listing:
     )
 
 
-class _Reader:
-    def __init__(self, path: Path, data: Mapping[str, Any], task: str, problems: Problems) -> None:
+class _YoloReader:
+    def __init__(
+        self, path: Path, data: Mapping[str, Any], task: str, problems: ProblemList
+    ) -> None:
         self.path, self.task, self.problems = path, task, problems
         self.root = path.parent / str(data.get("path") or "")
         if not self.root.is_dir():  # as it was where the file was made
@@ -78,20 +85,22 @@ class _Reader:
             raise ValueError(f"kpt_shape is {list(self.point_shape)}; expected [points, 2 or 3]")
         if task == "keypoints" and not self.point_shape:
             raise ValueError("task=keypoints needs its kpt_shape")
-        self.point_names = _point_names(data, self.point_shape[0]) if task == "keypoints" else ()
+        self.point_names = (
+            _find_point_names(data, self.point_shape[0]) if task == "keypoints" else ()
+        )
         data["train"]  # raises KeyError
         self.digest = hashlib.sha256(path.read_bytes())
         self.image_of: dict[Path, Path] = {}  # file of labels -> the image it is about
 
-    def images(self, given: Any) -> list[Path]:
+    def list_images(self, given: Any) -> list[Path]:
         """Raises ConfigError for what is not there."""
         return [
             image
             for one in (given if isinstance(given, list) else [given])
-            for image in self._images(str(one))
+            for image in self._list_part(str(one))
         ]
 
-    def _images(self, given: str) -> Iterator[Path]:
+    def _list_part(self, given: str) -> Iterator[Path]:
         # Roboflow writes ../train/images for what is beside the file
         tried = [
             self.root / given,
@@ -114,30 +123,30 @@ class _Reader:
                 if name := line.strip():
                     yield (found.parent if name.startswith("./") else self.root) / name
 
-    def listed(self, image: Path) -> Listed:
-        labels = _labels_of(image)
+    def list_image(self, image: Path) -> ListedImage:
+        labels = _label_file(image)
         other = self.image_of.setdefault(labels, image)
         if other != image:
             self.problems.add(
-                f"{self._name(other)}: {self._name(image)} has the same labels, {labels.name}"
+                f"{self._relative_name(other)}: {self._relative_name(image)} has the same labels, {labels.name}"
             )
         try:
             text = labels.read_bytes()
         except FileNotFoundError:
             text = b""
         self.digest.update(text)
-        name = self._name(image)
-        rows = list(self._rows(text, f"{name}: {labels.name} line"))
+        name = self._relative_name(image)
+        rows = list(self._parse_lines(text, f"{name}: {labels.name} line"))
         numbers, classes, boxes, polygons, points = zip(*rows, strict=True) if rows else ((),) * 5
-        return Listed(
+        return ListedImage(
             name=name,
             path=image,
             labels=np.array(classes, np.int64),
-            boxes_xyxy=no_boxes()
+            boxes_xyxy=empty_boxes()
             if self.task == "segment"
             else np.array(boxes, np.float64).reshape(-1, 4),
             ids=numbers,
-            called=f"{labels.name} line",
+            id_kind=f"{labels.name} line",
             masks=tuple((polygon,) for polygon in polygons)
             if self.task in ("instances", "segment")
             else None,
@@ -147,12 +156,12 @@ class _Reader:
             fractions=True,
         )
 
-    def _name(self, image: Path) -> str:
+    def _relative_name(self, image: Path) -> str:
         return (
             image.relative_to(self.root) if image.is_relative_to(self.root) else image
         ).as_posix()
 
-    def _rows(self, text: bytes, said: str) -> Iterator[tuple[Any, ...]]:
+    def _parse_lines(self, text: bytes, said: str) -> Iterator[tuple[Any, ...]]:
         """(line, label, box, polygon, keypoints) of each line that can be read."""
         for number, line in enumerate(text.decode("utf-8", "replace").splitlines(), start=1):
             if not line.strip():
@@ -163,13 +172,15 @@ class _Reader:
                     raise ValueError(
                         f"the class {values[0]:g} is none of data.yaml's names, {min(self.names)} to {max(self.names)}"
                     )
-                box, polygon, points = self._shape(values[1:])
+                box, polygon, points = self._parse_values(values[1:])
             except ValueError as error:
                 self.problems.add(f"{said} {number}: {error}")
                 continue
             yield number, self.labels[int(values[0])], box, polygon, points
 
-    def _shape(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    def _parse_values(
+        self, values: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         """(box xyxy, polygon, keypoints (K, 3))."""
         if self.point_shape:
             count, dimensions = self.point_shape
@@ -177,11 +188,15 @@ class _Reader:
                 raise ValueError(
                     f"{len(values)} values after the class; kpt_shape asks for {_BOX + count * dimensions}"
                 )
-            return _corners(values[:_BOX]), None, _points(values[_BOX:].reshape(count, dimensions))
+            return (
+                _box_to_xyxy(values[:_BOX]),
+                None,
+                _add_visibility(values[_BOX:].reshape(count, dimensions)),
+            )
         if len(values) == _BOX:
             if self.task in ("instances", "segment"):
                 raise ValueError(f"it is a box; task={self.task} needs polygons")
-            return _corners(values), None, None
+            return _box_to_xyxy(values), None, None
         if len(values) < 6 or len(values) % 2:
             raise ValueError(
                 f"{len(values)} values after the class; expected a box's four, or x and y of three points or more"
@@ -190,7 +205,7 @@ class _Reader:
         return np.concatenate([points.min(axis=0), points.max(axis=0)]), values, None
 
 
-def _labels_of(image: Path) -> Path:
+def _label_file(image: Path) -> Path:
     *_, folder = [-1, *(i for i, part in enumerate(image.parts[:-1]) if part == "images")]
     parts = [*image.parts[:-1], f"{image.stem}.txt"]
     if folder >= 0:
@@ -198,18 +213,18 @@ def _labels_of(image: Path) -> Path:
     return Path(*parts)
 
 
-def _corners(box: np.ndarray) -> np.ndarray:
+def _box_to_xyxy(box: np.ndarray) -> np.ndarray:
     return np.concatenate([box[:2] - box[2:] / 2, box[:2] + box[2:] / 2])
 
 
-def _points(points: np.ndarray) -> np.ndarray:
+def _add_visibility(points: np.ndarray) -> np.ndarray:
     """(K, 2 or 3) -> (K, 3): without a visibility, 0 0 is a point that nobody has labelled."""
     if points.shape[1] == 3:
         return points
     return np.concatenate([points, 2.0 * (points != 0).any(axis=1, keepdims=True)], axis=1)
 
 
-def _point_names(data: Mapping[str, Any], count: int) -> tuple[str, ...]:
+def _find_point_names(data: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """`kpt_names` where the file has them; else COCO's where its points are these; else names that say with which other
     point `flip_idx` exchanges each in a mirror image: left_1 for right_1."""
     given = data.get("kpt_names")

@@ -16,7 +16,7 @@ from pipeline.training.protocols import Example
 
 if TYPE_CHECKING:
     from pipeline.training.synthetic.backgrounds import Backgrounds
-    from pipeline.training.synthetic.fonts_and_words import Stock
+    from pipeline.training.synthetic.fonts_and_words import Typography
 
 VERSION = "1"  # a change of what scenes look like is a change of the data
 
@@ -55,12 +55,12 @@ class Codes:
         try:
             from pipeline.training.synthetic.backgrounds import Backgrounds
             from pipeline.training.synthetic.fonts_and_words import TRAINING, VALIDATION
-            from pipeline.training.synthetic.scene import scene as _drawable  # noqa: F401 - needs all that draws
+            from pipeline.training.synthetic.scene import render_scene as _drawable  # noqa: F401 - needs all that draws
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"Scenes are drawn with zxing-cpp and opencv, and {error.name} is not installed. Install visionbatch[train]."
             ) from None
-        files = _photographs(backgrounds)
+        files = _find_photographs(backgrounds)
         behind = Backgrounds(tuple(map(str, files)), max_pixels)
         self.identity = {
             "scenes": f"{scenes} and {validation_scenes} of {size} pixels, version {VERSION}",
@@ -71,9 +71,15 @@ class Codes:
             if files
             else "drawn",
         }
-        self.training = SceneSet(scenes, size, seed, 0, TRAINING, behind.training(), "scene")
+        self.training = SceneSet(scenes, size, seed, 0, TRAINING, behind.training_part(), "scene")
         self.validation = SceneSet(
-            validation_scenes, size, seed, 1, VALIDATION, behind.validation(), "validation scene"
+            validation_scenes,
+            size,
+            seed,
+            1,
+            VALIDATION,
+            behind.validation_part(),
+            "validation scene",
         )
 
 
@@ -85,9 +91,9 @@ class SceneSet:
     size: int
     seed: int
     part: int  # 0: training, new scenes each epoch; 1: validation, always the same
-    stock: "Stock"
+    stock: "Typography"
     backgrounds: "Backgrounds"
-    called: str
+    label: str
 
     def __len__(self) -> int:
         return self.count
@@ -97,27 +103,32 @@ class SceneSet:
         return np.full((self.count, 2), self.size, np.int64)
 
     def name(self, number: int) -> str:
-        return f"{self.called} {number}"
+        return f"{self.label} {number}"
 
     def example(self, number: int, epoch: int) -> Example:
-        from pipeline.training.synthetic.scene import scene
+        from pipeline.training.synthetic.scene import render_scene
 
-        pixels, truth = scene(self._seed(number, epoch), self.stock, self.backgrounds, self.size)
+        pixels, truth = render_scene(
+            self._seed(number, epoch), self.stock, self.backgrounds, self.size
+        )
         target = {"boxes": torch.from_numpy(truth.boxes), "labels": torch.from_numpy(truth.labels)}
         return Example(torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), target)
 
     def boxes(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
         """Those of the first epoch."""
-        from pipeline.training.synthetic.scene import truth
+        from pipeline.training.synthetic.scene import compute_truth
 
         for number in range(self.count):
-            yield (self.size, self.size), truth(self._seed(number, 0), self.stock, self.size).boxes
+            yield (
+                (self.size, self.size),
+                compute_truth(self._seed(number, 0), self.stock, self.size).boxes,
+            )
 
     def _seed(self, number: int, epoch: int) -> tuple[int, ...]:
         return self.seed, self.part, epoch if self.part == 0 else 0, number
 
 
-def _photographs(folder: str | None) -> list[Path]:
+def _find_photographs(folder: str | None) -> list[Path]:
     if folder is None:
         return []
     root = Path(folder).expanduser()

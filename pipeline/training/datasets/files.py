@@ -10,11 +10,11 @@ from pipeline.core.errors import ConfigError, shorten_list, suggest_nearest
 from pipeline.core.locations import Uri, parse_location
 from pipeline.models.class_names import BACKGROUND
 from pipeline.ops.masks import IGNORED_LABEL
-from pipeline.training.annotations.dataset import Annotated, AnnotatedSet
-from pipeline.training.annotations.reader import read_listing
-from pipeline.training.annotations.records import Listed, Listing, Problems
-from pipeline.training.annotations.split import drawn
-from pipeline.training.annotations.validation import NOT_LEARNT, UNKNOWN, Check
+from pipeline.training.annotations.dataset import AnnotatedImage, AnnotatedSet
+from pipeline.training.annotations.reader import read_annotations
+from pipeline.training.annotations.records import DatasetListing, ListedImage, ProblemList
+from pipeline.training.annotations.split import split_for_validation
+from pipeline.training.annotations.validation import NOT_LEARNT, UNKNOWN, AnnotationChecker
 from pipeline.training.task_registry import TASKS
 
 log = logging.getLogger(__name__)
@@ -41,26 +41,26 @@ class Files:
                 f"task={task}: nothing is trained for it; expected {', '.join(TASKS)}.{suggest_nearest(task, TASKS)}"
             )
         self.task, self.max_pixels, self.only = task, max_pixels, classes
-        self.folder = None if images is None else _path("train.images", images)
-        problems = Problems(f"train.data={_path('train.data', data)}")
-        listing = read_listing(_path("train.data", data), task, self.folder, problems)
-        self.names = _chosen(listing.names, classes, problems.what)
+        self.folder = None if images is None else _parse_path("train.images", images)
+        problems = ProblemList(f"train.data={_parse_path('train.data', data)}")
+        listing = read_annotations(_parse_path("train.data", data), task, self.folder, problems)
+        self.names = _select_classes(listing.names, classes, problems.what)
         if task == "segment" and len(self.names) >= IGNORED_LABEL:
             raise ConfigError(
                 f"{problems.what}: {len(self.names)} classes; task=segment has room for {IGNORED_LABEL - 1}."
             )
         self.categories = self.names if task == "classify" else (BACKGROUND, *self.names)
         self.keypoint_names = listing.keypoint_names
-        found, digest = self._checked(listing, listing.training, problems)
+        found, digest = self._check_images(listing, listing.training, problems)
         if isinstance(validation, str):
-            problems.check()
+            problems.raise_if_any()
             training, (held_out, which) = (
                 found,
-                self._of_its_own(_path("train.validation", validation)),
+                self._read_validation_set(_parse_path("train.validation", validation)),
             )
         else:
-            training, held_out, which = self._part_of(listing, found, problems, validation, seed)
-            problems.check()
+            training, held_out, which = self._split(listing, found, problems, validation, seed)
+            problems.raise_if_any()
         self._check_parts(problems.what, training, held_out)
         self.identity: Mapping[str, str] = {
             "data": digest,
@@ -71,48 +71,57 @@ class Files:
             AnnotatedSet(part, task, max_pixels) for part in (training, held_out)
         )
 
-    def _checked(
-        self, listing: Listing, listed: Sequence[Listed], problems: Problems
-    ) -> tuple[list[Annotated], str]:
+    def _check_images(
+        self, listing: DatasetListing, listed: Sequence[ListedImage], problems: ProblemList
+    ) -> tuple[list[AnnotatedImage], str]:
         """(images that are in order, SHA-256 of the annotations, the images' names and their sizes in bytes)."""
         first = 0 if self.task == "classify" else 1
         id_of = {name: number for number, name in enumerate(self.names, start=first)}
         other = UNKNOWN if self.only is None else NOT_LEARNT
         class_ids = np.array([id_of.get(name, other) for name in listing.names], np.int64)
-        images, digest = Check(listing, class_ids, problems, self.max_pixels).images(listed)
+        images, digest = AnnotationChecker(
+            listing, class_ids, problems, self.max_pixels
+        ).check_images(listed)
         if self.task == "classify":
             images = [one for one in images if len(one.labels)]
         return images, f"{listing.digest}{digest}"
 
-    def _of_its_own(self, path: Path) -> tuple[list[Annotated], str]:
+    def _read_validation_set(self, path: Path) -> tuple[list[AnnotatedImage], str]:
         """Validation from another data set, whose classes are known by their names."""
-        problems = Problems(f"train.validation={path}")
-        listing = read_listing(path, self.task, self.folder, problems, others=True)
+        problems = ProblemList(f"train.validation={path}")
+        listing = read_annotations(path, self.task, self.folder, problems, others=True)
         if listing.keypoint_names != self.keypoint_names:
             raise ConfigError(
                 f"{problems.what}: its keypoints are not those of the data: {', '.join(self.keypoint_names)}."
             )
-        images, digest = self._checked(listing, listing.training, problems)
-        problems.check()
+        images, digest = self._check_images(listing, listing.training, problems)
+        problems.raise_if_any()
         return images, digest
 
-    def _part_of(
-        self, listing: Listing, found: list[Annotated], problems: Problems, part: float, seed: int
-    ) -> tuple[list[Annotated], list[Annotated], str]:
+    def _split(
+        self,
+        listing: DatasetListing,
+        found: list[AnnotatedImage],
+        problems: ProblemList,
+        part: float,
+        seed: int,
+    ) -> tuple[list[AnnotatedImage], list[AnnotatedImage], str]:
         """(training, validation, how the second came about)."""
         if listing.validation is not None and part == _DEFAULT_PART:
             log.info("%s brings a validation part of its own, which is used.", problems.what)
-            return found, *self._checked(listing, listing.validation, problems)
+            return found, *self._check_images(listing, listing.validation, problems)
         if listing.validation is not None:
             log.info(
                 "%s: its own validation part is left out, because train.validation=%g.",
                 problems.what,
                 part,
             )
-        return *drawn(found, part, seed, self.task == "classify"), f"{part:g} by seed {seed}"
+        return *split_for_validation(
+            found, part, seed, self.task == "classify"
+        ), f"{part:g} by seed {seed}"
 
     def _check_parts(
-        self, what: str, training: Sequence[Annotated], held_out: Sequence[Annotated]
+        self, what: str, training: Sequence[AnnotatedImage], held_out: Sequence[AnnotatedImage]
     ) -> None:
         """Raises ConfigError where nothing could be learnt, or judged."""
         if not training and not held_out:
@@ -129,7 +138,7 @@ class Files:
                     f"has an object {learnt}. Give train.validation= a part above 0 and the data two such images, or "
                     "give it data of its own."
                 )
-        both = _paths(training, held_out) & _paths(held_out, training)
+        both = _resolve_shared_names(training, held_out) & _resolve_shared_names(held_out, training)
         if both:
             log.warning(
                 "%s images are in both the training and the validation part, such as %s: validation will look better than "
@@ -144,7 +153,7 @@ class Files:
             log.warning("No object to learn from: %s.", shorten_list(absent))
 
 
-def _path(key: str, given: str | None) -> Path:
+def _parse_path(key: str, given: str | None) -> Path:
     if given is None:
         raise ConfigError(f"{key}= is needed: annotated images to learn from.")
     found = parse_location(given)
@@ -155,7 +164,9 @@ def _path(key: str, given: str | None) -> Path:
     return found
 
 
-def _chosen(names: tuple[str, ...], only: Sequence[str] | None, what: str) -> tuple[str, ...]:
+def _select_classes(
+    names: tuple[str, ...], only: Sequence[str] | None, what: str
+) -> tuple[str, ...]:
     """The data's classes that are learnt, in its order."""
     for name in only or ():
         if name not in names:
@@ -165,7 +176,9 @@ def _chosen(names: tuple[str, ...], only: Sequence[str] | None, what: str) -> tu
     return names if only is None else tuple(name for name in names if name in only)
 
 
-def _paths(images: Sequence[Annotated], others: Sequence[Annotated]) -> set[Path]:
+def _resolve_shared_names(
+    images: Sequence[AnnotatedImage], others: Sequence[AnnotatedImage]
+) -> set[Path]:
     """Of those whose file has the name of one of the others; to follow every path's links would take minutes."""
     names = {one.path.name for one in others}
     return {one.path.resolve() for one in images if one.path.name in names}

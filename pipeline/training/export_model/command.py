@@ -22,37 +22,37 @@ from pipeline.inference.predictor import Predictor
 from pipeline.models.registry import find_format
 from pipeline.runs.components import Components, build_components, load_predictor, load_reference
 from pipeline.storage.publish import publish_folder
-from pipeline.training.export_model.exporters import FILES, attempts
-from pipeline.training.export_model.parity import Limits, parity
-from pipeline.training.export_model.reference import original, own_limits
-from pipeline.training.export_model.report import Export
+from pipeline.training.export_model.exporters import PROGRAM_FILES, list_export_methods
+from pipeline.training.export_model.parity import RowLimits, measure_parity
+from pipeline.training.export_model.reference import detector_limits, extract_network
+from pipeline.training.export_model.report import ExportResult
 from pipeline.training.export_model.request import (
-    checked,
-    command,
-    preprocessing,
-    running,
+    check_request,
+    find_preprocessing_weights,
+    format_run_command,
+    settings_for_program,
     write_categories,
 )
 from pipeline.training.export_model.shape_probes import (
-    Probes,
-    made,
-    probes_for_detections,
-    probes_for_logits,
+    ProbeSet,
+    build_detection_probes,
+    build_logit_probes,
+    write_best_program,
 )
-from pipeline.training.export_model.speed import forward_speeds
+from pipeline.training.export_model.speed import measure_forward_speeds
 
-_IMAGES = 32  # that parity is measured on, where limit= says nothing
-_LOOKED_AT = 8  # images in which a detector may find something to be exported with
+_PARITY_IMAGES = 32  # that parity is measured on, where limit= says nothing
+_PROBE_IMAGES = 8  # images in which a detector may find something to be exported with
 _PHOTOGRAPHS_HW = ((480, 640), (640, 480))  # to see what a preprocessing makes of them
 
 
-def export_model_text(settings: Settings) -> str:
+def export_and_compare(settings: Settings) -> str:
     """Raises ConfigError before a weight is loaded, and PipelineError where a program does not give the model's results; its
     files are left to be looked at."""
-    settings = checked(settings)
+    settings = check_request(settings)
     parts = build_components(settings)
-    preprocess = preprocessing(settings, parts)
-    input_hw = _input_hw(settings, parts)
+    preprocess = find_preprocessing_weights(settings, parts)
+    input_hw = _find_input_hw(settings, parts)
     target = (
         Path(settings.output).expanduser()
         / "exported"
@@ -60,7 +60,7 @@ def export_model_text(settings: Settings) -> str:
     )
     with closing(parts.source), publish_folder(target, replace=True) as stage:
         write_categories(parts.spec.categories, stage / "categories.txt", settings.task == "detect")
-        done = _export(settings, parts, preprocess, input_hw, stage, target)
+        done = _export_to(settings, parts, preprocess, input_hw, stage, target)
         record = json.dumps(done.record(), indent=1, ensure_ascii=False)
         (stage / "parity.json").write_text(f"{record}\n", encoding="utf-8")
     if done.faults:
@@ -70,53 +70,60 @@ def export_model_text(settings: Settings) -> str:
     return done.text()
 
 
-def _export(
+def _export_to(
     settings: Settings,
     parts: Components,
     preprocess: str | None,
     input_hw: tuple[int, int] | None,
     stage: Path,
     target: Path,
-) -> Export:
-    entries = tuple(islice(parts.source.entries(), settings.limit or _IMAGES))
-    eager = original(parts.format.load())
-    probes = _probes(settings, parts, eager, input_hw, entries)
-    network = original(parts.format.load())
+) -> ExportResult:
+    entries = tuple(islice(parts.source.entries(), settings.limit or _PARITY_IMAGES))
+    eager = extract_network(parts.format.load())
+    probes = _build_probes(settings, parts, eager, input_hw, entries)
+    network = extract_network(parts.format.load())
     with torch.no_grad():
         fold_batch_norms(
             network
         )  # as the pipeline's own engines do: the same within rounding, in fewer steps
-    file = FILES[str(settings.to)]
-    run = running(settings, stage, preprocess)
-    ways = attempts(str(settings.to), settings.task, network, probes.example)
-    how, held = made(ways, stage / file, lambda: _opened(run), probes)
-    here, fp32 = _predictors(
-        settings, parts, running(settings, stage, preprocess, not held.any_batch), entries
+    file = PROGRAM_FILES[str(settings.to)]
+    run = settings_for_program(settings, stage, preprocess)
+    ways = list_export_methods(str(settings.to), settings.task, network, probes.example)
+    how, held = write_best_program(ways, stage / file, lambda: _load_program(run), probes)
+    here, fp32 = _build_predictors(
+        settings,
+        parts,
+        settings_for_program(settings, stage, preprocess, not held.any_batch),
+        entries,
     )
-    compared = parity(here, fp32, Shard(0, 0, entries), _limits(settings, parts, eager))
-    image = next(_readable(settings, parts, entries), None)
+    compared = measure_parity(
+        here, fp32, Shard(0, 0, entries), _find_limits(settings, parts, eager)
+    )
+    image = next(_read_images(settings, parts, entries), None)
     most = parts.batch_size or here.loader.batch_size
-    return Export(
+    return ExportResult(
         settings=settings,
         spec=parts.spec,
         file=target / file,
-        command=command(running(settings, target, preprocess, not held.any_batch)),
+        command=format_run_command(
+            settings_for_program(settings, target, preprocess, not held.any_batch)
+        ),
         how=how,
         held=held,
         input_hw=input_hw,
         parity=compared,
-        speed={} if image is None else forward_speeds(image, eager, fp32, here, most),
+        speed={} if image is None else measure_forward_speeds(image, eager, fp32, here, most),
     )
 
 
-def _opened(run: Settings) -> nn.Module:
+def _load_program(run: Settings) -> nn.Module:
     """The program, as the pipeline's own format opens it."""
     stored: Any = find_format(run)
     program: nn.Module = stored.program()
     return program
 
 
-def _predictors(
+def _build_predictors(
     settings: Settings, parts: Components, run: Settings, entries: Sequence[Entry]
 ) -> tuple[Predictor, Predictor]:
     """(the program, eager in fp32), both as a run has them, over the same source."""
@@ -128,7 +135,7 @@ def _predictors(
     return here, load_reference(settings, parts, here.loader)
 
 
-def _input_hw(settings: Settings, parts: Components) -> tuple[int, int] | None:
+def _find_input_hw(settings: Settings, parts: Components) -> tuple[int, int] | None:
     """The size that a classifier's preprocessing makes of every image; None for what takes others."""
     if settings.task != "classify":
         return None
@@ -145,23 +152,25 @@ def _input_hw(settings: Settings, parts: Components) -> tuple[int, int] | None:
     return height, width
 
 
-def _probes(
+def _build_probes(
     settings: Settings,
     parts: Components,
     eager: nn.Module,
     input_hw: tuple[int, int] | None,
     entries: Sequence[Entry],
-) -> Probes:
+) -> ProbeSet:
     if settings.task != "detect":
-        return probes_for_logits(eager, input_hw)
+        return build_logit_probes(eager, input_hw)
     images = (
         image.flip(0) if settings.channels == "bgr" else image
-        for image in _readable(settings, parts, entries)
+        for image in _read_images(settings, parts, entries)
     )
-    return probes_for_detections(eager, islice(images, _LOOKED_AT))
+    return build_detection_probes(eager, islice(images, _PROBE_IMAGES))
 
 
-def _readable(settings: Settings, parts: Components, entries: Sequence[Entry]) -> Iterator[Tensor]:
+def _read_images(
+    settings: Settings, parts: Components, entries: Sequence[Entry]
+) -> Iterator[Tensor]:
     """(3, H, W) uint8 RGB, those that can be read."""
     for entry in entries:
         (pixels,) = parts.source.read([entry], settings.max_pixels, lambda stage: nullcontext())
@@ -169,8 +178,10 @@ def _readable(settings: Settings, parts: Components, entries: Sequence[Entry]) -
             yield pixels
 
 
-def _limits(settings: Settings, parts: Components, eager: nn.Module) -> Limits:
+def _find_limits(settings: Settings, parts: Components, eager: nn.Module) -> RowLimits:
     """The settings' and a detector's own."""
-    least, most = own_limits(eager)
+    least, most = detector_limits(eager)
     given = [one for one in (most, settings.max_detections, settings.top_k) if one is not None]
-    return Limits([max(one, least) for one in parts.filters.min_scores], min(given, default=None))
+    return RowLimits(
+        [max(one, least) for one in parts.filters.min_scores], min(given, default=None)
+    )

@@ -13,27 +13,29 @@ from torch import Tensor, nn
 
 from pipeline.models.programs.adapters import DETECTION_OUTPUTS
 
-FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "torchscript": "model.pt"}
+PROGRAM_FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "torchscript": "model.pt"}
 OPSET = 17  # the least that has what torchvision's networks need in one operator each
 _OPSET_EXPORTED = 18  # the least that torch.onnx writes from an exported program
 
 
 @dataclass(frozen=True)
-class Attempt:
+class ExportMethod:
     """`write` leaves the file, or raises whatever an exporter raises."""
 
     how: str
     write: Callable[[Path], None]
 
 
-def attempts(to: str, task: str, network: nn.Module, example: Tensor) -> list[Attempt]:
+def list_export_methods(
+    to: str, task: str, network: nn.Module, example: Tensor
+) -> list[ExportMethod]:
     """`network` as `original.original` gives it; `example`: an input of it, of several images where it takes batches."""
-    return {"onnx": to_onnx, "pt2": to_pt2, "torchscript": to_torchscript}[to](
+    return {"onnx": onnx_methods, "pt2": pt2_methods, "torchscript": torchscript_methods}[to](
         task, network, example
     )
 
 
-def to_onnx(task: str, network: nn.Module, example: Tensor) -> list[Attempt]:
+def onnx_methods(task: str, network: nn.Module, example: Tensor) -> list[ExportMethod]:
     """Traced (a tenth of a second instead of seconds), or by way of torch.export, or traced with a batch of one. Weights are
     in the file, but of more than 2 GB, which ONNX's format cannot hold: these are beside it."""
     names = {"classify": ["logits"], "segment": ["out"], "detect": list(DETECTION_OUTPUTS)}[task]
@@ -62,60 +64,60 @@ def to_onnx(task: str, network: nn.Module, example: Tensor) -> list[Attempt]:
             opset_version=_OPSET_EXPORTED,
             input_names=[taken],
             output_names=names,
-            dynamic_shapes=(_automatic(example, task),),
+            dynamic_shapes=(_dynamic_dimensions(example, task),),
             external_data=False,
             verbose=False,
         )
 
     if task == "detect":
-        return [Attempt(f"traced, opset {OPSET}", lambda file: traced(file, example, sizes))]
+        return [ExportMethod(f"traced, opset {OPSET}", lambda file: traced(file, example, sizes))]
     return [
-        Attempt(
+        ExportMethod(
             f"traced, opset {OPSET}", lambda file: traced(file, example, {0: "batch", **sizes})
         ),
-        Attempt(f"by torch.export, opset {_OPSET_EXPORTED}", exported),
-        Attempt(
+        ExportMethod(f"by torch.export, opset {_OPSET_EXPORTED}", exported),
+        ExportMethod(
             f"traced with one image, opset {OPSET}", lambda file: traced(file, example[:1], sizes)
         ),
     ]
 
 
-def to_pt2(task: str, network: nn.Module, example: Tensor) -> list[Attempt]:
+def pt2_methods(task: str, network: nn.Module, example: Tensor) -> list[ExportMethod]:
     """Sizes are as free as torch.export finds that they can be. It takes no detectors (`wanted.checked`)."""
 
     def exported(file: Path, given: Tensor, dynamic: dict[int, Any]) -> None:
         torch.export.save(torch.export.export(network, (given,), dynamic_shapes=(dynamic,)), file)
 
-    free = _automatic(example, task)
+    free = _dynamic_dimensions(example, task)
     size_only = {at: one for at, one in free.items() if at}
     return [
-        Attempt("by torch.export", lambda file: exported(file, example, free)),
-        Attempt(
+        ExportMethod("by torch.export", lambda file: exported(file, example, free)),
+        ExportMethod(
             "by torch.export with one image", lambda file: exported(file, example[:1], size_only)
         ),
     ]
 
 
-def to_torchscript(task: str, network: nn.Module, example: Tensor) -> list[Attempt]:
+def torchscript_methods(task: str, network: nn.Module, example: Tensor) -> list[ExportMethod]:
     """Scripted: its branches and loops are those of the Python code, so it holds no shape. Traced where that fails. A
     detector keeps the interface of a scripted torchvision one: a list of images -> (losses, detections)."""
     inner: Any = network
     if task == "detect":
         inner = network.network
         inner._has_warned = True  # of these losses; else it would, from within the program
-    scripted = Attempt("scripted", lambda file: torch.jit.script(inner).save(file))
+    scripted = ExportMethod("scripted", lambda file: torch.jit.script(inner).save(file))
     if task == "detect":
         return [scripted]
     return [
         scripted,
-        Attempt(
+        ExportMethod(
             "traced", lambda file: torch.jit.trace(network, (example,), strict=False).save(file)
         ),
     ]
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_exporters() -> Iterator[None]:
     """Exporters warn of what is looked at afterwards anyway: shapes that a trace may hold, ways that are deprecated; and
     what they cannot do they print, graph and all. Attention takes its plain path: the fused one is no operator of ONNX's."""
     fused = torch.backends.mha.get_fastpath_enabled()
@@ -128,6 +130,6 @@ def quiet() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def _automatic(example: Tensor, task: str) -> dict[int, Any]:
+def _dynamic_dimensions(example: Tensor, task: str) -> dict[int, Any]:
     """Dimensions that are to be free: the batch; of a segmenter height and width too."""
     return dict.fromkeys([0] if task == "classify" else [0, 2, 3], torch.export.Dim.AUTO)

@@ -13,7 +13,7 @@ from pipeline.inference.precision_check import compare_rows, match_rows
 from pipeline.inference.predictor import Predictor
 from pipeline.ops.boxes import read_boxes_xyxy
 from pipeline.ops.masks import make_label_map
-from pipeline.training.export_model.shape_probes import MOST_DIFFERENCE
+from pipeline.training.export_model.shape_probes import MAX_LOGIT_DIFFERENCE
 
 MARGIN = 1e-3  # of a score: rounding may carry a row over a threshold that is nearer
 _MOST_PX = 1.0
@@ -22,7 +22,7 @@ _MOST_PIXELS = 1e-3  # part of all; a region smaller than that may come or go
 
 
 @dataclass(frozen=True)
-class Parity:
+class ExportParity:
     """Rows of a program beside those of what it was made of. Differences are of the rows that both have."""
 
     images: int
@@ -66,7 +66,7 @@ class Parity:
         }
         return [fault for fault, holds in found.items() if holds]
 
-    def said(self) -> dict[str, str]:
+    def describe(self) -> dict[str, str]:
         """Headings and what is said, for people."""
         edge = f", {self.at_the_edge} of these at a threshold" if self.at_the_edge else ""
         rows = {
@@ -84,22 +84,24 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class Limits:
+class RowLimits:
     """What may keep a row out: `least` score by class id, `most` rows of an image (None: any number)."""
 
     least: Sequence[float]
     most: int | None
 
 
-def parity(exported: Predictor, eager: Predictor, shard: Shard, limits: Limits) -> Parity:
+def measure_parity(
+    exported: Predictor, eager: Predictor, shard: Shard, limits: RowLimits
+) -> ExportParity:
     """Both look at all of the shard's inputs."""
-    (images, expected), (others, found) = (_looked_at(one, shard) for one in (eager, exported))
-    return between(images, expected, others, found, limits)
+    (images, expected), (others, found) = (_predict_shard(one, shard) for one in (eager, exported))
+    return compute_parity(images, expected, others, found, limits)
 
 
-def between(
-    images: pa.Table, expected: pa.Table, others: pa.Table, found: pa.Table, limits: Limits
-) -> Parity:
+def compute_parity(
+    images: pa.Table, expected: pa.Table, others: pa.Table, found: pa.Table, limits: RowLimits
+) -> ExportParity:
     """`images`, `expected`: eager's rows of `images` and `predictions`; `others`, `found`: the program's."""
     agreement = compare_rows(expected, found, len(images), "fp32")
     a, b = np.array(list(match_rows(expected, found)), dtype=np.int64).reshape(-1, 2).T
@@ -117,53 +119,55 @@ def between(
                 > _MOST_PX
             ).sum()
         )
-    return Parity(
+    return ExportParity(
         images=len(images),
-        failed_images=_failed(images, others),
+        failed_images=_count_status_differences(images, others),
         rows_eager=len(expected),
         rows_exported=len(found),
         rows_kept=len(a),
         rows_lost=len(alone[0][1]),
         rows_added=len(alone[1][1]),
-        at_the_edge=sum(int(_at_the_edge(table, rows, limits).sum()) for table, rows in alone),
+        at_the_edge=sum(
+            int(_is_near_threshold(table, rows, limits).sum()) for table, rows in alone
+        ),
         score_difference_mean=agreement.score_difference_mean,
         score_difference_max=agreement.score_difference_max,
         box_difference_max=agreement.box_difference_max,
         boxes_moved=moved,
-        pixels_differing=_pixels(images, expected, found)
+        pixels_differing=_share_of_differing_pixels(images, expected, found)
         if "mask_rle" in expected.schema.names
         else None,
     )
 
 
-def raw_fault(difference: float) -> list[str]:
+def check_raw_difference(difference: float) -> list[str]:
     """Why logits are not equal, whatever the rows say."""
     return (
         [f"raw outputs {difference:.2g} of the largest apart"]
-        if difference > MOST_DIFFERENCE
+        if difference > MAX_LOGIT_DIFFERENCE
         else []
     )
 
 
-def _looked_at(predictor: Predictor, shard: Shard) -> tuple[pa.Table, pa.Table]:
+def _predict_shard(predictor: Predictor, shard: Shard) -> tuple[pa.Table, pa.Table]:
     """All rows of `images` and of `predictions`, images in the order of their ids."""
     tables = [predictor.make_tables(batch) for _, batch in predictor.predict([shard])]
     images = pa.concat_tables([one for one, _ in tables]).sort_by("image_id")
     return images, pa.concat_tables([predictor.schema.empty_table(), *(rows for _, rows in tables)])
 
 
-def _failed(images: pa.Table, others: pa.Table) -> int:
+def _count_status_differences(images: pa.Table, others: pa.Table) -> int:
     pairs_of_status = zip(images["status"].to_pylist(), others["status"].to_pylist(), strict=True)
     return sum(one != other for one, other in pairs_of_status)
 
 
-def _at_the_edge(table: pa.Table, rows: np.ndarray, limits: Limits) -> np.ndarray:
+def _is_near_threshold(table: pa.Table, rows: np.ndarray, limits: RowLimits) -> np.ndarray:
     """(len(rows),) bool: rows of the table that rounding alone may keep out of another."""
     score, image = (table[name].to_numpy() for name in ("score", "image_id"))
     least = np.asarray(limits.least)[table["class_id"].to_numpy()[rows]]
     near: np.ndarray = score[rows] <= least + MARGIN
     if limits.most is not None:
-        last, count = _last_of_each(image, score)
+        last, count = _lowest_scores(image, score)
         full = np.array([count[i] >= limits.most for i in image[rows].tolist()], dtype=bool)
         near |= full & (score[rows] <= np.array([last[i] for i in image[rows].tolist()]) + MARGIN)
     if "share" in table.schema.names:
@@ -171,7 +175,7 @@ def _at_the_edge(table: pa.Table, rows: np.ndarray, limits: Limits) -> np.ndarra
     return near
 
 
-def _last_of_each(
+def _lowest_scores(
     image: np.ndarray, score: np.ndarray
 ) -> tuple[Mapping[int, float], Mapping[int, int]]:
     """image_id -> its lowest score, and the number of its rows."""
@@ -183,18 +187,21 @@ def _last_of_each(
     return last, count
 
 
-def _pixels(images: pa.Table, expected: pa.Table, found: pa.Table) -> float:
+def _share_of_differing_pixels(images: pa.Table, expected: pa.Table, found: pa.Table) -> float:
     """Part of the pixels of all images whose class differs."""
     differing = looked_at = 0
     for one in images.select(["image_id", "height", "width"]).to_pylist():
         if one["height"] is None:
             continue
         size_hw = (one["height"], one["width"])
-        maps = [make_label_map(_of(table, one["image_id"]), size_hw) for table in (expected, found)]
+        maps = [
+            make_label_map(_select_image(table, one["image_id"]), size_hw)
+            for table in (expected, found)
+        ]
         differing += int((maps[0] != maps[1]).sum())
         looked_at += maps[0].size
     return differing / max(1, looked_at)
 
 
-def _of(table: pa.Table, image_id: int) -> pa.Table:
+def _select_image(table: pa.Table, image_id: int) -> pa.Table:
     return table.filter(pa.array(table["image_id"].to_numpy() == image_id))

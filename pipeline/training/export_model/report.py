@@ -10,9 +10,9 @@ from pipeline.config.settings import Settings
 from pipeline.core.cpu import count_available_cores
 from pipeline.core.text_tables import format_pairs
 from pipeline.core.types import ModelSpec
-from pipeline.training.export_model.parity import Parity, raw_fault
-from pipeline.training.export_model.shape_probes import Held
-from pipeline.training.export_model.speed import Speed, speeds_text
+from pipeline.training.export_model.parity import ExportParity, check_raw_difference
+from pipeline.training.export_model.shape_probes import ProgramLimits
+from pipeline.training.export_model.speed import Speed, format_speeds
 
 _SIZES = {
     True: "any",
@@ -22,7 +22,7 @@ _SIZES = {
 
 
 @dataclass(frozen=True)
-class Export:
+class ExportResult:
     """`input_hw`: what a classifier's preprocessing makes of any image. `speed`: empty where no image can be read."""
 
     settings: Settings
@@ -30,16 +30,16 @@ class Export:
     file: Path  # where it will be
     command: str  # that runs it
     how: str
-    held: Held
+    held: ProgramLimits
     input_hw: tuple[int, int] | None
-    parity: Parity
+    parity: ExportParity
     speed: dict[str, Speed]
 
     @property
     def faults(self) -> list[str]:
         """Why the program is not equal to eager."""
         return self.parity.faults() + (
-            [] if self.settings.task == "detect" else raw_fault(self.held.difference)
+            [] if self.settings.task == "detect" else check_raw_difference(self.held.difference)
         )
 
     def takes(self) -> dict[str, str]:
@@ -85,11 +85,11 @@ class Export:
             "",
             f"beside eager fp32 on {self.parity.images} images: {self._verdict()}",
             format_pairs(
-                {**self.parity.said(), "raw": f"{self.held.difference:.2g} {raw}, on {inputs}"}
+                {**self.parity.describe(), "raw": f"{self.held.difference:.2g} {raw}, on {inputs}"}
             ),
             "",
             f"forward passes on {count_available_cores()} cores",
-            speeds_text(self.speed) if self.speed else "  not measured: no image can be read",
+            format_speeds(self.speed) if self.speed else "  not measured: no image can be read",
             "",
             f"files: {self.file.parent}",
             f"run:   {self.command}",

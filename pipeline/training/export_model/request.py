@@ -13,7 +13,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Uri, parse_location
 from pipeline.models.class_names import add_background, load_categories
 from pipeline.runs.components import Components
-from pipeline.training.export_model.exporters import FILES
+from pipeline.training.export_model.exporters import PROGRAM_FILES
 
 TASKS = ("classify", "detect", "segment")
 _INSTEAD = {
@@ -29,10 +29,10 @@ _EAGER = {
 }  # as conf/engine/eager.yaml
 
 
-def checked(settings: Settings) -> Settings:
+def check_request(settings: Settings) -> Settings:
     """On the CPU in fp32, where programs are compared. Raises ConfigError."""
     if settings.to is None:
-        raise ConfigError(f"export-model makes a program: say to={', to='.join(FILES)}.")
+        raise ConfigError(f"export-model makes a program: say to={', to='.join(PROGRAM_FILES)}.")
     if settings.task not in TASKS:
         raise ConfigError(
             f"task={settings.task}: program files do {', '.join(TASKS)}. {_INSTEAD.get(settings.task, '')}"
@@ -53,7 +53,7 @@ def checked(settings: Settings) -> Settings:
     )
 
 
-def preprocessing(settings: Settings, parts: Components) -> str | None:
+def find_preprocessing_weights(settings: Settings, parts: Components) -> str | None:
     """The full name of the torchvision weights whose preprocessing the model has; None: a detector's own, which is in its
     program. Raises ConfigError for what is no builder's network in floating point."""
     model: Any = parts.format
@@ -91,14 +91,14 @@ def write_categories(categories: tuple[str, ...], file: Path, detector: bool) ->
         )
 
 
-def running(
+def settings_for_program(
     settings: Settings, folder: Path, preprocess: str | None, one_by_one: bool = False
 ) -> Settings:
     """Settings that run the program below `folder` where `settings` run its original. `one_by_one`: it takes one image."""
     return replace(
         settings,
         model=str(settings.to),
-        weights=str(folder / FILES[str(settings.to)]),
+        weights=str(folder / PROGRAM_FILES[str(settings.to)]),
         categories=str(folder / "categories.txt"),
         preprocess=preprocess or "DEFAULT",
         model_args={},
@@ -107,7 +107,7 @@ def running(
     )
 
 
-def command(run: Settings) -> str:
+def format_run_command(run: Settings) -> str:
     """What a user types."""
     words: Mapping[str, str | None] = {
         "task": run.task,

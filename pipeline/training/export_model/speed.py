@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipeline.core.text_tables import format_columns
 from pipeline.inference.predictor import Predictor
 from pipeline.runs.bench.contenders import timed
-from pipeline.training.export_model.reference import OneImage, answer
+from pipeline.training.export_model.reference import SingleImageDetector, compute_output
 
 _BUDGET_S = 3.0  # of measuring, where the model is not slower than that
 _ROUNDS = 5
@@ -26,7 +26,7 @@ class Speed:
     ratio: float  # to the first contender in the same round, median
 
 
-def forward_speeds(
+def measure_forward_speeds(
     image: Tensor, eager: nn.Module, fp32: Predictor, exported: Predictor, most: int
 ) -> dict[str, Speed]:
     """Of an image, (3, H, W) uint8, up to `most` times over: torchvision's own call, the pipeline's engine, the program."""
@@ -34,9 +34,9 @@ def forward_speeds(
     given = exported.loader.model.preprocess(
         image
     )  # float, as the program and the original take it
-    detector = isinstance(eager, OneImage)
+    detector = isinstance(eager, SingleImageDetector)
     started = perf_counter()
-    answer(eager, given if detector else given[None])
+    compute_output(eager, given if detector else given[None])
     images = max(1, min(most, int(_CALL_S / (perf_counter() - started))))
     batch = torch.stack([given] * images) if not detector else given
 
@@ -53,10 +53,10 @@ def forward_speeds(
         "this pipeline": partial(by_engine, fp32, fp32.loader.model.preprocess(image)),
         "exported": partial(by_engine, exported, given),
     }
-    return speeds(calls, images)
+    return time_in_turns(calls, images)
 
 
-def speeds(calls: Mapping[str, Callable[[], object]], images: int) -> dict[str, Speed]:
+def time_in_turns(calls: Mapping[str, Callable[[], object]], images: int) -> dict[str, Speed]:
     """Each call is a forward pass over so many images; the first is what the others are compared with. They take turns, so
     that a slow minute of the machine hits all alike."""
     for _ in range(2):  # TorchScript takes its second call to become what it is
@@ -80,6 +80,6 @@ def speeds(calls: Mapping[str, Callable[[], object]], images: int) -> dict[str, 
     }
 
 
-def speeds_text(measured: Mapping[str, Speed]) -> str:
+def format_speeds(measured: Mapping[str, Speed]) -> str:
     rows = [(name, f"{one.images_per_s:.1f}", f"{one.ratio:.2f}") for name, one in measured.items()]
     return format_columns([("", "images/s", f"x {next(iter(measured))}"), *rows])

@@ -18,23 +18,23 @@ class Learner(Protocol):
 
     figure: str
 
-    def losses(self, network: nn.Module, batch: Sequence[Example], device: str) -> Losses:
+    def compute_losses(self, network: nn.Module, batch: Sequence[Example], device: str) -> Losses:
         """Of the network in training mode, by part; their sum is what is minimised."""
         ...
 
-    def figures(
+    def compute_figures(
         self, network: nn.Module, batches: Iterable[Sequence[Example]], device: str
     ) -> tuple[Figures, list[dict]]:
         """Of the network in evaluation mode: all figures by name, and a row for each class."""
         ...
 
 
-def unit(image: Tensor, device: str) -> Tensor:
+def to_unit_range(image: Tensor, device: str) -> Tensor:
     """(3, H, W) uint8 -> float32 in 0..1 on the device."""
     return image.to(device, non_blocking=True).float() / 255
 
 
-def stacked(batch: Sequence[Example], normalize: nn.Module, device: str) -> Tensor:
+def stack_images(batch: Sequence[Example], normalize: nn.Module, device: str) -> Tensor:
     """(B, 3, h, w) float32 as the network takes it."""
     images: Tensor = normalize(
         torch.stack([one.image for one in batch]).to(device, non_blocking=True)

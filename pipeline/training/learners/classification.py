@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from pipeline.ops.masks import IGNORED_LABEL
 from pipeline.results.evaluation.result import mean_of_defined
 from pipeline.results.evaluation.segmentation import measure_class_iou
-from pipeline.training.learners.base import Figures, Losses, stacked
+from pipeline.training.learners.base import Figures, Losses, stack_images
 from pipeline.training.protocols import Example
 
 _SMOOTHING = 0.1  # of the labels of whole images (Szegedy et al., 2016)
@@ -20,7 +20,7 @@ _AUXILIARY = (
 )
 
 
-class Classes:
+class ClassificationLearner:
     """One class for the whole image."""
 
     figure = "top1"
@@ -29,9 +29,9 @@ class Classes:
         """`normalize`: (B, 3, h, w) uint8 -> what the network takes."""
         self.categories, self.normalize = categories, normalize
 
-    def losses(self, network: nn.Module, batch: Sequence[Example], device: str) -> Losses:
+    def compute_losses(self, network: nn.Module, batch: Sequence[Example], device: str) -> Losses:
         labels = torch.stack([one.target["label"] for one in batch]).to(device)
-        main, *auxiliary = logits_of(network(stacked(batch, self.normalize, device)))
+        main, *auxiliary = list_logits(network(stack_images(batch, self.normalize, device)))
         found = {"classification": cross_entropy(main, labels, label_smoothing=_SMOOTHING)}
         for number, one in enumerate(auxiliary):
             found[f"auxiliary_{number}"] = _AUXILIARY * cross_entropy(
@@ -39,13 +39,15 @@ class Classes:
             )
         return found
 
-    def figures(
+    def compute_figures(
         self, network: nn.Module, batches: Iterable[Sequence[Example]], device: str
     ) -> tuple[Figures, list[dict]]:
         ranks: list[int] = []
         labels: list[int] = []
         for batch in batches:
-            logits = logits_of(network(stacked(batch, self.normalize, device)))[0].float().cpu()
+            logits = (
+                list_logits(network(stack_images(batch, self.normalize, device)))[0].float().cpu()
+            )
             right = torch.stack([one.target["label"] for one in batch])
             # how many others are not below the right one: of logits that are all alike, or no numbers, all of them
             ranks += (~(logits < logits.gather(1, right[:, None]))).sum(dim=1).sub(1).tolist()
@@ -68,7 +70,7 @@ class Classes:
         return {**top, "mean_class_accuracy": mean_of_defined(recalls)}, rows
 
 
-class Regions:
+class SegmentationLearner:
     """Every pixel's class."""
 
     figure = "miou"
@@ -76,22 +78,25 @@ class Regions:
     def __init__(self, categories: Sequence[str], normalize: nn.Module) -> None:
         self.categories, self.normalize = categories, normalize
 
-    def losses(self, network: nn.Module, batch: Sequence[Example], device: str) -> Losses:
+    def compute_losses(self, network: nn.Module, batch: Sequence[Example], device: str) -> Losses:
         truth = torch.stack([one.target["mask"] for one in batch]).to(device)
-        outputs = network(stacked(batch, self.normalize, device))
-        found = {"pixels": pixels_loss(outputs["out"], truth)}
+        outputs = network(stack_images(batch, self.normalize, device))
+        found = {"pixels": compute_pixel_loss(outputs["out"], truth)}
         if "aux" in outputs:
-            found["auxiliary"] = _AUXILIARY * pixels_loss(outputs["aux"], truth)
+            found["auxiliary"] = _AUXILIARY * compute_pixel_loss(outputs["aux"], truth)
         return found
 
-    def figures(
+    def compute_figures(
         self, network: nn.Module, batches: Iterable[Sequence[Example]], device: str
     ) -> tuple[Figures, list[dict]]:
         n = len(self.categories)
         counts = np.zeros((n, n), np.int64)
         for batch in batches:
             found = (
-                network(stacked(batch, self.normalize, device))["out"].argmax(dim=1).cpu().numpy()
+                network(stack_images(batch, self.normalize, device))["out"]
+                .argmax(dim=1)
+                .cpu()
+                .numpy()
             )
             labels = torch.stack([one.target["mask"] for one in batch]).numpy()
             counted = labels != IGNORED_LABEL
@@ -109,12 +114,12 @@ class Regions:
         }, rows
 
 
-def pixels_loss(logits: Tensor, truth: Tensor) -> Tensor:
+def compute_pixel_loss(logits: Tensor, truth: Tensor) -> Tensor:
     """Mean cross-entropy of the pixels that count; 0, not nan, where none does. (B, C, H, W), (B, H, W) -> ()."""
     summed = cross_entropy(logits, truth, ignore_index=IGNORED_LABEL, reduction="sum")
     return summed / (truth != IGNORED_LABEL).sum().clamp(min=1)
 
 
-def logits_of(outputs: Any) -> list[Tensor]:
+def list_logits(outputs: Any) -> list[Tensor]:
     """A classifier's, and those of the heads that only training has: GoogLeNet's and Inception's."""
     return [one for one in outputs if one is not None] if isinstance(outputs, tuple) else [outputs]

@@ -15,7 +15,7 @@ from pipeline.results.evaluation.average_precision import (
     summarize_metrics,
 )
 from pipeline.results.evaluation.coco_matching import CocoMatcher
-from pipeline.training.learners.base import Figures, Losses, unit
+from pipeline.training.learners.base import Figures, Losses, to_unit_range
 from pipeline.training.protocols import Example
 
 _COCO_POINTS = tuple(
@@ -23,7 +23,7 @@ _COCO_POINTS = tuple(
 )  # for which OKS has its constants
 
 
-class Objects:
+class DetectionLearner:
     """Boxes, masks, keypoints: torchvision's detectors, which compute their own losses."""
 
     def __init__(
@@ -36,29 +36,29 @@ class Objects:
         ]
         self.figure = f"{self.kinds[0]}_ap"
 
-    def losses(self, network: nn.Module, batch: Sequence[Example], device: str) -> Losses:
-        images = [unit(one.image, device) for one in batch]
+    def compute_losses(self, network: nn.Module, batch: Sequence[Example], device: str) -> Losses:
+        images = [to_unit_range(one.image, device) for one in batch]
         targets = [{name: value.to(device) for name, value in one.target.items()} for one in batch]
         found: Losses = network(images, targets)
         return found
 
-    def figures(
+    def compute_figures(
         self, network: nn.Module, batches: Iterable[Sequence[Example]], device: str
     ) -> tuple[Figures, list[dict]]:
         matchers = {kind: CocoMatcher(kind, len(self.categories) - 1) for kind in self.kinds}
         number = 0
         for batch in batches:
-            outputs = network([unit(one.image, device) for one in batch])
+            outputs = network([to_unit_range(one.image, device) for one in batch])
             numbered = list(zip(range(number, number + len(batch)), batch, outputs, strict=True))
             number += len(batch)
             sizes = ((i, one.image.shape[-2:]) for i, one, _ in numbered)
             images = [{"id": i, "height": height, "width": width} for i, (height, width) in sizes]
-            truth = [row for i, one, _ in numbered for row in annotated(i, one.target)]
+            truth = [row for i, one, _ in numbered for row in target_to_coco(i, one.target)]
             for kind, matcher in matchers.items():
                 matcher.add(
                     images,
                     truth,
-                    [row for i, _, output in numbered for row in detected(kind, i, output)],
+                    [row for i, _, output in numbered for row in output_to_coco(kind, i, output)],
                 )
         return self._summed(matchers)
 
@@ -82,9 +82,9 @@ class Objects:
         return found, rows
 
 
-def annotated(image_id: int, target: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+def target_to_coco(image_id: int, target: Mapping[str, Tensor]) -> list[dict[str, Any]]:
     """A target in COCO's format; `category_id` is the class's position without the background."""
-    masks = list(_encoded(target["masks"].numpy())) if "masks" in target else []
+    masks = list(_encode_masks(target["masks"].numpy())) if "masks" in target else []
     found = []
     for number, (box, label) in enumerate(
         zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True)
@@ -107,7 +107,7 @@ def annotated(image_id: int, target: Mapping[str, Tensor]) -> list[dict[str, Any
     return found
 
 
-def detected(kind: str, image_id: int, output: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+def output_to_coco(kind: str, image_id: int, output: Mapping[str, Tensor]) -> list[dict[str, Any]]:
     """A detector's output for one image in COCO's format of results."""
     boxes = output["boxes"].float().cpu()
     if kind == "boxes":
@@ -115,7 +115,8 @@ def detected(kind: str, image_id: int, output: Mapping[str, Tensor]) -> list[dic
         own: Iterable[dict[str, Any]] = ({"bbox": box} for box in xywh.tolist())
     elif kind == "masks":
         own = (
-            {"segmentation": one} for one in _encoded((output["masks"][:, 0] > 0.5).cpu().numpy())
+            {"segmentation": one}
+            for one in _encode_masks((output["masks"][:, 0] > 0.5).cpu().numpy())
         )
     else:
         points = output["keypoints"].float().cpu()
@@ -129,7 +130,7 @@ def detected(kind: str, image_id: int, output: Mapping[str, Tensor]) -> list[dic
     ]
 
 
-def _encoded(masks: np.ndarray) -> Iterator[dict[str, Any]]:
+def _encode_masks(masks: np.ndarray) -> Iterator[dict[str, Any]]:
     """(N, H, W) -> COCO's compressed run lengths."""
     for mask in masks:
         yield rle.encode(np.asfortranarray(mask.astype(np.uint8)))

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 
 from pipeline.inputs.decoding.image import decode_image
-from pipeline.training.synthetic.materials import material, soft
+from pipeline.training.synthetic.materials import blur, render_material
 
-_KEPT = 448  # pixels of a photograph's longer side, kept in memory: more than a scene has
-_EVERY = 8  # one photograph in so many is for validation
+_CACHED_SIDE = 448  # pixels of a photograph's longer side, kept in memory: more than a scene has
+_VALIDATION_STRIDE = 8  # one photograph in so many is for validation
 
 
 @dataclass(frozen=True)
@@ -21,22 +21,25 @@ class Backgrounds:
     files: tuple[str, ...]
     max_pixels: int
 
-    def training(self) -> "Backgrounds":
+    def training_part(self) -> "Backgrounds":
         return Backgrounds(
-            tuple(one for i, one in enumerate(self.files) if i % _EVERY), self.max_pixels
+            tuple(one for i, one in enumerate(self.files) if i % _VALIDATION_STRIDE),
+            self.max_pixels,
         )
 
-    def validation(self) -> "Backgrounds":
-        return Backgrounds(self.files[::_EVERY], self.max_pixels)
+    def validation_part(self) -> "Backgrounds":
+        return Backgrounds(self.files[::_VALIDATION_STRIDE], self.max_pixels)
 
     def crop(
         self, rng: np.random.Generator, size_hw: tuple[int, int], whole: bool = False
     ) -> np.ndarray:
         """(H, W, 3) uint8. `whole`: most of a photograph, as it is. Raises InputError and OSError."""
         if not self.files or rng.random() < 0.12:
-            return material(rng, size_hw)
-        photograph = _photograph(self.files[int(rng.integers(0, len(self.files)))], self.max_pixels)
-        piece = _piece(rng, photograph, size_hw[1] / size_hw[0], whole)
+            return render_material(rng, size_hw)
+        photograph = _load_photograph(
+            self.files[int(rng.integers(0, len(self.files)))], self.max_pixels
+        )
+        piece = _crop_randomly(rng, photograph, size_hw[1] / size_hw[0], whole)
         if rng.random() < 0.5:
             piece = piece[:, ::-1]
         if not whole:
@@ -45,10 +48,10 @@ class Backgrounds:
         resized = cv2.resize(
             np.ascontiguousarray(piece), (size_hw[1], size_hw[0]), interpolation=sharp
         )
-        return resized if whole and rng.random() < 0.5 else _recoloured(rng, resized)
+        return resized if whole and rng.random() < 0.5 else _shift_colours(rng, resized)
 
 
-def _piece(
+def _crop_randomly(
     rng: np.random.Generator, photograph: np.ndarray, aspect: float, whole: bool
 ) -> np.ndarray:
     """A random rectangle, of about the wanted width / height."""
@@ -61,7 +64,7 @@ def _piece(
     return photograph[y : y + max(2, int(h)), x : x + max(2, int(w))]
 
 
-def _recoloured(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+def _shift_colours(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     """Other colours, contrast, and now and then far out of focus: few photographs become many."""
     if rng.random() < 0.08:
         picture = picture[..., rng.permutation(3)]
@@ -69,13 +72,13 @@ def _recoloured(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     gamma = np.exp(rng.uniform(-0.4, 0.4) + rng.normal(0, 0.1, 3))
     curve = np.clip(steps**gamma * rng.uniform(0.7, 1.15) + rng.uniform(-0.08, 0.12), 0, 1)
     picture = cv2.LUT(np.ascontiguousarray(picture), (curve * 255).astype(np.uint8)[None])
-    return soft(picture, rng.uniform(0.5, 7)) if rng.random() < 0.3 else picture
+    return blur(picture, rng.uniform(0.5, 7)) if rng.random() < 0.3 else picture
 
 
 @lru_cache(maxsize=1024)
-def _photograph(file: str, max_pixels: int) -> np.ndarray:
+def _load_photograph(file: str, max_pixels: int) -> np.ndarray:
     pixels = decode_image(Path(file).read_bytes(), max_pixels).permute(1, 2, 0).contiguous().numpy()
-    scale = _KEPT / max(pixels.shape[:2])
+    scale = _CACHED_SIDE / max(pixels.shape[:2])
     if scale >= 1:
         return pixels
     size = (max(2, round(pixels.shape[1] * scale)), max(2, round(pixels.shape[0] * scale)))

@@ -3,29 +3,29 @@
 import cv2
 import numpy as np
 
-from pipeline.training.synthetic.materials import clouds, speckle
+from pipeline.training.synthetic.materials import sensor_noise, smooth_noise
 
 
-def photographed(
+def photograph(
     rng: np.random.Generator, picture: np.ndarray, strength: float = 1.0, least: float = 1000.0
 ) -> np.ndarray:
     """(H, W, 3) uint8 RGB in and out; `strength` 0 to 1: how often and how much. `least`: pixels of the smallest code, which
     blur must not make a spot."""
     if rng.random() < 0.7 * strength:
-        picture = _lit(rng, picture)
+        picture = _apply_lighting(rng, picture)
     if rng.random() < 0.8 * strength:
-        picture = _developed(rng, picture)
-    picture = _blurred(rng, picture, strength, 0.5 + 0.04 * least)
+        picture = _apply_tone_curve(rng, picture)
+    picture = _apply_blur(rng, picture, strength, 0.5 + 0.04 * least)
     if rng.random() < 0.6 * strength:
-        picture = _noisy(rng, picture)
+        picture = _apply_noise(rng, picture)
     if rng.random() < 0.08 * strength:
         picture = cv2.merge([cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)] * 3)
     if rng.random() < 0.15 * strength:
-        picture = _sharpened(rng, picture)
-    return jpeg(rng, picture) if rng.random() < 0.45 * strength else picture
+        picture = _sharpen(rng, picture)
+    return compress_as_jpeg(rng, picture) if rng.random() < 0.45 * strength else picture
 
 
-def _lit(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+def _apply_lighting(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     """Uneven light, vignetting, shadows with soft edges, reflections of lamps. Computed small: light is smooth."""
     side = 48
     y, x = np.mgrid[:side, :side].astype(np.float32) / side - 0.5
@@ -33,9 +33,9 @@ def _lit(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     gain = rng.uniform(0.9, 1.2) + rng.uniform(0, 0.8) * (x * np.cos(angle) + y * np.sin(angle))
     gain -= rng.uniform(0, 0.6) * (x**2 + y**2)
     if rng.random() < 0.3:
-        gain *= 1 + 0.5 * (clouds(rng, (side, side), (3, 3)) - 0.5)
+        gain *= 1 + 0.5 * (smooth_noise(rng, (side, side), (3, 3)) - 0.5)
     if rng.random() < 0.3:
-        gain *= _shadow(rng, side)
+        gain *= _draw_shadow(rng, side)
     gain = np.clip(gain, 0.15, 1.7)
     size = (picture.shape[1], picture.shape[0])
     large = cv2.resize(gain.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
@@ -52,14 +52,14 @@ def _lit(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     return picture
 
 
-def _shadow(rng: np.random.Generator, side: int) -> np.ndarray:
+def _draw_shadow(rng: np.random.Generator, side: int) -> np.ndarray:
     shade = np.ones((side, side), np.float32)
     points = rng.uniform(-0.3, 1.3, (int(rng.integers(3, 6)), 2)) * side
     cv2.fillPoly(shade, [points.astype(np.int32)], float(rng.uniform(0.35, 0.8)))
     return cv2.GaussianBlur(shade, (0, 0), rng.uniform(0.4, 4))
 
 
-def _developed(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+def _apply_tone_curve(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     """White balance, exposure, contrast and gamma, as one table for each channel."""
     steps = np.linspace(0, 1, 256)[:, None]
     curve = steps ** np.exp(rng.uniform(-0.5, 0.5))
@@ -80,7 +80,7 @@ def _developed(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     return cv2.LUT(picture, (np.clip(curve * balance, 0, 1) * 255).astype(np.uint8)[None])
 
 
-def _blurred(
+def _apply_blur(
     rng: np.random.Generator, picture: np.ndarray, strength: float, most: float
 ) -> np.ndarray:
     """A lens out of focus, or a hand that moved, from hardly to so much that thin bars run together."""
@@ -114,24 +114,24 @@ def _blurred(
     return cv2.filter2D(picture, -1, kernel / kernel.sum())
 
 
-def _noisy(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+def _apply_noise(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     """Grain of the sensor, in brightness and in colour; now and then of clumps."""
     size_hw = picture.shape[0], picture.shape[1]
     amount = rng.uniform(2, 12) if rng.random() < 0.8 else rng.uniform(12, 40)
-    noise = speckle(rng, size_hw, coloured=bool(rng.random() < 0.6))
+    noise = sensor_noise(rng, size_hw, coloured=bool(rng.random() < 0.6))
     if rng.random() < 0.3:
         noise, amount = cv2.GaussianBlur(noise, (0, 0), 0.8), amount * 1.8
     # the bank is even over 255 steps: its deviation is 74
     return cv2.addWeighted(picture, 1, noise, amount / 74, -128 * amount / 74)
 
 
-def _sharpened(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+def _sharpen(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     soft = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.6, 1.5))
     amount = rng.uniform(0.3, 1.5)
     return cv2.addWeighted(picture, 1 + amount, soft, -amount, 0)
 
 
-def jpeg(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+def compress_as_jpeg(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     quality = int(rng.uniform(25, 95))
     blue_first = cv2.cvtColor(
         picture, cv2.COLOR_RGB2BGR

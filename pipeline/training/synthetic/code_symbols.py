@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import zxingcpp
 
-from pipeline.training.synthetic.fonts_and_words import Stock, digits
+from pipeline.training.synthetic.fonts_and_words import Typography, random_digits
 
 QR, BARCODE, DATA_MATRIX, MARKER = 1, 2, 3, 4
 _CAPITALS = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"))
@@ -18,7 +18,7 @@ _DICTIONARIES = sorted(
 
 
 @dataclass(frozen=True)
-class Symbol:
+class CodeSymbol:
     label: int
     cells: np.ndarray  # (rows, columns) uint8, 1 where it is dark, without the quiet zone; a linear code's rows are its height
     text: str  # what people read beneath it
@@ -26,65 +26,77 @@ class Symbol:
     name: str
 
 
-def symbol(rng: np.random.Generator, stock: Stock, label: int) -> Symbol:
-    return {QR: _qr, BARCODE: _linear, DATA_MATRIX: _data_matrix, MARKER: _marker}[label](
-        rng, stock
-    )
+def draw_symbol(rng: np.random.Generator, stock: Typography, label: int) -> CodeSymbol:
+    return {
+        QR: _random_qr,
+        BARCODE: _random_barcode,
+        DATA_MATRIX: _random_data_matrix,
+        MARKER: _random_marker,
+    }[label](rng, stock)
 
 
-def _cells(text: str, name: str, **options: Any) -> np.ndarray:
+def _encode_cells(text: str, name: str, **options: Any) -> np.ndarray:
     code = zxingcpp.create_barcode(text, getattr(zxingcpp.BarcodeFormat, name), **options)
     return (np.array(code.to_image(scale=1, add_quiet_zones=False)) < 128).astype(np.uint8)
 
 
-def capitals(rng: np.random.Generator, least: int, most: int) -> str:
+def random_capitals(rng: np.random.Generator, least: int, most: int) -> str:
     return "".join(rng.choice(_CAPITALS, int(rng.integers(least, most + 1))))
 
 
-def _message(rng: np.random.Generator, stock: Stock) -> str:
+def _random_message(rng: np.random.Generator, stock: Typography) -> str:
     kind = rng.integers(0, 5)
     if kind == 0:
-        return f"https://{stock.word(rng)}.{rng.choice(['com', 'org', 'net', 'eu'])}/{capitals(rng, 0, 12).lower()}"
+        host = f"{stock.random_word(rng)}.{rng.choice(['com', 'org', 'net', 'eu'])}"
+        return f"https://{host}/{random_capitals(rng, 0, 12).lower()}"
+
     if kind == 1:
-        return digits(rng, int(rng.integers(1, 30)))
+        return random_digits(rng, int(rng.integers(1, 30)))
     if kind == 2:
-        return stock.text(rng, int(rng.integers(1, 20)))
+        return stock.random_text(rng, int(rng.integers(1, 20)))
     if kind == 3:
-        return f"BEGIN:VCARD\nN:{stock.text(rng, 2)}\nTEL:+{digits(rng, 11)}\nURL:{stock.word(rng)}.com\nEND:VCARD"
-    return capitals(rng, 1, 40)
+        name, phone = stock.random_text(rng, 2), random_digits(rng, 11)
+        website = f"{stock.random_word(rng)}.com"
+        return f"BEGIN:VCARD\nN:{name}\nTEL:+{phone}\nURL:{website}\nEND:VCARD"
+
+    return random_capitals(rng, 1, 40)
 
 
-def _qr(rng: np.random.Generator, stock: Stock) -> Symbol:
+def _random_qr(rng: np.random.Generator, stock: Typography) -> CodeSymbol:
     level = str(rng.choice(["L", "M", "Q", "H"]))
     if rng.random() < 0.06:
-        return Symbol(
-            QR, _cells(digits(rng, int(rng.integers(1, 15))), "MicroQRCode"), "", 2, "MicroQRCode"
+        return CodeSymbol(
+            QR,
+            _encode_cells(random_digits(rng, int(rng.integers(1, 15))), "MicroQRCode"),
+            "",
+            2,
+            "MicroQRCode",
         )
-    text = _message(rng, stock)
+    text = _random_message(rng, stock)
     if rng.random() < 0.25:
-        text += capitals(rng, 50, 300)
-    return Symbol(
-        QR, _cells(text, "QRCode", ec_level=level), text.splitlines()[0][:24], 4, "QRCode"
+        text += random_capitals(rng, 50, 300)
+    return CodeSymbol(
+        QR, _encode_cells(text, "QRCode", ec_level=level), text.splitlines()[0][:24], 4, "QRCode"
     )
 
 
-def _data_matrix(rng: np.random.Generator, stock: Stock) -> Symbol:
+def _random_data_matrix(rng: np.random.Generator, stock: Typography) -> CodeSymbol:
     kind = rng.random()
     if kind < 0.2:  # the rectangular sizes
         version = int(rng.integers(25, 31))  # 8x18, 8x32, 12x26, 12x36, 16x36, 16x48
-        text = capitals(rng, 1, 5 if version == 25 else 10)
-        cells = _cells(text, "DataMatrix", version=version)
+        text = random_capitals(rng, 1, 5 if version == 25 else 10)
+        cells = _encode_cells(text, "DataMatrix", version=version)
     else:
-        text = capitals(rng, 1, 14) if kind < 0.7 else _message(rng, stock)
+        text = random_capitals(rng, 1, 14) if kind < 0.7 else _random_message(rng, stock)
         if kind > 0.92:
-            text += capitals(rng, 60, 250)
-        cells = _cells(text, "DataMatrix", force_square=True)
+            text += random_capitals(rng, 60, 250)
+        cells = _encode_cells(text, "DataMatrix", force_square=True)
         if cells.shape[0] != cells.shape[1]:
-            cells = _cells(text, "DataMatrix", version=int(rng.integers(10, 16)))
-    return Symbol(DATA_MATRIX, cells, text.splitlines()[0][:16], 1, "DataMatrix")
+            cells = _encode_cells(text, "DataMatrix", version=int(rng.integers(10, 16)))
+    return CodeSymbol(DATA_MATRIX, cells, text.splitlines()[0][:16], 1, "DataMatrix")
 
 
-def _linear(rng: np.random.Generator, stock: Stock) -> Symbol:
+def _random_barcode(rng: np.random.Generator, stock: Typography) -> CodeSymbol:
     names = (
         "EAN13",
         "UPCA",
@@ -101,45 +113,45 @@ def _linear(rng: np.random.Generator, stock: Stock) -> Symbol:
     name = str(
         rng.choice(names, p=(0.27, 0.15, 0.2, 0.1, 0.08, 0.05, 0.05, 0.03, 0.03, 0.02, 0.02))
     )
-    text = _content(rng, name)
+    text = _random_barcode_text(rng, name)
     printed = text
     if name == "EAN13" and rng.random() < 0.15:  # a book's or a magazine's
         text = (
-            f"978{digits(rng, 9)} {digits(rng, 5)}"
+            f"978{random_digits(rng, 9)} {random_digits(rng, 5)}"
             if rng.random() < 0.7
-            else f"{digits(rng, 12)} {digits(rng, 2)}"
+            else f"{random_digits(rng, 12)} {random_digits(rng, 2)}"
         )
-        printed = text.split()[0] + digits(rng, 1) + "   " + text.split()[1]
-    return Symbol(BARCODE, _cells(text, name), printed, 10, name)
+        printed = text.split()[0] + random_digits(rng, 1) + "   " + text.split()[1]
+    return CodeSymbol(BARCODE, _encode_cells(text, name), printed, 10, name)
 
 
-def _content(rng: np.random.Generator, name: str) -> str:
+def _random_barcode_text(rng: np.random.Generator, name: str) -> str:
     lengths = {"EAN13": 12, "UPCA": 11, "EAN8": 7, "DataBarOmni": 13}
     if name in lengths:
-        return digits(rng, lengths[name])
+        return random_digits(rng, lengths[name])
     if (
         name == "UPCE"
     ):  # not every number has a short form; without 0 to 2 before its last digit it has
-        return "0" + "".join(map(str, rng.integers(3, 10, 5))) + digits(rng, 1)
+        return "0" + "".join(map(str, rng.integers(3, 10, 5))) + random_digits(rng, 1)
     if name == "ITF":
-        return digits(rng, 2 * int(rng.integers(2, 12)))
+        return random_digits(rng, 2 * int(rng.integers(2, 12)))
     if name == "Codabar":
-        return f"A{digits(rng, int(rng.integers(4, 14)))}B"
+        return f"A{random_digits(rng, int(rng.integers(4, 14)))}B"
     if name == "Code128" and rng.random() < 0.5:
-        return digits(rng, 2 * int(rng.integers(2, 14)))
+        return random_digits(rng, 2 * int(rng.integers(2, 14)))
     batch = "(10)" if name == "DataBarExp" else ""  # it holds GS1's elements
-    return batch + capitals(rng, 3, 24 if name == "Code128" else 14)
+    return batch + random_capitals(rng, 3, 24 if name == "Code128" else 14)
 
 
-def _marker(rng: np.random.Generator, stock: Stock) -> Symbol:
-    dictionary = _dictionary(str(rng.choice(_DICTIONARIES)))
+def _random_marker(rng: np.random.Generator, stock: Typography) -> CodeSymbol:
+    dictionary = _load_dictionary(str(rng.choice(_DICTIONARIES)))
     number = int(rng.integers(0, min(len(dictionary.bytesList), 1000)))
     border = 1 if rng.random() < 0.93 else 2
     side = dictionary.markerSize + 2 * border
     image = cv2.aruco.generateImageMarker(dictionary, number, side, borderBits=border)
-    return Symbol(MARKER, (image < 128).astype(np.uint8), f"id {number}", 1, "marker")
+    return CodeSymbol(MARKER, (image < 128).astype(np.uint8), f"id {number}", 1, "marker")
 
 
 @lru_cache
-def _dictionary(name: str) -> Any:
+def _load_dictionary(name: str) -> Any:
     return cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, name))

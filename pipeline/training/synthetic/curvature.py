@@ -3,25 +3,25 @@
 import cv2
 import numpy as np
 
-from pipeline.training.synthetic.materials import clouds
-from pipeline.training.synthetic.print_layer import Code, Print
+from pipeline.training.synthetic.materials import smooth_noise
+from pipeline.training.synthetic.print_layer import Code, PrintLayer
 
 
-def cylinder(rng: np.random.Generator, thing: Print) -> Print:
+def warp_onto_cylinder(rng: np.random.Generator, thing: PrintLayer) -> PrintLayer:
     """Around an upright or a lying cylinder that is seen a little from above: the sides are squeezed, rows become arcs,
     and it darkens towards its sides."""
     if rng.random() < 0.3:
-        return _transposed(_around(rng, _transposed(thing)))
-    return _around(rng, thing)
+        return _transpose(_warp_onto_upright_cylinder(rng, _transpose(thing)))
+    return _warp_onto_upright_cylinder(rng, thing)
 
 
-def _transposed(thing: Print) -> Print:
+def _transpose(thing: PrintLayer) -> PrintLayer:
     codes = tuple((label, np.ascontiguousarray(points[:, ::-1])) for label, points in thing.codes)
     alpha = None if thing.alpha is None else np.ascontiguousarray(thing.alpha.T)
-    return Print(np.ascontiguousarray(thing.pixels.transpose(1, 0, 2)), codes, alpha)
+    return PrintLayer(np.ascontiguousarray(thing.pixels.transpose(1, 0, 2)), codes, alpha)
 
 
-def _around(rng: np.random.Generator, thing: Print) -> Print:
+def _warp_onto_upright_cylinder(rng: np.random.Generator, thing: PrintLayer) -> PrintLayer:
     """x = half * sin(t) / sin(a) for the angle t on the cylinder, from -a to a; y gains the arc's drop."""
     height, width = thing.size_hw
     angle, drop = rng.uniform(0.4, 1.35), rng.uniform(-0.12, 0.2) * width
@@ -48,15 +48,15 @@ def _around(rng: np.random.Generator, thing: Print) -> Print:
         )
         codes.append((label, bent.astype(np.float32)))
     shade = np.cos(t * rng.uniform(0.6, 1.0) + rng.uniform(-0.3, 0.3))
-    return _mapped(thing, source_x, source_y, codes, np.clip(shade, 0.2, 1)[None])
+    return _remap(thing, source_x, source_y, codes, np.clip(shade, 0.2, 1)[None])
 
 
-def wrinkled(rng: np.random.Generator, thing: Print) -> Print:
+def apply_wrinkles(rng: np.random.Generator, thing: PrintLayer) -> PrintLayer:
     """A smooth field moves every point a little, and its slope lightens and darkens."""
     height, width = thing.size_hw
     cells = (int(rng.integers(2, 7)), int(rng.integers(2, 7)))
     reach = rng.uniform(0.1, 0.45) * min(height / cells[0], width / cells[1])
-    field = (clouds(rng, (height, width), cells, 2) - 0.5) * np.float32(2 * reach * 0.6)
+    field = (smooth_noise(rng, (height, width), cells, 2) - 0.5) * np.float32(2 * reach * 0.6)
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     codes = []
     for label, points in thing.codes:
@@ -70,12 +70,16 @@ def wrinkled(rng: np.random.Generator, thing: Print) -> Print:
         else np.zeros((height, width), np.float32)
     )
     shade = np.clip(1 + slope * rng.uniform(0, 0.35), 0.5, 1.3)
-    return _mapped(thing, x + field[..., 0], y + field[..., 1], codes, shade)
+    return _remap(thing, x + field[..., 0], y + field[..., 1], codes, shade)
 
 
-def _mapped(
-    thing: Print, source_x: np.ndarray, source_y: np.ndarray, codes: list[Code], shade: np.ndarray
-) -> Print:
+def _remap(
+    thing: PrintLayer,
+    source_x: np.ndarray,
+    source_y: np.ndarray,
+    codes: list[Code],
+    shade: np.ndarray,
+) -> PrintLayer:
     source_x, source_y = np.ascontiguousarray(source_x), np.ascontiguousarray(source_y)
     pixels = cv2.remap(
         thing.pixels, source_x, source_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
@@ -87,4 +91,6 @@ def _mapped(
     gain = np.broadcast_to(shade, thing.size_hw if shade.shape[0] > 1 else pixels.shape[:2]).astype(
         np.float32
     )
-    return Print(cv2.multiply(pixels, cv2.merge([gain] * 3), dtype=cv2.CV_8U), tuple(codes), alpha)
+    return PrintLayer(
+        cv2.multiply(pixels, cv2.merge([gain] * 3), dtype=cv2.CV_8U), tuple(codes), alpha
+    )

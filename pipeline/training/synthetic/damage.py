@@ -5,27 +5,29 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from pipeline.training.synthetic.materials import clouds, colour, grain
-from pipeline.training.synthetic.print_layer import Print
+from pipeline.training.synthetic.materials import fine_noise, random_colour, smooth_noise
+from pipeline.training.synthetic.print_layer import PrintLayer
 
 # Skin from light to dark, as the brightest of it in RGB.
 _SKIN = ((236, 188, 160), (205, 150, 120), (150, 100, 75), (95, 62, 48))
 
 
-def worn(rng: np.random.Generator, thing: Print) -> Print:
+def apply_wear(rng: np.random.Generator, thing: PrintLayer) -> PrintLayer:
     """As it is mostly; else with one of these. The codes stay recognisable."""
     if rng.random() > 0.3:
         return thing
-    makers = (_scratched, _rubbed, _stained, _folded, _on_screen, _held)
+    makers = (_add_scratches, _rub_off_ink, _add_stain, _add_fold, _show_on_screen, _add_fingers)
     pixels = makers[int(rng.choice(6, p=(0.22, 0.16, 0.14, 0.12, 0.22, 0.14)))](
         rng, thing.pixels.copy()
     )
     return replace(thing, pixels=pixels)
 
 
-def _scratched(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+def _add_scratches(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     height, width = pixels.shape[:2]
-    fill = colour(rng, 150, 255, 0.2) if rng.random() < 0.7 else colour(rng, 0, 90, 0.3)
+    fill = (
+        random_colour(rng, 150, 255, 0.2) if rng.random() < 0.7 else random_colour(rng, 0, 90, 0.3)
+    )
     for _ in range(int(rng.integers(1, 9))):
         start, step = (
             rng.uniform(0, 1, 2) * (width, height),
@@ -43,28 +45,28 @@ def _scratched(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _rubbed(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+def _rub_off_ink(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     """Ink is missing in small spots, more of them in some places: old labels, bad printers."""
     size_hw = pixels.shape[0], pixels.shape[1]
-    spots: np.ndarray = cv2.GaussianBlur(grain(rng, size_hw), (0, 0), rng.uniform(0.5, 2.0))
-    spots = spots / max(1e-6, float(spots.std())) + 2 * (clouds(rng, size_hw, (3, 3)) - 0.5)
+    spots: np.ndarray = cv2.GaussianBlur(fine_noise(rng, size_hw), (0, 0), rng.uniform(0.5, 2.0))
+    spots = spots / max(1e-6, float(spots.std())) + 2 * (smooth_noise(rng, size_hw, (3, 3)) - 0.5)
     cover = np.clip((spots - rng.uniform(1.3, 2.2)) * 2, 0, 1).astype(np.float32)
     light = np.empty_like(pixels)
     light[:] = np.percentile(pixels[::7, ::7].reshape(-1, 3), 85, axis=0).astype(np.uint8)
     return cv2.blendLinear(light, pixels, cover, 1 - cover)
 
 
-def _stained(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+def _add_stain(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     """Water, grease, dirt: a darker or yellowed cloud."""
     size_hw = pixels.shape[0], pixels.shape[1]
-    depth = np.clip(clouds(rng, size_hw, (4, 4)) * 3 - 1.3, 0, 1) * rng.uniform(0.1, 0.5)
+    depth = np.clip(smooth_noise(rng, size_hw, (4, 4)) * 3 - 1.3, 0, 1) * rng.uniform(0.1, 0.5)
     tint = rng.uniform(0.5, 1, 3)
     return cv2.multiply(
         pixels, cv2.merge([1 - depth * np.float32(one) for one in tint]), dtype=cv2.CV_8U
     )
 
 
-def _folded(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+def _add_fold(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     """One side of a line is darker, and the line shines: creases, the edge of a box, clear tape."""
     height, width = pixels.shape[:2]
     y, x = np.ogrid[:height, :width]
@@ -81,7 +83,7 @@ def _folded(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     return cv2.multiply(pixels, cv2.merge([gain.astype(np.float32)] * 3), dtype=cv2.CV_8U)
 
 
-def _on_screen(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+def _show_on_screen(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     """The grid of a display's pixels, which beats with the camera's, its backlight and a little of its colours."""
     height, width = pixels.shape[:2]
     pitch, depth = rng.uniform(2.0, 4.5), rng.uniform(0.08, 0.4)
@@ -97,7 +99,7 @@ def _on_screen(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     )
 
 
-def _held(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+def _add_fingers(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     """The tip of a finger or two over an edge."""
     height, width = pixels.shape[:2]
     skin = np.array(_SKIN[int(rng.integers(0, 4))], float)

@@ -2,41 +2,55 @@
 
 import numpy as np
 
-from pipeline.training.synthetic.distractor_text import contrasting
-from pipeline.training.synthetic.fonts_and_words import Stock, letter
-from pipeline.training.synthetic.materials import colour, material, plain, tinted
-from pipeline.training.synthetic.print_layer import Print, stamp
+from pipeline.training.synthetic.distractor_text import random_ink_and_paper
+from pipeline.training.synthetic.fonts_and_words import Typography, render_letter
+from pipeline.training.synthetic.materials import (
+    fill_plain,
+    mix_colours,
+    random_colour,
+    render_material,
+)
+from pipeline.training.synthetic.print_layer import PrintLayer, stamp_ink
 
 
-def grid(rng: np.random.Generator, stock: Stock, side: int) -> Print:
-    makers = (_checks, _tiles, _facade, _facade, _keyboard, _crossword, _table, _halftone)
-    return Print(makers[int(rng.integers(0, len(makers)))](rng, stock, side))
+def render_grid(rng: np.random.Generator, stock: Typography, side: int) -> PrintLayer:
+    makers = (
+        _render_checkerboard,
+        _render_tiles,
+        _render_facade,
+        _render_facade,
+        _render_keyboard,
+        _render_crossword,
+        _render_mesh,
+        _render_halftone,
+    )
+    return PrintLayer(makers[int(rng.integers(0, len(makers)))](rng, stock, side))
 
 
-def shape(rng: np.random.Generator, side: int) -> tuple[int, int]:
+def random_size(rng: np.random.Generator, side: int) -> tuple[int, int]:
     """(height, width) of a rectangle, the longer one `side`."""
     ratio = np.exp(rng.uniform(-0.7, 0.7))
     return max(8, int(side * min(1, ratio))), max(8, int(side * min(1, 1 / ratio)))
 
 
-def _checks(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
+def _render_checkerboard(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
     """Chess boards, flags, floors. One with noise in it would be a code: regular only."""
-    ink, paper = contrasting(rng)
-    height, width = shape(rng, side)
+    ink, paper = random_ink_and_paper(rng)
+    height, width = random_size(rng, side)
     cell = max(2, int(side / rng.uniform(3, 24)))
     y, x = np.ogrid[:height, :width]
     on = (x // cell + y // cell) % 2
-    return tinted(on.astype(np.float32), paper, ink)
+    return mix_colours(on.astype(np.float32), paper, ink)
 
 
-def _tiles(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
+def _render_tiles(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
     """Bricks, tiles, paving: joints between stones whose colours vary."""
-    height, width = shape(rng, side)
+    height, width = random_size(rng, side)
     cell_w = max(4, int(side / rng.uniform(3, 20)))
     cell_h = max(3, int(cell_w * rng.choice([1.0, 0.5, 0.35])))
     joint = max(1, int(cell_h * rng.uniform(0.04, 0.2)))
-    base, varied = np.array(colour(rng, 60, 240), float), rng.uniform(0, 60)
-    pixels = plain((height, width), colour(rng, 30, 220, 0.3))
+    base, varied = np.array(random_colour(rng, 60, 240), float), rng.uniform(0, 60)
+    pixels = fill_plain((height, width), random_colour(rng, 30, 220, 0.3))
     shift = cell_w // 2 if rng.random() < 0.6 else 0
     for row, y in enumerate(range(0, height, cell_h)):
         for x in range(-(row % 2) * shift, width, cell_w):
@@ -45,18 +59,18 @@ def _tiles(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     return pixels
 
 
-def _facade(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
+def _render_facade(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
     """Windows of a building, shelves, drawers, solar panels: dark or bright fields in rows."""
-    height, width = shape(rng, side)
-    wall = colour(rng, 60, 255, 0.6)
-    pixels = plain((height, width), wall)
+    height, width = random_size(rng, side)
+    wall = random_colour(rng, 60, 255, 0.6)
+    pixels = fill_plain((height, width), wall)
     step_x, step_y = (max(6, int(side / rng.uniform(3, 16))) for _ in range(2))
     part_x, part_y = rng.uniform(0.3, 0.85, 2)
-    glass = colour(rng, 0, 160)
+    glass = random_colour(rng, 0, 160)
     lit = rng.uniform(0, 0.3)  # too many would look like a code's cells
     for y in range(step_y // 4, height, step_y):
         for x in range(step_x // 4, width, step_x):
-            fill = colour(rng, 150, 255, 0.5) if rng.random() < lit else glass
+            fill = random_colour(rng, 150, 255, 0.5) if rng.random() < lit else glass
             right, bottom = x + int(step_x * part_x), y + int(step_y * part_y)
             pixels[y:bottom, x:right] = fill
             if step_x > 14:
@@ -64,13 +78,13 @@ def _facade(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     return pixels
 
 
-def _keyboard(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
+def _render_keyboard(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
     """Keys with a letter on each: keyboards, keypads, calculators, remote controls."""
-    ink, key = contrasting(rng, 0.6)
+    ink, key = random_ink_and_paper(rng, 0.6)
     columns, rows = int(rng.integers(3, 15)), int(rng.integers(3, 7))
     step = max(5, side // columns)
-    pixels = plain((rows * step, columns * step), colour(rng, 0, 220, 0.3))
-    font = stock.font(rng)
+    pixels = fill_plain((rows * step, columns * step), random_colour(rng, 0, 220, 0.3))
+    font = stock.random_font(rng)
     for row in range(rows):
         for column in range(columns):
             x, y = column * step + (row % 2) * step // 3, row * step
@@ -78,9 +92,9 @@ def _keyboard(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
                 y + step // 10 : y + step - step // 10, x + step // 10 : x + step - step // 10
             ] = key
             if step > 8:
-                stamp(
+                stamp_ink(
                     pixels,
-                    letter(stock.word(rng)[0].upper(), step // 2, font),
+                    render_letter(stock.random_word(rng)[0].upper(), step // 2, font),
                     ink,
                     x + step // 4,
                     y + step // 4,
@@ -88,21 +102,21 @@ def _keyboard(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     return pixels
 
 
-def _crossword(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
+def _render_crossword(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
     """White fields with thin rules, few black ones, letters or numbers; also sudoku and calendars."""
     count = int(rng.integers(5, 16))
     step = max(5, side // count)
-    pixels = plain((count * step + 1, count * step + 1), (250, 250, 245))
-    font, filled, black = stock.font(rng), rng.uniform(0, 0.9), rng.choice([0, 0.12, 0.18])
+    pixels = fill_plain((count * step + 1, count * step + 1), (250, 250, 245))
+    font, filled, black = stock.random_font(rng), rng.uniform(0, 0.9), rng.choice([0, 0.12, 0.18])
     for row in range(count):
         for column in range(count):
             x, y = column * step, row * step
             if rng.random() < black:
                 pixels[y : y + step, x : x + step] = 15
             elif rng.random() < filled and step > 7:
-                stamp(
+                stamp_ink(
                     pixels,
-                    letter(stock.word(rng)[0].upper(), int(step * 0.6), font),
+                    render_letter(stock.random_word(rng)[0].upper(), int(step * 0.6), font),
                     (20, 20, 40),
                     x + step // 4,
                     y + step // 5,
@@ -112,11 +126,11 @@ def _crossword(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     return pixels
 
 
-def _table(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
+def _render_mesh(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
     """Squared paper, window grilles, nets: lines both ways."""
-    height, width = shape(rng, side)
-    pixels = material(rng, (height, width))
-    ink, step = colour(rng), max(4, int(side / rng.uniform(4, 40)))
+    height, width = random_size(rng, side)
+    pixels = render_material(rng, (height, width))
+    ink, step = random_colour(rng), max(4, int(side / rng.uniform(4, 40)))
     thick = max(1, int(step * rng.uniform(0.03, 0.35)))
     for offset in range(thick):
         pixels[offset::step] = ink
@@ -124,14 +138,14 @@ def _table(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     return pixels
 
 
-def _halftone(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
+def _render_halftone(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
     """Dots in even rows: halftone, perforated sheets, loudspeakers, polka dots, bubble wrap."""
-    ink, paper = contrasting(rng)
-    height, width = shape(rng, side)
+    ink, paper = random_ink_and_paper(rng)
+    height, width = random_size(rng, side)
     cell = max(3, int(side / rng.uniform(6, 50)))
     offset = np.arange(cell) + 0.5 - cell / 2
     dot = np.clip(
         (rng.uniform(0.15, 0.48) - np.hypot(*np.meshgrid(offset, offset)) / cell) * cell + 0.5, 0, 1
     )
     tiled = np.tile(dot, (height // cell + 1, width // cell + 1))[:height, :width]
-    return tinted(tiled.astype(np.float32), paper, ink)
+    return mix_colours(tiled.astype(np.float32), paper, ink)

@@ -3,22 +3,36 @@
 import cv2
 import numpy as np
 
-from pipeline.training.synthetic.distractor_grids import shape
-from pipeline.training.synthetic.distractor_text import contrasting
-from pipeline.training.synthetic.fonts_and_words import Stock, written
-from pipeline.training.synthetic.materials import colour, grain, material, plain, tinted
-from pipeline.training.synthetic.print_layer import Print, stamp
+from pipeline.training.synthetic.distractor_grids import random_size
+from pipeline.training.synthetic.distractor_text import random_ink_and_paper
+from pipeline.training.synthetic.fonts_and_words import Typography, render_text
+from pipeline.training.synthetic.materials import (
+    fill_plain,
+    fine_noise,
+    mix_colours,
+    random_colour,
+    render_material,
+)
+from pipeline.training.synthetic.print_layer import PrintLayer, stamp_ink
 
 
-def figure(rng: np.random.Generator, stock: Stock, side: int) -> Print:
-    makers = (_rings, _frames, _frames, _dominoes, _noise, _sign, _sign)
-    return Print(makers[int(rng.integers(0, len(makers)))](rng, stock, side))
+def render_shape(rng: np.random.Generator, stock: Typography, side: int) -> PrintLayer:
+    makers = (
+        _render_rings,
+        _render_frames,
+        _render_frames,
+        _render_dominoes,
+        _render_noise,
+        _render_sign,
+        _render_sign,
+    )
+    return PrintLayer(makers[int(rng.integers(0, len(makers)))](rng, stock, side))
 
 
-def _rings(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
+def _render_rings(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
     """Targets, wheels, lenses, spirals: circles in circles."""
-    ink, paper = contrasting(rng)
-    pixels = plain((side, side), paper)
+    ink, paper = random_ink_and_paper(rng)
+    pixels = fill_plain((side, side), paper)
     middle, radius = side // 2, side * 0.48
     for number in range(int(rng.integers(2, 10))):
         cv2.circle(
@@ -33,27 +47,27 @@ def _rings(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     return pixels
 
 
-def _frames(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
+def _render_frames(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
     """Picture frames, screens, doors, speakers, sockets: rectangles in rectangles, without cells."""
-    height, width = shape(rng, side)
-    pixels = plain((height, width), colour(rng))
+    height, width = random_size(rng, side)
+    pixels = fill_plain((height, width), random_colour(rng))
     x0, y0, x1, y1 = 0.0, 0.0, float(width), float(height)
     for _ in range(int(rng.integers(1, 5))):
         step = rng.uniform(0.03, 0.2) * min(x1 - x0, y1 - y0)
         x0, y0, x1, y1 = x0 + step, y0 + step, x1 - step, y1 - step
-        cv2.rectangle(pixels, (int(x0), int(y0)), (int(x1), int(y1)), colour(rng), -1)
+        cv2.rectangle(pixels, (int(x0), int(y0)), (int(x1), int(y1)), random_colour(rng), -1)
     if rng.random() < 0.5 and x1 - x0 > 8 and y1 - y0 > 8:
-        inner = material(rng, (int(y1) - int(y0), int(x1) - int(x0)))
+        inner = render_material(rng, (int(y1) - int(y0), int(x1) - int(x0)))
         pixels[int(y0) : int(y1), int(x0) : int(x1)] = inner
     return pixels
 
 
-def _dominoes(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
+def _render_dominoes(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
     """Dice, dominoes, buttons, holes, lamps: round dots on squares."""
-    ink, paper = contrasting(rng, 0.5)
+    ink, paper = random_ink_and_paper(rng, 0.5)
     columns, rows = int(rng.integers(1, 6)), int(rng.integers(1, 4))
     step = max(12, side // columns)
-    pixels = plain((rows * step, columns * step), colour(rng))
+    pixels = fill_plain((rows * step, columns * step), random_colour(rng))
     places = [
         (0.5, 0.5),
         (0.25, 0.25),
@@ -85,20 +99,22 @@ def _dominoes(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
     return pixels
 
 
-def _noise(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
+def _render_noise(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
     """Gravel, foliage, static: grains of one size without straight edges."""
-    height, width = shape(rng, side)
+    height, width = random_size(rng, side)
     sigma = rng.uniform(0.6, 5)
-    shade = cv2.GaussianBlur(grain(rng, (height, width)), (0, 0), sigma)
-    return tinted(
-        0.5 + shade * sigma * rng.uniform(1, 3.5), colour(rng, 0, 120), colour(rng, 100, 255)
+    shade = cv2.GaussianBlur(fine_noise(rng, (height, width)), (0, 0), sigma)
+    return mix_colours(
+        0.5 + shade * sigma * rng.uniform(1, 3.5),
+        random_colour(rng, 0, 120),
+        random_colour(rng, 100, 255),
     )
 
 
-def _sign(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
+def _render_sign(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
     """Road signs, logos, badges: a shape with a border and a letter, an arrow or a bar in it."""
-    ink, paper = contrasting(rng, 0.5)
-    pixels = material(rng, (side, side), room=False)
+    ink, paper = random_ink_and_paper(rng, 0.5)
+    pixels = render_material(rng, (side, side), room=False)
     middle, radius = side // 2, int(side * rng.uniform(0.3, 0.5))
     corners = int(rng.choice([3, 4, 6, 8, 40]))
     angles = (
@@ -111,10 +127,12 @@ def _sign(rng: np.random.Generator, stock: Stock, side: int) -> np.ndarray:
         points = middle + radius * scale * np.stack([np.cos(angles), np.sin(angles)], 1)
         cv2.fillPoly(pixels, [points.astype(np.int32)], fill, cv2.LINE_AA)
     if rng.random() < 0.6:
-        text = written(
-            stock.word(rng)[:4].upper(), int(radius * rng.uniform(0.4, 0.9)), stock.font(rng)
+        text = render_text(
+            stock.random_word(rng)[:4].upper(),
+            int(radius * rng.uniform(0.4, 0.9)),
+            stock.random_font(rng),
         )
-        stamp(pixels, text, ink, middle - text.shape[1] // 2, middle - text.shape[0] // 2)
+        stamp_ink(pixels, text, ink, middle - text.shape[1] // 2, middle - text.shape[0] // 2)
     else:
         thick = max(2, radius // 4)
         cv2.arrowedLine(

@@ -3,30 +3,43 @@
 import cv2
 import numpy as np
 
-from pipeline.training.synthetic.fonts_and_words import Stock, digits, letter, ready_line, written
-from pipeline.training.synthetic.materials import Colour, clouds, colour, material, plain, tinted
-from pipeline.training.synthetic.print_layer import Print, stamp
+from pipeline.training.synthetic.fonts_and_words import (
+    Typography,
+    pick_cached_line,
+    random_digits,
+    render_letter,
+    render_text,
+)
+from pipeline.training.synthetic.materials import (
+    Colour,
+    fill_plain,
+    mix_colours,
+    random_colour,
+    render_material,
+    smooth_noise,
+)
+from pipeline.training.synthetic.print_layer import PrintLayer, stamp_ink
 
 
-def contrasting(rng: np.random.Generator, inverted: float = 0.3) -> tuple[Colour, Colour]:
+def random_ink_and_paper(rng: np.random.Generator, inverted: float = 0.3) -> tuple[Colour, Colour]:
     """(ink, paper) that can be told apart."""
-    dark, light = colour(rng, 0, 90), colour(rng, 165, 255, 0.6)
+    dark, light = random_colour(rng, 0, 90), random_colour(rng, 165, 255, 0.6)
     return (light, dark) if rng.random() < inverted else (dark, light)
 
 
-def ground(rng: np.random.Generator, size_hw: tuple[int, int], paper: Colour) -> np.ndarray:
+def render_paper(rng: np.random.Generator, size_hw: tuple[int, int], paper: Colour) -> np.ndarray:
     """Of one colour, or unevenly so."""
     if rng.random() < 0.5:
-        return plain(size_hw, paper)
+        return fill_plain(size_hw, paper)
     darker: Colour = tuple(int(one * rng.uniform(0.7, 1)) for one in paper)  # type: ignore[assignment]
-    small = tinted(clouds(rng, (32, 32), (3, 3)), darker, paper)
+    small = mix_colours(smooth_noise(rng, (32, 32), (3, 3)), darker, paper)
     return cv2.resize(small, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR)
 
 
-def lines(
+def draw_text_lines(
     rng: np.random.Generator,
     canvas: np.ndarray,
-    stock: Stock,
+    stock: Typography,
     ink: Colour,
     height: int,
     box: tuple[int, int, int, int],
@@ -38,22 +51,22 @@ def lines(
     for y in range(0, len(page) - height + 1, gap):
         x, end = 0, int(page.shape[1] * (rng.uniform(0.5, 1) if ragged else 1))
         while x < end:
-            line = ready_line(rng, stock, height)[: len(page) - y, : end - x]
+            line = pick_cached_line(rng, stock, height)[: len(page) - y, : end - x]
             page[y : y + line.shape[0], x : x + line.shape[1]] = line
             x += line.shape[1] + height // 2
-    stamp(canvas, page, ink, x0, y0)
+    stamp_ink(canvas, page, ink, x0, y0)
 
 
-def headline(rng: np.random.Generator, stock: Stock, side: int) -> Print:
+def render_headline(rng: np.random.Generator, stock: Typography, side: int) -> PrintLayer:
     """One to three lines so large that they fill their ground, often capitals, often cut off."""
-    ink, paper = contrasting(rng, 0.4)
-    font, stretch = stock.font(rng), rng.uniform(0.4, 1.5)
+    ink, paper = random_ink_and_paper(rng, 0.4)
+    font, stretch = stock.random_font(rng), rng.uniform(0.4, 1.5)
     height = int(side * rng.uniform(0.12, 0.6))
     rows = []
     for _ in range(int(rng.integers(1, 4))):
-        text = stock.text(rng, int(rng.integers(1, 4)))
+        text = stock.random_text(rng, int(rng.integers(1, 4)))
         rows.append(
-            written(text.upper() if rng.random() < 0.6 else text, height, font, stretch)[
+            render_text(text.upper() if rng.random() < 0.6 else text, height, font, stretch)[
                 :, : 3 * side
             ]
         )
@@ -63,37 +76,40 @@ def headline(rng: np.random.Generator, stock: Stock, side: int) -> Print:
         max(8, sum(row.shape[0] + gap for row in rows) + 2 * margin),
         max(8, max(row.shape[1] for row in rows) + 2 * margin),
     )
-    canvas = ground(rng, size_hw, paper)
+    canvas = render_paper(rng, size_hw, paper)
     y, middle = margin, rng.random() < 0.5
     for row in rows:
-        stamp(canvas, row, ink, (size_hw[1] - row.shape[1]) // 2 if middle else margin, y)
+        stamp_ink(canvas, row, ink, (size_hw[1] - row.shape[1]) // 2 if middle else margin, y)
         y += row.shape[0] + gap
-    return Print(canvas)
+    return PrintLayer(canvas)
 
 
-def lettering(rng: np.random.Generator, stock: Stock, side: int) -> Print:
+def render_lettering(rng: np.random.Generator, stock: Typography, side: int) -> PrintLayer:
     """Letters without a ground of their own: painted on whatever is behind them."""
     height = int(side * rng.uniform(0.1, 0.5))
-    text = stock.text(rng, int(rng.integers(1, 4)))
-    ink = written(
-        text.upper() if rng.random() < 0.6 else text, height, stock.font(rng), rng.uniform(0.4, 1.5)
+    text = stock.random_text(rng, int(rng.integers(1, 4)))
+    ink = render_text(
+        text.upper() if rng.random() < 0.6 else text,
+        height,
+        stock.random_font(rng),
+        rng.uniform(0.4, 1.5),
     )[:, : 3 * side]
-    return Print(
-        plain((ink.shape[0], ink.shape[1]), colour(rng)),
+    return PrintLayer(
+        fill_plain((ink.shape[0], ink.shape[1]), random_colour(rng)),
         alpha=(ink * rng.uniform(0.6, 1)).astype(np.uint8),
     )
 
 
-def paragraph(rng: np.random.Generator, stock: Stock, side: int) -> Print:
+def render_paragraph(rng: np.random.Generator, stock: Typography, side: int) -> PrintLayer:
     """A page, a newspaper, a leaflet: columns of small text under a headline."""
-    ink, paper = contrasting(rng, 0.12)
+    ink, paper = random_ink_and_paper(rng, 0.12)
     width, height = side, int(side * rng.uniform(0.4, 1.5))
-    canvas = ground(rng, (height, width), paper)
+    canvas = render_paper(rng, (height, width), paper)
     margin = int(width * rng.uniform(0.02, 0.1))
     y = margin
     if rng.random() < 0.7:
         size = int(width * rng.uniform(0.05, 0.18))
-        lines(
+        draw_text_lines(
             rng,
             canvas,
             stock,
@@ -108,32 +124,36 @@ def paragraph(rng: np.random.Generator, stock: Stock, side: int) -> Print:
     for column in range(columns):
         left = margin + column * step
         if rng.random() < 0.15 and height - y > 12:
-            canvas[y : height - margin, left : left + step - margin] = material(
+            canvas[y : height - margin, left : left + step - margin] = render_material(
                 rng, (max(1, height - margin - y), step - margin)
             )
         else:
-            lines(rng, canvas, stock, ink, small, (left, y, left + step - margin, height - margin))
-    return Print(canvas)
+            draw_text_lines(
+                rng, canvas, stock, ink, small, (left, y, left + step - margin, height - margin)
+            )
+    return PrintLayer(canvas)
 
 
-def listing(rng: np.random.Generator, stock: Stock, side: int) -> Print:
+def render_listing(rng: np.random.Generator, stock: Typography, side: int) -> PrintLayer:
     """Receipts, tables, number plates, keypads: rows of digits, with rules between them or without."""
-    ink, paper = contrasting(rng, 0.2)
+    ink, paper = random_ink_and_paper(rng, 0.2)
     rows, columns = int(rng.integers(1, 14)), int(rng.integers(1, 6))
     height = max(5, side // (rows + columns))
     step_x, step_y = int(height * rng.uniform(2, 5)), int(height * rng.uniform(1.3, 2.2))
-    canvas = ground(rng, (rows * step_y + height // 2, columns * step_x), paper)
-    ruled, font = rng.random() < 0.5, stock.font(rng)
+    canvas = render_paper(rng, (rows * step_y + height // 2, columns * step_x), paper)
+    ruled, font = rng.random() < 0.5, stock.random_font(rng)
     for row in range(rows):
         for column in range(columns):
             number = rng.random() < 0.6
             text = (
-                letter(digits(rng, 3), height, font) if number else ready_line(rng, stock, height)
+                render_letter(random_digits(rng, 3), height, font)
+                if number
+                else pick_cached_line(rng, stock, height)
             )
-            stamp(
+            stamp_ink(
                 canvas, text[:, : step_x - 2], ink, column * step_x + 3, row * step_y + height // 4
             )
     if ruled:
         canvas[::step_y] = ink
         canvas[:, ::step_x] = ink
-    return Print(canvas)
+    return PrintLayer(canvas)

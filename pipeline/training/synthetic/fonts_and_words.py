@@ -9,15 +9,15 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-_FONTS = """
+_TRAINING_FONTS = """
     DejaVuSans.ttf DejaVuSans-Bold.ttf DejaVuSans-Oblique.ttf DejaVuSansMono.ttf DejaVuSansMono-Bold.ttf DejaVuSerif.ttf
     DejaVuSerif-Bold.ttf DejaVuSerif-Italic.ttf STIXGeneral.ttf STIXGeneralBol.ttf STIXGeneralItalic.ttf cmb10.ttf
     cmr10.ttf cmtt10.ttf
 """
-_FONTS_KEPT = """
+_VALIDATION_FONTS = """
     DejaVuSans-BoldOblique.ttf DejaVuSerif-BoldItalic.ttf DejaVuSansMono-Oblique.ttf STIXGeneralBolIta.ttf cmss10.ttf
 """
-_WORDS = """
+_TRAINING_WORDS = """
     the sale new open daily fresh milk bread stop exit hotel news world city market express pizza coffee tea organic
     natural total price best before use by made in lot batch serial model type fragile handle with care this side up
     priority mail ship to from order date weight net kg ml contents store dry place warning danger keep out no parking
@@ -26,7 +26,7 @@ _WORDS = """
     water juice wine beer soap shampoo clean power battery charge input output voltage volume edition press science
     history of and for on at to
 """
-_WORDS_KEPT = """
+_VALIDATION_WORDS = """
     garden winter bicycle thunder orange silver harbour castle station window doctor forest engine canvas mirror pepper
     salmon violet walnut ribbon saddle tunnel velvet wizard zebra anchor breeze copper dragon falcon ginger hammer
     island jungle kitten lemon magnet needle oyster pirate quartz rocket spider turtle umbrella village wagon yellow
@@ -37,67 +37,76 @@ _VOWELS = np.array(list("aeiou"))
 
 
 @dataclass(frozen=True)
-class Stock:
+class Typography:
     fonts: tuple[str, ...]
     words: tuple[str, ...]
 
-    def font(self, rng: np.random.Generator) -> str:
+    def random_font(self, rng: np.random.Generator) -> str:
         return str(rng.choice(self.fonts))
 
-    def word(self, rng: np.random.Generator) -> str:
+    def random_word(self, rng: np.random.Generator) -> str:
         if rng.random() < 0.35:
             syllables = rng.integers(1, 5)
             return "".join(rng.choice(_LETTERS) + rng.choice(_VOWELS) for _ in range(syllables))
         return str(rng.choice(self.words))
 
-    def text(self, rng: np.random.Generator, words: int) -> str:
+    def random_text(self, rng: np.random.Generator, words: int) -> str:
         """So many words, in one of the ways people write: small, Capitalised, CAPITALS, with numbers."""
         style = rng.integers(0, 4)
         found = []
         for _ in range(words):
-            word = self.word(rng) if rng.random() > 0.12 else digits(rng, int(rng.integers(1, 6)))
+            word = (
+                self.random_word(rng)
+                if rng.random() > 0.12
+                else random_digits(rng, int(rng.integers(1, 6)))
+            )
             found.append(word.upper() if style == 1 else word.capitalize() if style == 2 else word)
         return " ".join(found)
 
 
-TRAINING = Stock(tuple(_FONTS.split()), tuple(_WORDS.split()))
-VALIDATION = Stock(tuple(_FONTS_KEPT.split()), tuple(_WORDS_KEPT.split()))
+TRAINING = Typography(tuple(_TRAINING_FONTS.split()), tuple(_TRAINING_WORDS.split()))
+VALIDATION = Typography(tuple(_VALIDATION_FONTS.split()), tuple(_VALIDATION_WORDS.split()))
 
 
-def digits(rng: np.random.Generator, count: int) -> str:
+def random_digits(rng: np.random.Generator, count: int) -> str:
     return "".join(map(str, rng.integers(0, 10, count)))
 
 
 @lru_cache(maxsize=4096)
-def _line(stock: Stock, number: int) -> np.ndarray:
+def _render_cached_line(stock: Typography, number: int) -> np.ndarray:
     """Line `number` of the stock: its words and font depend on nothing else, so every process has the same."""
     rng = np.random.default_rng([41, len(stock.words), number])
-    return written(
-        stock.text(rng, int(rng.integers(3, 9))), 32, stock.font(rng), rng.uniform(0.6, 1.3)
+    return render_text(
+        stock.random_text(rng, int(rng.integers(3, 9))),
+        32,
+        stock.random_font(rng),
+        rng.uniform(0.6, 1.3),
     )
 
 
-def ready_line(rng: np.random.Generator, stock: Stock, height: int) -> np.ndarray:
+def pick_cached_line(rng: np.random.Generator, stock: Typography, height: int) -> np.ndarray:
     """(h, w) uint8 ink of some words of about this height: one of a thousand lines that are written once in each process."""
-    line = _line(stock, int(rng.integers(0, 1000)))
+    line = _render_cached_line(stock, int(rng.integers(0, 1000)))
     scale = height / 32
     if scale > 1.5:
-        return written(stock.text(rng, 3), height, stock.font(rng), rng.uniform(0.6, 1.3))
+        return render_text(
+            stock.random_text(rng, 3), height, stock.random_font(rng), rng.uniform(0.6, 1.3)
+        )
     size = (max(1, round(line.shape[1] * scale)), max(1, round(line.shape[0] * scale)))
     return cv2.resize(line, size, interpolation=cv2.INTER_AREA)
 
 
 @lru_cache(maxsize=2048)
-def letter(text: str, height: int, font: str) -> np.ndarray:
+def render_letter(text: str, height: int, font: str) -> np.ndarray:
     """`written`, remembered: for pictures that repeat few letters many times."""
-    return written(text, height, font)
+    return render_text(text, height, font)
 
 
-def written(text: str, height: int, font: str, stretch: float = 1.0) -> np.ndarray:
+def render_text(text: str, height: int, font: str, stretch: float = 1.0) -> np.ndarray:
     """(h, w) uint8, 255 where ink is; about `height` pixels from ascender to descender, tight around the letters.
 
     `stretch` widens or narrows the letters: a family of fonts from each."""
-    face = _face(font, max(6, height))
+    face = _load_font(font, max(6, height))
     left, top, right, bottom = (round(edge) for edge in face.getbbox(text))
     width = max(1, right - left)
     image = Image.new("L", (width, max(1, bottom - top)))
@@ -110,7 +119,7 @@ def written(text: str, height: int, font: str, stretch: float = 1.0) -> np.ndarr
 
 
 @lru_cache(maxsize=256)
-def _face(font: str, size: int) -> ImageFont.FreeTypeFont:
+def _load_font(font: str, size: int) -> ImageFont.FreeTypeFont:
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     # the basic layout is the same with and without libraqm
     return ImageFont.truetype(str(folder / font), size, layout_engine=ImageFont.Layout.BASIC)

@@ -3,40 +3,47 @@
 import cv2
 import numpy as np
 
-from pipeline.training.synthetic.code_symbols import BARCODE, DATA_MATRIX, MARKER, QR, Symbol
+from pipeline.training.synthetic.code_symbols import BARCODE, DATA_MATRIX, MARKER, QR, CodeSymbol
 
 
-def inked(rng: np.random.Generator, symbol: Symbol, side: int, plain: bool = False) -> np.ndarray:
+def render_ink(
+    rng: np.random.Generator, symbol: CodeSymbol, side: int, plain: bool = False
+) -> np.ndarray:
     """(h, w) uint8, 255 where ink is, the longer side at least `side` pixels where the cells allow; only the code itself.
 
     `plain`: as the standard draws it."""
     if symbol.label == BARCODE:
-        return _bars(rng, symbol, side, plain)
+        return _render_bars(rng, symbol, side, plain)
     cell = max(1, -(-side // max(symbol.cells.shape)))
     cell = min(cell, max(2, 720 // max(symbol.cells.shape)))
     style = 1.0 if plain else rng.random()
     if symbol.label == QR and style < 0.16 and cell >= 3:
-        return _with_logo(
-            rng, _shaped(rng, symbol, cell) if style < 0.1 else _squares(symbol.cells, cell)
+        return _add_logo(
+            rng,
+            _render_styled_cells(rng, symbol, cell)
+            if style < 0.1
+            else _render_squares(symbol.cells, cell),
         )
     if symbol.label == DATA_MATRIX and style < 0.3 and cell >= 3:
-        return _dots(rng, symbol.cells, cell, rng.uniform(0.28, 0.56))
-    ink = _squares(symbol.cells, cell)
+        return _render_dots(rng, symbol.cells, cell, rng.uniform(0.28, 0.56))
+    ink = _render_squares(symbol.cells, cell)
     if symbol.label == QR and style > 0.93 and not plain:
-        return _with_logo(rng, ink)
+        return _add_logo(rng, ink)
     if not plain and symbol.label != MARKER and rng.random() < 0.3:
-        ink = _spread(rng, ink, cell)
+        ink = _vary_ink_amount(rng, ink, cell)
     return ink
 
 
-def _squares(cells: np.ndarray, cell: int) -> np.ndarray:
+def _render_squares(cells: np.ndarray, cell: int) -> np.ndarray:
     height, width = cells.shape
     return cv2.resize(
         cells * np.uint8(255), (width * cell, height * cell), interpolation=cv2.INTER_NEAREST
     )
 
 
-def _dots(rng: np.random.Generator, cells: np.ndarray, cell: int, radius: float) -> np.ndarray:
+def _render_dots(
+    rng: np.random.Generator, cells: np.ndarray, cell: int, radius: float
+) -> np.ndarray:
     """A dot for each dark cell: printed so, or peened into metal. `radius` in cells."""
     offset = np.arange(cell) + 0.5 - cell / 2
     distance = np.hypot(*np.meshgrid(offset, offset)) / cell
@@ -44,15 +51,15 @@ def _dots(rng: np.random.Generator, cells: np.ndarray, cell: int, radius: float)
     return np.kron(cells, dot.astype(np.uint8))
 
 
-def _shaped(rng: np.random.Generator, symbol: Symbol, cell: int) -> np.ndarray:
+def _render_styled_cells(rng: np.random.Generator, symbol: CodeSymbol, cell: int) -> np.ndarray:
     """Dots or rounded cells around solid finder patterns."""
     if rng.random() < 0.5:
-        ink = _dots(rng, symbol.cells, cell, rng.uniform(0.36, 0.55))
+        ink = _render_dots(rng, symbol.cells, cell, rng.uniform(0.36, 0.55))
     else:
-        soft = cv2.GaussianBlur(_squares(symbol.cells, cell), (0, 0), 0.28 * cell)
+        soft = cv2.GaussianBlur(_render_squares(symbol.cells, cell), (0, 0), 0.28 * cell)
         ink = np.clip((soft.astype(np.int16) - 128) * 4 + 128, 0, 255).astype(np.uint8)
     if symbol.name == "QRCode" and rng.random() < 0.7:
-        solid, eye = _squares(symbol.cells, cell), 7 * cell
+        solid, eye = _render_squares(symbol.cells, cell), 7 * cell
         ink[:eye, :eye], ink[:eye, -eye:], ink[-eye:, :eye] = (
             solid[:eye, :eye],
             solid[:eye, -eye:],
@@ -61,7 +68,7 @@ def _shaped(rng: np.random.Generator, symbol: Symbol, cell: int) -> np.ndarray:
     return ink
 
 
-def _with_logo(rng: np.random.Generator, ink: np.ndarray) -> np.ndarray:
+def _add_logo(rng: np.random.Generator, ink: np.ndarray) -> np.ndarray:
     """A free field in the middle with a shape in it, as large as the error correction bears."""
     side = ink.shape[0]
     half = int(side * rng.uniform(0.08, 0.17))
@@ -87,7 +94,7 @@ def _with_logo(rng: np.random.Generator, ink: np.ndarray) -> np.ndarray:
     return ink
 
 
-def _spread(rng: np.random.Generator, ink: np.ndarray, cell: int) -> np.ndarray:
+def _vary_ink_amount(rng: np.random.Generator, ink: np.ndarray, cell: int) -> np.ndarray:
     """Too much or too little ink, as printers give."""
     amount = max(1, int(cell * rng.uniform(0, 0.3)))
     kernel = np.ones((amount + 1, amount + 1), np.uint8)
@@ -96,7 +103,9 @@ def _spread(rng: np.random.Generator, ink: np.ndarray, cell: int) -> np.ndarray:
     return cv2.dilate(ink, kernel) if rng.random() < 0.5 else cv2.erode(ink, kernel)
 
 
-def _bars(rng: np.random.Generator, symbol: Symbol, side: int, plain: bool) -> np.ndarray:
+def _render_bars(
+    rng: np.random.Generator, symbol: CodeSymbol, side: int, plain: bool
+) -> np.ndarray:
     """The rows are stretched to a height between a line and a square; the long guard bars of EAN and UPC stay or go."""
     cells = symbol.cells
     if (

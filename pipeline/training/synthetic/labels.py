@@ -10,17 +10,29 @@ from pipeline.training.synthetic.code_symbols import (
     DATA_MATRIX,
     MARKER,
     QR,
-    Symbol,
-    symbol,
+    CodeSymbol,
+    draw_symbol,
 )
-from pipeline.training.synthetic.distractor_text import ground, lines
-from pipeline.training.synthetic.fonts_and_words import Stock, written
-from pipeline.training.synthetic.ink import inked
-from pipeline.training.synthetic.materials import Colour, colour, material, metal
-from pipeline.training.synthetic.print_layer import Code, Print, moved, outline, paste, stamp
+from pipeline.training.synthetic.distractor_text import draw_text_lines, render_paper
+from pipeline.training.synthetic.fonts_and_words import Typography, render_text
+from pipeline.training.synthetic.ink import render_ink
+from pipeline.training.synthetic.materials import (
+    Colour,
+    random_colour,
+    render_material,
+    render_metal,
+)
+from pipeline.training.synthetic.print_layer import (
+    Code,
+    PrintLayer,
+    paste_picture,
+    rectangle_outline,
+    shift_codes,
+    stamp_ink,
+)
 
 # how often a class is black on white, coloured, inverted, or hardly to be told from its ground
-_MANNERS = {
+_STYLE_SHARES = {
     BARCODE: (0.7, 0.17, 0.05, 0.08),
     QR: (0.62, 0.22, 0.1, 0.06),
     DATA_MATRIX: (0.45, 0.12, 0.23, 0.2),
@@ -31,24 +43,26 @@ _MANNERS = {
 Material = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
 
-def label(
-    rng: np.random.Generator, stock: Stock, kind: int, side: int, bare: bool = False
-) -> Print:
+def render_label(
+    rng: np.random.Generator, stock: Typography, kind: int, side: int, bare: bool = False
+) -> PrintLayer:
     """One code of about `side` pixels on a ground of its own. `bare`: nothing but the code and its quiet zone."""
-    code = symbol(rng, stock, kind)
-    ink = inked(rng, code, side, plain=bare and rng.random() < 0.5)
-    fill, paper, texture = _colours(rng, kind, side)
+    code = draw_symbol(rng, stock, kind)
+    ink = render_ink(rng, code, side, plain=bare and rng.random() < 0.5)
+    fill, paper, texture = _random_colours(rng, kind, side)
     cell = ink.shape[1] / code.cells.shape[1]
-    margins = _margins(rng, code, cell, ink.shape)
-    digits = _digits(rng, stock, code, ink.shape) if rng.random() < _written_share(kind) else None
+    margins = _random_margins(rng, code, cell, ink.shape)
+    digits = (
+        _render_caption(rng, stock, code, ink.shape) if rng.random() < _text_chance(kind) else None
+    )
     beneath = 0 if digits is None else digits.shape[0] + max(1, int(0.15 * digits.shape[0]))
-    top, right, bottom, left = margins if bare else _with_words(rng, margins, ink.shape)
+    top, right, bottom, left = margins if bare else _widen_margins(rng, margins, ink.shape)
     size_hw: tuple[int, int] = (top + ink.shape[0] + beneath + bottom, left + ink.shape[1] + right)
-    pixels = texture(rng, size_hw) if texture else ground(rng, size_hw, paper)
-    stamp(pixels, ink, fill, left, top, rng.uniform(0.85, 1) if texture else 1.0)
+    pixels = texture(rng, size_hw) if texture else render_paper(rng, size_hw, paper)
+    stamp_ink(pixels, ink, fill, left, top, rng.uniform(0.85, 1) if texture else 1.0)
     if digits is not None:
         gap = beneath - digits.shape[0] if rng.random() < 0.8 else -digits.shape[0] // 2
-        stamp(
+        stamp_ink(
             pixels,
             digits,
             fill,
@@ -56,7 +70,7 @@ def label(
             top + ink.shape[0] + gap,
         )
     if not bare:
-        _words(
+        _draw_words(
             rng,
             stock,
             pixels,
@@ -64,49 +78,55 @@ def label(
             (left - margins[3], top - margins[0]),
             (top + ink.shape[0] + beneath + margins[2]),
         )
-        _border(rng, pixels, fill)
-    return Print(pixels, ((kind, outline(left, top, left + ink.shape[1], top + ink.shape[0])),))
+        _draw_border(rng, pixels, fill)
+    return PrintLayer(
+        pixels, ((kind, rectangle_outline(left, top, left + ink.shape[1], top + ink.shape[0])),)
+    )
 
 
-def _written_share(kind: int) -> float:
+def _text_chance(kind: int) -> float:
     return {BARCODE: 0.75, QR: 0.12, DATA_MATRIX: 0.15, MARKER: 0.12}[kind]
 
 
-def _colours(
+def _random_colours(
     rng: np.random.Generator, kind: int, side: int
 ) -> tuple[Colour, Colour, Material | None]:
     """(ink, paper, what makes the ground where it is a material, else None)."""
     # a small one without contrast cannot be seen
-    manner = int(rng.choice(4, p=_MANNERS[kind] if side >= 48 else (0.88, 0.12, 0, 0)))
-    white = colour(rng, 215, 255, 0.12)
+    manner = int(rng.choice(4, p=_STYLE_SHARES[kind] if side >= 48 else (0.88, 0.12, 0, 0)))
+    white = random_colour(rng, 215, 255, 0.12)
     if manner == 0:
-        return colour(rng, 0, 60, 0.3), white, None
+        return random_colour(rng, 0, 60, 0.3), white, None
     if manner == 1:
-        paper = colour(rng, 170, 255, 0.9)
-        return colour(rng, 0, 110), paper, None
+        paper = random_colour(rng, 170, 255, 0.9)
+        return random_colour(rng, 0, 110), paper, None
     if manner == 2:
         return (
             white,
-            colour(rng, 0, 110),
-            (metal if kind == DATA_MATRIX and rng.random() < 0.3 else None),
+            random_colour(rng, 0, 110),
+            (render_metal if kind == DATA_MATRIX and rng.random() < 0.3 else None),
         )
     if kind == DATA_MATRIX or rng.random() < 0.2:  # etched or peened
-        fill = colour(rng, 0, 60, 0.2) if rng.random() < 0.6 else colour(rng, 220, 255, 0.1)
-        return fill, white, metal if rng.random() < 0.7 else _calm
+        fill = (
+            random_colour(rng, 0, 60, 0.2)
+            if rng.random() < 0.6
+            else random_colour(rng, 220, 255, 0.1)
+        )
+        return fill, white, render_metal if rng.random() < 0.7 else _render_low_contrast_material
     base = rng.uniform(60, 200)
     step = rng.uniform(45, 80)
     tint = rng.uniform(0.8, 1, 3)
-    return _shade(tint * (base - step / 2)), _shade(tint * (base + step / 2)), None
+    return _to_colour(tint * (base - step / 2)), _to_colour(tint * (base + step / 2)), None
 
 
-def _shade(values: np.ndarray) -> Colour:
+def _to_colour(values: np.ndarray) -> Colour:
     red, green, blue = (int(np.clip(one, 0, 255)) for one in values)
     return red, green, blue
 
 
-def _calm(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+def _render_low_contrast_material(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     return cv2.addWeighted(
-        material(rng, size_hw, room=False),
+        render_material(rng, size_hw, room=False),
         0.5,
         np.full((*size_hw, 3), rng.uniform(80, 180), np.uint8),
         0.5,
@@ -114,8 +134,8 @@ def _calm(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     )
 
 
-def _margins(
-    rng: np.random.Generator, code: Symbol, cell: float, shape: tuple[int, ...]
+def _random_margins(
+    rng: np.random.Generator, code: CodeSymbol, cell: float, shape: tuple[int, ...]
 ) -> tuple[int, int, int, int]:
     """The quiet zone (top, right, bottom, left), now and then too small, and for bars none above and below."""
     zone = code.quiet * cell * rng.uniform(0.6, 1.4, 4)
@@ -129,21 +149,21 @@ def _margins(
     return top, right, bottom, left
 
 
-def _digits(
-    rng: np.random.Generator, stock: Stock, code: Symbol, shape: tuple[int, ...]
+def _render_caption(
+    rng: np.random.Generator, stock: Typography, code: CodeSymbol, shape: tuple[int, ...]
 ) -> np.ndarray | None:
     height = int(np.clip(shape[1] * rng.uniform(0.06, 0.13), 5, max(6, shape[0] * 0.5)))
     if not code.text or shape[1] < 24:
         return None
     text = code.text if rng.random() < 0.5 or code.label != BARCODE else " ".join(code.text)
-    drawn = written(text, height, stock.font(rng))
+    drawn = render_text(text, height, stock.random_font(rng))
     widest = int(shape[1] * rng.uniform(0.6, 1.05))
     if drawn.shape[1] > widest:
         drawn = cv2.resize(drawn, (widest, drawn.shape[0]), interpolation=cv2.INTER_AREA)
     return drawn
 
 
-def _with_words(
+def _widen_margins(
     rng: np.random.Generator, margins: tuple[int, ...], shape: tuple[int, ...]
 ) -> tuple[int, int, int, int]:
     """Margins with room for words, on some sides."""
@@ -155,9 +175,9 @@ def _with_words(
     return top, right, bottom, left
 
 
-def _words(
+def _draw_words(
     rng: np.random.Generator,
-    stock: Stock,
+    stock: Typography,
     pixels: np.ndarray,
     fill: Colour,
     free: tuple[int, int],
@@ -168,9 +188,9 @@ def _words(
     for y0, y1 in ((2, free[1]), (below, height - 2)):
         size = int((y1 - y0) / rng.integers(1, 4))
         if size >= 6:
-            lines(rng, pixels, stock, fill, size * 3 // 4, (3, y0, width - 3, y1))
+            draw_text_lines(rng, pixels, stock, fill, size * 3 // 4, (3, y0, width - 3, y1))
     if free[0] > 12:
-        lines(
+        draw_text_lines(
             rng,
             pixels,
             stock,
@@ -180,24 +200,26 @@ def _words(
         )
 
 
-def _border(rng: np.random.Generator, pixels: np.ndarray, fill: Colour) -> None:
+def _draw_border(rng: np.random.Generator, pixels: np.ndarray, fill: Colour) -> None:
     if rng.random() < 0.2:
         thick = max(1, int(min(pixels.shape[:2]) * rng.uniform(0.005, 0.03)))
         cv2.rectangle(pixels, (0, 0), (pixels.shape[1] - 1, pixels.shape[0] - 1), fill, thick)
 
 
-def sheet(rng: np.random.Generator, stock: Stock, prints: Sequence[Print], columns: int) -> Print:
+def render_sheet(
+    rng: np.random.Generator, stock: Typography, prints: Sequence[PrintLayer], columns: int
+) -> PrintLayer:
     """Prints in rows on one ground, as on a delivery note, a shelf or a calibration board."""
     step_x = max(one.size_hw[1] for one in prints)
     step_y = max(one.size_hw[0] for one in prints)
     gap = int(rng.uniform(0.0, 0.35) * min(step_x, step_y)) + 2
     rows = -(-len(prints) // columns)
     size_hw = (rows * (step_y + gap) + gap, columns * (step_x + gap) + gap)
-    paper = colour(rng, 200, 255, 0.2) if rng.random() < 0.8 else colour(rng)
-    pixels = ground(rng, size_hw, paper)
+    paper = random_colour(rng, 200, 255, 0.2) if rng.random() < 0.8 else random_colour(rng)
+    pixels = render_paper(rng, size_hw, paper)
     codes: list[Code] = []
     for number, one in enumerate(prints):
         x, y = gap + number % columns * (step_x + gap), gap + number // columns * (step_y + gap)
-        paste(pixels, one.pixels, x, y)
-        codes += moved(one.codes, x, y)
-    return Print(pixels, tuple(codes))
+        paste_picture(pixels, one.pixels, x, y)
+        codes += shift_codes(one.codes, x, y)
+    return PrintLayer(pixels, tuple(codes))

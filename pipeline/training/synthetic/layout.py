@@ -5,27 +5,27 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.training.synthetic.code_symbols import BARCODE, DATA_MATRIX, MARKER, QR
-from pipeline.training.synthetic.curvature import cylinder, wrinkled
-from pipeline.training.synthetic.damage import worn
-from pipeline.training.synthetic.distractor_text import lettering
-from pipeline.training.synthetic.fonts_and_words import Stock
-from pipeline.training.synthetic.label_carriers import distractor, mount
-from pipeline.training.synthetic.labels import label, sheet
+from pipeline.training.synthetic.curvature import apply_wrinkles, warp_onto_cylinder
+from pipeline.training.synthetic.damage import apply_wear
+from pipeline.training.synthetic.distractor_text import render_lettering
+from pipeline.training.synthetic.fonts_and_words import Typography
+from pipeline.training.synthetic.label_carriers import mount_on_carrier, render_distractor
+from pipeline.training.synthetic.labels import render_label, render_sheet
 from pipeline.training.synthetic.perspective import (
-    bounds,
-    clipped,
-    corners,
-    moved_to,
-    pose,
-    seen_as,
-    shown,
-    whole_box,
+    bounding_box,
+    box_of_codes,
+    clip_box,
+    project_points,
+    random_pose,
+    rectangle_corners,
+    scale_and_center,
+    visible_share,
 )
-from pipeline.training.synthetic.print_layer import Print
+from pipeline.training.synthetic.print_layer import PrintLayer
 
 _KINDS, _SHARES = (QR, BARCODE, DATA_MATRIX, MARKER), (0.25, 0.4, 0.21, 0.14)
-_LEAST_SHOWN = 0.6  # of a code's area: what shows less of it is not called a code
-_LEAST_SIDE = 6.0  # pixels of the frame
+_MIN_VISIBLE_SHARE = 0.6  # of a code's area: what shows less of it is not called a code
+_MIN_BOX_SIDE = 6.0  # pixels of the frame
 _ASPECTS, _ASPECT_SHARES = (
     (4 / 3, 3 / 4, 1.0, 16 / 9, 9 / 16, 0.0),
     (0.36, 0.22, 0.14, 0.07, 0.06, 0.15),
@@ -33,44 +33,47 @@ _ASPECTS, _ASPECT_SHARES = (
 
 
 @dataclass(frozen=True)
-class Placed:
-    thing: Print
+class PlacedPrint:
+    thing: PrintLayer
     matrix: np.ndarray  # (3, 3), from the print's pixels to the frame's
     shadow: float  # how dark a shadow it throws, 0 to 1
 
 
 @dataclass
-class Layout:
+class SceneLayout:
     """A frame of the aspect that the camera had; the scene is this frame squashed to a square."""
 
     frame_wh: tuple[int, int]
     sharp: bool  # sampled straight from a large picture, as a resize without smoothing does
     clean: bool  # drawn, not photographed
     whole: bool  # nothing but the background, as it is
-    placed: list[Placed] = field(default_factory=list)
+    placed: list[PlacedPrint] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)  # xyxy, in the frame
     labels: list[int] = field(default_factory=list)
 
 
-def laid_out(rng: np.random.Generator, stock: Stock, size: int) -> Layout:
+def lay_out_scene(rng: np.random.Generator, stock: Typography, size: int) -> SceneLayout:
     kind = rng.random()
-    layout = Layout(
-        _frame(rng, size, kind < 0.05), bool(rng.random() < 0.5), kind < 0.05, 0.8 <= kind < 0.87
+    layout = SceneLayout(
+        _random_frame(rng, size, kind < 0.05),
+        bool(rng.random() < 0.5),
+        kind < 0.05,
+        0.8 <= kind < 0.87,
     )
     if kind < 0.05:
-        _clean(rng, stock, layout)
+        _lay_out_clean_file(rng, stock, layout)
     elif kind < 0.5:
-        _close(rng, stock, layout)
+        _lay_out_close_up(rng, stock, layout)
     elif kind < 0.72:
-        _some(rng, stock, layout)
+        _lay_out_small_codes(rng, stock, layout)
     elif kind < 0.8:
-        _many(rng, stock, layout)
+        _lay_out_sheet(rng, stock, layout)
     elif kind >= 0.87:
-        _empty(rng, stock, layout)
+        _lay_out_without_codes(rng, stock, layout)
     return layout
 
 
-def _frame(rng: np.random.Generator, size: int, clean: bool) -> tuple[int, int]:
+def _random_frame(rng: np.random.Generator, size: int, clean: bool) -> tuple[int, int]:
     aspect = float(rng.choice(_ASPECTS, p=_ASPECT_SHARES)) or float(
         np.exp(rng.uniform(np.log(0.6), np.log(1.7)))
     )
@@ -80,11 +83,11 @@ def _frame(rng: np.random.Generator, size: int, clean: bool) -> tuple[int, int]:
     return max(32, round(side * aspect**0.5)), max(32, round(side / aspect**0.5))
 
 
-def _kind(rng: np.random.Generator) -> int:
+def _random_kind(rng: np.random.Generator) -> int:
     return int(rng.choice(_KINDS, p=_SHARES))
 
 
-def _turn(rng: np.random.Generator) -> float:
+def _random_turn(rng: np.random.Generator) -> float:
     """Mostly upright, lying as often on a side; sometimes anyhow."""
     quarter = rng.choice([0, 0, 0, 1, 2, 3]) * np.pi / 2
     return float(
@@ -92,146 +95,173 @@ def _turn(rng: np.random.Generator) -> float:
     )
 
 
-def _tilt(rng: np.random.Generator) -> float:
+def _random_tilt(rng: np.random.Generator) -> float:
     return float(
         rng.choice([0.0, rng.uniform(0, 0.35), rng.uniform(0.35, 1.0)], p=[0.25, 0.55, 0.2])
     )
 
 
-def _bent(rng: np.random.Generator, thing: Print) -> Print:
+def _apply_wear_and_bending(rng: np.random.Generator, thing: PrintLayer) -> PrintLayer:
     chance = rng.random()
-    thing = worn(rng, thing)
+    thing = apply_wear(rng, thing)
     return (
-        cylinder(rng, thing) if chance < 0.12 else wrinkled(rng, thing) if chance < 0.22 else thing
+        warp_onto_cylinder(rng, thing)
+        if chance < 0.12
+        else apply_wrinkles(rng, thing)
+        if chance < 0.22
+        else thing
     )
 
 
-def _clean(rng: np.random.Generator, stock: Stock, layout: Layout) -> None:
+def _lay_out_clean_file(rng: np.random.Generator, stock: Typography, layout: SceneLayout) -> None:
     """A file that a program made: one code, hardly more around it."""
-    thing = label(
-        rng, stock, _kind(rng), int(min(layout.frame_wh) * rng.uniform(0.7, 1.2)), bare=True
+    thing = render_label(
+        rng, stock, _random_kind(rng), int(min(layout.frame_wh) * rng.uniform(0.7, 1.2)), bare=True
     )
     height, width = thing.size_hw
     scale = np.array(layout.frame_wh) / (width, height) * rng.uniform(0.5, 1.0)
     if rng.random() < 0.5:
         scale[:] = scale.min()
     offset = (np.array(layout.frame_wh) - scale * (width, height)) * rng.uniform(0.3, 0.7, 2)
-    _add(
+    _add_print(
         layout,
-        Placed(
+        PlacedPrint(
             thing, np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]], [0, 0, 1]]), 0.0
         ),
     )
 
 
-def _close(rng: np.random.Generator, stock: Stock, layout: Layout) -> None:
+def _lay_out_close_up(rng: np.random.Generator, stock: Typography, layout: SceneLayout) -> None:
     """One code, or two above one another, that someone wanted in the picture."""
-    kind, part = _kind(rng), rng.uniform(0.3, 1.05)
-    side = int(min(layout.frame_wh) * part * _detail(rng, layout))
-    thing = label(rng, stock, kind, side, bare=bool(rng.random() < 0.35))
+    kind, part = _random_kind(rng), rng.uniform(0.3, 1.05)
+    side = int(min(layout.frame_wh) * part * _random_detail(rng, layout))
+    thing = render_label(rng, stock, kind, side, bare=bool(rng.random() < 0.35))
     if rng.random() < 0.07:
-        thing = sheet(
+        thing = render_sheet(
             rng,
             stock,
-            [thing, label(rng, stock, kind, int(side * rng.uniform(0.7, 1)), bare=True)],
+            [thing, render_label(rng, stock, kind, int(side * rng.uniform(0.7, 1)), bare=True)],
             1,
         )
     if rng.random() < 0.75:
-        thing = mount(
+        thing = mount_on_carrier(
             rng, stock, thing, float(np.clip(1.25 / part, 1.1, 3.2) * rng.uniform(0.8, 1.3))
         )
-    thing = _bent(rng, thing)
+    thing = _apply_wear_and_bending(rng, thing)
     if rng.random() < 0.2:
-        _clutter(rng, stock, layout, int(rng.integers(1, 3)))
-    _put(rng, layout, thing, part)
+        _add_distractors(rng, stock, layout, int(rng.integers(1, 3)))
+    _place_randomly(rng, layout, thing, part)
 
 
-def _some(rng: np.random.Generator, stock: Stock, layout: Layout) -> None:
+def _lay_out_small_codes(rng: np.random.Generator, stock: Typography, layout: SceneLayout) -> None:
     """One to four codes among other things, none of them large."""
-    _clutter(rng, stock, layout, int(rng.integers(0, 4)))
+    _add_distractors(rng, stock, layout, int(rng.integers(0, 4)))
     for _ in range(int(rng.choice([1, 2, 3, 4], p=[0.5, 0.25, 0.15, 0.1]))):
         part = float(np.exp(rng.uniform(np.log(0.06), np.log(0.5))))
-        side = int(max(16, min(layout.frame_wh) * part * _detail(rng, layout)))
-        thing = label(rng, stock, _kind(rng), side, bare=bool(rng.random() < 0.3))
+        side = int(max(16, min(layout.frame_wh) * part * _random_detail(rng, layout)))
+        thing = render_label(rng, stock, _random_kind(rng), side, bare=bool(rng.random() < 0.3))
         if rng.random() < 0.35:
-            thing = mount(rng, stock, thing, float(rng.uniform(1.2, 2.5)))
-        _put(rng, layout, _bent(rng, thing), part)
+            thing = mount_on_carrier(rng, stock, thing, float(rng.uniform(1.2, 2.5)))
+        _place_randomly(rng, layout, _apply_wear_and_bending(rng, thing), part)
 
 
-def _many(rng: np.random.Generator, stock: Stock, layout: Layout) -> None:
+def _lay_out_sheet(rng: np.random.Generator, stock: Typography, layout: SceneLayout) -> None:
     """A sheet with several codes of one kind."""
     kind = int(rng.choice(_KINDS, p=(0.25, 0.25, 0.15, 0.35)))
     columns, rows = (int(one) for one in rng.choice([1, 2, 3, 4], 2, p=[0.3, 0.4, 0.2, 0.1]))
-    side = int(max(16, min(layout.frame_wh) / max(columns, rows, 2) * 0.8 * _detail(rng, layout)))
+    side = int(
+        max(16, min(layout.frame_wh) / max(columns, rows, 2) * 0.8 * _random_detail(rng, layout))
+    )
     prints = [
-        label(rng, stock, kind, side, bare=bool(rng.random() < 0.6)) for _ in range(columns * rows)
+        render_label(rng, stock, kind, side, bare=bool(rng.random() < 0.6))
+        for _ in range(columns * rows)
     ]
-    thing = sheet(rng, stock, prints, columns)
+    thing = render_sheet(rng, stock, prints, columns)
     if rng.random() < 0.3:
-        _clutter(rng, stock, layout, 1)
-    _put(rng, layout, _bent(rng, thing), float(rng.uniform(0.4, 1.1)))
+        _add_distractors(rng, stock, layout, 1)
+    _place_randomly(rng, layout, _apply_wear_and_bending(rng, thing), float(rng.uniform(0.4, 1.1)))
 
 
-def _empty(rng: np.random.Generator, stock: Stock, layout: Layout) -> None:
+def _lay_out_without_codes(
+    rng: np.random.Generator, stock: Typography, layout: SceneLayout
+) -> None:
     """No code, but what looks like one: a thing that fills the picture, several before a background, or both."""
     if rng.random() < 0.55:
-        side = int(min(layout.frame_wh) * rng.uniform(0.8, 1.5) * _detail(rng, layout))
-        _put(rng, layout, _bent(rng, distractor(rng, stock, side)), float(rng.uniform(0.5, 2.2)))
+        side = int(min(layout.frame_wh) * rng.uniform(0.8, 1.5) * _random_detail(rng, layout))
+        _place_randomly(
+            rng,
+            layout,
+            _apply_wear_and_bending(rng, render_distractor(rng, stock, side)),
+            float(rng.uniform(0.5, 2.2)),
+        )
     if rng.random() < 0.55:
-        _clutter(rng, stock, layout, int(rng.integers(1, 5)))
+        _add_distractors(rng, stock, layout, int(rng.integers(1, 5)))
 
 
-def _detail(rng: np.random.Generator, layout: Layout) -> float:
+def _random_detail(rng: np.random.Generator, layout: SceneLayout) -> float:
     """How many pixels of a print there are for one of the frame."""
     return float(rng.uniform(1.1, 1.7) if layout.sharp else rng.uniform(1.0, 1.15))
 
 
-def _clutter(rng: np.random.Generator, stock: Stock, layout: Layout, count: int) -> None:
+def _add_distractors(
+    rng: np.random.Generator, stock: Typography, layout: SceneLayout, count: int
+) -> None:
     for _ in range(count):
         part = float(np.exp(rng.uniform(np.log(0.08), np.log(0.8))))
         side = int(max(16, min(layout.frame_wh) * part))
-        thing = lettering(rng, stock, side) if rng.random() < 0.2 else distractor(rng, stock, side)
-        _put(rng, layout, _bent(rng, thing) if thing.alpha is None else thing, part)
+        thing = (
+            render_lettering(rng, stock, side)
+            if rng.random() < 0.2
+            else render_distractor(rng, stock, side)
+        )
+        _place_randomly(
+            rng, layout, _apply_wear_and_bending(rng, thing) if thing.alpha is None else thing, part
+        )
 
 
-def _put(rng: np.random.Generator, layout: Layout, thing: Print, part: float) -> None:
+def _place_randomly(
+    rng: np.random.Generator, layout: SceneLayout, thing: PrintLayer, part: float
+) -> None:
     """So that its codes, or it, take `part` of the frame and cover no code; left out where there is no room."""
     for _ in range(6):
-        matrix = pose(rng, thing.size_hw, _turn(rng), _tilt(rng))
-        box = whole_box(thing, matrix)
+        matrix = random_pose(rng, thing.size_hw, _random_turn(rng), _random_tilt(rng))
+        box = box_of_codes(thing, matrix)
         size = box[2:] - box[:2]
         frame = np.array(layout.frame_wh)
         scale = part * float((frame / np.maximum(size, 1e-3)).min())
         room = np.abs(frame - scale * size) / 2
         spread = 0.5 if part > 0.5 else 1.0
         middle = frame / 2 + rng.uniform(-1, 1, 2) * (room * spread + 0.04 * frame)
-        found = Placed(
+        found = PlacedPrint(
             thing,
-            moved_to(matrix, box, scale, (middle[0], middle[1])),
+            scale_and_center(matrix, box, scale, (middle[0], middle[1])),
             float(rng.choice([0, rng.uniform(0.2, 0.7)])),
         )
         if _has_room(layout, found):
-            _add(layout, found)
+            _add_print(layout, found)
             return
 
 
-def _has_room(layout: Layout, new: Placed) -> bool:
-    area = bounds(seen_as(corners(new.thing.size_hw), new.matrix))
+def _has_room(layout: SceneLayout, new: PlacedPrint) -> bool:
+    area = bounding_box(project_points(rectangle_corners(new.thing.size_hw), new.matrix))
     for box in layout.boxes:
         if (np.minimum(area[2:], box[2:] + 2) > np.maximum(area[:2], box[:2] - 2)).all():
             return False
-    codes = [shown(seen_as(points, new.matrix), layout.frame_wh) for _, points in new.thing.codes]
-    return not codes or max(codes) >= _LEAST_SHOWN
+    codes = [
+        visible_share(project_points(points, new.matrix), layout.frame_wh)
+        for _, points in new.thing.codes
+    ]
+    return not codes or max(codes) >= _MIN_VISIBLE_SHARE
 
 
-def _add(layout: Layout, new: Placed) -> None:
+def _add_print(layout: SceneLayout, new: PlacedPrint) -> None:
     layout.placed.append(new)
     for kind, points in new.thing.codes:
-        seen = seen_as(points, new.matrix)
-        box = clipped(bounds(seen), layout.frame_wh)
+        seen = project_points(points, new.matrix)
+        box = clip_box(bounding_box(seen), layout.frame_wh)
         if (
-            shown(seen, layout.frame_wh) >= _LEAST_SHOWN
-            and (box[2:] - box[:2]).min() >= _LEAST_SIDE
+            visible_share(seen, layout.frame_wh) >= _MIN_VISIBLE_SHARE
+            and (box[2:] - box[:2]).min() >= _MIN_BOX_SIDE
         ):
             layout.boxes.append(box)
             layout.labels.append(kind)

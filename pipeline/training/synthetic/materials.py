@@ -8,7 +8,7 @@ import numpy as np
 Colour = tuple[int, int, int]
 
 
-def colour(
+def random_colour(
     rng: np.random.Generator, low: float = 0, high: float = 255, saturation: float = 1.0
 ) -> Colour:
     """Grey-ish to vivid, its brightest channel between `low` and `high`."""
@@ -21,13 +21,13 @@ def colour(
     return red, green, blue
 
 
-def plain(size_hw: tuple[int, int], fill: Colour) -> np.ndarray:
+def fill_plain(size_hw: tuple[int, int], fill: Colour) -> np.ndarray:
     canvas = np.empty((*size_hw, 3), np.uint8)
     # several times as fast as numpy's, whose innermost loop has three steps
     return cv2.rectangle(canvas, (0, 0), (size_hw[1], size_hw[0]), fill, -1)
 
 
-def soft(picture: np.ndarray, sigma: float) -> np.ndarray:
+def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
     """A Gaussian blur; a wide one of the shrunk picture, which looks the same and takes a fraction of the time."""
     shrink = int(sigma / 1.5)
     height, width = picture.shape[:2]
@@ -41,7 +41,7 @@ def soft(picture: np.ndarray, sigma: float) -> np.ndarray:
     )
 
 
-def clouds(
+def smooth_noise(
     rng: np.random.Generator, size_hw: tuple[int, int], cells: tuple[int, int], channels: int = 1
 ) -> np.ndarray:
     """(H, W) or (H, W, channels) float32 from 0 to 1: smooth noise of so many cells down and across."""
@@ -55,7 +55,7 @@ def clouds(
     return curved if between == size else cv2.resize(curved, size, interpolation=cv2.INTER_LINEAR)
 
 
-def tinted(shade: np.ndarray, dark: Colour, light: Colour) -> np.ndarray:
+def mix_colours(shade: np.ndarray, dark: Colour, light: Colour) -> np.ndarray:
     """A shade (H, W) from 0 to 1 or 0 to 255 becomes a mixture of two colours, (H, W, 3) uint8."""
     if shade.dtype != np.uint8:
         shade = (np.clip(shade, 0, 1) * 255).astype(np.uint8)
@@ -64,19 +64,19 @@ def tinted(shade: np.ndarray, dark: Colour, light: Colour) -> np.ndarray:
     return cv2.LUT(cv2.merge([shade] * 3), table[None])
 
 
-def grain(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+def fine_noise(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     """(H, W) float32 around 0, about -0.5 to 0.5, pixel by pixel: cut from a bank that each process has."""
     height, width = min(size_hw[0], 1000), min(size_hw[1], 1000)
     top, left = int(rng.integers(0, 1024 - height)), int(rng.integers(0, 1024 - width))
-    piece = _bank()[top : top + height, left : left + width]
+    piece = _noise_bank()[top : top + height, left : left + width]
     return piece if (height, width) == size_hw else cv2.resize(piece, (size_hw[1], size_hw[0]))
 
 
-def speckle(rng: np.random.Generator, size_hw: tuple[int, int], coloured: bool) -> np.ndarray:
+def sensor_noise(rng: np.random.Generator, size_hw: tuple[int, int], coloured: bool) -> np.ndarray:
     """(H, W, 3) uint8 around 128, the same in each channel or not: a sensor's noise. Sides up to 1000."""
     top, left = int(rng.integers(0, 1024 - size_hw[0])), int(rng.integers(0, 1024 - size_hw[1]))
     if "coloured" not in _BANKS:
-        grey = (_bank() * 255 + 128).astype(np.uint8)
+        grey = (_noise_bank() * 255 + 128).astype(np.uint8)
         _BANKS["coloured"] = cv2.merge(
             [grey, np.ascontiguousarray(grey[::-1]), np.ascontiguousarray(grey[:, ::-1])]
         )
@@ -89,7 +89,7 @@ def speckle(rng: np.random.Generator, size_hw: tuple[int, int], coloured: bool) 
 _BANKS: dict[str, np.ndarray] = {}
 
 
-def _bank() -> np.ndarray:
+def _noise_bank() -> np.ndarray:
     if "grain" not in _BANKS:
         _BANKS["grain"] = np.random.default_rng(20).random((1024, 1024), np.float32) - np.float32(
             0.5
@@ -97,75 +97,82 @@ def _bank() -> np.ndarray:
     return _BANKS["grain"]
 
 
-def _paper(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
-    shade = 0.75 + 0.2 * clouds(rng, size_hw, (4, 4)) + rng.uniform(0, 0.12) * grain(rng, size_hw)
-    return tinted(shade, (0, 0, 0), colour(rng, 190, 255, 0.25))
+def _render_paper(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    shade = (
+        0.75
+        + 0.2 * smooth_noise(rng, size_hw, (4, 4))
+        + rng.uniform(0, 0.12) * fine_noise(rng, size_hw)
+    )
+    return mix_colours(shade, (0, 0, 0), random_colour(rng, 190, 255, 0.25))
 
 
-def _metal(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+def _render_metal(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     """Brushed: noise that is long in one direction."""
     across = rng.random() < 0.5
-    brush = cv2.resize(grain(rng, (size_hw[0], max(4, size_hw[1] // 40))), (size_hw[1], size_hw[0]))
+    brush = cv2.resize(
+        fine_noise(rng, (size_hw[0], max(4, size_hw[1] // 40))), (size_hw[1], size_hw[0])
+    )
     if across:
         brush = cv2.resize(
-            grain(rng, (max(4, size_hw[0] // 40), size_hw[1])), (size_hw[1], size_hw[0])
+            fine_noise(rng, (max(4, size_hw[0] // 40), size_hw[1])), (size_hw[1], size_hw[0])
         )
-    shade = 0.5 + rng.uniform(0.1, 0.45) * brush + 0.5 * (clouds(rng, size_hw, (3, 3)) - 0.5)
-    return tinted(shade, colour(rng, 20, 90, 0.2), colour(rng, 150, 250, 0.2))
+    shade = 0.5 + rng.uniform(0.1, 0.45) * brush + 0.5 * (smooth_noise(rng, size_hw, (3, 3)) - 0.5)
+    return mix_colours(shade, random_colour(rng, 20, 90, 0.2), random_colour(rng, 150, 250, 0.2))
 
 
-def _wood(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
-    wave = clouds(rng, size_hw, (3, 12) if rng.random() < 0.5 else (12, 3))
+def _render_wood(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    wave = smooth_noise(rng, size_hw, (3, 12) if rng.random() < 0.5 else (12, 3))
     rings = 0.5 + 0.5 * np.sin(wave * rng.uniform(20, 90))
-    shade = 0.7 * rings + 0.3 * clouds(rng, size_hw, (40, 8)) + 0.2 * grain(rng, size_hw)
-    dark = colour(rng, 40, 140)
-    return tinted(shade, dark, tuple(min(255, int(one * rng.uniform(1.1, 1.8))) for one in dark))  # type: ignore[arg-type]
+    shade = 0.7 * rings + 0.3 * smooth_noise(rng, size_hw, (40, 8)) + 0.2 * fine_noise(rng, size_hw)
+    dark = random_colour(rng, 40, 140)
+    red, green, blue = (min(255, int(channel * rng.uniform(1.1, 1.8))) for channel in dark)
+    return mix_colours(shade, dark, (red, green, blue))
 
 
-def _fabric(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+def _render_fabric(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     y, x = np.ogrid[: size_hw[0], : size_hw[1]]
     step = rng.uniform(2.5, 9)
     weave = np.sin(x * 2 * np.pi / step) * np.sin(y * 2 * np.pi / step * rng.uniform(0.8, 1.25))
     shade = (
         0.5
         + 0.25 * weave.astype(np.float32)
-        + 0.3 * grain(rng, size_hw)
-        + 0.4 * (clouds(rng, size_hw, (4, 5)) - 0.5)
+        + 0.3 * fine_noise(rng, size_hw)
+        + 0.4 * (smooth_noise(rng, size_hw, (4, 5)) - 0.5)
     )
-    return tinted(shade, colour(rng, 0, 120), colour(rng, 80, 255))
+    return mix_colours(shade, random_colour(rng, 0, 120), random_colour(rng, 80, 255))
 
 
-def _speckled(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+def _render_stone(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     """Stone, asphalt, cardboard, carpets: noise of several sizes."""
     shade = np.full(size_hw, 0.5, np.float32)
     size = 4
     while size < max(size_hw):
-        shade += rng.uniform(0, 0.5) * (clouds(rng, size_hw, (size, size)) - 0.5)
+        shade += rng.uniform(0, 0.5) * (smooth_noise(rng, size_hw, (size, size)) - 0.5)
         size *= int(rng.integers(2, 5))
-    shade += rng.uniform(0, 0.5) * grain(rng, size_hw)
-    return tinted(shade, colour(rng, 0, 130), colour(rng, 100, 255))
+    shade += rng.uniform(0, 0.5) * fine_noise(rng, size_hw)
+    return mix_colours(shade, random_colour(rng, 0, 130), random_colour(rng, 100, 255))
 
 
-def _gradient(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
-    corners = np.array([[colour(rng) for _ in range(2)] for _ in range(2)], np.uint8)
+def _render_gradient(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    corners = np.array([[random_colour(rng) for _ in range(2)] for _ in range(2)], np.uint8)
     return cv2.resize(corners, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR)
 
 
-def _blobs(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+def _render_blobs(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     """Coloured noise far out of focus."""
     cells = tuple(int(one) for one in rng.integers(2, 14, 2))
-    small = (clouds(rng, (64, 64), (cells[0], cells[1]), 3) * 255).astype(np.uint8)
+    small = (smooth_noise(rng, (64, 64), (cells[0], cells[1]), 3) * 255).astype(np.uint8)
     return cv2.resize(small, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR)
 
 
-def _plain(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
-    return plain(size_hw, colour(rng))
+def _render_plain(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    return fill_plain(size_hw, random_colour(rng))
 
 
-def _room(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+def _render_room(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     """Surfaces that meet, things in front of them: polygons and ellipses over a material, each with its own."""
     height, width = size_hw
-    scene = material(rng, size_hw, room=False)
+    scene = render_material(rng, size_hw, room=False)
     for _ in range(int(rng.integers(2, 12))):
         centre = rng.uniform(0, 1, 2) * (width, height)
         reach = rng.uniform(0.05, 0.6) * max(size_hw)
@@ -173,7 +180,7 @@ def _room(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
         points = centre + reach * np.stack([np.cos(angles), np.sin(angles)], 1) * rng.uniform(
             0.4, 1, (len(angles), 1)
         )
-        fill = colour(rng)
+        fill = random_colour(rng)
         if rng.random() < 0.3:
             axes = (int(reach), int(reach * rng.uniform(0.2, 1)))
             cv2.ellipse(
@@ -190,34 +197,46 @@ def _room(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
         else:
             cv2.fillPoly(scene, [points.astype(np.int32)], fill, cv2.LINE_AA)
     if rng.random() < 0.6:
-        scene = soft(scene, rng.uniform(0.5, 6))
+        scene = blur(scene, rng.uniform(0.5, 6))
     return scene
 
 
-_MATERIALS: tuple[tuple[Callable[[np.random.Generator, tuple[int, int]], np.ndarray], float], ...] = (
-    (_paper, 0.16), (_metal, 0.1), (_wood, 0.12), (_fabric, 0.08), (_speckled, 0.2), (_gradient, 0.1), (_blobs, 0.12),
-    (_plain, 0.12),
-)  # fmt: skip
+_MATERIALS: tuple[
+    tuple[Callable[[np.random.Generator, tuple[int, int]], np.ndarray], float], ...
+] = (
+    (_render_paper, 0.16),
+    (_render_metal, 0.1),
+    (_render_wood, 0.12),
+    (_render_fabric, 0.08),
+    (_render_stone, 0.2),
+    (_render_gradient, 0.1),
+    (_render_blobs, 0.12),
+    (_render_plain, 0.12),
+)
 
 
-def material(rng: np.random.Generator, size_hw: tuple[int, int], room: bool = True) -> np.ndarray:
+def render_material(
+    rng: np.random.Generator, size_hw: tuple[int, int], room: bool = True
+) -> np.ndarray:
     """(H, W, 3) uint8. `room`: also several in one picture."""
     if room and rng.random() < 0.45:
-        return _room(rng, size_hw)
+        return _render_room(rng, size_hw)
     makers, shares = zip(*_MATERIALS, strict=True)
     return makers[int(rng.choice(len(makers), p=shares))](rng, size_hw)
 
 
-def metal(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
-    return _metal(rng, size_hw)
+def render_metal(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    return _render_metal(rng, size_hw)
 
 
-def board(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+def render_circuit_board(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     """A printed circuit: traces, pads and chips on green, blue, black or red."""
     base = [(20, 80, 40), (15, 40, 90), (25, 25, 28), (110, 20, 25), (5, 60, 55)][
         int(rng.integers(0, 5))
     ]
-    scene = tinted(0.5 + 0.5 * clouds(rng, size_hw, (3, 3)), tuple(one // 2 for one in base), base)  # type: ignore[arg-type]
+    red, green, blue = (channel // 2 for channel in base)
+    cloudy = 0.5 + 0.5 * smooth_noise(rng, size_hw, (3, 3))
+    scene = mix_colours(cloudy, (red, green, blue), base)
     height, width = size_hw
     trace = tuple(min(255, one + 40) for one in base)
     for _ in range(int(rng.integers(8, 30))):

@@ -3,20 +3,20 @@
 import cv2
 import numpy as np
 
-from pipeline.training.synthetic.print_layer import Print
+from pipeline.training.synthetic.print_layer import PrintLayer
 
 
-def seen_as(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def project_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """(N, 2) points through a homography, (N, 2) float32."""
     return cv2.perspectiveTransform(points.reshape(1, -1, 2).astype(np.float32), matrix)[0]
 
 
-def corners(size_hw: tuple[int, int]) -> np.ndarray:
+def rectangle_corners(size_hw: tuple[int, int]) -> np.ndarray:
     height, width = size_hw
     return np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
 
 
-def pose(
+def random_pose(
     rng: np.random.Generator, size_hw: tuple[int, int], turn: float, tilt: float
 ) -> np.ndarray:
     """Homography (3, 3) from the print's pixels to a plane turned by `turn` and tilted by `tilt`, both in radians, about a
@@ -24,7 +24,7 @@ def pose(
     height, width = size_hw
     size = float(np.hypot(height, width)) / 2
     axis = rng.uniform(0, 2 * np.pi)
-    rotation = _about(np.array([np.cos(axis), np.sin(axis), 0]), tilt) @ _about(
+    rotation = _rotation_about(np.array([np.cos(axis), np.sin(axis), 0]), tilt) @ _rotation_about(
         np.array([0, 0, 1.0]), turn
     )
     away = rng.uniform(1.8, 5)
@@ -36,14 +36,14 @@ def pose(
     return camera @ plane @ to_unit
 
 
-def _about(axis: np.ndarray, angle: float) -> np.ndarray:
+def _rotation_about(axis: np.ndarray, angle: float) -> np.ndarray:
     """Rodrigues' formula."""
     x, y, z = axis
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
-def moved_to(
+def scale_and_center(
     matrix: np.ndarray, box: np.ndarray, scale: float, centre: tuple[float, float]
 ) -> np.ndarray:
     """The homography followed by a scaling that brings the middle of `box` (xyxy, in the plane) to `centre`."""
@@ -54,25 +54,25 @@ def moved_to(
     return after @ matrix
 
 
-def bounds(points: np.ndarray) -> np.ndarray:
+def bounding_box(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points.min(0), points.max(0)])
 
 
-def whole_box(thing: Print, matrix: np.ndarray) -> np.ndarray:
+def box_of_codes(thing: PrintLayer, matrix: np.ndarray) -> np.ndarray:
     """xyxy around all codes of a print, around the print where it has none."""
-    points = [points for _, points in thing.codes] or [corners(thing.size_hw)]
-    return bounds(seen_as(np.concatenate(points), matrix))
+    points = [points for _, points in thing.codes] or [rectangle_corners(thing.size_hw)]
+    return bounding_box(project_points(np.concatenate(points), matrix))
 
 
-def shown(points: np.ndarray, frame_wh: tuple[int, int]) -> float:
+def visible_share(points: np.ndarray, frame_wh: tuple[int, int]) -> float:
     """How much of the outlined area is inside the frame, 0 to 1."""
     hull = cv2.convexHull(points.astype(np.float32))
     area = cv2.contourArea(hull)
     if area < 1e-3:
         return 0.0
-    inside, _ = cv2.intersectConvexConvex(hull, corners((frame_wh[1], frame_wh[0])))
+    inside, _ = cv2.intersectConvexConvex(hull, rectangle_corners((frame_wh[1], frame_wh[0])))
     return float(inside / area)
 
 
-def clipped(box: np.ndarray, frame_wh: tuple[int, int]) -> np.ndarray:
+def clip_box(box: np.ndarray, frame_wh: tuple[int, int]) -> np.ndarray:
     return np.clip(box, 0, (*frame_wh, *frame_wh))

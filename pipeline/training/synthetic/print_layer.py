@@ -10,7 +10,7 @@ Code = tuple[int, np.ndarray]  # class id; outline (N, 2) float32, xy in the pix
 
 
 @dataclass(frozen=True)
-class Print:
+class PrintLayer:
     pixels: np.ndarray  # (H, W, 3) uint8 RGB
     codes: tuple[Code, ...] = ()
     alpha: np.ndarray | None = None  # (H, W) uint8; None: opaque
@@ -20,7 +20,7 @@ class Print:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
-def outline(x0: float, y0: float, x1: float, y1: float, along: int = 5) -> np.ndarray:
+def rectangle_outline(x0: float, y0: float, x1: float, y1: float, along: int = 5) -> np.ndarray:
     """A rectangle as points on its edges, so that it can be bent. (4 * along, 2) float32."""
     t = np.linspace(0, 1, along, endpoint=False)[:, None]
     corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
@@ -30,11 +30,11 @@ def outline(x0: float, y0: float, x1: float, y1: float, along: int = 5) -> np.nd
     ).astype(np.float32)
 
 
-def moved(codes: Sequence[Code], x: float, y: float) -> tuple[Code, ...]:
+def shift_codes(codes: Sequence[Code], x: float, y: float) -> tuple[Code, ...]:
     return tuple((label, points + np.array([x, y], np.float32)) for label, points in codes)
 
 
-def stamp(
+def stamp_ink(
     canvas: np.ndarray,
     ink: np.ndarray,
     fill: Sequence[float],
@@ -53,7 +53,7 @@ def stamp(
     region[:] = cv2.blendLinear(colour, region, cover, 1 - cover)
 
 
-def paste(canvas: np.ndarray, picture: np.ndarray, x: int, y: int) -> None:
+def paste_picture(canvas: np.ndarray, picture: np.ndarray, x: int, y: int) -> None:
     """Lays an opaque picture on the canvas at (x, y), in place, cut at its edges."""
     top, left = max(0, -y), max(0, -x)
     bottom, right = (
@@ -64,7 +64,7 @@ def paste(canvas: np.ndarray, picture: np.ndarray, x: int, y: int) -> None:
         canvas[y + top : y + bottom, x + left : x + right] = picture[top:bottom, left:right]
 
 
-def turned(thing: Print, quarters: int) -> Print:
+def rotate_quarters(thing: PrintLayer, quarters: int) -> PrintLayer:
     """Turned by quarters of a full turn, counter-clockwise."""
     height, width = thing.size_hw
     codes = thing.codes
@@ -75,4 +75,4 @@ def turned(thing: Print, quarters: int) -> Print:
         )
         height, width = width, height
     alpha = None if thing.alpha is None else np.ascontiguousarray(np.rot90(thing.alpha, quarters))
-    return Print(np.ascontiguousarray(np.rot90(thing.pixels, quarters)), codes, alpha)
+    return PrintLayer(np.ascontiguousarray(np.rot90(thing.pixels, quarters)), codes, alpha)

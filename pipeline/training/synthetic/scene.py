@@ -6,72 +6,79 @@ import cv2
 import numpy as np
 
 from pipeline.training.synthetic.backgrounds import Backgrounds
-from pipeline.training.synthetic.camera import jpeg, photographed
-from pipeline.training.synthetic.fonts_and_words import Stock
-from pipeline.training.synthetic.layout import Layout, Placed, laid_out
-from pipeline.training.synthetic.materials import colour, plain
-from pipeline.training.synthetic.perspective import corners, seen_as
+from pipeline.training.synthetic.camera import compress_as_jpeg, photograph
+from pipeline.training.synthetic.fonts_and_words import Typography
+from pipeline.training.synthetic.layout import PlacedPrint, SceneLayout, lay_out_scene
+from pipeline.training.synthetic.materials import fill_plain, random_colour
+from pipeline.training.synthetic.perspective import project_points, rectangle_corners
 
 cv2.setNumThreads(0)  # scenes are small, and those who draw them are several already
 
 
 @dataclass(frozen=True)
-class Truth:
+class SceneTruth:
     boxes: np.ndarray  # (N, 4) float32 xyxy in the scene's pixels
     labels: np.ndarray  # (N,) int64
 
 
-def truth(seed: tuple[int, ...], stock: Stock, size: int) -> Truth:
+def compute_truth(seed: tuple[int, ...], stock: Typography, size: int) -> SceneTruth:
     """The boxes of a scene, without its pixels."""
-    return _truth(laid_out(np.random.default_rng([*seed, 0]), stock, size), size)
+    return _scale_truth(lay_out_scene(np.random.default_rng([*seed, 0]), stock, size), size)
 
 
-def scene(
-    seed: tuple[int, ...], stock: Stock, backgrounds: Backgrounds, size: int
-) -> tuple[np.ndarray, Truth]:
+def render_scene(
+    seed: tuple[int, ...], stock: Typography, backgrounds: Backgrounds, size: int
+) -> tuple[np.ndarray, SceneTruth]:
     """(size, size, 3) uint8 RGB and its boxes. Raises InputError and OSError for a photograph that cannot be read."""
-    layout = laid_out(np.random.default_rng([*seed, 0]), stock, size)
-    return drawn(np.random.default_rng([*seed, 1]), layout, backgrounds, size), _truth(layout, size)
+    layout = lay_out_scene(np.random.default_rng([*seed, 0]), stock, size)
+    return render_layout(
+        np.random.default_rng([*seed, 1]), layout, backgrounds, size
+    ), _scale_truth(layout, size)
 
 
-def _truth(layout: Layout, size: int) -> Truth:
+def _scale_truth(layout: SceneLayout, size: int) -> SceneTruth:
     scale = np.array([size, size] * 2) / (layout.frame_wh * 2)
     boxes = np.array(layout.boxes).reshape(-1, 4) * scale
-    return Truth(boxes.astype(np.float32), np.array(layout.labels, np.int64))
+    return SceneTruth(boxes.astype(np.float32), np.array(layout.labels, np.int64))
 
 
-def drawn(
-    rng: np.random.Generator, layout: Layout, backgrounds: Backgrounds, size: int
+def render_layout(
+    rng: np.random.Generator, layout: SceneLayout, backgrounds: Backgrounds, size: int
 ) -> np.ndarray:
     """A sharp layout is sampled at the scene's size; another one is drawn as the camera saw it, then resized as the detector
     resizes: without smoothing."""
     width, height = (size, size) if layout.sharp else layout.frame_wh
     if layout.clean:
-        canvas = plain(
-            (height, width), colour(rng, 235, 255, 0.05) if rng.random() < 0.8 else colour(rng)
+        canvas = fill_plain(
+            (height, width),
+            random_colour(rng, 235, 255, 0.05) if rng.random() < 0.8 else random_colour(rng),
         )
     else:
         canvas = np.ascontiguousarray(backgrounds.crop(rng, (height, width), layout.whole))
     to_canvas = np.diag([width / layout.frame_wh[0], height / layout.frame_wh[1], 1.0])
     for one in layout.placed:
-        _lay(rng, canvas, one, to_canvas @ one.matrix, 1.7 if layout.sharp else 1.25)
+        _draw_print(rng, canvas, one, to_canvas @ one.matrix, 1.7 if layout.sharp else 1.25)
     if not layout.sharp and rng.random() < 0.25:
-        canvas = jpeg(rng, canvas)
+        canvas = compress_as_jpeg(rng, canvas)
     if canvas.shape[:2] != (size, size):
         canvas = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_LINEAR)
     sides = [float(((box[2:] - box[:2]) / layout.frame_wh).max()) * size for box in layout.boxes]
-    return photographed(
+    return photograph(
         rng, canvas, 0.3 if layout.clean or layout.whole else 1.0, min(sides, default=float(size))
     )
 
 
-def _lay(
-    rng: np.random.Generator, canvas: np.ndarray, one: Placed, matrix: np.ndarray, finest: float
+def _draw_print(
+    rng: np.random.Generator,
+    canvas: np.ndarray,
+    one: PlacedPrint,
+    matrix: np.ndarray,
+    finest: float,
 ) -> None:
     """Draws a print into the canvas, in place, shrunk first where it has more than `finest` pixels for one of the canvas."""
     pixels, alpha = one.thing.pixels, one.thing.alpha
     size_hw = one.thing.size_hw
-    quad = seen_as(corners(size_hw), matrix)
+    quad = project_points(rectangle_corners(size_hw), matrix)
     edges = np.linalg.norm(quad - np.roll(quad, -1, 0), axis=1)  # top, right, bottom, left
     scale = [
         min(1.0, finest * max(a, b, 1.0) / side)
@@ -98,18 +105,18 @@ def _lay(
     warped = cv2.warpPerspective(
         pixels, to_region, wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    mask = _covered(alpha, quad - (left, top), to_region, wh)
+    mask = _coverage_mask(alpha, quad - (left, top), to_region, wh)
     region = canvas[top:bottom, left:right]
     if rng.random() < 0.5:
         warped = cv2.convertScaleAbs(warped, alpha=rng.uniform(0.65, 1.05))
     if rng.random() < 0.3:
         mask = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.5, 1.2))
     if one.shadow:
-        region[:] = _shaded(rng, region, mask, one.shadow)
+        region[:] = _apply_shadow(rng, region, mask, one.shadow)
     region[:] = cv2.blendLinear(warped, np.ascontiguousarray(region), mask, 1 - mask)
 
 
-def _covered(
+def _coverage_mask(
     alpha: np.ndarray | None, quad: np.ndarray, matrix: np.ndarray, wh: tuple[int, int]
 ) -> np.ndarray:
     """(H, W) float32 from 0 to 1: how much of each pixel the print covers, soft at its edges."""
@@ -121,7 +128,7 @@ def _covered(
     return mask.astype(np.float32) * np.float32(1 / 255)
 
 
-def _shaded(
+def _apply_shadow(
     rng: np.random.Generator, region: np.ndarray, mask: np.ndarray, darkness: float
 ) -> np.ndarray:
     shift = np.array([[1, 0, rng.uniform(-6, 6)], [0, 1, rng.uniform(-6, 6)]], np.float32)

@@ -12,15 +12,15 @@ from pipeline.core.errors import ConfigError
 from pipeline.models.anchors import Anchors
 from pipeline.training.anchors import propose as module
 from pipeline.training.anchors.box_shapes import (
-    best_iou,
-    clusters,
-    fit,
-    proposed_elongations,
-    proposed_ratios,
-    proposed_sizes,
+    cluster_values,
+    compute_best_iou,
+    measure_fit,
+    propose_elongations,
+    propose_ratios,
+    propose_sizes,
 )
-from pipeline.training.anchors.propose import anchors_text
-from pipeline.training.anchors.strides import placed, proposed_strides
+from pipeline.training.anchors.propose import propose_anchors
+from pipeline.training.anchors.strides import measure_stride_fit, propose_strides
 from tests.helpers.runs import settings_for
 
 THIN = [(3 * length / 2, length / 8) for length in range(100, 400, 5)] + [(14, 160), (16, 200)]
@@ -57,8 +57,8 @@ def proposed(
         class Part:
             training = Boxes(shapes)
 
-        monkeypatch.setattr(module, "build", lambda node, **extra: Part)
-        text = anchors_text(
+        monkeypatch.setattr(module, "instantiate", lambda node, **extra: Part)
+        text = propose_anchors(
             settings_for(
                 f"output={tmp_path}", "task=detect", f"model={model}", "weights=random", *more
             )
@@ -131,7 +131,7 @@ def test_data_without_boxes_has_nothing_to_fit(proposed: Callable[..., Any]) -> 
 )
 def test_what_has_no_anchors_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        anchors_text(settings_for("train.data=x", *overrides))
+        propose_anchors(settings_for("train.data=x", *overrides))
 
 
 # --- shapes
@@ -149,8 +149,10 @@ def test_what_has_no_anchors_is_refused(overrides: list[str], message: str) -> N
 def test_overlap_is_about_one_centre(
     box: tuple[int, int], anchor: tuple[int, int], iou: float
 ) -> None:
-    assert best_iou(np.array([box], float), np.array([anchor], float)) == pytest.approx([iou])
-    assert fit(np.array([box], float), np.array([anchor, (1000, 1000)], float)).recall == (
+    assert compute_best_iou(np.array([box], float), np.array([anchor], float)) == pytest.approx(
+        [iou]
+    )
+    assert measure_fit(np.array([box], float), np.array([anchor, (1000, 1000)], float)).recall == (
         iou >= 0.5
     )
 
@@ -167,40 +169,42 @@ def test_overlap_is_about_one_centre(
 def test_clusters_are_found_without_chance(
     values: list[float], k: int, centres: list[float]
 ) -> None:
-    assert clusters(np.array(values), k) == pytest.approx(centres)
+    assert cluster_values(np.array(values), k) == pytest.approx(centres)
 
 
 def test_levels_that_are_too_coarse_keep_their_sizes() -> None:
     boxes = np.array([(10.0, 10), (12, 12), (20, 20), (22, 22)])
-    sizes = proposed_sizes(boxes, [[32], [64], [128], [256], [512]])
+    sizes = propose_sizes(boxes, [[32], [64], [128], [256], [512]])
     assert sizes[2:] == [[128], [256], [512]] and sizes[0][0] == pytest.approx(11, abs=0.5)
     assert sizes[1][0] == pytest.approx(21, abs=0.5)
 
 
 def test_one_kind_of_box_still_gives_every_size_and_ratio() -> None:
     boxes = np.full((5, 2), 100.0)
-    assert [len(level) for level in proposed_sizes(boxes, [[32, 40], [64, 80], [128, 160]])] == [
+    assert [len(level) for level in propose_sizes(boxes, [[32, 40], [64, 80], [128, 160]])] == [
         2,
         2,
         2,
     ]
-    assert len(proposed_ratios(boxes, 3)) == 3 and 1.0 in proposed_ratios(boxes, 3)
-    assert proposed_elongations(boxes, 2) == [1.0]
+    assert len(propose_ratios(boxes, 3)) == 3 and 1.0 in propose_ratios(boxes, 3)
+    assert propose_elongations(boxes, 2) == [1.0]
 
 
 def test_standing_and_lying_boxes_are_one_elongation() -> None:
-    assert proposed_elongations(np.array([(10.0, 40), (40, 10)]), 1) == pytest.approx([4])
+    assert propose_elongations(np.array([(10.0, 40), (40, 10)]), 1) == pytest.approx([4])
 
 
 # --- places
 
 
 def test_a_box_has_a_place_unless_it_slips_between_them() -> None:
-    assert placed(np.array([(100.0, 100)]), STRIDES, STRIDES).recall == 1
-    assert 0.4 < placed(np.array([(60.0, 4)]), STRIDES, STRIDES).recall < 0.6  # places are 8 apart
-    assert placed(np.array([(4.0, 4)]), STRIDES, STRIDES).recall < 0.4
+    assert measure_stride_fit(np.array([(100.0, 100)]), STRIDES, STRIDES).recall == 1
+    assert (
+        0.4 < measure_stride_fit(np.array([(60.0, 4)]), STRIDES, STRIDES).recall < 0.6
+    )  # places are 8 apart
+    assert measure_stride_fit(np.array([(4.0, 4)]), STRIDES, STRIDES).recall < 0.4
 
 
 def test_the_own_strides_come_first() -> None:
-    assert proposed_strides(np.array([(100.0, 100)]), STRIDES) == STRIDES
-    assert proposed_strides(np.array([(400.0, 5)]), STRIDES)[0] > 8
+    assert propose_strides(np.array([(100.0, 100)]), STRIDES) == STRIDES
+    assert propose_strides(np.array([(400.0, 5)]), STRIDES)[0] > 8

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.training.annotations.packed_arrays import Column, MaskColumn
+from pipeline.training.annotations.packed_arrays import PackedArrays, PackedMasks
 
 
 def polygon(*values: float) -> np.ndarray:
@@ -19,7 +19,7 @@ RUNS = {"size": [2, 2], "counts": [0, 4]}
 @pytest.mark.parametrize("lengths", [[], [0], [2], [0, 3, 0, 1]])
 def test_each_image_has_its_own(lengths: list[int]) -> None:
     parts = [np.full((length, 4), i, np.float32) for i, length in enumerate(lengths)]
-    column = pickle.loads(pickle.dumps(Column(parts)))  # noqa: S301 - our own bytes
+    column = pickle.loads(pickle.dumps(PackedArrays(parts)))  # noqa: S301 - our own bytes
     assert [column[i].tolist() for i in range(len(parts))] == [part.tolist() for part in parts]
 
 
@@ -37,7 +37,7 @@ def test_each_image_has_its_own(lengths: list[int]) -> None:
     ],
 )
 def test_masks_of_each_image(images: list[Any]) -> None:
-    column = pickle.loads(pickle.dumps(MaskColumn(images)))  # noqa: S301
+    column = pickle.loads(pickle.dumps(PackedMasks(images)))  # noqa: S301
     for i, masks in enumerate(images):
         assert len(column[i]) == len(masks)
         for found, mask in zip(column[i], masks, strict=True):
@@ -48,5 +48,11 @@ def test_masks_of_each_image(images: list[Any]) -> None:
 
 
 def test_what_images_do_not_have_is_none() -> None:
-    assert Column.of([None, None]) is None and MaskColumn.of([None]) is None
-    assert Column.of([np.zeros(2)]) is not None and MaskColumn.of([()]) is not None
+    assert (
+        PackedArrays.from_optional([None, None]) is None
+        and PackedMasks.from_optional([None]) is None
+    )
+    assert (
+        PackedArrays.from_optional([np.zeros(2)]) is not None
+        and PackedMasks.from_optional([()]) is not None
+    )

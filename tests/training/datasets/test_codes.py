@@ -14,7 +14,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.package_files import find_resource
 from pipeline.training.datasets.codes import Codes
 from pipeline.training.synthetic.fonts_and_words import TRAINING
-from pipeline.training.synthetic.scene import truth
+from pipeline.training.synthetic.scene import compute_truth
 from tests.helpers.runs import settings_for
 
 CODE_HASHES = """
@@ -123,7 +123,7 @@ def test_an_example_set_can_be_sent_to_another_process():
 
 
 def test_every_class_occurs_and_some_scenes_have_none():
-    found = [truth((0, 0, 1, number), TRAINING, 128).labels for number in range(120)]
+    found = [compute_truth((0, 0, 1, number), TRAINING, 128).labels for number in range(120)]
     assert set(np.concatenate(found).tolist()) == {1, 2, 3, 4}
     assert 0.1 < np.mean([len(labels) == 0 for labels in found]) < 0.35
 

@@ -17,7 +17,7 @@ from pipeline.config.instantiate import instantiate
 from pipeline.core.errors import ConfigError
 from pipeline.training.annotations.dataset import AnnotatedSet
 from pipeline.training.datasets.files import Files
-from pipeline.training.protocols import Examples
+from pipeline.training.protocols import TrainingData
 from tests.helpers.paths import shared
 from tests.helpers.runs import settings_for
 from tests.training.made_sets import (
@@ -82,7 +82,7 @@ def test_boxes_are_given_without_decoding(write: Callable[[Path], Path], tmp_pat
 
 
 def test_an_example_is_pixels_and_a_target_of_the_contract(tmp_path: Path) -> None:
-    data: Examples = opened(write_coco(tmp_path), "instances")
+    data: TrainingData = opened(write_coco(tmp_path), "instances")
     names = [data.training.name(i) for i in range(len(data.training))]
     example = data.training.example(names.index("c.png"), 0)
     assert example.image.shape == (3, 48, 64) and example.image.dtype == torch.uint8

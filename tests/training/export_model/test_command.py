@@ -16,10 +16,9 @@ from pipeline.cli import main
 from pipeline.core.errors import PipelineError
 from pipeline.inference.precision_check import compare_rows
 from pipeline.run import run
-from pipeline.training import export_model
-from pipeline.training.export_model import speed
-from pipeline.training.export_model.command import export_model_text
-from pipeline.training.export_model.exporters import attempts
+from pipeline.training.export_model import command, speed
+from pipeline.training.export_model.command import export_and_compare
+from pipeline.training.export_model.exporters import list_export_methods
 from tests.helpers.paths import SAMPLES, shared
 from tests.helpers.pictures import picture
 from tests.helpers.reference import build, save_model, wake
@@ -119,7 +118,7 @@ def test_the_exported_program_has_the_rows_of_its_model(
     tmp_path: Path,
 ) -> None:
     words = words_for(task)
-    text = export_model_text(settings_for(*words, f"to={to}", f"output={tmp_path}"))
+    text = export_and_compare(settings_for(*words, f"to={to}", f"output={tmp_path}"))
     (folder,) = (tmp_path / "exported").iterdir()
     record = json.loads((folder / "parity.json").read_text())
     assert (
@@ -171,7 +170,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_a_program_with_other_scores_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = export_model.load_predictor
+    load = command.load_predictor
 
     def shifted(*arguments: Any) -> Any:
         predictor = load(*arguments)
@@ -183,11 +182,11 @@ def test_a_program_with_other_scores_is_found_out(
         monkeypatch.setattr(predictor.engine, "forward", sharper)
         return predictor
 
-    monkeypatch.setattr(export_model, "load_predictor", shifted)
+    monkeypatch.setattr(command, "load_predictor", shifted)
     with pytest.raises(
         PipelineError, match=r"NOT equal to eager: scores 0\.\d+ apart, more than 0\.001"
     ):
-        export_model_text(settings_for(*TINY, "to=torchscript", f"output={tmp_path}", "limit=2"))
+        export_and_compare(settings_for(*TINY, "to=torchscript", f"output={tmp_path}", "limit=2"))
     folder = tmp_path / "exported" / "squeezenet1_1-torchscript"
     assert (
         json.loads((folder / "parity.json").read_text())["equal"] is False
@@ -198,8 +197,10 @@ def test_a_program_with_other_scores_is_found_out(
 def test_a_program_that_holds_its_batch_is_found_out_and_runs_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, annotate: Callable[..., Path]
 ) -> None:
-    monkeypatch.setattr(export_model, "attempts", lambda *given: attempts(*given)[-1:])
-    text = export_model_text(settings_for(*TINY, "to=onnx", f"output={tmp_path}", "limit=2"))
+    monkeypatch.setattr(
+        command, "list_export_methods", lambda *given: list_export_methods(*given)[-1:]
+    )
+    text = export_and_compare(settings_for(*TINY, "to=onnx", f"output={tmp_path}", "limit=2"))
     assert "1 only" in text and "batch_size=1" in text
     settings = shlex.split(text.splitlines()[-1].partition("make run ")[2])[:-1]
     assert (
@@ -224,5 +225,5 @@ def test_what_no_program_can_be_made_of_leaves_nothing(
         PipelineError,
         match=r"No exporter makes a program.*\n  scripted: no such operator\n  traced: no",
     ):
-        export_model_text(settings_for(*TINY, "to=torchscript", f"output={tmp_path}", "limit=1"))
+        export_and_compare(settings_for(*TINY, "to=torchscript", f"output={tmp_path}", "limit=1"))
     assert list((tmp_path / "exported").iterdir()) == []

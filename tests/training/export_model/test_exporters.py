@@ -7,9 +7,13 @@ import torch
 from torch import nn
 
 from pipeline.models.registry import find_format
-from pipeline.training.export_model.exporters import FILES, attempts, quiet
-from pipeline.training.export_model.reference import OneImage
-from pipeline.training.export_model.shape_probes import held, probes_for_logits
+from pipeline.training.export_model.exporters import (
+    PROGRAM_FILES,
+    list_export_methods,
+    silence_exporters,
+)
+from pipeline.training.export_model.reference import SingleImageDetector
+from pipeline.training.export_model.shape_probes import build_logit_probes, probe_program
 from tests.helpers.own_files import CLASSIFIER, SEGMENTER, Classifier, Regions
 from tests.helpers.runs import settings_for
 
@@ -17,10 +21,15 @@ NETWORKS = {"classify": (Classifier, (224, 224), CLASSIFIER), "segment": (Region
 
 
 def ways(to: str, task: str) -> list[str]:
-    return [one.how for one in attempts(to, task, OneImage(nn.Identity()), torch.zeros(2, 3, 8, 8))]
+    return [
+        one.how
+        for one in list_export_methods(
+            to, task, SingleImageDetector(nn.Identity()), torch.zeros(2, 3, 8, 8)
+        )
+    ]
 
 
-CASES = [(to, task, how) for to in FILES for task in NETWORKS for how in ways(to, task)]
+CASES = [(to, task, how) for to in PROGRAM_FILES for task in NETWORKS for how in ways(to, task)]
 CASES.remove(
     ("onnx", "classify", "by torch.export, opset 18")
 )  # six seconds; the segmenter has more to leave open
@@ -30,16 +39,18 @@ CASES.remove(
 def test_each_way(to: str, task: str, how: str, tmp_path: Path) -> None:
     network, input_hw, preprocess = NETWORKS[task]
     original = network().eval()
-    probes = probes_for_logits(original, input_hw)
-    (way,) = [one for one in attempts(to, task, original, probes.example) if one.how == how]
-    file = tmp_path / FILES[to]
-    with quiet():
+    probes = build_logit_probes(original, input_hw)
+    (way,) = [
+        one for one in list_export_methods(to, task, original, probes.example) if one.how == how
+    ]
+    file = tmp_path / PROGRAM_FILES[to]
+    with silence_exporters():
         way.write(file)
     assert [path.name for path in tmp_path.iterdir()] == [file.name], "its weights are in the file"
     settings = settings_for(
         f"task={task}", f"model={to}", f"weights={file}", preprocess, "trust_code=true", "input=."
     )
-    found = held(find_format(settings).program(), probes)  # type: ignore[attr-defined]
+    found = probe_program(find_format(settings).program(), probes)  # type: ignore[attr-defined]
     assert found.difference < 1e-4 and found.any_size is (None if task == "classify" else True)
     assert found.any_batch is ("one image" not in how)
 

@@ -7,11 +7,16 @@ import pyarrow as pa
 import pytest
 
 from pipeline.ops.masks import encode_rle
-from pipeline.training.export_model.parity import Limits, Parity, between, raw_fault
+from pipeline.training.export_model.parity import (
+    ExportParity,
+    RowLimits,
+    check_raw_difference,
+    compute_parity,
+)
 
 DOG = (0, 1, 0.9, 10.0, 10.0, 30.0, 30.0)
 BIRD = (0, 2, 0.7, 60.0, 10.0, 90.0, 30.0)
-BOXES = Limits([0.5] * 4, 100)
+BOXES = RowLimits([0.5] * 4, 100)
 
 
 def images(*statuses: str) -> pa.Table:
@@ -46,16 +51,18 @@ def regions(*found: tuple[int, int]) -> pa.Table:
 
 
 def compared(
-    expected: pa.Table, found: pa.Table, limits: Limits = BOXES, failed: str = "ok"
-) -> Parity:
-    return between(images("ok", "ok"), expected, images("ok", failed), found, limits)
+    expected: pa.Table, found: pa.Table, limits: RowLimits = BOXES, failed: str = "ok"
+) -> ExportParity:
+    return compute_parity(images("ok", "ok"), expected, images("ok", failed), found, limits)
 
 
 def test_the_same_rows_are_equal() -> None:
     one = compared(rows(DOG, BIRD), rows(DOG, BIRD))
     assert one.equal and (one.rows_kept, one.rows_lost, one.rows_added) == (2, 0, 0)
     assert one.box_difference_max == 0.0 and one.pixels_differing is None and not one.shows_nothing
-    assert one.record()["equal"] is True and one.said()["rows"] == "2 of 2 kept, 0 lost, 0 added"
+    assert (
+        one.record()["equal"] is True and one.describe()["rows"] == "2 of 2 kept, 0 lost, 0 added"
+    )
 
 
 def test_nothing_found_is_equal_and_shows_nothing() -> None:
@@ -85,19 +92,19 @@ def test_what_differs_is_said(found: list[tuple], fault: str) -> None:
         ((1, 3, 0.502, 0.0, 0.0, 9.0, 9.0), BOXES, False),
         (
             (1, 3, 0.502, 0.0, 0.0, 9.0, 9.0),
-            Limits([0.5, 0.5, 0.5, 0.5015], 100),
+            RowLimits([0.5, 0.5, 0.5, 0.5015], 100),
             True,
         ),  # its own class's threshold
         (
             (0, 3, 0.7, 0.0, 0.0, 9.0, 9.0),
-            Limits([0.5] * 4, 3),
+            RowLimits([0.5] * 4, 3),
             True,
         ),  # the last of three, and three is the most
-        ((0, 3, 0.7, 0.0, 0.0, 9.0, 9.0), Limits([0.5] * 4, 4), False),
-        ((0, 3, 0.8, 0.0, 0.0, 9.0, 9.0), Limits([0.5] * 4, 3), False),  # not the last
+        ((0, 3, 0.7, 0.0, 0.0, 9.0, 9.0), RowLimits([0.5] * 4, 4), False),
+        ((0, 3, 0.8, 0.0, 0.0, 9.0, 9.0), RowLimits([0.5] * 4, 3), False),  # not the last
     ],
 )
-def test_a_row_at_a_threshold_may_go_or_come(more: tuple, limits: Limits, equal: bool) -> None:
+def test_a_row_at_a_threshold_may_go_or_come(more: tuple, limits: RowLimits, equal: bool) -> None:
     for expected, found in [((DOG, BIRD, more), (DOG, BIRD)), ((DOG, BIRD), (DOG, BIRD, more))]:
         one = compared(rows(*expected), rows(*found), limits)
         assert one.equal is equal and one.at_the_edge == int(equal)
@@ -121,11 +128,11 @@ def test_an_image_that_only_one_can_take_is_a_fault() -> None:
 def test_regions_are_compared_pixel_by_pixel(
     found: list[tuple[int, int]], share: float, equal: bool
 ) -> None:
-    one = between(
-        images("ok"), regions((1, 5)), images("ok"), regions(*found), Limits([0.0] * 4, None)
+    one = compute_parity(
+        images("ok"), regions((1, 5)), images("ok"), regions(*found), RowLimits([0.0] * 4, None)
     )
     assert one.pixels_differing == pytest.approx(share) and one.equal is equal
-    assert one.box_difference_max is None and "boxes" not in one.said()
+    assert one.box_difference_max is None and "boxes" not in one.describe()
 
 
 @pytest.mark.parametrize(
@@ -134,5 +141,5 @@ def test_regions_are_compared_pixel_by_pixel(
 def test_logits_that_differ_are_a_fault_whatever_the_rows_say(
     difference: float, faults: int
 ) -> None:
-    said: list[Any] = raw_fault(difference)
+    said: list[Any] = check_raw_difference(difference)
     assert len(said) == faults

@@ -8,17 +8,17 @@ from torch import Tensor, nn
 
 from pipeline.models.registry import find_format
 from pipeline.training.export_model.reference import (
-    answer,
-    difference,
-    is_empty,
-    original,
-    own_limits,
+    all_detections_empty,
+    compute_output,
+    detector_limits,
+    extract_network,
+    measure_difference,
 )
 from tests.helpers.runs import settings_for
 
 
 def loaded(*words: str) -> nn.Module:
-    return original(find_format(settings_for("input=.", *words)).load())
+    return extract_network(find_format(settings_for("input=.", *words)).load())
 
 
 def found(*rows: tuple[float, float, int]) -> dict[str, Tensor]:
@@ -47,21 +47,21 @@ def found(*rows: tuple[float, float, int]) -> dict[str, Tensor]:
 )
 def test_logits_of_a_batch(words: list[str], given: tuple, shape: tuple) -> None:
     network = loaded(*words)
-    assert answer(network, torch.rand(given)).shape == shape
+    assert compute_output(network, torch.rand(given)).shape == shape
     assert not any(
         module._forward_hooks or module._forward_pre_hooks for module in network.modules()
     )
-    assert own_limits(network) == (0.0, None)
+    assert detector_limits(network) == (0.0, None)
 
 
 def test_detections_of_an_image() -> None:
     network = loaded("task=detect", "model=codes")
-    said = answer(network, torch.rand(3, 40, 60))
+    said = compute_output(network, torch.rand(3, 40, 60))
     assert set(said) == {"boxes", "labels", "scores"} and said["boxes"].shape == (
         len(said["scores"]),
         4,
     )
-    least, most = own_limits(network)
+    least, most = detector_limits(network)
     assert 0 < least < 0.5 and most is not None and len(said["scores"]) <= most
     assert not any(
         module._forward_hooks or module._forward_pre_hooks for module in network.modules()
@@ -92,9 +92,11 @@ ONE = (0.0, 0.9, 1)
     ],
 )
 def test_how_far_two_answers_are_apart(expected: Any, other: Any, differ: float) -> None:
-    assert difference(expected, other) == pytest.approx(differ)
+    assert measure_difference(expected, other) == pytest.approx(differ)
 
 
 def test_nothing_found_is_known() -> None:
-    assert is_empty([]) and is_empty([found(), found()])
-    assert not is_empty([found(), found(ONE)]) and not is_empty([torch.zeros(1, 2)])
+    assert all_detections_empty([]) and all_detections_empty([found(), found()])
+    assert not all_detections_empty([found(), found(ONE)]) and not all_detections_empty(
+        [torch.zeros(1, 2)]
+    )

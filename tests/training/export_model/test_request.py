@@ -10,10 +10,10 @@ from pipeline.core.errors import ConfigError
 from pipeline.models.formats.builder import TorchvisionBuilder
 from pipeline.runs.components import build_components
 from pipeline.training.export_model.request import (
-    checked,
-    command,
-    preprocessing,
-    running,
+    check_request,
+    find_preprocessing_weights,
+    format_run_command,
+    settings_for_program,
     write_categories,
 )
 from tests.helpers.own_files import CLASSIFIER, tiny_onnx
@@ -47,8 +47,8 @@ MOBILENET = ["task=classify", "model=mobilenet_v2", "weights=random"]
 def test_refusals(words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TorchvisionBuilder, "load", lambda self: pytest.fail("weights were loaded"))
     with pytest.raises(ConfigError, match=message):
-        settings = checked(settings_for("to=onnx", *words))
-        preprocessing(settings, build_components(settings))
+        settings = check_request(settings_for("to=onnx", *words))
+        find_preprocessing_weights(settings, build_components(settings))
 
 
 def test_a_program_is_one_already(tmp_path: Path) -> None:
@@ -61,9 +61,9 @@ def test_a_program_is_one_already(tmp_path: Path) -> None:
         f"categories={tmp_path / 'names.txt'}",
         CLASSIFIER,
     ]
-    settings = checked(settings_for("to=torchscript", *words))
+    settings = check_request(settings_for("to=torchscript", *words))
     with pytest.raises(ConfigError, match="model=onnx is a program already"):
-        preprocessing(settings, build_components(settings))
+        find_preprocessing_weights(settings, build_components(settings))
 
 
 @pytest.mark.parametrize("library", ["onnx", "onnxruntime"])
@@ -72,8 +72,8 @@ def test_without_a_library_the_way_to_it_is_told(
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ConfigError, match=rf"to=onnx needs {library}.*visionbatch\[train\]"):
-        checked(settings_for("to=onnx", *MOBILENET))
-    assert checked(settings_for("to=pt2", *MOBILENET))
+        check_request(settings_for("to=onnx", *MOBILENET))
+    assert check_request(settings_for("to=pt2", *MOBILENET))
 
 
 @pytest.mark.parametrize(
@@ -89,20 +89,22 @@ def test_without_a_library_the_way_to_it_is_told(
     ],
 )
 def test_the_preprocessing_has_a_full_name(words: list[str], name: str | None) -> None:
-    settings = checked(settings_for("to=torchscript", *words))
-    assert preprocessing(settings, build_components(settings)) == name
+    settings = check_request(settings_for("to=torchscript", *words))
+    assert find_preprocessing_weights(settings, build_components(settings)) == name
 
 
 def test_a_preprocessing_of_its_own_has_no_name() -> None:
-    settings = checked(settings_for("to=torchscript", *MOBILENET))
+    settings = check_request(settings_for("to=torchscript", *MOBILENET))
     parts = build_components(settings)
     parts.format.transform.resize_size = [100]  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match="prepared in a way of its own"):
-        preprocessing(settings, parts)
+        find_preprocessing_weights(settings, parts)
 
 
 def test_programs_are_compared_on_the_cpu_in_fp32() -> None:
-    settings = checked(settings_for("to=torchscript", *MOBILENET, "engine=fast", "precision=bf16"))
+    settings = check_request(
+        settings_for("to=torchscript", *MOBILENET, "engine=fast", "precision=bf16")
+    )
     engine = build_components(settings).engine
     assert (engine.device, engine.precision, engine.exact) == ("cpu", "fp32", True)
 
@@ -168,5 +170,7 @@ def test_names_that_are_no_lines_are_refused(
 def test_the_command_that_runs_it(
     words: list[str], preprocess: str | None, alone: bool, expected: list[str]
 ) -> None:
-    said = command(running(settings_for(*words), Path("my out"), preprocess, alone))
+    said = format_run_command(
+        settings_for_program(settings_for(*words), Path("my out"), preprocess, alone)
+    )
     assert shlex.split(said) == ["make", "run", *expected, "input=DIR"]

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.errors import PipelineError
-from pipeline.training.export_model.exporters import Attempt
+from pipeline.training.export_model.exporters import ExportMethod
 from pipeline.training.export_model.shape_probes import (
-    Held,
-    Probes,
-    held,
-    made,
-    probes_for_detections,
-    probes_for_logits,
+    ProbeSet,
+    ProgramLimits,
+    build_detection_probes,
+    build_logit_probes,
+    probe_program,
+    write_best_program,
 )
 from tests.helpers.own_files import Classifier, Regions
 
@@ -73,36 +73,43 @@ def test_a_segmenter_may_hold_its_batch_and_its_size(
     fits: Callable[[Tensor], bool], any_batch: bool, any_size: bool, fails: bool
 ) -> None:
     network = Regions().eval()
-    found = held(Only(network, fits, fails), probes_for_logits(network, None))
-    assert found == Held(0.0, any_batch, any_size) and found.nothing is (any_batch and any_size)
+    found = probe_program(Only(network, fits, fails), build_logit_probes(network, None))
+    assert found == ProgramLimits(0.0, any_batch, any_size) and found.is_unrestricted is (
+        any_batch and any_size
+    )
 
 
 def test_a_classifier_has_one_size() -> None:
     network = Classifier().eval()
-    probes = probes_for_logits(network, (32, 32))
+    probes = build_logit_probes(network, (32, 32))
     assert probes.sizes == () and probes.example.shape == (2, 3, 32, 32)
-    assert held(network, probes) == Held(0.0, True, None) and held(network, probes).nothing
+    assert (
+        probe_program(network, probes) == ProgramLimits(0.0, True, None)
+        and probe_program(network, probes).is_unrestricted
+    )
 
 
 def test_a_detector_is_shown_images_of_other_sizes() -> None:
-    probes = probes_for_detections(Bright(), [bright(40, 60) * 0, bright(30, 60)])
+    probes = build_detection_probes(Bright(), [bright(40, 60) * 0, bright(30, 60)])
     assert probes.example.shape == (3, 30, 60), "the first in which it finds something"
-    assert [tuple(one.given.shape) for one in probes.sizes] == [(3, 22, 60), (3, 30, 40)]
-    assert held(Bright(), probes) == Held(0.0, True, True)
-    assert held(Only(Bright(), lambda image: image.shape[-1] == 60), probes).any_size is False
+    assert [tuple(one.input.shape) for one in probes.sizes] == [(3, 22, 60), (3, 30, 40)]
+    assert probe_program(Bright(), probes) == ProgramLimits(0.0, True, True)
+    assert (
+        probe_program(Only(Bright(), lambda image: image.shape[-1] == 60), probes).any_size is False
+    )
 
 
 def test_nothing_found_shows_nothing() -> None:
-    probes = probes_for_detections(Bright(), [bright(40, 60) * 0])
-    assert held(Bright(), probes).any_size is None
+    probes = build_detection_probes(Bright(), [bright(40, 60) * 0])
+    assert probe_program(Bright(), probes).any_size is None
     with pytest.raises(PipelineError, match="None of the images can be read"):
-        probes_for_detections(Bright(), [])
+        build_detection_probes(Bright(), [])
 
 
 def test_a_program_that_is_wrong_is_refused() -> None:
     network = Classifier().eval()
     with pytest.raises(PipelineError, match="on one input it differs by"):
-        held(Only(network, lambda images: False), probes_for_logits(network, (32, 32)))
+        probe_program(Only(network, lambda images: False), build_logit_probes(network, (32, 32)))
 
 
 # --- the way that is taken
@@ -114,7 +121,7 @@ PROGRAMS = {
 }
 
 
-def ways(*names: str) -> list[Attempt]:
+def ways(*names: str) -> list[ExportMethod]:
     def write(name: str) -> Callable[[Path], None]:
         def leave(file: Path) -> None:
             file.write_text(name)
@@ -123,7 +130,7 @@ def ways(*names: str) -> list[Attempt]:
 
         return leave
 
-    return [Attempt(name, write(name)) for name in names]
+    return [ExportMethod(name, write(name)) for name in names]
 
 
 @pytest.mark.parametrize(
@@ -139,8 +146,10 @@ def test_the_first_way_that_holds_nothing_is_taken(
     names: list[str], taken: str, tmp_path: Path
 ) -> None:
     network, file = Classifier().eval(), tmp_path / "program"
-    probes: Probes = probes_for_logits(network, (32, 32))
-    how, found = made(ways(*names), file, lambda: Only(network, PROGRAMS[file.read_text()]), probes)
+    probes: ProbeSet = build_logit_probes(network, (32, 32))
+    how, found = write_best_program(
+        ways(*names), file, lambda: Only(network, PROGRAMS[file.read_text()]), probes
+    )
     assert how == file.read_text() == taken and found.any_batch is (taken == "free")
 
 
@@ -150,9 +159,9 @@ def test_no_way_is_told_with_reasons(tmp_path: Path) -> None:
         PipelineError,
         match=r"fails: no operator of this name\n  two images: on one input it differs by",
     ):
-        made(
+        write_best_program(
             ways("fails", "two images"),
             file,
             lambda: Only(network, PROGRAMS[file.read_text()]),
-            probes_for_logits(network, (32, 32)),
+            build_logit_probes(network, (32, 32)),
         )

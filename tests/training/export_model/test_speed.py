@@ -3,7 +3,7 @@
 import time
 
 from pipeline.training.export_model import speed
-from pipeline.training.export_model.speed import speeds, speeds_text
+from pipeline.training.export_model.speed import format_speeds, time_in_turns
 
 
 def test_ratios_are_to_the_first(monkeypatch) -> None:
@@ -13,13 +13,13 @@ def test_ratios_are_to_the_first(monkeypatch) -> None:
     def sleeping(name: str, seconds: float):
         return lambda: (called.append(name), time.sleep(seconds))
 
-    measured = speeds(
+    measured = time_in_turns(
         {"eager": sleeping("eager", 0.008), "exported": sleeping("exported", 0.002)}, 4
     )
     assert measured["eager"].ratio == 1.0 and 2 < measured["exported"].ratio < 5
     assert 200 < measured["eager"].images_per_s <= 500
     assert called[:4] == ["eager", "exported"] * 2, "both are warm before either is measured"
-    said = speeds_text(measured).splitlines()
+    said = format_speeds(measured).splitlines()
     assert said[0].split() == ["images/s", "x", "eager"] and said[2].startswith("exported")
 
 
@@ -30,5 +30,5 @@ def test_a_slow_model_is_measured_all_the_same(monkeypatch) -> None:
     def call() -> None:
         calls[0] += 1
 
-    assert speeds({"eager": call}, 1)["eager"].ratio == 1.0
+    assert time_in_turns({"eager": call}, 1)["eager"].ratio == 1.0
     assert calls[0] == 5, "two to warm up, one to see how long it takes, two rounds"

@@ -15,7 +15,7 @@ def test_a_crop_has_the_size_asked_for(photos, whole):
 
 def test_each_photograph_is_for_training_or_for_validation():
     every = Backgrounds(tuple(map(str, range(20))), 1)
-    held_out, learned = every.validation().files, every.training().files
+    held_out, learned = every.validation_part().files, every.training_part().files
     assert len(held_out) == 3 and sorted(held_out + learned) == sorted(every.files)
 
 

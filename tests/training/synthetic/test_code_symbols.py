@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import zxingcpp
 
-from pipeline.training.synthetic.code_symbols import BARCODE, DATA_MATRIX, MARKER, QR, symbol
+from pipeline.training.synthetic.code_symbols import BARCODE, DATA_MATRIX, MARKER, QR, draw_symbol
 from pipeline.training.synthetic.fonts_and_words import TRAINING
 
 
 def drawn(label, count):
     rng = np.random.default_rng(label)
-    return [symbol(rng, TRAINING, label) for _ in range(count)]
+    return [draw_symbol(rng, TRAINING, label) for _ in range(count)]
 
 
 @pytest.mark.parametrize("label", [QR, BARCODE, DATA_MATRIX, MARKER])

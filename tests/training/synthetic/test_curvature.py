@@ -1,18 +1,18 @@
 import numpy as np
 import pytest
 
-from pipeline.training.synthetic.curvature import cylinder, wrinkled
-from pipeline.training.synthetic.print_layer import Print, outline
+from pipeline.training.synthetic.curvature import apply_wrinkles, warp_onto_cylinder
+from pipeline.training.synthetic.print_layer import PrintLayer, rectangle_outline
 
 
 def flat():
     """A white rectangle on black: where its pixels are after bending is where its outline must be."""
     pixels = np.zeros((160, 200, 3), np.uint8)
     pixels[50:110, 60:150] = 255
-    return Print(pixels, ((2, outline(60, 50, 150, 110)),))
+    return PrintLayer(pixels, ((2, rectangle_outline(60, 50, 150, 110)),))
 
 
-@pytest.mark.parametrize("bend", [cylinder, wrinkled])
+@pytest.mark.parametrize("bend", [warp_onto_cylinder, apply_wrinkles])
 @pytest.mark.parametrize("seed", range(12))
 def test_the_outline_follows_the_pixels(bend, seed):
     made = bend(np.random.default_rng(seed), flat())
@@ -23,8 +23,8 @@ def test_the_outline_follows_the_pixels(bend, seed):
     assert np.abs(np.concatenate([points.min(0), points.max(0)]) - expected).max() <= 7
 
 
-@pytest.mark.parametrize("bend", [cylinder, wrinkled])
+@pytest.mark.parametrize("bend", [warp_onto_cylinder, apply_wrinkles])
 def test_a_print_without_codes_and_with_holes_bends_too(bend):
     alpha = np.zeros((160, 200), np.uint8)
-    made = bend(np.random.default_rng(0), Print(flat().pixels, (), alpha))
+    made = bend(np.random.default_rng(0), PrintLayer(flat().pixels, (), alpha))
     assert made.codes == () and made.alpha.max() == 0

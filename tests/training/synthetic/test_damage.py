@@ -1,14 +1,14 @@
 import numpy as np
 
-from pipeline.training.synthetic.damage import worn
-from pipeline.training.synthetic.print_layer import Print, outline
+from pipeline.training.synthetic.damage import apply_wear
+from pipeline.training.synthetic.print_layer import PrintLayer, rectangle_outline
 
 
 def test_some_prints_wear_and_keep_their_codes_and_the_given_pixels_stay():
     pixels = np.full((60, 80, 3), 200, np.uint8)
     pixels[20:40, 20:60] = 10
-    thing = Print(pixels.copy(), ((1, outline(20, 20, 60, 40)),))
-    made = [worn(np.random.default_rng(seed), thing) for seed in range(80)]
+    thing = PrintLayer(pixels.copy(), ((1, rectangle_outline(20, 20, 60, 40)),))
+    made = [apply_wear(np.random.default_rng(seed), thing) for seed in range(80)]
     changed = [one for one in made if not np.array_equal(one.pixels, pixels)]
     assert np.array_equal(thing.pixels, pixels) and 10 <= len(changed) <= 40
     assert all(

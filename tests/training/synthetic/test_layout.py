@@ -3,10 +3,10 @@ from collections import Counter
 import numpy as np
 
 from pipeline.training.synthetic.fonts_and_words import TRAINING
-from pipeline.training.synthetic.layout import laid_out
-from pipeline.training.synthetic.perspective import bounds, corners, seen_as
+from pipeline.training.synthetic.layout import lay_out_scene
+from pipeline.training.synthetic.perspective import bounding_box, project_points, rectangle_corners
 
-LAYOUTS = [laid_out(np.random.default_rng([7, seed]), TRAINING, 320) for seed in range(150)]
+LAYOUTS = [lay_out_scene(np.random.default_rng([7, seed]), TRAINING, 320) for seed in range(150)]
 
 
 def test_boxes_are_inside_the_frame_and_not_tiny():
@@ -33,7 +33,7 @@ def test_nothing_that_is_placed_later_covers_a_code():
     for layout in LAYOUTS:
         before = 0
         for one in layout.placed:
-            area = bounds(seen_as(corners(one.thing.size_hw), one.matrix))
+            area = bounding_box(project_points(rectangle_corners(one.thing.size_hw), one.matrix))
             for box in layout.boxes[:before]:
                 assert not (np.minimum(area[2:], box[2:]) > np.maximum(area[:2], box[:2])).all()
             before += len(one.thing.codes)

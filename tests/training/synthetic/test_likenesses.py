@@ -4,13 +4,26 @@ import numpy as np
 import pytest
 import zxingcpp
 
-from pipeline.training.synthetic.distractor_grids import grid
-from pipeline.training.synthetic.distractor_shapes import figure
-from pipeline.training.synthetic.distractor_stripes import stripes
-from pipeline.training.synthetic.distractor_text import headline, lettering, listing, paragraph
+from pipeline.training.synthetic.distractor_grids import render_grid
+from pipeline.training.synthetic.distractor_shapes import render_shape
+from pipeline.training.synthetic.distractor_stripes import render_stripes
+from pipeline.training.synthetic.distractor_text import (
+    render_headline,
+    render_lettering,
+    render_listing,
+    render_paragraph,
+)
 from pipeline.training.synthetic.fonts_and_words import TRAINING
 
-LIKENESSES = [grid, figure, stripes, headline, lettering, paragraph, listing]
+LIKENESSES = [
+    render_grid,
+    render_shape,
+    render_stripes,
+    render_headline,
+    render_lettering,
+    render_paragraph,
+    render_listing,
+]
 
 
 @pytest.mark.parametrize("make", LIKENESSES)

@@ -1,11 +1,18 @@
 import numpy as np
 import pytest
 
-from pipeline.training.synthetic.print_layer import Print, moved, outline, paste, stamp, turned
+from pipeline.training.synthetic.print_layer import (
+    PrintLayer,
+    paste_picture,
+    rectangle_outline,
+    rotate_quarters,
+    shift_codes,
+    stamp_ink,
+)
 
 
 def test_an_outline_goes_around_the_rectangle():
-    points = outline(1, 2, 5, 10, along=4)
+    points = rectangle_outline(1, 2, 5, 10, along=4)
     assert points.shape == (16, 2) and points.dtype == np.float32
     assert points.min(0).tolist() == [1, 2] and points.max(0).tolist() == [5, 10]
     assert (np.isin(points[:, 0], (1, 5)) | np.isin(points[:, 1], (2, 10))).all()
@@ -17,14 +24,14 @@ def test_an_outline_goes_around_the_rectangle():
 )
 def test_what_lies_beyond_the_canvas_is_cut(x, y, changed):
     stamped, pasted = np.zeros((3, 3, 3), np.uint8), np.zeros((3, 3, 3), np.uint8)
-    stamp(stamped, np.full((2, 2), 255, np.uint8), (9, 9, 9), x, y)
-    paste(pasted, np.full((2, 2, 3), 9, np.uint8), x, y)
+    stamp_ink(stamped, np.full((2, 2), 255, np.uint8), (9, 9, 9), x, y)
+    paste_picture(pasted, np.full((2, 2, 3), 9, np.uint8), x, y)
     assert (stamped == 9).all(2).sum() == changed and np.array_equal(stamped, pasted)
 
 
 def test_half_ink_is_half_the_colour():
     canvas = np.full((1, 2, 3), 100, np.uint8)
-    stamp(canvas, np.array([[0, 128]], np.uint8), (200, 0, 100), 0, 0)
+    stamp_ink(canvas, np.array([[0, 128]], np.uint8), (200, 0, 100), 0, 0)
     assert (
         canvas[0, 0].tolist() == [100] * 3
         and np.abs(canvas[0, 1].astype(int) - (150, 50, 100)).max() <= 1
@@ -35,8 +42,11 @@ def test_half_ink_is_half_the_colour():
 def test_a_code_turns_with_its_print(quarters):
     pixels = np.zeros((10, 20, 3), np.uint8)
     pixels[2:5, 11:18] = 255
-    made = turned(
-        Print(pixels, ((1, outline(11, 2, 18, 5)),), np.full((10, 20), 255, np.uint8)), quarters
+    made = rotate_quarters(
+        PrintLayer(
+            pixels, ((1, rectangle_outline(11, 2, 18, 5)),), np.full((10, 20), 255, np.uint8)
+        ),
+        quarters,
     )
     (x0, y0), (x1, y1) = made.codes[0][1].min(0).astype(int), made.codes[0][1].max(0).astype(int)
     assert made.pixels[y0:y1, x0:x1].min() == 255 and made.pixels.sum() == pixels.sum()
@@ -44,6 +54,6 @@ def test_a_code_turns_with_its_print(quarters):
 
 
 def test_moving_moves_every_code():
-    ((label, points),) = moved([(3, outline(0, 0, 1, 1))], 5, 7)
+    ((label, points),) = shift_codes([(3, rectangle_outline(0, 0, 1, 1))], 5, 7)
     assert label == 3 and points.min(0).tolist() == [5, 7]
-    assert moved([], 1, 1) == ()
+    assert shift_codes([], 1, 1) == ()
