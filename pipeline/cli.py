@@ -27,7 +27,7 @@ from pipeline.core.inflight import TABLE_VARIABLE
 from pipeline.core.locations import redact_secrets
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.package_files import find_resource
-from pipeline.runs.isolation.supervisor import end_with_the_watcher, supervise
+from pipeline.runs.isolation.supervisor import exit_with_supervisor, supervise
 
 if TYPE_CHECKING:
     from pipeline.config.settings import Settings
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGINT, _interrupt)
-    end_with_the_watcher()
+    exit_with_supervisor()
     try:
         return _dispatch(given)
     except PipelineError as error:
@@ -207,9 +207,9 @@ def _element(arguments: list[str]) -> None:
 
 
 def _worker(arguments: list[str]) -> None:
-    from pipeline.runs.workers.worker import work_for_another
+    from pipeline.runs.workers.worker import run_worker
 
-    work_for_another()
+    run_worker()
 
 
 _FOR_EXECUTORS = {"element": _element, "worker": _worker}
@@ -245,9 +245,9 @@ def _sweep(arguments: list[str]) -> None:
 
 
 def _bench(arguments: list[str]) -> None:
-    from pipeline.runs.bench.benchmark import bench_text
+    from pipeline.runs.bench.benchmark import run_benchmark
 
-    run_jobs(arguments, _printed(bench_text))
+    run_jobs(arguments, _printed(run_benchmark))
 
 
 def _duplicates(arguments: list[str]) -> None:

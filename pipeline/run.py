@@ -13,10 +13,10 @@ from pipeline.core.protocols import Executor
 from pipeline.core.types import Writer
 from pipeline.results.report.write import publish_report
 from pipeline.runs.components import Components, build_components
-from pipeline.runs.plan import Plan, freeze, nothing_found
-from pipeline.runs.retry import with_errors
+from pipeline.runs.plan import Plan, describe_empty_input, freeze_plan
+from pipeline.runs.retry import find_shards_with_errors
 from pipeline.runs.session import RunSession
-from pipeline.runs.summary import plan_text, summary
+from pipeline.runs.summary import describe_plan, summarize_run
 
 
 def run(settings: Settings) -> RunResult:
@@ -37,20 +37,22 @@ def annotate(settings: Settings, parts: Components) -> RunResult:
     work = RunSession.of(settings, parts, executor.writer or Writer.for_shards(index, count))
     folder = work.folder
     if settings.dry_run:
-        return RunResult(plan_text(settings, parts, work.plan, folder) + executor.preview(work))
+        return RunResult(describe_plan(settings, parts, work.plan, folder) + executor.preview(work))
     check_input(work)
-    with folder.locked():
-        with folder.together():
+    with folder.lock():
+        with folder.critical_section():
             work.plan = frozen(work)
         folder.check_parts()
         todo = work.remaining(index, count)
         work.retry_shards = (
-            with_errors(folder, work.plan, index, count) if settings.retry == "errors" else []
+            find_shards_with_errors(folder, work.plan, index, count)
+            if settings.retry == "errors"
+            else []
         )
         said = executor.run(todo, work) if todo or work.retry_shards else None
-        with folder.together():
+        with folder.critical_section():
             report(work, anew=bool(todo or work.retry_shards))
-    return summary(work, said)
+    return summarize_run(work, said)
 
 
 def check_input(work: RunSession) -> None:
@@ -62,7 +64,7 @@ def check_input(work: RunSession) -> None:
                 "was made on a machine of another kind, say precision= and device= on both: they decide the folder's name."
             )
     elif not work.folder.exists() and next(work.parts.source.entries(), None) is None:
-        raise ConfigError(nothing_found(work.parts.source))
+        raise ConfigError(describe_empty_input(work.parts.source))
 
 
 def frozen(work: RunSession) -> Plan:
@@ -70,7 +72,7 @@ def frozen(work: RunSession) -> Plan:
     settings = work.settings
     if settings.changed == "trust":
         return work.plan
-    return freeze(
+    return freeze_plan(
         work.folder,
         work.parts.source,
         settings.shard_size,

@@ -131,8 +131,8 @@ def iterate_entries(
             at += 1
         if here:
             shard, images = (
-                run.plan.shard(shard_id),
-                run.table("images", shard_id, ["height", "width"]),
+                run.plan.read_shard(shard_id),
+                run.read_table("images", shard_id, ["height", "width"]),
             )
             heights, widths = (column.to_pylist() for column in images.columns)
             for i in (image_id - first for image_id in here):

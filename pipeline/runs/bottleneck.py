@@ -22,7 +22,7 @@ _MOVES = {
 }
 
 
-def bottleneck(
+def describe_bottleneck(
     seconds: Mapping[str, float], wall: float, workers: int, cores: int, device: str, precision: str
 ) -> str:
     """`seconds` as `StageTimer` has them, `wall` the time on the clock.

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 _FILTERS = ("classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections", "top_k")
 
 
-def determinants(
+def collect_determinants(
     settings: Settings, spec: ModelSpec, source: Source, engine: Engine
 ) -> dict[str, Any]:
     """Everything that decides what a run's files hold. Not in it: batch and shard size, workers, device, executor."""
@@ -79,7 +79,7 @@ def _canonical(value: Any) -> Any:
     return sorted({name.casefold() for name in value}) if isinstance(value, tuple) else value
 
 
-def run_name(determined_by: dict[str, Any]) -> str:
+def make_run_name(determined_by: dict[str, Any]) -> str:
     """`<task>-<model>-<fingerprint8>`, the name of one folder whatever the two are called: both may be somebody else's."""
     canonical = json.dumps(determined_by, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     model = re.sub(r"[^A-Za-z0-9_.]+", "_", Path(determined_by["model"]).stem)

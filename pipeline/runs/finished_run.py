@@ -39,10 +39,10 @@ class FinishedRun:
         folder = RunFolder(
             resolve_latest(path) if isinstance(path, Uri) else path.resolve()
         )  # `latest` may come to lead away
-        return cls.of(folder, path)
+        return cls.from_folder(folder, path)
 
     @classmethod
-    def of(cls, folder: RunFolder, path: Location | None = None) -> "FinishedRun":
+    def from_folder(cls, folder: RunFolder, path: Location | None = None) -> "FinishedRun":
         """The same where the folder is in hand; `path` is what messages call it."""
         plan, path = load_plan(folder), path or folder.path
         if not folder.has_begun() or not plan.parts:
@@ -54,7 +54,7 @@ class FinishedRun:
             raise ConfigError(
                 f"run={path}: {said}. Say run=outputs/latest, or one of its neighbours."
             )
-        shard_ids = tuple(sorted(folder.committed() & set(range(plan.n_shards))))
+        shard_ids = tuple(sorted(folder.committed_shards() & set(range(plan.n_shards))))
         if not shard_ids or not {f"part-{i:05d}.parquet" for i in shard_ids} <= set(
             folder.store.list_files("images")
         ):
@@ -118,37 +118,39 @@ class FinishedRun:
             )
         if isinstance(given, Path):
             return given.parent if given.is_file() else given
-        first = next(self.plan.in_order(), None)
+        first = next(self.plan.entries_by_id(), None)
         return (
             given.parent if first and self.plan.n_images == 1 and first.key == given.name else given
         )
 
-    def shards(self) -> Iterator[tuple[pa.Table, pa.Table]]:
+    def read_shards(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """(images, predictions) of each shard, in input order; predictions of an image follow one another."""
         brought = self.folder.store.fetch_all(
             _part(kind, i) for i in self.shard_ids for kind in ("images", "predictions")
         )
         for shard_id in self.shard_ids:
             next(brought), next(brought)
-            yield self.table("images", shard_id), self.table("predictions", shard_id)
+            yield self.read_table("images", shard_id), self.read_table("predictions", shard_id)
 
-    def table(self, kind: str, shard_id: int, columns: Sequence[str] | None = None) -> pa.Table:
+    def read_table(
+        self, kind: str, shard_id: int, columns: Sequence[str] | None = None
+    ) -> pa.Table:
         """`images` or `predictions` of one shard. Raises PipelineError where it is damaged, as all do that read tables."""
         part = _part(kind, shard_id)
         with self._reading(part):
             return pq.read_table(self.folder.local(part), columns=columns, partitioning=None)
 
-    def rows(self, kind: str, columns: Sequence[str]) -> pa.Table:
+    def read_columns(self, kind: str, columns: Sequence[str]) -> pa.Table:
         """`images` or `predictions` of all shards at once: of few and narrow columns."""
         with self._reading(kind):
-            return self.dataset(kind).to_table(columns=list(columns))
+            return self.open_dataset(kind).to_table(columns=list(columns))
 
-    def count(self, kind: str) -> int:
+    def count_rows(self, kind: str) -> int:
         """How many rows all shards have."""
         with self._reading(kind):
-            return int(self.dataset(kind).count_rows())
+            return int(self.open_dataset(kind).count_rows())
 
-    def dataset(self, kind: str) -> ds.Dataset:
+    def open_dataset(self, kind: str) -> ds.Dataset:
         """`images` or `predictions` of all shards, to be scanned."""
         with self._reading(kind):
             paths = self.folder.store.fetch_all(_part(kind, i) for i in self.shard_ids)

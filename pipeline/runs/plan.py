@@ -39,7 +39,7 @@ _GONE = -1  # the size of an input whose absence was accepted
 
 
 @dataclass(frozen=True)
-class Part:
+class PlanPart:
     """One file of the plan."""
 
     file: str
@@ -53,25 +53,25 @@ class Part:
 class Plan:
     """Index arithmetic over the parts: which images a shard holds."""
 
-    def __init__(self, folder: RunFolder, parts: Iterable[Part]) -> None:
+    def __init__(self, folder: RunFolder, parts: Iterable[PlanPart]) -> None:
         self.folder = folder
         self.parts = tuple(parts)
         self.n_images = sum(part.images for part in self.parts)
         self.n_shards = sum(part.shards for part in self.parts)
 
-    def shard(self, shard_id: int) -> Shard:
+    def read_shard(self, shard_id: int) -> Shard:
         part = self.parts[bisect_right(self.parts, shard_id, key=attrgetter("first_shard")) - 1]
         with pq.ParquetFile(self.folder.local(part.file)) as file:
             table = file.read_row_group(shard_id - part.first_shard)
         return Shard(shard_id, table["image_id"][0].as_py(), tuple(_entries(table)))
 
-    def shard_of(self, image_id: int) -> Shard:
+    def find_shard(self, image_id: int) -> Shard:
         part = self.parts[bisect_right(self.parts, image_id, key=attrgetter("first_image_id")) - 1]
         before = part.first_image_id
         for shard_id, size in self.shard_sizes():
             if shard_id >= part.first_shard:
                 if image_id < before + size:
-                    return self.shard(shard_id)
+                    return self.read_shard(shard_id)
                 before += size
         raise IndexError(image_id)
 
@@ -82,25 +82,25 @@ class Plan:
             for i in range(part.shards):
                 yield part.first_shard + i, metadata.row_group(i).num_rows
 
-    def entries(self) -> Iterator[Entry]:
+    def entries_by_key(self) -> Iterator[Entry]:
         """Every planned input in the order of the keys. One part of each listing is open at a time."""
         listings = groupby(self.parts, key=attrgetter("listing"))
         each = [chain.from_iterable(map(self._entries_of, list(parts))) for _, parts in listings]
         return merge(*each, key=attrgetter("key"))
 
-    def in_order(self) -> Iterator[Entry]:
+    def entries_by_id(self) -> Iterator[Entry]:
         """Every planned input in the order of image_id."""
         for part in self.parts:
             yield from self._entries_of(part)
 
-    def _entries_of(self, part: Part) -> Iterator[Entry]:
+    def _entries_of(self, part: PlanPart) -> Iterator[Entry]:
         with pq.ParquetFile(self.folder.local(part.file)) as file:
             for i in range(part.shards):
                 yield from _entries(file.read_row_group(i))
 
 
 @dataclass
-class Difference:
+class PlanDifference:
     """How the source differs from the plan: how many inputs it does not list, which are others now, which are gone."""
 
     new: int = 0
@@ -112,7 +112,9 @@ def load_plan(folder: RunFolder) -> Plan:
     """The plan on disk; an empty one when there is none yet. Raises ConfigError for parts that no run has."""
     path = folder.local("plan/plan.json")
     parts = (
-        [Part(**part) for part in json.loads(path.read_text())["parts"]] if path.is_file() else []
+        [PlanPart(**part) for part in json.loads(path.read_text())["parts"]]
+        if path.is_file()
+        else []
     )
     for part in parts:
         if not _NAME.fullmatch(
@@ -124,7 +126,7 @@ def load_plan(folder: RunFolder) -> Plan:
     return Plan(folder, parts)
 
 
-def freeze(
+def freeze_plan(
     folder: RunFolder, source: Source, shard_size: int, limit: int | None, accept_changes: bool
 ) -> Plan:
     """Write the plan, or add what the source has got since. Raises InputChanged, and ConfigError for an empty input."""
@@ -133,10 +135,10 @@ def freeze(
     if not plan.parts:
         parts = _stage(plan, islice(source.entries(), limit), shard_size, schema)
         if not parts:
-            raise ConfigError(nothing_found(source))
+            raise ConfigError(describe_empty_input(source))
         return _publish(plan, parts)
-    difference = Difference()
-    new = additions(plan.entries(), source.entries(), difference)
+    difference = PlanDifference()
+    new = find_new_entries(plan.entries_by_key(), source.entries(), difference)
     room = None if limit is None else max(0, limit - plan.n_images)
     parts = _stage(plan, islice(new, room), shard_size, schema)
     deque(new, maxlen=0)  # to the end, for the differences
@@ -147,8 +149,8 @@ def freeze(
     return _publish(plan, parts)
 
 
-def additions(
-    planned: Iterable[Entry], listed: Iterable[Entry], difference: Difference
+def find_new_entries(
+    planned: Iterable[Entry], listed: Iterable[Entry], difference: PlanDifference
 ) -> Iterator[Entry]:
     """Merge two streams sorted by key. Yields the entries that are not planned; fills in `difference` on the way."""
     old = iter(planned)
@@ -169,12 +171,12 @@ def additions(
         expected = next(old, None)
 
 
-def _note_removed(difference: Difference, entry: Entry) -> None:
+def _note_removed(difference: PlanDifference, entry: Entry) -> None:
     if entry.size != _GONE:  # else its absence was accepted before
         difference.removed[entry.key] = entry
 
 
-def _describe(difference: Difference, folder: RunFolder) -> str:
+def _describe(difference: PlanDifference, folder: RunFolder) -> str:
     lines = [f"The input is not the one that {folder.path} was begun with."]
     if difference.changed:
         lines.append(f"  changed ({len(difference.changed)}): {shorten_list(difference.changed)}")
@@ -186,7 +188,7 @@ def _describe(difference: Difference, folder: RunFolder) -> str:
     return "\n".join(lines)
 
 
-def _record(plan: Plan, difference: Difference) -> None:
+def _record(plan: Plan, difference: PlanDifference) -> None:
     """Accept the differences: the plan lists the changed inputs as they are now, in their old places."""
     now = difference.changed | {
         key: replace(entry, size=_GONE, mtime_ns=0) for key, entry in difference.removed.items()
@@ -206,9 +208,11 @@ def _record(plan: Plan, difference: Difference) -> None:
         plan.folder.publish_file(part.file)
 
 
-def _stage(plan: Plan, entries: Iterator[Entry], shard_size: int, schema: pa.Schema) -> list[Part]:
+def _stage(
+    plan: Plan, entries: Iterator[Entry], shard_size: int, schema: pa.Schema
+) -> list[PlanPart]:
     """Write `entries` as further parts below the staging folder, where nobody looks for them yet."""
-    parts: list[Part] = []
+    parts: list[PlanPart] = []
     listing = plan.parts[-1].listing + 1 if plan.parts else 0
     first = next(entries, None)
     while first is not None:
@@ -229,13 +233,15 @@ def _stage(plan: Plan, entries: Iterator[Entry], shard_size: int, schema: pa.Sch
                 shards += 1
                 shard = list(islice(entries, 1))
         parts.append(
-            Part(name, sum(part.shards for part in before), first_image_id, shards, images, listing)
+            PlanPart(
+                name, sum(part.shards for part in before), first_image_id, shards, images, listing
+            )
         )
         first = shard[0] if shard else None
     return parts
 
 
-def _publish(plan: Plan, parts: list[Part]) -> Plan:
+def _publish(plan: Plan, parts: list[PlanPart]) -> Plan:
     """Make the staged parts visible: the files first, plan.json last."""
     if not parts:
         return plan
@@ -267,7 +273,7 @@ def _entries(table: pa.Table) -> Iterator[Entry]:
     )
 
 
-def nothing_found(source: Source) -> str:
+def describe_empty_input(source: Source) -> str:
     kind, _, where = source.identity.partition(":")
     hint = " For videos say source=video, or task=video; for archives source=tar or zip; for a list of images source=manifest."
     hint = hint if kind == "folder" else ""

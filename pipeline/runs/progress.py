@@ -14,7 +14,7 @@ from pipeline.core.types import Item
 _LONG_S = 5
 
 
-class Progress:
+class ProgressBar:
     """A bar with images/s, errors so far and time left; silent when stderr is not a terminal or `quiet`. It lives while
     nothing advances too: each second it tells the time, and on what a thread has been for long."""
 
@@ -33,7 +33,7 @@ class Progress:
         self._board, self._ended = board or InFlightTable(), Event()
         self._heart = None if disable else Thread(target=self._beat, name="heartbeat", daemon=True)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ProgressBar":
         if self._heart:
             self._heart.start()
         return self
@@ -49,11 +49,11 @@ class Progress:
             self._heart.join()
         self._bar.close()
 
-    def retried(self, items: Sequence[Item]) -> None:
+    def add_retried(self, items: Sequence[Item]) -> None:
         """Images that were counted before, as errors."""
         self.images += len(items)
 
-    def advance(self, items: Sequence[Item]) -> None:
+    def add_items(self, items: Sequence[Item]) -> None:
         self.add(len(items), sum(item.status.is_error for item in items))
 
     def add(self, images: int, errors: int) -> None:
@@ -62,7 +62,7 @@ class Progress:
         self._bar.set_postfix_str(f"{self.errors} errors", refresh=False)
         self._bar.update(images)
 
-    def committed(self, shard_id: int, images: int, errors: int) -> None:
+    def report_commit(self, shard_id: int, images: int, errors: int) -> None:
         """A shard is on the disk. The bar counts images, as they come."""
 
     def _beat(self) -> None:

@@ -14,20 +14,22 @@ from pipeline.runs.run_folder import RunFolder
 from pipeline.runs.shard_writer import ShardRunner, ShardWriter
 
 
-def with_errors(folder: RunFolder, plan: Plan, index: int = 0, count: int = 1) -> list[int]:
+def find_shards_with_errors(
+    folder: RunFolder, plan: Plan, index: int = 0, count: int = 1
+) -> list[int]:
     """The committed shards in which an image failed, in order: of all, or of every `count`-th."""
     return [
         shard_id
-        for shard_id in sorted(folder.committed() & set(range(index, plan.n_shards, count)))
+        for shard_id in sorted(folder.committed_shards() & set(range(index, plan.n_shards, count)))
         if pc.any(mark_failed(_rows(folder, "images", shard_id, ["status"]))).as_py()
     ]
 
 
-def retry_errors(runner: ShardRunner, shard_ids: list[int]) -> None:
+def retry_failed_images(runner: ShardRunner, shard_ids: list[int]) -> None:
     """Compute the failed images of these shards again."""
     with ShardWriter(runner) as writer:
         for shard_id in shard_ids:
-            shard = runner.plan.shard(shard_id)
+            shard = runner.plan.read_shard(shard_id)
             images, predictions = (
                 _rows(runner.folder, kind, shard_id) for kind in ("images", "predictions")
             )
@@ -35,7 +37,7 @@ def retry_errors(runner: ShardRunner, shard_ids: list[int]) -> None:
             writer.keep(shard, images.filter(pc.invert(mark_failed(images))), predictions)
             for _, answered in runner.predictor.predict(_alone(shard, again)):
                 writer.write(shard, answered)
-                runner.progress.retried([item for item, _ in answered])
+                runner.progress.add_retried([item for item, _ in answered])
 
 
 def _alone(shard: Shard, image_ids: list[int]) -> Iterator[Shard]:

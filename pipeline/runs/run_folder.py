@@ -53,7 +53,7 @@ class RunFolder:
         return self.store.fetch(name)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Hold the folder, clean up after an interrupted run. Raises RunLocked when another process holds it."""
         with translate_write_errors(self.path):
             self.store.create()
@@ -63,7 +63,7 @@ class RunFolder:
             finally:
                 shutil.rmtree(self.staging, ignore_errors=True)
 
-    def together(self) -> AbstractContextManager[None]:
+    def critical_section(self) -> AbstractContextManager[None]:
         """For what all writers share, one after the other; who writes alone has it at once."""
         return self.store.critical_section() if self.writer.name else nullcontext()
 
@@ -71,7 +71,7 @@ class RunFolder:
         """Whether there is a place for markers, or one of them."""
         return bool(self.store.list_files("_committed")) or self.local("_committed").is_dir()
 
-    def committed(self) -> set[int]:
+    def committed_shards(self) -> set[int]:
         """The ids of the shards that have a marker."""
         names = (
             name.removesuffix(".json")
@@ -80,7 +80,7 @@ class RunFolder:
         )
         return {int(name) for name in names if name.isdigit()}
 
-    def marker(self, shard_id: int) -> dict[str, Any]:
+    def read_marker(self, shard_id: int) -> dict[str, Any]:
         """What was committed of a shard."""
         return _read(self.local(_marker(shard_id)))
 
@@ -91,7 +91,7 @@ class RunFolder:
             for kind in _PARTS
             for name, size in self.store.list_files(kind).items()
         }
-        committed = sorted(self.committed())
+        committed = sorted(self.committed_shards())
         for shard_id, marker in zip(
             committed, self.store.fetch_all(map(_marker, committed)), strict=True
         ):
@@ -102,7 +102,7 @@ class RunFolder:
                         f"delete {self.path / _marker(shard_id)} and run again to compute that shard anew."
                     )
 
-    def stage(self, shard_id: int) -> Path:
+    def create_stage(self, shard_id: int) -> Path:
         """A new, empty folder to write a shard's files in."""
         stage = self.staging / f"shard-{shard_id:05d}"
         shutil.rmtree(stage, ignore_errors=True)
@@ -158,7 +158,7 @@ class RunFolder:
         shutil.rmtree(self.store.stages if alone else self.staging, ignore_errors=True)
         if not alone:
             return
-        done = self.committed()
+        done = self.committed_shards()
         for kind in _PARTS:
             for name in self.store.list_files(kind):
                 part = _PART.fullmatch(name)
@@ -182,7 +182,7 @@ def _describe(part: Path) -> dict[str, Any]:
     return {"rows": rows, "bytes": part.stat().st_size, "sha256": hash_file(part)}
 
 
-def point_latest(run: Location) -> None:
+def update_latest(run: Location) -> None:
     """Make `latest` beside the run folder a link to it, or in a store an object that names it, replaced in one step."""
     if isinstance(run, Uri):
         write_latest(run)

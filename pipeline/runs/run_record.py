@@ -35,7 +35,7 @@ _LIBRARIES = (
 _IF_USED = ("onnxruntime",)  # imported for some models only
 
 
-def record(
+def make_record(
     settings: Settings,
     spec: ModelSpec,
     determined_by: dict[str, Any],

@@ -18,13 +18,13 @@ from pipeline.inference.precision_check import measure_agreement
 from pipeline.inference.predictor import Predictor
 from pipeline.runs.components import Components, load_predictor, load_reference
 from pipeline.runs.duplicates.skip import load_or_find_duplicates
-from pipeline.runs.fingerprint import determinants, run_name
+from pipeline.runs.fingerprint import collect_determinants, make_run_name
 from pipeline.runs.isolation.quarantine import Quarantine
 from pipeline.runs.plan import Plan, load_plan
-from pipeline.runs.progress import Progress
-from pipeline.runs.retry import retry_errors
-from pipeline.runs.run_folder import RunFolder, point_latest
-from pipeline.runs.run_record import merge_record, record
+from pipeline.runs.progress import ProgressBar
+from pipeline.runs.retry import retry_failed_images
+from pipeline.runs.run_folder import RunFolder, update_latest
+from pipeline.runs.run_record import make_record, merge_record
 from pipeline.runs.shard_writer import ShardRunner
 
 log = logging.getLogger(__name__)
@@ -52,13 +52,13 @@ class RunSession:
     @classmethod
     def of(cls, settings: Settings, parts: Components, writer: Writer) -> "RunSession":
         """Nothing is written or read yet but names, and a plan if there is one."""
-        determined_by = determinants(settings, parts.spec, parts.source, parts.engine)
-        folder = RunFolder(parse_location(settings.output) / run_name(determined_by), writer)
+        determined_by = collect_determinants(settings, parts.spec, parts.source, parts.engine)
+        folder = RunFolder(parse_location(settings.output) / make_run_name(determined_by), writer)
         return cls(settings, parts, determined_by, folder, load_plan(folder))
 
     def remaining(self, index: int = 0, count: int = 1) -> list[int]:
         """The shards without a marker, in order: all, or every `count`-th."""
-        done = self.folder.committed()
+        done = self.folder.committed_shards()
         return [
             shard_id for shard_id in range(index, self.plan.n_shards, count) if shard_id not in done
         ]
@@ -68,7 +68,7 @@ class RunSession:
         self.runner = runner = self.open(self.progress)
         with self.going(runner.progress):
             runner.run(shard_ids)
-            retry_errors(runner, self.retry_shards)
+            retry_failed_images(runner, self.retry_shards)
 
     def plain(self) -> dict[str, Any]:
         """What a process elsewhere needs to do shards of it, as JSON can hold it."""
@@ -78,16 +78,16 @@ class RunSession:
             "folder": str(Path.cwd()),
         }
 
-    def progress(self) -> Progress:
+    def progress(self) -> ProgressBar:
         """A bar over the shards of this process, which begins with what is committed."""
-        shard, committed = self.settings.shard, self.folder.committed()
+        shard, committed = self.settings.shard, self.folder.committed_shards()
         mine = [(i, size) for i, size in self.plan.shard_sizes() if i % shard.count == shard.index]
         done = sum(size for shard_id, size in mine if shard_id in committed)
         quiet = self.settings.log_level in ("warning", "error")
-        return Progress(done, sum(size for _, size in mine), quiet, InFlightTable.attach())
+        return ProgressBar(done, sum(size for _, size in mine), quiet, InFlightTable.attach())
 
     @contextmanager
-    def going(self, progress: Progress | None = None) -> Iterator[Progress]:
+    def going(self, progress: ProgressBar | None = None) -> Iterator[ProgressBar]:
         """While shards are being done, by whomever: the bar, and the time it takes."""
         progress, start = progress or self.progress(), perf_counter()
         try:
@@ -96,19 +96,19 @@ class RunSession:
         finally:
             self.images, self.seconds = progress.images, perf_counter() - start
 
-    def open(self, progress: Callable[[], Progress]) -> ShardRunner:
+    def open(self, progress: Callable[[], ProgressBar]) -> ShardRunner:
         """Load the weights, write run.json, and put the runner together; the bar begins then."""
         settings, parts, folder, plan = self.settings, self.parts, self.folder, self.plan
-        first, board = plan.shard(0), InFlightTable.attach()
+        first, board = plan.read_shard(0), InFlightTable.attach()
         suspects = Quarantine(folder)
         if settings.retry == "errors" and not board.progress:
-            suspects.forgive()
-        suspects.learn(board.start_run(folder.path.name), board)
-        with folder.together():
+            suspects.release_all()
+        suspects.record_death(board.start_run(folder.path.name), board)
+        with folder.critical_section():
             twins = load_or_find_duplicates(settings, parts.source, plan, folder, suspects)
-        given_up: Mapping[int, ExcludedInput] = ChainMap(suspects.given_up, twins)  # type: ignore[arg-type]  # nobody writes to it
+        given_up: Mapping[int, ExcludedInput] = ChainMap(suspects.excluded, twins)  # type: ignore[arg-type]  # nobody writes to it
         predictor = load_predictor(settings, parts, plan.n_images, first.entries, given_up)
-        suspects.try_each(plan, predictor)
+        suspects.try_suspects(plan, predictor)
         self._record(predictor)
         if not parts.engine.exact:
             self._measure(predictor)
@@ -117,20 +117,20 @@ class RunSession:
 
     def _record(self, predictor: Predictor) -> None:
         sha256 = predictor.loader.model.weights_sha256
-        this = record(
+        this = make_record(
             self.settings,
             self.parts.spec,
             dict(self.determined_by),
             sha256,
             self.parts.engine.device,
         )
-        with self.folder.together():
+        with self.folder.critical_section():
             self.folder.publish_json("run.json", merge_record(self.folder.local("run.json"), this))
-            point_latest(self.folder.path)
+            update_latest(self.folder.path)
 
     def _measure(self, predictor: Predictor) -> None:
         """How far the engine is from fp32, on the plan's first images."""
-        first = self.plan.shard(0)
+        first = self.plan.read_shard(0)
         sample = replace(first, entries=first.entries[:_COMPARED])
         agreement = measure_agreement(
             predictor, load_reference(self.settings, self.parts, predictor.loader), sample

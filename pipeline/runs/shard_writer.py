@@ -19,7 +19,7 @@ from pipeline.core.tables import mark_failed
 from pipeline.core.types import Shard
 from pipeline.inference.predictor import ItemOutputs, Predictor
 from pipeline.runs.plan import Plan
-from pipeline.runs.progress import Progress
+from pipeline.runs.progress import ProgressBar
 from pipeline.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -37,14 +37,14 @@ class ShardRunner:
     folder: RunFolder
     predictor: Predictor
     sinks: Sequence[Sink]
-    progress: Progress
+    progress: ProgressBar
 
     def run(self, shard_ids: Iterable[int]) -> None:
-        shards = map(self.plan.shard, shard_ids)
+        shards = map(self.plan.read_shard, shard_ids)
         with ShardWriter(self) as writer, closing(self.predictor.predict(shards)) as answered:
             for shard, batch in answered:
                 writer.write(shard, batch)
-                self.progress.advance([item for item, _ in batch])
+                self.progress.add_items([item for item, _ in batch])
 
 
 class ShardWriter:
@@ -155,12 +155,12 @@ class ShardWriter:
                 "timing.jsonl", {"shard": shard.shard_id, "images": len(shard), **spent}
             )
             self.predictor.loader.guard.board.count_progress()
-            self.runner.progress.committed(shard.shard_id, len(shard), self._errors)
+            self.runner.progress.report_commit(shard.shard_id, len(shard), self._errors)
             log.debug("shard %d committed, %d images", shard.shard_id, len(shard))
 
     def _open(self, shard: Shard) -> None:
         runner = self.runner
-        self._stage, self._stack = runner.folder.stage(shard.shard_id), ExitStack()
+        self._stage, self._stack = runner.folder.create_stage(shard.shard_id), ExitStack()
         self._rows = self._errors = 0
         context = SinkContext(
             self._stage, shard.shard_id, self.predictor.schema, self._draw, self._read_image

@@ -17,9 +17,9 @@ from pipeline.core.timing import STAGES
 from pipeline.core.types import Status
 from pipeline.inference.precision_check import PrecisionAgreement
 from pipeline.ops.filters import PLACEHOLDERS
-from pipeline.runs.bottleneck import bottleneck
+from pipeline.runs.bottleneck import describe_bottleneck
 from pipeline.runs.components import Components
-from pipeline.runs.plan import Difference, Plan, additions
+from pipeline.runs.plan import Plan, PlanDifference, find_new_entries
 from pipeline.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 _MOST_CLASSES = 15
 
 
-def plan_text(settings: Settings, parts: Components, plan: Plan, folder: RunFolder) -> str:
+def describe_plan(settings: Settings, parts: Components, plan: Plan, folder: RunFolder) -> str:
     """What `run` would do now. Writes nothing."""
     spec, filters, source = parts.spec, parts.filters, parts.source
-    difference = Difference()
-    new = sum(1 for _ in additions(plan.entries(), source.entries(), difference))
+    difference = PlanDifference()
+    new = sum(1 for _ in find_new_entries(plan.entries_by_key(), source.entries(), difference))
     n_images = min(plan.n_images + new, settings.limit or plan.n_images + new)
     n_new = n_images - plan.n_images
     kept = [
@@ -46,7 +46,7 @@ def plan_text(settings: Settings, parts: Components, plan: Plan, folder: RunFold
         "weights": spec.weights,
         "input": source.identity.partition(":")[2],
         "images": f"{n_images:,}" + (f", {n_new:,} of them new" if plan.parts else ""),
-        "shards": f"{shards:,} of at most {settings.shard_size}, {len(folder.committed()):,} complete",
+        "shards": f"{shards:,} of at most {settings.shard_size}, {len(folder.committed_shards()):,} complete",
         "batch size": str(parts.batch_size or "to be measured"),
         "views": _views(settings),
         "classes": f"{len(kept)} of {len(set(spec.categories) - PLACEHOLDERS)}: {shorten_list(kept, 100)}",
@@ -71,11 +71,11 @@ def _views(settings: Settings) -> str:
     return ", ".join(shown)
 
 
-def summary(work: "RunSession", said: str | None) -> RunResult:
+def summarize_run(work: "RunSession", said: str | None) -> RunResult:
     """How the run ended and where its files are. `said`: by the executor, where shards are still to be done."""
     folder, plan, shard = work.folder, work.plan, work.settings.shard
     mine = range(shard.index, plan.n_shards, shard.count)
-    statuses, classes = count(folder, mine)
+    statuses, classes = count_rows(folder, mine)
     bad = sum(count for status, count in statuses.items() if Status(status).is_error)
     lines = [_title(work, statuses.total(), classes.total(), bad)]
     if said:
@@ -134,7 +134,7 @@ def _speed(work: "RunSession") -> list[str]:
     loader, engine = work.runner.predictor.loader, work.runner.predictor.engine
     spent = loader.timer.total_seconds()
     stages = "  ".join(f"{name} {spent[name]:.1f}" for name in STAGES)
-    limit = bottleneck(
+    limit = describe_bottleneck(
         spent,
         work.seconds,
         loader.workers,
@@ -150,9 +150,9 @@ def _speed(work: "RunSession") -> list[str]:
     ]
 
 
-def count(folder: RunFolder, shard_ids: Iterable[int]) -> tuple[Counter[str], Counter[str]]:
+def count_rows(folder: RunFolder, shard_ids: Iterable[int]) -> tuple[Counter[str], Counter[str]]:
     """(images by status, predictions by class) over those of the shards that are committed."""
-    done = sorted(folder.committed() & set(shard_ids))
+    done = sorted(folder.committed_shards() & set(shard_ids))
     statuses = _count_column(
         folder.store.fetch_all(f"images/part-{i:05d}.parquet" for i in done), "status"
     )

@@ -12,7 +12,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.inference.devices import has_native_bf16, resolve_device
 from pipeline.models.checkpoints import TrainableFormat
 from pipeline.models.registry import find_format, is_weights_file
-from pipeline.runs.fingerprint import run_name
+from pipeline.runs.fingerprint import make_run_name
 from pipeline.training.freezing import FrozenLayers, default_frozen_stages
 from pipeline.training.initialization import load_initial_weights
 from pipeline.training.protocols import TrainingData
@@ -62,7 +62,7 @@ def build_training_plan(settings: Settings, examples: TrainingData) -> TrainingP
         settings, len(examples.training), 2e-4 if sensitive else 2e-3, precision, device
     )
     identity = training_identity(settings, model, examples, recipe, stages, begun_with)
-    folder = Path(settings.output).expanduser() / f"train-{run_name(identity)}"
+    folder = Path(settings.output).expanduser() / f"train-{make_run_name(identity)}"
     frozen = FrozenLayers(
         network, stages, keep_statistics=trained_before and settings.task in DETECTION
     )

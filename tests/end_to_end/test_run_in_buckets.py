@@ -184,7 +184,7 @@ def test_a_second_run_on_the_same_address_is_refused(samples, bucket):
         settings_for(f"input={samples}", f"output=s3://{bucket}/runs", "dry_run=true", *OURS)
     ).text.split()[-1]
     with (
-        RunFolder(Uri(name)).locked(),
+        RunFolder(Uri(name)).lock(),
         pytest.raises(RunLocked, match=rf"{name} is being written by another run"),
     ):
         run(settings)
@@ -300,7 +300,7 @@ def test_a_run_in_a_bucket_is_read_like_one_on_a_disk(undisturbed):
         for name, part in parts.items()
         if name.startswith("predictions/")
     )
-    assert (finished.count("images"), finished.count("predictions"), finished.task) == (
+    assert (finished.count_rows("images"), finished.count_rows("predictions"), finished.task) == (
         10,
         rows,
         "detect",
@@ -335,7 +335,7 @@ def test_no_copy_is_left_when_a_run_is_over(undisturbed, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     finished = FinishedRun.open(Uri("s3://undisturbed/runs/latest"))
-    finished.count("images")
+    finished.count_rows("images")
     assert list(tmp_path.iterdir())
     del finished
     gc.collect()

@@ -65,7 +65,7 @@ def test_what_others_write_is_left_alone(part: Callable[..., str], tmp_path: Pat
     part(0, 2)
     run_folder = (tmp_path / "parts" / "latest").resolve()
     other = RunFolder(run_folder, Writer.for_shards(1, 2))
-    with other.locked():
+    with other.lock():
         stage = other.stage(1)
         (stage / "half.parquet").write_bytes(b"half")
         unmarked = run_folder / "images" / "part-00001.parquet"

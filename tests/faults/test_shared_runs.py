@@ -80,7 +80,7 @@ def order(images: Path, output: Path, **own: Any) -> dict[str, Any]:
         *COMMON, f"input={images}", f"output={output}", "shard_size=4", "batch_size=4", "timeout=6"
     )
     work = RunSession.of(settings, build_components(settings), Writer("ray-driver"))
-    with work.folder.locked(), work.folder.together():
+    with work.folder.lock(), work.folder.critical_section():
         work.plan = frozen(work)
     return {**work.plain(), "writer": {"name": "ray-0", "beside": "ray-*", "patience": 5.0}}
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.config.instantiate import instantiate
 from pipeline.core.schema import CLASS_NAME_TYPE, make_images_schema, read_categories
 from pipeline.core.types import Entry
-from pipeline.runs.plan import freeze
+from pipeline.runs.plan import freeze_plan
 from pipeline.runs.run_folder import RunFolder
 from tests.helpers.pictures import spec_of
 from tests.helpers.runs import settings_for
@@ -75,9 +75,9 @@ def made_run(
         spec=spec_of(*categories, keypoint_names=keypoint_names),
     )
     folder = RunFolder(path)
-    with folder.locked():
+    with folder.lock():
         listed = listed or _Listed([row.key for row in rows], f"{source}:{input}", sizes=sizes)
-        plan = freeze(folder, listed, shard_size, None, False)
+        plan = freeze_plan(folder, listed, shard_size, None, False)
         determined_by = {
             "source": listed.identity,
             "task": {"name": task},
@@ -91,8 +91,8 @@ def made_run(
         record = {"task": task, "model": "made", "categories": list(categories), "config": config}
         folder.publish_json("run.json", record | {"fingerprint_of": determined_by})
         for shard_id in range(plan.n_shards):
-            first = plan.shard(shard_id).first_image_id
-            stage = folder.stage(shard_id)
+            first = plan.read_shard(shard_id).first_image_id
+            stage = folder.create_stage(shard_id)
             part = list(enumerate(rows))[first : first + shard_size]
             for kind, table in (
                 ("images", _images(part, made.schema)),

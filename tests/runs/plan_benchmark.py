@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter
 
 from pipeline.core.types import Entry
-from pipeline.runs.plan import freeze, load_plan
+from pipeline.runs.plan import freeze_plan, load_plan
 from pipeline.runs.run_folder import RunFolder
 
 _FOLDER = 1000  # keys in a folder
@@ -52,7 +52,7 @@ def main(folder: str, keys: str = "10_000_000", shard_size: str = "256") -> None
         )
 
     start = perf_counter()
-    plan = freeze(run, source, int(shard_size), None, False)  # type: ignore[arg-type]
+    plan = freeze_plan(run, source, int(shard_size), None, False)  # type: ignore[arg-type]
     timed("plan", start)
     found["shards"], found["parts"] = plan.n_shards, len(plan.parts)
     found["plan_mb"] = sum(path.stat().st_size for path in (run.path / "plan").iterdir()) / 1e6
@@ -61,16 +61,16 @@ def main(folder: str, keys: str = "10_000_000", shard_size: str = "256") -> None
         marker = {"shard": shard_id, "images": int(shard_size), "parts": {}, "other_files": 0}
         (run.path / "_committed" / f"{shard_id:05d}.json").write_text(json.dumps(marker))
     start = perf_counter()
-    freeze(run, source, int(shard_size), None, False)  # type: ignore[arg-type]
+    freeze_plan(run, source, int(shard_size), None, False)  # type: ignore[arg-type]
     timed("list_again", start)
     start = perf_counter()
     plan = load_plan(run)
     run.check_parts()
-    found["left"] = plan.n_shards - len(run.committed())
+    found["left"] = plan.n_shards - len(run.committed_shards())
     timed("open_and_count", start)
     chosen = random.Random(0).choices(range(plan.n_shards), k=100)
     start = perf_counter()
-    read = sum(len(plan.shard(shard_id)) for shard_id in chosen)
+    read = sum(len(plan.read_shard(shard_id)) for shard_id in chosen)
     found["shard_ms"], found["images_in_100_shards"] = round((perf_counter() - start) * 10, 2), read
     print(json.dumps(found, indent=1))
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.core.timing import STAGES
-from pipeline.runs.bottleneck import bottleneck
+from pipeline.runs.bottleneck import describe_bottleneck
 
 
 def sentence(
@@ -14,7 +14,9 @@ def sentence(
     precision: str = "fp32",
     **seconds: float,
 ) -> str:
-    return bottleneck(dict.fromkeys(STAGES, 0.0) | seconds, wall, workers, cores, device, precision)
+    return describe_bottleneck(
+        dict.fromkeys(STAGES, 0.0) | seconds, wall, workers, cores, device, precision
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from pipeline.config.instantiate import instantiate
 from pipeline.core.types import ModelSpec
 from pipeline.inference.engines.eager import Eager
-from pipeline.runs.fingerprint import determinants, run_name
-from pipeline.runs.run_record import record
+from pipeline.runs.fingerprint import collect_determinants, make_run_name
+from pipeline.runs.run_record import make_record
 from tests.helpers.runs import settings_for
 
 SPEC = ModelSpec(
@@ -21,8 +21,8 @@ SOURCE = SimpleNamespace(identity="folder:/photos", decoder="jpeg: one, rest: pi
 
 def name(*overrides, spec=SPEC, source=SOURCE):
     settings = settings_for(*overrides)
-    return run_name(
-        determinants(settings, spec, source, instantiate(settings.components["engine"]))
+    return make_run_name(
+        collect_determinants(settings, spec, source, instantiate(settings.components["engine"]))
     )
 
 
@@ -178,15 +178,15 @@ def test_the_name_is_one_plain_folder_whatever_the_model_is_called(model, part):
 )
 def test_nor_does_it_matter_what_the_task_is_called(task, part):
     settings = settings_for()
-    determined_by = determinants(settings, SPEC, SOURCE, ENGINE)
-    found = run_name(determined_by | {"task": determined_by["task"] | {"name": task}})
+    determined_by = collect_determinants(settings, SPEC, SOURCE, ENGINE)
+    found = make_run_name(determined_by | {"task": determined_by["task"] | {"name": task}})
     assert re.fullmatch(rf"{re.escape(part)}-net-[0-9a-f]{{8}}", found)
 
 
 def test_the_record_is_json_and_says_what_a_result_depends_on():
     settings = settings_for("classes=[cat]", "dry_run=true")
-    determined_by = determinants(settings, SPEC, SOURCE, ENGINE)
-    found = json.loads(json.dumps(record(settings, SPEC, determined_by, "abc123", "cpu")))
+    determined_by = collect_determinants(settings, SPEC, SOURCE, ENGINE)
+    found = json.loads(json.dumps(make_record(settings, SPEC, determined_by, "abc123", "cpu")))
     assert found["task"] == "detect" and found["device"] == "cpu"
     assert found["weights_sha256"] == "abc123" and found["categories"] == ["__background__", "cat"]
     assert found["config"]["classes"] == ["cat"] and "dry_run" not in found["config"]
@@ -197,7 +197,9 @@ def test_the_record_is_json_and_says_what_a_result_depends_on():
 def test_the_same_run_leaves_the_same_record():
     settings = settings_for()
     records = [
-        record(settings, SPEC, determinants(settings, SPEC, SOURCE, ENGINE), None, "cpu")
+        make_record(
+            settings, SPEC, collect_determinants(settings, SPEC, SOURCE, ENGINE), None, "cpu"
+        )
         for _ in range(2)
     ]
     assert records[0] == records[1]

@@ -42,13 +42,16 @@ def test_its_rows_come_image_by_image_in_input_order(path: Path) -> None:
         Path("/nowhere"),
     )
     found = [
-        pair for images, predictions in run.shards() for pair in group_by_image(images, predictions)
+        pair for images, predictions in run.read_shards() for pair in group_by_image(images, predictions)
     ]
     assert [(image["key"], [row["score"] for row in rows]) for image, rows in found] == [
         ("a.jpg", [pytest.approx(0.9), 0.5]), ("b.jpg", []), ("c.jpg", []), ("d/e.jpg", [0.25]), ("f.jpg", []),
     ]  # fmt: skip
-    assert run.dataset("images").count_rows() == 5 and run.dataset("predictions").count_rows() == 3
-    assert [len(select_usable(images)) for images, _ in run.shards()] == [2, 1, 1]
+    assert (
+        run.open_dataset("images").count_rows() == 5
+        and run.open_dataset("predictions").count_rows() == 3
+    )
+    assert [len(select_usable(images)) for images, _ in run.read_shards()] == [2, 1, 1]
 
 
 def test_a_part_without_a_marker_is_not_there(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -56,7 +59,7 @@ def test_a_part_without_a_marker_is_not_there(path: Path, caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING):
         run = FinishedRun.open(path)
     assert "2 of 3 shards" in caplog.text
-    assert run.shard_ids == (0, 2) and run.dataset("predictions").count_rows() == 2
+    assert run.shard_ids == (0, 2) and run.open_dataset("predictions").count_rows() == 2
 
 
 def test_what_is_no_run_is_refused(path: Path, tmp_path: Path) -> None:
@@ -92,7 +95,7 @@ def test_a_duplicate_is_neither_usable_nor_failed(tmp_path: Path) -> None:
         Row("b.jpg", None, status="duplicate", error="the same bytes as a.jpg"),
         ROWS[2],
     ]
-    images = FinishedRun.open(made_run(tmp_path / "run", rows)).table("images", 0)
+    images = FinishedRun.open(made_run(tmp_path / "run", rows)).read_table("images", 0)
     assert select_usable(images)["key"].to_pylist() == ["a.jpg"]
     assert (mark_failed(images).to_pylist(), mark_duplicates(images).to_pylist()) == (
         [False, False, True],
@@ -109,11 +112,11 @@ def test_a_damaged_part_is_named_and_so_is_what_finds_more(harm: str, path: Path
         part.write_bytes(whole[:100] if harm == "cut" else whole[:4] + bytes(200) + whole[204:])
         if harm == "gone":
             part.unlink()
-    reads = [lambda: run.table("images", 0), lambda: run.rows("images", ["key"])]
+    reads = [lambda: run.read_table("images", 0), lambda: run.read_columns("images", ["key"])]
     reads += [
         lambda: run.schema,
-        lambda: run.count("predictions"),
-        lambda: run.dataset("images"),
+        lambda: run.count_rows("predictions"),
+        lambda: run.open_dataset("images"),
     ] * (harm != "middle")
     for read in reads:
         with pytest.raises(

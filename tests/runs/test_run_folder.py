@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.core.errors import ConfigError, PipelineError, RunLocked
-from pipeline.runs.run_folder import RunFolder, point_latest
+from pipeline.runs.run_folder import RunFolder, update_latest
 from pipeline.storage.publish import publish_file, publish_folder
 
 
 def staged(folder, shard_id=0, images=3, predictions=2):
     """A stage with two parts and an overlay, as the sinks leave it."""
-    stage = folder.stage(shard_id)
+    stage = folder.create_stage(shard_id)
     for kind, rows in (("images", images), ("predictions", predictions)):
         path = stage / kind / f"part-{shard_id:05d}.parquet"
         path.parent.mkdir()
@@ -37,7 +37,7 @@ def visible(folder):
 @pytest.fixture
 def folder(tmp_path):
     found = RunFolder(tmp_path / "run")
-    with found.locked():
+    with found.lock():
         yield found
 
 
@@ -50,19 +50,19 @@ COMMITTED = [
 
 
 def test_an_absent_folder_has_nothing_committed(tmp_path):
-    assert RunFolder(tmp_path / "absent").committed() == set()
+    assert RunFolder(tmp_path / "absent").committed_shards() == set()
 
 
 def test_a_stage_is_new_and_empty_and_not_visible(folder):
-    (folder.stage(3) / "left.txt").write_text("from an earlier try")
-    assert list(folder.stage(3).iterdir()) == []
+    (folder.create_stage(3) / "left.txt").write_text("from an earlier try")
+    assert list(folder.create_stage(3).iterdir()) == []
     assert visible(folder) == []
 
 
 def test_a_commit_publishes_the_files_and_a_marker(folder):
     folder.commit(0, 3, staged(folder))
     assert visible(folder) == COMMITTED
-    assert folder.committed() == {0}
+    assert folder.committed_shards() == {0}
     assert not any(path.is_file() for path in folder.staging.rglob("*"))
 
 
@@ -93,12 +93,12 @@ def test_the_marker_comes_last(folder, monkeypatch):
 def test_shards_are_committed_side_by_side(folder):
     for shard_id in (0, 7, 12345):
         folder.commit(shard_id, 3, staged(folder, shard_id))
-    assert folder.committed() == {0, 7, 12345}
+    assert folder.committed_shards() == {0, 7, 12345}
     assert len(visible(folder)) == 12
 
 
 def test_a_shard_can_be_committed_without_parquet(folder):
-    stage = folder.stage(0)
+    stage = folder.create_stage(0)
     (stage / "notes.txt").write_text("a sink of another kind")
     folder.commit(0, 3, stage)
     assert visible(folder) == ["_committed/00000.json", "notes.txt"]
@@ -110,7 +110,7 @@ def test_a_wrong_number_of_rows_commits_nothing(folder, rows):
         PipelineError, match=f"shard 0 has {rows} image rows for 3 inputs; nothing was committed"
     ):
         folder.commit(0, 3, staged(folder, images=rows))
-    assert visible(folder) == [] and folder.committed() == set()
+    assert visible(folder) == [] and folder.committed_shards() == set()
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -4])
@@ -143,17 +143,17 @@ def test_a_disk_that_fails_to_flush_leaves_no_marker(tmp_path, monkeypatch):
     while not outcomes or outcomes[-1] != "committed":
         at += 1
         folder = RunFolder(tmp_path / f"run{at}")
-        with folder.locked(), monkeypatch.context() as patch:
+        with folder.lock(), monkeypatch.context() as patch:
             stage = staged(folder)
             calls = failing(patch, "fsync", at)
             try:
                 folder.commit(0, 3, stage)
             except OSError:
                 assert len(calls) == at, "a failed flush is not tried again"
-                outcomes.append("marker" if folder.committed() else "no marker")
+                outcomes.append("marker" if folder.committed_shards() else "no marker")
             else:
                 outcomes.append("committed")
-        if folder.committed():
+        if folder.committed_shards():
             assert visible(folder) == COMMITTED
     without = outcomes.count("no marker")
     assert without >= 4  # three files and the marker, at least
@@ -165,7 +165,7 @@ def test_a_disk_that_fails_to_flush_leaves_no_marker(tmp_path, monkeypatch):
 
 def test_what_an_interrupted_commit_left_is_gone_at_the_next_start(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
-    with folder.locked():
+    with folder.lock():
         folder.commit(0, 3, staged(folder, 0))
         stage = staged(folder, 1)
         with monkeypatch.context() as patch:
@@ -177,7 +177,7 @@ def test_what_an_interrupted_commit_left_is_gone_at_the_next_start(tmp_path, mon
             with pytest.raises(OSError, match="killed"):
                 folder.commit(1, 3, stage)
     assert "images/part-00001.parquet" in visible(folder)
-    with folder.locked():
+    with folder.lock():
         parts = [name for name in visible(folder) if name.endswith(".parquet")]
         assert parts == ["images/part-00000.parquet", "predictions/part-00000.parquet"]
         assert not folder.staging.exists()
@@ -185,7 +185,7 @@ def test_what_an_interrupted_commit_left_is_gone_at_the_next_start(tmp_path, mon
 
 def test_leftovers_are_the_unmarked_parts_and_nothing_else(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    with folder.locked():
+    with folder.lock():
         folder.commit(3, 3, staged(folder, 3))
     kept = [
         "images/notes.txt",
@@ -204,7 +204,7 @@ def test_leftovers_are_the_unmarked_parts_and_nothing_else(tmp_path):
         path = folder.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
-    with folder.locked():
+    with folder.lock():
         pass
     assert all((folder.path / name).is_file() for name in kept)
     assert not any((folder.path / name).exists() for name in gone)
@@ -217,7 +217,7 @@ def test_leftovers_are_the_unmarked_parts_and_nothing_else(tmp_path):
 def test_a_second_run_on_the_folder_is_refused_and_names_the_first(folder):
     with (
         pytest.raises(RunLocked, match=f"written by another run .*process {os.getpid()} on "),
-        RunFolder(folder.path).locked(),
+        RunFolder(folder.path).lock(),
     ):
         pytest.fail("both hold the lock")
 
@@ -230,28 +230,28 @@ def test_a_lock_held_by_another_process_is_respected(tmp_path):
         assert other.stdout.readline() == b"held\n"
         with (
             pytest.raises(RunLocked, match=r"\(process 1 on mars\)") as caught,
-            RunFolder(tmp_path).locked(),
+            RunFolder(tmp_path).lock(),
         ):
             pytest.fail("both hold the lock")
         other.stdin.close()
         other.wait(10)
     assert caught.value.exit_code == 3
-    with RunFolder(tmp_path).locked():
+    with RunFolder(tmp_path).lock():
         assert "mars" not in (tmp_path / ".lock").read_text()
 
 
 def test_a_refused_run_removes_nothing(folder):
     stage = staged(folder)
-    with pytest.raises(RunLocked), RunFolder(folder.path).locked():
+    with pytest.raises(RunLocked), RunFolder(folder.path).lock():
         pass
     assert len([path for path in stage.rglob("*") if path.is_file()]) == 3
 
 
 def test_the_lock_is_free_again_after_a_failure(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    with pytest.raises(ValueError, match="inside"), folder.locked():
+    with pytest.raises(ValueError, match="inside"), folder.lock():
         raise ValueError("inside")
-    with folder.locked():
+    with folder.lock():
         assert (folder.path / ".lock").read_text().count("process") == 1
 
 
@@ -287,7 +287,7 @@ def test_a_log_gets_line_after_line(folder):
 def test_latest_points_to_the_run_of_the_last_call(tmp_path):
     for name in ("first", "second", "second"):
         (tmp_path / name).mkdir(exist_ok=True)
-        point_latest(tmp_path / name)
+        update_latest(tmp_path / name)
         assert (tmp_path / "latest").readlink() == Path(name)  # relative: the outputs can be moved
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "latest", "second"]
 

@@ -153,4 +153,4 @@ def test_a_bucket_that_is_not_there(s3):
     from pipeline.runs.run_folder import RunFolder
 
     with pytest.raises(ConfigError, match=r"there is no s3://nowhere/run.*Make the bucket first"):
-        RunFolder(Uri("s3://nowhere/run")).locked().__enter__()
+        RunFolder(Uri("s3://nowhere/run")).lock().__enter__()

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.core.errors import ConfigError, PipelineError, RunLocked
 from pipeline.core.locations import Uri
-from pipeline.runs.run_folder import RunFolder, point_latest
+from pipeline.runs.run_folder import RunFolder, update_latest
 from pipeline.storage.object_backend import resolve_latest
 from pipeline.storage.publish import publish_file, publish_folder
 from tests.runs.test_run_folder import COMMITTED, staged
@@ -29,7 +29,7 @@ def root():
 @pytest.fixture
 def folder(root):
     found = RunFolder(root / "run")
-    with found.locked():
+    with found.lock():
         yield found
 
 
@@ -40,7 +40,7 @@ def visible(folder):
 
 def test_an_absent_run_has_nothing(root):
     folder = RunFolder(root / "absent")
-    assert not folder.exists() and not folder.has_begun() and folder.committed() == set()
+    assert not folder.exists() and not folder.has_begun() and folder.committed_shards() == set()
     assert not folder.local("run.json").exists() and not folder.store.contains("overlays")
 
 
@@ -54,7 +54,7 @@ def test_a_commit_publishes_the_files_and_a_marker_that_is_put_last(folder, monk
     stage = staged(folder)
     assert visible(folder) == []
     folder.commit(0, 3, stage)
-    assert visible(folder) == COMMITTED and folder.committed() == {0} and order[-1] == "00000.json"
+    assert visible(folder) == COMMITTED and folder.committed_shards() == {0} and order[-1] == "00000.json"
     assert folder.store.contains("overlays") and folder.has_begun()
     folder.check_parts()
 
@@ -64,7 +64,7 @@ def test_what_was_published_is_read_back_by_another(folder):
     folder.publish_json("run.json", {"name": "é"})
     other = RunFolder(folder.path)
     assert json.loads(other.local("run.json").read_text(encoding="utf-8")) == {"name": "é"}
-    assert other.marker(0) == folder.marker(0)
+    assert other.read_marker(0) == folder.read_marker(0)
     part = "images/part-00000.parquet"
     assert other.local(part).read_bytes() == FS.cat_file(
         f"/{str(folder.path).partition('://')[2]}/{part}"
@@ -90,19 +90,19 @@ def test_a_shard_that_is_committed_anew_has_no_marker_meanwhile(folder, monkeypa
     )
     with pytest.raises(PipelineError, match=r"down\. Committed shards are kept"):
         folder.commit(0, 3, stage)
-    assert folder.committed() == set()
+    assert folder.committed_shards() == set()
 
 
 def test_leftovers_are_the_unmarked_parts_and_nothing_else(root):
     folder = RunFolder(root / "run")
-    with folder.locked():
+    with folder.lock():
         folder.commit(3, 3, staged(folder, 3))
     below = f"/{str(folder.path).partition('://')[2]}"
     kept = ["images/notes.txt", "plan/part-00009.parquet", "run.json", "overlays/part-00009.jpg"]
     gone = ["images/part-00009.parquet", "predictions/part-00004.parquet"]
     for name in (*kept, *gone):
         FS.pipe_file(f"{below}/{name}", b"x")
-    with folder.locked():
+    with folder.lock():
         assert set(kept) <= set(visible(folder)) and not set(gone) & set(visible(folder))
         assert "images/part-00003.parquet" in visible(folder)
 
@@ -111,7 +111,7 @@ def test_a_second_writer_is_refused_and_removes_nothing(folder):
     stage = staged(folder)
     with (
         pytest.raises(RunLocked, match=r"memory://.*/run is being written by another run"),
-        RunFolder(folder.path).locked(),
+        RunFolder(folder.path).lock(),
     ):
         pytest.fail("both hold it")
     assert len([path for path in stage.rglob("*") if path.is_file()]) == 3
@@ -122,13 +122,13 @@ def test_who_has_lost_the_lease_commits_nothing(folder):
     FS.rm(f"/{str(folder.path).partition('://')[2]}/.lease-alone")
     with pytest.raises(RunLocked, match="lease was removed"):
         folder.commit(0, 3, stage)
-    assert folder.committed() == set()
+    assert folder.committed_shards() == set()
 
 
 def test_a_log_is_there_when_the_run_is_over_and_goes_on(root):
     for i in range(2):
         folder = RunFolder(root / "run")
-        with folder.locked():
+        with folder.lock():
             folder.append_line("timing.jsonl", {"shard": i})
     reader = RunFolder(root / "run")
     lines = reader.local("timing.jsonl").read_text().splitlines()
@@ -138,7 +138,7 @@ def test_a_log_is_there_when_the_run_is_over_and_goes_on(root):
 def test_latest_names_the_run_of_the_last_call(root):
     assert resolve_latest(root / "latest") == root / "latest"
     for name in ("first", "second"):
-        point_latest(root / name)
+        update_latest(root / name)
     assert (
         resolve_latest(root / "latest") == root / "second"
         and resolve_latest(root / "first") == root / "first"

@@ -107,10 +107,10 @@ def run_command(options: Options) -> str:
 
 def _images(run: FinishedRun, shard_id: int) -> Iterator[_Image]:
     """Those of a shard that have boxes."""
-    images = run.table("images", shard_id, ["height", "width", "n_predictions"])
-    tables = images, run.table("predictions", shard_id, [*_FOUND, *BOX_COLUMNS])
+    images = run.read_table("images", shard_id, ["height", "width", "n_predictions"])
+    tables = images, run.read_table("predictions", shard_id, [*_FOUND, *BOX_COLUMNS])
     for (row, found), entry in zip(
-        group_by_image(*tables), run.plan.shard(shard_id).entries, strict=True
+        group_by_image(*tables), run.plan.read_shard(shard_id).entries, strict=True
     ):
         if found:
             yield _Image(entry, (row["height"], row["width"]), found)

@@ -63,8 +63,8 @@ def run_command(options: Options) -> str:
         for shard_id in run.shard_ids:
             place.shard(shard_id)
             shard_images, predictions = (
-                run.table("images", shard_id),
-                run.table("predictions", shard_id),
+                run.read_table("images", shard_id),
+                run.read_table("predictions", shard_id),
             )
             held = shard_images if "failures" in exporter.holds else select_usable(shard_images)
             writer.write(held, predictions)
@@ -123,7 +123,7 @@ class _Placing:
     def shard(self, shard_id: int) -> None:
         """What follows are images of this shard."""
         if self.inputs:
-            self.entries = {entry.key: entry for entry in self.run.plan.shard(shard_id).entries}
+            self.entries = {entry.key: entry for entry in self.run.plan.read_shard(shard_id).entries}
 
     def close(self) -> None:
         if self.inputs:

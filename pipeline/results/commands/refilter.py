@@ -27,7 +27,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Location
 from pipeline.core.tables import describe_contents
 from pipeline.ops.filters import PLACEHOLDERS, Filters, make_score_thresholds
-from pipeline.runs.fingerprint import run_name
+from pipeline.runs.fingerprint import make_run_name
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.runs.plan import load_plan
 from pipeline.runs.run_folder import RunFolder
@@ -69,10 +69,10 @@ def run_command(options: Options) -> str:
     _check_task(run, wanted, before)
     keep = _filter(run, wanted, before)
     determined_by = run.record["fingerprint_of"] | {"filters": wanted, "parent": _identity(run)}
-    folder = RunFolder((options.output or run.path.parent) / run_name(determined_by))
-    done = folder.committed()
+    folder = RunFolder((options.output or run.path.parent) / make_run_name(determined_by))
+    done = folder.committed_shards()
     kept = 0
-    with folder.locked():
+    with folder.lock():
         _publish_plan(run, folder)
         record = run.record | {"fingerprint_of": determined_by, "parent": determined_by["parent"]}
         folder.publish_json("run.json", record | {"config": record["config"] | wanted})
@@ -82,7 +82,7 @@ def run_command(options: Options) -> str:
             kept += pq.read_metadata(
                 folder.local(f"predictions/part-{shard_id:05d}.parquet")
             ).num_rows
-    return f"{folder.path}: {kept:,} of {run.count('predictions'):,} predictions of {run.path}."
+    return f"{folder.path}: {kept:,} of {run.count_rows('predictions'):,} predictions of {run.path}."
 
 
 def _wanted(options: Options, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,11 +155,11 @@ def _filter(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str, An
 def _commit(
     run: FinishedRun, folder: RunFolder, shard_id: int, keep: Filters, top_k: int | None
 ) -> None:
-    images, predictions = run.table("images", shard_id), run.table("predictions", shard_id)
+    images, predictions = run.read_table("images", shard_id), run.read_table("predictions", shard_id)
     if top_k is not None and "rank" in predictions.schema.names:
         predictions = predictions.filter(pc.less_equal(predictions["rank"], top_k))
     predictions = keep.apply(predictions)
-    stage = folder.stage(shard_id)
+    stage = folder.create_stage(shard_id)
     for kind, rows in (("images", _recounted(images, predictions)), ("predictions", predictions)):
         (stage / kind).mkdir()
         pq.write_table(rows, stage / kind / f"part-{shard_id:05d}.parquet", compression="zstd")

@@ -106,7 +106,7 @@ def _write_predictions(
     first = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for shard_id in run.shard_ids:
-            table = run.table("predictions", shard_id, _COLUMNS)
+            table = run.read_table("predictions", shard_id, _COLUMNS)
             here = slice(*np.searchsorted(at, [first, first + len(table)]))
             chosen = table.take(at[here] - first)
             writer.write_table(chosen.add_column(0, "place", pa.array(place[here])).cast(schema))

@@ -74,8 +74,8 @@ def _row(
 
 
 def _counts(run: FinishedRun) -> dict[str, Any]:
-    images = run.rows("images", ["status"])
-    counts = len(images), pc.sum(mark_failed(images)).as_py(), run.count("predictions"), _rate(run)
+    images = run.read_columns("images", ["status"])
+    counts = len(images), pc.sum(mark_failed(images)).as_py(), run.count_rows("predictions"), _rate(run)
     return dict(zip(_COUNTS, counts, strict=True))
 
 

@@ -38,14 +38,14 @@ def verify_run(run: Location) -> str:
         raise ConfigError(
             f"run={run}: expected the folder of a run, with plan/ and _committed/ in it. Say run=outputs/latest."
         )
-    strays = folder.committed() - set(range(plan.n_shards))
+    strays = folder.committed_shards() - set(range(plan.n_shards))
     found = [
         f"_committed/{shard_id:05d}.json: the plan has no such shard" for shard_id in sorted(strays)
     ]
     images = predictions = 0
-    for shard_id in sorted(folder.committed() & set(range(plan.n_shards))):
+    for shard_id in sorted(folder.committed_shards() & set(range(plan.n_shards))):
         try:
-            counts = _check_shard(folder, plan.shard(shard_id))
+            counts = _check_shard(folder, plan.read_shard(shard_id))
             images, predictions = images + counts[0], predictions + counts[1]
         except (_Wrong, OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
             found.append(f"shard {shard_id}: {error}")
@@ -56,7 +56,7 @@ def verify_run(run: Location) -> str:
             f"{run} is damaged:{listed}{more}\nRestore the named files, or delete the markers of these shards in "
             f"{folder.path / '_committed'} and run again: they are computed anew."
         )
-    complete = len(folder.committed())
+    complete = len(folder.committed_shards())
     left = (
         ""
         if complete == plan.n_shards
@@ -72,7 +72,7 @@ class _Wrong(Exception):
 
 def _check_shard(folder: RunFolder, shard: Shard) -> tuple[int, int]:
     """(rows of images, rows of predictions) of a shard that is whole. Raises _Wrong for the first thing that is not."""
-    for name, part in folder.marker(shard.shard_id)["parts"].items():
+    for name, part in folder.read_marker(shard.shard_id)["parts"].items():
         _check_part(folder.local(name), name, part)
     images, predictions = (
         pq.read_table(folder.local(f"{kind}/part-{shard.shard_id:05d}.parquet"), partitioning=None)

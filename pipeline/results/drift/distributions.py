@@ -35,7 +35,7 @@ def measure_distributions(run: FinishedRun, brightness: int) -> Distributions:
     numbers: dict[str, list[np.ndarray]] = defaultdict(list)
     image_ids = []
     for shard_id in run.shard_ids:
-        every = run.table(
+        every = run.read_table(
             "images", shard_id, ["image_id", "status", "width", "height", "n_predictions"]
         )
         seen = every.filter(
@@ -59,7 +59,7 @@ def measure_distributions(run: FinishedRun, brightness: int) -> Distributions:
 
 def _found(run: FinishedRun, shard_id: int) -> pa.Table:
     """A shard's predictions; of labels of whole images the best only."""
-    rows = run.table("predictions", shard_id, ["image_id", "class_name", "score"])
+    rows = run.read_table("predictions", shard_id, ["image_id", "class_name", "score"])
     if "labels" not in describe_contents(run.schema):
         return rows
     return rows.filter(pa.array(np.diff(rows["image_id"].to_numpy(), prepend=-1) != 0))

@@ -121,7 +121,7 @@ def _found(
     """Of classes that count as one, an image has the best."""
     parts = []
     for shard_id in run.shard_ids:
-        rows = run.table("predictions", shard_id, ["image_id", "class_id", "score"])
+        rows = run.read_table("predictions", shard_id, ["image_id", "class_id", "score"])
         ids, k, score = (rows[name].to_numpy() for name in ("image_id", "class_id", "score"))
         rank, image, k = rank_within_groups(ids, score), number_of[ids], same[k]
         order = np.lexsort((rank, k, image))

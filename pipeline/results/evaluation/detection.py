@@ -124,7 +124,7 @@ def _parts(
             found,
         )
 
-    for images, predictions in run.shards():
+    for images, predictions in run.read_shards():
         numbers = pairs.number_of[images["image_id"].to_numpy()]
         yield part(numbers[(numbers >= 0) & pairs.evaluated[numbers]], predictions)
     absent = np.setdiff1d(np.arange(len(truth.names)), pairs.number_of)

@@ -67,7 +67,7 @@ def _in_file(path: Path) -> pa.Table:
 def _in_folders(run: FinishedRun, folder: Path) -> pa.Table:
     """Of the run's own input the keys say it; so frames and clips of videos in such folders have labels too."""
     if folder.resolve() == (run.input.resolve() if isinstance(run.input, Path) else None):
-        keys = run.rows("images", ["key"])["key"].combine_chunks()
+        keys = run.read_columns("images", ["key"])["key"].combine_chunks()
     else:
         keys = pa.array(_files(folder), pa.string())
     inside = keys.filter(pc.match_substring(keys, "/"))

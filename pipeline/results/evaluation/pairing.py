@@ -54,7 +54,7 @@ def pair_images(
     """Truth's `names`, no two alike, beside the run's keys: equal in the first spelling (of names, of keys), else in the
     next, where only one of all names and one of all keys has it. `sizes_hw` (names, 2), -1 where truth says none. Raises
     ConfigError where nothing meets, or where a size differs."""
-    table = run.rows("images", ["image_id", "key", "width", "height", "status"])
+    table = run.read_columns("images", ["image_id", "key", "width", "height", "status"])
     keys = table["key"].combine_chunks()
     found = _meet(names, keys, spellings)
     paired = found >= 0

@@ -83,7 +83,7 @@ def evaluate_segmentation(run: FinishedRun, folder: Path) -> Evaluation:
 def _label_maps(run: FinishedRun, pairs: ImagePairs) -> Iterator[tuple[int, np.ndarray | None]]:
     """(truth's number, the run's class ids (H, W) uint8) of every evaluated image; None where the run has no answer."""
     left = pairs.evaluated.copy()
-    for images, predictions in run.shards():
+    for images, predictions in run.read_shards():
         for image in select_usable(images).to_pylist():
             number = int(pairs.number_of[image["image_id"]])
             if number >= 0:

@@ -102,8 +102,8 @@ def _shards(run: FinishedRun) -> Iterator[tuple[pa.Table, pa.Table]]:
     of_predictions = [name for name in PREDICTION_COLUMNS if name in there]
     for shard_id in run.shard_ids:
         yield (
-            run.table("images", shard_id, of_images),
-            run.table("predictions", shard_id, of_predictions),
+            run.read_table("images", shard_id, of_images),
+            run.read_table("predictions", shard_id, of_predictions),
         )
 
 

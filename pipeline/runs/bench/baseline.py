@@ -14,7 +14,7 @@ from pipeline.core.types import InputError, Model
 from pipeline.models.networks.classifier import ClassifierNetwork
 from pipeline.models.networks.detector import DetectorNetwork
 from pipeline.models.networks.segmenter import SegmenterNetwork
-from pipeline.runs.bench.repeated_inputs import Repeated
+from pipeline.runs.bench.repeated_inputs import RepeatedSource
 
 Sized = tuple[
     Tensor, tuple[int, int]
@@ -22,10 +22,10 @@ Sized = tuple[
 Prepare = Callable[[Tensor], Tensor]
 
 
-class Reader(Dataset[Sized]):
+class PlainReader(Dataset[Sized]):
     """Reads, decodes and prepares image i."""
 
-    def __init__(self, source: Repeated, max_pixels: int, prepare: Prepare) -> None:
+    def __init__(self, source: RepeatedSource, max_pixels: int, prepare: Prepare) -> None:
         self.source, self.max_pixels, self.prepare = source, max_pixels, prepare
 
     def __len__(self) -> int:
@@ -41,17 +41,17 @@ class Reader(Dataset[Sized]):
         return self.prepare(pixels), (pixels.shape[-2], pixels.shape[-1])
 
 
-class Tutorial:
+class PlainModel:
     """`reader` gives images one by one, `predict` is the model's call on a list of them."""
 
     def __init__(
-        self, model_format: Format, source: Repeated, max_pixels: int, device: str
+        self, model_format: Format, source: RepeatedSource, max_pixels: int, device: str
     ) -> None:
         self.device = device
         model = model_format.load()
         model.network.eval().to(device)
         prepare, self.call = _as_published(model_format, model)
-        self.reader = Reader(source, max_pixels, prepare)
+        self.reader = PlainReader(source, max_pixels, prepare)
 
     def predict(self, batch: Sequence[Sized]) -> Any:
         with torch.inference_mode():

@@ -16,51 +16,53 @@ from pipeline.config.settings import Settings
 from pipeline.core.cpu import count_available_cores
 from pipeline.core.text_tables import format_columns, format_pairs
 from pipeline.runs.bench import contenders
-from pipeline.runs.bench.baseline import Tutorial
-from pipeline.runs.bench.contenders import Engaged, Taken
-from pipeline.runs.bench.plot import save_plot
-from pipeline.runs.bench.repeated_inputs import Repeated
+from pipeline.runs.bench.baseline import PlainModel
+from pipeline.runs.bench.contenders import LoadedEngine, Measurement
+from pipeline.runs.bench.plot import save_bench_plot
+from pipeline.runs.bench.repeated_inputs import RepeatedSource
 from pipeline.runs.components import Components, build_components, load_predictor
 
 LOOP = "plain loop"
 _FAST = "pipeline.inference.engines.fast.Fast"
-_PARTS: Mapping[str, Callable[[Engaged], Taken]] = {
-    "pipeline": contenders.pipeline,
-    "forward alone": contenders.forward_alone,
-    "decoding alone": contenders.decode_alone,
+_PARTS: Mapping[str, Callable[[LoadedEngine], Measurement]] = {
+    "pipeline": contenders.measure_pipeline,
+    "forward alone": contenders.measure_forward,
+    "decoding alone": contenders.measure_decoding,
 }
 
 
-def bench_text(settings: Settings) -> str:
+def run_benchmark(settings: Settings) -> str:
     """Measure, write `<output>/bench/<task>-<model>.json` and `.svg`, and return the table."""
     folder = Path(settings.output).expanduser() / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     parts = replace(
         build_components(settings), sinks=[instantiate(settings.components["sink"]["parquet"])]
     )
-    source = Repeated(parts.source, settings.bench.images, settings.max_pixels)
-    engaged = engage(settings, replace(parts, source=source), source)
+    source = RepeatedSource(parts.source, settings.bench.images, settings.max_pixels)
+    engaged = load_engines(settings, replace(parts, source=source), source)
     device = parts.engine.device
-    tutorial = Tutorial(parts.format, source, settings.max_pixels, device)
+    tutorial = PlainModel(parts.format, source, settings.max_pixels, device)
     batch_size = next(iter(engaged.values())).predictor.loader.batch_size
-    runs: dict[str, Callable[[], Taken]] = {
-        LOOP: lambda: contenders.plain_loop(tutorial),
-        "plain DataLoader": lambda: contenders.plain_dataloader(tutorial, batch_size),
+    runs: dict[str, Callable[[], Measurement]] = {
+        LOOP: lambda: contenders.measure_plain_loop(tutorial),
+        "plain DataLoader": lambda: contenders.measure_plain_dataloader(tutorial, batch_size),
     }
     if settings.bench.peers:
-        from pipeline.runs.bench.ray_data import ray_data
+        from pipeline.runs.bench.ray_data import prepare_ray_data_job
 
-        runs["Ray Data"] = ray_data(tutorial, batch_size, settings.output)
+        runs["Ray Data"] = prepare_ray_data_job(tutorial, batch_size, settings.output)
     for engine, one in engaged.items():
         runs |= {f"{engine}: {what}": partial(part, one) for what, part in _PARTS.items()}
     first = {name: run() for name, run in runs.items()}  # warm: caches, compilation, threads
-    taken: dict[str, list[Taken]] = {name: [] for name in runs}
+    taken: dict[str, list[Measurement]] = {name: [] for name in runs}
     for _ in range(
         settings.bench.repeats
     ):  # in turn, so that a slow minute of the machine hits all alike
         for name, run in runs.items():
             taken[name].append(run())
-    result = figures(taken, first, {name: one.ready_s for name, one in engaged.items()}, device)
+    result = compute_figures(
+        taken, first, {name: one.ready_s for name, one in engaged.items()}, device
+    )
     source.close()
     result |= {
         "task": settings.task,
@@ -71,26 +73,28 @@ def bench_text(settings: Settings) -> str:
     name = f"{settings.task}-{Path(settings.model).stem}"
     files = {"figures": folder / f"{name}.json", "plot": folder / f"{name}.svg"}
     files["figures"].write_text(json.dumps(result, indent=2) + "\n")
-    save_plot(result, files["plot"])
-    return f"{table(result)}\n\n{format_pairs({what: str(path) for what, path in files.items()})}"
+    save_bench_plot(result, files["plot"])
+    return f"{format_table(result)}\n\n{format_pairs({what: str(path) for what, path in files.items()})}"
 
 
-def engage(settings: Settings, parts: Components, source: Repeated) -> dict[str, Engaged]:
+def load_engines(
+    settings: Settings, parts: Components, source: RepeatedSource
+) -> dict[str, LoadedEngine]:
     """The model in the hands of the chosen engine, and of those that it is to be compared with."""
     engaged = {}
-    for name, node in engines(settings).items():
+    for name, node in select_engines(settings).items():
         begun = time.perf_counter()
         with_engine = replace(parts, engine=instantiate(node))
         # as for a long run: what pays there is compiled
         predictor = load_predictor(settings, with_engine, 1_000_000, source.listed)
         label = f"{name} {with_engine.engine.precision}"
-        engaged[label] = Engaged(
+        engaged[label] = LoadedEngine(
             settings, with_engine, source, predictor, time.perf_counter() - begun
         )
     return engaged
 
 
-def engines(settings: Settings) -> dict[str, dict[str, Any]]:
+def select_engines(settings: Settings) -> dict[str, dict[str, Any]]:
     """By name: the chosen one first; with `bench.engines` also plain fp32, compiled fp32, and engine=fast."""
     chosen = dict(settings.components["engine"])
     found = {chosen["_target_"].rpartition(".")[2].casefold(): chosen}
@@ -109,9 +113,9 @@ def engines(settings: Settings) -> dict[str, dict[str, Any]]:
     return found
 
 
-def figures(
-    taken: Mapping[str, list[Taken]],
-    first: Mapping[str, Taken],
+def compute_figures(
+    taken: Mapping[str, list[Measurement]],
+    first: Mapping[str, Measurement],
     ready: Mapping[str, float],
     device: str,
 ) -> dict[str, Any]:
@@ -153,7 +157,7 @@ def figures(
 
 def _bound(
     engine: str,
-    taken: Mapping[str, list[Taken]],
+    taken: Mapping[str, list[Measurement]],
     median: Mapping[str, float],
     cores: int,
     device: str,
@@ -165,7 +169,7 @@ def _bound(
     return cores / (decode_core_s + cores / median[forward])
 
 
-def table(result: Mapping[str, Any]) -> str:
+def format_table(result: Mapping[str, Any]) -> str:
     rows = [("", "images/s", "least", "most", "x loop", "efficiency", "load s", "warm-up s")]
     for name, one in result["contenders"].items():
         engine = result["engines"].get(name.removesuffix(": pipeline"))

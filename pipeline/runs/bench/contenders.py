@@ -16,11 +16,11 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Uri, parse_location
 from pipeline.core.types import Batch, Entry, Shard
 from pipeline.inference.predictor import Predictor
-from pipeline.runs.bench.baseline import Tutorial
-from pipeline.runs.bench.repeated_inputs import Repeated
+from pipeline.runs.bench.baseline import PlainModel
+from pipeline.runs.bench.repeated_inputs import RepeatedSource
 from pipeline.runs.components import Components
-from pipeline.runs.plan import freeze
-from pipeline.runs.progress import Progress
+from pipeline.runs.plan import freeze_plan
+from pipeline.runs.progress import ProgressBar
 from pipeline.runs.run_folder import RunFolder
 from pipeline.runs.shard_writer import ShardRunner
 
@@ -28,7 +28,7 @@ _MOST_BYTES = 1 << 30  # of inputs kept for the forward pass alone
 
 
 @dataclass(frozen=True)
-class Taken:
+class Measurement:
     """`core_seconds` is the time of all this process's threads."""
 
     images: int
@@ -41,12 +41,12 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Engaged:
+class LoadedEngine:
     """The model in the hands of one engine. `ready_s`: seconds to load it."""
 
     settings: Settings
     parts: Components
-    source: Repeated
+    source: RepeatedSource
     predictor: Predictor
     ready_s: float
 
@@ -55,29 +55,29 @@ class Engaged:
         return self.source.listed
 
 
-def timed(images: int, work: Callable[[], object]) -> Taken:
+def measure(images: int, work: Callable[[], object]) -> Measurement:
     wall, cores = time.perf_counter(), time.process_time()
     work()
-    return Taken(images, time.perf_counter() - wall, time.process_time() - cores)
+    return Measurement(images, time.perf_counter() - wall, time.process_time() - cores)
 
 
-def plain_loop(tutorial: Tutorial) -> Taken:
+def measure_plain_loop(tutorial: PlainModel) -> Measurement:
     """One image at a time, as every tutorial shows it."""
 
     def work() -> None:
         for i in range(len(tutorial.reader)):
             tutorial.predict([tutorial.reader[i]])
 
-    return timed(len(tutorial.reader), work)
+    return measure(len(tutorial.reader), work)
 
 
-def plain_dataloader(tutorial: Tutorial, batch_size: int) -> Taken:
+def measure_plain_dataloader(tutorial: PlainModel, batch_size: int) -> Measurement:
     """torch's DataLoader with two worker processes and whatever images come next in a batch."""
     loader = DataLoader(tutorial.reader, batch_size=batch_size, num_workers=2, collate_fn=list)
-    return timed(len(tutorial.reader), lambda: deque(map(tutorial.predict, loader), maxlen=0))
+    return measure(len(tutorial.reader), lambda: deque(map(tutorial.predict, loader), maxlen=0))
 
 
-def pipeline(one: Engaged) -> Taken:
+def measure_pipeline(one: LoadedEngine) -> Measurement:
     """From files to committed Parquet."""
     where = parse_location(one.settings.output)
     if isinstance(where, Uri):
@@ -87,17 +87,21 @@ def pipeline(one: Engaged) -> Taken:
     root = Path(mkdtemp(prefix="bench-", dir=where))
     folder = RunFolder(root)
     try:
-        with folder.locked():
-            plan = freeze(folder, one.source, one.settings.shard_size, None, False)
+        with folder.lock():
+            plan = freeze_plan(folder, one.source, one.settings.shard_size, None, False)
             runner = ShardRunner(
-                plan, folder, one.predictor, one.parts.sinks, Progress(0, plan.n_images, quiet=True)
+                plan,
+                folder,
+                one.predictor,
+                one.parts.sinks,
+                ProgressBar(0, plan.n_images, quiet=True),
             )
-            return timed(len(one.entries), lambda: runner.run(range(plan.n_shards)))
+            return measure(len(one.entries), lambda: runner.run(range(plan.n_shards)))
     finally:
         shutil.rmtree(root)
 
 
-def forward_alone(one: Engaged) -> Taken:
+def measure_forward(one: LoadedEngine) -> Measurement:
     """The engine on inputs that are ready: as many as a gigabyte holds."""
     kept: list[Batch] = []
     size = 0
@@ -114,13 +118,13 @@ def forward_alone(one: Engaged) -> Taken:
                     [each.pixels for each in batch.inputs], [each.size_hw for each in batch.inputs]
                 )
 
-    return timed(sum(len(batch.items) for batch in kept), work)
+    return measure(sum(len(batch.items) for batch in kept), work)
 
 
-def decode_alone(one: Engaged) -> Taken:
+def measure_decoding(one: LoadedEngine) -> Measurement:
     """Read, decode and transform in the pipeline's own threads; nothing waits for a model."""
-    return timed(len(one.entries), lambda: deque(_batches(one), maxlen=0))
+    return measure(len(one.entries), lambda: deque(_batches(one), maxlen=0))
 
 
-def _batches(one: Engaged) -> Iterator[Batch]:
+def _batches(one: LoadedEngine) -> Iterator[Batch]:
     return one.predictor.loader.load_batches([Shard(0, 0, tuple(one.entries))])

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def save_plot(result: Mapping, path: Path) -> None:
+def save_bench_plot(result: Mapping, path: Path) -> None:
     """Horizontal bars of images/s with their spread, and a line at what the hardware allows."""
     import matplotlib as mpl
     from matplotlib.figure import Figure  # without pyplot: no window, no global state

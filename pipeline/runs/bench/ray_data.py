@@ -11,11 +11,13 @@ import numpy as np
 import torch
 
 from pipeline.core.errors import ConfigError
-from pipeline.runs.bench.baseline import Reader, Tutorial
-from pipeline.runs.bench.contenders import Taken, timed
+from pipeline.runs.bench.baseline import PlainModel, PlainReader
+from pipeline.runs.bench.contenders import Measurement, measure
 
 
-def ray_data(tutorial: Tutorial, batch_size: int, output: str) -> Callable[[], Taken]:
+def prepare_ray_data_job(
+    tutorial: PlainModel, batch_size: int, output: str
+) -> Callable[[], Measurement]:
     """Files -> map (decode and prepare) -> map_batches (one actor with the model) -> Parquet. The start of Ray itself is not
     in the time, that of the job's workers is. Ray is stopped afterwards: its servers would take time from the others."""
     try:
@@ -37,12 +39,12 @@ def ray_data(tutorial: Tutorial, batch_size: int, output: str) -> Callable[[], T
         )
         found.write_parquet(folder)
 
-    def measured() -> Taken:
+    def measured() -> Measurement:
         folder = mkdtemp(prefix="ray-", dir=Path(output).expanduser())
         ray.init(logging_level=logging.ERROR, include_dashboard=False, log_to_driver=False)
         try:
             ray.data.DataContext.get_current().enable_progress_bars = False
-            return timed(len(tutorial.reader), lambda: job(folder))
+            return measure(len(tutorial.reader), lambda: job(folder))
         finally:
             ray.shutdown()
             shutil.rmtree(folder)
@@ -50,7 +52,7 @@ def ray_data(tutorial: Tutorial, batch_size: int, output: str) -> Callable[[], T
     return measured
 
 
-def _prepare(row: dict[str, Any], reader: Reader) -> dict[str, Any]:
+def _prepare(row: dict[str, Any], reader: PlainReader) -> dict[str, Any]:
     pixels, size_hw = reader[int(row["index"])]
     return {"index": row["index"], "pixels": pixels.numpy(), "size_hw": np.array(size_hw)}
 
@@ -61,7 +63,7 @@ class _Model:
     def __init__(self, stored: Any) -> None:
         import ray
 
-        self.tutorial: Tutorial = ray.get(stored)
+        self.tutorial: PlainModel = ray.get(stored)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         images = [torch.from_numpy(np.array(pixels)) for pixels in batch["pixels"]]

@@ -12,7 +12,7 @@ from pipeline.core.protocols import Source, TimeStage
 from pipeline.core.types import Entry, InputError
 
 
-class Repeated:
+class RepeatedSource:
     """`n` inputs with keys of their own, `<round>/<key>`; those that cannot be read are left out."""
 
     def __init__(self, source: Source, n: int, max_pixels: int) -> None:

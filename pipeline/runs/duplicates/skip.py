@@ -66,18 +66,18 @@ def load_or_find_duplicates(
     planned = hash_file(*(folder.local(part.file) for part in plan.parts))
     name = f"plan/duplicates-{settings.skip_duplicates}-{planned[:16]}.parquet"
     if not folder.local(name).is_file():
-        untouched = {*suspects.to_try, *suspects.given_up}
+        untouched = {*suspects.suspects, *suspects.excluded}
         board = InFlightTable.attach()
         pictures = ImageScan(
             image_files(source),
-            plan.in_order,
+            plan.entries_by_id,
             settings.max_pixels,
             lambda i: board.track([i], settings.timeout),
         )
         twins = find_duplicates(pictures, settings.skip_duplicates == "near", untouched)
         staged = folder.staging / name
         staged.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(make_duplicates_table(twins, plan.in_order), staged, compression="zstd")
+        pq.write_table(make_duplicates_table(twins, plan.entries_by_id), staged, compression="zstd")
         folder.publish_file(name)
     return SkippedDuplicates(pq.read_table(folder.local(name), partitioning=None).combine_chunks())
 

@@ -15,8 +15,13 @@ from typing import Any
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.protocols import Work
 from pipeline.core.types import Writer
-from pipeline.runs.workers.ray_pool import IN_HAND, Signals, WorkerPool, ray_library
-from pipeline.runs.workers.supervised_worker import Answer, SupervisedWorker
+from pipeline.runs.workers.ray_pool import (
+    SHARDS_PER_WORKER,
+    DeferredSignals,
+    WorkerPool,
+    import_ray,
+)
+from pipeline.runs.workers.supervised_worker import SupervisedWorker, WorkerReply
 
 log = logging.getLogger(__name__)
 _STORE_BYTES = 80 << 20  # of Ray's object store, which holds nothing of ours; Ray takes no less
@@ -30,7 +35,7 @@ _ALONE = {
 }
 
 
-class Hand:
+class RayActor:
     """The actor. Its methods are called side by side."""
 
     def __init__(self, order: Mapping[str, Any], cpus: int, openmp_threads: str | None) -> None:
@@ -45,10 +50,10 @@ class Hand:
             own["GOMP_SPINCOUNT"] = "0"
         self._worker = SupervisedWorker(order, own)
 
-    def ready(self) -> Answer:
+    def ready(self) -> WorkerReply:
         return self._worker.ready()
 
-    def do(self, shard_id: int) -> Answer:
+    def do(self, shard_id: int) -> WorkerReply:
         return self._worker.do(shard_id)
 
     def close(self) -> None:
@@ -87,7 +92,7 @@ class Ray:
         self.attempts, self.dashboard = attempts, dashboard
         if address is None:
             os.environ.update({name: os.environ.get(name, value) for name, value in _ALONE.items()})
-        ray_library()
+        import_ray()
         logging.getLogger("ray").setLevel(logging.ERROR)
 
     def preview(self, work: Work) -> str:
@@ -95,8 +100,8 @@ class Ray:
 
     def run(self, shard_ids: Sequence[int], work: Work) -> None:
         order = work.plain()
-        with Signals() as signals, self._cluster():
-            signals.take()  # from Ray
+        with DeferredSignals() as signals, self._cluster():
+            signals.install()  # from Ray
             each = self._share(on_cpu=order["settings"]["device"] == "cpu")
             log.info(
                 "Ray: %d workers, each with %d cores and %g GPUs.",
@@ -109,9 +114,9 @@ class Ray:
                 lambda number: _hand(order, number, each), size, self.attempts, signals
             )
             try:
-                crew.begin(shard_ids)
+                crew.start(shard_ids)
                 with work.going() as progress:
-                    crew.finish(progress)
+                    crew.run(progress)
             finally:
                 crew.close()
         if crew.given_up:
@@ -126,7 +131,7 @@ class Ray:
     @contextmanager
     def _cluster(self) -> Iterator[None]:
         """Connected to Ray, which is stopped afterwards if it was started here."""
-        ray = ray_library()
+        ray = import_ray()
         own: dict[str, Any] = {"address": self.address}
         if self.address is None:
             from pipeline.core.cpu import (
@@ -152,21 +157,22 @@ class Ray:
         finally:
             ray.shutdown()
 
-    def _share(self, on_cpu: bool) -> "Share":
-        nodes = [node["Resources"] for node in ray_library().nodes() if node["Alive"]]
-        return share(
-            [Node(one.get("CPU", 0), 0 if on_cpu else one.get("GPU", 0)) for one in nodes], self
+    def _share(self, on_cpu: bool) -> "WorkerAllocation":
+        nodes = [node["Resources"] for node in import_ray().nodes() if node["Alive"]]
+        return allocate_workers(
+            [NodeResources(one.get("CPU", 0), 0 if on_cpu else one.get("GPU", 0)) for one in nodes],
+            self,
         )
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeResources:
     cpus: float
     gpus: float
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkerAllocation:
     """How many workers, and what each of them has."""
 
     workers: int
@@ -174,7 +180,7 @@ class Share:
     gpus: float
 
 
-def share(nodes: Sequence[Node], asked: Ray) -> Share:
+def allocate_workers(nodes: Sequence[NodeResources], asked: Ray) -> WorkerAllocation:
     """What was not asked for, from what the machines have: as many cores for each worker as allow for all workers. Raises
     ConfigError where there is no room for them."""
     gpus = asked.gpus if asked.gpus is not None else float(any(node.gpus >= 1 for node in nodes))
@@ -197,18 +203,18 @@ def share(nodes: Sequence[Node], asked: Ray) -> Share:
             f"executor: no room for {max(workers, 1)} workers with {cpus} cores and {gpus:g} GPUs each; the machines have "
             f"{there}. Set fewer executor.workers, cpus or gpus."
         )
-    return Share(workers, cpus, gpus)
+    return WorkerAllocation(workers, cpus, gpus)
 
 
-def _hand(order: Mapping[str, Any], number: int, each: Share) -> Any:
+def _hand(order: Mapping[str, Any], number: int, each: WorkerAllocation) -> Any:
     own = {**order, "writer": asdict(Writer(f"ray-{number}", "ray-*", _PATIENCE_S))}
     actor = (
-        ray_library()
-        .remote(Hand)
+        import_ray()
+        .remote(RayActor)
         .options(
             num_cpus=each.cpus,
             num_gpus=each.gpus,
-            max_concurrency=IN_HAND + 2,
+            max_concurrency=SHARDS_PER_WORKER + 2,
             scheduling_strategy="SPREAD",
         )
     )

@@ -21,7 +21,7 @@ _ROOT = Path(__file__).parents[3]  # where this package is, if it is not install
 
 
 @dataclass(frozen=True)
-class Element:
+class ArrayElement:
     """What submitit starts on a node, by its pickle; queued again as it is."""
 
     settings: str  # as JSON
@@ -131,7 +131,7 @@ class Slurm:
             rows = {"logs": rows["script, logs"], "processes": " ".join(one.job_id for one in jobs)}
         return f"Submitted: job {job}, {self.nodes} elements for {len(shard_ids):,} shards\n{format_pairs(rows)}"
 
-    def _elements(self, work: Work) -> Iterator[Element]:
+    def _elements(self, work: Work) -> Iterator[ArrayElement]:
         settings = work.plain()["settings"]
         components = {
             **settings["parts"],
@@ -143,7 +143,7 @@ class Slurm:
                 "changed": "trust",
                 "shard": {"index": index, "count": self.nodes},
             }
-            yield Element(json.dumps({**settings, **own}))
+            yield ArrayElement(json.dumps({**settings, **own}))
 
     def _options(self, work: Work) -> dict[str, Any]:
         """By submitit's names."""

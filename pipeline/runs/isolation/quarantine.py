@@ -28,52 +28,52 @@ class Quarantine:
             for image_id, one in given_up
         }
         mine = known.values() if not name else [known[self.file]] if self.file in known else []
-        self.to_try: set[int] = {image_id for file in mine for image_id in file["to_try"]} - set(
+        self.suspects: set[int] = {image_id for file in mine for image_id in file["to_try"]} - set(
             self._given_up
         )
 
     @property
-    def given_up(self) -> Mapping[int, ExcludedInput]:
+    def excluded(self) -> Mapping[int, ExcludedInput]:
         """By image_id."""
         return self._given_up
 
-    def learn(self, death: WorkerDeath | None, board: InFlightTable) -> None:
+    def record_death(self, death: WorkerDeath | None, board: InFlightTable) -> None:
         """What the last runner had in hand is to be tried; if that was one input, for the second time, it is given up."""
         if death is None:
             return
         alone = death.image_ids[0] if len(death.image_ids) == 1 else None
-        if alone in self.to_try:
+        if alone in self.suspects:
             said = f"{death.reason} in two tries, the second with this input alone"
             self._given_up[alone] = ExcludedInput(Status(death.status), said)
-            self.to_try.remove(alone)
+            self.suspects.remove(alone)
             board.count_progress()
         else:
-            self.to_try.update(set(death.image_ids) - set(self._given_up))
+            self.suspects.update(set(death.image_ids) - set(self._given_up))
         self._publish()
 
-    def forgive(self) -> None:
+    def release_all(self) -> None:
         """Those that were given up are tried as if nothing had been."""
         self._given_up.clear()
         self._publish()
 
-    def try_each(self, plan: Plan, predictor: Predictor) -> None:
+    def try_suspects(self, plan: Plan, predictor: Predictor) -> None:
         """Through the model, one after the other. A runner that this kills has one input in hand."""
-        for image_id in sorted(self.to_try):
-            shard = plan.shard_of(image_id)
+        for image_id in sorted(self.suspects):
+            shard = plan.find_shard(image_id)
             alone = Shard(
                 shard.shard_id, image_id, (shard.entries[image_id - shard.first_image_id],)
             )
             for _ in predictor.predict([alone]):
                 pass
-            self.to_try.remove(image_id)
+            self.suspects.remove(image_id)
         self._publish()
 
     def _publish(self) -> None:
         given_up = {str(image_id): asdict(one) for image_id, one in sorted(self._given_up.items())}
         files = self._files()
-        if self.to_try or given_up or files:
+        if self.suspects or given_up or files:
             self.folder.publish_json(
-                self.file, {"to_try": sorted(self.to_try), "given_up": given_up}
+                self.file, {"to_try": sorted(self.suspects), "given_up": given_up}
             )
         if not self.folder.writer.name:  # who writes alone keeps what they held in its own
             for file in set(files) - {self.file}:

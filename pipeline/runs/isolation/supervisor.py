@@ -31,21 +31,21 @@ RUNNER = (sys.executable, "-P", "-c", _PROGRAM.format(str(Path(__file__).parents
 def supervise(arguments: Sequence[str], program: Sequence[str] = RUNNER) -> int:
     """The exit code of the last runner, which is `program` with these arguments."""
     with InFlightTable.create_shared() as (board, path):
-        watch = Watch(board, path, [*program, *arguments])
+        watch = RunnerSupervisor(board, path, [*program, *arguments])
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, watch.hand_on)
-        return keep_running(watch, _say)
+            signal.signal(number, watch.forward_signal)
+        return restart_until_done(watch, _say)
 
 
-def keep_running(watch: "Watch", say: Callable[[str], None]) -> int:
+def restart_until_done(watch: "RunnerSupervisor", say: Callable[[str], None]) -> int:
     """One runner after another, until one ends by itself, or is asked to, or the third in a row gets nowhere."""
     board = watch.board
     fruitless = 0
     while True:
         before = board.progress
-        code, hung = watch.one_runner()
-        if watch.asked:
-            return code if code >= 0 else 128 + watch.asked
+        code, hung = watch.run_once()
+        if watch.received_signal:
+            return code if code >= 0 else 128 + watch.received_signal
         if code >= 0:
             return code
         fruitless = 0 if board.progress > before else fruitless + 1
@@ -71,7 +71,7 @@ def _death(code: int, hung: tuple[int, ...], board: InFlightTable) -> WorkerDeat
     return WorkerDeath("crashed", f"The runner died of {name}", board.read_image_ids(), board.run)
 
 
-class Watch:
+class RunnerSupervisor:
     """Runners, one after the other. Signals are handed on; the second one kills."""
 
     def __init__(
@@ -84,19 +84,19 @@ class Watch:
             command,
             start or subprocess.Popen,
         )
-        self.asked = 0  # the signal that this process was sent
+        self.received_signal = 0  # the signal that this process was sent
         self._asked_at = 0.0
         self._runner: subprocess.Popen[bytes] | None = None
 
-    def one_runner(self) -> tuple[int, tuple[int, ...]]:
+    def run_once(self) -> tuple[int, tuple[int, ...]]:
         """(exit code, the inputs at which it hung and was killed for)."""
         read_end, write_end = os.pipe()
         own = {TABLE_VARIABLE: str(self.path), LIFELINE: str(read_end)}
         self._runner = runner = self.start(self.command, env=os.environ | own, pass_fds=[read_end])
         os.close(read_end)
         try:
-            if self.asked:  # while there was none
-                runner.send_signal(self.asked)
+            if self.received_signal:  # while there was none
+                runner.send_signal(self.received_signal)
             return self._until_it_ends(runner)
         finally:
             os.close(write_end)
@@ -114,19 +114,19 @@ class Watch:
             ):  # this process was stopped too: Ctrl-Z is no hanging runner
                 lenient_until = now + (now - seen)
             seen = now
-            if (self.asked and now - self._asked_at > _GRACE_S) or (
+            if (self.received_signal and now - self._asked_at > _GRACE_S) or (
                 now > lenient_until
                 and not hung
                 and (hung := self.board.read_image_ids(overdue_at=now))
             ):
                 runner.kill()
 
-    def hand_on(self, number: int, frame: FrameType | None = None) -> None:
+    def forward_signal(self, number: int, frame: FrameType | None = None) -> None:
         runner = self._runner
-        if self.asked and runner:
+        if self.received_signal and runner:
             runner.kill()
         else:
-            self.asked, self._asked_at = number, time.monotonic()
+            self.received_signal, self._asked_at = number, time.monotonic()
             if runner:
                 runner.send_signal(number)
 
@@ -135,7 +135,7 @@ def _say(message: str) -> None:
     print(f"visionbatch: {message}", file=sys.stderr, flush=True)
 
 
-def end_with_the_watcher() -> None:
+def exit_with_supervisor() -> None:
     """In a runner: end, in order if that can be, when the watching process has ended, however that was. Else it would go on
     unseen, and hold the run folder."""
     lifeline = os.environ.get(LIFELINE)

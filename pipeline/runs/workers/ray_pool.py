@@ -10,10 +10,10 @@ from typing import Any
 
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.protocols import Progress
-from pipeline.runs.workers.supervised_worker import Answer
+from pipeline.runs.workers.supervised_worker import WorkerReply
 
 log = logging.getLogger(__name__)
-IN_HAND = 2  # shards of a worker: it reads ahead into the second while it does the first
+SHARDS_PER_WORKER = 2  # shards of a worker: it reads ahead into the second while it does the first
 _TICK_S = 1.0
 _LONG_S = 30.0  # without any worker, after which it is said
 _GRACE_S = 8.0  # for workers to end in order
@@ -24,7 +24,7 @@ class WorkerPool:
     each shard alone, so that a shard that ends its worker takes no other with it."""
 
     def __init__(
-        self, hire: Callable[[int], Any], size: int, attempts: int, signals: "Signals"
+        self, hire: Callable[[int], Any], size: int, attempts: int, signals: "DeferredSignals"
     ) -> None:
         self.hire, self.size, self.attempts, self.signals = hire, size, attempts, signals
         self.given_up: dict[int, str] = {}  # shard_id -> why
@@ -39,7 +39,7 @@ class WorkerPool:
         self._fruitless: Counter[int] = Counter()  # by worker, since it committed anything
         self._told: set[str] = set()
 
-    def begin(self, shard_ids: Sequence[int]) -> None:
+    def start(self, shard_ids: Sequence[int]) -> None:
         """Hire, and wait for the first worker that is ready."""
         self._queue.extend(shard_ids)
         for number in range(self.size):
@@ -51,7 +51,7 @@ class WorkerPool:
                 log.info("Waiting for Ray to start a worker, and for its model.")
                 waited_since = 0.0
 
-    def finish(self, progress: Progress) -> None:
+    def run(self, progress: Progress) -> None:
         for number in self._ready:
             self._give(number)
         while self._left():
@@ -64,7 +64,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """Workers end in order if they do so soon. Those that Ray has lost are gone already."""
-        ray = ray_library()
+        ray = import_ray()
         with suppress(Exception):
             ray.wait(
                 [hand.close.remote() for hand in self._hands.values()],
@@ -80,12 +80,12 @@ class WorkerPool:
 
     def _next(self, progress: Progress | None) -> None:
         """What is answered next, within a second."""
-        ray = ray_library()
-        self.signals.obey()
+        ray = import_ray()
+        self.signals.raise_pending()
         for answered in ray.wait(list(self._asked), timeout=_TICK_S)[0]:
             number, shard_id = self._asked.pop(answered)
             try:
-                answer: Answer = ray.get(answered)
+                answer: WorkerReply = ray.get(answered)
             except ray.exceptions.RayError as error:
                 answer = {
                     "said": [],
@@ -115,13 +115,17 @@ class WorkerPool:
             ]
             if not held and self._alone:
                 shard_id = self._alone.popleft()
-            elif self._queue and len(held) < IN_HAND and not any(self._tried[one] for one in held):
+            elif (
+                self._queue
+                and len(held) < SHARDS_PER_WORKER
+                and not any(self._tried[one] for one in held)
+            ):
                 shard_id = self._queue.popleft()
             else:
                 return
             self._asked[self._hands[number].do.remote(shard_id)] = (number, shard_id)
 
-    def _lost(self, number: int, shard_id: int | None, answer: Answer) -> None:
+    def _lost(self, number: int, shard_id: int | None, answer: WorkerReply) -> None:
         """A worker that has failed is replaced, unless that is no use. Raises PipelineError then."""
         why, code = answer["failed"], answer["code"]
         if code in (2, 3, 4):  # settings, a lock, a full disk: so it would be for the next
@@ -136,7 +140,7 @@ class WorkerPool:
             else:
                 self.given_up[shard] = why
         with suppress(Exception):
-            ray_library().kill(self._hands[number])
+            import_ray().kill(self._hands[number])
         self._fruitless[number] += 1
         if self._fruitless[number] < self.attempts:
             log.warning("Worker %d was lost (%s). Another takes its place.", number, why)
@@ -157,22 +161,22 @@ class WorkerPool:
             log.log(logging.getLevelNamesMapping().get(level, logging.WARNING), "%s", message)
 
 
-class Signals:
+class DeferredSignals:
     """Kept until the driver can obey: what a handler raises does not come through Ray's own code."""
 
-    def __enter__(self) -> "Signals":
+    def __enter__(self) -> "DeferredSignals":
         self._handlers = {
             number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
         }
         self._came: list[int] = []
-        self.take()
+        self.install()
         return self
 
-    def take(self) -> None:
+    def install(self) -> None:
         for number in self._handlers:
             signal.signal(number, lambda came, frame: self._came.append(came))
 
-    def obey(self) -> None:
+    def raise_pending(self) -> None:
         if self._came:
             signal.signal(self._came[0], self._handlers[signal.Signals(self._came[0])])
             signal.raise_signal(self._came[0])
@@ -181,7 +185,7 @@ class Signals:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         if kind is None:
-            self.obey()
+            self.raise_pending()
 
 
 def _with_code(error: PipelineError, code: int) -> PipelineError:
@@ -189,7 +193,7 @@ def _with_code(error: PipelineError, code: int) -> PipelineError:
     return error
 
 
-def ray_library() -> Any:
+def import_ray() -> Any:
     """Raises ConfigError where it is not installed."""
     try:
         import ray

@@ -11,10 +11,10 @@ from threading import Condition, Thread
 from typing import IO, Any
 
 from pipeline.core.inflight import InFlightTable
-from pipeline.runs.isolation.supervisor import RUNNER, Watch, keep_running
+from pipeline.runs.isolation.supervisor import RUNNER, RunnerSupervisor, restart_until_done
 
 WORKER = (*RUNNER, "worker")
-Answer = dict[
+WorkerReply = dict[
     str, Any
 ]  # `said` (texts for a person) with `images` and `errors` of a shard, or why it `failed`, with `code`
 
@@ -34,23 +34,23 @@ class SupervisedWorker:
         self._folder = order["folder"] if Path(order["folder"]).is_dir() else None
         self._changed = Condition()
         self._in_hand: dict[int, None] = {}  # in the order in which they were given
-        self._done: dict[int, Answer] = {}
+        self._done: dict[int, WorkerReply] = {}
         self._said: list[str] = []
         self._ready, self._ended = False, False
         self._why, self._code = "", 0
         self._stdin: IO[bytes] | None = None
         self._listener: Thread | None = None
-        self._watch: Watch | None = None
+        self._watch: RunnerSupervisor | None = None
         self._keeper = Thread(target=self._keep_running, name="watch", daemon=True)
         self._keeper.start()
 
-    def ready(self) -> Answer:
+    def ready(self) -> WorkerReply:
         """When its model is loaded."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._ended)
             return self._answer({} if self._ready else None)
 
-    def do(self, shard_id: int) -> Answer:
+    def do(self, shard_id: int) -> WorkerReply:
         """When the shard is committed."""
         with self._changed:
             self._in_hand[shard_id] = None
@@ -63,10 +63,10 @@ class SupervisedWorker:
         with self._changed:
             self._changed.wait_for(lambda: self._watch is not None or self._ended)
         if self._watch:
-            self._watch.hand_on(signal.SIGTERM)
+            self._watch.forward_signal(signal.SIGTERM)
         self._keeper.join()
 
-    def _answer(self, found: Answer | None) -> Answer:
+    def _answer(self, found: WorkerReply | None) -> WorkerReply:
         said, self._said = self._said, []
         failed = {"failed": self._why or f"ended with exit code {self._code}", "code": self._code}
         return {"said": said, **(failed if found is None else found)}
@@ -76,9 +76,9 @@ class SupervisedWorker:
         try:
             with InFlightTable.create_shared() as (board, path):
                 with self._changed:
-                    self._watch = Watch(board, path, self._command, self._start)
+                    self._watch = RunnerSupervisor(board, path, self._command, self._start)
                     self._changed.notify_all()
-                code = keep_running(self._watch, self._heard)
+                code = restart_until_done(self._watch, self._heard)
                 self._hear_out()
         except OSError as error:
             self._why = f"no worker could be started: {error}"
@@ -139,7 +139,7 @@ class SupervisedWorker:
             for line in answers:
                 self._take(json.loads(line))
 
-    def _take(self, answer: Answer) -> None:
+    def _take(self, answer: WorkerReply) -> None:
         with self._changed:
             if "shard" in answer:
                 shard_id = answer.pop("shard")

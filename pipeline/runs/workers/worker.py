@@ -18,11 +18,11 @@ from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.types import Writer
 from pipeline.runs.components import build_components
-from pipeline.runs.progress import Progress
+from pipeline.runs.progress import ProgressBar
 from pipeline.runs.session import RunSession
 
 
-class Answers:
+class ReplyChannel:
     """What is said, a line each, from any thread. Whatever else this process prints goes to stderr."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Answers:
         self._lock = Lock()
         os.dup2(2, 1)
 
-    def say(self, **what: Any) -> None:
+    def send(self, **what: Any) -> None:
         with self._lock:
             self._file.write(json.dumps(what) + "\n")
             self._file.flush()
@@ -39,23 +39,23 @@ class Answers:
 class ForwardingHandler(logging.Handler):
     """Warnings and the like are for the person at the other end."""
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: ReplyChannel) -> None:
         super().__init__()
         self.answers = answers
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.answers.say(said=f"{record.levelname}: {record.getMessage()}")
+        self.answers.send(said=f"{record.levelname}: {record.getMessage()}")
 
 
-class ShardProgress(Progress):
+class ShardProgress(ProgressBar):
     """Tells of shards, not of images: only what is committed is sure to have been done once."""
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: ReplyChannel) -> None:
         super().__init__(0, 0, quiet=True)
         self.answers = answers
 
     def committed(self, shard_id: int, images: int, errors: int) -> None:
-        self.answers.say(shard=shard_id, images=images, errors=errors)
+        self.answers.send(shard=shard_id, images=images, errors=errors)
 
 
 class ShardQueue:
@@ -87,17 +87,17 @@ class ShardQueue:
         self._waiting.put(None)
 
 
-def work_for_another(orders: TextIO = sys.stdin) -> None:
+def run_worker(orders: TextIO = sys.stdin) -> None:
     """Until the orders end. Raises what a run raises."""
-    answers = Answers()
+    answers = ReplyChannel()
     try:
         _work(orders, answers)
     except (PipelineError, OSError) as error:
-        answers.say(failed=str(error))
+        answers.send(failed=str(error))
         raise
 
 
-def _work(orders: TextIO, answers: Answers) -> None:
+def _work(orders: TextIO, answers: ReplyChannel) -> None:
     order = json.loads(orders.readline())
     settings = apply_process_settings(Settings.from_plain(order["settings"]))
     logging.getLogger("pipeline").addHandler(ForwardingHandler(answers))
@@ -113,8 +113,8 @@ def _work(orders: TextIO, answers: Answers) -> None:
             raise ConfigError(
                 f"{work.folder.path} has no plan here: output= must be one place for all machines."
             )
-        with work.folder.locked():
+        with work.folder.lock():
             runner = work.open(lambda: ShardProgress(answers))
-            answers.say(ready=True)
+            answers.send(ready=True)
             for shard_ids in ShardQueue(orders).rounds():
                 runner.run(shard_ids)

@@ -62,12 +62,12 @@ def time_in_turns(calls: Mapping[str, Callable[[], object]], images: int) -> dic
     for _ in range(2):  # TorchScript takes its second call to become what it is
         for call in calls.values():
             call()
-    once = sum(timed(images, call).seconds for call in calls.values())
+    once = sum(measure(images, call).seconds for call in calls.values())
     rounds = min(_ROUNDS, max(2, int(_BUDGET_S / once)))
     again = min(_CALLS, max(1, int(_BUDGET_S / once / rounds)))
 
     def repeated(call: Callable[[], object]) -> float:
-        return timed(images * again, lambda: [call() for _ in range(again)]).rate
+        return measure(images * again, lambda: [call() for _ in range(again)]).rate
 
     rates = [{name: repeated(call) for name, call in calls.items()} for _ in range(rounds)]
     first = next(iter(calls))

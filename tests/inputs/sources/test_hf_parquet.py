@@ -19,7 +19,7 @@ from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs import parquet_images as image_tables
 from pipeline.inputs.parquet_images import ParquetImages
 from pipeline.inputs.sources.hf_parquet import HfParquet
-from pipeline.runs.plan import freeze
+from pipeline.runs.plan import freeze_plan
 from pipeline.runs.run_folder import RunFolder
 from tests.helpers.paths import SAMPLES
 from tests.helpers.pictures import picture
@@ -294,16 +294,16 @@ def test_a_file_that_changed_is_noticed(tmp_path: Path) -> None:
     file = table_of(tmp_path / "in" / "a.parquet", rows(3))
     folder, source = RunFolder(tmp_path / "run"), source_of(tmp_path / "in")
     planned = list(source.entries())
-    with folder.locked():
-        freeze(folder, source, 2, None, False)
+    with folder.lock():
+        freeze_plan(folder, source, 2, None, False)
         table_of(file, rows(4))
         os.utime(file, ns=(0, 7))
         assert [content(source, entry) for entry in planned] == [Status.CHANGED] * 3
         with pytest.raises(InputChanged, match=r"changed \(3\): a.parquet/00000000"):
-            freeze(folder, source_of(tmp_path / "in"), 2, None, False)
+            freeze_plan(folder, source_of(tmp_path / "in"), 2, None, False)
         table_of(tmp_path / "in" / "b.parquet", rows(1))
-        plan = freeze(folder, source_of(tmp_path / "in"), 2, None, True)
-    assert [entry.key for entry in plan.in_order()][3:] == [
+        plan = freeze_plan(folder, source_of(tmp_path / "in"), 2, None, True)
+    assert [entry.key for entry in plan.entries_by_id()][3:] == [
         "a.parquet/00000003.png",
         "b.parquet/00000000.png",
     ]

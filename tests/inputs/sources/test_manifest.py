@@ -17,8 +17,8 @@ from pipeline.inputs.sources.manifest import Manifest
 from pipeline.results.commands.verify import Options as VerifyOptions
 from pipeline.results.commands.verify import run_command as verify
 from pipeline.runs.components import build_components
-from pipeline.runs.fingerprint import determinants, run_name
-from pipeline.runs.plan import freeze
+from pipeline.runs.fingerprint import collect_determinants, make_run_name
+from pipeline.runs.plan import freeze_plan
 from pipeline.runs.run_folder import RunFolder
 from pipeline.storage.external_sort import SortedRows
 from tests.helpers.paths import SAMPLES
@@ -296,9 +296,11 @@ def test_other_columns_are_carried_with_their_types(
         None,
     )
     folder = RunFolder(tmp_path / "run")
-    with folder.locked():
-        assert list(freeze(folder, source, 1, None, False).entries()) == list(source.entries())
-        freeze(folder, source, 1, None, False)  # finds nothing changed
+    with folder.lock():
+        assert list(freeze_plan(folder, source, 1, None, False).entries_by_key()) == list(
+            source.entries()
+        )
+        freeze_plan(folder, source, 1, None, False)  # finds nothing changed
 
 
 def test_columns_of_text_files_stay_text(listed: Callable[..., Manifest]) -> None:
@@ -425,11 +427,11 @@ def test_what_came_went_and_changed_is_noticed(
     listed: Callable[..., Manifest], tmp_path: Path
 ) -> None:
     def frozen(content: str, **more: bool) -> list[tuple[str, str]]:
-        with folder.locked():
-            plan = freeze(
+        with folder.lock():
+            plan = freeze_plan(
                 folder, listed("a.csv", "path,x\n" + content), 2, None, more.get("accept", False)
             )
-        return [(entry.key, entry.carried[0]) for entry in plan.in_order()]
+        return [(entry.key, entry.carried[0]) for entry in plan.entries_by_id()]
 
     folder = RunFolder(tmp_path / "run")
     assert frozen("a,1\nc,1\n") == [("a", "1"), ("c", "1")]
@@ -506,7 +508,9 @@ def test_settings_of_the_source_are_part_of_the_name(tmp_path: Path) -> None:
             "model=codes", "source=manifest", f"input={tmp_path / 'a.csv'}", *words
         )
         parts = build_components(settings)
-        names.add(run_name(determinants(settings, parts.spec, parts.source, parts.engine)))
+        names.add(
+            make_run_name(collect_determinants(settings, parts.spec, parts.source, parts.engine))
+        )
     assert len(names) == 4
 
 

@@ -41,7 +41,7 @@ def by_pycocotools(run: Path, truth: Path, iou_type: str) -> COCOeval:
     with contextlib.redirect_stdout(io.StringIO()):
         objects = COCO(str(truth))
         id_of = {image["file_name"]: image["id"] for image in objects.dataset["images"]}
-        table = FinishedRun.open(run).dataset("predictions").to_table().to_pylist()
+        table = FinishedRun.open(run).open_dataset("predictions").to_table().to_pylist()
         id_of |= {
             f"images/{name}": number for name, number in id_of.items()
         }  # as the shared folders have them

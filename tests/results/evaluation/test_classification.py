@@ -238,7 +238,7 @@ def test_a_real_run_in_class_folders(
     own = ("model=squeezenet1_1", "weights=random", "overlays=false")
     run = annotate(f"task={task}", f"input={tmp_path / 'in'}", *own)
     result = evaluated(run, tmp_path / "in")
-    rows = FinishedRun.open(run).dataset("predictions").to_table().to_pylist()
+    rows = FinishedRun.open(run).open_dataset("predictions").to_table().to_pylist()
     best = [row for row in rows if row.get("rank", 1) == 1]
     right = sum(row["class_name"] == row["key"].split("/")[0] for row in best)
     assert result.images.truth == 3 and result.figures["labels"]["top1"] == pytest.approx(right / 3)

@@ -12,11 +12,11 @@ import torch
 from pipeline.core.errors import ConfigError
 from pipeline.inputs.sources.folder import Folder
 from pipeline.models.registry import find_format
-from pipeline.runs.bench.baseline import Tutorial
-from pipeline.runs.bench.benchmark import engines, figures, table
-from pipeline.runs.bench.contenders import Taken
-from pipeline.runs.bench.ray_data import ray_data
-from pipeline.runs.bench.repeated_inputs import Repeated
+from pipeline.runs.bench.baseline import PlainModel
+from pipeline.runs.bench.benchmark import compute_figures, format_table, select_engines
+from pipeline.runs.bench.contenders import Measurement
+from pipeline.runs.bench.ray_data import prepare_ray_data_job
+from pipeline.runs.bench.repeated_inputs import RepeatedSource
 from tests.helpers.paths import REPOSITORY, SAMPLES
 from tests.helpers.runs import settings_for
 
@@ -31,7 +31,7 @@ NAMES = (
 SECONDS = ([2.0, 4.0, 2.0], [4.0, 4.0, 4.0], [1.0, 2.0, 1.0], [0.8, 0.8, 0.8], [0.4, 0.4, 0.4])
 # ten images in so many seconds; decoding takes one core
 EVEN = {
-    name: [Taken(10, one, one) for one in values]
+    name: [Measurement(10, one, one) for one in values]
     for name, values in zip(NAMES, SECONDS, strict=True)
 }
 
@@ -40,8 +40,8 @@ def test_rates_are_medians_and_ratios_are_of_the_same_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pipeline.runs.bench.benchmark.available_cores", lambda: 2)
-    first = {name: Taken(10, 5.0, 5.0) for name in NAMES}
-    result = figures(EVEN, first, {ENGINE: 1.5}, "cpu")
+    first = {name: Measurement(10, 5.0, 5.0) for name in NAMES}
+    result = compute_figures(EVEN, first, {ENGINE: 1.5}, "cpu")
     ours, engine = result["contenders"][f"{ENGINE}: pipeline"], result["engines"][ENGINE]
     assert (ours["images_per_s"], ours["least"], ours["most"], ours["ratio_to_loop"]) == (
         10.0,
@@ -56,17 +56,19 @@ def test_rates_are_medians_and_ratios_are_of_the_same_round(
 
 
 def test_on_a_gpu_the_slower_half_is_the_bound() -> None:
-    engine = figures(EVEN, {name: runs[0] for name, runs in EVEN.items()}, {ENGINE: 0.0}, "cuda:1")[
-        "engines"
-    ][ENGINE]
+    engine = compute_figures(
+        EVEN, {name: runs[0] for name, runs in EVEN.items()}, {ENGINE: 0.0}, "cuda:1"
+    )["engines"][ENGINE]
     assert engine["bound_images_per_s"] == pytest.approx(12.5) and engine[
         "efficiency"
     ] == pytest.approx(0.8)
 
 
 def test_the_table_has_a_line_for_each() -> None:
-    result = figures(EVEN, {name: runs[0] for name, runs in EVEN.items()}, {ENGINE: 0.0}, "cuda")
-    text = table(result | {"task": "classify", "model": "m", "images": 10, "batch_size": 4})
+    result = compute_figures(
+        EVEN, {name: runs[0] for name, runs in EVEN.items()}, {ENGINE: 0.0}, "cuda"
+    )
+    text = format_table(result | {"task": "classify", "model": "m", "images": 10, "batch_size": 4})
     assert (
         all(name in text for name in NAMES)
         and "0.80" in text
@@ -86,7 +88,7 @@ def test_the_table_has_a_line_for_each() -> None:
 def test_the_chosen_engine_is_measured_and_those_to_compare_with(
     given: list[str], names: list[str]
 ) -> None:
-    found = engines(settings_for(*given))
+    found = select_engines(settings_for(*given))
     assert list(found) == names
     assert all("device" in node for node in found.values())
 
@@ -94,8 +96,8 @@ def test_the_chosen_engine_is_measured_and_those_to_compare_with(
 def test_the_tutorials_detector_is_torchvisions_own(tmp_path: Path) -> None:
     """Resized and normalised by itself, inside its call, as it comes from its builder."""
     settings = settings_for("model=codes")
-    source = Repeated(Folder(str(SAMPLES)), 2, 10**8)
-    tutorial = Tutorial(find_format(settings), source, 10**8, "cpu")
+    source = RepeatedSource(Folder(str(SAMPLES)), 2, 10**8)
+    tutorial = PlainModel(find_format(settings), source, 10**8, "cpu")
     pixels, size_hw = tutorial.reader[0]
     assert (
         pixels.dtype == torch.float32
@@ -109,14 +111,14 @@ def test_the_tutorials_detector_is_torchvisions_own(tmp_path: Path) -> None:
 def test_without_ray_its_users_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"visionbatch\[ray\]"):
-        ray_data(None, 1, ".")  # type: ignore[arg-type]
+        prepare_ray_data_job(None, 1, ".")  # type: ignore[arg-type]
 
 
 def test_readable_inputs_are_repeated_under_names_of_their_own(tmp_path: Path) -> None:
     for name in ("desk.jpg", "other.jpg"):
         (tmp_path / name).write_bytes(next(SAMPLES.rglob("*.jpg")).read_bytes())
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
-    source = Repeated(Folder(str(tmp_path)), 5, 10**8)
+    source = RepeatedSource(Folder(str(tmp_path)), 5, 10**8)
     keys = [entry.key for entry in source.entries()]
     assert keys == [
         "000000/desk.jpg",
@@ -133,7 +135,7 @@ def test_readable_inputs_are_repeated_under_names_of_their_own(tmp_path: Path) -
 def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     with pytest.raises(ConfigError, match="No input that can be read"):
-        Repeated(Folder(str(tmp_path)), 5, 10**8)
+        RepeatedSource(Folder(str(tmp_path)), 5, 10**8)
 
 
 def test_a_small_benchmark_from_the_command_line(tmp_path: Path) -> None:

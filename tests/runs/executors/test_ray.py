@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.runs.executors.ray import Node, Ray, Share, share
+from pipeline.runs.executors.ray import NodeResources, Ray, WorkerAllocation, allocate_workers
 from pipeline.runs.workers import ray_pool as crew_module
-from pipeline.runs.workers.ray_pool import Signals, WorkerPool
+from pipeline.runs.workers.ray_pool import DeferredSignals, WorkerPool
 
-GPU_NODES = [Node(32, 4), Node(64, 8)]
+GPU_NODES = [NodeResources(32, 4), NodeResources(64, 8)]
 GIVEN: dict[str, Any] = {
     "address": None,
     "workers": None,
@@ -30,28 +30,28 @@ def asked(**given: Any) -> Ray:
 @pytest.mark.parametrize(
     ("nodes", "given", "expected"),
     [
-        ([Node(2, 0)], {}, Share(1, 2, 0)),
-        ([Node(2, 0)], {"workers": 2}, Share(2, 1, 0)),
-        ([Node(8, 0), Node(16, 0)], {}, Share(2, 8, 0)),
-        ([Node(8, 0), Node(16, 0)], {"cpus": 4}, Share(6, 4, 0)),
-        ([Node(8, 0), Node(16, 0)], {"workers": 3}, Share(3, 8, 0)),
-        (GPU_NODES, {}, Share(12, 8, 1)),
-        (GPU_NODES, {"workers": 4}, Share(4, 21, 1)),
-        (GPU_NODES, {"gpus": 0.5}, Share(24, 4, 0.5)),
-        (GPU_NODES, {"gpus": 0}, Share(2, 32, 0)),
-        ([Node(0, 0), Node(4, 0)], {}, Share(1, 4, 0)),
+        ([NodeResources(2, 0)], {}, WorkerAllocation(1, 2, 0)),
+        ([NodeResources(2, 0)], {"workers": 2}, WorkerAllocation(2, 1, 0)),
+        ([NodeResources(8, 0), NodeResources(16, 0)], {}, WorkerAllocation(2, 8, 0)),
+        ([NodeResources(8, 0), NodeResources(16, 0)], {"cpus": 4}, WorkerAllocation(6, 4, 0)),
+        ([NodeResources(8, 0), NodeResources(16, 0)], {"workers": 3}, WorkerAllocation(3, 8, 0)),
+        (GPU_NODES, {}, WorkerAllocation(12, 8, 1)),
+        (GPU_NODES, {"workers": 4}, WorkerAllocation(4, 21, 1)),
+        (GPU_NODES, {"gpus": 0.5}, WorkerAllocation(24, 4, 0.5)),
+        (GPU_NODES, {"gpus": 0}, WorkerAllocation(2, 32, 0)),
+        ([NodeResources(0, 0), NodeResources(4, 0)], {}, WorkerAllocation(1, 4, 0)),
     ],
 )
 def test_what_is_not_asked_for_follows_from_the_machines(
-    nodes: list[Node], given: dict[str, Any], expected: Share
+    nodes: list[NodeResources], given: dict[str, Any], expected: WorkerAllocation
 ) -> None:
-    assert share(nodes, asked(**given)) == expected
+    assert allocate_workers(nodes, asked(**given)) == expected
 
 
 @pytest.mark.parametrize("given", [{"workers": 3}, {"cpus": 4}, {"gpus": 1}])
 def test_more_than_there_is_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"no room for .* the machines have 2 cores and 0 GPUs"):
-        share([Node(2, 0)], asked(**given))
+        allocate_workers([NodeResources(2, 0)], asked(**given))
 
 
 @pytest.mark.parametrize(
@@ -119,15 +119,15 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         kill=lambda hand: None,
         exceptions=SimpleNamespace(RayError=Lost),
     )
-    monkeypatch.setattr(crew_module, "ray_library", lambda: fake)
+    monkeypatch.setattr(crew_module, "import_ray", lambda: fake)
 
     def call(fate: Callable[..., Any], shards: int, size: int = 2) -> Any:
         log: list[tuple[int, int]] = []
         done: list[int] = []
-        with Signals() as signals:
+        with DeferredSignals() as signals:
             made = WorkerPool(lambda number: Hand(number, fate, log), size, 3, signals)
-            made.begin(range(shards))
-            made.finish(SimpleNamespace(add=lambda images, errors: done.append(images)))  # type: ignore[arg-type]
+            made.start(range(shards))
+            made.run(SimpleNamespace(add=lambda images, errors: done.append(images)))  # type: ignore[arg-type]
             made.close()
         return done, made, log
 

@@ -14,7 +14,7 @@ import pytest
 from pipeline.config.settings import Settings, ShardSettings
 from pipeline.core.errors import ConfigError
 from pipeline.run import run
-from pipeline.runs.executors.slurm import Element
+from pipeline.runs.executors.slurm import ArrayElement
 from tests.helpers.runs import settings_for
 
 COMMON = ("model=codes", "executor=slurm", "shard_size=5", "log_level=error")
@@ -122,4 +122,4 @@ def test_an_element_that_is_not_complete_has_failed() -> None:
 
 
 def test_an_element_is_small() -> None:
-    assert len(pickle.dumps(Element("{}"))) < 300
+    assert len(pickle.dumps(ArrayElement("{}"))) < 300

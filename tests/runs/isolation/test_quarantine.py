@@ -14,7 +14,7 @@ from pipeline.runs.run_folder import RunFolder
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[RunFolder]:
     run = RunFolder(tmp_path / "run")
-    with run.locked():
+    with run.lock():
         yield run
 
 
@@ -24,8 +24,8 @@ def died_with(*image_ids: int, status: str = "crashed") -> WorkerDeath:
 
 def test_without_a_death_nothing_is_suspected_and_nothing_written(folder: RunFolder) -> None:
     suspects = Quarantine(folder)
-    suspects.learn(None, InFlightTable())
-    assert not suspects.to_try and not suspects.given_up
+    suspects.record_death(None, InFlightTable())
+    assert not suspects.suspects and not suspects.excluded
     assert not (folder.path / "suspects.json").exists()
 
 
@@ -33,45 +33,47 @@ def test_without_a_death_nothing_is_suspected_and_nothing_written(folder: RunFol
 def test_what_a_dead_runner_had_in_hand_is_tried_by_the_next_whoever_that_is(
     in_hand: tuple[int, ...], folder: RunFolder
 ) -> None:
-    Quarantine(folder).learn(died_with(*in_hand), InFlightTable())
+    Quarantine(folder).record_death(died_with(*in_hand), InFlightTable())
     again = Quarantine(folder)
-    assert again.to_try == set(in_hand) and not again.given_up
+    assert again.suspects == set(in_hand) and not again.excluded
 
 
 def test_one_that_kills_a_runner_alone_after_it_was_suspected_is_given_up(
     folder: RunFolder,
 ) -> None:
     board = InFlightTable()
-    Quarantine(folder).learn(died_with(3, 4), board)
+    Quarantine(folder).record_death(died_with(3, 4), board)
     assert board.progress == 0
-    Quarantine(folder).learn(died_with(4, status="timeout"), board)
+    Quarantine(folder).record_death(died_with(4, status="timeout"), board)
     assert board.progress == 1, "to know the culprit is to have got further"
     again = Quarantine(folder)
     said = "The runner died of SIGSEGV in two tries, the second with this input alone"
-    assert again.given_up == {4: ExcludedInput(Status.TIMEOUT, said)} and again.to_try == {3}
+    assert again.excluded == {4: ExcludedInput(Status.TIMEOUT, said)} and again.suspects == {3}
 
 
 def test_one_that_was_alone_in_hand_by_chance_gets_a_second_try(folder: RunFolder) -> None:
     suspects = Quarantine(folder)
-    suspects.learn(died_with(3, 4), InFlightTable())
-    suspects.learn(died_with(7), InFlightTable())
-    assert suspects.to_try == {3, 4, 7} and not suspects.given_up
+    suspects.record_death(died_with(3, 4), InFlightTable())
+    suspects.record_death(died_with(7), InFlightTable())
+    assert suspects.suspects == {3, 4, 7} and not suspects.excluded
 
 
 def test_one_given_up_is_not_tried_with_the_next_death(folder: RunFolder) -> None:
     suspects = Quarantine(folder)
     for death in (died_with(4), died_with(4), died_with(4, 5)):
-        suspects.learn(death, InFlightTable())
-    assert suspects.to_try == {5} and set(suspects.given_up) == {4}
+        suspects.record_death(death, InFlightTable())
+    assert suspects.suspects == {5} and set(suspects.excluded) == {4}
 
 
 def test_forgiven_it_is_as_if_nothing_had_been(folder: RunFolder) -> None:
     suspects = Quarantine(folder)
     for death in (died_with(4), died_with(4)):
-        suspects.learn(death, InFlightTable())
-    suspects.forgive()
+        suspects.record_death(death, InFlightTable())
+    suspects.release_all()
     assert (
-        not suspects.given_up and not Quarantine(folder).given_up and not Quarantine(folder).to_try
+        not suspects.excluded
+        and not Quarantine(folder).excluded
+        and not Quarantine(folder).suspects
     )
 
 
@@ -80,11 +82,11 @@ def test_what_one_writer_gave_up_all_know_and_who_writes_alone_keeps_it(tmp_path
         RunFolder(tmp_path, writer) for writer in (Writer("0-of-2"), Writer("1-of-2"), Writer())
     )
     for death in (died_with(4), died_with(4), died_with(7)):
-        Quarantine(one).learn(death, InFlightTable())
-    assert set(Quarantine(other).given_up) == {4} and Quarantine(other).to_try == set(), (
+        Quarantine(one).record_death(death, InFlightTable())
+    assert set(Quarantine(other).excluded) == {4} and Quarantine(other).suspects == set(), (
         "7 was not this one's"
     )
-    assert Quarantine(one).to_try == {7}
-    Quarantine(alone).learn(died_with(9), InFlightTable())
+    assert Quarantine(one).suspects == {7}
+    Quarantine(alone).record_death(died_with(9), InFlightTable())
     assert [path.name for path in tmp_path.glob("suspects*")] == ["suspects.json"]
-    assert set(Quarantine(other).given_up) == {4} and Quarantine(alone).to_try == {7, 9}
+    assert set(Quarantine(other).excluded) == {4} and Quarantine(alone).suspects == {7, 9}
