@@ -42,7 +42,9 @@ def test_its_rows_come_image_by_image_in_input_order(path: Path) -> None:
         Path("/nowhere"),
     )
     found = [
-        pair for images, predictions in run.read_shards() for pair in group_by_image(images, predictions)
+        pair
+        for images, predictions in run.read_shards()
+        for pair in group_by_image(images, predictions)
     ]
     assert [(image["key"], [row["score"] for row in rows]) for image, rows in found] == [
         ("a.jpg", [pytest.approx(0.9), 0.5]), ("b.jpg", []), ("c.jpg", []), ("d/e.jpg", [0.25]), ("f.jpg", []),

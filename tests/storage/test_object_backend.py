@@ -54,7 +54,11 @@ def test_a_commit_publishes_the_files_and_a_marker_that_is_put_last(folder, monk
     stage = staged(folder)
     assert visible(folder) == []
     folder.commit(0, 3, stage)
-    assert visible(folder) == COMMITTED and folder.committed_shards() == {0} and order[-1] == "00000.json"
+    assert (
+        visible(folder) == COMMITTED
+        and folder.committed_shards() == {0}
+        and order[-1] == "00000.json"
+    )
     assert folder.store.contains("overlays") and folder.has_begun()
     folder.check_parts()
 

@@ -140,7 +140,8 @@ def _changes(
 
 def _nothing_shared(before: FinishedRun, after: FinishedRun) -> str:
     first = [
-        run.read_table("images", run.shard_ids[0], ["key"])["key"][0].as_py() for run in (before, after)
+        run.read_table("images", run.shard_ids[0], ["key"])["key"][0].as_py()
+        for run in (before, after)
     ]
     return (
         f"runs: no image is in both. {before.path} has {first[0]!r} ..., {after.path} has {first[1]!r} ... "

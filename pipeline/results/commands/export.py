@@ -123,7 +123,9 @@ class _Placing:
     def shard(self, shard_id: int) -> None:
         """What follows are images of this shard."""
         if self.inputs:
-            self.entries = {entry.key: entry for entry in self.run.plan.read_shard(shard_id).entries}
+            self.entries = {
+                entry.key: entry for entry in self.run.plan.read_shard(shard_id).entries
+            }
 
     def close(self) -> None:
         if self.inputs:

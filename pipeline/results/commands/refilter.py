@@ -82,7 +82,9 @@ def run_command(options: Options) -> str:
             kept += pq.read_metadata(
                 folder.local(f"predictions/part-{shard_id:05d}.parquet")
             ).num_rows
-    return f"{folder.path}: {kept:,} of {run.count_rows('predictions'):,} predictions of {run.path}."
+    return (
+        f"{folder.path}: {kept:,} of {run.count_rows('predictions'):,} predictions of {run.path}."
+    )
 
 
 def _wanted(options: Options, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +157,10 @@ def _filter(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str, An
 def _commit(
     run: FinishedRun, folder: RunFolder, shard_id: int, keep: Filters, top_k: int | None
 ) -> None:
-    images, predictions = run.read_table("images", shard_id), run.read_table("predictions", shard_id)
+    images, predictions = (
+        run.read_table("images", shard_id),
+        run.read_table("predictions", shard_id),
+    )
     if top_k is not None and "rank" in predictions.schema.names:
         predictions = predictions.filter(pc.less_equal(predictions["rank"], top_k))
     predictions = keep.apply(predictions)

@@ -75,7 +75,12 @@ def _row(
 
 def _counts(run: FinishedRun) -> dict[str, Any]:
     images = run.read_columns("images", ["status"])
-    counts = len(images), pc.sum(mark_failed(images)).as_py(), run.count_rows("predictions"), _rate(run)
+    counts = (
+        len(images),
+        pc.sum(mark_failed(images)).as_py(),
+        run.count_rows("predictions"),
+        _rate(run),
+    )
     return dict(zip(_COUNTS, counts, strict=True))
 
 

@@ -86,7 +86,10 @@ def _pieces(run: FinishedRun, columns: Sequence[str], part: int) -> Iterator[_Pi
     held: list[_Piece] = []
     for shard_id in (i for i in run.shard_ids if i in here):
         held.append(
-            (run.read_table("images", shard_id, _IMAGES), run.read_table("predictions", shard_id, wanted))
+            (
+                run.read_table("images", shard_id, _IMAGES),
+                run.read_table("predictions", shard_id, wanted),
+            )
         )
         if sum(len(images) for images, _ in held) >= _AT_ONCE:
             yield _joined(held)

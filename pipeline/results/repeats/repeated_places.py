@@ -53,7 +53,9 @@ def read_run_boxes(run: FinishedRun) -> RunBoxes:
         images = select_usable(
             run.read_table("images", shard_id, ["image_id", "key", "status", "width", "height"])
         )
-        found = run.read_table("predictions", shard_id, ["image_id", "class_id", "score", *BOX_COLUMNS])
+        found = run.read_table(
+            "predictions", shard_id, ["image_id", "class_id", "score", *BOX_COLUMNS]
+        )
         folders = [key.rpartition("/")[0] for key in images["key"].to_pylist()]
         cameras.update(folders)
         number = np.array(
