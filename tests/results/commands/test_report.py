@@ -204,7 +204,7 @@ def test_a_run_does_without_one_unless_the_disk_is_to_blame(
 
     monkeypatch.setattr("pipeline.results.report.write.write_page", failing)
     stops = "odd" not in str(error)
-    with RunFolder(run).locked(), pytest.raises(type(error)) if stops else nullcontext():
+    with RunFolder(run).lock(), pytest.raises(type(error)) if stops else nullcontext():
         publish_report(RunFolder(run))
     assert ("report.html was not made" in caplog.text) is not stops
     assert not (run / "report.html").exists() and not (run / ".tmp").exists()
