@@ -54,7 +54,9 @@ def publish_report(folder: RunFolder) -> None:
     try:
         folder.staging.mkdir(parents=True, exist_ok=True)
         with (folder.staging / REPORT_NAME).open("w", **TEXT_OPTIONS) as file:
-            write_report(FinishedRun.from_folder(folder), file, folder.path, _AT_THE_END, from_inputs=False)
+            write_report(
+                FinishedRun.from_folder(folder), file, folder.path, _AT_THE_END, from_inputs=False
+            )
         folder.publish_file(REPORT_NAME)
     except Exception as error:
         if is_persistent_failure(error):
