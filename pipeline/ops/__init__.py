@@ -1,4 +1,4 @@
-"""Pure functions on boxes, masks, tables and pictures.
+"""Pure functions on boxes, masks, prediction tables and images.
 
 Imports `core`. Begin with `boxes.py`.
 """

@@ -1,4 +1,7 @@
-"""Predictions drawn on an image with `torchvision.utils`: legible at any size, one stable colour per class name."""
+"""Draw predictions on images with `torchvision.utils`.
+
+Text and lines are legible at any image size. Each class name has one stable colour.
+"""
 
 import colorsys
 import io
@@ -16,26 +19,33 @@ from torchvision.transforms.functional import InterpolationMode, resize
 from torchvision.utils import draw_bounding_boxes, draw_keypoints, draw_segmentation_masks
 
 Colour = tuple[int, int, int]
-_SMALLEST, _LARGEST = (
-    256,
-    2560,
-)  # long side of an overlay in pixels: labels need room, viewers need no more
+# Long side of an overlay in pixels: labels need the minimum, viewers need at most the maximum.
+_MIN_LONG_SIDE, _MAX_LONG_SIDE = 256, 2560
 
 
 class Canvas:
-    """An image to draw on. Coordinates are pixels of the image as it was given; tiny images are enlarged by a whole
-    factor and huge ones reduced, lines and letters grow with the result."""
+    """An image to draw on. Coordinates are pixels of the image that was passed in.
+
+    Tiny images are enlarged by a whole factor and huge images are reduced. Line width and text size
+    follow the size of the result.
+    """
 
     def __init__(self, image: Tensor, long_side: int | None = None) -> None:
-        """`image`: (3, H, W) uint8 RGB. `long_side`: pixels of the result's, whatever the image's."""
+        """Scale the image for drawing.
+
+        Args:
+            image: (3, H, W) uint8 RGB.
+            long_side: Long side of the result in pixels; None lets the image's size decide.
+        """
         height, width = image.shape[1:]
-        given = max(height, width)
+        input_side = max(height, width)
         if long_side is not None:
-            self.scale = long_side / given
+            self.scale = long_side / input_side
+        elif input_side < _MIN_LONG_SIDE:
+            self.scale = float(-(-_MIN_LONG_SIDE // input_side))
         else:
-            self.scale = (
-                float(-(-_SMALLEST // given)) if given < _SMALLEST else min(1.0, _LARGEST / given)
-            )
+            self.scale = min(1.0, _MAX_LONG_SIDE / input_side)
+
         if self.scale != 1.0:
             size = [max(1, round(height * self.scale)), max(1, round(width * self.scale))]
             mode = (
@@ -49,12 +59,18 @@ class Canvas:
     def draw_boxes(
         self, boxes_xyxy: np.ndarray, names: Sequence[str], labels: Sequence[str]
     ) -> None:
-        """Draw (N, 4) boxes; each label stands above its box, inside it where there is no room above."""
+        """Draw boxes with labels above them, or inside where there is no room above.
+
+        Args:
+            boxes_xyxy: (N, 4), pixels of the image that was passed in.
+            names: N class names, which choose the colours.
+            labels: N texts.
+        """
         if len(boxes_xyxy) == 0:
             return
         height, width = self.image.shape[1:]
         scaled = torch.from_numpy(boxes_xyxy * self.scale).round()
-        # a model may give a box beyond the image or with its corners exchanged: drawn as far as there is something to draw
+        # A model may return a box beyond the image or with its corners exchanged.
         scaled = torch.cat(
             [
                 torch.minimum(scaled[:, :2], scaled[:, 2:]),
@@ -66,20 +82,20 @@ class Canvas:
             min=torch.zeros(4), max=torch.tensor([width, height, width, height]) - 1
         )
         colours: Any = [choose_colour(name) for name in names]
-        # the worst score first: where boxes overlap, the best one's lines lie on top
+        # The worst score is drawn first, so that the lines of the best box lie on top.
         self.image = draw_bounding_boxes(
             self.image, scaled.flip(0), colors=colours[::-1], width=self.line
         )
         anchors = [
-            (float(left), float(top) - self._label_height(), float(top))
+            (float(left), float(top) - self._get_label_height(), float(top))
             for left, top, _, _ in scaled
         ]
-        self._labels(
+        self._draw_labels(
             [(x, above if above >= 0 else inside) for x, above, inside in anchors], names, labels
         )
 
     def draw_masks(self, masks: Tensor, names: Sequence[str]) -> None:
-        """Tint (N, H, W) bool masks of the image as it was given."""
+        """Tint the pixels of (N, H, W) bool masks, which have the size of the image passed in."""
         if len(masks) == 0:
             return
         if self.scale != 1.0:
@@ -94,7 +110,14 @@ class Canvas:
     def draw_skeleton(
         self, xy: np.ndarray, shown: Sequence[bool], limbs: Sequence[tuple[int, int]], name: str
     ) -> None:
-        """Draw one object's (K, 2) points and the limbs between those that are `shown`."""
+        """Draw the keypoints of one object and the limbs between them.
+
+        Args:
+            xy: (K, 2), pixels of the image that was passed in.
+            shown: K flags; a point that is not shown is left out, and so are its limbs.
+            limbs: Pairs of point indices.
+            name: The class name, which chooses the colour.
+        """
         self.image = draw_keypoints(
             self.image,
             torch.from_numpy(xy * self.scale)[None],
@@ -106,13 +129,14 @@ class Canvas:
         )
 
     def draw_label_list(self, names: Sequence[str], labels: Sequence[str]) -> None:
-        """Labels under one another in the upper left corner."""
-        self._labels([(0.0, i * self._label_height()) for i in range(len(labels))], names, labels)
+        """Draw labels below one another in the upper left corner."""
+        corners = [(0.0, i * self._get_label_height()) for i in range(len(labels))]
+        self._draw_labels(corners, names, labels)
 
-    def _label_height(self) -> float:
+    def _get_label_height(self) -> float:
         return self.letter * 1.3 + 4
 
-    def _labels(
+    def _draw_labels(
         self, corners: Sequence[tuple[float, float]], names: Sequence[str], labels: Sequence[str]
     ) -> None:
         if not labels:
@@ -122,18 +146,17 @@ class Canvas:
         font = load_font(self.letter)
         anchors = []
         for (left, top), label in zip(corners, labels, strict=True):
-            x = max(
-                0.0, min(left, width - font.getlength(label) - 6)
-            )  # pushed back in from the right edge
-            y = max(0.0, min(top, height - self._label_height()))
+            # A label that would cross the right edge is moved left.
+            x = max(0.0, min(left, width - font.getlength(label) - 6))
+            y = max(0.0, min(top, height - self._get_label_height()))
             anchors.append([x, y, x, y])
         background = [choose_colour(name) for name in names]
         options: Any = {
             "label_colors": [choose_text_colour(colour) for colour in background][::-1],
             "label_background_colors": background[::-1],
-            "font": _font(),
+            "font": _open_font(),
         }
-        # width=0 draws no outline: torchvision places and paints the text alone, at an anchor that keeps it in view
+        # With width=0 torchvision draws the text without an outline. The anchor keeps it in view.
         self.image = draw_bounding_boxes(
             self.image,
             torch.tensor(anchors).flip(0),
@@ -147,14 +170,14 @@ class Canvas:
 
 
 def make_captions(rows: pa.Table) -> tuple[list[str], list[str]]:
-    """(class names, what is written beside each: name and score)."""
+    """Return the class name of each row and its caption: the name and the score."""
     names, scores = rows["class_name"].to_pylist(), rows["score"].to_pylist()
     return names, [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)]
 
 
 @lru_cache(maxsize=4096)
 def choose_colour(name: str) -> Colour:
-    """The same class has the same colour in every run and every model."""
+    """Return the RGB colour of a class name, which is the same in every run and for every model."""
     number = zlib.crc32(name.encode())
     hue, light = (number & 0xFFFF) / 0xFFFF, (0.45, 0.55, 0.65)[(number >> 16) % 3]
     red, green, blue = colorsys.hls_to_rgb(hue, light, 0.9)
@@ -162,31 +185,32 @@ def choose_colour(name: str) -> Colour:
 
 
 def choose_text_colour(background: Colour) -> Colour:
-    """Black or white, whichever stands out (relative luminance by ITU-R BT.601)."""
+    """Return black or white, whichever is legible (relative luminance of ITU-R BT.601)."""
     red, green, blue = background
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
 
 
 def make_printable(text: str) -> str:
-    """`text` in one line: line breaks and control characters become blanks."""
+    """Return the text on one line: line breaks and control characters become blanks."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """The letters of every picture; `size` in points."""
-    return ImageFont.truetype(_font(), size)
+    """Return the font of all pictures; `size` is in points."""
+    return ImageFont.truetype(_open_font(), size)
 
 
-def _font() -> io.BytesIO:
-    return io.BytesIO(_font_bytes())
+def _open_font() -> io.BytesIO:
+    return io.BytesIO(_read_font_bytes())
 
 
 @lru_cache(maxsize=1)
-def _font_bytes() -> bytes:
-    """Pillow's own outline font: the same letters on every machine, no font file to find."""
+def _read_font_bytes() -> bytes:
+    """Return the outline font inside Pillow, so that every machine draws the same letters."""
     font = ImageFont.load_default(12)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise RuntimeError(
-            "Pillow was built without FreeType, which overlays need. Install Pillow's wheel from PyPI."
+            "Pillow was built without FreeType, which overlays need. "
+            "Install Pillow's wheel from PyPI."
         )
     return font.font_bytes

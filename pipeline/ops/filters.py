@@ -1,5 +1,8 @@
-"""Which prediction rows are kept. Works on an Arrow table of any size, so the same code filters a batch while the model
-runs and a finished run of a million rows afterwards."""
+"""Filters on prediction rows.
+
+A filter works on an Arrow table of any size. The same code filters one batch while the model
+runs, and all rows of a finished run afterwards.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,31 +14,36 @@ import pyarrow as pa
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.ops.boxes import box_area, keep_by_nms, rank_within_groups, read_boxes_xyxy
 
-# Placeholders in COCO's list of 91; not classes a user can ask for.
+# Placeholders in COCO's list of 91 names. A user cannot ask for them as classes.
 PLACEHOLDERS = frozenset({"__background__", "N/A"})
 
 
 @dataclass(frozen=True)
 class Filters:
-    """`min_scores[class_id]` is that class's threshold; infinity where the class is not wanted.
+    """The filters of a run, applied in this order: class and score, area, NMS, count.
 
-    Order: class and score, area, class-agnostic NMS, count. So filtering twice, first loosely and then strictly, gives
-    what filtering once strictly gives, as long as the first pass used neither NMS nor a count.
+    Filtering loosely and then strictly gives the same rows as filtering strictly once, provided
+    that the first pass used neither NMS nor a count.
     """
 
-    min_scores: tuple[float, ...]
-    min_area: float | None = None
-    nms_iou: float | None = None
-    max_detections: int | None = None
+    min_scores: tuple[float, ...]  # lowest score by class id; infinity drops the class
+    min_area: float | None = None  # smallest box, in square pixels of the upright original
+    nms_iou: float | None = None  # class-agnostic NMS within an image
+    max_detections: int | None = None  # best rows to keep per image
 
     @cached_property
     def _thresholds(self) -> np.ndarray:
         return np.asarray(self.min_scores, dtype=np.float32)
 
     def apply(self, rows: pa.Table) -> pa.Table:
-        """`rows` has class_id and score; image_id and x_min .. y_max where area, NMS or count are asked for."""
+        """Return the rows that pass.
+
+        Args:
+            rows: Has `class_id` and `score`. The area and NMS filters also need the four box
+                columns; NMS and the count also need `image_id`.
+        """
         scores = _column(rows, "score")
-        # float32 on both sides: 0.3 as the user wrote it must keep a score of float32(0.3)
+        # Both sides are float32, so that a threshold of 0.3 keeps a score of float32(0.3).
         keep = scores >= self._thresholds[_column(rows, "class_id")]
         rows = rows.filter(pa.array(keep))
         if self.min_area is not None:
@@ -59,16 +67,24 @@ def make_score_thresholds(
     exclude: Sequence[str] | None,
     min_score: float | Mapping[str, float],
 ) -> tuple[float, ...]:
-    """One threshold per class id; a mapping `min_score` has `default` for the classes it does not name. Names are matched
-    without regard to case; several ids may share a name.
+    """Return the lowest score to keep, by class id; infinity drops the class.
 
-    Raises ConfigError for a name the model does not have.
+    Class names are matched without regard to case. Several ids may share a name.
+
+    Args:
+        categories: The model's class names; index = class id.
+        classes: The classes to keep; None keeps all.
+        exclude: The classes to drop.
+        min_score: One threshold, or thresholds by class name with `default` for the others.
+
+    Raises:
+        ConfigError: The model has no class of a given name.
     """
     per_class = dict(min_score) if isinstance(min_score, Mapping) else {"default": min_score}
     fallback = per_class.pop("default")
-    wanted = _known(classes, categories, "classes") if classes is not None else None
-    unwanted = _known(exclude or (), categories, "exclude")
-    _known(per_class, categories, "min_score")
+    wanted = _check_names(classes, categories, "classes") if classes is not None else None
+    unwanted = _check_names(exclude or (), categories, "exclude")
+    _check_names(per_class, categories, "min_score")
     named = {name.casefold(): value for name, value in per_class.items()}
 
     def threshold(name: str) -> float:
@@ -80,9 +96,10 @@ def make_score_thresholds(
     return tuple(threshold(name) for name in categories)
 
 
-def _known(
+def _check_names(
     names: Sequence[str] | Mapping[str, float], categories: Sequence[str], key: str
 ) -> set[str]:
+    """Return the case-folded names. Raises ConfigError for one that is not in `categories`."""
     choices = [name for name in categories if name not in PLACEHOLDERS]
     known = {name.casefold() for name in choices}
     for name in names:

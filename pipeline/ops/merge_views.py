@@ -1,11 +1,15 @@
-"""One object seen in several views of an image -> one detection. Boxes are `xyxy`, pixels of the upright original.
+"""Merge detections of one object that was seen in several views of an image.
 
-Two boxes of one class and of different views are the same object when they agree where both views could see it: the IoU
-of the two, clipped to what both windows show, is above `iou`. So a whole object in one tile matches its part in the next,
-and of two nested objects both stay. A box that ends at an edge of its window which is not the image's border is a fragment:
-one that another view's box covers by more than half of its own area is the same object too.
+Boxes are xyxy in pixels of the upright original.
 
-Boxes of one view never remove each other: the model's own suppression has decided about them.
+Two boxes of one class and of different views show the same object in either of two cases:
+
+- Their IoU is above `iou` after both boxes are clipped to the area that both views show. So a whole
+  object in one tile matches its part in the next tile, and two nested objects both stay.
+- One box is a fragment, and the other covers more than half of its area. A fragment is a box that
+  ends at an edge of its window, where that edge is not an edge of the image.
+
+Boxes of one view never remove each other, because the model has already suppressed duplicates.
 """
 
 from collections.abc import Iterator
@@ -16,103 +20,132 @@ import numpy as np
 
 from pipeline.ops.boxes import box_area
 
-_NEAR, _NEAR_SHARE = (
-    2.0,
-    0.01,
-)  # a box ends at an edge when it is nearer than this: pixels, share of the window's side
-_COVERED = 0.5  # share of a fragment's own area
-_FRAGMENT_COUNTS = 0.5  # of its score, when it competes with others for an object
+# A box ends at an edge when it is nearer than this: in pixels, or as a share of the window's side.
+_EDGE_DISTANCE, _EDGE_DISTANCE_SHARE = 2.0, 0.01
+_COVERED_SHARE = 0.5  # of a fragment's area
+_FRAGMENT_WEIGHT = 0.5  # factor on a fragment's score when detections compete for an object
 
 
 @dataclass(frozen=True)
 class ViewDetections:
-    """The detections of all views of an image, N together."""
+    """The N detections of all views of one image."""
 
-    boxes_xyxy: np.ndarray  # (N, 4) float64, in the image
+    boxes_xyxy: np.ndarray  # (N, 4) float64, pixels of the upright original
     scores: np.ndarray  # (N,) float64
-    labels: np.ndarray  # (N,) int
-    view: np.ndarray  # (N,) int, which view saw it
-    windows_xyxy: np.ndarray  # (N, 4) float64, what that view shows
+    labels: np.ndarray  # (N,) int, class ids
+    view: np.ndarray  # (N,) int, index of the view that shows the detection
+    windows_xyxy: np.ndarray  # (N, 4) float64, the window of that view
     image_hw: tuple[int, int]
 
     @cached_property
     def is_fragment(self) -> np.ndarray:
-        """(N,) bool: ends at an inner edge of its window."""
+        """(N,) bool, true where a box ends at an inner edge of its window."""
         height, width = self.image_hw
         sides = self.windows_xyxy[:, 2:] - self.windows_xyxy[:, :2]  # (N, 2)
-        near = np.tile(np.maximum(_NEAR, _NEAR_SHARE * sides), 2)  # (N, 4)
-        inner = self.windows_xyxy != np.array([0, 0, width, height])
-        return (inner & (np.abs(self.boxes_xyxy - self.windows_xyxy) <= near)).any(axis=1)
+        distance = np.tile(np.maximum(_EDGE_DISTANCE, _EDGE_DISTANCE_SHARE * sides), 2)  # (N, 4)
+        is_inner = self.windows_xyxy != np.array([0, 0, width, height])
+        return (is_inner & (np.abs(self.boxes_xyxy - self.windows_xyxy) <= distance)).any(axis=1)
 
     @cached_property
     def areas(self) -> np.ndarray:
+        """(N,) areas of the boxes, in square pixels."""
         return box_area(self.boxes_xyxy)
 
     def mark_same_object(self, i: int, others: np.ndarray, iou: float) -> np.ndarray:
-        """(len(others),) bool: which of these detections, of i's class, are i's object."""
+        """Find which detections show the same object as detection `i`.
+
+        Args:
+            i: Index of a detection.
+            others: (M,) int, indices of detections of the same class.
+            iou: Smallest IoU of two boxes of one object.
+
+        Returns:
+            (M,) bool.
+        """
         boxes, windows = self.boxes_xyxy, self.windows_xyxy
-        both_see = _intersection(windows[i], windows[others])
-        mine, theirs = _intersection(boxes[i], both_see), _intersection(boxes[others], both_see)
-        shared = box_area(_intersection(mine, theirs))
-        either = box_area(mine) + box_area(theirs) - shared
-        same = shared > iou * either
-        covered = box_area(_intersection(boxes[i], boxes[others]))
-        same |= self.is_fragment[others] & (covered > _COVERED * self.areas[others])
-        same |= self.is_fragment[i] & (covered > _COVERED * self.areas[i])
-        return same & (self.view[others] != self.view[i])
+
+        both_see = _intersect(windows[i], windows[others])
+        box, other_boxes = _intersect(boxes[i], both_see), _intersect(boxes[others], both_see)
+        shared = box_area(_intersect(box, other_boxes))
+        union = box_area(box) + box_area(other_boxes) - shared
+        is_same = shared > iou * union
+
+        covered = box_area(_intersect(boxes[i], boxes[others]))
+        is_same |= self.is_fragment[others] & (covered > _COVERED_SHARE * self.areas[others])
+        is_same |= self.is_fragment[i] & (covered > _COVERED_SHARE * self.areas[i])
+        return is_same & (self.view[others] != self.view[i])
 
 
 def merge_detections(
-    found: ViewDetections, iou: float, union: bool
+    detections: ViewDetections, iou: float, union: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(kept, boxes_xyxy, scores): which detections stay, best first within a class, and their boxes and scores.
+    """Keep one detection per object.
 
-    The best of an object's detections stays, with the best of their scores; a fragment competes with half of its own. With
-    `union` (non-maximum merging), a fragment that stays takes the box around all parts of its object; a box that no edge has
-    cut stays as it is.
+    The best detection of an object stays and takes the best score of all. A fragment competes with
+    half of its score.
+
+    Args:
+        detections: The detections of all views of one image.
+        iou: Smallest IoU of two boxes of one object.
+        union: Non-maximum merging: a fragment that stays takes the box around all parts of its
+            object. A box that no edge has cut is not changed.
+
+    Returns:
+        The indices of the K detections that stay, best first within a class; their boxes (K, 4);
+        their scores (K,).
     """
-    boxes, scores = found.boxes_xyxy.copy(), found.scores.copy()
-    weight = np.where(found.is_fragment, _FRAGMENT_COUNTS, 1.0) * scores
+    boxes, scores = detections.boxes_xyxy.copy(), detections.scores.copy()
+    weights = np.where(detections.is_fragment, _FRAGMENT_WEIGHT, 1.0) * scores
     kept = []
-    for label in np.unique(found.labels):
-        members = np.flatnonzero(found.labels == label)
-        members = members[np.argsort(-weight[members], kind="stable")]
-        for best, parts in _objects(found, members, iou, chained=union):
+
+    for label in np.unique(detections.labels):
+        members = np.flatnonzero(detections.labels == label)
+        members = members[np.argsort(-weights[members], kind="stable")]
+        for best, parts in _group_by_object(detections, members, iou, is_chained=union):
             kept.append(best)
-            every = np.r_[best, parts]
-            scores[best] = found.scores[every].max()
-            if union and found.is_fragment[best]:
-                boxes[best] = np.r_[
-                    found.boxes_xyxy[every, :2].min(axis=0), found.boxes_xyxy[every, 2:].max(axis=0)
-                ]
-    order = np.array(kept, dtype=np.int64)
-    return order, boxes[order], scores[order]
+            group = np.r_[best, parts]
+            scores[best] = detections.scores[group].max()
+            if union and detections.is_fragment[best]:
+                corners = detections.boxes_xyxy[group]
+                boxes[best] = np.r_[corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)]
+
+    indices = np.array(kept, dtype=np.int64)
+    return indices, boxes[indices], scores[indices]
 
 
-def _objects(
-    found: ViewDetections, members: np.ndarray, iou: float, chained: bool
+def _group_by_object(
+    detections: ViewDetections, members: np.ndarray, iou: float, is_chained: bool
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(best detection, the others of its object) for each object of one class; `members` are best first. One row of the
-    matrix of all pairs at a time: thousands of detections would not fit as a whole."""
+    """Yield the best detection of each object of one class, and the indices of the object's others.
+
+    Only one row of the matrix of all pairs is in memory at a time, because the whole matrix of
+    thousands of detections would be too large.
+
+    Args:
+        detections: The detections of all views of one image.
+        members: (M,) int, the detections of the class, best first.
+        iou: Smallest IoU of two boxes of one object.
+        is_chained: Follow fragments from one to the next, so that an object over three tiles is
+            found as one.
+    """
     free = members
     while len(free):
         best, free = int(free[0]), free[1:]
-        parts, reached = [], [best]
-        while reached:
-            same = found.mark_same_object(reached.pop(), free, iou)
-            parts.append(free[same])
-            # an object over three tiles: the middle fragment leads on to the last one
-            reached += [
-                int(i)
-                for i in free[same]
-                if chained and found.is_fragment[best] and found.is_fragment[i]
-            ]
-            free = free[~same]
+        parts, pending = [], [best]
+        while pending:
+            is_same = detections.mark_same_object(pending.pop(), free, iou)
+            parts.append(free[is_same])
+            if is_chained and detections.is_fragment[best]:
+                pending += [int(i) for i in free[is_same] if detections.is_fragment[i]]
+            free = free[~is_same]
         yield best, np.concatenate(parts)
 
 
-def _intersection(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
-    """Of each pair of boxes (they broadcast); its area is 0 where they do not meet."""
+def _intersect(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
+    """Return the intersections of pairs of boxes, which may broadcast.
+
+    The intersection of boxes that do not meet has area 0 in `box_area`.
+    """
     return np.concatenate(
         [
             np.maximum(a_xyxy[..., :2], b_xyxy[..., :2]),

@@ -1,4 +1,4 @@
-"""Rank the classes of whole images or clips by probability: what `classify` and `video` have in common."""
+"""Rank the classes of whole images or clips, for the tasks `classify` and `video`."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,11 @@ from pipeline.ops.drawing import Canvas, make_captions
 
 
 class TopClasses:
-    """Make one row for each of the k most probable classes of each input.
+    """Base of tasks with one row for each of the k most probable classes of an input.
 
-    `score` is the softmax probability over all of the model's classes, `rank` is 1 for the best. Class and score filters are
-    applied after the k best are chosen: a class that is not among them has no row.
+    `score` is the softmax probability over all of the model's classes; `rank` is 1 for the best.
+    Class and score filters are applied after the k best are chosen, so a class that is not among
+    them has no row.
     """
 
     name: str
@@ -31,8 +32,8 @@ class TopClasses:
         )
 
     def make_rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
-        """Make the rows of `items`, best first. `outputs[i]`: logits (C,)."""
-        logits = torch.stack([one["logits"] for one in outputs])  # (B, C)
+        """Make the rows of `items`, best class first. `outputs[i]` has logits (C,)."""
+        logits = torch.stack([output["logits"] for output in outputs])  # (B, C)
         scores, class_ids = logits.softmax(dim=1).topk(self.top_k, dim=1)  # (B, k)
         counts = [self.top_k] * len(items)
         columns = make_class_columns(
@@ -44,7 +45,7 @@ class TopClasses:
         return pa.table(columns, schema=self.schema)
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
-        """Draw the classes and their scores below one another in the image's corner."""
+        """Draw the classes and their scores below one another in the upper left corner."""
         canvas = Canvas(image, long_side)
         canvas.draw_label_list(*make_captions(rows))
         return canvas.image

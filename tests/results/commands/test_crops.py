@@ -93,7 +93,7 @@ def test_what_cannot_be_cut_is_said_and_the_others_are_there(photos: Path) -> No
     said = cropped(run_over(photos, rows))
     assert (
         "1 crops in 1 folders" in said
-        and "'a.png': the box 90 0 99 9 shows nothing of it; 'b0.jpg': the file is gone" in said
+        and "'a.png': the box 90 0 99 9 lies outside the image; 'b0.jpg': the file is gone" in said
     )
     assert "; and 2 more." in said
 
