@@ -1,4 +1,4 @@
-"""Values, protocols, schemas and errors that every other room speaks of.
+"""Values, protocols, schemas, keys and errors that all other rooms use.
 
-Imports no other room. Begin with `types.py`.
+Imports no other room. Begin with `types.py`, the glossary of the values, and `protocols.py`.
 """

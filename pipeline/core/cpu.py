@@ -1,4 +1,4 @@
-"""How many cores this process may use, and which threads may use several."""
+"""Count the cores this process may use, and limit the threads that operators start."""
 
 import math
 import os
@@ -14,11 +14,12 @@ from threadpoolctl import ThreadpoolController
 A = TypeVar("A")
 B = TypeVar("B")
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
-CORES_VARIABLE = "VISIONBATCH_CORES"  # in the environment of a process that shares a machine with others of its kind
+# Environment variable: this process's share of the cores, set where several workers share a machine.
+CORES_VARIABLE = "VISIONBATCH_CORES"
 
 
 def count_available_cores() -> int:
-    """Those of the affinity mask, no more than a container's CPU quota, and than this process's share."""
+    """Return the smallest of the affinity mask, the container's CPU quota and the process's share."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -27,7 +28,7 @@ def count_available_cores() -> int:
 
 
 def read_cpu_quota(control_group: Path) -> float:
-    """Cores that a control group grants, of version 2 or else 1; infinity where none is set."""
+    """Return the cores that a control group (version 2 or 1) grants; infinity without a limit."""
     try:
         quota, period = (control_group / "cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -40,25 +41,31 @@ def read_cpu_quota(control_group: Path) -> float:
 
 
 def disable_openmp_threads() -> None:
-    """The calling thread runs PyTorch's operators alone, without a team of threads of its own. Teams of threads that decode
-    or write would take cores from the forward pass, and slow it down even while they rest: where there are more of them
-    than cores, OpenMP lets its threads sleep between two operators (measured: a forward pass of 23 ms took 39).
-    `torch.set_num_threads` is no help: part of it holds for all threads."""
+    """Make the calling thread run PyTorch operators without an OpenMP thread team.
+
+    Thread teams of decoding and writing threads would take cores from the forward pass. They slow
+    it down even while they are idle, because OpenMP lets its threads sleep between two operators
+    as soon as there are more threads than cores. `torch.set_num_threads` cannot be used here:
+    part of its effect is global.
+    """
     ThreadpoolController().select(user_api="openmp").limit(limits=1)
 
 
 def map_in_threads(function: Callable[[A], B], values: Iterable[A]) -> list[B]:
-    """The function of each value, for inference, in as many threads as there are cores: for operators that use one core."""
+    """Apply a function to each value in inference mode, with one thread per core.
+
+    Use it for operators that run on one core each. The results are in the order of the values.
+    """
 
     def call(value: A) -> B:
         with torch.inference_mode():
             return function(value)
 
-    return list(_threads().map(call, values))
+    return list(_get_pool().map(call, values))
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def _get_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(
         count_available_cores(), thread_name_prefix="operators", initializer=disable_openmp_threads
     )

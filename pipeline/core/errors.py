@@ -1,4 +1,7 @@
-"""What can go wrong before or outside a single image, each with its exit code. A bad image is a row, not one of these."""
+"""Errors that end a command, each with its exit code.
+
+An image that cannot be used is not such an error: it becomes a row with a status (`InputError`).
+"""
 
 import errno
 from collections.abc import Iterable
@@ -6,7 +9,7 @@ from difflib import get_close_matches
 
 
 class PipelineError(Exception):
-    """A failure with a message for the user: what was expected, what came, what to do."""
+    """A failure whose message tells the user what was expected, what came and what to do."""
 
     exit_code = 1
 
@@ -18,7 +21,7 @@ class ConfigError(PipelineError):
 
 
 class InputChanged(ConfigError):
-    """The input is not the one that the run's frozen plan names."""
+    """The input is not the one that the run's frozen plan lists."""
 
 
 class RunLocked(PipelineError):
@@ -28,45 +31,51 @@ class RunLocked(PipelineError):
 
 
 class OutOfSpace(PipelineError):
-    """The disk or the quota is full. Committed shards are intact; the same command resumes."""
+    """The disk or the quota is full.
+
+    Committed shards are intact. Running the same command again resumes.
+    """
 
     exit_code = 4
 
 
 class BadImages(PipelineError):
-    """A run is complete, and some of its images are rows with an error: no failure, but not for a script to miss."""
+    """A run is complete, but some of its images have an error row.
+
+    The run did not fail. The exit code tells a script that some images need attention.
+    """
 
     exit_code = 5
 
 
 class RunDamaged(PipelineError):
-    """A run folder does not hold what its markers say."""
+    """A run folder does not hold the parts that its commit markers describe."""
 
     exit_code = 6
 
 
 class RunDrifted(PipelineError):
-    """A run's images or detections are not like those of its reference."""
+    """The images or detections of a run differ from those of its reference run."""
 
     exit_code = 7
 
     def __init__(self, message: str, text: str) -> None:
         super().__init__(message)
-        self.text = text  # what there is to read, as without drift
+        self.text = text  # the whole drift report
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Whether the disk, the quota or the file size limit is what stopped a write."""
+    """Return whether a full disk, a quota or a file size limit stopped a write."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def is_persistent_failure(error: BaseException) -> bool:
-    """Whether a picture failed for a reason that the next file will meet too: no room, or a failing device."""
+    """Return whether the next file would fail too: the disk is full or the device is failing."""
     return isinstance(error, OSError) and (is_disk_full(error) or error.errno == errno.EIO)
 
 
 def suggest_nearest(name: str, choices: Iterable[str], most: int = 3) -> str:
-    """` Did you mean 'a' or 'b'?`, or an empty string when nothing is near."""
+    """Return ` Did you mean 'a' or 'b'?`, or an empty string when no choice is similar."""
     known = {choice.casefold(): choice for choice in choices}
     close = get_close_matches(name.casefold(), known, n=most, cutoff=0.5)
     if not close:
@@ -75,7 +84,7 @@ def suggest_nearest(name: str, choices: Iterable[str], most: int = 3) -> str:
 
 
 def shorten_list(names: Iterable[str], most: int = 12) -> str:
-    """`a, b, c ... and 80 more`: a list that fits in a message."""
+    """Return names as a list that fits in a message: `a, b, c ... and 80 more`."""
     every = list(names)
     rest = len(every) - most
     return ", ".join(every[:most]) + (f" ... and {rest} more" if rest > 0 else "")

@@ -1,4 +1,4 @@
-"""SHA-256 of files."""
+"""SHA-256 of texts, files and tensors, and seeds derived from it."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def hash_text(text: str) -> str:
-    """Eight letters that stand for a text in a folder's name."""
+    """Return the first eight hexadecimal digits of a text's SHA-256, for folder names."""
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def hash_file(*paths: Path) -> str:
-    """Hexadecimal, streamed; of several files that of their bytes one after another."""
+    """Return the hexadecimal SHA-256 of the concatenated bytes of the files, read as a stream."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -21,18 +21,17 @@ def hash_file(*paths: Path) -> str:
 
 
 def hash_tensors(state: Mapping[str, Any]) -> str:
-    """Of named tensors, whatever file they came from."""
+    """Return the hexadecimal SHA-256 of named tensors, whatever file they came from."""
     import torch
 
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(name.encode())
-        digest.update(
-            tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
-        )  # NumPy has no bfloat16
+        # Hash the bytes, because NumPy has no bfloat16.
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
 def derive_seed(*parts: int | str) -> int:
-    """63 bits for a random generator: a function of the parts alone, and far from that of other parts."""
+    """Return a 63-bit random seed that depends on the parts alone."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little") >> 1

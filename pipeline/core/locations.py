@@ -1,4 +1,4 @@
-"""Places that are no path on this machine: `s3://bucket/prefix`, and how they are told from paths."""
+"""Locations: paths on this machine, and addresses such as `s3://bucket/prefix`."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import TypeAlias
 from pipeline.core.errors import ConfigError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-# The user's part, and the query of a web address: both may hold a secret (a password, a signature).
+# The user part and the query of an address may hold a secret: a password or a signature.
 _SECRETS = re.compile(
     r"""(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?:[^\s/@'"]*:[^\s/@'"]*@)?(?P<rest>[^\s?'"]*)(?P<query>\?[^\s'"]*)?""",
     re.I,
@@ -17,7 +17,10 @@ _SECRETS = re.compile(
 
 @dataclass(frozen=True)
 class Uri:
-    """What a Path is for files, as far as places are composed and named; it asks nobody."""
+    """An address such as `s3://bucket/prefix`, with the part of Path's interface that is needed.
+
+    It only composes names and sends no requests.
+    """
 
     text: str
 
@@ -51,15 +54,19 @@ def is_uri(text: str) -> bool:
 
 
 def parse_location(given: str) -> Location:
-    """A path or an address. Raises ConfigError for one that holds a secret, or nothing behind its scheme."""
+    """Parse a path or an address.
+
+    Raises:
+        ConfigError: The address holds a password, or nothing after its scheme.
+    """
     scheme, _, rest = given.partition("://")
     if not is_uri(given) or scheme.lower() == "file":
         return Path(rest if is_uri(given) else given).expanduser()
     user, at, _ = rest.partition("/")[0].rpartition("@")
     if at and ":" in user:
         raise ConfigError(
-            f"{redact_secrets(given)}: an address must not hold a password. Credentials come from the environment, as the "
-            f"store's own tools read them."
+            f"{redact_secrets(given)}: an address must not hold a password. Credentials come from "
+            "the environment, as the store's own tools read them."
         )
     if not rest.strip("/"):
         raise ConfigError(f"{given}: expected an address such as s3://bucket/folder.")
@@ -67,13 +74,11 @@ def parse_location(given: str) -> Location:
 
 
 def redact_secrets(text: str) -> str:
-    """The text, its addresses without passwords and queries: for messages and records."""
+    """Return a text for messages and records: its addresses have no passwords and no queries."""
 
-    def plain(found: re.Match[str]) -> str:
-        web = found["scheme"].lower() in (
-            "http://",
-            "https://",
-        )  # elsewhere a question mark belongs to the name
-        return found["scheme"] + found["rest"] + ("" if web else found["query"] or "")
+    def redact(found: re.Match[str]) -> str:
+        # Only web addresses have queries. In a store's address a question mark is part of the name.
+        is_web = found["scheme"].lower() in ("http://", "https://")
+        return found["scheme"] + found["rest"] + ("" if is_web else found["query"] or "")
 
-    return _SECRETS.sub(plain, text)
+    return _SECRETS.sub(redact, text)

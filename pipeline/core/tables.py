@@ -1,4 +1,4 @@
-"""Questions asked of the committed tables `images` and `predictions`. Needs neither a model nor torch."""
+"""Queries on the committed tables `images` and `predictions`, without a model and without torch."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,39 +19,45 @@ _ERRORS = pa.array([status.value for status in Status if status.is_error])
 
 
 def describe_contents(schema: pa.Schema) -> frozenset[str]:
-    """What prediction rows of this schema say: `scores`; `boxes`, `masks`, `keypoints`, or else `labels` of whole images,
-    and `further classes` where they are ranked; `embeddings`."""
-    found = {"scores"}
-    found |= {name for name, column in _COLUMN_OF_CONTENT.items() if column in schema.names}
-    return frozenset(found if found & {"boxes", "masks"} else found | {"labels"})
+    """Return which kinds of content prediction rows of this schema have.
+
+    The kinds are `scores`, `boxes`, `masks`, `keypoints`, `embeddings`, `labels` (classes of whole
+    images, where there are no boxes or masks) and `further classes` (ranked classes).
+    """
+    contents = {"scores"}
+    contents |= {name for name, column in _COLUMN_OF_CONTENT.items() if column in schema.names}
+    return frozenset(contents if contents & {"boxes", "masks"} else contents | {"labels"})
 
 
 def select_usable(images: pa.Table) -> pa.Table:
-    """Those that are ok."""
-    return images.filter(_is(Status.OK, images))
+    """Return the images whose status is ok."""
+    return images.filter(_mark_status(Status.OK, images))
 
 
 def mark_failed(images: pa.Table) -> pa.ChunkedArray:
-    """(N,) bool: which are rows with an error. A duplicate is neither usable nor failed."""
+    """Return (N,) bool, true for rows with an error. A duplicate is neither usable nor failed."""
     return pc.is_in(images["status"].cast(pa.string()), _ERRORS)
 
 
 def mark_duplicates(images: pa.Table) -> pa.ChunkedArray:
-    """(N,) bool: which were not looked at, because another image is the same picture."""
-    return _is(Status.DUPLICATE, images)
+    """Return (N,) bool, true for images that were skipped as duplicates of another image."""
+    return _mark_status(Status.DUPLICATE, images)
 
 
-def _is(status: Status, images: pa.Table) -> pa.ChunkedArray:
+def _mark_status(status: Status, images: pa.Table) -> pa.ChunkedArray:
     return pc.equal(images["status"].cast(pa.string()), status.value)
 
 
 def group_by_image(
     images: pa.Table, predictions: pa.Table
 ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """(image row, its prediction rows) of a shard's tables, in input order, failed images too."""
+    """Yield each image row of a shard with its prediction rows, in input order.
+
+    Failed images are included, with no prediction rows.
+    """
     rows = predictions.to_pylist()
-    at = 0
+    start = 0
     for image in images.to_pylist():
-        end = at + (image["n_predictions"] or 0)
-        yield image, rows[at:end]
-        at = end
+        end = start + (image["n_predictions"] or 0)
+        yield image, rows[start:end]
+        start = end

@@ -1,16 +1,21 @@
-"""Text for people, in columns."""
+"""Format tables as plain text."""
 
 from collections.abc import Collection, Mapping, Sequence
 
 
 def format_pairs(rows: Mapping[str, str]) -> str:
-    """Names and what is said of them."""
+    """Format names and values as two aligned columns."""
     width = max(map(len, rows), default=0)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
 
 
 def format_columns(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
-    """Rows of as many cells each, the first row the heading; columns not in `left` are numbers and stand to the right."""
+    """Format rows of equal length as aligned columns.
+
+    Args:
+        rows: Cells by row and column; the first row is the heading.
+        left: The columns to align left. All others are aligned right, as numbers are.
+    """
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     lines = [
         "  ".join(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import key_to_path, path_to_key
+from pipeline.core.keys import key_to_path, path_to_key, read_suffix
 from pipeline.core.locations import Uri, parse_location
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.storage.prefetch import Prefetcher
@@ -41,7 +41,7 @@ class LocalListing:
             raise ConfigError(
                 f"input={given}: {self.root} {wrong}. Expected a folder of {what}, or one of them."
             )
-        if self.only and _suffix(self.only) not in suffixes:
+        if self.only and read_suffix(self.only) not in suffixes:
             kinds = " ".join(sorted(suffixes))
             raise ConfigError(
                 f"input={given}: expected a folder of {what}, or a file ending in {kinds}."
@@ -102,7 +102,7 @@ class LocalListing:
             return []
         # an image-named folder comes twice: for its own row and for what is in it
         names = [(path_to_key(name) + "/", True) for name, is_dir in found if is_dir]
-        names += [(path_to_key(name), False) for name, _ in found if _suffix(name) in self.suffixes]
+        names += [(path_to_key(name), False) for name, _ in found if read_suffix(name) in self.suffixes]
         names.sort(key=lambda one: (one[0] if one[1] else one[0] + self.ending, one[1]))
         return [(prefix + name, is_dir) for name, is_dir in names]
 
@@ -148,12 +148,6 @@ def make_prefetcher(listed: LocalListing | RemoteListing) -> Prefetcher | None:
 def _identity(path: str) -> _Identity:
     found = os.stat(path)
     return found.st_dev, found.st_ino
-
-
-def _suffix(name: str) -> str:
-    """`.jpg` of `a.JPG`, and of a file that is named `.jpg`."""
-    _, dot, after = name.rpartition(".")
-    return dot + after.casefold()
 
 
 def read_entry(path: str, key: str) -> Entry:

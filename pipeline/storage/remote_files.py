@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any, BinaryIO
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.keys import key_to_path, path_to_key
+from pipeline.core.keys import key_to_path, path_to_key, read_suffix
 from pipeline.core.locations import Uri, parse_location, redact_secrets
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.storage.object_client import (
@@ -42,7 +42,7 @@ class RemoteListing:
         self.only = self.remote.root if found["type"] == "file" else None
         self.root = Uri(self.identity).parent if self.only else Uri(self.identity)
         self._known_good: str | None = None  # read well the last time
-        if self.only and suffixes and _suffix(self.root_name) not in suffixes:
+        if self.only and suffixes and read_suffix(self.root_name) not in suffixes:
             kinds = " ".join(sorted(suffixes))
             raise ConfigError(
                 f"input={self.identity}: expected a folder of {what}, or a file ending in {kinds}."
@@ -54,7 +54,7 @@ class RemoteListing:
 
     def _look(self, given: Uri) -> dict[str, Any]:
         web = given.scheme in ("http", "https")
-        if web and _suffix(self.identity.rpartition("/")[2]) not in self.suffixes and self.suffixes:
+        if web and read_suffix(self.identity.rpartition("/")[2]) not in self.suffixes and self.suffixes:
             return {"type": "directory"}  # a page of links; the driver takes every page for a file
         try:
             return self.remote.info(self.remote.root)
@@ -130,7 +130,7 @@ class RemoteListing:
             before, marker, rest = name.rpartition(_MARKER)
             if marker and rest[:5].isdigit() and (not before or before.endswith("/")):
                 run = before
-            if (run is None or not name.startswith(run)) and _suffix(name) in self.suffixes:
+            if (run is None or not name.startswith(run)) and read_suffix(name) in self.suffixes:
                 yield name, info
 
     def _walk(self, folder: str, prefix: str) -> Iterator[_Found]:
@@ -286,11 +286,6 @@ class _Ranges(io.RawIOBase):
 
 def _entry(key: str, info: dict[str, Any]) -> Entry:
     return Entry(key, info.get("size"), read_modified_ns(info))
-
-
-def _suffix(name: str) -> str:
-    _, dot, after = name.rpartition("/")[2].rpartition(".")
-    return dot + after.casefold()
 
 
 def _why(error: OSError) -> str:
