@@ -14,12 +14,12 @@ from threadpoolctl import ThreadpoolController
 A = TypeVar("A")
 B = TypeVar("B")
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
-# Environment variable: this process's share of the cores, set where several workers share a machine.
+# Environment variable: the number of cores for this process, where workers share a machine.
 CORES_VARIABLE = "VISIONBATCH_CORES"
 
 
 def count_available_cores() -> int:
-    """Return the smallest of the affinity mask, the container's CPU quota and the process's share."""
+    """Return the smallest of affinity mask, container CPU quota and this process's share."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )

@@ -110,7 +110,7 @@ class InFlightTable:
         _LENGTH.pack_into(self._memory, _PROGRESS_AT, self.progress + 1)
 
     def find_longest_running(self) -> tuple[int, float]:
-        """Return the input count and the seconds of the thread that has worked longest, or (0, 0)."""
+        """Return the input count and the seconds of the longest-running thread, or (0, 0)."""
         now = time.monotonic()
         heads = (_HEAD.unpack_from(self._memory, _locate_slot(slot)) for slot in range(_SLOTS))
         return max(

@@ -3,13 +3,13 @@ r"""Keys: the names of inputs as text.
 The key of a file is its path below the input folder, with `/` between the parts.
 
 File names are bytes and keys are text. A byte that is not valid UTF-8 becomes `\xNN`. A backslash
-before an `x` in a name becomes `\x5c`, so that every key leads back to its file. Every other name is
-its own key.
+before an `x` in a name becomes `\x5c`, so that every key leads back to its file. Every other name
+is its own key.
 
 A path that a user lists may lead anywhere: `/data/a.jpg`, `../a.jpg`, `s3://bucket/a.jpg`. In its
 key, a part that would lead out of a folder or that a file system would drop is written with `%2F`,
-`%2E` or `%00`: `%2Fdata/a.jpg`, `%2E./a.jpg`, `s3:/%2Fbucket/a.jpg`. So every key names a file below
-a folder, two paths never share a key, and every key leads back to its path.
+`%2E` or `%00`: `%2Fdata/a.jpg`, `%2E./a.jpg`, `s3:/%2Fbucket/a.jpg`. So every key names a file
+below a folder, two paths never share a key, and every key leads back to its path.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""Contracts of the components that configuration plugs in, and what is passed to them."""
+"""Contracts of the components that configuration plugs in, and the values passed to them.
+
+Each protocol names the operations that the run needs of a component.
+"""
 
 from __future__ import annotations
 
@@ -17,158 +20,217 @@ if TYPE_CHECKING:
 
 
 class Format(Protocol):
-    """How a model is stored. `describe` reads names only; `load` reads weights; `details` is what else is known for people
-    who choose a model, heading -> text."""
+    """How a model is stored."""
 
-    def describe(self) -> ModelSpec: ...
-    def details(self) -> Mapping[str, str]: ...
-    def load(self) -> Model: ...
+    def describe(self) -> ModelSpec:
+        """Return the model's description without loading weights."""
+        ...
+
+    def details(self) -> Mapping[str, str]:
+        """Return further facts for a user who chooses a model: heading -> text."""
+        ...
+
+    def load(self) -> Model:
+        """Load the weights and return the model on the CPU."""
+        ...
 
 
-TimeStage = Callable[
-    [str], AbstractContextManager[None]
-]  # times what is done inside, under the stage's name
+# Stage name -> context that adds the time spent inside it to that stage.
+TimeStage = Callable[[str], AbstractContextManager[None]]
 
 
 class Source(Protocol):
-    """Where inputs come from. One whose inputs are image files derives from `images.ImageFiles` and adds but `entries` and
-    `open`."""
+    """Where inputs come from: it lists entries by key and reads their pixels.
 
-    identity: str  # which collection it is (part of the fingerprint)
-    decoder: str  # what makes pixels of its bytes, with versions
-    columns: Sequence[
-        pa.Field
-    ]  # what its entries carry into every row, made by `table.carried_field`
-    clip_length: int | None  # frames of each input; None: inputs are images
+    A source whose inputs are image files derives from `ImageSource`, and adds `entries` and `open`.
+    """
+
+    identity: str  # names the collection; part of the fingerprint
+    decoder: str  # names the decoder and its version; part of the fingerprint
+    # Columns that its entries carry into every row, made by `schema.make_carried_field`.
+    columns: Sequence[pa.Field]
+    clip_length: int | None  # frames of each input; None if inputs are images
 
     def entries(self) -> Iterator[Entry]:
-        """Every input once, streamed, sorted by key."""
+        """Yield every input once, sorted by key."""
         ...
 
     def read_size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
-        """Of the upright frame, in pixels, from the header. Raises InputError and OSError."""
+        """Return the height and width of the upright image, from its header.
+
+        Raises:
+            InputError, OSError: The header cannot be read.
+        """
         ...
 
     def group_key(self, entry: Entry) -> Hashable:
-        """Entries of one value are decoded by one call, in order, because that is cheaper: frames of one video."""
+        """Return a key that is equal for entries to decode in one call, e.g. frames of one video."""
         ...
 
     def read(
         self, entries: Sequence[Entry], max_pixels: int, stage: TimeStage
     ) -> Iterator[Tensor | InputError | OSError]:
-        """What each of the entries, which belong together, holds: (3, H, W) uint8 RGB, upright, of a clip (T, 3, H, W); or
-        why it cannot be had. Times its stages `read` and `decode`."""
+        """Decode entries of one group key, in order.
+
+        Args:
+            entries: Inputs whose `group_key` is equal.
+            max_pixels: Refuse an image with more pixels.
+            stage: Measures the stages `read` and `decode`.
+
+        Returns:
+            For each entry an upright image (3, H, W) or clip (T, 3, H, W), uint8 RGB; or the error.
+        """
         ...
 
     def prefetch(self, entries: Sequence[Entry], seconds: float) -> None:
-        """These are next, in any order, each of them perhaps several times; one may take so many seconds."""
+        """Queue entries that will be read soon, in any order, each perhaps several times.
+
+        Args:
+            entries: The inputs of a shard.
+            seconds: Timeout of one input.
+        """
         ...
 
     def release(self, entries: Sequence[Entry]) -> None:
-        """These are not read again soon."""
+        """Free what was prefetched for entries that are no longer needed."""
         ...
 
     def close(self) -> None:
-        """Close what is kept open between reads."""
+        """Close all files and connections."""
         ...
 
 
 class Task(Protocol):
-    """What a model's outputs mean. `filters` names the filter settings that make sense for it."""
+    """What a model's outputs mean: the schema, the rows, the filters and the drawing."""
 
     name: str
-    filters: frozenset[str]
-    schema: pa.Schema
+    filters: frozenset[str]  # names of the filter settings that apply to its rows
+    schema: pa.Schema  # of its predictions, without the source's columns
     takes_clips: bool  # inputs are clips of a video, not images
 
-    def make_rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table: ...
+    def make_rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
+        """Return the prediction rows of these items, in their order, before filtering."""
+        ...
+
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
-        """(3, H, W) uint8 RGB with its rows drawn on it; a new tensor whose long side has `long_side` pixels, or as many
-        as suit the image."""
+        """Draw prediction rows on a copy of an image.
+
+        Args:
+            image: (3, H, W) uint8 RGB, upright.
+            rows: The rows of this image.
+            long_side: Long side of the result in pixels; None lets the image's size decide.
+
+        Returns:
+            (3, h, w) uint8 RGB.
+        """
         ...
 
 
 class Engine(Protocol):
-    """How a forward pass runs: device, precision, memory format. `forward.Forward` has what they share."""
+    """How a forward pass runs: device, precision and memory format."""
 
-    device: str
+    device: str  # as PyTorch names it: cpu, cuda, cuda:0
     precision: str  # fp32, bf16, fp16
 
     @property
     def exact(self) -> bool:
-        """Whether results are those of the plain fp32 loop, within rounding. Else a run measures how far they are."""
+        """Whether results equal those of fp32 up to rounding. If not, a run measures the difference."""
         ...
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """What of it decides results: part of a run's fingerprint."""
+        """The settings that determine results; part of a run's fingerprint."""
         ...
 
     def prepare(self, model: Model) -> Model:
-        """Take the model over, once. Returns what the other parts are to use of it. Raises ConfigError."""
+        """Move the model to the device and optimize it. Called once.
+
+        Returns:
+            The model that the other components use.
+
+        Raises:
+            ConfigError: The model cannot run with this engine's settings.
+        """
         ...
 
     def expect(self, images: int, batch_size: int) -> None:
-        """So many images will come, in batches of at most this size: the time to make ready for them."""
+        """Prepare for a number of images in batches of at most `batch_size`, e.g. compile."""
         ...
 
     def uploader(self) -> Callable[[Sequence[Tensor]], list[Tensor]] | None:
-        """Brings inputs to the device ahead of `forward`, from another thread; None where there is nothing to bring."""
+        """Return a function that copies inputs to the device before `forward`, from another thread.
+
+        Returns:
+            The function, or None where the device is the CPU.
+        """
         ...
 
-    def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> Outputs: ...
+    def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> Outputs:
+        """Run the network on one batch; see `Model` for the inputs and outputs."""
+        ...
 
 
 class DrawPredictions(Protocol):
-    """A task's `draw`."""
+    """Signature of `Task.draw`."""
 
     def __call__(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor: ...
 
 
 class SinkWriter(Protocol):
-    """Takes a shard's tables batch by batch, in any order."""
+    """Receives the tables of a shard, batch by batch in any order."""
 
-    def write(self, images: pa.Table, predictions: pa.Table) -> None: ...
+    def write(self, images: pa.Table, predictions: pa.Table) -> None:
+        """Write the image rows of one batch and their prediction rows."""
+        ...
 
 
 @dataclass(frozen=True)
 class SinkContext:
-    """What a sink gets for one shard."""
+    """What a sink needs to write one shard."""
 
-    stage: Path  # a miniature run folder: what is written below it is published with the shard
+    stage: Path  # staging folder laid out like a run folder; its files are published with the shard
     shard_id: int
     predictions_schema: pa.Schema
     draw: DrawPredictions
-    read_image: Callable[[str], Tensor]  # key -> (3, H, W) uint8 RGB, upright
+    read_image: Callable[[str], Tensor]  # key -> upright image (3, H, W) uint8 RGB
 
 
 class Sink(Protocol):
-    """Consumes Arrow tables. It sees schemas, never a task's name."""
+    """Consumes Arrow tables during a run. It sees schemas, never the name of a task."""
 
-    def open(self, context: SinkContext) -> AbstractContextManager[SinkWriter]: ...
+    def open(self, context: SinkContext) -> AbstractContextManager[SinkWriter]:
+        """Return a writer for one shard."""
+        ...
 
 
 @dataclass(frozen=True)
 class ExportContext:
-    """What an exporter gets."""
+    """What an exporter needs."""
 
-    folder: Path  # to write below
-    predictions_schema: pa.Schema  # with the categories in its metadata
-    image_root: Path  # absolute: where the images are, as files of the export may say
-    # (key, name): puts an image into `image_folder` where the user wants that. Returns where it is: below the export, or
-    # else where it was
+    folder: Path  # the exporter writes below it
+    predictions_schema: pa.Schema  # has the categories in its metadata
+    image_root: Path  # absolute path of the images, for exports that name it
+    # (key, name) -> path of the image. If the user asked for the images, it puts the image into
+    # `image_folder` under this name and returns its path below the export. If not, it returns the
+    # path of the original.
     place_image: Callable[[str, str], Path]
     run_name: str
 
 
 class Exporter(Protocol):
-    """Turns a finished run into files of another program, shard by shard in input order. It sees schemas, never a task's
-    name, and images that are ok; those that failed too, if it holds `failures`."""
+    """Converts a finished run to files of another program, shard by shard in input order.
 
-    holds: frozenset[str]  # of what `finished.contents` finds in a schema, and `failures`
-    image_folder: str  # below the export, where that program looks for images
+    It sees schemas, never the name of a task. It gets the images that are ok, and also those that
+    failed if `holds` has `failures`.
+    """
 
-    def open(self, context: ExportContext) -> AbstractContextManager[SinkWriter]: ...
+    # The contents that the format can hold, as `describe_contents` names them, and `failures`.
+    holds: frozenset[str]
+    image_folder: str  # folder below the export where the other program looks for images
+
+    def open(self, context: ExportContext) -> AbstractContextManager[SinkWriter]:
+        """Return a writer for the whole run."""
+        ...
 
 
 class Work(Protocol):

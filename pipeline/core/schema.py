@@ -70,8 +70,8 @@ def make_detection_columns(
     counts = [len(output["scores"]) for output in outputs]
     scores = torch.cat([output["scores"] for output in outputs]).numpy().astype(np.float32)
     class_ids = torch.cat([output["labels"] for output in outputs]).numpy()
-    boxes = torch.cat([output["boxes"].reshape(-1, 4) for output in outputs])  # (sum of N, 4)
-    boxes = boxes.numpy().astype(np.float32)
+    all_boxes = torch.cat([output["boxes"].reshape(-1, 4) for output in outputs])  # (sum of N, 4)
+    boxes = all_boxes.numpy().astype(np.float32)
     order = np.lexsort((-scores, np.repeat(np.arange(len(items)), counts)))
     columns = make_class_columns(items, counts, class_ids[order], scores[order], categories)
     columns |= {name: pa.array(boxes[order, i]) for i, name in enumerate(BOX_COLUMNS)}

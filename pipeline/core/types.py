@@ -1,6 +1,9 @@
-"""Values that pass between the rooms: inputs, shards, batches, models. `protocols.py` has the contracts."""
+"""Values that pass between the rooms: inputs, shards, batches and models.
 
-from __future__ import annotations  # readers of finished runs need these words too, and not torch
+`protocols.py` has the contracts of the components.
+"""
+
+from __future__ import annotations  # annotations must not import torch: readers of runs lack it
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
@@ -10,50 +13,49 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    pass
-
 
 class Status(StrEnum):
-    """What became of one input. Everything but OK comes with a message in the column `error`."""
+    """The outcome of one input. Every status except OK comes with a message in the column `error`."""
 
     OK = "ok"
-    MISSING = "missing"  # planned, gone when its turn came
-    NOT_A_FILE = "not_a_file"  # a folder, FIFO, socket or device with an image's name
+    MISSING = "missing"  # in the plan, but gone when it was to be read
+    NOT_A_FILE = "not_a_file"  # a folder, FIFO, socket or device with the name of an image
     UNREADABLE = "unreadable"  # the system refused to open or read it
     EMPTY = "empty"  # zero bytes
-    UNSUPPORTED = "unsupported"  # not an image, or of a kind that is not decoded
-    TRUNCATED = "truncated"  # ends before its image does
+    UNSUPPORTED = "unsupported"  # not an image, or of a format that is not decoded
+    TRUNCATED = "truncated"  # the file ends before its image does
     CORRUPT = "corrupt"  # complete, but the decoder cannot read it
-    TOO_LARGE = "too_large"  # more pixels than max_pixels, seen in the header, or more bytes than those could need
+    TOO_LARGE = "too_large"  # more pixels than max_pixels, or more bytes than those could need
     CHANGED = "changed"  # not the file that the plan lists
-    MODEL_ERROR = "model_error"  # decoded, but the model cannot take it
-    OUT_OF_MEMORY = "out_of_memory"  # too large for the memory there is, alone in its batch
-    CRASHED = "crashed"  # killed the process that worked at it, twice
-    TIMEOUT = "timeout"  # twice not read and decoded in the time there is for it
-    DUPLICATE = "duplicate"  # not looked at because another input is the same picture: no error
+    MODEL_ERROR = "model_error"  # decoded, but the model cannot process it
+    OUT_OF_MEMORY = "out_of_memory"  # does not fit in memory even alone in its batch
+    CRASHED = "crashed"  # twice killed the process that worked on it
+    TIMEOUT = "timeout"  # twice not read and decoded within the timeout
+    DUPLICATE = "duplicate"  # skipped because another input is the same image; not an error
 
     @property
     def is_error(self) -> bool:
+        """Whether the input failed."""
         return self not in (Status.OK, Status.DUPLICATE)
 
 
 @dataclass(frozen=True)
 class ExcludedInput:
-    """What the row of an input says that is not to be touched again."""
+    """An input that is quarantined: it is not read again, and its row has this status and error."""
 
     status: Status
     error: str
 
 
 class InputError(Exception):
-    """One input cannot be used. Becomes that input's row."""
+    """One input cannot be used. The error becomes the row of that input."""
 
     def __init__(
         self, status: Status, message: str, size_hw: tuple[int, int] | None = None
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.size_hw = size_hw  # where the header was readable
+        self.size_hw = size_hw  # of the upright image, where the header could be read
 
 
 @dataclass(frozen=True)
@@ -61,20 +63,20 @@ class Entry:
     """One input as the source lists it."""
 
     key: str
-    size: int | None  # bytes; None: not known before it is read
-    mtime_ns: int  # 0: not known
-    carried: tuple[
-        Any, ...
-    ] = ()  # values of the source's own columns, which go into every row of this input
-    offset: int = 0  # where it begins in a file that holds many, as its source counts: bytes, rows
+    size: int | None  # bytes; None if it is not known before reading
+    mtime_ns: int  # time of the last change, nanoseconds since 1970; 0 if it is not known
+    # Values of the source's own columns, which go into every row of this input.
+    carried: tuple[Any, ...] = ()
+    # Position in a file that holds many inputs, in the source's unit: bytes or rows.
+    offset: int = 0
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The unit of work, of commit and of resume: consecutive images of the plan."""
+    """Consecutive inputs of the plan: the unit of work, of commit and of resume."""
 
     shard_id: int
-    first_image_id: int
+    first_image_id: int  # the ids of a shard's inputs are consecutive
     entries: tuple[Entry, ...]
 
     def __len__(self) -> int:
@@ -83,13 +85,14 @@ class Shard:
 
 @dataclass(frozen=True)
 class View:
-    """A part of an image as the model is shown it."""
+    """A window of an image that the model sees as one input."""
 
-    window_xyxy: tuple[int, int, int, int]  # pixels of the upright original, the ends not included
-    mirrored: bool = False  # left and right exchanged within the window
+    window_xyxy: tuple[int, int, int, int]  # pixels of the upright original; max is exclusive
+    mirrored: bool = False  # left and right are exchanged within the window
 
     @property
     def size_hw(self) -> tuple[int, int]:
+        """Height and width of the window, in pixels of the upright original."""
         x_min, y_min, x_max, y_max = self.window_xyxy
         return y_max - y_min, x_max - x_min
 
@@ -146,47 +149,54 @@ class Batch:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What is known of a model before its weights are loaded."""
+    """A description of a model that needs no loaded weights."""
 
     name: str
-    tasks: frozenset[str]  # the tasks it can serve
-    categories: tuple[str, ...]  # index = the model's own class id
-    weights: str  # for people: COCO_V1, random, a path
-    weights_id: str  # for the fingerprint: changes when the weights do
-    preprocessing: str
-    keypoint_names: tuple[str, ...] = ()
-    embedding_dim: Callable[[], int] | None = (
-        None  # builds the network without data, so it is asked for only when needed
-    )
-    clip_lengths: range = range(1, 1 << 16)  # frames that its clips may have
+    tasks: frozenset[str]  # names of the tasks it can serve
+    categories: tuple[str, ...]  # class names; index = class id
+    weights: str  # for the user: COCO_V1, random or a path
+    weights_id: str  # for the fingerprint: changes when the weights change
+    preprocessing: str  # for the fingerprint: what `Model.preprocess` does
+    keypoint_names: tuple[str, ...] = ()  # names of the K keypoints of an object
+    # Returns the length of an embedding. It builds the network without data, so it is called only
+    # when needed.
+    embedding_dim: Callable[[], int] | None = None
+    clip_lengths: range = range(1, 1 << 16)  # allowed numbers of frames of a clip
 
 
-Output: TypeAlias = "dict[str, Tensor]"  # of one image or view, on the CPU
+Output: TypeAlias = "dict[str, Tensor]"  # the model's output for one image or view, on the CPU
 Outputs: TypeAlias = "list[Output]"
 
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model. `network(inputs, sizes_hw)` takes a list of (3, H, W) tensors as `preprocess` makes them and the
-    upright sizes of what they were made of, and returns one dict per input: {boxes, labels, scores} in pixels of that size,
-    {masks (N, 1, 28, 28)} in its box, {keypoints (N, K, 3), keypoints_scores (N, K)}; {logits (C,), embedding (D,) where the
-    model gives one}; or {probabilities (C, h, w)}."""
+    """A loaded model.
+
+    `network(inputs, sizes_hw)` takes a list of tensors made by `preprocess`, and the sizes of the
+    upright images or views that they were made of. It returns one dict per input, which has one of
+    these groups of entries:
+
+    - boxes (N, 4) xyxy in pixels of that size, labels (N,), scores (N,). Also masks
+      (N, 1, 28, 28), probabilities that fill the box; or keypoints (N, K, 3) and
+      keypoints_scores (N, K).
+    - logits (C,), and embedding (D,) where the model has one.
+    - probabilities (C, h, w).
+    """
 
     network: nn.Module
-    # (3, H, W) uint8 RGB -> (3, h, w) uint8 or float32, whichever the network takes; of a clip (T, 3, H, W) -> (3, T, h, w)
-    # float32. Runs in decoding threads.
+    # Image (3, H, W) uint8 RGB -> (3, h, w) uint8 or float32, whichever the network takes.
+    # Clip (T, 3, H, W) uint8 RGB -> (3, T, h, w) float32. Decoding threads call it.
     preprocess: Callable[[Tensor], Tensor]
-    bucket: Callable[
-        [tuple[int, int]], Hashable
-    ]  # size_hw -> equal for images (or views of them) that may share a batch
+    # size_hw of an image or view -> its shape bucket. Inputs of equal buckets may share a batch.
+    bucket: Callable[[tuple[int, int]], Hashable]
     weights_sha256: str | None = None  # None: random weights
-    full_precision_only: bool = False  # e.g. an int8 program
-    cpu_only: bool = False  # e.g. int8 kernels, onnxruntime
-    fast_preprocess: Callable[[Tensor], Tensor] | None = (
-        None  # faster, the same within a level of uint8
-    )
-    max_batch: int | None = None  # inputs; more at once would gain nothing
-    # submodules of `network` that do most of the work and take a batch (B, ...), or a list of them, and nothing else
+    full_precision_only: bool = False  # cannot run in bf16 or fp16, e.g. an int8 program
+    cpu_only: bool = False  # cannot run on a GPU, e.g. int8 kernels
+    # A faster `preprocess` whose result differs by at most one level of uint8.
+    fast_preprocess: Callable[[Tensor], Tensor] | None = None
+    max_batch: int | None = None  # inputs of a batch; larger batches are not faster
+    # Submodules of `network` to compile. They do most of the work, and their only argument is a
+    # batch (B, ...) or a list of batches.
     compilable: tuple[str, ...] = ()
 
 
@@ -195,13 +205,15 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Writer:
-    """One of those who write to a run folder. `name` is a file's name, empty for one who writes alone."""
+    """A process that writes to a run folder: the only one, or one of several."""
 
-    name: str = ""
-    allowed_peers: str = ""  # which other names may be there, as a pattern
-    patience_s: float = 1.0  # seconds to wait for those that may not; not 0, because who looks at a lock holds it for a moment
+    name: str = ""  # valid as a file name; empty for the only writer
+    allowed_peers: str = ""  # pattern (fnmatch) of the names that may write at the same time
+    # Seconds to wait until other writers are gone. Not 0, because a process that only checks a lock
+    # holds it for a moment.
+    patience_s: float = 1.0
 
     @classmethod
     def for_shards(cls, index: int, count: int) -> Writer:
-        """Of every `count`-th shard; the only one for 1."""
+        """Return the writer of every `count`-th shard, beside the writers of the others."""
         return cls(f"{index}-of-{count}", f"*-of-{count}") if count > 1 else cls()

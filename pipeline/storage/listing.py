@@ -102,7 +102,9 @@ class LocalListing:
             return []
         # an image-named folder comes twice: for its own row and for what is in it
         names = [(path_to_key(name) + "/", True) for name, is_dir in found if is_dir]
-        names += [(path_to_key(name), False) for name, _ in found if read_suffix(name) in self.suffixes]
+        names += [
+            (path_to_key(name), False) for name, _ in found if read_suffix(name) in self.suffixes
+        ]
         names.sort(key=lambda one: (one[0] if one[1] else one[0] + self.ending, one[1]))
         return [(prefix + name, is_dir) for name, is_dir in names]
 

@@ -54,7 +54,11 @@ class RemoteListing:
 
     def _look(self, given: Uri) -> dict[str, Any]:
         web = given.scheme in ("http", "https")
-        if web and read_suffix(self.identity.rpartition("/")[2]) not in self.suffixes and self.suffixes:
+        if (
+            web
+            and read_suffix(self.identity.rpartition("/")[2]) not in self.suffixes
+            and self.suffixes
+        ):
             return {"type": "directory"}  # a page of links; the driver takes every page for a file
         try:
             return self.remote.info(self.remote.root)

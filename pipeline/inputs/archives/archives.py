@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from pipeline.core.keys import fit_name, path_to_key
+from pipeline.core.keys import fit_name, path_to_key, read_suffix
 from pipeline.core.schema import make_carried_field
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
@@ -202,7 +202,7 @@ def make_label(name: bytes) -> str:
     file and a folder never have one place among a run's pictures."""
     *folders, last = [_part(part) for part in _parts(name[-_LONGEST_NAME:])] or ["%"]
     label = "/".join(
-        (*(folder + "~" * (_suffix(folder) in IMAGE_SUFFIXES) for folder in folders), last)
+        (*(folder + "~" * (read_suffix(folder) in IMAGE_SUFFIXES) for folder in folders), last)
     )
     return (
         label
@@ -213,7 +213,7 @@ def make_label(name: bytes) -> str:
 
 def is_image(name: bytes) -> bool:
     """By its suffix, a folder too."""
-    return bool(parts := _parts(name)) and _suffix(os.fsdecode(parts[-1])) in IMAGE_SUFFIXES
+    return bool(parts := _parts(name)) and read_suffix(os.fsdecode(parts[-1])) in IMAGE_SUFFIXES
 
 
 def leads_outside(name: bytes) -> bool:
@@ -228,15 +228,10 @@ def _parts(name: bytes) -> list[bytes]:
 
 def _part(name: bytes) -> str:
     text = "%2E%2E" if name == b".." else _text(name).replace("\0", "%00")
-    suffix = _suffix(text)
+    suffix = read_suffix(text)
     suffix = suffix if suffix in IMAGE_SUFFIXES else ""
     return fit_name(text[: len(text) - len(suffix)], text[len(text) - len(suffix) :], _LONGEST_PART)
 
 
 def _text(name: bytes) -> str:
     return path_to_key(os.fsdecode(name[-_LONGEST_NAME:]))
-
-
-def _suffix(name: str) -> str:
-    _, dot, after = name.rpartition(".")
-    return dot + after.casefold()
