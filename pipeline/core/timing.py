@@ -1,8 +1,9 @@
-"""Measure the seconds that each stage of a run takes, summed over threads."""
+"""Seconds per stage of a run, summed over threads."""
 
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
@@ -24,9 +25,9 @@ STAGES = (
 
 
 def read_timings(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the timings of each shard from a run's timing.jsonl.
+    """Yield the lines of a run's timing.jsonl, one per shard.
 
-    A missing file has none. A line that was cut short by a kill is skipped.
+    Yields nothing where the file is missing. Skips lines that a kill has cut short.
     """
     lines = (
         file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
@@ -41,23 +42,23 @@ def read_timings(file: Path) -> Iterator[dict[str, Any]]:
 
 
 class StageTimer:
-    """A sum of seconds for each of `STAGES`. Threads may share it.
+    """Thread-safe stopwatch with one sum of seconds per stage.
 
-    `read`, `decode`, `transform` and `copy` (to a device) run in threads ahead of the forward pass.
-    `rows`, `write` and `draw` run in threads behind it. `wait` is the time that the forward pass
-    waited for the threads ahead, `behind` the time it waited for the threads behind. Stages
-    overlap, so their sum can exceed the elapsed time.
+    Loader threads add to `read`, `decode`, `transform` and `copy` (to the device). The writer
+    thread adds to `rows`, `write` and `draw`. The thread of the forward pass adds to `forward`, to
+    `wait` (for the loader) and to `behind` (for the writer). Stages overlap in time, so their sum
+    can exceed the elapsed time.
     """
 
     def __init__(self) -> None:
         self._seconds = dict.fromkeys(STAGES, 0.0)
-        self._last_seconds = dict(self._seconds)
-        self._last_time = perf_counter()
+        self._seconds_at_lap = dict(self._seconds)
+        self._lap_start = perf_counter()
         self._lock = Lock()
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        """Add the time spent inside this context to a stage."""
+        """Add the time spent inside the `with` block to a stage."""
         start = perf_counter()
         try:
             yield
@@ -67,29 +68,28 @@ class StageTimer:
                 self._seconds[name] += spent
 
     def time_iteration(self, name: str, values: Iterable[T]) -> Iterator[T]:
-        """Iterate over values, and add the time until each value arrives to a stage."""
+        """Yield the values, and add the time until each one arrives to a stage."""
         iterator = iter(values)
         while True:
             with self.measure(name):
-                try:
-                    value = next(iterator)
-                except StopIteration:
-                    return
-            yield value
+                received = list(islice(iterator, 1))
+            if not received:
+                return
+            yield received.pop()  # keep no reference: the caller decides when it is freed
 
     def take_lap(self) -> dict[str, float]:
         """Return the seconds per stage since the last call, and the elapsed time as `seconds`."""
         with self._lock:
             now = perf_counter()
-            spent = {
-                name: round(value - self._last_seconds[name], 3)
-                for name, value in self._seconds.items()
+            lap = {
+                name: round(total - self._seconds_at_lap[name], 3)
+                for name, total in self._seconds.items()
             }
-            spent["seconds"] = round(now - self._last_time, 3)
-            self._last_seconds, self._last_time = dict(self._seconds), now
-        return spent
+            lap["seconds"] = round(now - self._lap_start, 3)
+            self._seconds_at_lap, self._lap_start = dict(self._seconds), now
+        return lap
 
     def total_seconds(self) -> dict[str, float]:
         """Return the seconds per stage since the timer was made."""
         with self._lock:
-            return {name: round(value, 3) for name, value in self._seconds.items()}
+            return {name: round(total, 3) for name, total in self._seconds.items()}

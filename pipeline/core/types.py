@@ -6,7 +6,7 @@
 from __future__ import annotations  # annotations must not import torch: readers of runs lack it
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -97,54 +97,69 @@ class View:
         return y_max - y_min, x_max - x_min
 
 
-@dataclass
+@dataclass(frozen=True)
+class Failure:
+    """Why one input has no result."""
+
+    status: Status
+    message: str
+    size_hw: tuple[int, int] | None = None  # None: the header was not readable either
+
+    @classmethod
+    def from_error(cls, error: InputError | OSError) -> Failure:
+        """Translate what a source raises for an input that it cannot read."""
+        if isinstance(error, InputError):
+            return cls(error.status, str(error), error.size_hw)
+        return cls(Status.UNREADABLE, error.strerror or str(error))
+
+
+@dataclass(frozen=True)
 class Item:
-    """One input on its way through a shard."""
+    """One planned input and what is known of it: its size, its views, its status."""
 
     image_id: int
     key: str
-    size_hw: tuple[int, int] | None = None  # upright frame, pixels
+    size_hw: tuple[int, int] | None = None  # pixels, upright frame; None: no header was readable
     status: Status = Status.OK
     error: str | None = None
     entry: Entry | None = None  # as planned
     views: tuple[View, ...] = field(default=(), repr=False)
-    inputs: dict[int, Tensor] = field(
-        default_factory=dict, repr=False
-    )  # by view, those that wait for their batch
-    pixels: Tensor | None = field(
-        default=None, repr=False
-    )  # uint8, kept while inputs are still to be made of it
 
-    def fail(self, status: Status, message: str) -> None:
-        """Turn this input into a failed row. The message is kept to one printable line."""
-        self.status, self.inputs, self.pixels = status, {}, None
-        self.error = " ".join(message.split())[:500]
+    def with_failure(self, failure: Failure) -> Item:
+        """Return this input as a failed one. The message becomes one line of at most 500 characters."""
+        return replace(
+            self,
+            size_hw=self.size_hw or failure.size_hw,
+            status=failure.status,
+            error=" ".join(failure.message.split())[:500],
+        )
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """What the model is given: one view of one item."""
+    """One view of one input, preprocessed for the model."""
 
     item: Item
-    view_index: int  # of the view among the item's
-    pixels: Tensor = field(
-        repr=False
-    )  # as the model's `preprocess` made it: (3, h, w), of a clip (3, T, h, w)
+    view_index: int  # position in `item.views`
+    pixels: Tensor = field(repr=False)  # (3, h, w), of a clip (3, T, h, w), as `preprocess` made it
 
     @property
     def size_hw(self) -> tuple[int, int]:
-        """Of the view, in pixels of the upright original."""
+        """Height and width of the view in pixels of the upright original."""
         return self.item.views[self.view_index].size_hw
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One forward pass: model inputs of one padded shape. `items` are the inputs of the shard that are through with it,
-    failed ones among them; an image of many views takes several batches and is in the last one's items."""
+    """Model inputs of one padded shape for one forward pass.
+
+    `items` are the inputs of the shard that are finished with this batch, failed ones included.
+    An image whose views take several batches is listed in the last of them.
+    """
 
     shard: Shard
-    inputs: list[ModelInput]
-    items: list[Item]
+    inputs: tuple[ModelInput, ...]
+    items: tuple[Item, ...]
 
 
 @dataclass(frozen=True)

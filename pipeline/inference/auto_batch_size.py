@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.core.errors import PipelineError
 from pipeline.core.protocols import Engine, Source
 from pipeline.core.types import Entry, InputError, Model
-from pipeline.inference.predictor import is_out_of_memory
+from pipeline.inference.forward import is_out_of_memory
 
 log = logging.getLogger(__name__)
 _LOOKED_AT = 64  # inputs whose headers are read, for a size worth trying

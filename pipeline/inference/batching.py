@@ -1,78 +1,103 @@
-"""Group images into batches and hand them over between threads. Pure: knows neither images nor models."""
+"""Pure helpers for sequences: group indices by bucket, pull values ahead, prefetch in a thread.
+
+They know neither images nor models.
+"""
 
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import islice
 from queue import Full, Queue
 from threading import Event, Thread
 from typing import TypeVar
 
 T = TypeVar("T")
+_STOP_CHECK_S = 0.1  # how often a full queue is checked for a consumer that has gone
 
 
 def group_by_bucket(
     buckets: Sequence[Hashable], batch_size: int, weights: Sequence[int] | None = None
 ) -> list[list[int]]:
-    """Indices grouped so that a batch holds one bucket only and at most `batch_size` of weight (1 each unless given), or
-    one index alone; a batch is due when it is full or the next does not fit, the rest at the end."""
+    """Group indices into batches of one bucket and of at most `batch_size` of weight each.
+
+    Batches come in the order in which they fill up, incomplete ones last.
+
+    Args:
+        buckets: the bucket of each index; only equal ones share a batch.
+        batch_size: the most weight of a batch. An index that weighs more is a batch alone.
+        weights: the weight of each index; 1 each by default.
+    """
     batches: list[list[int]] = []
     open_batches: dict[Hashable, list[int]] = {}
-    held: dict[Hashable, int] = {}
+    open_weights: dict[Hashable, int] = {}
+
     for index, bucket in enumerate(buckets):
         weight = weights[index] if weights else 1
-        if bucket in open_batches and held[bucket] + weight > batch_size:
+        if bucket in open_batches and open_weights[bucket] + weight > batch_size:
             batches.append(open_batches.pop(bucket))
         if bucket not in open_batches:
-            held[bucket] = 0
-        open_batches.setdefault(bucket, []).append(index)
-        held[bucket] += weight
-        if held[bucket] >= batch_size:
+            open_batches[bucket], open_weights[bucket] = [], 0
+        open_batches[bucket].append(index)
+        open_weights[bucket] += weight
+        if open_weights[bucket] >= batch_size:
             batches.append(open_batches.pop(bucket))
+
     return batches + list(open_batches.values())
 
 
 def pull_ahead(values: Iterable[T], depth: int) -> Iterator[T]:
-    """The same values; each is asked for when `depth` before it are still to be handed out."""
-    begun: deque[T] = deque()
-    for value in values:
-        begun.append(value)
-        if len(begun) > depth:
-            yield begun.popleft()
-    yield from begun
+    """Yield the values, each only after the `depth` values behind it were pulled.
+
+    Useful where making a value starts work in the background. Keeps no reference to a value that
+    was yielded.
+    """
+    iterator = iter(values)
+    pulled: deque[T] = deque()
+    while True:
+        pulled.extend(islice(iterator, depth + 1 - len(pulled)))
+        if not pulled:
+            return
+        yield pulled.popleft()
 
 
 def prefetch_in_thread(values: Iterable[T], depth: int) -> Iterator[T]:
-    """Iterate in a thread, at most `depth` values ahead. What the thread raises is raised here; closing the iterator
-    stops the thread."""
-    queue: Queue[tuple[T | None, BaseException | None]] = Queue(depth)
+    """Iterate in a thread, at most `depth` finished values ahead of the consumer.
+
+    An exception of the thread is raised here, after the values before it. Closing the iterator
+    stops the thread. Neither side keeps a reference to a value that was yielded, so its memory is
+    freed when the consumer drops it.
+    """
+    # A queue element is [value], an empty list at the end, or the exception of the thread.
+    queue: Queue[list[T] | BaseException] = Queue(depth)
     stop = Event()
 
-    def put(value: T | None, error: BaseException | None = None) -> None:
+    def put(element: list[T] | BaseException) -> None:
         while not stop.is_set():
             try:
-                return queue.put((value, error), timeout=0.1)
+                return queue.put(element, timeout=_STOP_CHECK_S)
             except Full:
                 continue
 
     def fill() -> None:
         try:
             for value in values:
-                put(value)
+                put([value])
+                del value
                 if stop.is_set():
                     return
-            put(None, StopIteration())
-        except BaseException as error:  # noqa: BLE001 - carried over to the consumer
-            put(None, error)
+            put([])
+        except BaseException as error:  # noqa: BLE001 - raised again by the consumer
+            put(error)
 
-    thread = Thread(target=fill, name="read-ahead", daemon=True)
+    thread = Thread(target=fill, name="prefetch", daemon=True)
     thread.start()
     try:
         while True:
-            value, error = queue.get()
-            if isinstance(error, StopIteration):
+            element = queue.get()
+            if isinstance(element, BaseException):
+                raise element
+            if not element:
                 return
-            if error is not None:
-                raise error
-            yield value  # type: ignore[misc]
+            yield element.pop()
     finally:
         stop.set()
         thread.join()

@@ -1,65 +1,83 @@
-"""A shard's images as batches of one padded shape, decoded and cut into views in threads ahead of the forward pass."""
+"""Turn shards into batches: read headers, group images, decode ahead, upload.
+
+`Loader.load_batches` connects these stages. Each pulls from the one above it::
+
+    Iterable[Shard]
+       |  announce        Tell the source which entries come next, one shard ahead, so that a source
+       |                  on the network can fetch them.
+       v  Shard
+       |  read headers    Threads of the pool return Header or Failure. No pixels in memory.
+       v  list[Item]
+       |  group           Items whose views share shape buckets, drawn through torch's DataLoader.
+       |  begin decoding  Threads of the pool return Decoded or Failure, as futures.
+       v  DecodingGroup   IN MEMORY: model inputs of the groups that were begun ahead, about two
+       |                  images per thread.
+       |  make batches    Waits for the group, groups the views of its images by bucket.
+       v  Batch           IN MEMORY: what is left of the group (GroupPixels).
+       |  upload          Copies the inputs to the device (GPU only).
+       v  Batch
+       |  prefetch        IN MEMORY: a queue of two batches.
+       v  Batch           to the predictor, which owns its memory from here on
+
+With `overlap` one "prefetch" thread runs all stages but the threads of the pool ("decode"), ahead of
+the forward pass in the calling thread. Without `overlap` the calling thread runs them, nothing is
+decoded before it is asked for, and the queue does not exist.
+
+No stage keeps a reference to a value that it has handed on: memory is freed when the predictor
+drops a batch. All values are frozen. Threads return outcomes, and one consumer combines them.
+"""
 
 import math
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import groupby
-from typing import TypeVar
+from functools import partial
+from itertools import chain
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.core.cpu import count_available_cores, disable_openmp_threads
-from pipeline.core.inflight import InFlightTable
 from pipeline.core.protocols import Source
 from pipeline.core.timing import StageTimer
-from pipeline.core.types import (
-    Batch,
-    Entry,
-    ExcludedInput,
-    InputError,
-    Item,
-    Model,
-    ModelInput,
-    Shard,
-    Status,
-)
+from pipeline.core.types import Batch, ExcludedInput, Item, Model, Shard, Status
+from pipeline.inference.batch_maker import BatchMaker
 from pipeline.inference.batching import group_by_bucket, prefetch_in_thread, pull_ahead
-from pipeline.inference.views import Views, crop_view
+from pipeline.inference.decode import Decoder, DecodingGroup
+from pipeline.inference.headers import HeaderReader
+from pipeline.inference.views import Views
+from pipeline.inference.watchdog import Watchdog
 
-T = TypeVar("T")
+BeginDecoding = Callable[[Shard, Sequence[Item]], DecodingGroup]
 Upload = Callable[[Sequence[Tensor]], list[Tensor]]
 _MOST_WORKERS = 32
-_AHEAD = 2  # decoded batches waiting for the forward pass
-_TURN = 16  # images a decoding thread has to do in its turn
-_MOST_IN_TURN = (
-    128  # images of all threads: their inputs wait in memory, for a large detector 13 MB each
-)
-
-
-@dataclass(frozen=True)
-class InputGuard:
-    """Against inputs that hang or kill a process. `timeout`: seconds for one to be read and decoded, or the process hangs,
-    as who watches the `board` will see. `given_up`: by image_id, inputs that are not to be touched."""
-
-    timeout: float = math.inf
-    given_up: Mapping[int, ExcludedInput] = field(default_factory=dict)
-    board: InFlightTable = field(default_factory=InFlightTable)
-
-    def at(self, items: Sequence[Item]) -> AbstractContextManager[None]:
-        """This thread reads and decodes these."""
-        return self.board.track([item.image_id for item in items], self.timeout * len(items))
+_PREFETCHED_BATCHES = 2
+# Without overlap a group is what the decoding threads do in one turn. Its inputs wait in memory, for
+# a large detector 13 MB each, hence the upper limit.
+_IMAGES_PER_THREAD_IN_TURN = 16
+_MOST_IMAGES_IN_TURN = 128
 
 
 class Loader:
-    """Reads each header first, groups the images by the shapes that their views will have in a batch, then decodes group by
-    group. `views` says what the model is shown of an image; by default the image and nothing else.
+    """Loads shards as batches of one padded shape, decoded ahead of the forward pass.
 
-    A shard's batches depend on its images alone, not on threads or timing. An input that cannot be used stays in its batch
-    as a failed item, so what goes in comes out.
+    A shard's batches depend on its images alone, not on threads or timing. An input that cannot be
+    used comes out as a failed item, so each input comes out exactly once.
+
+    Args:
+        source: where the images come from.
+        model: preprocesses the images and gives their shape buckets.
+        batch_size: the most inputs of a batch, further limited by the model's `max_batch`.
+        workers: decoding threads; None: as many as cores, 32 at most.
+        max_pixels: images with more pixels are not decoded.
+        views: which views of an image the model sees; by default the whole image only.
+        upload: copies a batch's inputs to the device.
+        overlap: decode ahead of a forward pass that runs on another device. Where both run on the
+            same cores they take turns instead, because side by side each waits for the other's
+            threads (two cores, MobileNetV3: 66 images/s side by side, 77 in turns).
+        watchdog: registers inputs in work, with a deadline.
+        excluded: by image_id, inputs that must not be touched. They come out as failed items.
     """
 
     def __init__(
@@ -72,244 +90,141 @@ class Loader:
         views: Views | None = None,
         upload: Upload | None = None,
         overlap: bool = True,
-        guard: "InputGuard | None" = None,
+        watchdog: Watchdog | None = None,
+        excluded: Mapping[int, ExcludedInput] | None = None,
     ) -> None:
-        """`upload` brings a batch's inputs to the device. `overlap`: decode and upload ahead of a forward pass that runs on
-        another device. Where both run on the same cores they take turns, each with all of them: side by side, each
-        would wait for the other's threads (measured on two cores, MobileNetV3: 66 images/s side by side, 77 in turns)."""
         self.source, self.model, self.views = source, model, views or Views()
-        self.batch_size, self.max_pixels = (
-            min(batch_size, model.max_batch or batch_size),
-            max_pixels,
-        )
+        self.batch_size = min(batch_size, model.max_batch or batch_size)
         self.workers = workers or min(_MOST_WORKERS, count_available_cores())
+        self.max_pixels = max_pixels
         self.upload, self.overlap = upload, overlap
-        self.guard = guard or InputGuard()
-        self.timer = StageTimer()
+        self.watchdog = watchdog or Watchdog()
+        self.excluded = {} if excluded is None else excluded
 
-    def load_batches(self, shards: Iterable[Shard]) -> Generator[Batch, None, None]:
-        """All batches of the first shard, then of the next: reading ahead does not stop at a shard's end."""
+    def load_batches(
+        self, shards: Iterable[Shard], timer: StageTimer | None = None
+    ) -> Generator[Batch, None, None]:
+        """Yield all batches of the first shard, then of the next. Prefetching crosses shards."""
+        timer = timer or StageTimer()
         with ThreadPoolExecutor(
             self.workers, thread_name_prefix="decode", initializer=disable_openmp_threads
         ) as pool:
-            told = pull_ahead(map(self._announced, shards), 1)
-            groups = ((shard, group) for shard in told for group in self._groups_of(shard, pool))
-            # groups in hand while the next are decoded: enough for every thread to have something to do
-            begun = (
-                pull_ahead(groups, -(-2 * self.workers // self.batch_size))
-                if self.overlap
-                else groups
-            )
-            batches = (
-                self._uploaded(batch)
-                for shard, group in begun
-                for batch in self._batches_of_group(shard, group, pool)
-            )
-            yield from prefetch_in_thread(batches, _AHEAD) if self.overlap else batches
+            batches = self._connect_stages(shards, pool, timer)
+            if self.overlap:
+                batches = prefetch_in_thread(batches, _PREFETCHED_BATCHES)
+            yield from batches
 
-    def _announced(self, shard: Shard) -> Shard:
-        ids = range(shard.first_image_id, shard.first_image_id + len(shard))
+    def _connect_stages(
+        self, shards: Iterable[Shard], pool: ThreadPoolExecutor, timer: StageTimer
+    ) -> Iterator[Batch]:
+        """Connect the stages of the diagram above, all but the last.
+
+        `map` and `chain` keep no reference to the values that pass through them. A `for` loop or a
+        generator expression would keep one, and with it the memory of a batch.
+        """
+        headers = HeaderReader(
+            self.source, self.views, self.max_pixels, self.excluded, self.watchdog, timer
+        )
+        decoder = Decoder(
+            self.source,
+            self.model.preprocess,
+            self.max_pixels,
+            self.batch_size,
+            self.watchdog,
+            timer,
+        )
+        batch_maker = BatchMaker(self.model.bucket, self.batch_size, decoder, pool)
+
+        announced = pull_ahead(map(self._announce, shards), 1)
+        items = ((shard, headers.read_shard(shard, pool, self.workers)) for shard in announced)
+        begin = partial(decoder.begin, pool=pool)
+        groups: Iterator[DecodingGroup] = chain.from_iterable(
+            self._begin_groups(shard, of_shard, begin) for shard, of_shard in items
+        )
+        if self.overlap:
+            # enough groups for every thread to have something to do
+            groups = pull_ahead(groups, math.ceil(2 * self.workers / self.batch_size))
+        batches = chain.from_iterable(map(batch_maker.make_batches, groups))
+        return map(partial(self._upload, timer=timer), batches)
+
+    def _announce(self, shard: Shard) -> Shard:
+        """Tell the source which entries will be read next."""
         wanted = [
             entry
-            for i, entry in zip(ids, shard.entries, strict=True)
-            if i not in self.guard.given_up
+            for image_id, entry in enumerate(shard.entries, start=shard.first_image_id)
+            if image_id not in self.excluded
         ]
-        self.source.prefetch(wanted, self.guard.timeout)
+        self.source.prefetch(wanted, self.watchdog.timeout)
         return shard
 
-    def _groups_of(self, shard: Shard, pool: ThreadPoolExecutor) -> Iterator["Group"]:
-        """Images that are decoded together, their decoding begun. A turn on the forward pass's own cores is several batches
-        long, so that all threads are busy nearly to its end. What a batch holds does not depend on that."""
-        items = [
-            Item(shard.first_image_id + i, entry.key, entry=entry)
-            for i, entry in enumerate(shard.entries)
-        ]
-        each = -(
-            -len(items) // (4 * self.workers)
-        )  # together: a call in another thread costs as much as a header
-        list(
-            pool.map(
-                self._read_headers, [items[at : at + each] for at in range(0, len(items), each)]
-            )
-        )
-        readable = [item for item in items if item.views]
-        failed = [item for item in items if not item.views]
-        shapes = [
-            frozenset(self.model.bucket(size_hw) for size_hw in {v.size_hw for v in item.views})
-            for item in readable
-        ]
-        weights = [len(item.views) for item in readable]
-        alone = (
-            self.overlap or max(weights, default=1) > 1
-        )  # views of several images would fill batches otherwise
-        images = (
-            self.batch_size
-            if alone
-            else max(self.batch_size, min(_TURN * self.workers, _MOST_IN_TURN))
-        )
-        turn = -(-images // self.batch_size) * self.batch_size
-        drawn = group_by_bucket(shapes, turn, weights)
-        # torch's DataLoader draws the groups; the threads are ours because worker processes cost more than they decode
+    def _begin_groups(
+        self, shard: Shard, items: Sequence[Item], begin: BeginDecoding
+    ) -> Iterator[DecodingGroup]:
+        """Group the items that can be read, and yield each group with its decoding begun.
+
+        The rest, if any, is the last group.
+        """
+        readable = [item for item in items if item.status is Status.OK]
+        failed = [item for item in items if item.status is not Status.OK]
+        # DataLoader draws the groups and hands each to `ReadableItems`, which begins its decoding in
+        # our threads. Its worker processes are not used: to send an image from one process to
+        # another costs more than to decode it (measured).
         yield from DataLoader(
-            _Images(readable, self, pool), batch_sampler=drawn, collate_fn=lambda group: group
+            ReadableItems(shard, readable, begin),
+            batch_sampler=self._group_positions(readable),
+            collate_fn=_return_unchanged,
         )
         if failed:
-            yield Group(failed, [])
+            yield DecodingGroup(shard, failed, [])
 
-    def _batches_of_group(
-        self, shard: Shard, group: "Group", pool: ThreadPoolExecutor
-    ) -> Iterator[Batch]:
-        """The views of all its images, as batches of one bucket. An image of more views than a batch holds is a group of its
-        own; its inputs are made batch by batch, so that memory does not grow with their number."""
-        items = group.decoded()
-        looks = [
-            (item, number)
+    def _group_positions(self, items: Sequence[Item]) -> list[list[int]]:
+        """Group the positions of items that are decoded together.
+
+        Images in a group have views of the same set of buckets. With `overlap` a group fills one
+        batch. Without it a group is several batches, so that all threads are busy nearly until the
+        end of their turn. What a batch holds does not depend on that.
+        """
+        buckets = [
+            frozenset(self.model.bucket(size_hw) for size_hw in {v.size_hw for v in item.views})
             for item in items
-            if item.status is Status.OK
-            for number in range(len(item.views))
         ]
-        batches = group_by_bucket(
-            [self.model.bucket(item.views[i].size_hw) for item, i in looks], self.batch_size
-        )
-        to_come = Counter(item.image_id for item, _ in looks)
-        for batch in batches:
-            shown = [looks[i] for i in batch]
-            inputs = self._inputs(shown, pool)
-            to_come.subtract(item.image_id for item, _ in shown)
-            through = [
-                item
-                for item in {item.image_id: item for item, _ in shown}.values()
-                if not to_come[item.image_id]
-            ]
-            for item in through:
-                item.inputs, item.pixels = {}, None
-            yield Batch(shard, inputs, through)
-        failed = [item for item in items if item.image_id not in to_come]
-        if failed:
-            yield Batch(shard, [], failed)
+        weights = [len(item.views) for item in items]
+        images = self.batch_size
+        # Images of several views would fill batches in another order in a larger group.
+        if not self.overlap and max(weights, default=1) == 1:
+            turn = min(_IMAGES_PER_THREAD_IN_TURN * self.workers, _MOST_IMAGES_IN_TURN)
+            images = self.batch_size * math.ceil(max(self.batch_size, turn) / self.batch_size)
+        return group_by_bucket(buckets, images, weights)
 
-    def _uploaded(self, batch: Batch) -> Batch:
-        if self.upload and batch.inputs:
-            with self.timer.measure("copy"):
-                there = self.upload([one.pixels for one in batch.inputs])
-            batch.inputs[:] = [
-                replace(one, pixels=pixels) for one, pixels in zip(batch.inputs, there, strict=True)
-            ]
-        return batch
-
-    def _inputs(
-        self, looks: Sequence[tuple[Item, int]], pool: ThreadPoolExecutor
-    ) -> list[ModelInput]:
-        list(
-            pool.map(
-                self._make_late,
-                [(item, number) for item, number in looks if number not in item.inputs],
-            )
-        )
-        made = [
-            (item, number, item.inputs.pop(number, None)) for item, number in looks
-        ]  # None: its image has failed
-        return [
-            ModelInput(item, number, pixels) for item, number, pixels in made if pixels is not None
+    def _upload(self, batch: Batch, timer: StageTimer) -> Batch:
+        """Return the batch with its inputs on the device."""
+        if not self.upload or not batch.inputs:
+            return batch
+        with timer.measure("copy"):
+            on_device = self.upload([model_input.pixels for model_input in batch.inputs])
+        uploaded = [
+            replace(model_input, pixels=pixels)
+            for model_input, pixels in zip(batch.inputs, on_device, strict=True)
         ]
-
-    def _read_headers(self, items: Sequence[Item]) -> None:
-        for item in items:
-            if verdict := self.guard.given_up.get(item.image_id):
-                item.fail(verdict.status, verdict.error)
-                continue
-            try:
-                with self.timer.measure("read"), self.guard.at([item]):
-                    item.size_hw = self.source.read_size_hw(_planned(item), self.max_pixels)
-                item.views = self.views.list_views(item.size_hw)
-            except (InputError, OSError) as error:
-                _fail(item, error)
-
-    def load(self, items: Sequence[Item]) -> None:
-        """Read, decode and transform inputs that belong together and whose headers are known."""
-        with self.guard.at(items):
-            self._load(items)
-
-    def _load(self, items: Sequence[Item]) -> None:
-        read = self.source.read(
-            [_planned(item) for item in items], self.max_pixels, self.timer.measure
-        )
-        for item, pixels in zip(items, read, strict=True):
-            if not isinstance(pixels, Tensor):
-                _fail(item, pixels)
-            elif pixels.shape[-2:] != item.size_hw:
-                item.fail(
-                    Status.CORRUPT,
-                    f"the header says {item.size_hw}, the image is {tuple(pixels.shape[-2:])} (h, w)",
-                )
-            else:
-                item.pixels = pixels
-                if len(item.views) <= self.batch_size:
-                    for number in range(len(item.views)):
-                        self._make_input((item, number))
-                    item.pixels = None
-
-    def _make_late(self, look: tuple[Item, int]) -> None:
-        with self.guard.at([look[0]]):
-            self._make_input(look)
-
-    def _make_input(self, look: tuple[Item, int]) -> None:
-        item, number = look
-        with self.timer.measure("transform"):
-            if (pixels := item.pixels) is None:  # another view of it has failed
-                return
-            try:
-                item.inputs[number] = self.model.preprocess(crop_view(pixels, item.views[number]))
-            except Exception as error:  # noqa: BLE001 - the model's own code, e.g. 1 x 5000 pixels resized to 0 rows
-                item.fail(
-                    Status.MODEL_ERROR,
-                    f"preprocessing {item.views[number].size_hw} (h, w): {error}",
-                )
-
-
-def _planned(item: Item) -> Entry:
-    assert item.entry is not None, "a loader's items come from a plan"  # noqa: S101
-    return item.entry
-
-
-def _fail(item: Item, error: InputError | OSError) -> None:
-    if isinstance(error, InputError):
-        item.size_hw = item.size_hw or error.size_hw
-        item.fail(error.status, str(error))
-    else:
-        item.fail(Status.UNREADABLE, error.strerror or str(error))
+        return replace(batch, inputs=tuple(uploaded))
 
 
 @dataclass(frozen=True)
-class Group:
-    """Images whose decoding has begun."""
+class ReadableItems(Dataset[Item]):
+    """Items of one shard as a dataset for torch's DataLoader."""
 
-    items: list[Item]
-    pending: Sequence[Future[None]]
-
-    def decoded(self) -> list[Item]:
-        for one in self.pending:
-            one.result()
-        return self.items
-
-
-class _Images(Dataset[Item]):
-    """Readable images of one shard. `__getitems__` is DataLoader's call for a whole group."""
-
-    def __init__(self, items: Sequence[Item], loader: Loader, pool: ThreadPoolExecutor) -> None:
-        self.items, self.loader, self.pool = items, loader, pool
+    shard: Shard
+    items: Sequence[Item]
+    begin: BeginDecoding = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> Item:
-        (item,) = self.__getitems__([index]).decoded()
-        return item
+    def __getitems__(self, indices: list[int]) -> DecodingGroup:
+        """Begin to decode one group. DataLoader calls this with what its batch sampler drew."""
+        return self.begin(self.shard, [self.items[index] for index in indices])
 
-    def __getitems__(self, indices: list[int]) -> Group:
-        items = [self.items[index] for index in indices]
-        calls = [
-            list(one)
-            for _, one in groupby(items, lambda item: self.loader.source.group_key(_planned(item)))
-        ]
-        return Group(items, [self.pool.submit(self.loader.load, call) for call in calls])
+
+def _return_unchanged(group: Any) -> Any:
+    """Return the group. Replaces the DataLoader's own collation, which would stack tensors."""
+    return group

@@ -12,9 +12,10 @@ from pipeline.core.schema import BOX_COLUMNS, add_source_columns
 from pipeline.core.types import Entry, ExcludedInput, Model, ModelSpec
 from pipeline.inference.auto_batch_size import find_fastest_batch_size
 from pipeline.inference.engine_base import BaseEngine
-from pipeline.inference.loader import InputGuard, Loader
+from pipeline.inference.loader import Loader
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.views import Views
+from pipeline.inference.watchdog import Watchdog
 from pipeline.inputs.decoding.nvjpeg import decode_on_gpu
 from pipeline.models.registry import find_format
 from pipeline.ops.filters import Filters, make_score_thresholds
@@ -156,16 +157,16 @@ def load_predictor(
     return _predictor(settings, parts, engine, model, batch_size, given_up or {})
 
 
-def load_reference(settings: Settings, parts: Components, loader: Loader) -> Predictor:
-    """The model once more, in fp32, for the inputs of the other one's loader."""
+def load_reference(settings: Settings, parts: Components, predictor: Predictor) -> Predictor:
+    """Load the model again, in fp32, with the batch size and excluded inputs of `predictor`."""
     engine = BaseEngine(parts.engine.device, "fp32")
     return _predictor(
         settings,
         parts,
         engine,
         engine.prepare(parts.format.load()),
-        loader.batch_size,
-        loader.guard.given_up,
+        predictor.batch_size,
+        predictor.excluded,
     )
 
 
@@ -186,6 +187,7 @@ def _predictor(
         parts.views,
         upload=engine.uploader(),
         overlap=engine.device != "cpu",
-        guard=InputGuard(settings.timeout, given_up, InFlightTable.attach()),
+        watchdog=Watchdog(settings.timeout, InFlightTable.attach()),
+        excluded=given_up,
     )
     return Predictor(loader, engine, parts.task, parts.filters.apply)

@@ -35,7 +35,7 @@ def retry_failed_images(runner: ShardRunner, shard_ids: list[int]) -> None:
             )
             again = images.filter(mark_failed(images))["image_id"].to_pylist()
             writer.keep(shard, images.filter(pc.invert(mark_failed(images))), predictions)
-            for _, answered in runner.predictor.predict(_alone(shard, again)):
+            for _, answered in runner.predictor.predict(_alone(shard, again), runner.timer):
                 writer.write(shard, answered)
                 runner.progress.add_retried([item for item, _ in answered])
 

@@ -12,7 +12,6 @@ from typing import Any
 from pipeline.config.settings import Settings
 from pipeline.core.inflight import InFlightTable
 from pipeline.core.locations import parse_location
-from pipeline.core.timing import StageTimer
 from pipeline.core.types import ExcludedInput, Writer
 from pipeline.inference.precision_check import measure_agreement
 from pipeline.inference.predictor import Predictor
@@ -112,11 +111,10 @@ class RunSession:
         self._record(predictor)
         if not parts.engine.exact:
             self._measure(predictor)
-        predictor.loader.timer = StageTimer()  # what follows is the run
         return ShardRunner(plan, folder, predictor, parts.sinks, progress())
 
     def _record(self, predictor: Predictor) -> None:
-        sha256 = predictor.loader.model.weights_sha256
+        sha256 = predictor.weights_sha256
         this = make_record(
             self.settings,
             self.parts.spec,
@@ -133,7 +131,7 @@ class RunSession:
         first = self.plan.read_shard(0)
         sample = replace(first, entries=first.entries[:_COMPARED])
         agreement = measure_agreement(
-            predictor, load_reference(self.settings, self.parts, predictor.loader), sample
+            predictor, load_reference(self.settings, self.parts, predictor), sample
         )
         self.folder.publish_json("agreement.json", agreement.record())
         log.info("%s", agreement.text())

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 
@@ -16,6 +16,7 @@ from pipeline.core.cpu import disable_openmp_threads
 from pipeline.core.errors import PipelineError
 from pipeline.core.protocols import Sink, SinkContext, SinkWriter
 from pipeline.core.tables import mark_failed
+from pipeline.core.timing import StageTimer
 from pipeline.core.types import Shard
 from pipeline.inference.predictor import ItemOutputs, Predictor
 from pipeline.runs.plan import Plan
@@ -38,10 +39,14 @@ class ShardRunner:
     predictor: Predictor
     sinks: Sequence[Sink]
     progress: ProgressBar
+    timer: StageTimer = field(default_factory=StageTimer, init=False)
 
     def run(self, shard_ids: Iterable[int]) -> None:
         shards = map(self.plan.read_shard, shard_ids)
-        with ShardWriter(self) as writer, closing(self.predictor.predict(shards)) as answered:
+        with (
+            ShardWriter(self) as writer,
+            closing(self.predictor.predict(shards, self.timer)) as answered,
+        ):
             for shard, batch in answered:
                 writer.write(shard, batch)
                 self.progress.add_items([item for item, _ in batch])
@@ -55,7 +60,7 @@ class ShardWriter:
         self.runner, self.predictor, self.timer = (
             runner,
             runner.predictor,
-            runner.predictor.loader.timer,
+            runner.timer,
         )
         self._pool = ThreadPoolExecutor(
             1, thread_name_prefix="write", initializer=disable_openmp_threads
@@ -129,7 +134,9 @@ class ShardWriter:
             raise
 
     def _write(self, shard: Shard, answered: Sequence[ItemOutputs]) -> None:
-        self._write_and_commit(shard, *self.predictor.make_tables(answered))
+        with self.timer.measure("rows"):
+            tables = self.predictor.make_tables(answered)
+        self._write_and_commit(shard, *tables)
 
     def _write_and_commit(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
         with self.timer.measure("write"):
@@ -147,14 +154,14 @@ class ShardWriter:
             if complete:
                 self._stack.close()  # sinks finish their files here, and only here
                 self.runner.folder.commit(shard.shard_id, len(shard), self._stage)
-                self.predictor.loader.source.release(shard.entries)
+                self.predictor.release(shard)
                 self._shard = None
         if complete:
             spent = self.timer.take_lap()
             self.runner.folder.append_line(
                 "timing.jsonl", {"shard": shard.shard_id, "images": len(shard), **spent}
             )
-            self.predictor.loader.guard.board.count_progress()
+            self.predictor.in_flight.count_progress()
             self.runner.progress.report_commit(shard.shard_id, len(shard), self._errors)
             log.debug("shard %d committed, %d images", shard.shard_id, len(shard))
 
@@ -176,13 +183,7 @@ class ShardWriter:
 
     def _read_image(self, key: str) -> torch.Tensor:
         """(3, H, W) uint8 RGB; of a clip its middle frame."""
-        loader, shard = self.predictor.loader, self._shard
+        shard = self._shard
         assert shard is not None, "pictures are made while a shard is open"  # noqa: S101
         at = self._place[key]
-        with loader.guard.board.track([shard.first_image_id + at], loader.guard.timeout):
-            (pixels,) = loader.source.read(
-                [shard.entries[at]], loader.max_pixels, lambda stage: nullcontext()
-            )
-        if not isinstance(pixels, torch.Tensor):
-            raise pixels
-        return (pixels if pixels.dim() == 3 else pixels[len(pixels) // 2]).cpu()
+        return self.predictor.read_original(shard.first_image_id + at, shard.entries[at])

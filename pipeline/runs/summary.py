@@ -131,13 +131,13 @@ def _speed(work: "RunSession") -> list[str]:
     )
     if work.runner is None:
         return ["", f"{done})"]
-    loader, engine = work.runner.predictor.loader, work.runner.predictor.engine
-    spent = loader.timer.total_seconds()
+    predictor, engine = work.runner.predictor, work.runner.predictor.engine
+    spent = work.runner.timer.total_seconds()
     stages = "  ".join(f"{name} {spent[name]:.1f}" for name in STAGES)
     limit = describe_bottleneck(
         spent,
         work.seconds,
-        loader.workers,
+        predictor.decode_workers,
         count_available_cores(),
         engine.device,
         engine.precision,

@@ -44,7 +44,7 @@ FOREIGN = [
     "pipeline.runs.fingerprint.subprocess",
     "pipeline.runs.fingerprint.subprocess.Popen",
     "pipeline.runs.fingerprint.Path",  # a class, but somebody else's
-    "pipeline.inference.loader.Thread",
+    "pipeline.inference.batching.Thread",
     "pipeline.runs.run_folder.shutil.rmtree",
     "pipeline.runs.run_folder.os.replace",
     "pipeline.outputs.sinks.parquet",

@@ -15,7 +15,7 @@ from pipeline.core.schema import (
     make_images_schema,
     make_predictions_schema,
 )
-from pipeline.core.types import Entry, Item, Status
+from pipeline.core.types import Entry, Failure, Item, Status
 
 NAMES = ("__background__", "cat", "crane", "dog", "crane")
 SCHEMA = make_predictions_schema("detect", NAMES, [pa.field("x", pa.float32(), nullable=False)])
@@ -23,10 +23,10 @@ SCHEMA = make_predictions_schema("detect", NAMES, [pa.field("x", pa.float32(), n
 
 def items(*statuses):
     made = [Item(10 + i, f"{i}.jpg", size_hw=(20, 30 + i)) for i in range(len(statuses))]
-    for item, status in zip(made, statuses, strict=True):
-        if status is not Status.OK:
-            item.fail(status, f"it is {status}")
-    return made
+    return [
+        item if status is Status.OK else item.with_failure(Failure(status, f"it is {status}"))
+        for item, status in zip(made, statuses, strict=True)
+    ]
 
 
 def predictions(*image_ids):
@@ -160,8 +160,7 @@ def test_every_status_can_be_written(status):
 
 
 def test_an_unreadable_header_leaves_the_size_null():
-    item = Item(0, "a.jpg")
-    item.fail(Status.EMPTY, "the file has zero bytes")
+    item = Item(0, "a.jpg").with_failure(Failure(Status.EMPTY, "the file has zero bytes"))
     found = make_image_rows([item], predictions(), make_images_schema(SCHEMA))
     assert (found["width"].to_pylist(), found["height"].to_pylist()) == ([None], [None])
 

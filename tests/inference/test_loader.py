@@ -1,145 +1,19 @@
+import itertools
 import threading
 import time
+import weakref
 
 import pytest
 import torch
 from torch import nn
 
-from pipeline.core.timing import STAGES
+from pipeline.core.timing import STAGES, StageTimer
 from pipeline.core.types import Model, Shard, Status
-from pipeline.inference.batching import group_by_bucket, prefetch_in_thread, pull_ahead
 from pipeline.inference.loader import Loader
 from pipeline.inference.views import Views, crop_view
 from pipeline.inputs.sources.folder import Folder
 from tests.helpers.pictures import picture
 from tests.helpers.reference import decoded
-
-# --- buckets
-
-
-@pytest.mark.parametrize(
-    ("buckets", "size", "expected"),
-    [
-        ("", 2, []),
-        ("a", 2, [[0]]),
-        ("aaa", 2, [[0, 1], [2]]),
-        ("abab", 2, [[0, 2], [1, 3]]),
-        ("abb", 2, [[1, 2], [0]]),  # a full batch comes as soon as it is full, the rest at the end
-        ("abcabc", 3, [[0, 3], [1, 4], [2, 5]]),
-        ("aab", 1, [[0], [1], [2]]),
-        ("abba", 99, [[0, 3], [1, 2]]),
-    ],
-)
-def test_a_batch_holds_one_bucket_only(buckets, size, expected):
-    assert group_by_bucket(buckets, size) == expected
-    assert group_by_bucket(buckets, size, [1] * len(buckets)) == expected
-
-
-@pytest.mark.parametrize(
-    ("buckets", "weights", "size", "expected"),
-    [
-        ("aaaa", [2, 2, 2, 2], 4, [[0, 1], [2, 3]]),
-        ("aaaa", [2, 2, 2, 2], 5, [[0, 1], [2, 3]]),  # a third would be too much
-        ("aaa", [9, 1, 9], 4, [[0], [1], [2]]),  # too much alone is a batch of its own
-        ("aabb", [3, 1, 1, 2], 4, [[0, 1], [2, 3]]),
-        ("abab", [1, 9, 9, 1], 4, [[1], [0], [2], [3]]),
-        ("", [], 4, []),
-    ],
-)
-def test_a_batch_is_full_by_weight(buckets, weights, size, expected):
-    assert group_by_bucket(buckets, size, weights) == expected
-
-
-def test_every_index_comes_exactly_once():
-    buckets = [(i * i) % 7 for i in range(100)]
-    batches = group_by_bucket(buckets, 4)
-    assert sorted(index for batch in batches for index in batch) == list(range(100))
-    assert all(len(batch) <= 4 and len({buckets[i] for i in batch}) == 1 for batch in batches)
-
-
-# --- reading ahead
-
-
-def readers():
-    return [thread for thread in threading.enumerate() if thread.name == "read-ahead"]
-
-
-@pytest.mark.parametrize("depth", [1, 2, 50])
-@pytest.mark.parametrize("values", [[], [None], [1, 2, 3], list(range(100))])
-def test_values_come_in_order(values, depth):
-    assert list(prefetch_in_thread(iter(values), depth)) == values
-    assert not readers()
-
-
-def test_values_are_made_in_another_thread():
-    makers = list(prefetch_in_thread((threading.current_thread() for _ in range(2)), 1))
-    assert threading.current_thread() not in makers
-
-
-@pytest.mark.parametrize(
-    "error",
-    [ValueError("broken"), KeyboardInterrupt("stop"), MemoryError("full"), KeyError("gone")],
-)
-def test_what_the_thread_raises_is_raised_here_after_the_values_before_it(error):
-    def values():
-        yield 1
-        yield 2
-        raise error
-
-    iterator, found = prefetch_in_thread(values(), 1), []
-    with pytest.raises(type(error)) as caught:
-        for value in iterator:
-            found.append(value)
-    assert found == [1, 2] and caught.value is error
-    assert not readers()
-
-
-def test_it_reads_ahead_but_not_without_end():
-    made, third = [], threading.Event()
-
-    def values():
-        for i in range(100):
-            made.append(i)
-            if len(made) == 3:
-                third.set()
-            yield i
-
-    iterator = prefetch_in_thread(values(), 2)
-    assert next(iterator) == 0
-    assert third.wait(5), "nothing was read ahead"
-    time.sleep(0.05)
-    assert len(made) <= 1 + 2 + 1  # one taken, two waiting, one in hand
-    iterator.close()
-
-
-def test_closing_early_stops_the_thread():
-    made = []
-
-    def endless():
-        while True:
-            made.append(1)
-            yield 1
-
-    iterator = prefetch_in_thread(endless(), 2)
-    next(iterator)
-    assert readers()
-    iterator.close()
-    assert not readers()
-    n = len(made)
-    time.sleep(0.02)
-    assert len(made) == n
-
-
-def test_an_exception_in_the_loop_stops_the_thread():
-    iterator = prefetch_in_thread(iter(range(10**9)), 1)
-    with pytest.raises(ValueError, match="mine"):
-        for _ in iterator:
-            raise ValueError("mine")
-    iterator.close()
-    assert not readers()
-
-
-# --- loading
 
 
 def no_preprocessing(image):
@@ -283,7 +157,19 @@ def test_every_view_comes_once_and_an_item_with_the_last_batch_of_its_views(
             assert one.pixels.shape[-2:] == view.size_hw
     for item in good.values():
         assert item.views == views.list_views(item.size_hw)
-        assert item.pixels is None and not item.inputs, "memory is held after the last batch"
+
+
+def test_no_batch_is_kept_in_memory_after_the_consumer_drops_it(mixed_images):
+    for views, overlap in itertools.product(VIEWS, (True, False)):
+        source = Folder(str(mixed_images))
+        loader = Loader(source, model(torch.clone), 3, 2, 10**6, views, overlap=overlap)
+        batches = loader.load_batches([Shard(0, 0, tuple(source.entries()))])
+        inputs = []
+        for _ in range(3):
+            inputs += [weakref.ref(one.pixels) for one in next(batches).inputs]
+            assert not any(pixels() is not None for pixels in inputs), (views, overlap)
+        inputs += [weakref.ref(one.pixels) for batch in batches for one in batch.inputs]
+        assert inputs and not any(pixels() is not None for pixels in inputs), "memory is held"
 
 
 def test_an_image_of_many_views_is_cut_batch_by_batch(mixed_images):
@@ -417,12 +303,15 @@ def test_closing_early_leaves_no_thread(mixed_images):
     assert not [
         thread.name
         for thread in threading.enumerate()
-        if thread.name.startswith(("decode", "read-ahead"))
+        if thread.name.startswith(("decode", "prefetch"))
     ]
 
 
 def test_time_is_counted_by_stage(mixed_images):
-    seconds = load(mixed_images)[2].timer.total_seconds()
+    source, timer = Folder(str(mixed_images)), StageTimer()
+    shard = Shard(0, 0, tuple(source.entries()))
+    assert list(Loader(source, model(), 2, 2, 10**6).load_batches([shard], timer))
+    seconds = timer.total_seconds()
     assert set(seconds) == set(STAGES) and seconds["decode"] > 0 and seconds["forward"] == 0
 
 
@@ -460,22 +349,13 @@ def test_inputs_are_brought_to_the_device_ahead(mixed_images):
         for batch in Loader(source, model(), 2, 2, 10**6).load_batches([shard])
         for one in batch.inputs
     }
-    loader = Loader(source, model(), 2, 2, 10**6, upload=upload)
-    there = {
-        one.item.key: one.pixels for batch in loader.load_batches([shard]) for one in batch.inputs
-    }
+    loader, timer = Loader(source, model(), 2, 2, 10**6, upload=upload), StageTimer()
+    batches = loader.load_batches([shard], timer)
+    there = {one.item.key: one.pixels for batch in batches for one in batch.inputs}
     assert there.keys() == plain.keys() and all(
         torch.equal(there[key], plain[key] + 1) for key in plain
     )
-    assert loader.timer.total_seconds()["copy"] >= 0
-
-
-@pytest.mark.parametrize("depth", [0, 1, 3, 9])
-def test_values_begun_ahead_come_in_order(depth):
-    begun = []
-    values = pull_ahead((begun.append(i) or i for i in range(5)), depth)
-    assert next(values) == 0 and begun == list(range(min(depth + 1, 5)))
-    assert list(values) == [1, 2, 3, 4]
+    assert timer.total_seconds()["copy"] >= 0
 
 
 def test_in_turns_nothing_is_decoded_before_it_is_asked_for(mixed_images):

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.core.errors import ConfigError
-from pipeline.inference.predictor import Predictor
+from pipeline.inference.forward import ForwardRunner
 from pipeline.results.commands.verify import verify_run
 from pipeline.storage.local_backend import LocalBackend
 from tests.helpers.pictures import photo
@@ -50,13 +50,13 @@ def test_mended_images_are_computed_and_nothing_else(
     untouched = (run / "_committed" / "00001.json").stat().st_mtime_ns
     mend(photos, "03.jpg", "10.jpg")
     computed: list[str] = []
-    forward = Predictor._forward_with_retry
+    run_batch = ForwardRunner.run
 
-    def noted(self: Predictor, inputs: list) -> list:
+    def noted(self: ForwardRunner, inputs: list) -> list:
         computed.extend(one.item.key for one in inputs)
-        return forward(self, inputs)
+        return run_batch(self, inputs)
 
-    monkeypatch.setattr(Predictor, "_forward_with_retry", noted)
+    monkeypatch.setattr(ForwardRunner, "run", noted)
     assert annotate(*settings, "retry=errors", "changed=accept") == run
     assert computed == ["03.jpg", "10.jpg"]
     assert [key for key, status in statuses(run).items() if status != "ok"] == ["04.jpg"]

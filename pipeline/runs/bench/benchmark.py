@@ -42,7 +42,7 @@ def run_benchmark(settings: Settings) -> str:
     engaged = load_engines(settings, replace(parts, source=source), source)
     device = parts.engine.device
     tutorial = PlainModel(parts.format, source, settings.max_pixels, device)
-    batch_size = next(iter(engaged.values())).predictor.loader.batch_size
+    batch_size = next(iter(engaged.values())).predictor.batch_size
     runs: dict[str, Callable[[], Measurement]] = {
         LOOP: lambda: contenders.measure_plain_loop(tutorial),
         "plain DataLoader": lambda: contenders.measure_plain_dataloader(tutorial, batch_size),

@@ -127,4 +127,4 @@ def measure_decoding(one: LoadedEngine) -> Measurement:
 
 
 def _batches(one: LoadedEngine) -> Iterator[Batch]:
-    return one.predictor.loader.load_batches([Shard(0, 0, tuple(one.entries))])
+    return one.predictor.load_batches([Shard(0, 0, tuple(one.entries))])

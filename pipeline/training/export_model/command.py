@@ -100,7 +100,7 @@ def _export_to(
         here, fp32, Shard(0, 0, entries), _find_limits(settings, parts, eager)
     )
     image = next(_read_images(settings, parts, entries), None)
-    most = parts.batch_size or here.loader.batch_size
+    most = parts.batch_size or here.batch_size
     return ExportResult(
         settings=settings,
         spec=parts.spec,
@@ -132,7 +132,7 @@ def _build_predictors(
     except ConfigError as error:
         raise PipelineError(f"The program was made, but a run cannot take it: {error}") from None
     here = load_predictor(run, exported, len(entries), entries)
-    return here, load_reference(settings, parts, here.loader)
+    return here, load_reference(settings, parts, here)
 
 
 def _find_input_hw(settings: Settings, parts: Components) -> tuple[int, int] | None:

@@ -31,9 +31,7 @@ def measure_forward_speeds(
 ) -> dict[str, Speed]:
     """Of an image, (3, H, W) uint8, up to `most` times over: torchvision's own call, the pipeline's engine, the program."""
     size_hw = (image.shape[-2], image.shape[-1])
-    given = exported.loader.model.preprocess(
-        image
-    )  # float, as the program and the original take it
+    given = exported.preprocess(image)  # float, as the program and the original take it
     detector = isinstance(eager, SingleImageDetector)
     started = perf_counter()
     compute_output(eager, given if detector else given[None])
@@ -50,7 +48,7 @@ def measure_forward_speeds(
 
     calls: dict[str, Callable[[], object]] = {
         "eager": published,
-        "this pipeline": partial(by_engine, fp32, fp32.loader.model.preprocess(image)),
+        "this pipeline": partial(by_engine, fp32, fp32.preprocess(image)),
         "exported": partial(by_engine, exported, given),
     }
     return time_in_turns(calls, images)

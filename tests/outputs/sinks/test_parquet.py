@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.core.protocols import SinkContext
 from pipeline.core.schema import make_image_rows, make_images_schema, make_predictions_schema
-from pipeline.core.types import Item, Status
+from pipeline.core.types import Failure, Item, Status
 from pipeline.outputs.sinks.parquet import Parquet, sort_by_image_id
 
 SCHEMA = make_predictions_schema("detect", ("__background__", "cat", "dog"), [])
@@ -15,9 +15,8 @@ SCHEMA = make_predictions_schema("detect", ("__background__", "cat", "dog"), [])
 def batch(*image_ids, failed=()):
     """The two tables of a batch: each image has as many rows as its id, a failed one none."""
     items = [Item(i, f"{i:03d}.jpg", (10, 20)) for i in image_ids]
-    for item in items:
-        if item.image_id in failed:
-            item.fail(Status.EMPTY, "the file has zero bytes")
+    failure = Failure(Status.EMPTY, "the file has zero bytes")
+    items = [item.with_failure(failure) if item.image_id in failed else item for item in items]
     rows = [(i, k) for i in image_ids if i not in failed for k in range(i)]
     predictions = pa.table(
         {

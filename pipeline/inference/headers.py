@@ -1,0 +1,66 @@
+"""Read the headers of a shard's images: their sizes, without decoding pixels."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+
+from pipeline.core.protocols import Source
+from pipeline.core.timing import StageTimer
+from pipeline.core.types import Entry, ExcludedInput, Failure, InputError, Item, Shard, View
+from pipeline.inference.views import Views
+from pipeline.inference.watchdog import Watchdog
+
+_CHUNKS_PER_WORKER = 4
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header of one input tells."""
+
+    size_hw: tuple[int, int]  # pixels, upright frame
+    views: tuple[View, ...]
+
+
+@dataclass(frozen=True)
+class HeaderReader:
+    """Reads headers in the threads of a pool. The threads return outcomes and change nothing."""
+
+    source: Source
+    views: Views
+    max_pixels: int
+    excluded: Mapping[int, ExcludedInput]  # image_id -> why this input must not be touched
+    watchdog: Watchdog
+    timer: StageTimer
+
+    def read_shard(self, shard: Shard, pool: ThreadPoolExecutor, workers: int) -> list[Item]:
+        """Return one item per entry of the shard, in order. Those that failed say why."""
+        planned = list(enumerate(shard.entries, start=shard.first_image_id))
+        # A header takes about as long as handing a call to another thread, so one call reads many.
+        length = max(1, -(-len(planned) // (_CHUNKS_PER_WORKER * workers)))
+        chunks = [planned[at : at + length] for at in range(0, len(planned), length)]
+        outcomes = chain.from_iterable(pool.map(self._read_chunk, chunks))
+        return [
+            _make_item(image_id, entry, outcome)
+            for (image_id, entry), outcome in zip(planned, outcomes, strict=True)
+        ]
+
+    def _read_chunk(self, planned: Sequence[tuple[int, Entry]]) -> list[Header | Failure]:
+        return [self._read_header(image_id, entry) for image_id, entry in planned]
+
+    def _read_header(self, image_id: int, entry: Entry) -> Header | Failure:
+        if excluded := self.excluded.get(image_id):
+            return Failure(excluded.status, excluded.error)
+        try:
+            with self.timer.measure("read"), self.watchdog.watch([image_id]):
+                size_hw = self.source.read_size_hw(entry, self.max_pixels)
+            return Header(size_hw, self.views.list_views(size_hw))
+        except (InputError, OSError) as error:
+            return Failure.from_error(error)
+
+
+def _make_item(image_id: int, entry: Entry, outcome: Header | Failure) -> Item:
+    item = Item(image_id, entry.key, entry=entry)
+    if isinstance(outcome, Failure):
+        return item.with_failure(outcome)
+    return Item(image_id, entry.key, outcome.size_hw, entry=entry, views=outcome.views)
