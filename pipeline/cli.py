@@ -263,7 +263,7 @@ def _train(arguments: list[str]) -> None:
 
 
 def _anchors(arguments: list[str]) -> None:
-    from pipeline.training.anchors.propose import propose_anchors
+    from pipeline.training.anchors.propose_anchors import propose_anchors
 
     run_jobs(arguments, _printed(propose_anchors))
 

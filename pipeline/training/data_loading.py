@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.core.hashing import derive_seed
 from pipeline.core.types import InputError
-from pipeline.training.protocols import Example, ExampleSet
+from pipeline.training.data_protocols import Example, ExampleSet
 
 log = logging.getLogger(__name__)
 ExampleKey: TypeAlias = tuple[int, int]  # (epoch, number of the example)

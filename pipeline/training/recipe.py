@@ -1,5 +1,6 @@
-"""How it learns: the settings `train.*` with their nulls replaced, and the optimizer that they make."""
+"""Training hyperparameters, the optimizer and the learning-rate schedule."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -8,14 +9,17 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Recipe:
-    """`rate`: the highest; `warmup`: the part of all steps in which it rises; `ema`: the decay of the averaged weights."""
+    """The settings `train.*` with every null replaced by a value.
+
+    The field names are part of a training's fingerprint: renaming one renames the output folder.
+    """
 
     epochs: int
     batch_size: int
-    rate: float
+    rate: float  # peak learning rate
     weight_decay: float
-    warmup: float
-    ema: float
+    warmup: float  # share of all steps during which the learning rate rises
+    ema: float  # decay of the averaged weights; 0: no averaging
     seed: int
     precision: str
     device: str
@@ -23,10 +27,30 @@ class Recipe:
 
 
 def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW; weight decay on what multiplies, not on biases and norms."""
-    learning = [one for one in network.parameters() if one.requires_grad]
+    """Build AdamW with weight decay on matrices and kernels, but not on biases and norms."""
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in trainable if parameter.dim() > 1]
+    not_decayed = [parameter for parameter in trainable if parameter.dim() <= 1]
     groups = [
-        {"params": [one for one in learning if one.dim() > 1], "weight_decay": recipe.weight_decay},
-        {"params": [one for one in learning if one.dim() <= 1], "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": not_decayed, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=recipe.rate)
+
+
+def compute_learning_rate(step: int, total: int, warmup: float, highest: float) -> float:
+    """Return the learning rate of a step: a linear rise, then half a cosine down.
+
+    The schedule follows Goyal et al. (2017) and Loshchilov and Hutter (2017).
+
+    Args:
+        step: From 0 to total - 1.
+        total: The number of all steps.
+        warmup: Share of all steps during which the rate rises.
+        highest: The peak learning rate.
+    """
+    warmup_steps = math.ceil(warmup * total)
+    if step < warmup_steps:
+        return highest * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, total - warmup_steps)
+    return highest * 0.5 * (1 + math.cos(math.pi * progress))

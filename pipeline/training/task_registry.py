@@ -11,11 +11,12 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Uri, parse_location
 from pipeline.models.networks.detector import compute_resized_hw
 from pipeline.models.registry import get_builder_tasks
-from pipeline.training.annotations.records import ProblemList
-from pipeline.training.learners.base import Learner
-from pipeline.training.learners.classification import ClassificationLearner, SegmentationLearner
-from pipeline.training.learners.detection import DetectionLearner
-from pipeline.training.protocols import ExampleSet, TrainingData
+from pipeline.training.annotations.dataset_listing import ProblemList
+from pipeline.training.data_protocols import ExampleSet, TrainingData
+from pipeline.training.learners.classification_learner import ClassificationLearner
+from pipeline.training.learners.detection_learner import DetectionLearner
+from pipeline.training.learners.learner import Learner
+from pipeline.training.learners.segmentation_learner import SegmentationLearner
 
 _KINDS = {"detect": ["boxes"], "instances": ["masks", "boxes"], "keypoints": ["keypoints", "boxes"]}
 DETECTION = tuple(_KINDS)

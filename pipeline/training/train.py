@@ -19,15 +19,15 @@ from pipeline.models.class_names import BACKGROUND
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.storage.file_locks import lock_folder
 from pipeline.storage.publish import publish_file
-from pipeline.training.augment import Augmentation
+from pipeline.training.augmentation import Augmentation
 from pipeline.training.data_loading import LoaderInputs, PreparedExamples, group_validation_batches
-from pipeline.training.learners.base import Figures
-from pipeline.training.logbook import load_summary_writer
-from pipeline.training.plan import TrainingPlan, build_training_plan, model_label
-from pipeline.training.protocols import TrainingData
-from pipeline.training.report import write_training_report
+from pipeline.training.data_protocols import TrainingData
+from pipeline.training.learners.learner import Figures
 from pipeline.training.task_registry import build_learner, check_task, find_input_size
 from pipeline.training.trainer import SaveWeights, Trainer, format_figures
+from pipeline.training.training_log import load_summary_writer
+from pipeline.training.training_plan import TrainingPlan, build_training_plan, model_label
+from pipeline.training.training_report import write_training_report
 
 log = logging.getLogger(__name__)
 _OUTCOME_FILE = "trained.json"

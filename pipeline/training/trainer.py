@@ -17,21 +17,20 @@ from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.hashing import derive_seed
 from pipeline.inference.engine_base import AUTOCAST
 from pipeline.storage.publish import publish_file
+from pipeline.training.averaged_weights import AveragedWeights
 from pipeline.training.data_loading import (
     LoaderInputs,
     RemainingBatches,
     load_batches,
     shuffle_into_batches,
 )
-from pipeline.training.ema import AveragedWeights
+from pipeline.training.data_protocols import Example
 from pipeline.training.freezing import FrozenLayers
-from pipeline.training.learners.base import Figures, Learner
-from pipeline.training.logbook import TrainingLog
+from pipeline.training.learners.learner import Figures, Learner
 from pipeline.training.memory_format import optimize_memory_format
-from pipeline.training.progress import ProgressBar
-from pipeline.training.protocols import Example
-from pipeline.training.recipe import Recipe, build_optimizer
-from pipeline.training.schedule import learning_rate
+from pipeline.training.progress_bar import ProgressBar
+from pipeline.training.recipe import Recipe, build_optimizer, compute_learning_rate
+from pipeline.training.training_log import TrainingLog
 
 log = logging.getLogger(__name__)
 _SAVE_S = 300.0  # between checkpoints inside an epoch
@@ -112,7 +111,7 @@ class Trainer:
 
     def _learn(self, batch: list[Example], logbook: TrainingLog) -> dict[str, float]:
         """One step. Returns the parts of the loss."""
-        rate = learning_rate(self.step, self.total, self.recipe.warmup, self.recipe.rate)
+        rate = compute_learning_rate(self.step, self.total, self.recipe.warmup, self.recipe.rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.step += 1

@@ -10,7 +10,7 @@ import torch
 from pipeline.config.instantiate import instantiate
 from pipeline.core.errors import ConfigError
 from pipeline.core.package_files import find_resource
-from pipeline.training.protocols import ExampleSet, TrainingData
+from pipeline.training.data_protocols import ExampleSet, TrainingData
 from tests.helpers.runs import settings_for
 from tests.training.made_sets import write_coco
 

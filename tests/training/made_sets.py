@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from PIL import Image, ImageDraw
 
-from pipeline.training.annotations.dataset import AnnotatedImage, AnnotatedSet
+from pipeline.training.annotations.annotated_set import AnnotatedImage, AnnotatedSet
 
 NAMES = ("cat", "dog")
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from pipeline.core.types import InputError, Status
-from pipeline.training.protocols import Example
+from pipeline.training.data_protocols import Example
 
 CATEGORIES = ("__background__", "red", "green")
 

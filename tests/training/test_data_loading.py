@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.training.data_loading import PreparedExamples, load_batches, shuffle_into_batches
-from pipeline.training.protocols import Example
+from pipeline.training.data_protocols import Example
 from tests.training.squares import Squares, as_they_are
 
 

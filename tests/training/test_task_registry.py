@@ -14,12 +14,11 @@ from torchvision.models.detection import (
 )
 
 from pipeline.models.preprocessing import Normalize
-from pipeline.training.learners.classification import (
+from pipeline.training.learners.classification_learner import (
     ClassificationLearner,
-    SegmentationLearner,
-    compute_pixel_loss,
 )
-from pipeline.training.learners.detection import DetectionLearner
+from pipeline.training.learners.detection_learner import DetectionLearner
+from pipeline.training.learners.segmentation_learner import SegmentationLearner, compute_pixel_loss
 from pipeline.training.memory_format import optimize_memory_format
 from pipeline.training.task_registry import build_learner
 from tests.training.squares import CATEGORIES, Squares

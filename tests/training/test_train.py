@@ -20,11 +20,11 @@ from pipeline.core.types import Writer
 from pipeline.models.checkpoints import read_checkpoint_metadata, save_checkpoint
 from pipeline.models.registry import find_format
 from pipeline.storage.file_locks import lock_folder
-from pipeline.training.anchors.propose import propose_anchors
+from pipeline.training.anchors.propose_anchors import propose_anchors
 from pipeline.training.data_loading import group_validation_batches
-from pipeline.training.logbook import read_log
-from pipeline.training.plan import build_training_plan
 from pipeline.training.train import collect_facts, train_model
+from pipeline.training.training_log import read_log
+from pipeline.training.training_plan import build_training_plan
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.runs import read, settings_for
 from tests.training.squares import CATEGORIES, Squares

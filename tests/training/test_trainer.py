@@ -12,10 +12,10 @@ from pipeline.models.preprocessing import Normalize
 from pipeline.training import trainer as loop
 from pipeline.training.data_loading import LoaderInputs, PreparedExamples
 from pipeline.training.freezing import FrozenLayers
-from pipeline.training.learners.classification import ClassificationLearner
-from pipeline.training.logbook import read_log
+from pipeline.training.learners.classification_learner import ClassificationLearner
 from pipeline.training.recipe import Recipe
 from pipeline.training.trainer import Trainer
+from pipeline.training.training_log import read_log
 from tests.training.squares import Squares, as_they_are
 
 RECIPE = Recipe(

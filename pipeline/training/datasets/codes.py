@@ -12,7 +12,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.hashing import hash_text
 from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
 from pipeline.models.class_names import BACKGROUND
-from pipeline.training.protocols import Example
+from pipeline.training.data_protocols import Example
 
 if TYPE_CHECKING:
     from pipeline.training.synthetic.backgrounds import Backgrounds

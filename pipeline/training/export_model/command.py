@@ -22,10 +22,10 @@ from pipeline.inference.predictor import Predictor
 from pipeline.models.registry import find_format
 from pipeline.runs.components import Components, build_components, load_predictor, load_reference
 from pipeline.storage.publish import publish_folder
+from pipeline.training.export_model.export_result import ExportResult
 from pipeline.training.export_model.exporters import PROGRAM_FILES, list_export_methods
 from pipeline.training.export_model.parity import RowLimits, measure_parity
-from pipeline.training.export_model.reference import detector_limits, extract_network
-from pipeline.training.export_model.report import ExportResult
+from pipeline.training.export_model.reference_network import detector_limits, extract_network
 from pipeline.training.export_model.request import (
     check_request,
     find_preprocessing_weights,

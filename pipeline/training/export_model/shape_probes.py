@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from pipeline.core.errors import PipelineError
 from pipeline.training.export_model.exporters import ExportMethod, silence_exporters
-from pipeline.training.export_model.reference import (
+from pipeline.training.export_model.reference_network import (
     all_detections_empty,
     compute_output,
     measure_difference,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipeline.core.text_tables import format_columns
 from pipeline.inference.predictor import Predictor
 from pipeline.runs.bench.contenders import measure
-from pipeline.training.export_model.reference import SingleImageDetector, compute_output
+from pipeline.training.export_model.reference_network import SingleImageDetector, compute_output
 
 _BUDGET_S = 3.0  # of measuring, where the model is not slower than that
 _ROUNDS = 5

@@ -1,4 +1,4 @@
-"""What differs between tasks in training: targets, losses, measures.
+"""What differs between tasks in training: targets, losses and validation figures.
 
-Begin with `base.py`.
+Begin with `learner.py`, which has the protocol. There is one file for each kind of output.
 """

@@ -8,9 +8,9 @@ import numpy as np
 from pipeline.training.synthetic.backgrounds import Backgrounds
 from pipeline.training.synthetic.camera import compress_as_jpeg, photograph
 from pipeline.training.synthetic.fonts_and_words import Typography
-from pipeline.training.synthetic.layout import PlacedPrint, SceneLayout, lay_out_scene
 from pipeline.training.synthetic.materials import fill_plain, random_colour
 from pipeline.training.synthetic.perspective import project_points, rectangle_corners
+from pipeline.training.synthetic.scene_layout import PlacedPrint, SceneLayout, lay_out_scene
 
 cv2.setNumThreads(0)  # scenes are small, and those who draw them are several already
 

@@ -12,7 +12,7 @@ from pipeline.training.export_model.exporters import (
     list_export_methods,
     silence_exporters,
 )
-from pipeline.training.export_model.reference import SingleImageDetector
+from pipeline.training.export_model.reference_network import SingleImageDetector
 from pipeline.training.export_model.shape_probes import build_logit_probes, probe_program
 from tests.helpers.own_files import CLASSIFIER, SEGMENTER, Classifier, Regions
 from tests.helpers.runs import settings_for

@@ -3,7 +3,6 @@ import pytest
 
 from pipeline.training.synthetic.backgrounds import Backgrounds
 from pipeline.training.synthetic.fonts_and_words import TRAINING
-from pipeline.training.synthetic.layout import PlacedPrint, SceneLayout
 from pipeline.training.synthetic.perspective import project_points, rectangle_corners
 from pipeline.training.synthetic.print_layer import PrintLayer
 from pipeline.training.synthetic.scene import (
@@ -12,6 +11,7 @@ from pipeline.training.synthetic.scene import (
     render_layout,
     render_scene,
 )
+from pipeline.training.synthetic.scene_layout import PlacedPrint, SceneLayout
 
 NOWHERE = Backgrounds((), 10**8)
 

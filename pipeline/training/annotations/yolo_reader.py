@@ -16,7 +16,7 @@ from yaml import YAMLError
 from pipeline.core.errors import ConfigError
 from pipeline.inference.views import find_mirrored_keypoints
 from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
-from pipeline.training.annotations.records import (
+from pipeline.training.annotations.dataset_listing import (
     DatasetListing,
     ListedImage,
     ProblemList,

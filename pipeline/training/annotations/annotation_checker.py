@@ -12,14 +12,14 @@ from pipeline.core.cpu import count_available_cores, disable_openmp_threads
 from pipeline.core.types import InputError
 from pipeline.inputs.decoding.image import ImageHeader, read_image_header
 from pipeline.ops.masks import IGNORED_LABEL
-from pipeline.training.annotations.dataset import AnnotatedImage, read_label_map
-from pipeline.training.annotations.geometry import (
+from pipeline.training.annotations.annotated_set import AnnotatedImage, read_label_map
+from pipeline.training.annotations.dataset_listing import DatasetListing, ListedImage, ProblemList
+from pipeline.training.annotations.geometry_checks import (
     ImageFrame,
     check_boxes,
     check_keypoints,
     check_mask,
 )
-from pipeline.training.annotations.records import DatasetListing, ListedImage, ProblemList
 
 NOT_LEARNT, UNKNOWN = -1, -2  # in place of a class id
 _FILES_PER_ROUND = 4096

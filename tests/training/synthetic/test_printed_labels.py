@@ -4,7 +4,7 @@ import zxingcpp
 
 from pipeline.training.synthetic.code_symbols import BARCODE, DATA_MATRIX, MARKER, QR
 from pipeline.training.synthetic.fonts_and_words import TRAINING
-from pipeline.training.synthetic.labels import render_label, render_sheet
+from pipeline.training.synthetic.printed_labels import render_label, render_sheet
 
 LABELS = [QR, BARCODE, DATA_MATRIX, MARKER]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.registry import find_format
-from pipeline.training.export_model.reference import (
+from pipeline.training.export_model.reference_network import (
     all_detections_empty,
     compute_output,
     detector_limits,

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.core.errors import ConfigError
 from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
-from pipeline.training.annotations.records import (
+from pipeline.training.annotations.dataset_listing import (
     DatasetListing,
     ListedImage,
     ProblemList,

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pipeline.training.report import write_training_report
+from pipeline.training.training_report import write_training_report
 
 FACTS = {
     "task": "detect",

@@ -12,9 +12,9 @@ from torch import Tensor
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.image import check_file_size, decode_image
 from pipeline.ops.masks import IGNORED_LABEL
+from pipeline.training.annotations.dataset_listing import Mask
 from pipeline.training.annotations.packed_arrays import PackedArrays, PackedMasks
-from pipeline.training.annotations.records import Mask
-from pipeline.training.protocols import Example
+from pipeline.training.data_protocols import Example
 
 
 @dataclass(frozen=True, slots=True)

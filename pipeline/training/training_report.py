@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.storage.publish import publish_file
-from pipeline.training.logbook import read_log
+from pipeline.training.training_log import read_log
 
 _HERE = Path(__file__).parent
 _COLOURS = ("#2b6cb0", "#c53030", "#2f855a", "#b7791f", "#6b46c1", "#4a5568")

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.training.augment import Augmentation
-from pipeline.training.protocols import Example
+from pipeline.training.augmentation import Augmentation
+from pipeline.training.data_protocols import Example
 
 ALL = ["flip", "crop", "colour"]
 POINTS = ("nose", "left_eye", "right_eye")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.training.ema import AveragedWeights, recompute_statistics
+from pipeline.training.averaged_weights import AveragedWeights, recompute_statistics
 
 
 def network():

@@ -10,7 +10,6 @@ from pipeline.training.synthetic.damage import apply_wear
 from pipeline.training.synthetic.distractor_text import render_lettering
 from pipeline.training.synthetic.fonts_and_words import Typography
 from pipeline.training.synthetic.label_carriers import mount_on_carrier, render_distractor
-from pipeline.training.synthetic.labels import render_label, render_sheet
 from pipeline.training.synthetic.perspective import (
     bounding_box,
     box_of_codes,
@@ -22,6 +21,7 @@ from pipeline.training.synthetic.perspective import (
     visible_share,
 )
 from pipeline.training.synthetic.print_layer import PrintLayer
+from pipeline.training.synthetic.printed_labels import render_label, render_sheet
 
 _KINDS, _SHARES = (QR, BARCODE, DATA_MATRIX, MARKER), (0.25, 0.4, 0.21, 0.14)
 _MIN_VISIBLE_SHARE = 0.6  # of a code's area: what shows less of it is not called a code

@@ -29,7 +29,7 @@ from pipeline.training.anchors.box_shapes import (
     propose_sizes,
 )
 from pipeline.training.anchors.strides import measure_stride_fit, propose_strides
-from pipeline.training.protocols import ExampleSet
+from pipeline.training.data_protocols import ExampleSet
 from pipeline.training.task_registry import check_sizes
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from torchvision.transforms.v2 import functional
 
 from pipeline.inference.views import find_mirrored_keypoints
 from pipeline.ops.masks import IGNORED_LABEL
+from pipeline.training.data_protocols import Example
 from pipeline.training.object_crop import ObjectCrop
-from pipeline.training.protocols import Example
 
 _MEAN_COLOUR = (
     124,

@@ -5,7 +5,7 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipeline.training.logbook import TrainingLog, read_log
+from pipeline.training.training_log import TrainingLog, read_log
 
 
 def write(folder, step, steps, total=10):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import ConfigError
-from pipeline.training.annotations.records import (
+from pipeline.training.annotations.dataset_listing import (
     DatasetListing,
     ListedImage,
     Mask,

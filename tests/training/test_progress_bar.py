@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.training.progress import ProgressBar
+from pipeline.training.progress_bar import ProgressBar
 
 
 @pytest.mark.parametrize(

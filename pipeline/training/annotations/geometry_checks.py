@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.training.annotations.records import ListedImage, Mask, ProblemList
+from pipeline.training.annotations.dataset_listing import ListedImage, Mask, ProblemList
 
 TOLERANCE = 1.0  # pixels outside of the image that other programs' rounding may cause
 _SLACK = 1e-3  # of float arithmetic

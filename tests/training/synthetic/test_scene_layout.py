@@ -3,8 +3,8 @@ from collections import Counter
 import numpy as np
 
 from pipeline.training.synthetic.fonts_and_words import TRAINING
-from pipeline.training.synthetic.layout import lay_out_scene
 from pipeline.training.synthetic.perspective import bounding_box, project_points, rectangle_corners
+from pipeline.training.synthetic.scene_layout import lay_out_scene
 
 LAYOUTS = [lay_out_scene(np.random.default_rng([7, seed]), TRAINING, 320) for seed in range(150)]
 

@@ -13,9 +13,9 @@ from pipeline.inference.devices import has_native_bf16, resolve_device
 from pipeline.models.checkpoints import TrainableFormat
 from pipeline.models.registry import find_format, is_weights_file
 from pipeline.runs.fingerprint import make_run_name
+from pipeline.training.data_protocols import TrainingData
 from pipeline.training.freezing import FrozenLayers, default_frozen_stages
 from pipeline.training.initialization import load_initial_weights
-from pipeline.training.protocols import TrainingData
 from pipeline.training.recipe import Recipe
 from pipeline.training.ssd_loss import mine_backgrounds_over_batch
 from pipeline.training.task_registry import DETECTION, check_data_fits_task, check_sizes

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.core.errors import ConfigError
 from pipeline.models.anchors import Anchors
-from pipeline.training.anchors import propose as module
+from pipeline.training.anchors import propose_anchors as module
 from pipeline.training.anchors.box_shapes import (
     cluster_values,
     compute_best_iou,
@@ -19,7 +19,7 @@ from pipeline.training.anchors.box_shapes import (
     propose_ratios,
     propose_sizes,
 )
-from pipeline.training.anchors.propose import propose_anchors
+from pipeline.training.anchors.propose_anchors import propose_anchors
 from pipeline.training.anchors.strides import measure_stride_fit, propose_strides
 from tests.helpers.runs import settings_for
 
