@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipeline.core.errors import ConfigError
 from pipeline.training.annotations.voc_reader import NAMES, parse_xml
-from tests.training.annotations.test_coco import DOG, example
+from tests.training.annotations.test_coco_reader import DOG, example
 from tests.training.datasets.test_files import found, opened
 from tests.training.made_sets import SCENES, paint, write_voc
 
