@@ -79,7 +79,7 @@ def test_a_sweep_leaves_one_folder_for_each_combination(tmp_path: Path) -> None:
     )
     runs = [path for path in tmp_path.iterdir() if path.name.startswith("detect-codes-")]
     assert len(runs) == 4
-    assert all((run / "_committed" / "00000.json").is_file() for run in runs)
+    assert all((run / "_committed" / "00000000.json").is_file() for run in runs)
 
 
 def test_a_path_full_of_special_characters_through_make(tmp_path: Path) -> None:

@@ -55,9 +55,9 @@ class FinishedRun:
                 f"run={path}: {said}. Say run=outputs/latest, or one of its neighbours."
             )
         shard_ids = tuple(sorted(folder.committed_shards() & set(range(plan.n_shards))))
-        if not shard_ids or not {f"part-{i:05d}.parquet" for i in shard_ids} <= set(
-            folder.store.list_files("images")
-        ):
+        if not shard_ids or not {folder.part_name("images", i) for i in shard_ids} <= {
+            f"images/{name}" for name in folder.store.list_files("images")
+        }:
             raise ConfigError(
                 f"run={path}: it has no committed tables. Runs have them with the sink `parquet`, once complete."
             )
@@ -86,7 +86,7 @@ class FinishedRun:
     @property
     def schema(self) -> pa.Schema:
         """Of predictions, with the metadata."""
-        part = _part("predictions", self.shard_ids[0])
+        part = self.folder.part_name("predictions", self.shard_ids[0])
         with self._reading(part):
             return pq.read_schema(self.folder.local(part))
 
@@ -126,7 +126,9 @@ class FinishedRun:
     def read_shards(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """(images, predictions) of each shard, in input order; predictions of an image follow one another."""
         brought = self.folder.store.fetch_all(
-            _part(kind, i) for i in self.shard_ids for kind in ("images", "predictions")
+            self.folder.part_name(kind, i)
+            for i in self.shard_ids
+            for kind in ("images", "predictions")
         )
         for shard_id in self.shard_ids:
             next(brought), next(brought)
@@ -136,7 +138,7 @@ class FinishedRun:
         self, kind: str, shard_id: int, columns: Sequence[str] | None = None
     ) -> pa.Table:
         """`images` or `predictions` of one shard. Raises PipelineError where it is damaged, as all do that read tables."""
-        part = _part(kind, shard_id)
+        part = self.folder.part_name(kind, shard_id)
         with self._reading(part):
             return pq.read_table(self.folder.local(part), columns=columns, partitioning=None)
 
@@ -153,7 +155,9 @@ class FinishedRun:
     def open_dataset(self, kind: str) -> ds.Dataset:
         """`images` or `predictions` of all shards, to be scanned."""
         with self._reading(kind):
-            paths = self.folder.store.fetch_all(_part(kind, i) for i in self.shard_ids)
+            paths = self.folder.store.fetch_all(
+                self.folder.part_name(kind, i) for i in self.shard_ids
+            )
             return ds.dataset([str(path) for path in paths], format="parquet")
 
     @contextmanager
@@ -166,7 +170,3 @@ class FinishedRun:
             raise PipelineError(
                 f"{self.path / what} cannot be read; verify run={self.path} names what is damaged."
             ) from error
-
-
-def _part(kind: str, shard_id: int) -> str:
-    return f"{kind}/part-{shard_id:05d}.parquet"

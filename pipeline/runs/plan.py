@@ -1,6 +1,6 @@
 """The frozen list of inputs, cut into shards. On disk and streamed: never a list of paths in memory.
 
-`plan/part-NNNNN.parquet` holds key, size, modification time, place in its file and what else the source knows of each
+`plan/part-NNNNNNNN.parquet` holds key, size, modification time, place in its file and what else the source knows of each
 input, in the order of the keys; one row group is one shard.
 `plan/plan.json` names the parts and is replaced last, so a plan is whole or absent. Files that come later become further
 parts: what was cut is never cut anew.
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from pipeline.core.errors import ConfigError, InputChanged, shorten_list
 from pipeline.core.protocols import Source
+from pipeline.core.shard_names import make_part_name
 from pipeline.core.types import Entry, Shard
 from pipeline.runs.run_folder import RunFolder
 
@@ -121,7 +122,7 @@ def load_plan(folder: RunFolder) -> Plan:
             part.file
         ):  # it may be somebody else's run, and lead out of its folder
             raise ConfigError(
-                f"{path}: expected parts called plan/part-00000.parquet, got {part.file!r}; no run wrote it."
+                f"{path}: expected parts called plan/part-00000000.parquet, got {part.file!r}; no run wrote it."
             )
     return Plan(folder, parts)
 
@@ -217,7 +218,7 @@ def _stage(
     first = next(entries, None)
     while first is not None:
         before = [*plan.parts, *parts]
-        name = f"plan/part-{len(before):05d}.parquet"
+        name = f"plan/{make_part_name(len(before))}"
         first_image_id = sum(part.images for part in before)
         staged = plan.folder.staging / name
         staged.parent.mkdir(parents=True, exist_ok=True)

@@ -49,5 +49,5 @@ def _rows(
     folder: RunFolder, kind: str, shard_id: int, columns: list[str] | None = None
 ) -> pa.Table:
     return pq.read_table(
-        folder.local(f"{kind}/part-{shard_id:05d}.parquet"), columns=columns, partitioning=None
+        folder.local(folder.part_name(kind, shard_id)), columns=columns, partitioning=None
     )

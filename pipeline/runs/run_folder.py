@@ -2,17 +2,17 @@
 
 A shard is written below a staging folder as a miniature run folder. Committing it means: every staged file is closed, the
 Parquet parts are reopened and counted, everything is published, durably and each file whole or not at all, and last of all
-the marker `_committed/NNNNN.json` is published the same way. Readers trust markers only; a part that has none is removed at
+the marker `_committed/NNNNNNNN.json` is published the same way. Readers trust markers only; a part that has none is removed at
 the next start, a picture that has none is written again.
 """
 
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,13 @@ import pyarrow.parquet as pq
 from pipeline.core.errors import PipelineError
 from pipeline.core.hashing import hash_file
 from pipeline.core.locations import Location, Uri
+from pipeline.core.shard_names import (
+    format_shard_number,
+    make_marker_name,
+    make_part_name,
+    make_shard_name,
+    parse_shard_number,
+)
 from pipeline.core.types import Writer
 from pipeline.storage.local_backend import LocalBackend
 from pipeline.storage.object_backend import ObjectBackend, write_latest
@@ -28,7 +35,6 @@ from pipeline.storage.publish import translate_write_errors
 
 log = logging.getLogger(__name__)
 _PARTS = ("images", "predictions")  # the folders whose files are only to be trusted with a marker
-_PART = re.compile(r"part-(\d+)\..+")
 
 
 class RunFolder:
@@ -73,16 +79,39 @@ class RunFolder:
 
     def committed_shards(self) -> set[int]:
         """The ids of the shards that have a marker."""
-        names = (
-            name.removesuffix(".json")
-            for name in self.store.list_files("_committed")
-            if name.endswith(".json")
-        )
-        return {int(name) for name in names if name.isdigit()}
+        return set(self._list_markers())
+
+    def _list_markers(self) -> dict[int, str]:
+        """Return the file name of each shard's marker, by shard id."""
+        names = [name for name in self.store.list_files("_committed") if name.endswith(".json")]
+        numbers = {name: parse_shard_number(name) for name in names}
+        return {number: name for name, number in numbers.items() if number is not None}
+
+    @cached_property
+    def _numbers_of_old_runs(self) -> dict[int, str]:
+        """Shard id -> its number as text, for shards that an earlier version named with five digits."""
+        texts = {
+            shard_id: name.removesuffix(".json") for shard_id, name in self._list_markers().items()
+        }
+        return {
+            shard_id: text
+            for shard_id, text in texts.items()
+            if text != format_shard_number(shard_id)
+        }
+
+    def marker_name(self, shard_id: int) -> str:
+        """Return the path of a shard's marker below the run folder, also in a run of an earlier version."""
+        text = self._numbers_of_old_runs.get(shard_id)
+        return f"_committed/{text}.json" if text else make_marker_name(shard_id)
+
+    def part_name(self, kind: str, shard_id: int) -> str:
+        """Return the path of a shard's table below the run folder. `kind` is `images` or `predictions`."""
+        text = self._numbers_of_old_runs.get(shard_id)
+        return f"{kind}/part-{text}.parquet" if text else f"{kind}/{make_part_name(shard_id)}"
 
     def read_marker(self, shard_id: int) -> dict[str, Any]:
         """What was committed of a shard."""
-        return _read(self.local(_marker(shard_id)))
+        return _read(self.local(self.marker_name(shard_id)))
 
     def check_parts(self) -> None:
         """Raise PipelineError when a part that a marker names is absent or has another size. Reads no part."""
@@ -93,18 +122,18 @@ class RunFolder:
         }
         committed = sorted(self.committed_shards())
         for shard_id, marker in zip(
-            committed, self.store.fetch_all(map(_marker, committed)), strict=True
+            committed, self.store.fetch_all(map(self.marker_name, committed)), strict=True
         ):
             for name, part in _read(marker)["parts"].items():
                 if sizes.get(name) != part["bytes"]:
                     raise PipelineError(
                         f"{self.path / name} is missing or damaged: its marker says {part['bytes']} bytes. Restore it, or "
-                        f"delete {self.path / _marker(shard_id)} and run again to compute that shard anew."
+                        f"delete {self.path / self.marker_name(shard_id)} and run again to compute that shard anew."
                     )
 
     def create_stage(self, shard_id: int) -> Path:
         """A new, empty folder to write a shard's files in."""
-        stage = self.staging / f"shard-{shard_id:05d}"
+        stage = self.staging / make_shard_name(shard_id)
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir(parents=True)
         return stage
@@ -118,13 +147,13 @@ class RunFolder:
             for path in files
             if path.suffix == ".parquet"
         }
-        counted = parts.get(f"images/part-{shard_id:05d}.parquet", {"rows": n_images})["rows"]
+        counted = parts.get(f"images/{make_part_name(shard_id)}", {"rows": n_images})["rows"]
         if counted != n_images:
             raise PipelineError(
                 f"shard {shard_id} has {counted} image rows for {n_images} inputs; nothing was committed."
             )
-        if self.store.find_existing([_marker(shard_id)]):
-            self.store.remove(_marker(shard_id))
+        if self.store.find_existing([make_marker_name(shard_id)]):
+            self.store.remove(make_marker_name(shard_id))
         self.store.publish(files, stage)
         marker = {
             "shard": shard_id,
@@ -132,7 +161,7 @@ class RunFolder:
             "parts": parts,
             "other_files": len(files) - len(parts),
         }
-        self.publish_json(_marker(shard_id), marker)
+        self.publish_json(make_marker_name(shard_id), marker)
         shutil.rmtree(stage)
 
     def publish_json(self, name: str, content: Any) -> None:
@@ -161,13 +190,8 @@ class RunFolder:
         done = self.committed_shards()
         for kind in _PARTS:
             for name in self.store.list_files(kind):
-                part = _PART.fullmatch(name)
-                if part and int(part[1]) not in done:
+                if parse_shard_number(name) not in {None, *done}:
                     self.store.remove(f"{kind}/{name}")
-
-
-def _marker(shard_id: int) -> str:
-    return f"_committed/{shard_id:05d}.json"
 
 
 def _read(marker: Path) -> dict[str, Any]:

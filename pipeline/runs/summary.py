@@ -154,10 +154,10 @@ def count_rows(folder: RunFolder, shard_ids: Iterable[int]) -> tuple[Counter[str
     """(images by status, predictions by class) over those of the shards that are committed."""
     done = sorted(folder.committed_shards() & set(shard_ids))
     statuses = _count_column(
-        folder.store.fetch_all(f"images/part-{i:05d}.parquet" for i in done), "status"
+        folder.store.fetch_all(folder.part_name("images", i) for i in done), "status"
     )
     classes = _count_column(
-        folder.store.fetch_all(f"predictions/part-{i:05d}.parquet" for i in done), "class_name"
+        folder.store.fetch_all(folder.part_name("predictions", i) for i in done), "class_name"
     )
     return statuses, classes
 

@@ -88,7 +88,7 @@ def test_new_files_become_appended_shards(collection: Path, annotate: Callable[.
     assert annotate(f"input={collection}", "model=codes", "shard_size=10", "overlays=false") == run
     again = {path.name: path.read_bytes() for path in (run / "images").iterdir()}
     assert {name: again[name] for name in first} == first
-    assert sorted(set(again) - set(first)) == ["part-00003.parquet"]
+    assert sorted(set(again) - set(first)) == ["part-00000003.parquet"]
     assert read(run, "images")["key"].to_pylist()[-1] == "0/a first name.png"
 
 

@@ -92,21 +92,21 @@ def test_an_image_of_one_row_costs_no_run_and_little_memory(
 def test_a_committed_part_that_is_not_whole_is_named(
     harm: str, annotate: Callable[..., Path]
 ) -> None:
-    part = annotate("model=codes", YARD) / "images" / "part-00000.parquet"
+    part = annotate("model=codes", YARD) / "images" / "part-00000000.parquet"
     if harm == "gone":
         part.unlink()
     else:
         part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(PipelineError, match=r"images/part-00000\.parquet is missing or damaged"):
+    with pytest.raises(PipelineError, match=r"images/part-00000000\.parquet is missing or damaged"):
         annotate("model=codes", YARD)
 
 
 def test_foreign_files_in_a_run_folder_stay(annotate: Callable[..., Path]) -> None:
     run = annotate("model=codes", YARD)
     (run / "mine").mkdir()
-    (run / "mine" / "part-00007.csv").write_text("mine")
+    (run / "mine" / "part-00000007.csv").write_text("mine")
     annotate("model=codes", YARD)
-    assert (run / "mine" / "part-00007.csv").read_text() == "mine"
+    assert (run / "mine" / "part-00000007.csv").read_text() == "mine"
 
 
 def test_a_run_does_not_annotate_its_own_overlays(
@@ -124,7 +124,7 @@ def test_another_device_or_library_in_between_is_recorded(
     annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = annotate("model=codes", YARD, "shard_size=2")
-    (run / "_committed" / "00001.json").unlink()
+    (run / "_committed" / "00000001.json").unlink()
     monkeypatch.setattr("pipeline.runs.fingerprint.platform.python_version", lambda: "3.99")
     annotate("model=codes", YARD, "shard_size=2", "batch_size=1")
     record = json.loads((run / "run.json").read_text())

@@ -106,7 +106,7 @@ def test_results_in_a_bucket_of_files_and_files_of_a_bucket(
         "each is fetched once, though it is decoded again for its overlay"
     )
     for kind in ("images", "predictions"):
-        name = f"{kind}/part-00001.parquet"
+        name = f"{kind}/part-00000001.parquet"
         expected = undisturbed[1][f"{undisturbed[0]}/{name}"]
         assert (local / name).read_bytes() == expected
         assert s3.contents(bucket, f"others/{ended.run.name}/")[name] == expected
@@ -275,11 +275,11 @@ def test_a_store_that_cannot_take_a_part_fails_the_run_and_leaves_no_marker(
 ):
     monkeypatch.setattr(remote, "_FIRST_PAUSE_S", 0.01)
     settings = settings_for(f"input={samples}", f"output=s3://{bucket}/runs", *OURS)
-    s3.rules({"method": "PUT", "match": "/predictions/part-00001", "status": 500})
+    s3.rules({"method": "PUT", "match": "/predictions/part-00000001", "status": 500})
     with pytest.raises(PipelineError, match=r"HTTP status 500.*Committed shards are kept"):
         run(settings)
     assert [name.rpartition("/")[2] for name in s3.contents(bucket) if "_committed" in name] == [
-        "00000.json"
+        "00000000.json"
     ]
     s3.rules()
     assert "10 images" in run(settings).text
@@ -310,11 +310,11 @@ def test_a_run_in_a_bucket_is_read_like_one_on_a_disk(undisturbed):
 
 def test_a_part_that_is_gone_is_named(undisturbed, samples, bucket, s3):
     for name, data in undisturbed[1].items():
-        if not name.endswith("images/part-00001.parquet"):
+        if not name.endswith("images/part-00000001.parquet"):
             s3.put(bucket, f"runs/{name}", data)
     with pytest.raises(
         PipelineError,
-        match=rf"s3://{bucket}/runs/.*/images/part-00001.parquet is missing or damaged",
+        match=rf"s3://{bucket}/runs/.*/images/part-00000001.parquet is missing or damaged",
     ):
         run(settings_for(f"input={samples}", f"output=s3://{bucket}/runs", *OURS))
 

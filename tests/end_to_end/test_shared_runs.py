@@ -68,7 +68,7 @@ def test_what_others_write_is_left_alone(part: Callable[..., str], tmp_path: Pat
     with other.lock():
         stage = other.stage(1)
         (stage / "half.parquet").write_bytes(b"half")
-        unmarked = run_folder / "images" / "part-00001.parquet"
+        unmarked = run_folder / "images" / "part-00000001.parquet"
         unmarked.write_bytes(b"half")
         assert "nothing was left to do" in part(0, 2)
         assert (stage / "half.parquet").exists() and unmarked.exists()

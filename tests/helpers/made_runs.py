@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config.instantiate import instantiate
 from pipeline.core.schema import CLASS_NAME_TYPE, make_images_schema, read_categories
+from pipeline.core.shard_names import make_part_name
 from pipeline.core.types import Entry
 from pipeline.runs.plan import freeze_plan
 from pipeline.runs.run_folder import RunFolder
@@ -99,9 +100,7 @@ def made_run(
                 ("predictions", _predictions(part, made.schema)),
             ):
                 (stage / kind).mkdir()
-                pq.write_table(
-                    table, stage / kind / f"part-{shard_id:05d}.parquet", compression="zstd"
-                )
+                pq.write_table(table, stage / kind / make_part_name(shard_id), compression="zstd")
             folder.commit(shard_id, len(part), stage)
     return path
 

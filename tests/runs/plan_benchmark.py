@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 
+from pipeline.core.shard_names import make_marker_name
 from pipeline.core.types import Entry
 from pipeline.runs.plan import freeze_plan, load_plan
 from pipeline.runs.run_folder import RunFolder
@@ -59,7 +60,7 @@ def main(folder: str, keys: str = "10_000_000", shard_size: str = "256") -> None
     (run.path / "_committed").mkdir()
     for shard_id in range(0, plan.n_shards, 2):
         marker = {"shard": shard_id, "images": int(shard_size), "parts": {}, "other_files": 0}
-        (run.path / "_committed" / f"{shard_id:05d}.json").write_text(json.dumps(marker))
+        (run.path / make_marker_name(shard_id)).write_text(json.dumps(marker))
     start = perf_counter()
     freeze_plan(run, source, int(shard_size), None, False)  # type: ignore[arg-type]
     timed("list_again", start)

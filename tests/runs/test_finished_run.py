@@ -14,6 +14,7 @@ from pipeline.core.tables import (
     mark_failed,
     select_usable,
 )
+from pipeline.results.commands.verify import verify_run
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.runs.plan import Plan, load_plan
 from pipeline.runs.run_folder import RunFolder
@@ -56,8 +57,24 @@ def test_its_rows_come_image_by_image_in_input_order(path: Path) -> None:
     assert [len(select_usable(images)) for images, _ in run.read_shards()] == [2, 1, 1]
 
 
+def test_a_run_with_five_digits_of_an_earlier_version_is_read(path: Path) -> None:
+    for file in [*path.glob("*/part-*.parquet"), *path.glob("_committed/*.json")]:
+        file.rename(file.with_name(file.name.replace("00000", "00", 1)))
+    for marker in path.glob("_committed/*.json"):
+        marker.write_text(marker.read_text().replace("part-00000", "part-00"))
+    plan = path / "plan" / "plan.json"
+    plan.write_text(plan.read_text().replace("part-00000", "part-00"))
+    assert (path / "images" / "part-00001.parquet").is_file()
+
+    run = FinishedRun.open(path)
+    assert run.shard_ids == (0, 1, 2) and run.count_rows("predictions") == 3
+    assert [len(images) for images, _ in run.read_shards()] == [2, 2, 1]
+    RunFolder(path).check_parts()
+    assert "all as committed" in verify_run(path)
+
+
 def test_a_part_without_a_marker_is_not_there(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (path / "_committed" / "00001.json").unlink()
+    (path / "_committed" / "00000001.json").unlink()
     with caplog.at_level(logging.WARNING):
         run = FinishedRun.open(path)
     assert "2 of 3 shards" in caplog.text
@@ -109,7 +126,7 @@ def test_a_duplicate_is_neither_usable_nor_failed(tmp_path: Path) -> None:
 def test_a_damaged_part_is_named_and_so_is_what_finds_more(harm: str, path: Path) -> None:
     run = FinishedRun.open(path)
     for kind in ("images", "predictions"):
-        part = path / kind / "part-00000.parquet"
+        part = path / kind / "part-00000000.parquet"
         whole = part.read_bytes()
         part.write_bytes(whole[:100] if harm == "cut" else whole[:4] + bytes(200) + whole[204:])
         if harm == "gone":

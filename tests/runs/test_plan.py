@@ -68,7 +68,7 @@ def test_a_folder_without_a_plan_has_an_empty_one(tmp_path):
 
 @pytest.mark.parametrize(
     "file",
-    ["../x", "/x", "plan/../x.parquet", "plan/part-٣.parquet", "plan/part-00000.parquet\n", ""],
+    ["../x", "/x", "plan/../x.parquet", "plan/part-٣.parquet", "plan/part-00000000.parquet\n", ""],
 )
 def test_parts_have_the_names_that_runs_give_them(tmp_path, file):
     folder, _ = begin(tmp_path, named(3))

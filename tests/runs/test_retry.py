@@ -47,7 +47,7 @@ def test_mended_images_are_computed_and_nothing_else(
     run = annotate(*settings)
     assert [key for key, status in statuses(run).items() if status != "ok"] == list(BROKEN)
     before = {kind: read(run, kind) for kind in ("images", "predictions")}
-    untouched = (run / "_committed" / "00001.json").stat().st_mtime_ns
+    untouched = (run / "_committed" / "00000001.json").stat().st_mtime_ns
     mend(photos, "03.jpg", "10.jpg")
     computed: list[str] = []
     run_batch = ForwardRunner.run
@@ -60,7 +60,7 @@ def test_mended_images_are_computed_and_nothing_else(
     assert annotate(*settings, "retry=errors", "changed=accept") == run
     assert computed == ["03.jpg", "10.jpg"]
     assert [key for key, status in statuses(run).items() if status != "ok"] == ["04.jpg"]
-    assert (run / "_committed" / "00001.json").stat().st_mtime_ns == untouched, (
+    assert (run / "_committed" / "00000001.json").stat().st_mtime_ns == untouched, (
         "a shard without errors is not touched"
     )
     assert "12 images with one row each" in verify_run(run)
@@ -102,8 +102,8 @@ def test_a_retry_that_is_interrupted_between_old_and_new_leaves_a_run_that_can_g
         with pytest.raises(OSError, match="killed"):
             annotate(*settings, "retry=errors", "changed=accept")
     assert (
-        not (run / "_committed" / "00000.json").exists()
-        and (run / "_committed" / "00002.json").exists()
+        not (run / "_committed" / "00000000.json").exists()
+        and (run / "_committed" / "00000002.json").exists()
     )
     annotate(*settings)
     assert (

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.core.errors import ConfigError, PipelineError, RunLocked
+from pipeline.core.shard_names import make_part_name
 from pipeline.runs.run_folder import RunFolder, update_latest
 from pipeline.storage.publish import publish_file, publish_folder
 
@@ -19,7 +20,7 @@ def staged(folder, shard_id=0, images=3, predictions=2):
     """A stage with two parts and an overlay, as the sinks leave it."""
     stage = folder.create_stage(shard_id)
     for kind, rows in (("images", images), ("predictions", predictions)):
-        path = stage / kind / f"part-{shard_id:05d}.parquet"
+        path = stage / kind / make_part_name(shard_id)
         path.parent.mkdir()
         pq.write_table(pa.table({"image_id": pa.array(range(rows), pa.int64())}), path)
     overlay = stage / "overlays" / "sub" / f"{shard_id}.jpg"
@@ -42,10 +43,10 @@ def folder(tmp_path):
 
 
 COMMITTED = [
-    "_committed/00000.json",
-    "images/part-00000.parquet",
+    "_committed/00000000.json",
+    "images/part-00000000.parquet",
     "overlays/sub/0.jpg",
-    "predictions/part-00000.parquet",
+    "predictions/part-00000000.parquet",
 ]
 
 
@@ -68,13 +69,16 @@ def test_a_commit_publishes_the_files_and_a_marker(folder):
 
 def test_the_marker_tells_rows_bytes_and_sha256_of_every_part(folder):
     folder.commit(0, 3, staged(folder))
-    marker = json.loads((folder.path / "_committed" / "00000.json").read_text())
+    marker = json.loads((folder.path / "_committed" / "00000000.json").read_text())
     assert (marker["shard"], marker["images"], marker["other_files"]) == (0, 3, 1)
-    assert set(marker["parts"]) == {"images/part-00000.parquet", "predictions/part-00000.parquet"}
+    assert set(marker["parts"]) == {
+        "images/part-00000000.parquet",
+        "predictions/part-00000000.parquet",
+    }
     for name, rows in (("images", 3), ("predictions", 2)):
-        data = (folder.path / name / "part-00000.parquet").read_bytes()
+        data = (folder.path / name / "part-00000000.parquet").read_bytes()
         expected = {"rows": rows, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        assert marker["parts"][f"{name}/part-00000.parquet"] == expected
+        assert marker["parts"][f"{name}/part-00000000.parquet"] == expected
 
 
 def test_the_marker_comes_last(folder, monkeypatch):
@@ -86,8 +90,8 @@ def test_the_marker_comes_last(folder, monkeypatch):
         lambda self, target: (published.append(Path(target).name), replace(self, target))[1],
     )
     folder.commit(0, 3, staged(folder))
-    assert published[-1] == "00000.json"
-    assert set(published[:-1]) == {"part-00000.parquet", "0.jpg"}
+    assert published[-1] == "00000000.json"
+    assert set(published[:-1]) == {"part-00000000.parquet", "0.jpg"}
 
 
 def test_shards_are_committed_side_by_side(folder):
@@ -101,7 +105,7 @@ def test_a_shard_can_be_committed_without_parquet(folder):
     stage = folder.create_stage(0)
     (stage / "notes.txt").write_text("a sink of another kind")
     folder.commit(0, 3, stage)
-    assert visible(folder) == ["_committed/00000.json", "notes.txt"]
+    assert visible(folder) == ["_committed/00000000.json", "notes.txt"]
 
 
 @pytest.mark.parametrize("rows", [0, 2, 4])
@@ -116,7 +120,7 @@ def test_a_wrong_number_of_rows_commits_nothing(folder, rows):
 @pytest.mark.parametrize("keep", [0, 4, 100, -4])
 def test_a_part_that_cannot_be_read_commits_nothing(folder, keep):
     stage = staged(folder)
-    part = stage / "predictions" / "part-00000.parquet"
+    part = stage / "predictions" / "part-00000000.parquet"
     part.write_bytes(part.read_bytes()[:keep])
     with pytest.raises(pa.ArrowInvalid):
         folder.commit(0, 3, stage)
@@ -176,10 +180,10 @@ def test_what_an_interrupted_commit_left_is_gone_at_the_next_start(tmp_path, mon
             )
             with pytest.raises(OSError, match="killed"):
                 folder.commit(1, 3, stage)
-    assert "images/part-00001.parquet" in visible(folder)
+    assert "images/part-00000001.parquet" in visible(folder)
     with folder.lock():
         parts = [name for name in visible(folder) if name.endswith(".parquet")]
-        assert parts == ["images/part-00000.parquet", "predictions/part-00000.parquet"]
+        assert parts == ["images/part-00000000.parquet", "predictions/part-00000000.parquet"]
         assert not folder.staging.exists()
 
 
@@ -189,14 +193,14 @@ def test_leftovers_are_the_unmarked_parts_and_nothing_else(tmp_path):
         folder.commit(3, 3, staged(folder, 3))
     kept = [
         "images/notes.txt",
-        "plan/part-00009.parquet",
+        "plan/part-00000009.parquet",
         "plan/plan.json",
         "run.json",
-        "overlays/part-00009.jpg",
+        "overlays/part-00000009.jpg",
     ]
     gone = [
-        "images/part-00009.parquet",
-        "predictions/part-00004.parquet",
+        "images/part-00000009.parquet",
+        "predictions/part-00000004.parquet",
         "images/part-123456.parquet",
         ".tmp/a/b",
     ]
@@ -208,7 +212,7 @@ def test_leftovers_are_the_unmarked_parts_and_nothing_else(tmp_path):
         pass
     assert all((folder.path / name).is_file() for name in kept)
     assert not any((folder.path / name).exists() for name in gone)
-    assert (folder.path / "images" / "part-00003.parquet").is_file()
+    assert (folder.path / "images" / "part-00000003.parquet").is_file()
 
 
 # --- lock
@@ -269,11 +273,11 @@ def test_a_json_file_is_published_whole_or_not_at_all(folder, monkeypatch):
 
 
 def test_a_staged_file_is_moved_to_its_place(folder):
-    path = folder.staging / "plan" / "part-00000.parquet"
+    path = folder.staging / "plan" / "part-00000000.parquet"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"content")
-    folder.publish_file("plan/part-00000.parquet")
-    assert (folder.path / "plan" / "part-00000.parquet").read_bytes() == b"content"
+    folder.publish_file("plan/part-00000000.parquet")
+    assert (folder.path / "plan" / "part-00000000.parquet").read_bytes() == b"content"
     assert not path.exists()
 
 

@@ -57,7 +57,7 @@ def test_a_commit_publishes_the_files_and_a_marker_that_is_put_last(folder, monk
     assert (
         visible(folder) == COMMITTED
         and folder.committed_shards() == {0}
-        and order[-1] == "00000.json"
+        and order[-1] == "00000000.json"
     )
     assert folder.store.contains("overlays") and folder.has_begun()
     folder.check_parts()
@@ -69,7 +69,7 @@ def test_what_was_published_is_read_back_by_another(folder):
     other = RunFolder(folder.path)
     assert json.loads(other.local("run.json").read_text(encoding="utf-8")) == {"name": "é"}
     assert other.read_marker(0) == folder.read_marker(0)
-    part = "images/part-00000.parquet"
+    part = "images/part-00000000.parquet"
     assert other.local(part).read_bytes() == FS.cat_file(
         f"/{str(folder.path).partition('://')[2]}/{part}"
     )
@@ -83,7 +83,7 @@ def test_what_was_published_is_read_back_by_another(folder):
 def test_pictures_are_not_kept_here(folder):
     folder.commit(0, 3, staged(folder))
     kept = sorted(path.name for path in folder.store.mirror.rglob("*") if path.is_file())
-    assert kept == ["00000.json", "part-00000.parquet", "part-00000.parquet"]
+    assert kept == ["00000000.json", "part-00000000.parquet", "part-00000000.parquet"]
 
 
 def test_a_shard_that_is_committed_anew_has_no_marker_meanwhile(folder, monkeypatch):
@@ -102,13 +102,18 @@ def test_leftovers_are_the_unmarked_parts_and_nothing_else(root):
     with folder.lock():
         folder.commit(3, 3, staged(folder, 3))
     below = f"/{str(folder.path).partition('://')[2]}"
-    kept = ["images/notes.txt", "plan/part-00009.parquet", "run.json", "overlays/part-00009.jpg"]
-    gone = ["images/part-00009.parquet", "predictions/part-00004.parquet"]
+    kept = [
+        "images/notes.txt",
+        "plan/part-00000009.parquet",
+        "run.json",
+        "overlays/part-00000009.jpg",
+    ]
+    gone = ["images/part-00000009.parquet", "predictions/part-00000004.parquet"]
     for name in (*kept, *gone):
         FS.pipe_file(f"{below}/{name}", b"x")
     with folder.lock():
         assert set(kept) <= set(visible(folder)) and not set(gone) & set(visible(folder))
-        assert "images/part-00003.parquet" in visible(folder)
+        assert "images/part-00000003.parquet" in visible(folder)
 
 
 def test_a_second_writer_is_refused_and_removes_nothing(folder):

@@ -106,14 +106,14 @@ def test_a_run_of_ours_is_no_input(s3):
     s3.bucket("mixed")
     for name in (
         "a.jpg",
-        "runs/d/_committed/00000.json",
+        "runs/d/_committed/00000000.json",
         "runs/d/overlays/a.jpg",
         "runs/e.jpg",
-        "x_committed/00000.json.jpg",
+        "x_committed/00000000.json.jpg",
     ):
         s3.put("mixed", name, b"x")
     keys = [entry.key for entry in open_listing("s3://mixed", IMAGE_SUFFIXES, "images").entries()]
-    assert keys == ["a.jpg", "runs/e.jpg", "x_committed/00000.json.jpg"]
+    assert keys == ["a.jpg", "runs/e.jpg", "x_committed/00000000.json.jpg"]
 
 
 def test_one_object_is_a_collection_too(odd):

@@ -14,6 +14,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from pipeline.core.errors import ConfigError, is_persistent_failure
 from pipeline.core.protocols import SinkContext
+from pipeline.core.shard_names import make_shard_name
 from pipeline.core.types import Status
 from pipeline.ops.drawing import load_font, make_printable
 from pipeline.outputs.background_writer import BackgroundWriter
@@ -31,7 +32,7 @@ _SIDE, _AREA = (
 class ContactSheets:
     """Leaves
 
-    contact_sheets/shard-00000-page-000.jpg
+    contact_sheets/shard-00000000-page-000.jpg
 
     and so on: grids of `columns` x `rows` tiles in input order, whatever order the batches came in. A tile is a whole image
     fitted into `size` x `size` pixels, its predictions drawn at that size; below it the end of its name, its image_id and
@@ -84,7 +85,7 @@ class ContactSheets:
                 )
                 self._save(
                     tiles,
-                    folder / f"shard-{context.shard_id:05d}-page-{page:03d}.jpg",
+                    folder / f"{make_shard_name(context.shard_id)}-page-{page:03d}.jpg",
                     len(shown) - first,
                 )
 

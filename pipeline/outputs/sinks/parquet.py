@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 
 from pipeline.core.protocols import SinkContext
 from pipeline.core.schema import make_images_schema
+from pipeline.core.shard_names import make_part_name
 
 
 class Parquet:
     """Leaves
 
-    images/part-00000.parquet
-    predictions/part-00000.parquet
+    images/part-00000000.parquet
+    predictions/part-00000000.parquet
 
     with rows in input order, whatever order the batches came in.
     """
@@ -29,7 +30,7 @@ class Parquet:
         yield writer
         # reached only when nothing was raised: a ParquetWriter left by an exception would still write a valid footer
         for folder, tables in (("images", writer.images), ("predictions", writer.predictions)):
-            path = context.stage / folder / f"part-{context.shard_id:05d}.parquet"
+            path = context.stage / folder / make_part_name(context.shard_id)
             self._write(path, sort_by_image_id(tables))
 
     def _write(self, path: Path, table: pa.Table) -> None:

@@ -25,6 +25,7 @@ from pipeline.config.validators import (
 )
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Location
+from pipeline.core.shard_names import make_part_name
 from pipeline.core.tables import describe_contents
 from pipeline.ops.filters import PLACEHOLDERS, Filters, make_score_thresholds
 from pipeline.runs.fingerprint import make_run_name
@@ -80,7 +81,7 @@ def run_command(options: Options) -> str:
             if shard_id not in done:
                 _commit(run, folder, shard_id, keep, wanted["top_k"])
             kept += pq.read_metadata(
-                folder.local(f"predictions/part-{shard_id:05d}.parquet")
+                folder.local(folder.part_name("predictions", shard_id))
             ).num_rows
     return (
         f"{folder.path}: {kept:,} of {run.count_rows('predictions'):,} predictions of {run.path}."
@@ -167,7 +168,7 @@ def _commit(
     stage = folder.create_stage(shard_id)
     for kind, rows in (("images", _recounted(images, predictions)), ("predictions", predictions)):
         (stage / kind).mkdir()
-        pq.write_table(rows, stage / kind / f"part-{shard_id:05d}.parquet", compression="zstd")
+        pq.write_table(rows, stage / kind / make_part_name(shard_id), compression="zstd")
     folder.commit(shard_id, len(images), stage)
 
 
@@ -188,7 +189,7 @@ def _identity(run: FinishedRun) -> dict[str, str]:
     """The run and what was committed of it: one that has changed since has another."""
     digest = hashlib.sha256()
     for shard_id in run.shard_ids:
-        digest.update(run.folder.local(f"_committed/{shard_id:05d}.json").read_bytes())
+        digest.update(run.folder.local(run.folder.marker_name(shard_id)).read_bytes())
     return {"run": run.path.name, "committed": digest.hexdigest()}
 
 

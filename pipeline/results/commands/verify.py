@@ -40,7 +40,7 @@ def verify_run(run: Location) -> str:
         )
     strays = folder.committed_shards() - set(range(plan.n_shards))
     found = [
-        f"_committed/{shard_id:05d}.json: the plan has no such shard" for shard_id in sorted(strays)
+        f"{folder.marker_name(shard_id)}: the plan has no such shard" for shard_id in sorted(strays)
     ]
     images = predictions = 0
     for shard_id in sorted(folder.committed_shards() & set(range(plan.n_shards))):
@@ -75,7 +75,7 @@ def _check_shard(folder: RunFolder, shard: Shard) -> tuple[int, int]:
     for name, part in folder.read_marker(shard.shard_id)["parts"].items():
         _check_part(folder.local(name), name, part)
     images, predictions = (
-        pq.read_table(folder.local(f"{kind}/part-{shard.shard_id:05d}.parquet"), partitioning=None)
+        pq.read_table(folder.local(folder.part_name(kind, shard.shard_id)), partitioning=None)
         for kind in ("images", "predictions")
     )
     if images["image_id"].to_pylist() != list(

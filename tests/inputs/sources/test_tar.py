@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import ConfigError, InputChanged
+from pipeline.core.shard_names import make_marker_name
 from pipeline.results.commands.verify import verify_run
 from pipeline.run import run
 from pipeline.runs.session import RunSession
@@ -125,7 +126,7 @@ def test_a_run_that_goes_on_leaves_the_same_bytes(tmp_path: Path) -> None:
     made = (tmp_path / "out" / "latest").resolve()
     parts = {path: path.read_bytes() for path in made.rglob("part-*.parquet")}
     for shard in (1, 2):
-        (made / "_committed" / f"{shard:05d}.json").unlink()
+        (made / make_marker_name(shard)).unlink()
     run(settings_for(*common, f"output={tmp_path / 'out'}", "workers=1"))
     assert {path: path.read_bytes() for path in made.rglob("part-*.parquet")} == parts
 

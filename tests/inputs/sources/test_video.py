@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.shard_names import make_marker_name
 from pipeline.inputs.sources.video import Video
 from pipeline.run import run
 from tests.helpers.paths import shared
@@ -208,7 +209,7 @@ def test_a_run_that_goes_on_leaves_the_same_rows(tmp_path: Path) -> None:
     run(settings_for(*common, f"output={tmp_path / 'parts'}", "batch_size=5"))
     whole, parts = ((tmp_path / name / "latest").resolve() for name in ("whole", "parts"))
     for shard in (1, 3):
-        (parts / "_committed" / f"{shard:05d}.json").unlink()
+        (parts / make_marker_name(shard)).unlink()
     run(settings_for(*common, f"output={tmp_path / 'parts'}", "batch_size=5"))
     assert read(whole, "images").equals(read(parts, "images"))
     assert read(whole, "images")["frame"].to_pylist() == list(range(0, 30, 5)) * 2
@@ -237,7 +238,7 @@ def test_the_plan_keeps_what_the_source_knows(
         f"input={tmp_path / 'in'}",
         "overlays=false",
     )
-    plan = pq.read_table(made / "plan" / "part-00000.parquet")
+    plan = pq.read_table(made / "plan" / "part-00000000.parquet")
     assert plan.column_names == [
         "image_id",
         "key",

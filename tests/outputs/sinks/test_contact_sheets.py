@@ -300,7 +300,7 @@ def test_a_run_shows_its_images_and_their_predictions(annotate: Callable[..., Pa
     small = [f"sink.contact_sheets.size={SIZE}", "sink.contact_sheets.quality=95"]
     with_boxes = annotate(*common, *small)
     assert [path.name for path in (with_boxes / "contact_sheets").iterdir()] == [
-        "shard-00000-page-000.jpg"
+        "shard-00000000-page-000.jpg"
     ]
     assert (
         len(list((with_boxes / "overlays").iterdir())) == 3
@@ -308,7 +308,8 @@ def test_a_run_shows_its_images_and_their_predictions(annotate: Callable[..., Pa
     )
     without = annotate(*common, *small, "classes=[barcode]")
     pages = [
-        tiles(run / "contact_sheets" / "shard-00000-page-000.jpg") for run in (with_boxes, without)
+        tiles(run / "contact_sheets" / "shard-00000000-page-000.jpg")
+        for run in (with_boxes, without)
     ]
     assert len(pages[0]) == 3 and all(
         differ(a[:SIZE], b[:SIZE]) for a, b in zip(*pages, strict=True)

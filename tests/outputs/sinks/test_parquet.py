@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.core.protocols import SinkContext
 from pipeline.core.schema import make_image_rows, make_images_schema, make_predictions_schema
+from pipeline.core.shard_names import make_part_name
 from pipeline.core.types import Failure, Item, Status
 from pipeline.outputs.sinks.parquet import Parquet, sort_by_image_id
 
@@ -41,7 +42,7 @@ def write(stage, *batches, shard_id=0, compression="zstd"):
 
 
 def read(stage, kind, shard_id=0):
-    return pq.read_table(stage / kind / f"part-{shard_id:05d}.parquet", partitioning=None)
+    return pq.read_table(stage / kind / make_part_name(shard_id), partitioning=None)
 
 
 def files(stage):
@@ -108,12 +109,12 @@ def test_a_failed_image_is_a_row(tmp_path):
 def test_the_file_says_what_it_holds(tmp_path):
     write(tmp_path, batch(1))
     for kind in ("images", "predictions"):
-        metadata = pq.read_metadata(tmp_path / kind / "part-00000.parquet").metadata
+        metadata = pq.read_metadata(tmp_path / kind / "part-00000000.parquet").metadata
         assert metadata[b"task"] == b"detect" and b"cat" in metadata[b"categories"]
 
 
 @pytest.mark.parametrize(
-    ("shard_id", "name"), [(0, "part-00000"), (7, "part-00007"), (123456, "part-123456")]
+    ("shard_id", "name"), [(0, "part-00000000"), (7, "part-00000007"), (123456, "part-00123456")]
 )
 def test_a_part_is_named_by_its_shard(tmp_path, shard_id, name):
     write(tmp_path, batch(1), shard_id=shard_id)
@@ -135,7 +136,7 @@ def test_nothing_is_written_when_the_block_raises(tmp_path, error):
 def test_the_compression_is_the_one_that_was_asked_for(tmp_path, compression):
     write(tmp_path, batch(3), compression=compression)
     column = (
-        pq.read_metadata(tmp_path / "predictions" / "part-00000.parquet").row_group(0).column(0)
+        pq.read_metadata(tmp_path / "predictions" / "part-00000000.parquet").row_group(0).column(0)
     )
     assert column.compression.casefold() == compression.replace("none", "uncompressed")
 

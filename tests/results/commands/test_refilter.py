@@ -74,7 +74,7 @@ def test_again_it_is_complete_and_of_a_changed_run_it_is_another(run: Path) -> N
     before = {path: path.stat().st_mtime_ns for path in first.rglob("part-*.parquet")}
     assert refiltered(run, "min_score=0.8") == first
     assert {path: path.stat().st_mtime_ns for path in first.rglob("part-*.parquet")} == before
-    marker = run / "_committed" / "00001.json"
+    marker = run / "_committed" / "00000001.json"
     marker.write_text(marker.read_text() + " ")
     assert refiltered(run, "min_score=0.8") != first
 
@@ -106,14 +106,22 @@ def test_what_the_run_cannot_answer_is_refused(word: str, said: str, run: Path) 
 
 @pytest.mark.parametrize(
     "file",
-    ["../secret", "/etc/hostname", "plan/../../secret", "plan/part-00000.parquet/../x", "run.json"],
+    [
+        "../secret",
+        "/etc/hostname",
+        "plan/../../secret",
+        "plan/part-00000000.parquet/../x",
+        "run.json",
+    ],
 )
 def test_a_plan_that_names_other_files_is_refused(file: str, run: Path) -> None:
     plan = run / "plan" / "plan.json"
     told = json.loads(plan.read_text())
     told["parts"][0]["file"] = file
     plan.write_text(json.dumps(told))
-    with pytest.raises(ConfigError, match=r"expected parts called plan/part-00000\.parquet, got"):
+    with pytest.raises(
+        ConfigError, match=r"expected parts called plan/part-00000000\.parquet, got"
+    ):
         refiltered(run, "min_score=0.8")
     assert [path.name for path in run.parent.iterdir()] == ["run"]
 

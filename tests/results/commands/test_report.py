@@ -109,7 +109,7 @@ def test_an_image_that_is_gone_has_none(run: Path, tmp_path: Path) -> None:
 def test_of_an_unfinished_run(run: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     rows = [Row(f"{i}.jpg") for i in range(8)]
     half = made_run(tmp_path / "half", rows)
-    (half / "_committed" / "00001.json").unlink()
+    (half / "_committed" / "00000001.json").unlink()
     assert "4 of 8 images in the gallery" in said(half) and "is not complete" in caplog.text
     assert "4 of its 8 images have been computed" in (half / "report.html").read_text()
 
@@ -171,7 +171,7 @@ def test_a_run_leaves_one_at_its_end(annotate: Callable[..., Path]) -> None:
     stamp = report.stat().st_mtime_ns
     annotate("model=codes", YARD, "shard_size=2")
     assert report.stat().st_mtime_ns == stamp  # nothing was left to do
-    (run / "_committed" / "00001.json").unlink()
+    (run / "_committed" / "00000001.json").unlink()
     annotate("model=codes", YARD, "shard_size=2")
     assert report.stat().st_mtime_ns > stamp  # resumed
     report.unlink()

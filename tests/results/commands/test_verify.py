@@ -10,6 +10,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.core.errors import ConfigError, RunDamaged
 from pipeline.core.hashing import hash_file
+from pipeline.core.shard_names import make_marker_name, make_part_name
 from pipeline.results.commands.verify import verify_run
 
 
@@ -21,10 +22,10 @@ def run(annotate: Callable[..., Path]) -> Path:
 
 def rewrite(run: Path, kind: str, shard: int, change: Callable, honest: bool = True) -> None:
     """Another table in a part, with a marker that says so when `honest`."""
-    path = run / kind / f"part-{shard:05d}.parquet"
+    path = run / kind / make_part_name(shard)
     pq.write_table(change(pq.read_table(path, partitioning=None)), path)
     if honest:
-        marker = run / "_committed" / f"{shard:05d}.json"
+        marker = run / make_marker_name(shard)
         said = json.loads(marker.read_text())
         said["parts"][f"{kind}/{path.name}"] |= {
             "bytes": path.stat().st_size,
@@ -42,7 +43,7 @@ def flip(path: Path) -> None:
 def test_a_whole_run_and_one_that_is_not_complete(run: Path) -> None:
     said = verify_run(run)
     assert "shards: 3, 12 images with one row each" in said and "to come" not in said
-    (run / "_committed" / "00002.json").unlink()
+    (run / "_committed" / "00000002.json").unlink()
     assert "shards: 2, 10 images" in verify_run(run) and "1 of 3 shards are to come" in verify_run(
         run
     )
@@ -52,21 +53,21 @@ def test_a_whole_run_and_one_that_is_not_complete(run: Path) -> None:
     ("harm", "message"),
     [
         (
-            lambda run: flip(run / "predictions" / "part-00001.parquet"),
-            "shard 1: predictions/part-00001.parquet is not what",
+            lambda run: flip(run / "predictions" / "part-00000001.parquet"),
+            "shard 1: predictions/part-00000001.parquet is not what",
         ),
         (
-            lambda run: (run / "images" / "part-00000.parquet").unlink(),
-            "shard 0: images/part-00000.parquet is missing",
+            lambda run: (run / "images" / "part-00000000.parquet").unlink(),
+            "shard 0: images/part-00000000.parquet is missing",
         ),
         (
-            lambda run: (run / "images" / "part-00002.parquet").write_bytes(b"PAR1"),
+            lambda run: (run / "images" / "part-00000002.parquet").write_bytes(b"PAR1"),
             "shard 2: .* has 4 bytes; committed were",
         ),
-        (lambda run: (run / "_committed" / "00001.json").write_text("{"), "shard 1: "),
+        (lambda run: (run / "_committed" / "00000001.json").write_text("{"), "shard 1: "),
         (
-            lambda run: (run / "_committed" / "00007.json").write_text("{}"),
-            "00007.json: the plan has no such shard",
+            lambda run: (run / "_committed" / "00000007.json").write_text("{}"),
+            "00000007.json: the plan has no such shard",
         ),
         (
             lambda run: rewrite(run, "images", 1, lambda t: t.slice(1)),
@@ -90,7 +91,7 @@ def test_damage_is_named(harm: Callable[[Path], object], message: str, run: Path
 
 def test_every_damaged_shard_is_named(run: Path) -> None:
     for shard in (0, 2):
-        flip(run / "images" / f"part-{shard:05d}.parquet")
+        flip(run / "images" / make_part_name(shard))
     with pytest.raises(
         RunDamaged, match=r"(?s)shard 0: .*shard 2: .*run again: they are computed anew"
     ):
@@ -99,7 +100,7 @@ def test_every_damaged_shard_is_named(run: Path) -> None:
 
 def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", f"run={run}"]) == 0 and "all as committed" in capsys.readouterr().out
-    flip(run / "images" / "part-00001.parquet")
+    flip(run / "images" / "part-00000001.parquet")
     assert main(["verify", f"run={run}"]) == 6 and "shard 1" in capsys.readouterr().err
     assert main(["verify", f"run={tmp_path}"]) == 2 and main(["verify", "fun=x"]) == 2
 

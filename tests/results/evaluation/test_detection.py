@@ -280,7 +280,7 @@ def test_images_meet_by_key_then_by_last_name(tmp_path: Path) -> None:
 def test_shards_to_come_are_images_that_the_run_does_not_have(tmp_path: Path) -> None:
     names = [f"{i}.jpg" for i in range(6)]
     run = made_run(tmp_path / "run", [Row(name, found=[DOG]) for name in names], shard_size=2)
-    (run / "_committed" / "00001.json").unlink()
+    (run / "_committed" / "00000001.json").unlink()
     truth = write_truth(
         tmp_path / "t.json",
         dict.fromkeys(names, (480, 640)),

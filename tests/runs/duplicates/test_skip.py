@@ -125,7 +125,7 @@ def test_a_resumed_run_skips_what_it_began_to_skip(
     )
     run = annotate(*settings)
     whole = read(run, "images")
-    (run / "_committed" / "00001.json").unlink()
+    (run / "_committed" / "00000001.json").unlink()
     decoded = []
     monkeypatch.setattr(
         "pipeline.inputs.image_source.decode_image",
