@@ -19,7 +19,7 @@ from pipeline.core.schema import read_categories
 from pipeline.inputs.manifests.locations import resolve_root
 from pipeline.runs.plan import Plan, load_plan
 from pipeline.runs.run_folder import RunFolder
-from pipeline.storage.object_backend import resolve_latest
+from pipeline.storage.object_publish import resolve_latest
 
 log = logging.getLogger(__name__)
 

@@ -29,9 +29,9 @@ from pipeline.core.shard_names import (
     parse_shard_number,
 )
 from pipeline.core.types import Writer
-from pipeline.storage.local_backend import LocalBackend
-from pipeline.storage.object_backend import ObjectBackend, write_latest
+from pipeline.storage.object_publish import write_latest
 from pipeline.storage.publish import translate_write_errors
+from pipeline.storage.run_storage import RunStorage, open_run_storage
 
 log = logging.getLogger(__name__)
 _PARTS = ("images", "predictions")  # the folders whose files are only to be trusted with a marker
@@ -44,11 +44,7 @@ class RunFolder:
     def __init__(self, path: Location, writer: Writer | None = None) -> None:
         self.path = path  # or address: to name it; `local` is for reading
         self.writer = writer or Writer()
-        self.store = (
-            ObjectBackend(path, self.writer)
-            if isinstance(path, Uri)
-            else LocalBackend(path, self.writer)
-        )
+        self.store: RunStorage = open_run_storage(path, self.writer)
         self.staging = self.store.staging
 
     def exists(self) -> bool:
@@ -184,7 +180,7 @@ class RunFolder:
 
     def _remove_leftovers(self, alone: bool) -> None:
         """Of other writers' too, unless they are at work: what they leave is written again with its shard."""
-        shutil.rmtree(self.store.stages if alone else self.staging, ignore_errors=True)
+        shutil.rmtree(self.store.staging_root if alone else self.staging, ignore_errors=True)
         if not alone:
             return
         done = self.committed_shards()

@@ -1,8 +1,9 @@
-"""Who may write to a run folder: locks on files, which the system lets go of however their holders end.
+"""Locks of a run folder on a file system. The system releases them however a process ends.
 
-`.lock`            exclusively held by who writes the run alone, shared by those who write a part of it each
-`.locks/<writer>`  held by that writer: there is one of each name, and the others see who is there
-`.locks/together`  held by one of them for a moment, for what all of them share: the plan, run.json, the report
+`.lock`            held exclusively by the only writer, or shared by each of several writers
+`.locks/<writer>`  held by the writer of that name, so that each name is unique and is visible
+`.locks/together`  held by one writer for a moment, for files that all writers share: the plan,
+                   run.json, the report
 """
 
 import fcntl
@@ -21,100 +22,128 @@ from pipeline.core.types import Writer
 
 log = logging.getLogger(__name__)
 _TOGETHER = "together"
-_TICK_S = 0.1
-_LONG_S = 5.0
+_TICK_S = 0.1  # between two tries to lock
+_LOG_AFTER_S = 5.0
 
 
 @contextmanager
 def lock_folder(folder: Path, writer: Writer, begin: Callable[[bool], None]) -> Iterator[None]:
-    """Be this writer of the folder. `begin` is called while no other writer can come or plan, with whether there is none.
-    Raises RunLocked, which names who is there."""
+    """Hold a run folder as its writer while the context lasts.
+
+    Args:
+        folder: The run folder, which must exist.
+        writer: The writer that this process is.
+        begin: Called with whether there is no other writer, while no other writer can start and
+            none is in the critical section.
+
+    Raises:
+        RunLocked: Another writer holds the folder; the message names it.
+    """
     with (folder / ".lock").open("a+") as lock:
-        if not _taken(lock.fileno(), fcntl.LOCK_SH if writer.name else fcntl.LOCK_EX):
-            parts = "" if writer.name else "; ".join(_present(folder).values())
-            raise _refused(folder, parts or _told(folder / ".lock"))
+        if not _try_lock(lock.fileno(), fcntl.LOCK_SH if writer.name else fcntl.LOCK_EX):
+            writers = "" if writer.name else "; ".join(_find_writers(folder).values())
+            raise _make_locked_error(folder, writers or _read_holder(folder / ".lock"))
+
         if not writer.name:
-            _sign(lock)
+            _write_holder(lock)
             begin(True)
             yield
             return
+
         (folder / ".locks").mkdir(exist_ok=True)
-        with (folder / ".locks" / writer.name).open("a+") as own:
+        with (folder / ".locks" / writer.name).open("a+") as own_lock:
             with critical_section(folder):
-                begin(not _admitted(folder, writer, own.fileno()))
-                _sign(own, writer.name)
+                begin(not _wait_for_admission(folder, writer, own_lock.fileno()))
+                _write_holder(own_lock, writer.name)
             yield
 
 
 @contextmanager
 def critical_section(folder: Path) -> Iterator[None]:
-    """One at a time of the writers who are there. Waits for the one before, however long it plans."""
+    """Exclude the other writers of a folder. Waits for as long as another one is inside."""
     path = folder / ".locks" / _TOGETHER
     with path.open("a+") as lock:
-        said_at = time.monotonic() + _LONG_S
-        while not _taken(lock.fileno(), fcntl.LOCK_EX):
-            if time.monotonic() > said_at:
+        log_at = time.monotonic() + _LOG_AFTER_S
+        while not _try_lock(lock.fileno(), fcntl.LOCK_EX):
+            if time.monotonic() > log_at:
                 log.info(
                     "Waiting for another writer of %s, which plans it or reports on it (%s).",
                     folder,
-                    _told(path),
+                    _read_holder(path),
                 )
-                said_at = float("inf")
+                log_at = float("inf")
             time.sleep(_TICK_S)
-        _sign(lock)
+        _write_holder(lock)
         yield
 
 
-def _admitted(folder: Path, writer: Writer, own: int) -> dict[str, str]:
-    """The other writers, when all of them are such as this one may write beside, and it has its own lock. Raises RunLocked
-    when its patience is over."""
-    until = time.monotonic() + writer.patience_s
-    waited = False
+def _wait_for_admission(folder: Path, writer: Writer, own_lock: int) -> dict[str, str]:
+    """Wait until only allowed peers write to the folder, and take the writer's own lock.
+
+    Args:
+        folder: The run folder.
+        writer: The writer that this process is.
+        own_lock: Descriptor of the writer's lock file.
+
+    Returns:
+        Name -> process, of the other writers.
+
+    Raises:
+        RunLocked: The writer's patience is over.
+    """
+    deadline = time.monotonic() + writer.patience_s
+    is_logged = False
     while True:
-        others = _present(folder, but=writer.name)
+        others = _find_writers(folder, except_for=writer.name)
         strangers = [
-            who for name, who in others.items() if not fnmatchcase(name, writer.allowed_peers)
+            process
+            for name, process in others.items()
+            if not fnmatchcase(name, writer.allowed_peers)
         ]
-        if not strangers and _taken(own, fcntl.LOCK_EX):
+        if not strangers and _try_lock(own_lock, fcntl.LOCK_EX):
             return others
-        found = "; ".join(strangers) or _told(folder / ".locks" / writer.name)
-        if time.monotonic() >= until:
-            raise _refused(folder, found)
-        if not waited:
-            log.info("Waiting for what still writes to %s (%s).", folder, found)
-        waited = True
+
+        holders = "; ".join(strangers) or _read_holder(folder / ".locks" / writer.name)
+        if time.monotonic() >= deadline:
+            raise _make_locked_error(folder, holders)
+        if not is_logged:
+            log.info("Waiting for what still writes to %s (%s).", folder, holders)
+        is_logged = True
         time.sleep(_TICK_S)
 
 
-def _present(folder: Path, but: str = "") -> dict[str, str]:
-    """Name -> who that is, of the writers of parts of the run that are there now."""
-    found = {}
+def _find_writers(folder: Path, except_for: str = "") -> dict[str, str]:
+    """Return name -> process of the named writers that hold their lock now."""
+    writers = {}
     for path in sorted((folder / ".locks").glob("*")):
-        if path.name not in (_TOGETHER, but):
+        if path.name not in (_TOGETHER, except_for):
             with path.open() as lock:
-                if not _taken(lock.fileno(), fcntl.LOCK_SH):
-                    found[path.name] = _told(path)
-    return found
+                if not _try_lock(lock.fileno(), fcntl.LOCK_SH):
+                    writers[path.name] = _read_holder(path)
+    return writers
 
 
-def _taken(descriptor: int, how: int) -> bool:
+def _try_lock(descriptor: int, mode: int) -> bool:
     try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def _sign(lock: TextIO, name: str = "") -> None:
-    """By the descriptor that holds the lock: on NFS closing another one might let go of it."""
+def _write_holder(lock: TextIO, name: str = "") -> None:
+    """Write this process into its lock file, for the messages of other processes.
+
+    The descriptor that holds the lock is used, because on NFS closing another one may release it.
+    """
     lock.truncate(0)
     lock.write(f"{name}{': ' if name else ''}process {os.getpid()} on {socket.gethostname()}\n")
     lock.flush()
 
 
-def _told(path: Path) -> str:
+def _read_holder(path: Path) -> str:
     return path.read_text().strip() or "unknown"
 
 
-def _refused(folder: Path, who: str) -> RunLocked:
+def _make_locked_error(folder: Path, who: str) -> RunLocked:
     return RunLocked(f"{folder} is being written by another run ({who}). Wait for it, or stop it.")

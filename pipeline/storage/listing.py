@@ -1,4 +1,4 @@
-"""Files of certain kinds below a folder, streamed in the order of their names."""
+"""List and open files of certain kinds below a folder, streamed in the order of their keys."""
 
 import os
 import stat
@@ -11,35 +11,48 @@ from pipeline.core.keys import key_to_path, path_to_key, read_suffix
 from pipeline.core.locations import Uri, parse_location
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.storage.prefetch import Prefetcher
-from pipeline.storage.remote_files import RemoteListing
+from pipeline.storage.remote_listing import RemoteListing
 
-_Identity = tuple[int, int]  # device and inode
-_SPECIAL = "a folder, FIFO, socket or device, not a regular file"
-_RUN_FOLDER = {"_committed", "plan", "images"}  # sub-folders by which a folder of ours is known
+_FileId = tuple[int, int]  # device and inode
+_NOT_REGULAR = "a folder, FIFO, socket or device, not a regular file"
+_RUN_FOLDER = {"_committed", "plan", "images"}  # a folder that has these sub-folders is a run
 
 
 class LocalListing:
-    """Lists files by their suffix, depth first, sorted by key. A symbolic link is followed, but each linked folder once, and
-    never one that is already being listed. A folder, FIFO or socket with an image's name is listed too, so that it gets its
-    row, and so is a folder that cannot be listed.
+    """Files of certain kinds below a folder, depth first and sorted by key.
 
-    Only names and `stat` are read while listing: one folder's names are in memory at a time, not the collection's.
-    `below`: the order is that of names with a slash after them, for files whose parts are listed below their name.
+    A symbolic link to a folder is followed once, and never into a folder that is being listed. A
+    folder, FIFO or socket with the name of an image is listed too, so that it gets a row. So is a
+    folder that cannot be listed.
+
+    Listing reads only names and `stat`. The names of one folder are in memory at a time.
     """
 
     def __init__(
         self, given: str, suffixes: Collection[str], what: str, below: bool = False
     ) -> None:
-        """`given` is what the user said, a folder or one file; `what` says in messages what is expected there."""
+        """Look the folder up.
+
+        Args:
+            given: A folder or one file, as the user wrote it.
+            suffixes: The suffixes to list, in lower case.
+            what: Plural noun for the files, for messages.
+            below: Sort names as if each ended in `/`, for files whose parts are listed below them.
+
+        Raises:
+            ConfigError: There is no such folder or file.
+        """
         path = Path(given).expanduser().resolve()
         self.suffixes, self.what, self.ending = suffixes, what, "/" if below else ""
-        self.only = path.name if path.is_file() else None
+        self.only = path.name if path.is_file() else None  # name of a single file
         self.root = path.parent if self.only else path
         self.identity = path_to_key(str(path))
+
         if not self.root.is_dir():
-            wrong = "is not a folder" if self.root.exists() else "does not exist"
+            problem = "is not a folder" if self.root.exists() else "does not exist"
             raise ConfigError(
-                f"input={given}: {self.root} {wrong}. Expected a folder of {what}, or one of them."
+                f"input={given}: {self.root} {problem}. "
+                f"Expected a folder of {what}, or one of them."
             )
         if self.only and read_suffix(self.only) not in suffixes:
             kinds = " ".join(sorted(suffixes))
@@ -48,8 +61,14 @@ class LocalListing:
             )
 
     def entries(self) -> Iterator[Entry]:
+        """Yield the files, sorted by key.
+
+        Raises:
+            ConfigError: The root folder cannot be listed.
+        """
         if self.only:
-            yield read_entry(self._path(path_to_key(self.only)), path_to_key(self.only))
+            key = path_to_key(self.only)
+            yield read_entry(self._path(key), key)
             return
         try:
             yield from self._walk()
@@ -59,7 +78,11 @@ class LocalListing:
             ) from None
 
     def open(self, key: str) -> BinaryIO:
-        """The file's bytes, as a file that can be searched in. Raises InputError."""
+        """Open a file for reading.
+
+        Raises:
+            InputError: The file cannot be opened.
+        """
         if key.endswith("/"):
             raise InputError(
                 Status.UNREADABLE,
@@ -68,101 +91,117 @@ class LocalListing:
         return open_file(self._path(key))
 
     def _walk(self) -> Iterator[Entry]:
-        # A stack of listings instead of recursion: folders may be nested deeper than Python's frames.
-        linked: set[_Identity] = set()
-        stack: list[tuple[Iterator[tuple[str, bool]], tuple[_Identity, ...]]]
-        stack = [(iter(self._names(str(self.root), "")), (_identity(str(self.root)),))]
+        # A stack of listings, because folders may be nested deeper than Python can recurse.
+        linked: set[_FileId] = set()
+        stack: list[tuple[Iterator[tuple[str, bool]], tuple[_FileId, ...]]]
+        stack = [(iter(self._list_folder(str(self.root), "")), (_read_file_id(str(self.root)),))]
         while stack:
-            names, above = stack[-1]
+            names, ancestors = stack[-1]
             key, is_folder = next(names, ("", False))
             if not key:
                 stack.pop()
-            elif not is_folder:
+                continue
+            if not is_folder:
                 yield read_entry(self._path(key), key)
-            else:
-                path = self._path(key.rstrip("/"))
-                try:
-                    identity = _identity(path)
-                    if identity in above or identity in linked:
-                        continue
-                    if os.path.islink(path):  # noqa: PTH114
-                        linked.add(identity)
-                    stack.append((iter(self._names(path, key)), (*above, identity)))
-                except (
-                    OSError
-                ):  # not allowed, too long a path: a row that says so, under the folder's own name
-                    yield Entry(key, 0, 0)
+                continue
 
-    def _names(self, folder: str, prefix: str) -> list[tuple[str, bool]]:
-        """(key, is a folder) of one folder's files and sub-folders in order; none for a run folder of ours, whose overlays
-        are no input. With its slash a sub-folder sorts where its contents do, so the whole listing is sorted by key."""
-        with os.scandir(folder) as listing:
-            found = [(entry.name, _is_folder(entry)) for entry in listing]
-        if {name for name, is_dir in found if is_dir} >= _RUN_FOLDER:
+            path = self._path(key.rstrip("/"))
+            try:
+                file_id = _read_file_id(path)
+                if file_id in ancestors or file_id in linked:
+                    continue
+                if os.path.islink(path):  # noqa: PTH114
+                    linked.add(file_id)
+                stack.append((iter(self._list_folder(path, key)), (*ancestors, file_id)))
+            except OSError:
+                # Not allowed, or the path is too long. The folder's key gets a row that says so.
+                yield Entry(key, 0, 0)
+
+    def _list_folder(self, folder: str, prefix: str) -> list[tuple[str, bool]]:
+        """Return the files and sub-folders of one folder, sorted, as (key, whether a folder).
+
+        The key of a sub-folder ends in `/`. So it sorts where its contents sort, and the whole
+        listing is sorted by key. A run folder has no entries, because its overlays are no inputs.
+        """
+        with os.scandir(folder) as entries:
+            found = [(entry.name, _is_folder(entry)) for entry in entries]
+        folders = [name for name, is_folder in found if is_folder]
+        if set(folders) >= _RUN_FOLDER:
             return []
-        # an image-named folder comes twice: for its own row and for what is in it
-        names = [(path_to_key(name) + "/", True) for name, is_dir in found if is_dir]
+
+        # A folder with the name of an image comes twice: for its own row, and for its contents.
+        names = [(path_to_key(name) + "/", True) for name in folders]
         names += [
             (path_to_key(name), False) for name, _ in found if read_suffix(name) in self.suffixes
         ]
-        names.sort(key=lambda one: (one[0] if one[1] else one[0] + self.ending, one[1]))
-        return [(prefix + name, is_dir) for name, is_dir in names]
+        names.sort(key=lambda named: (named[0] if named[1] else named[0] + self.ending, named[1]))
+        return [(prefix + name, is_folder) for name, is_folder in names]
 
     def _path(self, key: str) -> str:
-        return os.path.join(self.root, key_to_path(key))  # noqa: PTH118 - bytes that pathlib would re-encode
+        # pathlib would re-encode bytes that are not text
+        return os.path.join(self.root, key_to_path(key))  # noqa: PTH118
 
 
 def open_file(path: str) -> BinaryIO:
-    """A regular file's bytes. Raises InputError for everything else."""
+    """Open a regular file for reading.
+
+    Raises:
+        InputError: The file does not exist, is not regular, or cannot be opened.
+    """
     try:
-        # O_NONBLOCK: opening a FIFO must not wait for its writer; fstat on the open file leaves no race
+        # With O_NONBLOCK, opening a FIFO does not wait for its writer. The check of the file type
+        # follows on the open descriptor, so that it cannot race with a change.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise InputError(
             Status.MISSING, "the file is gone since the plan was made, or is a broken link"
         ) from None
     except OSError as error:
-        status = Status.NOT_A_FILE if _is_special(path) else Status.UNREADABLE
-        raise InputError(
-            status, _SPECIAL if status is Status.NOT_A_FILE else error.strerror or str(error)
-        ) from None
+        if _is_special(path):
+            raise InputError(Status.NOT_A_FILE, _NOT_REGULAR) from None
+        raise InputError(Status.UNREADABLE, error.strerror or str(error)) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise InputError(Status.NOT_A_FILE, _SPECIAL)
+        raise InputError(Status.NOT_A_FILE, _NOT_REGULAR)
     return os.fdopen(descriptor, "rb")
 
 
 def open_listing(
     given: str, suffixes: Collection[str], what: str, below: bool = False
 ) -> LocalListing | RemoteListing:
-    """Of the folder, file or address that the user named. Raises ConfigError for one that is not there."""
-    where = parse_location(given)
-    if isinstance(where, Uri):
-        return RemoteListing(where, suffixes, what, below)
-    return LocalListing(str(where), suffixes, what, below)
+    """Return the listing of a folder, file or address that the user named.
+
+    Raises:
+        ConfigError: It does not exist.
+    """
+    location = parse_location(given)
+    if isinstance(location, Uri):
+        return RemoteListing(location, suffixes, what, below)
+    return LocalListing(str(location), suffixes, what, below)
 
 
-def make_prefetcher(listed: LocalListing | RemoteListing) -> Prefetcher | None:
-    """What fetches its files before they are asked for, where they are far away."""
-    return Prefetcher(listed.read) if isinstance(listed, RemoteListing) else None
-
-
-def _identity(path: str) -> _Identity:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
+def make_prefetcher(listing: LocalListing | RemoteListing) -> Prefetcher | None:
+    """Return a prefetcher for a remote listing, or None for a local one."""
+    return Prefetcher(listing.read) if isinstance(listing, RemoteListing) else None
 
 
 def read_entry(path: str, key: str) -> Entry:
-    """The file as it is now; of none, or no regular one, with size 0: `open_file` will say so in its row."""
+    """Return the entry of a file as it is now.
+
+    The size is 0 if the file does not exist or is not regular. Opening it will raise the error.
+    """
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:  # a broken link
         return Entry(key, 0, 0)
-    return (
-        Entry(key, found.st_size, found.st_mtime_ns)
-        if stat.S_ISREG(found.st_mode)
-        else Entry(key, 0, 0)
-    )
+    if not stat.S_ISREG(status.st_mode):
+        return Entry(key, 0, 0)
+    return Entry(key, status.st_size, status.st_mtime_ns)
+
+
+def _read_file_id(path: str) -> _FileId:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

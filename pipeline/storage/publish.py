@@ -2,21 +2,57 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import chain, islice
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 
 from pipeline.core.errors import ConfigError, is_disk_full
 from pipeline.core.locations import Location, Uri
-from pipeline.storage.local_backend import fsync_path
-from pipeline.storage.object_backend import publish_object, publish_objects
+from pipeline.storage.durable_files import fsync_path, fsync_paths
+from pipeline.storage.object_publish import publish_object, publish_objects
+
+
+def publish_folder(target: Location, replace: bool) -> AbstractContextManager[Path]:
+    """Yield an empty folder that becomes `target` when the context ends.
+
+    After an exception `target` stays as it was.
+
+    Args:
+        target: A path, or an address in an object store.
+        replace: Whether to replace an existing folder.
+
+    Raises:
+        ConfigError: `target` exists and is not to be replaced, or cannot be written.
+    """
+    if isinstance(target, Uri):
+        return publish_objects(target, replace)
+    return _publish_path(target, _create_folder, lambda: _refuse_existing_folder(target, replace))
+
+
+def publish_file(target: Location, replace: bool) -> AbstractContextManager[Path]:
+    """Yield the path of an empty file that becomes `target` when the context ends.
+
+    After an exception `target` stays as it was.
+
+    Args:
+        target: A path, or an address in an object store.
+        replace: Whether to replace an existing file.
+
+    Raises:
+        ConfigError: `target` exists and is not to be replaced, or cannot be written.
+    """
+    if isinstance(target, Uri):
+        return publish_object(target, replace)
+    return _publish_path(target, Path.touch, lambda: _refuse_existing_file(target, replace))
 
 
 @contextmanager
 def translate_write_errors(path: Location) -> Iterator[None]:
-    """Nothing is written yet: a place that cannot be written to is a setting to be changed."""
+    """Turn an OSError into ConfigError, for the steps before anything is written.
+
+    A full disk still raises OSError, because another setting would not help.
+    """
     try:
         yield
     except OSError as error:
@@ -28,63 +64,63 @@ def translate_write_errors(path: Location) -> Iterator[None]:
 
 
 @contextmanager
-def publish_folder(target: Location, replace: bool) -> Iterator[Path]:
-    """An empty folder to write in, which becomes `target` when all went well; else `target` stays as it was. Raises
-    ConfigError where there is something that is not to be replaced, or nothing can be written."""
-    if isinstance(target, Uri):
-        with publish_objects(target, replace) as stage:
-            yield stage
-        return
+def _publish_path(
+    target: Path, create: Callable[[Path], None], refuse_existing: Callable[[], None]
+) -> Iterator[Path]:
+    """Create a staging path beside `target`; move it to `target` when the context ends."""
     with translate_write_errors(target):
-        if not replace and target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise ConfigError(
-                f"output={target}: there is something already. Name a folder that does not exist, or is empty."
-            )
+        refuse_existing()
         stage = target.with_name(f".{target.name}-{os.getpid()}")
-        shutil.rmtree(stage, ignore_errors=True)
-        stage.mkdir(parents=True)
-    try:
-        yield stage
-        _flush_all(path for path in chain((stage,), stage.rglob("*")) if not path.is_symlink())
-        before = target.with_name(f".{target.name}-{os.getpid()}-before")
-        if target.exists():
-            target.replace(before)
-        stage.replace(target)
-        fsync_path(target.parent)
-        shutil.rmtree(before, ignore_errors=True)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-
-
-@contextmanager
-def publish_file(target: Location, replace: bool) -> Iterator[Path]:
-    """A path to write to, which becomes the file `target` when all went well; else `target` stays as it was. Raises
-    ConfigError where there is something that is not to be replaced, or nothing can be written."""
-    if isinstance(target, Uri):
-        with publish_object(target, replace) as stage:
-            yield stage
-        return
-    with translate_write_errors(target):
-        if target.is_dir() or (target.exists() and not replace):
-            raise ConfigError(
-                f"output={target}: there is something already. Name a file that does not exist."
-            )
-        stage = target.with_name(f".{target.name}-{os.getpid()}")
+        _remove(stage)
         target.parent.mkdir(parents=True, exist_ok=True)
-        stage.touch()
+        create(stage)
     try:
         yield stage
-        fsync_path(stage)
-        stage.replace(target)
-        fsync_path(target.parent)
+        _flush(stage)
+        _move(stage, target)
     finally:
-        stage.unlink(missing_ok=True)
+        _remove(stage)
 
 
-def _flush_all(paths: Iterable[Path]) -> None:
-    """Of a folder that may have a file for each of a million images: several at once, because a file system writes its
-    journal for all of them together (measured on ext4: 0.1 ms a file, one by one 3.6)."""
-    waiting = iter(paths)
-    with ThreadPoolExecutor(16) as pool:
-        while some := list(islice(waiting, 1000)):
-            list(pool.map(fsync_path, some))
+def _create_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _refuse_existing_folder(target: Path, replace: bool) -> None:
+    if not replace and target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(
+            f"output={target}: there is something already. "
+            "Name a folder that does not exist, or is empty."
+        )
+
+
+def _refuse_existing_file(target: Path, replace: bool) -> None:
+    if target.is_dir() or (target.exists() and not replace):
+        raise ConfigError(
+            f"output={target}: there is something already. Name a file that does not exist."
+        )
+
+
+def _flush(stage: Path) -> None:
+    if stage.is_dir():
+        paths = chain((stage,), stage.rglob("*"))
+        fsync_paths(path for path in paths if not path.is_symlink())
+    else:
+        fsync_path(stage)
+
+
+def _move(stage: Path, target: Path) -> None:
+    """Move the staging path to the target. An existing folder is moved away first and removed."""
+    old = target.with_name(f"{stage.name}-before")
+    if stage.is_dir() and target.exists():
+        target.replace(old)
+    stage.replace(target)
+    fsync_path(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

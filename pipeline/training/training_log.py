@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.core.errors import ConfigError
-from pipeline.storage.local_backend import append_line
+from pipeline.storage.durable_files import append_line
 from pipeline.storage.publish import publish_file
 
 _MAX_STEP_LINES = 20_000  # lines; of a longer training every second, third ... step has one

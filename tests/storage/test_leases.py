@@ -11,7 +11,8 @@ from pipeline.core.errors import ConfigError, RunLocked
 from pipeline.core.locations import Uri
 from pipeline.core.types import Writer
 from pipeline.storage import leases as lease
-from pipeline.storage.leases import Holder, Lease, hold_lease, lease_critical_section
+from pipeline.storage.lease_holder import Holder
+from pipeline.storage.leases import Lease, hold_lease, lease_critical_section
 from pipeline.storage.object_client import ObjectClient
 
 
@@ -37,7 +38,7 @@ def test_it_is_one_object_while_it_is_held_and_none_afterwards(place, s3):
         held.check()
         content = s3.contents(folder.partition("/")[0])
         assert list(content) == ["run/.lease-alone"]
-        assert json.loads(content["run/.lease-alone"])["process"] == held.me.process
+        assert json.loads(content["run/.lease-alone"])["process"] == held.holder.process
     assert s3.contents(folder.partition("/")[0]) == {}
 
 
@@ -65,7 +66,7 @@ def test_one_elsewhere_counts_until_it_ends(place, monkeypatch):
 
 
 def test_a_holder_that_died_on_this_machine_gives_way_at_once(place):
-    program = "from pipeline.storage.leases import Holder; import json; print(json.dumps(vars(Holder.for_this_process())))"
+    program = "from pipeline.storage.lease_holder import Holder; import json; print(json.dumps(vars(Holder.for_this_process())))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

@@ -10,7 +10,7 @@ import pytest
 from pipeline.core.errors import ConfigError, PipelineError, RunLocked
 from pipeline.core.locations import Uri
 from pipeline.runs.run_folder import RunFolder, update_latest
-from pipeline.storage.object_backend import resolve_latest
+from pipeline.storage.object_publish import resolve_latest
 from pipeline.storage.publish import publish_file, publish_folder
 from tests.runs.test_run_folder import COMMITTED, staged
 

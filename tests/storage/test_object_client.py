@@ -6,13 +6,8 @@ import pytest
 
 from pipeline.core.locations import Uri
 from pipeline.storage import object_client as remote
-from pipeline.storage.object_client import (
-    ObjectClient,
-    StoreTooSlow,
-    StoreUnavailable,
-    is_transient,
-    read_modified_ns,
-)
+from pipeline.storage.object_client import ObjectClient, read_modified_ns
+from pipeline.storage.store_errors import StoreTooSlow, StoreUnavailable, is_transient
 
 
 class Status(Exception):
@@ -46,7 +41,7 @@ def driven(monkeypatch):
 
     def make(*errors):
         driver = Driver(*errors)
-        monkeypatch.setattr(remote, "_opened", lambda address: (driver, "root"))
+        monkeypatch.setattr(remote, "_open_file_system", lambda address: (driver, "root"))
         return ObjectClient(Uri("fake://root")), driver, pauses
 
     return make

@@ -85,10 +85,10 @@ def test_pages_are_read_as_they_are_needed(s3, monkeypatch):
     for i in range(7):
         s3.put("pages", f"{i}.jpg", b"x")
     listed = open_listing("s3://pages", IMAGE_SUFFIXES, "images")
-    real = listed.remote.ask
+    real = listed.remote.call
     monkeypatch.setattr(
         listed.remote,
-        "ask",
+        "call",
         lambda name, *a, **k: real(name, *a, **k | ({"MaxKeys": 2} if name == "call_s3" else {})),
     )
     s3.rules()

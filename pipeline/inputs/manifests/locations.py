@@ -9,8 +9,8 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_listed_path, key_to_path
 from pipeline.core.locations import Location, Uri, is_uri, parse_location
 from pipeline.core.types import Entry, InputError, Status
+from pipeline.storage.address_reader import AddressReader
 from pipeline.storage.listing import open_file, read_entry
-from pipeline.storage.remote_files import AddressReader
 
 
 class ManifestPaths:

@@ -16,7 +16,7 @@ from pipeline.core.locations import Location, Uri
 from pipeline.core.types import Shard
 from pipeline.runs.plan import load_plan
 from pipeline.runs.run_folder import RunFolder
-from pipeline.storage.object_backend import resolve_latest
+from pipeline.storage.object_publish import resolve_latest
 
 _MOST_TOLD = 20
 
