@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
+from pipeline.core.task_roles import Content, EvaluationMethod, RowComparison, ViewMerging
 from pipeline.core.types import Entry, InputError, Item, Model, ModelSpec, Outputs, Writer
 
 if TYPE_CHECKING:
@@ -101,27 +102,34 @@ class Source(Protocol):
 
 
 class Task(Protocol):
-    """What a model's outputs mean: the schema, the rows, the filters and the drawing."""
+    """What a model's outputs mean: the rows they become, and what may be done with these rows.
 
-    name: str
-    filters: frozenset[str]  # names of the filter settings that apply to its rows
-    schema: pa.Schema  # of its predictions, without the source's columns
-    takes_clips: bool  # inputs are clips of a video, not images
+    All but `schema` are attributes of the class, because readers of finished runs ask the class and
+    have no model. A task's module imports torch only where it makes or draws rows, so that such
+    readers need not wait for it.
+    """
+
+    name: str  # the name of its file in conf/task/
+    needs: frozenset[str]  # the outputs of a model that it reads, by the names in `types.Model`
+    takes_clips: bool  # inputs are clips of videos, not images
+    contents: frozenset[Content]  # what its rows hold, in the columns that `Content` names
+    filters: frozenset[str]  # the filter settings that make sense for it
+    merging: ViewMerging  # how outputs for tiles and mirror images become one
+    comparison: RowComparison  # which rows of two runs mean the same
+    # how its rows are measured against annotations, or a sentence that says why they cannot be
+    evaluations: tuple[EvaluationMethod, ...] | str
+    schema: pa.Schema  # of its rows: `make_predictions_schema`, with columns of its own
 
     def make_rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
-        """Return the prediction rows of these items, in their order, before filtering."""
+        """Return the rows of these items, which have one output each, in the order of the items."""
         ...
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
-        """Draw prediction rows on a copy of an image.
+        """Return a new image with the rows of one image drawn on it.
 
         Args:
-            image: (3, H, W) uint8 RGB, upright.
-            rows: The rows of this image.
-            long_side: Long side of the result in pixels; None lets the image's size decide.
-
-        Returns:
-            (3, h, w) uint8 RGB.
+            image: (3, H, W) uint8 RGB. It is not changed.
+            long_side: pixels of the result's longer side. None: as many as suit the image.
         """
         ...
 
@@ -209,6 +217,7 @@ class ExportContext:
 
     folder: Path  # the exporter writes below it
     predictions_schema: pa.Schema  # has the categories in its metadata
+    contents: frozenset[Content]  # what the prediction rows hold
     image_root: Path  # absolute path of the images, for exports that name it
     # (key, name) -> path of the image. If the user asked for the images, it puts the image into
     # `image_folder` under this name and returns its path below the export. If not, it returns the
@@ -224,7 +233,7 @@ class Exporter(Protocol):
     failed if `holds` has `failures`.
     """
 
-    # The contents that the format can hold, as `describe_contents` names them, and `failures`.
+    # The contents that the format can hold, by the words of `Content`, and `failures`.
     holds: frozenset[str]
     image_folder: str  # folder below the export where the other program looks for images
 

@@ -167,7 +167,7 @@ class ModelSpec:
     """A description of a model that needs no loaded weights."""
 
     name: str
-    tasks: frozenset[str]  # names of the tasks it can serve
+    outputs: frozenset[str]  # what `network` returns for each input, by the names in `Model`
     categories: tuple[str, ...]  # class names; index = class id
     weights: str  # for the user: COCO_V1, random or a path
     weights_id: str  # for the fingerprint: changes when the weights change
@@ -176,6 +176,7 @@ class ModelSpec:
     # Returns the length of an embedding. It builds the network without data, so it is called only
     # when needed.
     embedding_dim: Callable[[], int] | None = None
+    takes_clips: bool = False  # inputs are clips of videos, not images
     clip_lengths: range = range(1, 1 << 16)  # allowed numbers of frames of a clip
 
 

@@ -20,8 +20,9 @@ from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.models.networks.meta_device import use_meta_device
 from pipeline.models.registry import (
     FASTERRCNN,
+    builder_takes_clips,
     find_weights_member,
-    get_builder_tasks,
+    get_builder_outputs,
     is_quantized,
     is_weights_file,
 )
@@ -57,7 +58,9 @@ def list_classifiers() -> list[str]:
     return [
         name
         for name in list_models()
-        if "classify" in get_builder_tasks(name) and not is_quantized(name)
+        if "logits" in get_builder_outputs(name)
+        and not builder_takes_clips(name)
+        and not is_quantized(name)
     ]
 
 

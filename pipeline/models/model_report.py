@@ -3,6 +3,7 @@
 from torchvision.models import list_models
 
 from pipeline.config.settings import Settings
+from pipeline.config.task_classes import list_served_tasks
 from pipeline.core.errors import shorten_list
 from pipeline.core.text_tables import format_columns, format_pairs
 from pipeline.models.model_cards import list_model_cards
@@ -49,7 +50,7 @@ def format_model_report(settings: Settings) -> str:
     names = [name for name in dict.fromkeys(spec.categories) if name not in PLACEHOLDERS]
     rows = {
         "model": spec.name,
-        "tasks": ", ".join(sorted(spec.tasks)),
+        "tasks": ", ".join(list_served_tasks(spec.outputs, spec.takes_clips)),
         "weights": spec.weights,
         "preprocessing": " ".join(spec.preprocessing.split()),
         **made.details(),

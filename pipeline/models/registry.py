@@ -1,6 +1,7 @@
 """The catalogue: torchvision's builders by name, what each can do, and the model that the settings ask for."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,23 @@ from torchvision.models import WeightsEnum, get_model_builder, get_model_weights
 
 from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
+from pipeline.config.task_classes import list_served_tasks
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.package_files import find_resource
 from pipeline.core.protocols import Format
 from pipeline.models.weights import WEIGHTS_FILES
 
-_TASKS_OF_MODULE = {  # these find boxes too
-    "mask_rcnn": frozenset({"instances", "detect"}),
-    "keypoint_rcnn": frozenset({"keypoints", "detect"}),
+_OUTPUTS_OF_MODULE = {
+    "mask_rcnn": frozenset({"boxes", "masks"}),
+    "keypoint_rcnn": frozenset({"boxes", "keypoints"}),
 }
-_TASKS_OF_FAMILY = {
-    "": frozenset({"classify", "embed"}),
-    "detection": frozenset({"detect"}),
-    "segmentation": frozenset({"segment"}),
-    "video": frozenset({"video"}),
-    "quantization": frozenset({"classify", "embed"}),
+_CLIPS = "video"  # the family whose inputs are clips
+_OUTPUTS_OF_FAMILY = {
+    "": frozenset({"logits", "embedding"}),
+    "detection": frozenset({"boxes"}),
+    "segmentation": frozenset({"probabilities"}),
+    _CLIPS: frozenset({"logits"}),
+    "quantization": frozenset({"logits", "embedding"}),
 }
 BUNDLED_MODEL = "codes"  # the detector in data/, for the samples and for codes in photographs
 FASTERRCNN = "fasterrcnn"  # Faster R-CNN on a classifier of the user's choice: `backbone`
@@ -84,14 +87,30 @@ def is_weights_file(given: str) -> bool:
     return Path(given).suffix.casefold() in WEIGHTS_FILES
 
 
+@cache
 def get_builder_tasks(name: str) -> frozenset[str]:
-    """The tasks a builder can serve, from the torchvision module it is defined in (`detection.mask_rcnn`, `resnet`)."""
+    """Return the names of the tasks that a builder can serve."""
+    return frozenset(list_served_tasks(get_builder_outputs(name), builder_takes_clips(name)))
+
+
+def get_builder_outputs(name: str) -> frozenset[str]:
+    """Return what a builder's network returns for each input; empty where no task can use it."""
+    family, module = _find_module(name)
+    return _OUTPUTS_OF_MODULE.get(module) or _OUTPUTS_OF_FAMILY.get(family, frozenset())
+
+
+def builder_takes_clips(name: str) -> bool:
+    """Tell whether a builder's inputs are clips of videos."""
+    return _find_module(name)[0] == _CLIPS
+
+
+def _find_module(name: str) -> tuple[str, str]:
+    """Return family and module of a builder in torchvision: ("detection", "mask_rcnn")."""
     if name == FASTERRCNN:
-        return frozenset({"detect"})
-    family, _, module = (
-        get_model_builder(name).__module__.removeprefix("torchvision.models.").rpartition(".")
-    )
-    return _TASKS_OF_MODULE.get(module) or _TASKS_OF_FAMILY.get(family, frozenset())
+        return "detection", "faster_rcnn"
+    path = get_model_builder(name).__module__.removeprefix("torchvision.models.")
+    family, _, module = path.rpartition(".")
+    return family, module
 
 
 def find_weights_member(name: str, member: str, key: str = "weights") -> WeightsEnum:

@@ -20,6 +20,7 @@ from pipeline.models.registry import (
     BUNDLED_MODEL,
     FASTERRCNN,
     find_weights_member,
+    get_builder_outputs,
     get_builder_tasks,
     is_weights_file,
 )
@@ -153,7 +154,7 @@ def _check_parts(architecture: str, backbone: str | None, anchors: Anchors) -> N
         raise ConfigError(
             f"backbone={backbone} is for model={FASTERRCNN}; {architecture} has its own. Leave backbone= out."
         )
-    if anchors and "detect" not in get_builder_tasks(architecture):
+    if anchors and "boxes" not in get_builder_outputs(architecture):
         raise ConfigError(
             f"anchors: {architecture} finds no boxes; leave anchors.sizes and anchors.ratios out."
         )

@@ -1,15 +1,19 @@
 """Rank the classes of whole images or clips, for the tasks `classify` and `video`."""
 
+from __future__ import annotations  # readers of finished runs need this class too, and not torch
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from pipeline.core.schema import make_class_columns, make_predictions_schema
+from pipeline.core.task_roles import Content, EvaluationMethod, RowComparison, ViewMerging
 from pipeline.core.types import Item, ModelSpec, Outputs
-from pipeline.ops.drawing import Canvas, make_captions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class TopClasses:
@@ -21,8 +25,13 @@ class TopClasses:
     """
 
     name: str
+    needs = frozenset({"logits"})
     takes_clips: bool
+    contents = frozenset({Content.SCORES, Content.LABELS, Content.RANKS})
     filters = frozenset({"classes", "exclude", "min_score", "top_k"})
+    merging = ViewMerging.MEAN
+    comparison = RowComparison.LABELS
+    evaluations = (EvaluationMethod.CLASSIFICATION,)
 
     def __init__(self, spec: ModelSpec, top_k: int) -> None:
         self.categories = spec.categories
@@ -33,6 +42,8 @@ class TopClasses:
 
     def make_rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
         """Make the rows of `items`, best class first. `outputs[i]` has logits (C,)."""
+        import torch
+
         logits = torch.stack([output["logits"] for output in outputs])  # (B, C)
         scores, class_ids = logits.softmax(dim=1).topk(self.top_k, dim=1)  # (B, k)
         counts = [self.top_k] * len(items)
@@ -46,6 +57,8 @@ class TopClasses:
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
         """Draw the classes and their scores below one another in the upper left corner."""
+        from pipeline.ops.drawing import Canvas, make_captions  # late: it imports torch
+
         canvas = Canvas(image, long_side)
         canvas.draw_label_list(*make_captions(rows))
         return canvas.image

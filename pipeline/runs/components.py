@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
+from pipeline.config.task_classes import list_served_tasks
 from pipeline.core.errors import ConfigError
 from pipeline.core.inflight import InFlightTable
 from pipeline.core.protocols import Engine, Format, Sink, Source, Task
-from pipeline.core.schema import BOX_COLUMNS, add_source_columns
+from pipeline.core.schema import add_source_columns
+from pipeline.core.task_roles import ViewMerging
 from pipeline.core.types import Entry, ExcludedInput, Model, ModelSpec
 from pipeline.inference.auto_batch_size import find_fastest_batch_size
 from pipeline.inference.engine_base import BaseEngine
@@ -48,10 +50,9 @@ def build_components(settings: Settings) -> Components:
     source = instantiate(settings.components["source"])
     model = find_format(settings)
     spec = model.describe()
-    if settings.task not in spec.tasks:
-        raise ConfigError(
-            f"model={spec.name} does {', '.join(sorted(spec.tasks))}, not task={settings.task}."
-        )
+    served = list_served_tasks(spec.outputs, spec.takes_clips)
+    if settings.task not in served:
+        raise ConfigError(f"model={spec.name} does {', '.join(served)}, not task={settings.task}.")
     task = instantiate(settings.components["task"], spec=spec)
     check_clips(settings, task, source, spec)
     add_source_columns(task.schema, source.columns)  # refuses names that are taken
@@ -121,17 +122,23 @@ def build_filters(settings: Settings, task: Task, categories: Sequence[str]) -> 
 
 def build_views(settings: Settings, task: Task, spec: ModelSpec) -> Views:
     """What the model is to be shown of an image. Raises ConfigError for what cannot be put together again."""
-    tiles, columns = settings.tiles, set(task.schema.names)
-    if tiles.size is not None and not columns.issuperset(BOX_COLUMNS):
+    tiles, merging = settings.tiles, task.merging
+    if tiles.size is not None and merging not in (ViewMerging.BOXES, ViewMerging.SHAPES):
         raise ConfigError(
             f"tiles.size means nothing to task={task.name}, which has no boxes to put together; leave it out."
         )
-    shapes = sorted(columns & {"mask_rle", "keypoints"})
-    if tiles.merge == "nmm" and shapes:
+    if tiles.merge == "nmm" and merging is ViewMerging.SHAPES:
+        shapes = " and ".join(sorted(task.needs - {"boxes"}))
         raise ConfigError(
-            f"tiles.merge=nmm joins boxes only; task={task.name} has {shapes[0]} too. Say tiles.merge=nms."
+            f"tiles.merge=nmm joins boxes only; task={task.name} has {shapes} too. "
+            "Say tiles.merge=nms."
         )
-    if settings.flip and "keypoints" in columns and not spec.keypoint_names:
+    if settings.flip and merging is ViewMerging.NONE:
+        raise ConfigError(
+            f"flip=true means nothing to task={task.name}, which cannot put the results of an image "
+            "and its mirror image together; leave it out."
+        )
+    if settings.flip and "keypoints" in task.needs and not spec.keypoint_names:
         raise ConfigError(
             f"flip=true: model={spec.name} does not name its points: left and right cannot be exchanged."
         )

@@ -1,28 +1,31 @@
-"""Boxes, and named points within each."""
+"""Find objects, such as persons: boxes with named points within each."""
+
+from __future__ import annotations  # readers of finished runs need this class too, and not torch
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from pipeline.core.schema import BOX_FIELDS, make_detection_columns, make_predictions_schema
+from pipeline.core.task_roles import Content, EvaluationMethod, RowComparison, ViewMerging
 from pipeline.core.types import Item, ModelSpec, Outputs
 from pipeline.ops.boxes import read_boxes_xyxy
-from pipeline.ops.drawing import Canvas, make_captions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _POINT = pa.struct(
     [
         pa.field("x", pa.float32()),  # pixels of the upright original
         pa.field("y", pa.float32()),
-        pa.field(
-            "visibility", pa.float32()
-        ),  # as torchvision gives it; its Keypoint R-CNN says 1 for every point
+        # as the model gives it; torchvision's Keypoint R-CNN gives 1 for every point
+        pa.field("visibility", pa.float32()),
         pa.field("score", pa.float32()),  # the heat map's logit: above 0 is more likely than not
     ]
 )
-# COCO's limbs, by name, so that a model with other points draws what it shares with them
+# COCO's limbs, by name: a model with other points draws those that it shares with COCO
 _LIMBS = (
     "nose left_eye", "nose right_eye", "left_eye left_ear", "right_eye right_ear", "left_shoulder right_shoulder",
     "left_shoulder left_elbow", "left_elbow left_wrist", "right_shoulder right_elbow", "right_elbow right_wrist",
@@ -32,14 +35,22 @@ _LIMBS = (
 
 
 class Keypoints:
-    """One row per object, best score first within an image. `keypoints` is a list of (x, y, visibility, score) in the order
-    of the file's metadata `keypoint_names`, which is torchvision's."""
+    """Make one row per object, best score first within an image.
+
+    `keypoints` is a list of (x, y, visibility, score) in the order of `keypoint_names` in the
+    file's metadata, which is the model's order.
+    """
 
     name = "keypoints"
+    needs = frozenset({"boxes", "keypoints"})
     takes_clips = False
+    contents = frozenset({Content.SCORES, Content.BOXES, Content.KEYPOINTS})
     filters = frozenset(
         {"classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections"}
     )
+    merging = ViewMerging.SHAPES
+    comparison = RowComparison.BOXES
+    evaluations = (EvaluationMethod.DETECTION,)
 
     def __init__(self, spec: ModelSpec) -> None:
         self.categories, self.names = spec.categories, spec.keypoint_names
@@ -52,10 +63,16 @@ class Keypoints:
         self.limbs = [(index[a], index[b]) for a, b in pairs if a in index and b in index]
 
     def make_rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
-        """`outputs[i]`: as for `detect`, keypoints (N, K, 3) as x, y, visibility, and keypoints_scores (N, K)."""
+        """Make the rows of `items`.
+
+        `outputs[i]`: boxes (N, 4), labels (N,), scores (N,), keypoints (N, K, 3) as x, y and
+        visibility, keypoints_scores (N, K).
+        """
+        import torch
+
         columns, order = make_detection_columns(outputs, items, self.categories)
-        points = torch.cat([one["keypoints"] for one in outputs])  # (N, K, 3)
-        scores = torch.cat([one["keypoints_scores"] for one in outputs])[..., None]
+        points = torch.cat([output["keypoints"] for output in outputs])  # (N, K, 3)
+        scores = torch.cat([output["keypoints_scores"] for output in outputs])[..., None]
         values = torch.cat([points, scores], dim=2).numpy().astype(np.float32)[order]  # (N, K, 4)
         flat = values.reshape(-1, 4)
         structs = pa.StructArray.from_arrays(
@@ -66,6 +83,9 @@ class Keypoints:
         return pa.table(columns, schema=self.schema)
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
+        """Draw each box, and the points that are more likely there than not, joined by limbs."""
+        from pipeline.ops.drawing import Canvas, make_captions  # late: it imports torch
+
         canvas = Canvas(image, long_side)
         names, labels = make_captions(rows)
         canvas.draw_boxes(read_boxes_xyxy(rows), names, labels)

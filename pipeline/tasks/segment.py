@@ -1,14 +1,16 @@
-"""Every pixel's class."""
+"""Find the class of every pixel."""
+
+from __future__ import annotations  # readers of finished runs need this class too, and not torch
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from torch import Tensor
 
 from pipeline.core.schema import make_class_columns, make_predictions_schema
+from pipeline.core.task_roles import Content, EvaluationMethod, RowComparison, ViewMerging
 from pipeline.core.types import Item, ModelSpec, Outputs
-from pipeline.ops.drawing import Canvas, make_captions
 from pipeline.ops.filters import PLACEHOLDERS
 from pipeline.ops.masks import (
     MASK_FIELDS,
@@ -18,14 +20,24 @@ from pipeline.ops.masks import (
     read_masks,
 )
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 class Segment:
-    """One row per class that is present, the largest first; the background has none. `score` is the mean probability of the
-    class over its pixels."""
+    """Make one row per class that is present, the largest first. The background has none.
+
+    `score` is the mean probability of the class over its pixels.
+    """
 
     name = "segment"
+    needs = frozenset({"probabilities"})
     takes_clips = False
+    contents = frozenset({Content.SCORES, Content.MASKS, Content.AREAS})
     filters = frozenset({"classes", "exclude", "min_score"})
+    merging = ViewMerging.MEAN
+    comparison = RowComparison.REGIONS
+    evaluations = (EvaluationMethod.SEGMENTATION,)
 
     def __init__(self, spec: ModelSpec) -> None:
         self.categories = spec.categories
@@ -36,10 +48,10 @@ class Segment:
         self.schema = make_predictions_schema(self.name, self.categories, [*own, *MASK_FIELDS])
 
     def make_rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
-        """`outputs[i]`: probabilities (C, h, w) at the network's size."""
+        """Make the rows of `items`. `outputs[i]`: probabilities (C, h, w) at the network's size."""
         counts, found = [], []
-        for one, item in zip(outputs, items, strict=True):
-            regions = self._regions(one["probabilities"], item.size_hw or (1, 1))
+        for output, item in zip(outputs, items, strict=True):
+            regions = self._regions(output["probabilities"], item.size_hw or (1, 1))
             counts.append(len(regions))
             found += regions
         columns = make_class_columns(
@@ -57,6 +69,9 @@ class Segment:
         return pa.table(columns, schema=self.schema)
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
+        """Colour the pixels of each class, and list the classes in the image's corner."""
+        from pipeline.ops.drawing import Canvas, make_captions  # late: it imports torch
+
         canvas = Canvas(image, long_side)
         names, labels = make_captions(rows)
         canvas.draw_masks(read_masks(rows), names)
@@ -64,6 +79,7 @@ class Segment:
         return canvas.image
 
     def _regions(self, probabilities: Tensor, size_hw: tuple[int, int]) -> list[dict]:
+        """Return a dict for each class that is present, the largest first."""
         ids, confidence = argmax_at_full_size(probabilities, size_hw)
         regions = []
         for class_id in np.unique(ids).tolist():

@@ -177,7 +177,7 @@ def test_a_run_that_names_files_outside_of_its_input_is_refused(
 
 
 def test_exporting_does_without_torch() -> None:
-    code = "import sys; from pipeline.results.commands.export import *; [exporter_of(name) for name in formats()]"
+    code = "import sys; from pipeline.results.commands.export import *; [build_exporter(name) for name in list_formats()]"
     code += "; print('torch' in sys.modules)"
     assert (
         subprocess.run(

@@ -278,7 +278,7 @@ def test_one_broken_view_fails_its_image_and_no_other(
         (["task=video", "input=.", "tiles.size=64"], "tiles.size means nothing to task=video"),
         (
             ["task=instances", "tiles.size=64", "tiles.merge=nmm"],
-            "task=instances has mask_rle too. Say tiles.merge=nms",
+            "task=instances has masks too. Say tiles.merge=nms",
         ),
         (
             ["task=keypoints", "flip=true", "tiles.merge=nmm"],

@@ -24,7 +24,7 @@ def spec_of(
     """Describe a model of which only the class names matter."""
     return ModelSpec(
         name="any",
-        tasks=frozenset(),
+        outputs=frozenset(),
         categories=categories,
         weights="random",
         weights_id="random:0",

@@ -20,7 +20,12 @@ from pipeline.models.networks.classifier import ClassifierNetwork, find_logits_l
 from pipeline.models.networks.detector import DetectorNetwork
 from pipeline.models.networks.segmenter import SegmenterNetwork
 from pipeline.models.preprocessing import Preprocessing, Transform
-from pipeline.models.registry import FASTERRCNN, get_builder_tasks, is_quantized
+from pipeline.models.registry import (
+    FASTERRCNN,
+    builder_takes_clips,
+    get_builder_outputs,
+    is_quantized,
+)
 from pipeline.models.selection import RANDOM, select_model
 from pipeline.models.weights import (
     fetch_official_file,
@@ -43,7 +48,7 @@ class TorchvisionBuilder:
             self.selection.member,
         )
         self.detector, self.quantized = (
-            "detect" in get_builder_tasks(self.name),
+            "boxes" in get_builder_outputs(self.name),
             is_quantized(self.name),
         )
         self.like = self.selection.reference_weights
@@ -61,7 +66,8 @@ class TorchvisionBuilder:
         weights, weights_id = self._weights()
         return ModelSpec(
             name=self.selection.display_name,
-            tasks=get_builder_tasks(self.name),
+            outputs=get_builder_outputs(self.name),
+            takes_clips=builder_takes_clips(self.name),
             categories=self._categories(),
             weights=weights,
             weights_id=weights_id,
@@ -69,7 +75,9 @@ class TorchvisionBuilder:
             keypoint_names=(trained and trained.keypoint_names)
             or tuple(self.like.meta.get("keypoint_names", ())),
             clip_lengths=self._clip_lengths(),
-            embedding_dim=self._embedding_dim if "embed" in get_builder_tasks(self.name) else None,
+            embedding_dim=self._embedding_dim
+            if "embedding" in get_builder_outputs(self.name)
+            else None,
         )
 
     @property
@@ -109,7 +117,7 @@ class TorchvisionBuilder:
         )
         here = f"cached: {where}" if card.cached else f"not on this machine: {self.member.url}"
         return rows | {
-            "GFLOPs": f"{card.gflops:.2f} for one {'clip' if 'video' in card.tasks else 'image'}",
+            "GFLOPs": f"{card.gflops:.2f} for one {'clip' if builder_takes_clips(self.name) else 'image'}",
             "smallest input": str(meta.get("min_size", "any")),
             "accuracy": "; ".join(figures) or "none published",
             "file": f"{card.size:.0f} MB, {here}",
@@ -148,7 +156,7 @@ class TorchvisionBuilder:
                 compilable=wrapped.compilable,
             )
         halves = Preprocessing.from_preset(self.transform)
-        if "segment" in get_builder_tasks(self.name):
+        if "probabilities" in get_builder_outputs(self.name):
             wrapped = SegmenterNetwork(network, halves.resize, halves.normalize)
         else:
             wrapped = ClassifierNetwork(network, halves.normalize)
@@ -272,7 +280,7 @@ class TorchvisionBuilder:
 
     def _load_file(self, network: nn.Module, file: Path) -> None:
         state = read_state_dict(file)
-        if self.name in WITH_AUXILIARY_HEADS or "segment" in get_builder_tasks(self.name):
+        if self.name in WITH_AUXILIARY_HEADS or "probabilities" in get_builder_outputs(self.name):
             own = network.state_dict()
             for key in [
                 key for key in state if key.casefold().startswith("aux") and key not in own

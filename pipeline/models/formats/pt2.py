@@ -42,7 +42,7 @@ class Pt2(ProgramFile):
         outputs = {str(name): _shape(value) for name, value in zip(names, given, strict=True)}
         main = (
             _shape(select_logits(tree_unflatten(given, exported.call_spec.out_spec)))
-            if self.task != "detect"
+            if self.output != "boxes"
             else ()
         )
         return ProgramSignature(

@@ -49,7 +49,7 @@ class TorchScript(ProgramFile):
             raise ConfigError(
                 f"weights={self.file} is not a TorchScript program ({str(error)[:120]!r})"
             ) from None
-        return _TakesAList(program) if self.task == "detect" else program
+        return _TakesAList(program) if self.output == "boxes" else program
 
 
 class _TakesAList(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import convert_image_dtype
 
 from pipeline.config.settings import Settings
+from pipeline.config.task_classes import find_task, list_served_tasks
 from pipeline.core.errors import ConfigError
 from pipeline.core.hashing import hash_file
 from pipeline.core.types import Model, ModelSpec
@@ -29,10 +30,10 @@ from pipeline.models.programs.adapters import (
 from pipeline.models.registry import find_published_transform
 from pipeline.models.weights import resolve_file
 
-_DIMS = {"classify": 2, "segment": 4}  # of the logits
+_DIMS = {"logits": 2, "probabilities": 4}  # of what such a program returns
 _EXAMPLES = {
-    "classify": "MobileNet_V2_Weights.IMAGENET1K_V1",
-    "segment": "DeepLabV3_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1",
+    "logits": "MobileNet_V2_Weights.IMAGENET1K_V1",
+    "probabilities": "DeepLabV3_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1",
 }
 _PROBES_HW = ((480, 640), (640, 480))  # photographs, to see what the preprocessing makes of them
 
@@ -46,7 +47,7 @@ class ProgramFile(ABC):
     """
 
     suffixes: ClassVar[tuple[str, ...]]
-    tasks: ClassVar[tuple[str, ...]] = ("classify", "detect", "segment")
+    outputs: ClassVar[tuple[str, ...]] = ("logits", "boxes", "probabilities")  # a program has one
     danger: ClassVar[
         str | None
     ]  # what opening a file may do, for which trust_code=true is asked; None: it is data
@@ -59,14 +60,20 @@ class ProgramFile(ABC):
                 f"model={settings.model} needs its file: weights=FILE{self.suffixes[0]}"
             )
         self.file = resolve_file(settings.weights, self.suffixes)
-        if self.task not in self.tasks:
-            can = f"{', '.join(self.tasks[:-1])} or {self.tasks[-1]}"
+        tasks = self._list_tasks()
+        if self.task not in tasks:
+            can = f"{', '.join(tasks[:-1])} or {tasks[-1]}"
             raise ConfigError(f"model={settings.model} can do {can}, not task={self.task}.")
+        (self.output,) = find_task(self.task).needs
         if self.danger and not settings.trust_code:
             raise ConfigError(
                 f"weights={self.file} {self.danger} If you trust where it came from, say trust_code=true."
             )
         self.transform = self._transform()
+
+    def _list_tasks(self) -> list[str]:
+        """Return the names of the tasks for which one of the possible outputs is enough."""
+        return sorted({name for output in self.outputs for name in list_served_tasks({output})})
 
     @abstractmethod
     def load_program(self) -> nn.Module:
@@ -85,10 +92,10 @@ class ProgramFile(ABC):
         return [self.file]
 
     def describe(self) -> ModelSpec:
-        how = {"range": "0..1"} if self.task == "detect" else {"transform": repr(self.transform)}
+        how = {"range": "0..1"} if self.output == "boxes" else {"transform": repr(self.transform)}
         return ModelSpec(
             name=self.settings.model,
-            tasks=frozenset({self.task}),
+            outputs=frozenset({self.output}),
             categories=self._names,
             weights=str(self.file),
             weights_id=f"sha256:{self._sha256}",
@@ -116,7 +123,7 @@ class ProgramFile(ABC):
         signature, program = self._signature, self.load_program()
         network: nn.Module
         bucket: Callable[[tuple[int, int]], Any] = lambda size_hw: None  # noqa: E731 - one for all
-        if self.task == "detect":
+        if self.output == "boxes":
             network = OneImageDetector(
                 program, batched=signature is not None and len(signature.input) == 4
             )
@@ -124,11 +131,11 @@ class ProgramFile(ABC):
             logits = ChunkedLogits(
                 program,
                 len(self._names),
-                _DIMS[self.task],
+                _DIMS[self.output],
                 signature.batch if signature else (1, None),
             )
             network = LogitsPerImage(logits)
-            if self.task == "segment":
+            if self.output == "probabilities":
                 network = SegmenterNetwork(logits, self.transform)
                 bucket = network.bucket
         return Model(
@@ -138,7 +145,7 @@ class ProgramFile(ABC):
             weights_sha256=self._sha256,
             full_precision_only=True,
             cpu_only=self.cpu_only,
-            max_batch=1 if self.task == "detect" else None,
+            max_batch=1 if self.output == "boxes" else None,
         )
 
     def _preprocess(self, image: Tensor) -> Tensor:
@@ -151,7 +158,7 @@ class ProgramFile(ABC):
     def _transform(self) -> Callable[[Tensor], Tensor]:
         """That of the torchvision weights that `preprocess=` names; for detectors only uint8 -> 0..1."""
         given = self.settings.preprocess
-        if self.task == "detect":
+        if self.output == "boxes":
             if given != "DEFAULT":
                 raise ConfigError(
                     f"preprocess={given}: a detector gets float 0..1 at the image's own size; leave it out."
@@ -160,7 +167,7 @@ class ProgramFile(ABC):
         if given == "DEFAULT":
             raise ConfigError(
                 f"{self.file} does not say how its images are to be prepared, and a wrong way gives wrong results without "
-                f"an error. Name the torchvision weights whose preprocessing it expects: preprocess={_EXAMPLES[self.task]}"
+                f"an error. Name the torchvision weights whose preprocessing it expects: preprocess={_EXAMPLES[self.output]}"
             )
         return find_published_transform(given, self.task)
 
@@ -182,7 +189,7 @@ class ProgramFile(ABC):
         """Checked against the number of outputs, where the file tells it."""
         n_outputs = self._n_outputs()
         if not self.settings.categories:
-            builtin = "coco" if self.task == "detect" else "imagenet"
+            builtin = "coco" if self.output == "boxes" else "imagenet"
             has = (
                 "carries no class names"
                 if n_outputs is None
@@ -192,7 +199,7 @@ class ProgramFile(ABC):
                 f"{self.file} {has}: say categories={builtin}, or categories=FILE with one name a line."
             )
         names = load_categories(self.settings.categories)
-        if self.task == "detect":
+        if self.output == "boxes":
             return add_background(names)
         if n_outputs is not None and n_outputs != len(names):
             raise ConfigError(
@@ -202,21 +209,21 @@ class ProgramFile(ABC):
         return names
 
     def _n_outputs(self) -> int | None:
-        main = self._signature.main if self._signature and self.task != "detect" else ()
+        main = self._signature.main if self._signature and self.output != "boxes" else ()
         return main[1] if main else None
 
     def _check_input(self, shape: Shape, batch: tuple[int, int | None]) -> None:
-        ranks = (3, 4) if self.task == "detect" else (4,)
+        ranks = (3, 4) if self.output == "boxes" else (4,)
         if len(shape) not in ranks or shape[-3] not in (3, None):
             expected = (
                 "3 x height x width, one image"
-                if self.task == "detect"
+                if self.output == "boxes"
                 else "batch x 3 x height x width"
             )
             raise ConfigError(
                 f"{self.file} takes {format_shape(shape)}; task={self.task} gives {expected}."
             )
-        if self.task == "detect":
+        if self.output == "boxes":
             if shape[-2:] != (None, None) or (len(shape) == 4 and batch[0] > 1):
                 raise ConfigError(
                     f"{self.file} takes {format_shape(shape)} only; task=detect gives it one image at a time, at its own "
@@ -236,9 +243,9 @@ class ProgramFile(ABC):
         gives = "; ".join(
             f"{name} {format_shape(shape)}" for name, shape in signature.outputs.items()
         )
-        expected = "batch x classes" + " x height x width" * (self.task == "segment")
-        wrong = bool(signature.main) and len(signature.main) != _DIMS.get(self.task)
-        if self.task == "detect":
+        expected = "batch x classes" + " x height x width" * (self.output == "probabilities")
+        wrong = bool(signature.main) and len(signature.main) != _DIMS.get(self.output)
+        if self.output == "boxes":
             expected, wrong = (
                 ", ".join(DETECTION_OUTPUTS),
                 len(signature.outputs) < len(DETECTION_OUTPUTS),
@@ -246,5 +253,5 @@ class ProgramFile(ABC):
         if wrong:
             raise ConfigError(
                 f"{self.file} gives {gives}; task={self.task} expects {expected}. "
-                f"If it is made for another task, say task={' or '.join(one for one in self.tasks if one != self.task)}."
+                f"If it is made for another task, say task={' or '.join(name for name in self._list_tasks() if name != self.task)}."
             )

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from pipeline.core.keys import path_to_key
 from pipeline.core.protocols import ExportContext
-from pipeline.core.tables import describe_contents, group_by_image
+from pipeline.core.tables import group_by_image
+from pipeline.core.task_roles import Content
 from pipeline.outputs.row_values import list_classes
 from pipeline.outputs.text_files import JsonItemWriter, open_text_file
 
@@ -45,7 +46,7 @@ class _Writer:
         self, context: ExportContext, labels: JsonItemWriter, data: JsonItemWriter
     ) -> None:
         self.context, self.labels, self.data = context, labels, data
-        self.boxes = "boxes" in describe_contents(context.predictions_schema)
+        self.boxes = Content.BOXES in context.contents
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
         for image, rows in group_by_image(images, predictions):

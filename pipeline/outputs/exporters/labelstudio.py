@@ -13,7 +13,8 @@ import pyarrow as pa
 from pipeline.core.keys import key_to_path
 from pipeline.core.protocols import ExportContext
 from pipeline.core.schema import read_name_list
-from pipeline.core.tables import describe_contents, group_by_image
+from pipeline.core.tables import group_by_image
+from pipeline.core.task_roles import Content
 from pipeline.outputs.file_names import replace_invalid_xml
 from pipeline.outputs.row_values import clip_box, decode_row_mask, encode_run_lengths, list_classes
 from pipeline.outputs.text_files import JsonItemWriter, open_text_file
@@ -40,7 +41,7 @@ class LabelStudio:
     @contextmanager
     def open(self, context: ExportContext) -> Iterator["_Writer"]:
         with open_text_file(context.folder / "labeling_config.xml") as file:
-            file.write(_labeling_config(context.predictions_schema))
+            file.write(_labeling_config(context.predictions_schema, context.contents))
         writer = _Writer(context)
         try:
             writer.begin_file()
@@ -50,8 +51,8 @@ class LabelStudio:
             writer.file.close()
 
 
-def _labeling_config(schema: pa.Schema) -> str:
-    there, view = describe_contents(schema), Element("View")
+def _labeling_config(schema: pa.Schema, contents: frozenset[Content]) -> str:
+    view = Element("View")
     SubElement(view, "Image", name="image", value="$image", zoom="true")
     classes = list(dict.fromkeys(list_classes(schema).values()))
     for content, control, name, of, values in (
@@ -66,7 +67,7 @@ def _labeling_config(schema: pa.Schema) -> str:
         ),
         ("labels", "Choices", "classes", "Choice", classes),
     ):
-        if content in there:
+        if content in contents:
             parent = SubElement(view, control, name=name, toName="image")
             for value in values:
                 SubElement(parent, of, value=replace_invalid_xml(value))
@@ -81,7 +82,7 @@ class _Writer:
     def __init__(self, context: ExportContext) -> None:
         self.context, self.files = context, 0
         self.point_names = read_name_list(context.predictions_schema, "keypoint_names")
-        self.whole_images = "labels" in describe_contents(context.predictions_schema)
+        self.whole_images = Content.LABELS in context.contents
 
     def begin_file(self) -> None:
         self.file = (self.context.folder / f"tasks-{self.files:03d}.json").open(

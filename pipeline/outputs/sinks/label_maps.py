@@ -12,6 +12,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_path, make_safe_key
 from pipeline.core.protocols import SinkContext
 from pipeline.core.schema import read_categories
+from pipeline.core.task_roles import Content
 from pipeline.core.types import Status
 from pipeline.ops.drawing import choose_colour
 from pipeline.ops.masks import make_label_map
@@ -26,7 +27,7 @@ class LabelMaps:
     @contextmanager
     def open(self, context: SinkContext) -> Iterator["_Writer"]:
         categories = read_categories(context.predictions_schema)
-        if "mask_rle" not in context.predictions_schema.names:
+        if not Content.MASKS.is_in(context.predictions_schema):
             raise ConfigError("sink=label_maps needs a task with masks: segment or instances.")
         if len(categories) > _MOST:
             raise ConfigError(

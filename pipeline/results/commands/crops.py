@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config.declare import setting
+from pipeline.config.task_classes import find_task
 from pipeline.config.validators import check_fraction, check_optional_path, check_path
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_path
 from pipeline.core.locations import Location
 from pipeline.core.schema import BOX_COLUMNS
-from pipeline.core.tables import describe_contents, group_by_image
+from pipeline.core.tables import group_by_image
+from pipeline.core.task_roles import Content
 from pipeline.core.types import Entry, InputError
 from pipeline.ops.crops import compute_crop_window, make_crop_key, name_class_folders
 from pipeline.results.input_reader import InputReader
@@ -69,7 +71,7 @@ class _Image:
 
 def run_command(options: Options) -> str:
     run = FinishedRun.open(options.run)
-    if "boxes" not in describe_contents(run.schema):
+    if Content.BOXES not in find_task(run.task).contents:
         raise ConfigError(f"crops: {run.task} has no boxes to cut out.")
     target = options.output or run.path / "crops"
     n, lost, reasons = 0, 0, list[str]()

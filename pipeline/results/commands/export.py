@@ -13,13 +13,15 @@ from omegaconf import OmegaConf
 
 from pipeline.config.declare import setting
 from pipeline.config.instantiate import instantiate
+from pipeline.config.task_classes import find_task
 from pipeline.config.validators import check_choice, check_optional_path, check_path, check_text
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.keys import resolve_below
 from pipeline.core.locations import Location
 from pipeline.core.package_files import find_resource
 from pipeline.core.protocols import ExportContext, Exporter
-from pipeline.core.tables import describe_contents, mark_duplicates, mark_failed, select_usable
+from pipeline.core.tables import mark_duplicates, mark_failed, select_usable
+from pipeline.core.task_roles import Content
 from pipeline.core.types import Entry, InputError
 from pipeline.inputs.manifests.locations import ManifestPaths, is_below_root
 from pipeline.results.input_reader import InputReader
@@ -47,9 +49,11 @@ class Options:
 
 def run_command(options: Options) -> str:
     run, exporter = FinishedRun.open(options.run), build_exporter(options.to)
-    there = describe_contents(run.schema)
-    if not (there & exporter.holds) - {"scores"}:
-        found, held = (", ".join(sorted(one - {"scores"})) for one in (there, exporter.holds))
+    contents = find_task(run.task).contents
+    if not (contents & exporter.holds) - {Content.SCORES}:
+        found, held = (
+            ", ".join(sorted(words - {Content.SCORES})) for words in (contents, exporter.holds)
+        )
         raise ConfigError(
             f"to={options.to} holds {held}; the run has {found}. to=jsonl holds everything."
         )
@@ -58,7 +62,9 @@ def run_command(options: Options) -> str:
     with (
         publish_folder(target.absolute(), replace=options.output is None) as stage,
         closing(_Placing(run, exporter.image_folder, options.images, stage)) as place,
-        exporter.open(ExportContext(stage, run.schema, place.root, place, run.path.name)) as writer,
+        exporter.open(
+            ExportContext(stage, run.schema, contents, place.root, place, run.path.name)
+        ) as writer,
     ):
         for shard_id in run.shard_ids:
             place.shard(shard_id)
@@ -72,7 +78,8 @@ def run_command(options: Options) -> str:
             if held is not shard_images:
                 n_failed += pc.sum(mark_failed(shard_images)).as_py()
                 n_duplicates += pc.sum(mark_duplicates(shard_images)).as_py()
-    lost = sorted(there - exporter.holds)
+    # every mask says its area, so that a format without a place for areas loses nothing
+    lost = sorted(contents - exporter.holds - {Content.AREAS})
     said = [f"{target}: {images:,} images, {rows:,} predictions."]
     said += (
         [f"Not in it, because {options.to} has no place for them: {', '.join(lost)}."]

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.config.declare import setting
+from pipeline.config.task_classes import find_task
 from pipeline.config.validators import (
     check_area,
     check_min_score,
@@ -26,7 +27,7 @@ from pipeline.config.validators import (
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Location
 from pipeline.core.shard_names import make_part_name
-from pipeline.core.tables import describe_contents
+from pipeline.core.task_roles import Content
 from pipeline.ops.filters import PLACEHOLDERS, Filters, make_score_thresholds
 from pipeline.runs.fingerprint import make_run_name
 from pipeline.runs.finished_run import FinishedRun
@@ -109,11 +110,12 @@ def _wanted(options: Options, before: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_task(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str, Any]) -> None:
-    there = describe_contents(run.schema)
-    wrong = [name for name in _BOXES if wanted[name] is not None and "boxes" not in there]
-    wrong += (
-        ["top_k"] if wanted["top_k"] != before["top_k"] and "rank" not in run.schema.names else []
-    )
+    filters = find_task(run.task).filters
+    wrong = [
+        name
+        for name in (*_BOXES, "top_k")
+        if name not in filters and wanted[name] not in (None, before[name])
+    ]
     if wrong:
         raise ConfigError(f"{wrong[0]}: {run.task} has no such filter.")
     if wanted["top_k"] and before["top_k"] and wanted["top_k"] > before["top_k"]:
@@ -162,7 +164,7 @@ def _commit(
         run.read_table("images", shard_id),
         run.read_table("predictions", shard_id),
     )
-    if top_k is not None and "rank" in predictions.schema.names:
+    if top_k is not None and Content.RANKS.is_in(predictions.schema):
         predictions = predictions.filter(pc.less_equal(predictions["rank"], top_k))
     predictions = keep.apply(predictions)
     stage = folder.create_stage(shard_id)

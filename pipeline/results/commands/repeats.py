@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config.declare import setting
+from pipeline.config.task_classes import find_task
 from pipeline.config.validators import (
     build_refusal,
     check_fraction,
@@ -22,7 +23,7 @@ from pipeline.config.validators import (
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Location
 from pipeline.core.schema import BOX_COLUMNS
-from pipeline.core.tables import describe_contents
+from pipeline.core.task_roles import Content
 from pipeline.results.repeats.repeated_places import (
     RepeatedPlace,
     find_repeated_places,
@@ -60,7 +61,7 @@ class Options:
 
 def run_command(options: Options) -> str:
     run = FinishedRun.open(options.run)
-    if "boxes" not in describe_contents(run.schema):
+    if Content.BOXES not in find_task(run.task).contents:
         raise ConfigError(f"repeats: {run.task} has no boxes that could come again at one place.")
     rows = read_run_boxes(run)
     found = find_repeated_places(rows, options.iou, options.images)

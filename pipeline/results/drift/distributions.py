@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.config.task_classes import find_task
 from pipeline.core.errors import ConfigError
-from pipeline.core.tables import describe_contents, mark_duplicates, select_usable
+from pipeline.core.tables import mark_duplicates, select_usable
+from pipeline.core.task_roles import Content
 from pipeline.core.types import InputError
 from pipeline.results.input_reader import InputReader, iterate_entries
 from pipeline.runs.finished_run import FinishedRun
@@ -45,9 +47,7 @@ def measure_distributions(run: FinishedRun, brightness: int) -> Distributions:
         found = _found(run, shard_id)
         shares[STATUS].update(_counts(seen["status"]))
         shares[CLASS].update(_counts(found["class_name"]))
-        for name, values in _numbers(
-            images, found, "labels" in describe_contents(run.schema)
-        ).items():
+        for name, values in _numbers(images, found, _has_labels(run)).items():
             numbers[name].append(values)
         image_ids.append(images["image_id"].to_numpy())
     samples = {name: np.concatenate(values) for name, values in numbers.items()}
@@ -60,9 +60,14 @@ def measure_distributions(run: FinishedRun, brightness: int) -> Distributions:
 def _found(run: FinishedRun, shard_id: int) -> pa.Table:
     """A shard's predictions; of labels of whole images the best only."""
     rows = run.read_table("predictions", shard_id, ["image_id", "class_name", "score"])
-    if "labels" not in describe_contents(run.schema):
+    if not _has_labels(run):
         return rows
     return rows.filter(pa.array(np.diff(rows["image_id"].to_numpy(), prepend=-1) != 0))
+
+
+def _has_labels(run: FinishedRun) -> bool:
+    """Tell whether the run's rows are classes of whole images, ranked."""
+    return Content.LABELS in find_task(run.task).contents
 
 
 def _numbers(images: pa.Table, found: pa.Table, labels: bool) -> dict[str, np.ndarray]:

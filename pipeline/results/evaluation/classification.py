@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.config.task_classes import find_task
 from pipeline.core.errors import ConfigError, shorten_list
+from pipeline.core.task_roles import Content
 from pipeline.ops.boxes import rank_within_groups
 from pipeline.results.evaluation.average_precision import (
     RECALLS,
@@ -134,7 +136,7 @@ def _found(
 
 def _kept(run: FinishedRun) -> int:
     """How many classes of an image the run has kept at most."""
-    if "rank" not in run.schema.names:
+    if Content.RANKS not in find_task(run.task).contents:
         return 1
     return run.record["fingerprint_of"]["filters"]["top_k"] or len(run.categories)
 

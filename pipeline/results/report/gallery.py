@@ -7,12 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.core.schema import BOX_COLUMNS
 from pipeline.core.tables import mark_failed
+from pipeline.core.task_roles import Content
 
 MOST_ROWS = 100  # of one image that the page lists; they are in the order of the tables, best first
 IMAGE_COLUMNS = ("image_id", "key", "width", "height", "status", "error", "n_predictions")
-PREDICTION_COLUMNS = ("image_id", "class_id", "score", "x_min", "y_min", "x_max", "y_max", "share")
-_BOX = ("x_min", "y_min", "x_max", "y_max")
+PREDICTION_COLUMNS = ("image_id", "class_id", "score")
+SHOWN_CONTENTS = {Content.BOXES: BOX_COLUMNS, Content.AREAS: ("share",)}  # with their columns
 _FAILED, _NOTHING = -1.0, np.inf
 
 
@@ -112,9 +114,9 @@ def make_gallery_data(
         .astype(np.int64)
         .tolist(),
     }
-    if "x_min" in predictions.schema.names:
+    if set(BOX_COLUMNS) <= set(predictions.schema.names):
         told["box"] = (
-            np.column_stack([predictions[name].to_numpy() for name in _BOX])
+            np.column_stack([predictions[name].to_numpy() for name in BOX_COLUMNS])
             .round()
             .astype(int)
             .ravel()

@@ -1,0 +1,70 @@
+"""The words with which a task declares what its rows hold and what others may do with them.
+
+A task names a role, the rooms above implement it. So a new task needs no edit in any of them.
+"""
+
+from enum import StrEnum
+
+import pyarrow as pa
+
+from pipeline.core.schema import BOX_COLUMNS
+
+
+class Content(StrEnum):
+    """One kind of information in prediction rows. It always has the same columns."""
+
+    SCORES = "scores"
+    LABELS = "labels"  # a row is a class of the whole image or clip, the best first
+    RANKS = "further classes"  # the second-best class and so on have rows too
+    BOXES = "boxes"  # a row is an object in the image
+    MASKS = "masks"  # COCO's run lengths, in the frame of the upright original
+    KEYPOINTS = "keypoints"
+    EMBEDDINGS = "embeddings"
+    AREAS = "areas"  # how many pixels belong to a class, and their share of the image
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of `predictions` that hold it."""
+        return _COLUMNS[self]
+
+    def is_in(self, schema: pa.Schema) -> bool:
+        """Tell whether a schema has all of its columns."""
+        return set(self.columns) <= set(schema.names)
+
+
+_COLUMNS = {
+    Content.SCORES: ("score",),
+    Content.LABELS: ("class_id", "class_name"),
+    Content.RANKS: ("rank",),
+    Content.BOXES: BOX_COLUMNS,
+    Content.MASKS: ("mask_rle", "mask_height", "mask_width"),
+    Content.KEYPOINTS: ("keypoints",),
+    Content.EMBEDDINGS: ("embedding",),
+    Content.AREAS: ("pixels", "share"),
+}
+
+
+class ViewMerging(StrEnum):
+    """How a model's outputs for several views of an image (tiles, mirror images) become one."""
+
+    BOXES = "boxes"  # boxes of one object are joined, by suppression (nms) or by union (nmm)
+    SHAPES = "shapes"  # as BOXES, but what lies within a box (mask, points) allows no union
+    MEAN = "mean"  # outputs for the image and its mirror image are averaged; no tiles
+    NONE = "none"  # the model sees the whole image only
+
+
+class RowComparison(StrEnum):
+    """Which rows of two runs over the same images mean the same."""
+
+    BOXES = "boxes"  # those that overlap, one to one
+    REGIONS = "regions"  # those of one class: an image has at most one
+    LABELS = "labels"  # the best class of an image, and its embedding where both runs have one
+    NONE = "none"
+
+
+class EvaluationMethod(StrEnum):
+    """How rows are measured against annotations."""
+
+    DETECTION = "detection"  # boxes, masks, keypoints; truth is a file in COCO's format
+    CLASSIFICATION = "classification"  # best classes; truth is a table or class folders
+    SEGMENTATION = "segmentation"  # classes of pixels; truth is a folder of label maps
