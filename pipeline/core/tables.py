@@ -8,25 +8,7 @@ import pyarrow.compute as pc
 
 from pipeline.core.types import Status
 
-_COLUMN_OF_CONTENT = {
-    "boxes": "x_min",
-    "masks": "mask_rle",
-    "keypoints": "keypoints",
-    "embeddings": "embedding",
-    "further classes": "rank",
-}
 _ERRORS = pa.array([status.value for status in Status if status.is_error])
-
-
-def describe_contents(schema: pa.Schema) -> frozenset[str]:
-    """Return which kinds of content prediction rows of this schema have.
-
-    The kinds are `scores`, `boxes`, `masks`, `keypoints`, `embeddings`, `labels` (classes of whole
-    images, where there are no boxes or masks) and `further classes` (ranked classes).
-    """
-    contents = {"scores"}
-    contents |= {name for name, column in _COLUMN_OF_CONTENT.items() if column in schema.names}
-    return frozenset(contents if contents & {"boxes", "masks"} else contents | {"labels"})
 
 
 def select_usable(images: pa.Table) -> pa.Table:

@@ -17,10 +17,12 @@ import torch
 from omegaconf import OmegaConf
 
 from pipeline.config.instantiate import instantiate
+from pipeline.config.task_classes import find_task
 from pipeline.core.hashing import hash_file
 from pipeline.core.package_files import find_resource
 from pipeline.core.protocols import SinkContext, Task
 from pipeline.core.schema import make_image_rows, make_images_schema
+from pipeline.core.task_roles import Content
 from pipeline.core.types import Item, Model, Status
 from pipeline.outputs.sinks.parquet import sort_by_image_id
 from tests.helpers.imports import COMPONENT_FOLDERS
@@ -98,6 +100,37 @@ def test_a_task_makes_rows_of_its_schema(name: str) -> None:
             round(long_side * 0.8),
             long_side,
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [
+        ("classify", {"labels", "further classes", "scores"}),
+        ("video", {"labels", "further classes", "scores"}),
+        ("embed", {"labels", "scores", "embeddings"}),
+        ("detect", {"boxes", "scores"}),
+        ("instances", {"boxes", "masks", "scores"}),
+        ("segment", {"masks", "areas", "scores"}),
+        ("keypoints", {"boxes", "keypoints", "scores"}),
+    ],
+)
+def test_the_contents_that_a_task_declares(name: str, contents: set[str]) -> None:
+    assert find_task(name).contents == contents
+
+
+@pytest.mark.parametrize("name", names("task"))
+def test_a_task_declares_the_contents_whose_columns_it_has(name: str) -> None:
+    in_every_task = {Content.SCORES, Content.LABELS}  # the columns, not what they mean
+    columns = {content for content in Content if content.is_in(part("task", name).schema)}
+    assert find_task(name).contents <= columns
+    assert columns - in_every_task <= find_task(name).contents
+
+
+def test_tasks_are_found_without_torch() -> None:
+    code = "import sys; from pipeline.config.task_classes import list_tasks; print(*list_tasks())"
+    code += "; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [" ".join(names("task")), "False"]
 
 
 @pytest.mark.parametrize("name", names("source"))

@@ -3,12 +3,10 @@
 import logging
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.tables import (
-    describe_contents,
     group_by_image,
     mark_duplicates,
     mark_failed,
@@ -90,22 +88,6 @@ def test_what_is_no_run_is_refused(path: Path, tmp_path: Path) -> None:
         marker.unlink()
     with pytest.raises(ConfigError, match="no committed tables"):
         FinishedRun.open(path)
-
-
-@pytest.mark.parametrize(
-    ("columns", "expected"),
-    [
-        ([], {"labels", "scores"}),
-        (["rank"], {"labels", "further classes", "scores"}),
-        (["embedding"], {"labels", "scores", "embeddings"}),
-        (["x_min"], {"boxes", "scores"}),
-        (["x_min", "mask_rle"], {"boxes", "masks", "scores"}),
-        (["mask_rle"], {"masks", "scores"}),
-        (["x_min", "keypoints"], {"boxes", "keypoints", "scores"}),
-    ],
-)
-def test_what_a_schema_says(columns: list[str], expected: set[str]) -> None:
-    assert describe_contents(pa.schema([(name, pa.float32()) for name in columns])) == expected
 
 
 def test_a_duplicate_is_neither_usable_nor_failed(tmp_path: Path) -> None:

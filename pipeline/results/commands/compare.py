@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
 from pipeline.config.declare import setting
+from pipeline.config.task_classes import find_task
 from pipeline.config.validators import (
     build_refusal,
     check_fraction,
@@ -21,7 +22,7 @@ from pipeline.config.validators import (
 )
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.locations import Location
-from pipeline.core.tables import describe_contents
+from pipeline.core.task_roles import Content, RowComparison
 from pipeline.results.comparison.aligned_reader import read_aligned
 from pipeline.results.comparison.changes import DUPLICATE, ImageChanges, Tolerance, find_changes
 from pipeline.results.comparison.matchers import BoxMatcher, LabelMatcher, MaskMatcher, RowMatcher
@@ -111,16 +112,22 @@ def run_command(options: Options) -> str:
 
 
 def _matcher(before: FinishedRun, after: FinishedRun, iou: float) -> RowMatcher:
-    """For what both runs have. Raises ConfigError where that is nothing."""
-    there = describe_contents(before.schema) & describe_contents(after.schema)
-    if "boxes" in there:
-        return BoxMatcher(iou)
-    if "masks" in there:
-        return MaskMatcher()
-    if "labels" in there:
+    """Return what matches the rows of both runs, as their tasks declare it.
+
+    Raises:
+        ConfigError: the tasks' rows are not compared in the same way.
+    """
+    tasks = find_task(before.task), find_task(after.task)
+    comparison = tasks[0].comparison
+    if comparison is tasks[1].comparison and comparison is not RowComparison.NONE:
+        if comparison is RowComparison.BOXES:
+            return BoxMatcher(iou)
+        if comparison is RowComparison.REGIONS:
+            return MaskMatcher()
+        (column,) = Content.EMBEDDINGS.columns
+        have_embeddings = all(Content.EMBEDDINGS in task.contents for task in tasks)
         return LabelMatcher(
-            "embeddings" in there
-            and before.schema.field("embedding") == after.schema.field("embedding")
+            have_embeddings and before.schema.field(column) == after.schema.field(column)
         )
     raise ConfigError(
         f"runs: {before.task} and {after.task} have nothing in common that could be compared."

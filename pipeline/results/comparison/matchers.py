@@ -9,11 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.schema import BOX_COLUMNS
+from pipeline.core.task_roles import Content
 from pipeline.ops.boxes import match_one_to_one, read_boxes_xyxy
 from pipeline.results.comparison.aligned_reader import RunTables
 from pipeline.results.comparison.overlapping_pairs import find_overlapping_pairs
 
-_MASK = ("mask_rle", "mask_height", "mask_width")
+_MASK = Content.MASKS.columns
+(_EMBEDDING,) = Content.EMBEDDINGS.columns
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class LabelMatcher:
     first_only = True
 
     def __init__(self, embeddings: bool) -> None:
-        self.columns: Sequence[str] = ("embedding",) if embeddings else ()
+        self.columns: Sequence[str] = (_EMBEDDING,) if embeddings else ()
 
     def match(self, before: ComparedRows, after: ComparedRows) -> RowPairs:
         _, a, b = np.intersect1d(before.at, after.at, return_indices=True)
@@ -141,7 +143,7 @@ def measure_mask_iou(before: pa.Table, after: pa.Table) -> np.ndarray:
 def measure_cosine_distance(before: pa.Table, after: pa.Table) -> np.ndarray:
     """(N,) of the first vector with the first, and so on. Raises ValueError where their lengths differ."""
     a, b = (
-        np.stack(table["embedding"].to_numpy()).astype(np.float64)
+        np.stack(table[_EMBEDDING].to_numpy()).astype(np.float64)
         if len(table)
         else np.zeros((0, 1))
         for table in (before, after)

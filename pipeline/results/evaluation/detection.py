@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.config.task_classes import find_task
 from pipeline.core.errors import ConfigError
 from pipeline.core.schema import read_name_list
-from pipeline.core.tables import describe_contents
+from pipeline.core.task_roles import Content
 from pipeline.ops.boxes import read_boxes_xyxy
 from pipeline.results.evaluation.average_precision import (
     PrecisionRecall,
@@ -32,6 +33,7 @@ from pipeline.results.evaluation.result import Evaluation
 from pipeline.runs.finished_run import FinishedRun
 
 _TOGETHER = 256  # images without predictions that are matched at once
+_KINDS = (Content.KEYPOINTS, Content.MASKS, Content.BOXES)  # what the task is about first
 _POINTS = 17  # COCO's, for which its OKS has constants
 
 
@@ -84,9 +86,8 @@ def evaluate_detection(run: FinishedRun, path: Path, score: float) -> Evaluation
 
 def _kinds(run: FinishedRun, truth: CocoTruth) -> tuple[list[str], list[str]]:
     """(what both have, what the task is about first; what is to be said of the rest)."""
-    wanted: list[str] = [
-        kind for kind in ("keypoints", "masks", "boxes") if kind in describe_contents(run.schema)
-    ]
+    contents = find_task(run.task).contents
+    wanted = [str(kind) for kind in _KINDS if kind in contents]
     kinds = [kind for kind in wanted if kind in truth.holds]
     if not kinds:
         raise ConfigError(

@@ -1,33 +1,45 @@
-"""The one entrance: a finished run and its truth -> figures."""
+"""Evaluate a finished run against annotations, by the method that its task declares."""
 
 from pathlib import Path
 
+from pipeline.config.task_classes import find_task
 from pipeline.core.errors import ConfigError
-from pipeline.core.tables import describe_contents
+from pipeline.core.task_roles import EvaluationMethod
 from pipeline.results.evaluation.result import Evaluation
 from pipeline.runs.finished_run import FinishedRun
 
+_FILE = "a JSON file in COCO's format"
+_FOLDER = "a folder of label maps (PNG)"
+
 
 def evaluate(run: FinishedRun, truth: Path, score: float = 0.5) -> Evaluation:
-    """By what the run has: boxes, masks and keypoints beside a file in COCO's format; masks beside a folder of label maps;
-    classes of whole images beside a table or class folders. `score`: of the confusion matrix of boxes. Raises
-    ConfigError."""
+    """Measure how right a run is.
+
+    Args:
+        truth: a file in COCO's format for detection, a folder of label maps for segmentation, a
+            table or a folder with a sub-folder for each class for classification.
+        score: detections below it are left out of the confusion matrix of boxes.
+
+    Raises:
+        ConfigError: the task cannot be evaluated, or not with this truth.
+    """
     if not truth.exists():
         raise ConfigError(f"truth={truth}: there is no such file or folder.")
-    there = describe_contents(run.schema)
-    if "boxes" in there and truth.is_file():
+    methods = find_task(run.task).evaluations
+    if isinstance(methods, str):
+        raise ConfigError(f"task={run.task} cannot be evaluated: {methods}")
+
+    if EvaluationMethod.DETECTION in methods and truth.is_file():
         from pipeline.results.evaluation.detection import evaluate_detection
 
         return evaluate_detection(run, truth, score)
-    if "masks" in there and truth.is_dir():
+    if EvaluationMethod.SEGMENTATION in methods and truth.is_dir():
         from pipeline.results.evaluation.segmentation import evaluate_segmentation
 
         return evaluate_segmentation(run, truth)
-    if "labels" in there:
+    if EvaluationMethod.CLASSIFICATION in methods:
         from pipeline.results.evaluation.classification import evaluate_classification
 
         return evaluate_classification(run, truth)
-    expected = (
-        "a folder of label maps (PNG)" if "masks" in there else "a JSON file in COCO's format"
-    )
+    expected = _FOLDER if EvaluationMethod.SEGMENTATION in methods else _FILE
     raise ConfigError(f"truth={truth}: a run of task={run.task} is evaluated with {expected}.")

@@ -12,6 +12,7 @@ from urllib.parse import quote_from_bytes
 import numpy as np
 import pyarrow as pa
 
+from pipeline.config.task_classes import find_task
 from pipeline.core.errors import ConfigError, is_persistent_failure
 from pipeline.core.keys import resolve_below
 from pipeline.core.locations import Location
@@ -21,6 +22,7 @@ from pipeline.results.input_reader import InputReader, iterate_entries
 from pipeline.results.report.gallery import (
     IMAGE_COLUMNS,
     PREDICTION_COLUMNS,
+    SHOWN_CONTENTS,
     Gallery,
     make_gallery_data,
 )
@@ -101,7 +103,9 @@ def _shards(run: FinishedRun) -> Iterator[tuple[pa.Table, pa.Table]]:
         "zip",
     )  # a manifest may carry columns of these names
     of_images = [*IMAGE_COLUMNS, *(name for name in _CARRIED if ours and name in there)]
-    of_predictions = [name for name in PREDICTION_COLUMNS if name in there]
+    of_predictions = [*PREDICTION_COLUMNS]
+    for content, columns in SHOWN_CONTENTS.items():
+        of_predictions += columns if content in find_task(run.task).contents else ()
     for shard_id in run.shard_ids:
         yield (
             run.read_table("images", shard_id, of_images),
