@@ -1,5 +1,7 @@
-"""What became of a sweep's combinations that one of Hydra's launchers ran in other processes, maybe on other machines: a
-small file each, in a folder that all of them see."""
+"""Outcomes of a sweep's jobs that ran in other processes, perhaps on other machines.
+
+Each outcome is one small file in a folder that all of these processes can see.
+"""
 
 import json
 import shutil
@@ -13,47 +15,49 @@ from pipeline.core.locations import Location, parse_location
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended, for a person, the number of its images that are not usable, and its folder."""
+    """The end of a run."""
 
-    text: str
-    bad_images: int = 0
-    run: Location | None = None  # None: a dry run
+    text: str  # the summary to print
+    bad_images: int = 0  # images that are not usable
+    run: Location | None = None  # the run folder; None for a dry run
 
 
 _ERRORS = {cls.exit_code: cls for cls in (PipelineError, ConfigError, RunLocked, OutOfSpace)}
-Outcome = tuple[
-    dict[str, str], RunResult | None, PipelineError | None
-]  # settings as given, how it ended, why it was refused
+
+# The settings as typed, the result, and the error. One of the last two is None.
+Outcome = tuple[dict[str, str], RunResult | None, PipelineError | None]
 
 
 def save_outcome(folder: Path, number: int, outcome: Outcome) -> None:
-    """By the process that computed it."""
-    settings, ended, refused = outcome
-    said: dict[str, Any] = {"settings": settings}
-    if ended:
-        said |= {
-            "text": ended.text,
-            "bad_images": ended.bad_images,
-            "run": str(ended.run) if ended.run else None,
-        }
-    if refused:
-        said |= {"refused": str(refused), "exit_code": refused.exit_code}
+    """Write the outcome of job `number`. The process that ran the job calls this."""
+    settings, result, error = outcome
+    record: dict[str, Any] = {"settings": settings}
+
+    if result:
+        run = str(result.run) if result.run else None
+        record |= {"text": result.text, "bad_images": result.bad_images, "run": run}
+    if error:
+        record |= {"error": str(error), "exit_code": error.exit_code}
+
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{number:06d}.json").write_text(json.dumps(said))
+    (folder / f"{number:06d}.json").write_text(json.dumps(record))
 
 
 def load_outcomes(folder: Path) -> list[Outcome]:
-    """In the order of the combinations, by the process that waited for them; the folder is removed."""
-    outcomes: list[Outcome] = []
-    for path in sorted(folder.glob("*.json")):
-        said = json.loads(path.read_text())
-        refused = (
-            _ERRORS.get(said["exit_code"], PipelineError)(said["refused"])
-            if "refused" in said
-            else None
-        )
-        run = parse_location(said["run"]) if said.get("run") else None
-        ended = RunResult(said["text"], said["bad_images"], run) if "text" in said else None
-        outcomes.append((said["settings"], ended, refused))
+    """Read all outcomes in the order of the jobs, and remove the folder."""
+    outcomes = [_read_outcome(path) for path in sorted(folder.glob("*.json"))]
     shutil.rmtree(folder, ignore_errors=True)
     return outcomes
+
+
+def _read_outcome(path: Path) -> Outcome:
+    record = json.loads(path.read_text())
+    result = error = None
+
+    if "text" in record:
+        run = parse_location(record["run"]) if record["run"] else None
+        result = RunResult(record["text"], record["bad_images"], run)
+    if "error" in record:
+        error = _ERRORS.get(record["exit_code"], PipelineError)(record["error"])
+
+    return record["settings"], result, error

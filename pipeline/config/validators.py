@@ -1,7 +1,12 @@
-"""What a setting's value may be. Each check takes (key, value) and returns the value as the code is to see it, or raises
-ConfigError: expected, got."""
+"""Checks of a setting's value.
 
-from collections.abc import Callable
+A check takes (key, value) and returns the value as the code uses it. It raises ConfigError, which
+says what was expected and what came. A function with another signature, such as
+`check_integer(least)`, makes a check.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +18,98 @@ from pipeline.core.locations import Location, Uri, parse_location
 Check = Callable[[str, Any], Any]
 
 
-def check_optional_text(key: str, value: Any) -> str | None:
-    return None if value is None else check_text(key, value)
+def build_refusal(key: str, value: Any, expected: str, hint: str = "") -> ConfigError:
+    """Return the error for a value that is not allowed."""
+    return ConfigError(
+        f"{key}={value}: expected {expected}, got {type(value).__name__} {value!r}.{hint}"
+    )
+
+
+def allow_none(check: Check) -> Check:
+    """Make a check that also accepts None."""
+    return lambda key, value: None if value is None else check(key, value)
+
+
+def is_list(value: Any) -> bool:
+    """Whether the value is a list of Python, JSON or OmegaConf."""
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def is_number(value: Any) -> bool:
+    """Whether the value is an integer or a float. True and False are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# --- texts and paths
 
 
 def check_text(key: str, value: Any) -> str:
-    # an empty text is refused, not taken for null: input=$UNSET must not annotate the samples
-    if isinstance(value, str | int | float) and not isinstance(value, bool) and str(value):
+    # An empty text is refused and not taken for null: input=$UNSET must not annotate the samples.
+    if (isinstance(value, str) or is_number(value)) and str(value):
         return str(value)
     raise build_refusal(key, value, "a text")
 
 
-def check_flag(key: str, value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise build_refusal(key, value, "true or false")
+def check_optional_text(key: str, value: Any) -> str | None:
+    return None if value is None else check_text(key, value)
 
 
-def check_names(key: str, value: Any) -> tuple[str, ...] | None:
+def check_utf8_path(key: str, value: Any) -> str:
+    """Refuse a path with bytes that are not UTF-8, which JSON and Parquet files cannot hold."""
+    text = check_text(key, value)
+    if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        shown = text.encode("utf-8", "backslashreplace").decode()
+        raise build_refusal(key, shown, "a path that is valid UTF-8")
+    return text
+
+
+def check_path(key: str, value: Any) -> Location:
+    """Return a path or, for a text such as s3://bucket/folder, an address."""
+    return parse_location(check_text(key, value))
+
+
+def check_optional_path(key: str, value: Any) -> Location | None:
+    return None if value in (None, "null") else check_path(key, value)
+
+
+def check_local_path(key: str, value: Any) -> Path:
+    location = check_path(key, value)
+    if isinstance(location, Uri):
+        raise ConfigError(
+            f"{key}={location}: expected a file or folder of this machine; copy it here first."
+        )
+    return location
+
+
+def check_paths(key: str, value: Any) -> tuple[Location, ...]:
+    values = value if is_list(value) else [value]
+    return tuple(check_path(key, item) for item in values)
+
+
+# The value of a setting with one of these checks is taken exactly as typed: blanks, commas,
+# brackets and `=` need no quoting on the command line, and 12 stays the text "12".
+LITERAL_CHECKS: frozenset[Check] = frozenset(
+    {
+        check_text,
+        check_optional_text,
+        check_utf8_path,
+        check_path,
+        check_optional_path,
+        check_local_path,
+    }
+)
+
+
+# --- numbers
+
+
+def check_number(key: str, value: Any, expected: str, most: float = inf) -> float | None:
+    """Accept None and numbers from 0 to `most`."""
     if value is None:
         return None
-    given = [value] if isinstance(value, str) else value
-    if not OmegaConf.is_list(given) and not isinstance(given, list):
-        raise build_refusal(key, value, "a class name or a list such as [dog, cat]")
-    if key == "classes" and not given:
-        raise build_refusal(key, value, "at least one class name; leave it out for all classes")
-    return tuple(str(name).strip() for name in given)
-
-
-def check_min_score(key: str, value: Any) -> float | dict[str, float] | None:
-    expected = "from 0 to 1, or one per class such as {default: 0.5, person: 0.8}"
-    if OmegaConf.is_dict(value):
-        given = {
-            str(name).strip(): check_optional_fraction(f"{key}.{name}", score)
-            for name, score in value.items()
-        }
-        return {name: score for name, score in given.items() if score is not None}
-    return check_optional_fraction(key, value, expected)
+    if is_number(value) and 0 <= value <= most:
+        return float(value)
+    raise build_refusal(key, value, f"a number {expected}")
 
 
 def check_optional_fraction(key: str, value: Any, expected: str = "from 0 to 1") -> float | None:
@@ -60,54 +120,51 @@ def check_area(key: str, value: Any) -> float | None:
     return check_number(key, value, "of square pixels, 0 or more")
 
 
-def check_number(key: str, value: Any, expected: str, most: float = float("inf")) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most:
-        return float(value)
-    raise build_refusal(key, value, f"a number {expected}")
+def check_fraction(most: float) -> Callable[[str, Any], float]:
+    """Make a check for numbers from 0 to `most`."""
+
+    def check(key: str, value: Any) -> float:
+        number = check_number(key, value, f"from 0 to {most:g}", most)
+        if number is None:
+            raise build_refusal(key, value, f"a number from 0 to {most:g}")
+        return number
+
+    return check
 
 
-def check_optional_integer(least: int) -> Callable[[str, Any], int | None]:
-    def check(key: str, value: Any) -> int | None:
-        if value is None or (
-            isinstance(value, int) and not isinstance(value, bool) and value >= least
-        ):
+def check_integer(least: int) -> Callable[[str, Any], int]:
+    """Make a check for whole numbers of at least `least`."""
+
+    def check(key: str, value: Any) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
             return value
         raise build_refusal(key, value, f"a whole number, {least} or more")
 
     return check
 
 
-def check_integer(least: int) -> Callable[[str, Any], int]:
-    def check(key: str, value: Any) -> int:
-        given = check_optional_integer(least)(key, value)
-        if given is None:
-            raise build_refusal(key, value, f"a whole number, {least} or more")
-        return given
-
-    return check
+def check_optional_integer(least: int) -> Callable[[str, Any], int | None]:
+    """Make a check for None and whole numbers of at least `least`."""
+    return allow_none(check_integer(least))
 
 
-def check_mapping(key: str, value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if OmegaConf.is_dict(value):
-        return {str(k): v for k, v in OmegaConf.to_container(value).items()}  # type: ignore[union-attr]
-    raise build_refusal(key, value, "a mapping such as {box_detections_per_img: 300}")
+def is_positive(value: Any) -> bool:
+    """Whether the value is a finite number above 0."""
+    return is_number(value) and 0 < value < inf
 
 
-def check_fraction(most: float) -> Callable[[str, Any], float]:
-    def check(key: str, value: Any) -> float:
-        given = check_number(key, value, f"from 0 to {most:g}", most)
-        if given is None:
-            raise build_refusal(key, value, f"a number from 0 to {most:g}")
-        return given
+# --- choices, lists and mappings
 
-    return check
+
+def check_flag(key: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise build_refusal(key, value, "true or false")
 
 
 def check_choice(*choices: str) -> Callable[[str, Any], str]:
+    """Make a check for one of these words."""
+
     def check(key: str, value: Any) -> str:
         if value in choices:
             return str(value)
@@ -117,34 +174,38 @@ def check_choice(*choices: str) -> Callable[[str, Any], str]:
     return check
 
 
-def allow_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
-    return lambda key, value: None if value is None else check(key, value)
+def check_names(key: str, value: Any) -> tuple[str, ...] | None:
+    """Accept one class name, a list of them, or None."""
+    if value is None:
+        return None
+
+    names = [value] if isinstance(value, str) else value
+    if not is_list(names):
+        raise build_refusal(key, value, "a class name or a list such as [dog, cat]")
+    if key == "classes" and not names:
+        raise build_refusal(key, value, "at least one class name; leave it out for all classes")
+
+    return tuple(str(name).strip() for name in names)
 
 
-def build_refusal(key: str, value: Any, expected: str, hint: str = "") -> ConfigError:
-    return ConfigError(
-        f"{key}={value}: expected {expected}, got {type(value).__name__} {value!r}.{hint}"
-    )
+def check_mapping(key: str, value: Any) -> dict[str, Any]:
+    """Accept a mapping. None becomes an empty one."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        plain: Any = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        return {str(name): item for name, item in plain.items()}
+    raise build_refusal(key, value, "a mapping such as {box_detections_per_img: 300}")
 
 
-def check_path(key: str, value: Any) -> Location:
-    """Or an address."""
-    return parse_location(check_text(key, value))
+def check_min_score(key: str, value: Any) -> float | dict[str, float] | None:
+    """Accept None, one score for all classes, or a score for each class name and `default`."""
+    if isinstance(value, Mapping):
+        scores = {
+            str(name).strip(): check_optional_fraction(f"{key}.{name}", score)
+            for name, score in value.items()
+        }
+        return {name: score for name, score in scores.items() if score is not None}
 
-
-def check_optional_path(key: str, value: Any) -> Location | None:
-    return None if value == "null" else check_path(key, value)
-
-
-def check_paths(key: str, value: Any) -> tuple[Location, ...]:
-    given = value if OmegaConf.is_list(value) else [value]
-    return tuple(check_path(key, one) for one in given)
-
-
-def check_local_path(key: str, value: Any) -> Path:
-    found = check_path(key, value)
-    if isinstance(found, Uri):
-        raise ConfigError(
-            f"{key}={found}: expected a file or folder of this machine; copy it here first."
-        )
-    return found
+    expected = "from 0 to 1, or one per class such as {default: 0.5, person: 0.8}"
+    return check_optional_fraction(key, value, expected)

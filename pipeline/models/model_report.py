@@ -35,12 +35,9 @@ def format_catalogue(task: str | None, sort: str = "accuracy") -> str:
     return format_columns(lines, left=(0, 1, 7, 8))
 
 
-def add_task_override(words: list[str]) -> list[str]:
-    """Overrides with `task=` one that the model serves, where none is given."""
-    given = dict(word.partition("=")[::2] for word in words)
-    model = given.get("model", "")
-    tasks = get_builder_tasks(model) if model in list_models() else frozenset()
-    return words if "task" in given or not tasks else [*words, f"task={min(tasks)}"]
+def find_builder_tasks(model: str) -> frozenset[str]:
+    """Return the tasks of a torchvision builder; none for another name."""
+    return get_builder_tasks(model) if model in list_models() else frozenset()
 
 
 def format_model_report(settings: Settings) -> str:

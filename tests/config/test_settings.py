@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.settings import TileSettings
+from pipeline.config.groups.images import TileSettings
 from pipeline.core.errors import ConfigError
 from tests.helpers.paths import SAMPLES
 from tests.helpers.runs import settings_for

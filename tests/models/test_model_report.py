@@ -6,11 +6,12 @@ import pytest
 from safetensors.torch import save_file
 from torchvision.models import get_model_weights, list_models, resnet18
 
+from pipeline.config.overrides import add_task_of_model
 from pipeline.cli import main
 from pipeline.core.errors import ConfigError
 from pipeline.models.backbones import get_builder
 from pipeline.models.model_cards import list_model_cards
-from pipeline.models.model_report import add_task_override, format_catalogue, format_model_report
+from pipeline.models.model_report import find_builder_tasks, format_catalogue, format_model_report
 from pipeline.models.networks.meta_device import use_meta_device
 from pipeline.models.registry import get_builder_tasks
 from tests.helpers.paths import shared
@@ -110,7 +111,7 @@ def test_real_weights_without_names_do_too() -> None:
     ],
 )
 def test_inspect_finds_the_models_task(words: list[str], expected: list[str]) -> None:
-    assert add_task_override(words) == expected
+    assert add_task_of_model(words, find_builder_tasks) == expected
 
 
 def test_both_verbs_answer_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:

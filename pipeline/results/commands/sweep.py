@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.config.compose import Job
+from pipeline.config.sweep import Job
 from pipeline.core.errors import PipelineError
 from pipeline.core.hashing import hash_text
 from pipeline.core.locations import Location
@@ -69,7 +69,7 @@ def _row(
     row |= _counts(FinishedRun.open(one.run)) if one.run else dict.fromkeys(_COUNTS)
     return row | {
         "run": one.run.name if one.run else None,
-        "error": str(one.refused) if one.refused else figures.get("error"),
+        "error": str(one.error) if one.error else figures.get("error"),
     }
 
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
-from pipeline.config.compose import Job
+from pipeline.config.sweep import Job
 from pipeline.config.sweep_outcomes import RunResult
 from pipeline.core.errors import ConfigError
 from pipeline.results.commands.sweep import _save_plot, summarize_sweep
@@ -32,7 +32,7 @@ def test_what_differs_what_came_of_it_and_the_fastest_first(tmp_path: Path) -> N
     slow, fast = job(tmp_path, "0.3", 3, [1.0, 4.0]), job(tmp_path, "0.5", 1, [0.5, 0.5])
     refused = Job(
         {"model": "made", "min_score": "2", "batch_size": "8"},
-        refused=ConfigError("min_score=2: expected"),
+        error=ConfigError("min_score=2: expected"),
     )
     text = summarize_sweep([slow, refused, fast], None, tmp_path)
     lines = [line.split() for line in text.splitlines()]
@@ -68,7 +68,7 @@ def test_again_it_is_the_same_folder(tmp_path: Path) -> None:
 
 def test_combinations_of_one_run_are_said(tmp_path: Path) -> None:
     one = job(tmp_path, "0.3", 1, [1.0])
-    other = Job({**one.settings, "batch_size": "16"}, one.ended)
+    other = Job({**one.settings, "batch_size": "16"}, one.result)
     assert "Combinations with one run" in summarize_sweep([one, other], None, tmp_path)
     assert "Combinations with one run" not in summarize_sweep(
         [one, job(tmp_path, "0.5", 1, [1.0])], None, tmp_path

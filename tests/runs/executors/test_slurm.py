@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.settings import Settings, ShardSettings
+from pipeline.config.groups.compute import ShardSettings
+from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
 from pipeline.run import run
 from pipeline.runs.executors.slurm import ArrayElement

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.compose import run_jobs
+from pipeline.config.sweep import run_sweep
 from pipeline.config.sweep_outcomes import RunResult, load_outcomes, save_outcome
 from pipeline.core.errors import ConfigError, OutOfSpace, PipelineError
 
@@ -33,18 +33,18 @@ def test_outcomes_come_back_in_the_order_of_the_combinations(tmp_path: Path) -> 
 
 def sweep(output: Path, launcher: str) -> None:
     words = ["model=codes", "min_score=0.3,7,0.5", f"output={output}", f"hydra/launcher={launcher}"]
-    jobs = run_jobs(
+    jobs = run_sweep(
         words,
         lambda settings: RunResult(f"least {settings.min_score}", 1, Path("there")),
-        refuse=lambda error: None,
+        report_error=lambda error: None,
     )
     assert [job.settings["min_score"] for job in jobs] == ["0.3", "7", "0.5"]
-    assert [job.ended.text if job.ended else None for job in jobs] == [
+    assert [job.result.text if job.result else None for job in jobs] == [
         "least 0.3",
         None,
         "least 0.5",
     ]
-    assert isinstance(jobs[1].refused, ConfigError) and jobs[0].run == Path("there")
+    assert isinstance(jobs[1].error, ConfigError) and jobs[0].run == Path("there")
     assert not list((output / ".hydra").glob("outcomes-*"))
 
 
@@ -52,7 +52,7 @@ def sweep(output: Path, launcher: str) -> None:
 def test_a_sweep(elsewhere: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if elsewhere:  # each job as if in a process of its own
         numbers = count()
-        monkeypatch.setattr("pipeline.config.compose._process", lambda: ("here", next(numbers)))
+        monkeypatch.setattr("pipeline.config.sweep._identify_process", lambda: ("here", next(numbers)))
     sweep(tmp_path, "basic")
 
 

@@ -1,0 +1,96 @@
+"""Settings of the computation, and of what is written and shown."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config.declare import nested_settings, setting
+from pipeline.config.validators import (
+    allow_none,
+    build_refusal,
+    check_choice,
+    check_flag,
+    check_integer,
+    check_optional_integer,
+    check_text,
+)
+
+
+def check_batch_size(key: str, value: Any) -> int | str | None:
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if value is None or value == "auto" or (is_integer and value >= 1):
+        return value
+    raise build_refusal(key, value, "a whole number, 1 or more, or auto")
+
+
+def check_overlays(key: str, value: Any) -> bool | int:
+    if isinstance(value, int) and value >= 0:  # True and False are integers
+        return value
+    raise build_refusal(key, value, "true, false, or how many images to draw")
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """The shards that this process computes: those whose number modulo `count` is `index`."""
+
+    index: int = setting(
+        check_integer(0),
+        0,
+        "several processes, also on several machines, can share a run: this one computes the shards "
+        "whose number modulo shard.count is shard.index",
+    )
+    count: int = setting(check_integer(1), 1, "number of processes that share the run")
+
+    def __post_init__(self) -> None:
+        if self.index >= self.count:
+            expected = f"from 0 to {self.count - 1}, less than shard.count"
+            raise build_refusal("shard.index", self.index, expected)
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """How to compute."""
+
+    batch_size: int | str | None = setting(
+        check_batch_size,
+        None,
+        "images for each forward pass; auto: measured at the start; null: the task's default for the "
+        "device; results are the same for every size",
+    )
+    shard_size: int = setting(
+        check_integer(1),
+        256,
+        "images between two commits; an interrupted run repeats at most this many",
+    )
+    shard: ShardSettings = nested_settings(ShardSettings, "index: 3")
+    workers: int | None = setting(
+        check_optional_integer(1), None, "decoding threads; null: chosen from the number of cores"
+    )
+    timeout: int = setting(
+        check_integer(1),
+        120,
+        "seconds to read and decode one input; the status of one that takes longer is timeout",
+    )
+    device: str = setting(check_text, "auto", "auto, cpu, cuda, cuda:1, mps")
+    jpeg: str = setting(
+        check_choice("cpu", "gpu"),
+        "cpu",
+        "gpu: the GPU decodes JPEG files (nvJPEG); helps where the GPU waits for decoding",
+    )
+    precision: str | None = setting(
+        allow_none(check_choice("fp32", "bf16", "fp16")),
+        None,
+        "fp32, bf16 or fp16; null: the engine's own; another precision makes another run folder",
+    )
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """What to write and show."""
+
+    overlays: bool | int = setting(
+        check_overlays, True, "draw predictions on the images: true, false, or only the first N"
+    )
+    dry_run: bool = setting(check_flag, False, "print the plan and stop")
+    log_level: str = setting(
+        check_choice("debug", "info", "warning", "error"), "info", "debug, info, warning, error"
+    )

@@ -1,0 +1,127 @@
+"""Settings of the inputs, of the predictions to keep, and of tiles."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.config.declare import nested_settings, setting
+from pipeline.config.validators import (
+    allow_none,
+    check_area,
+    check_choice,
+    check_flag,
+    check_fraction,
+    check_integer,
+    check_min_score,
+    check_names,
+    check_optional_fraction,
+    check_optional_integer,
+    check_optional_text,
+    check_utf8_path,
+)
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """The images, and where results go."""
+
+    input: str | None = setting(
+        check_optional_text,
+        None,
+        "a folder, a file, or an address (s3://bucket/folder); null: the sample scenes in data/samples",
+    )
+    output: str = setting(
+        check_utf8_path, "outputs", "the folder or address in which run folders are made"
+    )
+    limit: int | None = setting(check_optional_integer(1), None, "only the first N images")
+    max_pixels: int = setting(
+        check_integer(1),
+        100_000_000,
+        "a larger image is not decoded; its status is too_large",
+    )
+    retry: str | None = setting(
+        allow_none(check_choice("errors")),
+        None,
+        "errors: compute only the images again whose status is an error",
+    )
+    skip_duplicates: str | None = setting(
+        allow_none(check_choice("bytes", "near")),
+        None,
+        "bytes: of files with equal bytes, annotate only the first; near: also of images that look "
+        "alike",
+    )
+    changed: str = setting(
+        check_choice("refuse", "accept", "trust"),
+        "refuse",
+        "if inputs changed since the run began: refuse to go on, or accept them and keep the rows "
+        "already written; trust: do not list the inputs again and use the plan as it is",
+    )
+
+
+@dataclass(frozen=True)
+class FilterSettings:
+    """Which predictions to keep."""
+
+    classes: tuple[str, ...] | None = setting(
+        check_names, None, "only these class names, for example [dog, cat]"
+    )
+    exclude: tuple[str, ...] | None = setting(check_names, None, "all but these class names")
+    # None is replaced by the task's default; a mapping then always has the key "default"
+    min_score: float | Mapping[str, float] = setting(
+        check_min_score,
+        None,
+        "lowest score: one number, or one for each class: {default: 0.5, person: 0.8}; null: the "
+        "task's default",
+    )
+    min_area: float | None = setting(check_area, None, "smallest area of a box, in square pixels")
+    nms_iou: float | None = setting(
+        check_optional_fraction,
+        None,
+        "drop a box that overlaps a box with a higher score, of any class, by more than this IoU",
+    )
+    max_detections: int | None = setting(
+        check_optional_integer(1), None, "at most this many boxes for each image"
+    )
+    top_k: int | None = setting(
+        check_optional_integer(1),
+        None,
+        "classify, video: this many classes for each image or clip; null: the task's default",
+    )
+
+
+@dataclass(frozen=True)
+class TileSettings:
+    """Overlapping tiles of a large image, for small objects."""
+
+    size: int | None = setting(
+        check_optional_integer(32),
+        None,
+        "detect, instances, keypoints: also look at tiles of a larger image; the side of a tile in "
+        "pixels of the upright original, for example 640; null: no tiles",
+    )
+    overlap: float = setting(
+        check_fraction(0.9),
+        0.2,
+        "least part of its side that a tile shares with the next; small objects should fit in it",
+    )
+    merge: str = setting(
+        check_choice("nms", "nmm"),
+        "nms",
+        "nms: keep an object's best box; nmm: join the parts of an object that tiles cut (boxes only)",
+    )
+    iou: float = setting(
+        check_fraction(1.0),
+        0.5,
+        "boxes of one class from different tiles that overlap by more than this are one object",
+    )
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """Tiles and mirror images (each costs one more forward pass)."""
+
+    tiles: TileSettings = nested_settings(TileSettings, "size: 640")
+    flip: bool = setting(
+        check_flag,
+        False,
+        "also look at the mirror image; boxes are merged as for tiles, probabilities are averaged",
+    )
