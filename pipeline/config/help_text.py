@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.config.conf_files import (
     ComponentFile,
+    ComponentSetting,
     list_choices,
     read_component_file,
     read_default_choices,
@@ -15,6 +16,8 @@ from pipeline.config.declare import Declaration, list_declarations
 from pipeline.config.settings import COMPONENT_KINDS, GROUP_VERBS, GROUPS
 
 _WIDTH = 100
+_TRAINING_KINDS = ("examples", "experiment")
+CHOICES = {**COMPONENT_KINDS, "experiment": "settings that belong together"}
 
 
 def format_all_settings(verb: str) -> str:
@@ -25,7 +28,11 @@ def format_all_settings(verb: str) -> str:
     blocks = [
         f"{get_heading(group)}\n{format_settings(list_declarations(group))}" for group in groups
     ]
-    blocks += [_format_kind(kind, meaning) for kind, meaning in COMPONENT_KINDS.items()]
+    blocks += [
+        _format_kind(kind, meaning)
+        for kind, meaning in CHOICES.items()
+        if kind not in _TRAINING_KINDS or verb in ("train", "anchors")
+    ]
     return "\n\n".join(blocks)
 
 
@@ -59,6 +66,16 @@ def get_heading(group: type) -> str:
     return (group.__doc__ or "").splitlines()[0].rstrip(".")
 
 
+def list_own_settings(kind: str, component: ComponentFile) -> list[ComponentSetting]:
+    """List a component's settings, without those whose value another setting gives.
+
+    An experiment has none: it sets those of other groups.
+    """
+    if kind == "experiment":
+        return []
+    return [item for item in component.settings if not item.is_reference]
+
+
 def is_default(kind: str, name: str) -> bool:
     """Whether a component is chosen if the command line names none of its kind."""
     default = read_default_choices().get(kind)
@@ -76,9 +93,8 @@ def _format_kind(kind: str, meaning: str) -> str:
 
 def _component_rows(kind: str, component: ComponentFile) -> list[tuple[str, str]]:
     return [
-        (f"  {kind}.{item.name}", f"{item.comment} [{item.value}]".lstrip())
-        for item in component.settings
-        if not item.is_reference
+        (f"  {kind}.{item.name}", f"{item.comment} [{item.value}]".removesuffix(" [null]"))
+        for item in list_own_settings(kind, component)
     ]
 
 

@@ -101,9 +101,7 @@ def _prepare_override(word: str, sweep: bool) -> str:
     key, equals, value = word.partition("=")
     name, *below = re.split(r"[./@]", key.lstrip("+~"))
     if not equals and not key.startswith("~"):
-        raise ConfigError(
-            f"{word!r}: expected key=value, for example task=detect or input=photos."
-        )
+        raise ConfigError(f"{word!r}: expected key=value, for example task=detect or input=photos.")
 
     _check_key(name, ".".join(below))
     _check_component_key(name, ".".join(below))

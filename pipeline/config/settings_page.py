@@ -4,8 +4,14 @@ from collections.abc import Iterable, Sequence
 
 from pipeline.config.conf_files import list_choices, read_component_file
 from pipeline.config.declare import list_declarations
-from pipeline.config.help_text import format_value, get_heading, is_default
-from pipeline.config.settings import COMPONENT_KINDS, GROUP_VERBS, GROUPS
+from pipeline.config.help_text import (
+    CHOICES,
+    format_value,
+    get_heading,
+    is_default,
+    list_own_settings,
+)
+from pipeline.config.settings import GROUP_VERBS, GROUPS
 
 _INTRODUCTION = """\
 # Settings
@@ -41,7 +47,7 @@ def build_settings_page() -> str:
         blocks.append(_build_table(("setting", "default", "meaning"), rows))
 
     blocks.append(_COMPONENTS)
-    for kind, meaning in COMPONENT_KINDS.items():
+    for kind, meaning in CHOICES.items():
         blocks.append(f"### `{kind}`: {meaning}\n")
         blocks.append(_build_table(("choice or setting", "default", "meaning"), _rows_of(kind)))
 
@@ -53,9 +59,8 @@ def _rows_of(kind: str) -> Iterable[tuple[str, str, str]]:
         component = read_component_file(kind, name)
         yield f"`{kind}={name}`", "chosen" if is_default(kind, name) else "", component.summary
 
-        for item in component.settings:
-            if not item.is_reference:
-                yield f"`{kind}.{item.name}`", f"`{item.value}`", item.comment
+        for item in list_own_settings(kind, component):
+            yield f"`{kind}.{item.name}`", f"`{item.value}`", item.comment
 
 
 def _build_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -52,7 +52,9 @@ def sweep(output: Path, launcher: str) -> None:
 def test_a_sweep(elsewhere: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if elsewhere:  # each job as if in a process of its own
         numbers = count()
-        monkeypatch.setattr("pipeline.config.sweep._identify_process", lambda: ("here", next(numbers)))
+        monkeypatch.setattr(
+            "pipeline.config.sweep._identify_process", lambda: ("here", next(numbers))
+        )
     sweep(tmp_path, "basic")
 
 

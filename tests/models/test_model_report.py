@@ -6,8 +6,8 @@ import pytest
 from safetensors.torch import save_file
 from torchvision.models import get_model_weights, list_models, resnet18
 
-from pipeline.config.overrides import add_task_of_model
 from pipeline.cli import main
+from pipeline.config.overrides import add_task_of_model
 from pipeline.core.errors import ConfigError
 from pipeline.models.backbones import get_builder
 from pipeline.models.model_cards import list_model_cards

@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TextIO
 
-from pipeline.config.compose import apply_process_settings
+from pipeline.config.process import set_log_level
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.types import Writer
@@ -99,7 +99,8 @@ def run_worker(orders: TextIO = sys.stdin) -> None:
 
 def _work(orders: TextIO, answers: ReplyChannel) -> None:
     order = json.loads(orders.readline())
-    settings = apply_process_settings(Settings.from_plain(order["settings"]))
+    settings = Settings.from_plain(order["settings"])
+    set_log_level(settings.log_level)
     logging.getLogger("pipeline").addHandler(ForwardingHandler(answers))
     parts = build_components(settings)
     with closing(parts.source):

@@ -1,0 +1,49 @@
+"""Turn errors into one message for the user and an exit code.
+
+Exit codes: 0 complete, 1 failed, 2 refused, 3 locked, 4 out of space, 5 complete with unusable images,
+6 damaged (verify), 7 drift, 130 and 143 interrupted. Each error class in `core/errors.py` has its own.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from pipeline.config.verbs import FINISHED_RUN_VERBS, RESUMABLE_VERBS
+from pipeline.core.errors import OutOfSpace, PipelineError, is_disk_full
+from pipeline.core.locations import redact_secrets
+
+log = logging.getLogger(__name__)
+
+
+def report_failure(message: str, exit_code: int) -> int:
+    """Print a message to stderr and return the exit code. Signatures of addresses are not shown."""
+    print(f"visionbatch: {redact_secrets(message)}", file=sys.stderr)
+    sys.stderr.flush()
+    return exit_code
+
+
+def report_os_error(error: OSError, arguments: Sequence[str]) -> int:
+    """Explain an error of the operating system, and return its exit code."""
+    log.debug("the traceback", exc_info=error)
+    verb = arguments[0] if arguments else ""
+    failure: PipelineError
+
+    if is_disk_full(error):
+        failure = OutOfSpace(f"The disk or quota is full ({error}). Free space and run again.")
+    elif verb in FINISHED_RUN_VERBS:
+        failure = PipelineError(f"{error}.")
+    else:
+        failure = PipelineError(f"{error}. log_level=debug shows where it happened.")
+
+    intact = " Committed shards are intact." if verb in RESUMABLE_VERBS else ""
+    return report_failure(f"{failure}{intact}", failure.exit_code)
+
+
+def report_interruption(message: str, exit_code: int, arguments: Sequence[str]) -> int:
+    """Say what the same command does after an interruption, and return the exit code."""
+    verb = arguments[0] if arguments else ""
+    if verb == "train":
+        message += " The same command resumes from the last checkpoint."
+    elif verb in RESUMABLE_VERBS:
+        message += " Committed shards are kept; the same command resumes from there."
+    return report_failure(message, exit_code)

@@ -1,0 +1,35 @@
+"""Set up the process of a verb: logging, output streams, libraries and the memory allocator."""
+
+import logging
+import os
+import sys
+
+from pipeline.core.malloc import keep_freed_memory
+
+
+def prepare_process() -> None:
+    """Set up this process before any heavy library is imported."""
+    logging.basicConfig(
+        format="%(levelname)s: %(message)s", stream=sys.stderr, level=logging.WARNING
+    )
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
+
+    # A terminal that cannot show the name of a file then still gets the rest of the text.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+    # torch reads this when it is imported.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # An idle OpenMP thread spins for a fraction of a millisecond before it sleeps, instead of several
+    # milliseconds in which it would keep a core from the decoding threads.
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    keep_freed_memory()
+
+
+def set_log_level(level: str) -> None:
+    """Show this program's messages from `level` on. Warnings of libraries are for `debug` only."""
+    logging.getLogger("pipeline").setLevel(level.upper())
+    libraries = logging.DEBUG if level == "debug" else logging.ERROR
+    logging.getLogger("py.warnings").setLevel(libraries)
