@@ -21,7 +21,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     [
         ([], 2, "usage: visionbatch"),
         (["--help"], 0, "usage: visionbatch"),
-        (["run", "--help"], 0, "min_score: null"),
+        (["run", "--help"], 0, "  min_score      lowest score: one number, or one for each class"),
         (["rum"], 2, "Did you mean 'run'?"),
         (["run", "bacth_size=3"], 2, "Did you mean 'batch_size'"),
         (["run", "task=detcet"], 2, "Did you mean 'detect'?"),

@@ -87,13 +87,13 @@ def test_a_null_is_replaced_by_the_tasks_default(task, key, expected):
         ("batch_size=3", "batch_size", 3),
         ("precision=null", "precision", None),
         ("flip=true", "flip", True),
-        ("tiles.size=640", "tiles", TileSettings(640, 0.2, "nms", 0.5)),
+        ("tiles.size=640", "tiles", TileSettings(size=640, overlap=0.2, merge="nms", iou=0.5)),
         (
             "tiles={size: 640, merge: nmm}",
             "tiles",
-            TileSettings(640, 0.2, "nmm", 0.5),
+            TileSettings(size=640, overlap=0.2, merge="nmm", iou=0.5),
         ),
-        ("tiles.overlap=0", "tiles", TileSettings(None, 0.0, "nms", 0.5)),
+        ("tiles.overlap=0", "tiles", TileSettings(size=None, overlap=0.0, merge="nms", iou=0.5)),
     ],
 )
 def test_a_good_value_is_taken(given, key, expected):

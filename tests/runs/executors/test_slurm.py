@@ -78,7 +78,7 @@ def test_what_is_submitted_is_what_was_shown_and_one_pickle_for_each_element(
     for index in range(3):
         delayed = pickle.loads((folder / f"4711_{index}_submitted.pkl").read_bytes())  # noqa: S301 - written here
         element = Settings.from_plain(json.loads(delayed.function.settings))
-        assert element.shard == ShardSettings(index, 3) and element.changed == "trust"
+        assert element.shard == ShardSettings(index=index, count=3) and element.changed == "trust"
         assert element.classes == ("barcode",) and element.components["executor"][
             "_target_"
         ].endswith(".Local")
