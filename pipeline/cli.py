@@ -190,7 +190,7 @@ def _inspect(arguments: list[str]) -> None:
 
 
 def _duplicates(arguments: list[str]) -> None:
-    from pipeline.runs.duplicates.skip import count_duplicates
+    from pipeline.runs.duplicates.command import count_duplicates
 
     _print_text(count_duplicates, arguments)
 

@@ -18,7 +18,7 @@ def instantiate(node: Mapping[str, Any], **extra: Any) -> Any:
     Raises ConfigError for a target outside `pipeline.`, one that is not a class defined there, or wrong arguments.
     """
     target = str(node.get("_target_", ""))
-    cls = _resolve(target)
+    cls = resolve_class(node)
     arguments = {k: v for k, v in node.items() if k not in ("_target_", "presets")} | extra
     try:
         inspect.signature(cls).bind(**arguments)
@@ -27,6 +27,11 @@ def instantiate(node: Mapping[str, Any], **extra: Any) -> Any:
             f"{target} does not take these settings: {error}. It was given {sorted(arguments)}."
         ) from None
     return cls(**arguments)
+
+
+def resolve_class(node: Mapping[str, Any]) -> type:
+    """Return the class that `node["_target_"]` names, without building it. Raises ConfigError as `instantiate` does."""
+    return _resolve(str(node.get("_target_", "")))
 
 
 def find_class(kind: str, name: str) -> type:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import pyarrow as pa
 
@@ -40,64 +40,79 @@ class Format(Protocol):
 TimeStage = Callable[[str], AbstractContextManager[None]]
 
 
-class Source(Protocol):
-    """Where inputs come from: it lists entries by key and reads their pixels.
+class ImageDecoder(Protocol):
+    """Turns encoded image files into pixels."""
 
-    A source whose inputs are image files derives from `ImageSource`, and adds `entries` and `open`.
+    @property
+    def name(self) -> str:
+        """The libraries in use, with versions. It is part of a run's fingerprint."""
+        ...
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether one call for many files is cheaper than one call for each."""
+        ...
+
+    def decode_many(self, files: Sequence[bytes], max_pixels: int) -> Sequence[Tensor | InputError]:
+        """Decode whole files to (3, H, W) uint8 RGB, upright, each to its pixels or its error."""
+        ...
+
+
+class Source(Protocol):
+    """Lists inputs and reads their pixels.
+
+    A source of image files derives from `pipeline.inputs.image_source.ImageSource`. The class of a source also has
+    the class methods of `pipeline.core.recorded_inputs.SourceClass`, for the readers of finished runs.
     """
 
-    identity: str  # names the collection; part of the fingerprint
-    decoder: str  # names the decoder and its version; part of the fingerprint
-    # Columns that its entries carry into every row, made by `schema.make_carried_field`.
-    columns: Sequence[pa.Field]
-    clip_length: int | None  # frames of each input; None if inputs are images
+    identity: str  # `<name of the component>:<the input>`; part of the fingerprint
+    decoder: str  # what decodes its bytes, with versions; part of the fingerprint
+    columns: Sequence[pa.Field]  # of its entries' `carried`; made by `make_carried_field`
+    clip_length: int | None  # frames of each input; None: inputs are images
+    has_image_files: bool  # each input is an encoded image file: see `ImageFileSource`
 
     def entries(self) -> Iterator[Entry]:
-        """Yield every input once, sorted by key."""
+        """Yield every input once, sorted by key, without reading pixels."""
         ...
 
     def read_size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
-        """Return the height and width of the upright image, from its header.
-
-        Raises:
-            InputError, OSError: The header cannot be read.
-        """
+        """Return the size of the upright frame in pixels, from the header. Raises InputError and OSError."""
         ...
 
     def group_key(self, entry: Entry) -> Hashable:
-        """Return a key that is equal for entries to decode in one call, e.g. frames of one video."""
+        """Return a value that is equal for entries which one call of `read` decodes faster, such as frames of a video."""
         ...
 
     def read(
         self, entries: Sequence[Entry], max_pixels: int, stage: TimeStage
     ) -> Iterator[Tensor | InputError | OSError]:
-        """Decode entries of one group key, in order.
+        """Yield for each of the entries, which have one group key, its pixels or the reason why there are none.
 
-        Args:
-            entries: Inputs whose `group_key` is equal.
-            max_pixels: Refuse an image with more pixels.
-            stage: Measures the stages `read` and `decode`.
-
-        Returns:
-            For each entry an upright image (3, H, W) or clip (T, 3, H, W), uint8 RGB; or the error.
+        Pixels are (3, H, W) uint8 RGB, upright; of a clip (T, 3, H, W). The stages `read` and `decode` are timed.
         """
         ...
 
     def prefetch(self, entries: Sequence[Entry], seconds: float) -> None:
-        """Queue entries that will be read soon, in any order, each perhaps several times.
+        """Prepare for entries that will be read next, in any order and perhaps more than once.
 
-        Args:
-            entries: The inputs of a shard.
-            seconds: Timeout of one input.
+        `seconds`: how long one of them may take.
         """
         ...
 
     def release(self, entries: Sequence[Entry]) -> None:
-        """Free what was prefetched for entries that are no longer needed."""
+        """Forget what `prefetch` prepared for these entries."""
         ...
 
     def close(self) -> None:
-        """Close all files and connections."""
+        """Close everything that stays open between reads."""
+        ...
+
+
+class ImageFileSource(Source, Protocol):
+    """A source whose inputs are encoded image files (`has_image_files`)."""
+
+    def open(self, entry: Entry) -> BinaryIO:
+        """Open the input's bytes as a seekable file. Raises InputError and OSError."""
         ...
 
 

@@ -1,87 +1,113 @@
-"""Sources whose inputs are image files: what is common to all of them is how bytes become pixels."""
+"""Base of sources whose inputs are image files: it turns their bytes into pixels."""
+
+from __future__ import annotations  # readers of finished runs import sources, and do without torch
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import BinaryIO
+from collections.abc import Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING, BinaryIO
 
-import pyarrow as pa
-from torch import Tensor
-
-from pipeline.core.protocols import TimeStage
+from pipeline.core.recorded_inputs import ImageReader, InputLocations, RecordedSource
 from pipeline.core.types import Entry, InputError, Status
-from pipeline.inputs.decoding.image import (
-    IMAGE_DECODER,
-    check_file_size,
-    decode_image,
-    read_image_header,
-)
-from pipeline.storage.prefetch import Prefetcher
+from pipeline.inputs.decoding.header import check_file_size, read_image_header
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from torch import Tensor
+
+    from pipeline.core.protocols import ImageDecoder, TimeStage
+    from pipeline.storage.prefetch import Prefetcher
 
 
 class ImageSource(ABC):
-    """Base of a source: it adds `identity`, `entries` and `open`."""
+    """A source of image files. A subclass sets `identity` and adds `entries`, `open` and `reopen`.
 
-    decoder: str = IMAGE_DECODER
-    # set where files are decoded many at a time, on another device (`gpu_jpeg.py`): (files, max_pixels) -> what each holds
-    decode_many: Callable[[Sequence[bytes], int], list[Tensor | InputError]] | None = None
-    prefetcher: Prefetcher | None = (
-        None  # set where files are far away: they are fetched whole, before they are asked for
-    )
+    Files on another machine are read through `prefetcher`, which fetches each of them once.
+    """
+
+    identity: str
     columns: Sequence[pa.Field] = ()
     clip_length: int | None = None
+    has_image_files = True
+
+    def __init__(
+        self, image_decoder: ImageDecoder | None = None, prefetcher: Prefetcher | None = None
+    ) -> None:
+        """Use the CPU's decoder unless another one is given."""
+        if image_decoder is None:
+            from pipeline.inputs.decoding.image import CpuImageDecoder  # late: it imports torch
+
+            image_decoder = CpuImageDecoder()
+        self.image_decoder, self.prefetcher = image_decoder, prefetcher
+
+    @abstractmethod
+    def entries(self) -> Iterator[Entry]:
+        """Yield every input once, sorted by key, without reading pixels."""
 
     @abstractmethod
     def open(self, entry: Entry) -> BinaryIO:
-        """The input's bytes. Raises InputError and OSError."""
+        """Open the input's bytes as a seekable file. Raises InputError and OSError."""
+
+    @classmethod
+    def locate(cls, recorded: RecordedSource) -> InputLocations:
+        """Return where a finished run's inputs are: in files below the folder, with no link to any of them."""
+        return InputLocations(recorded.folder)
+
+    @classmethod
+    @abstractmethod
+    def reopen(cls, recorded: RecordedSource) -> ImageReader | None:
+        """Return a reader of a finished run's images. Raises ConfigError where the input is gone."""
+
+    @property
+    def decoder(self) -> str:
+        """The name of the image decoder, which is part of the fingerprint."""
+        return self.image_decoder.name
 
     def read_size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
-        with self._opened(entry) as file:
+        """Return the size of the upright image in pixels, from the header. Raises InputError and OSError."""
+        with self._open_fetched(entry) as file:
             return read_image_header(file, max_pixels).size_hw
 
     def group_key(self, entry: Entry) -> Hashable:
-        return entry.key if self.decode_many is None else None
+        """Return one value for all entries if the decoder is faster in batches."""
+        return None if self.image_decoder.is_batched else entry.key
 
     def read(
         self, entries: Sequence[Entry], max_pixels: int, stage: TimeStage
     ) -> Iterator[Tensor | InputError | OSError]:
-        if self.decode_many is None:
-            yield from (self._read_one(entry, max_pixels, stage) for entry in entries)
-            return
-        files = [self._bytes_of(entry, max_pixels, stage) for entry in entries]
-        with stage("decode"):
-            decoded = iter(
-                self.decode_many([data for data in files if isinstance(data, bytes)], max_pixels)
-            )
-        yield from (next(decoded) if isinstance(data, bytes) else data for data in files)
+        """Yield (3, H, W) uint8 RGB pixels, upright, or the error of each entry."""
+        size = len(entries) if self.image_decoder.is_batched else 1
+        for first in range(0, len(entries), max(1, size)):
+            yield from self._read_batch(entries[first : first + size], max_pixels, stage)
 
-    def _read_one(
-        self, entry: Entry, max_pixels: int, stage: TimeStage
-    ) -> Tensor | InputError | OSError:
-        data = self._bytes_of(entry, max_pixels, stage)
-        if not isinstance(data, bytes):
-            return data
-        try:
+    def _read_batch(
+        self, entries: Sequence[Entry], max_pixels: int, stage: TimeStage
+    ) -> Iterator[Tensor | InputError | OSError]:
+        """Read the files of all entries, and decode them in one call."""
+        contents = [self._read_bytes(entry, max_pixels, stage) for entry in entries]
+        files = [data for data in contents if isinstance(data, bytes)]
+        if files:
             with stage("decode"):
-                return decode_image(data, max_pixels)
-        except InputError as error:
-            return error
+                decoded = iter(self.image_decoder.decode_many(files, max_pixels))
+        yield from (next(decoded) if isinstance(data, bytes) else data for data in contents)
 
-    def _bytes_of(
+    def _read_bytes(
         self, entry: Entry, max_pixels: int, stage: TimeStage
     ) -> bytes | InputError | OSError:
+        """Return the whole file, or the error that it raises."""
         try:
-            with stage("read"), self._opened(entry) as file:
-                if entry.size not in (None, size := file.seek(0, io.SEEK_END)):
+            with stage("read"), self._open_fetched(entry) as file:
+                size = file.seek(0, io.SEEK_END)
+                if entry.size not in (None, size):
                     return InputError(
                         Status.CHANGED, f"the plan lists {entry.size} bytes, the file has {size}"
                     )
-                check_file_size(file, max_pixels)  # again: the header may not have been read
+                check_file_size(file, max_pixels)  # the header may not have been read before
                 return file.read()
         except (InputError, OSError) as error:
             return error
 
-    def _opened(self, entry: Entry) -> BinaryIO:
+    def _open_fetched(self, entry: Entry) -> BinaryIO:
         return (
             self.open(entry)
             if self.prefetcher is None
@@ -89,14 +115,16 @@ class ImageSource(ABC):
         )
 
     def prefetch(self, entries: Sequence[Entry], seconds: float) -> None:
+        """Begin to fetch files that lie on another machine."""
         if self.prefetcher is not None:
             self.prefetcher.enqueue(entries, seconds)
 
     def release(self, entries: Sequence[Entry]) -> None:
+        """Forget the fetched files."""
         if self.prefetcher is not None:
             self.prefetcher.release(entries)
 
     def close(self) -> None:
-        """No file stays open between reads."""
+        """Stop fetching. No file stays open between reads."""
         if self.prefetcher is not None:
             self.prefetcher.close()

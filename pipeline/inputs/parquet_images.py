@@ -1,14 +1,14 @@
-"""Images in the rows of Parquet files, as Hugging Face datasets keep them: a column struct<bytes, path>, or plain binary."""
+"""Images in the rows of Parquet files, as Hugging Face datasets store them.
+
+The column of images is struct<bytes, path>, or plain binary.
+"""
 
 import io
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import PurePosixPath
-from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
@@ -16,167 +16,132 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.types import Entry, InputError, Status
+from pipeline.inputs.row_groups import RowGroupCache, RowGroupId
 
 PARQUET_SUFFIXES = frozenset((".parquet",))
-_HELD_BYTES = (
-    256 << 20
-)  # of row groups that are kept, because a shard's images are read twice: headers, then pixels
-_LARGEST_GROUP = 2 << 30  # bytes: a row group is read as a whole
-_MOST_ROWS = 10_000_000  # of a file: a footer is easily made that claims any number
+_MAX_GROUP_BYTES = 2 << 30  # a row group is read as a whole
+_MAX_ROWS = 10_000_000  # of a file; a forged footer can claim any number
 _BYTES, _PATH = "bytes", "path"  # Hugging Face's names in the struct
 
 
 class ParquetImages:
-    """Reads rows as files. Several threads may; a row group is read by one of them, and then kept for a while."""
+    """Opens the images of Parquet rows as files. Several threads may use it at once."""
 
     def __init__(self, open_file: Callable[[str], BinaryIO], column: str) -> None:
-        """`open_file`: key of a Parquet file -> its bytes."""
+        """`open_file`: key of a Parquet file -> its bytes as a file. `column`: that of the images."""
         self.open_file, self.column = open_file, column
-        self.first_rows = lru_cache(maxsize=64)(self._first_rows)
-        self.groups = _RowGroups(self._read_group)
+        self.first_rows = lru_cache(maxsize=64)(self._read_first_rows)
+        self.groups = RowGroupCache(self._read_group)
 
     def open(self, entry: Entry) -> BinaryIO:
-        """The bytes of one row, as `entry.offset` counts them. Raises InputError."""
+        """Open the image of row number `entry.offset`. Raises InputError."""
         file = entry.key.rpartition("/")[0]
         first_rows = self.first_rows(file, entry.mtime_ns)
         if not 0 <= entry.offset < first_rows[-1]:
             raise InputError(
                 Status.CHANGED, f"the file has {first_rows[-1]} rows now, not this one any more"
             )
-        group = int(np.searchsorted(first_rows, entry.offset, side="right")) - 1
-        value = self.groups.get((file, entry.mtime_ns, group))[
-            entry.offset - int(first_rows[group])
-        ].as_py()
-        data, path = (
-            (value.get(_BYTES), value.get(_PATH)) if isinstance(value, dict) else (value, None)
-        )
+
+        number = int(np.searchsorted(first_rows, entry.offset, side="right")) - 1
+        images = self.groups.get(RowGroupId(file, entry.mtime_ns, number))
+        value = images[entry.offset - int(first_rows[number])].as_py()
+        is_struct = isinstance(value, dict)
+        data, path = (value.get(_BYTES), value.get(_PATH)) if is_struct else (value, None)
         if data is None:
-            named = (
-                f", only the path {path!r}: the dataset was saved without its images"
-                if path
-                else ""
-            )
-            raise InputError(Status.EMPTY, f"the row has no bytes{named}")
+            detail = f", only the path {path!r}: the dataset was saved without its images"
+            raise InputError(Status.EMPTY, f"the row has no bytes{detail if path else ''}")
         return io.BytesIO(data)
 
     @contextmanager
-    def file(self, key: str, mtime_ns: int = 0) -> Iterator[pq.ParquetFile]:
-        """A Parquet file with the column of images, and the time that it was planned with. Raises InputError."""
+    def open_table(self, key: str, mtime_ns: int = 0) -> Iterator[pq.ParquetFile]:
+        """Open a Parquet file that has the column of images.
+
+        `mtime_ns`: the time that the plan lists, in nanoseconds; 0 if any will do. Raises InputError, also for
+        errors while the file is in use.
+        """
         with self.open_file(key) as file:
-            if mtime_ns and _mtime_ns(file) not in (0, mtime_ns):
+            if mtime_ns and _read_mtime_ns(file) not in (0, mtime_ns):
                 raise InputError(
                     Status.CHANGED, "the Parquet file is not the one that the plan lists"
                 )
             try:
                 with pq.ParquetFile(file) as table:
-                    self._check(table)
+                    self._check_table(table)
                     yield table
             except (pa.ArrowException, OSError, EOFError, ValueError, OverflowError) as error:
-                said = " ".join(str(error).split())[:300]
+                reason = " ".join(str(error).split())[:300]
                 raise InputError(
-                    Status.CORRUPT, f"the Parquet file cannot be read: {said}"
+                    Status.CORRUPT, f"the Parquet file cannot be read: {reason}"
                 ) from None
 
-    def _check(self, table: pq.ParquetFile) -> None:
-        schema = table.schema_arrow
+    def _check_table(self, table: pq.ParquetFile) -> None:
+        """Raise InputError or ArrowInvalid for a file without images, with a wrong footer, or too large."""
+        schema, metadata = table.schema_arrow, table.metadata
         if schema.names.count(self.column) != 1 or not is_image_type(
             schema.field(self.column).type
         ):
-            there = ", ".join(f"{field.name} ({field.type})" for field in schema)
+            existing = ", ".join(f"{field.name} ({field.type})" for field in schema)
             raise InputError(
                 Status.UNSUPPORTED,
-                f"no column {self.column!r} of images in the Parquet file; it has {there}",
+                f"no column {self.column!r} of images in the Parquet file; it has {existing}",
             )
-        groups = [table.metadata.row_group(i) for i in range(table.num_row_groups)]
-        if (
-            any(group.num_rows < 0 for group in groups)
-            or sum(group.num_rows for group in groups) != table.metadata.num_rows
-        ):
+
+        groups = [metadata.row_group(i) for i in range(table.num_row_groups)]
+        counts = [group.num_rows for group in groups]
+        if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
             raise pa.ArrowInvalid("its footer contradicts itself about the number of rows")
-        if table.metadata.num_rows > _MOST_ROWS:
+        if metadata.num_rows > _MAX_ROWS:
             raise InputError(
                 Status.TOO_LARGE,
-                f"{table.metadata.num_rows:,} rows in one file; up to {_MOST_ROWS:,} are read",
+                f"{metadata.num_rows:,} rows in one file; up to {_MAX_ROWS:,} are read",
             )
-        sizes = [group.total_byte_size for group in groups]
-        if max(sizes, default=0) > _LARGEST_GROUP:
-            said = f"a row group of {max(sizes):,} bytes; up to {_LARGEST_GROUP:,} are read at once. Write smaller ones"
-            raise InputError(Status.TOO_LARGE, said)
 
-    def _first_rows(self, file: str, mtime_ns: int) -> np.ndarray:
-        """(groups + 1,) the number of each row group's first row, and of all rows."""
-        with self.file(file, mtime_ns) as table:
+        largest = max((group.total_byte_size for group in groups), default=0)
+        if largest > _MAX_GROUP_BYTES:
+            raise InputError(
+                Status.TOO_LARGE,
+                f"a row group of {largest:,} bytes; up to {_MAX_GROUP_BYTES:,} are read at once. "
+                "Write smaller ones",
+            )
+
+    def _read_first_rows(self, file: str, mtime_ns: int) -> np.ndarray:
+        """Return (groups + 1,) the number of each row group's first row, and at last that of all rows."""
+        with self.open_table(file, mtime_ns) as table:
             counts = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
         return np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
 
-    def _read_group(self, where: tuple[str, int, int]) -> pa.ChunkedArray:
-        file, mtime_ns, group = where
-        with self.file(file, mtime_ns) as table:
-            images = table.read_row_group(group, columns=[self.column], use_threads=False)[
-                self.column
-            ]
-            if len(images) != table.metadata.row_group(group).num_rows:
+    def _read_group(self, group: RowGroupId) -> pa.ChunkedArray:
+        """Return the images of a row group."""
+        with self.open_table(group.file, group.mtime_ns) as table:
+            rows = table.read_row_group(group.number, columns=[self.column], use_threads=False)
+            images = rows[self.column]
+            if len(images) != table.metadata.row_group(group.number).num_rows:
                 raise pa.ArrowInvalid("a row group has not the rows that the footer says")
-            images.validate(full=True)  # damaged files may have been read without an error
+            images.validate(full=True)  # pyarrow may read a damaged file without an error
             return images
 
 
-class _RowGroups:
-    """The last ones used, up to _HELD_BYTES; each is read by one thread, for which the others wait that want it."""
-
-    def __init__(self, read: Callable[[tuple[str, int, int]], pa.ChunkedArray]) -> None:
-        self.read = read
-        self._lock = Lock()
-        self._held: OrderedDict[tuple[str, int, int], Future[pa.ChunkedArray]] = OrderedDict()
-
-    def get(self, where: tuple[str, int, int]) -> pa.ChunkedArray:
-        with self._lock:
-            found = self._held.get(where)
-            future = self._held.setdefault(where, Future())
-            self._held.move_to_end(where)
-        if found is None:
-            try:
-                future.set_result(self.read(where))
-            except BaseException as error:  # who waits gets it too; who comes later tries again
-                with self._lock:
-                    self._held.pop(where, None)
-                future.set_exception(error)
-                raise
-            self._forget()
-        return future.result()
-
-    def _forget(self) -> None:
-        """The ones not used for the longest, but for the last one."""
-        with self._lock:
-            held = sum(one.result().nbytes for one in self._held.values() if one.done())
-            for where in list(self._held)[:-1]:
-                if held <= _HELD_BYTES:
-                    return
-                if self._held[where].done():
-                    held -= self._held.pop(where).result().nbytes
-
-
 def is_image_type(kind: pa.DataType) -> bool:
+    """Return whether a column of this type can hold images."""
     if pa.types.is_struct(kind):
         return kind.get_field_index(_BYTES) >= 0 and _is_binary(kind.field(_BYTES).type)
     return _is_binary(kind)
 
 
 def find_path_column(schema: pa.Schema, column: str) -> str | None:
-    """Where the struct has the images' file names, as Parquet names it; None where it has none."""
+    """Return Parquet's name for the images' file names in the struct; None if it has none."""
     kind = schema.field(column).type
     if not pa.types.is_struct(kind) or kind.get_field_index(_PATH) < 0:
         return None
     path = kind.field(_PATH).type
-    return (
-        f"{column}.{_PATH}" if pa.types.is_string(path) or pa.types.is_large_string(path) else None
-    )
+    is_text = pa.types.is_string(path) or pa.types.is_large_string(path)
+    return f"{column}.{_PATH}" if is_text else None
 
 
-def known_suffix(path: str | None, known: frozenset[str]) -> str:
-    """`.jpg` of a file name, where that is the suffix of an image; else nothing. The name is anybody's."""
+def known_suffix(path: str | None, suffixes: frozenset[str]) -> str:
+    """Return the lower-case suffix of a file name if it is one of `suffixes`; otherwise nothing."""
     suffix = PurePosixPath(path or "").suffix.casefold()
-    return suffix if suffix in known else ""
+    return suffix if suffix in suffixes else ""
 
 
 def _is_binary(kind: pa.DataType) -> bool:
@@ -185,8 +150,8 @@ def _is_binary(kind: pa.DataType) -> bool:
     )
 
 
-def _mtime_ns(file: BinaryIO) -> int:
-    """0 where it is no file of this machine's."""
+def _read_mtime_ns(file: BinaryIO) -> int:
+    """Return the time of a local file in nanoseconds; 0 for any other."""
     try:
         return os.fstat(file.fileno()).st_mtime_ns
     except (OSError, AttributeError):  # io.UnsupportedOperation is an OSError

@@ -1,4 +1,6 @@
-"""Sources whose inputs are parts of video files: frames or clips. What is common to them is how a part is found and read."""
+"""Base of sources whose inputs are parts of video files, frames or clips: it finds and reads a part."""
+
+from __future__ import annotations  # readers of finished runs import sources, and do without torch
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
@@ -6,31 +8,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import pyarrow as pa
-import torch
-from torch import Tensor
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.protocols import TimeStage
+from pipeline.core.recorded_inputs import ImageReader, InputLocations, RecordedSource
 from pipeline.core.types import Entry, InputError, Status
-from pipeline.inputs.decoding.video import (
-    VIDEO_DECODER,
-    VIDEO_SUFFIXES,
-    FrameReader,
-    VideoIndex,
-    read_video_index,
-)
+from pipeline.inputs.decoding.video_container import VIDEO_DECODER, VIDEO_SUFFIXES
+from pipeline.inputs.decoding.video_index import VideoIndex, read_video_index
 from pipeline.storage.listing import open_listing
 
-_OPEN = 4  # videos that are kept open, so that the next frames need no seeking
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from torch import Tensor
+
+    from pipeline.core.protocols import TimeStage
+    from pipeline.inputs.decoding.frame_reader import FrameReader
+
+_MAX_IDLE_VIDEOS = 4  # that stay open, so that the next frames need no seeking
+_TIME_TOLERANCE = 1e-6  # seconds; a tick that meets a frame's time means that frame
 
 
 @dataclass(frozen=True)
 class VideoPart:
-    """A part of a video. `number` goes into its key, `carried` into its rows."""
+    """A frame or a clip. `number` ends its key, `carried` goes into its rows after the video's path."""
 
     number: int
     frames: tuple[int, ...]
@@ -38,46 +40,62 @@ class VideoPart:
 
 
 class VideoSource(ABC):
-    """Base of a source: it adds `identity`, `own_columns`, `clip_length` and `samples`.
+    """A source of parts of videos. A subclass sets `identity`, `clip_length` and the columns, and adds `choose_parts`
+    and `reopen`.
 
-    A part's key is `<the video's path>/<number>`. A video of which no part can be had, or which ends before it should,
-    has a row of its own with the key `<the video's path>/`; the parts that are there have theirs besides.
+    A part's key is `<the video's path>/<number>`. A video without a readable part, or one that ends before it
+    should, has a row of its own with the key `<the video's path>/`, beside the rows of the parts that are there.
     """
 
     decoder = VIDEO_DECODER
+    has_image_files = False
     identity: str
     clip_length: int | None
-    own_columns: Sequence[pa.Field]  # the first column is the video's path
+    columns: Sequence[pa.Field]  # the first one is the video's path
+    time_column: str  # the one with the seconds at which a part begins
 
     def __init__(self, root: str) -> None:
         self.listing = open_listing(root, VIDEO_SUFFIXES, "videos", below=True)
-        self._idle: list[tuple[Entry, FrameReader]] = []  # the last one used is the last
+        self._idle: list[tuple[Entry, FrameReader]] = []  # the one that was used last is the last
         self._lock = Lock()
-        self._samples_of = lru_cache(maxsize=64)(self._read_samples)
+        self._read_parts = lru_cache(maxsize=64)(self._read_parts_of)
 
     @abstractmethod
     def choose_parts(self, index: VideoIndex) -> Sequence[VideoPart]:
-        """The parts of a video, in order."""
+        """Return the parts of a video, in order."""
 
-    @property
-    def columns(self) -> Sequence[pa.Field]:
-        return self.own_columns
+    @classmethod
+    def locate(cls, recorded: RecordedSource) -> InputLocations:
+        """Return where a finished run's videos are. A key begins with the path of a video."""
+        return InputLocations(
+            recorded.folder,
+            keys_are_files=True,
+            file_column=cls.columns[0].name,
+            time_column=cls.time_column,
+        )
+
+    @classmethod
+    @abstractmethod
+    def reopen(cls, recorded: RecordedSource) -> ImageReader | None:
+        """Return a reader of a finished run's images; None if its inputs are clips."""
 
     def entries(self) -> Iterator[Entry]:
+        """Yield the parts of all videos, sorted by key."""
         for video in self.listing.entries():
             try:
-                index, samples = self._samples_of(video)
-            except (InputError, OSError):  # said again, in its row, when its turn comes
-                yield self._entry(video, "", ())
+                index, parts = self._read_parts(video)
+            except (InputError, OSError):  # raised again when the video's row is read
+                yield self._make_entry(video, "", ())
                 continue
             if index.incomplete:
-                yield self._entry(video, "", ())
-            for number, sample in samples.items():
-                yield self._entry(video, f"{number:08d}", sample.carried)
+                yield self._make_entry(video, "", ())
+            for number, part in parts.items():
+                yield self._make_entry(video, f"{number:08d}", part.carried)
 
     def read_size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
-        video, number = _split(entry)
-        index, _ = self._samples_of(video)
+        """Return the size of the upright frames in pixels. Raises InputError and OSError."""
+        video, number = _split_entry(entry)
+        index, _ = self._read_parts(video)
         height, width = index.size_hw
         if number is None and index.incomplete:
             raise InputError(Status.TRUNCATED, index.incomplete, index.size_hw)
@@ -86,17 +104,21 @@ class VideoSource(ABC):
                 Status.CHANGED, "the video could not be read when the plan was made", index.size_hw
             )
         if height * width > max_pixels:
-            said = f"{width}x{height} is {height * width} pixels, more than max_pixels={max_pixels}"
-            raise InputError(Status.TOO_LARGE, said, index.size_hw)
+            raise InputError(
+                Status.TOO_LARGE,
+                f"{width}x{height} is {height * width} pixels, more than max_pixels={max_pixels}",
+                index.size_hw,
+            )
         return index.size_hw
 
     def group_key(self, entry: Entry) -> Hashable:
-        return _split(entry)[0].key
+        """Return the key of the video: its parts are decoded faster by one thread in order."""
+        return _split_entry(entry)[0].key
 
     def read(
         self, entries: Sequence[Entry], max_pixels: int, stage: TimeStage
     ) -> Iterator[Tensor | InputError | OSError]:
-        """A video is read and decoded in one go, so its time is `decode`."""
+        """Yield the pixels or the error of each part. Reading and decoding are one stage, `decode`."""
         for entry in entries:
             try:
                 with stage("decode"):
@@ -106,50 +128,61 @@ class VideoSource(ABC):
             else:
                 yield pixels
 
-    def prefetch(self, entries: Sequence[Entry], seconds: float) -> None:  # noqa: B027 - not a duty
-        """Videos are read where they are: there is nothing to make ready."""
+    def prefetch(self, entries: Sequence[Entry], seconds: float) -> None:  # noqa: B027 - optional
+        """Do nothing: videos are read where they are."""
 
-    def release(self, entries: Sequence[Entry]) -> None:  # noqa: B027
-        """Videos stay open for the next frames."""
+    def release(self, entries: Sequence[Entry]) -> None:  # noqa: B027 - optional
+        """Do nothing: videos stay open for the next frames."""
 
     def close(self) -> None:
+        """Close the idle videos."""
         with self._lock:
             for _, frames in self._idle:
                 frames.close()
             self._idle.clear()
 
     def _decode(self, entry: Entry) -> Tensor:
-        video, number = _split(entry)
-        index, samples = self._samples_of(video)
-        if number not in samples:
+        """Return (3, H, W) or, of a clip, (T, 3, H, W) uint8 RGB, upright."""
+        import torch
+
+        video, number = _split_entry(entry)
+        index, parts = self._read_parts(video)
+        if number not in parts:
             raise InputError(Status.CHANGED, "this part of the video is not there any more")
-        wanted = samples[number].frames
-        with self._frames(video, index, wanted[0]) as frames:
+        numbers = parts[number].frames
+        with self._borrow_video(video, index, numbers[0]) as frames:
             if self.clip_length is None:
-                return frames.frame(wanted[0])
-            return torch.stack([frames.frame(i) for i in wanted])  # (T, 3, H, W)
+                return frames.read_frame(numbers[0])
+            return torch.stack([frames.read_frame(i) for i in numbers])  # (T, 3, H, W)
 
     @contextmanager
-    def _frames(self, video: Entry, index: VideoIndex, first: int) -> Iterator[FrameReader]:
-        """The video opened; for this thread alone until it is given back. Of those that are idle, the one that need not go
-        back and has the least way to go."""
+    def _borrow_video(self, video: Entry, index: VideoIndex, first: int) -> Iterator[FrameReader]:
+        """Give an open video to this thread alone, before or at the frame `first`.
+
+        An idle reader of the video is reused if it need not go back; of several, the nearest one.
+        """
+        from pipeline.inputs.decoding.frame_reader import FrameReader  # late: it imports torch
+
         with self._lock:
-            idle = [one for one in self._idle if one[0] == video and one[1].at <= first]
-            found = max(idle, key=lambda one: one[1].at, default=None)
-            if found:
-                self._idle.remove(found)
-        frames = found[1] if found else FrameReader(self._open(video), index)
+            usable = [
+                idle for idle in self._idle if idle[0] == video and idle[1].last_number <= first
+            ]
+            nearest = max(usable, key=lambda idle: idle[1].last_number, default=None)
+            if nearest:
+                self._idle.remove(nearest)
+        frames = nearest[1] if nearest else FrameReader(self._open_video(video), index)
+
         try:
             yield frames
         finally:
             with self._lock:
                 self._idle.append((video, frames))
-                surplus = self._idle[:-_OPEN]
-                del self._idle[:-_OPEN]
+                surplus = self._idle[:-_MAX_IDLE_VIDEOS]
+                del self._idle[:-_MAX_IDLE_VIDEOS]
             for _, old in surplus:
                 old.close()
 
-    def _open(self, video: Entry) -> BinaryIO:
+    def _open_video(self, video: Entry) -> BinaryIO:
         file = self.listing.open(video.key)
         size = file.seek(0, 2)
         if size != video.size:
@@ -159,36 +192,39 @@ class VideoSource(ABC):
             )
         return file
 
-    def _read_samples(self, video: Entry) -> tuple[VideoIndex, dict[int, VideoPart]]:
-        with self._open(video) as file:
+    def _read_parts_of(self, video: Entry) -> tuple[VideoIndex, dict[int, VideoPart]]:
+        """Return the index of a video and its parts by number."""
+        with self._open_video(video) as file:
             index = read_video_index(file)
-        return index, {sample.number: sample for sample in self.choose_parts(index)}
+        return index, {part.number: part for part in self.choose_parts(index)}
 
-    def _entry(self, video: Entry, number: str, carried: tuple[Any, ...]) -> Entry:
-        values = (video.key, *(carried or (None,) * (len(self.own_columns) - 1)))
+    def _make_entry(self, video: Entry, number: str, carried: tuple[Any, ...]) -> Entry:
+        """Return the entry of a part, or of the video as a whole if both are empty."""
+        values = (video.key, *(carried or (None,) * (len(self.columns) - 1)))
         return Entry(f"{video.key}/{number}", video.size, video.mtime_ns, values)
 
 
-def _split(entry: Entry) -> tuple[Entry, int | None]:
-    """The video as it was listed, and the number of its part; None for the video as a whole."""
+def _split_entry(entry: Entry) -> tuple[Entry, int | None]:
+    """Return the video as it was listed, and the number of its part; None for the video as a whole."""
     key, _, number = entry.key.rpartition("/")
     return Entry(key, entry.size, entry.mtime_ns), int(number) if number else None
 
 
 def choose_frames(index: VideoIndex, fps: float | None) -> np.ndarray:
-    """Frame numbers (N,): all of them, or those that are shown at 0, 1/fps, 2/fps ... seconds: one may come twice where the
-    video has fewer."""
+    """Return (N,) numbers of the frames that are shown at 0, 1/fps, 2/fps ... seconds; of all frames without fps.
+
+    A frame comes more than once where the video has fewer of them.
+    """
     if fps is None:
         return np.arange(len(index))
-    ticks = np.arange(int(np.floor(index.end * fps - 1e-6)) + 1) / fps
-    return (
-        np.searchsorted(index.times, ticks + 1e-6, side="right") - 1
-    )  # a tick that meets a frame's time means that frame
+    n_ticks = int(np.floor(index.end * fps - _TIME_TOLERANCE)) + 1
+    ticks = np.arange(n_ticks) / fps
+    return np.searchsorted(index.times, ticks + _TIME_TOLERANCE, side="right") - 1
 
 
 def check_positive_setting(key: str, value: Any, whole: bool) -> Any:
-    """Raise ConfigError unless the value is null or a number above 0."""
-    kinds: Any = int if whole else (int, float)
-    if value is None or (isinstance(value, kinds) and not isinstance(value, bool) and value > 0):
+    """Return the value. Raises ConfigError unless it is null or a number above 0."""
+    types: Any = int if whole else (int, float)
+    if value is None or (isinstance(value, types) and not isinstance(value, bool) and value > 0):
         return value
     raise ConfigError(f"{key}={value}: expected a {'whole ' if whole else ''}number above 0.")

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
-from pipeline.config.instantiate import instantiate
+from pipeline.config.instantiate import instantiate, resolve_class
 from pipeline.config.settings import Settings
 from pipeline.config.task_classes import list_served_tasks
 from pipeline.core.errors import ConfigError
@@ -18,10 +19,10 @@ from pipeline.inference.loader import Loader
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.views import Views
 from pipeline.inference.watchdog import Watchdog
-from pipeline.inputs.decoding.nvjpeg import decode_on_gpu
+from pipeline.inputs.decoding.nvjpeg import build_gpu_decoder
 from pipeline.models.registry import find_format
 from pipeline.ops.filters import Filters, make_score_thresholds
-from pipeline.runs.duplicates.skip import image_files
+from pipeline.runs.duplicates.find import require_image_files
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def build_components(settings: Settings) -> Components:
         raise ConfigError(
             "sink=[...] must name parquet: without its tables a run leaves no result."
         )
-    source = instantiate(settings.components["source"])
+    engine = instantiate(settings.components["engine"])
+    source = build_source(settings, engine.device)
     model = find_format(settings)
     spec = model.describe()
     served = list_served_tasks(spec.outputs, spec.takes_clips)
@@ -63,11 +65,8 @@ def build_components(settings: Settings) -> Components:
         if node.get("enabled", True)
     ]
     views = build_views(settings, task, spec)
-    engine = instantiate(settings.components["engine"])
     if settings.skip_duplicates:
-        image_files(source)
-    if settings.jpeg == "gpu":
-        decode_on_gpu(source, engine.device)
+        require_image_files(source)
     return Components(
         source,
         model,
@@ -79,6 +78,16 @@ def build_components(settings: Settings) -> Components:
         build_batch_size(settings, engine.device),
         sinks,
     )
+
+
+def build_source(settings: Settings, device: str) -> Source:
+    """Build the source, with the image decoder that `jpeg` asks for. Raises ConfigError."""
+    node = settings.components["source"]
+    if settings.jpeg != "gpu":
+        return cast(Source, instantiate(node))
+    if not cast(Any, resolve_class(node)).has_image_files:
+        raise ConfigError("jpeg=gpu is for image files; this source has none. Leave it out.")
+    return cast(Source, instantiate(node, image_decoder=build_gpu_decoder(device)))
 
 
 def build_batch_size(settings: Settings, device: str) -> int | None:

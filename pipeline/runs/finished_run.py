@@ -5,18 +5,19 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from pipeline.config.instantiate import find_class
 from pipeline.core.errors import ConfigError, PipelineError, is_persistent_failure
 from pipeline.core.keys import key_to_path
 from pipeline.core.locations import Location, Uri, parse_location
+from pipeline.core.recorded_inputs import InputLocations, RecordedSource, SourceClass
 from pipeline.core.schema import read_categories
-from pipeline.inputs.manifests.locations import resolve_root
 from pipeline.runs.plan import Plan, load_plan
 from pipeline.runs.run_folder import RunFolder
 from pipeline.storage.object_publish import resolve_latest
@@ -92,36 +93,38 @@ class FinishedRun:
 
     @property
     def source(self) -> str:
-        """What kind its input is: folder, video, clips, tar, zip, manifest, hf_parquet."""
+        """Return the name of the source component, such as `folder`."""
         return str(self.record["fingerprint_of"]["source"]).partition(":")[0]
 
     @property
-    def archived(self) -> bool:
-        """Whether its images are members of archives."""
-        return self.source in ("tar", "zip")
+    def recorded_source(self) -> RecordedSource:
+        """Return what the record says of the source, as plain values."""
+        determined_by = self.record["fingerprint_of"]
+        path = key_to_path(determined_by["source"].partition(":")[2])
+        first = next(self.plan.entries_by_id(), None) if self.plan.n_images == 1 else None
+        return RecordedSource(
+            parse_location(path),
+            determined_by.get("source_settings", {}),
+            first.key if first else None,
+        )
 
-    @property
-    def files_below_input(self) -> bool:
-        """Whether a key is the name of a file below the input's folder, or begins with one."""
-        return self.source in ("folder", "video", "clips")
+    def find_source_class(self) -> SourceClass:
+        """Return the class of the source. Raises ConfigError if this version has no such source."""
+        return cast(SourceClass, find_class("source", self.source))
+
+    @cached_property
+    def locations(self) -> InputLocations:
+        """Return where the inputs are, as their source declares; only the folder of a source that is not known."""
+        recorded = self.recorded_source
+        try:
+            return self.find_source_class().locate(recorded)
+        except ConfigError:
+            return InputLocations(recorded.folder)
 
     @property
     def input(self) -> Location:
-        """The folder below which the keys of its images lead, or the paths that a manifest's keys are. May be gone since."""
-        determined_by = self.record["fingerprint_of"]
-        given = parse_location(key_to_path(determined_by["source"].partition(":")[2]))
-        if self.source == "manifest":
-            gone = isinstance(given, Path) and not given.is_file()
-            return resolve_root(
-                given if gone else given.parent,
-                determined_by.get("source_settings", {}).get("root"),
-            )
-        if isinstance(given, Path):
-            return given.parent if given.is_file() else given
-        first = next(self.plan.entries_by_id(), None)
-        return (
-            given.parent if first and self.plan.n_images == 1 and first.key == given.name else given
-        )
+        """Return the folder below which the keys of its images lead. It may be gone."""
+        return self.locations.root
 
     def read_shards(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """(images, predictions) of each shard, in input order; predictions of an image follow one another."""

@@ -104,8 +104,8 @@ class RunSession:
             suspects.release_all()
         suspects.record_death(board.start_run(folder.path.name), board)
         with folder.critical_section():
-            twins = load_or_find_duplicates(settings, parts.source, plan, folder, suspects)
-        given_up: Mapping[int, ExcludedInput] = ChainMap(suspects.excluded, twins)  # type: ignore[arg-type]  # nobody writes to it
+            duplicates = load_or_find_duplicates(settings, parts.source, plan, folder, suspects)
+        given_up: Mapping[int, ExcludedInput] = ChainMap(suspects.excluded, duplicates)  # type: ignore[arg-type]  # nobody writes to it
         predictor = load_predictor(settings, parts, plan.n_images, first.entries, given_up)
         suspects.try_suspects(plan, predictor)
         self._record(predictor)

@@ -8,7 +8,8 @@ import atheris
 
 with atheris.instrument_imports(include=["pipeline"], enable_loader_override=False):
     from pipeline.core.types import InputError
-    from pipeline.inputs.decoding.image import decode_image, read_image_header
+    from pipeline.inputs.decoding.header import read_image_header
+    from pipeline.inputs.decoding.image import decode_image
 
 import torch
 

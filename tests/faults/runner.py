@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.cli import main
 from pipeline.core.types import Model
-from pipeline.inputs import image_files as images
+from pipeline.inputs.decoding import image as images
 from pipeline.models.formats.builder import TorchvisionBuilder
 
 _FAULT = re.compile(rb"fault=(once_)?([a-z]+)")

@@ -1,4 +1,4 @@
-"""Archives for tests, with members that no packing program would make."""
+"""ArchiveMembers for tests, with members that no packing program would make."""
 
 import io
 import tarfile
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.core.types import Entry, InputError
-from pipeline.inputs.archives.archives import Archives
-from pipeline.inputs.archives.tar_reader import TAR
-from pipeline.inputs.archives.zip_reader import ZIP
+from pipeline.inputs.archives.members import ArchiveMembers
+from pipeline.inputs.archives.tar_format import TAR
+from pipeline.inputs.archives.zip_format import ZIP
 from tests.helpers.pictures import picture
 from tests.helpers.runs import read
 
@@ -61,15 +61,15 @@ def pack_folder(kind: str, folder: Path, path: Path) -> Path:
     return pack(kind, path, [(str(file.relative_to(folder)), file.read_bytes()) for file in files])
 
 
-def listed(kind: str, root: Path) -> tuple[Archives, list[Entry]]:
-    archives = Archives(str(root), KINDS[kind])
+def listed(kind: str, root: Path) -> tuple[ArchiveMembers, list[Entry]]:
+    archives = ArchiveMembers(str(root), KINDS[kind])
     entries = list(archives.entries())
     keys = [entry.key for entry in entries]
     assert keys == sorted(set(keys)), "sorted, each once"
     return archives, entries
 
 
-def verdict(archives: Archives, entry: Entry) -> str:
+def verdict(archives: ArchiveMembers, entry: Entry) -> str:
     """The status and message of a member that cannot be read, or `ok`."""
     try:
         with archives.open(entry) as file:

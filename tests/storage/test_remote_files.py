@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.types import Entry, InputError, Status
-from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
+from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
 from pipeline.inputs.sources.folder import Folder
 from pipeline.storage import object_client as remote
 from pipeline.storage.listing import open_listing

@@ -1,8 +1,17 @@
-"""What a file that cannot be decoded was meant to be, and whether its end is missing. For messages and statuses only."""
+"""Why a decoder refused an image file: which format it was meant to be, and whether its end is missing.
 
-from pipeline.inputs.decoding.jpeg import EOI, SOS, iterate_segments
+This decides statuses and messages only, never pixels.
+"""
 
-_MAGIC = (
+from PIL import UnidentifiedImageError
+
+from pipeline.core.types import InputError, Status
+from pipeline.inputs.decoding.formats import IMAGE_FORMATS
+from pipeline.inputs.decoding.jpeg_segments import EOI, SOS, iterate_segments
+
+DIAGNOSED_BYTES = 64 << 20  # of a file, from its beginning
+
+_SIGNATURES = (
     (b"\xff\xd8", "JPEG"),
     (b"\x89PNG", "PNG"),
     (b"GIF8", "GIF"),
@@ -18,69 +27,106 @@ _MAGIC = (
     (b"\0\0\1\0", "ICO"),
     (b"<svg", "SVG"),
 )
+_AVIF_BRANDS = (b"avif", b"avis", b"mif1")
+
+
+def diagnose_failure(data: bytes, error: Exception) -> InputError:
+    """Return the typed error of a file that a decoder refused with `error`."""
+    if isinstance(error, MemoryError):
+        return InputError(Status.OUT_OF_MEMORY, "not enough memory to decode it")
+
+    name = guess_format(data)
+    if name is None:
+        return InputError(
+            Status.UNSUPPORTED,
+            f"the content is no known image format (begins with {data[:8].hex(' ')})",
+        )
+    if name not in IMAGE_FORMATS:
+        return InputError(
+            Status.UNSUPPORTED,
+            f"{name} files are not decoded; supported: {', '.join(IMAGE_FORMATS)}",
+        )
+
+    # Pillow's text of this error names a BytesIO object, which helps nobody
+    is_unidentified = isinstance(error, UnidentifiedImageError)
+    reason = "its header cannot be read" if is_unidentified else str(error) or type(error).__name__
+    if name == "TIFF" and is_unidentified and not is_truncated(data, name):
+        return InputError(
+            Status.UNSUPPORTED,
+            "TIFF: pixels of a kind that is not decoded (e.g. float RGB, five channels)",
+        )
+
+    ends_early = len(data) < DIAGNOSED_BYTES and is_truncated(data, name)
+    if ends_early or "truncated" in reason.casefold():
+        return InputError(
+            Status.TRUNCATED, f"{name} ends too early after {len(data)} bytes: {reason}"
+        )
+    return InputError(Status.CORRUPT, f"{name}: {reason}")
 
 
 def guess_format(data: bytes) -> str | None:
-    """The format's name by its first bytes, or None. A prefix of a signature counts: a file can be cut within it."""
+    """Return the name of the format by the first bytes, or None.
+
+    A prefix of a signature counts as a match, because a file can be cut within its signature.
+    """
     if not data:
         return None
-    if _agrees(data[:4], b"RIFF") and _agrees(data[8:12], b"WEBP"):
+    if _matches(data[:4], b"RIFF") and _matches(data[8:12], b"WEBP"):
         return "WEBP"
-    for magic, name in _MAGIC:
-        if _agrees(data[: len(magic)], magic):
+    for signature, name in _SIGNATURES:
+        if _matches(data[: len(signature)], signature):
             return name
-    if _agrees(data[4:8], b"ftyp") and data[:2] == b"\0\0":
-        return (
-            "AVIF"
-            if any(_agrees(data[8:12], brand) for brand in (b"avif", b"avis", b"mif1"))
-            else "HEIF or video"
-        )
+    if _matches(data[4:8], b"ftyp") and data[:2] == b"\0\0":
+        is_avif = any(_matches(data[8:12], brand) for brand in _AVIF_BRANDS)
+        return "AVIF" if is_avif else "HEIF or video"
     if data[:1] == b"P" and data[1:2] in b"123456" and (len(data) < 3 or data[2:3].isspace()):
         return "PPM"
     return None
 
 
-def _agrees(data: bytes, magic: bytes) -> bool:
-    """Equal as far as the data goes."""
-    return magic.startswith(data)
+def _matches(data: bytes, signature: bytes) -> bool:
+    """Return whether the signature begins with the data."""
+    return signature.startswith(data)
 
 
-def is_truncated(data: bytes, kind: str) -> bool:
-    """True when the file ends before the structure of its format does."""
-    if kind == "JPEG":
-        return _jpeg_is_cut(data)
-    if kind == "PNG":
-        return _png_is_cut(data)
-    if kind == "WEBP":
+def is_truncated(data: bytes, name: str) -> bool:
+    """Return whether the file ends before the structure of its format does."""
+    if name == "JPEG":
+        return _is_jpeg_truncated(data)
+    if name == "PNG":
+        return _is_png_truncated(data)
+    if name == "WEBP":
         return len(data) < 12 or len(data) < 8 + int.from_bytes(data[4:8], "little")
-    if kind == "BMP":
+    if name == "BMP":
         return len(data) < 54 or len(data) < int.from_bytes(data[2:6], "little")
-    if kind == "GIF":
+    if name == "GIF":
         return not data.rstrip(b"\0").endswith(b";")
     return len(data) < 16
 
 
-def _jpeg_is_cut(data: bytes) -> bool:
-    """Cut when the segments run past the end of the file, or no end marker follows the scan."""
+def _is_jpeg_truncated(data: bytes) -> bool:
+    """Return whether the segments run past the end of the file, or no end marker follows the scan."""
     at, marker = 0, 0
-    for at, marker in iterate_segments(data):  # noqa: B007 - the last one counts
+    for at, marker in iterate_segments(data):  # noqa: B007 - only the last one counts
         pass
+
     if marker == SOS:
         return data.find(bytes((0xFF, EOI)), at) < 0
     if marker == EOI:
         return False
     length = int.from_bytes(data[at + 2 : at + 4], "big") if at else 0
-    return at + 2 + length + 4 > len(data)  # else the walk stopped at damage within the file
+    # otherwise the iteration stopped at damage within the file
+    return at + 2 + length + 4 > len(data)
 
 
-def _png_is_cut(data: bytes) -> bool:
-    """Walk the chunks (ISO/IEC 15948, 5.3): cut when one runs past the end or IEND never comes."""
+def _is_png_truncated(data: bytes) -> bool:
+    """Return whether a chunk (ISO/IEC 15948, 5.3) runs past the end of the file, or IEND never comes."""
     at = 8
     while at + 12 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] == b"IEND":
+        length, chunk_type = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if chunk_type == b"IEND":
             return False
-        if length > 0x7FFFFFFF or not data[at + 4 : at + 8].isalpha():
-            return False  # not a chunk: damaged, not cut
+        if length > 0x7FFFFFFF or not chunk_type.isalpha():
+            return False  # no chunk begins here: the file is damaged, not cut
         at += 12 + length
     return True

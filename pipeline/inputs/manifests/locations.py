@@ -1,84 +1,98 @@
-"""Where a manifest's paths lead: what its source and those who read a finished run again have in common."""
+"""Where the paths of a manifest lead, for its source and for the readers of a finished run."""
 
 import io
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_listed_path, key_to_path
 from pipeline.core.locations import Location, Uri, is_uri, parse_location
+from pipeline.core.recorded_inputs import InputLocations, RecordedSource
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.storage.address_reader import AddressReader
 from pipeline.storage.listing import open_file, read_entry
 
 
-class ManifestPaths:
-    """Files by the keys of a manifest. Relative paths begin at `root`."""
+@dataclass(frozen=True)
+class ManifestLocations(InputLocations):
+    """The files that a manifest lists, by their keys. Relative paths begin at `root`."""
 
-    def __init__(self, root: Location) -> None:
-        self.root = root
-        self._far = AddressReader()
-
-    def locate(self, key: str) -> str:
-        """A path of this machine's, or an address."""
+    def resolve(self, key: str) -> str:
+        """Return a path on this machine, or an address."""
         path = key_to_listed_path(key)
         if is_uri(path):
             return path
         if isinstance(self.root, Uri):
             return str(self.root / path)
-        return os.path.join(self.root, path)  # noqa: PTH118 - bytes that are no text
+        return os.path.join(self.root, path)  # noqa: PTH118 - bytes that pathlib would re-encode
 
     def is_remote(self, key: str) -> bool:
-        return is_uri(self.locate(key))
+        return is_uri(self.resolve(key))
 
-    def entry(
+    def is_below_root(self, key: str) -> bool:
+        """Return whether the key is the path of a file below `root`."""
+        return key_to_listed_path(key) == key_to_path(key)
+
+    def find_file(self, key: str) -> Path | None:
+        """Return the file on this machine; None for an address."""
+        path = self.resolve(key)
+        return None if is_uri(path) else Path(path)
+
+    def make_link(self, key: str) -> str | None:
+        """Return an address for browsers; None for an address that they do not open."""
+        path = self.resolve(key)
+        if is_uri(path):
+            return path if path.startswith(("https://", "http://")) else None
+        return Path(path).as_uri()
+
+
+class ManifestFiles:
+    """Reads the files that a manifest lists."""
+
+    def __init__(self, root: Location) -> None:
+        self.locations = ManifestLocations(root)
+        self._addresses = AddressReader()
+
+    def make_entry(
         self, key: str, size: int | None, mtime_ns: int | None, carried: tuple[Any, ...]
     ) -> Entry:
-        """`size` and `mtime_ns` as the manifest has them. Without a size a file is looked at; an address is not."""
-        place = self.locate(key) if size is None else ""
-        if size is not None or is_uri(place) or "\0" in place:
+        """Return the entry of a file, with `size` and `mtime_ns` as the manifest has them.
+
+        Without a size, a file on this machine is asked for both; an address is not.
+        """
+        path = self.locations.resolve(key) if size is None else ""
+        if size is not None or is_uri(path) or "\0" in path:
             return Entry(key, size, mtime_ns or 0, carried)
-        found = read_entry(place, key)
+        found = read_entry(path, key)
         return Entry(key, found.size, found.mtime_ns, carried)
 
     def open(self, key: str) -> BinaryIO:
-        """The file's bytes, as a file that can be searched in. Raises InputError."""
-        place = self.locate(key)
-        if is_uri(place):
-            return io.BytesIO(self._far.read(place))
-        if "\0" in place:
+        """Open the bytes as a seekable file. Raises InputError."""
+        path = self.locations.resolve(key)
+        if is_uri(path):
+            return io.BytesIO(self._addresses.read(path))
+        if "\0" in path:
             raise InputError(Status.MISSING, "no file has a NUL character in its name")
-        return open_file(place)
+        return open_file(path)
 
     def read(self, key: str, seconds: float | None = None) -> bytes:
-        """The whole of it, from far away in so many seconds. Raises InputError, and PipelineError where nothing answers."""
-        place = self.locate(key)
-        if is_uri(place):
-            return self._far.read(place, seconds)
+        """Read all bytes, within `seconds` from an address.
+
+        Raises:
+            InputError: the file cannot be read.
+            PipelineError: the address does not answer.
+        """
+        path = self.locations.resolve(key)
+        if is_uri(path):
+            return self._addresses.read(path, seconds)
         with self.open(key) as file:
             return file.read()
 
-    def file(self, key: str) -> Path | None:
-        """On this machine; None for an address."""
-        place = self.locate(key)
-        return None if is_uri(place) else Path(place)
-
-    def link(self, key: str) -> str | None:
-        """For a browser; None for an address that browsers do not open."""
-        place = self.locate(key)
-        if is_uri(place):
-            return place if place.startswith(("https://", "http://")) else None
-        return Path(place).as_uri()
-
-
-def is_below_root(key: str) -> bool:
-    """Whether the key is its path: that of a file below the root."""
-    return key_to_listed_path(key) == key_to_path(key)
-
 
 def resolve_root(folder: Location, root: str | None) -> Location:
-    """What a manifest's relative paths begin at: `root` is relative to `folder`, the manifest's own."""
+    """Return what relative paths begin at: `root`, which is relative to `folder`, the manifest's own."""
     if root and is_uri(root):
         return parse_location(root)
     if isinstance(folder, Uri):
@@ -87,11 +101,20 @@ def resolve_root(folder: Location, root: str | None) -> Location:
 
 
 def find_root(folder: Location, root: str | None) -> Location:
-    """`joined`. Raises ConfigError where it is no folder."""
+    """Return `resolve_root`. Raises ConfigError if it is no folder."""
     found = resolve_root(folder, root)
     if isinstance(found, Path) and not found.is_dir():
         raise ConfigError(
-            f"source.root={root}: {found} is no folder. Expected the one that the manifest's relative paths begin at: an "
-            "absolute path or an address, or a path that is relative to the manifest's own folder."
+            f"source.root={root}: {found} is no folder. Expected the one that the manifest's "
+            "relative paths begin at: an absolute path or an address, or a path that is relative "
+            "to the manifest's own folder."
         )
     return found
+
+
+def find_recorded_root(recorded: RecordedSource) -> Location:
+    """Return the root of a finished run's manifest, which may be gone since."""
+    manifest = recorded.input
+    is_folder = isinstance(manifest, Path) and not manifest.is_file()
+    folder = manifest if is_folder else manifest.parent
+    return resolve_root(folder, recorded.settings.get("root"))

@@ -1,4 +1,4 @@
-"""A manifest's rows, streamed: Parquet, CSV, tab-separated values, or text with a path in each line."""
+"""Read the rows of a manifest as a stream: Parquet, CSV, tab-separated values, or text with a path in each line."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,50 +12,55 @@ from pyarrow import csv
 from pipeline.core.errors import ConfigError
 
 MANIFEST_SUFFIXES = frozenset((".parquet", ".csv", ".tsv", ".txt"))
-TEXT_COLUMN = "path"  # of a text file
+TEXT_COLUMN = "path"  # the name of a text file's only column
 _BLOCK_BYTES = 1 << 20
 _BATCH_ROWS = 1 << 15
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _UTF8_MARK = b"\xef\xbb\xbf"
-_FROM_TEXT = (
-    "size",
-    "mtime",
-)  # columns of a CSV file that may be numbers or times; the others are text
+# columns of a CSV file that may be numbers or times; all others are text
+_TYPED_COLUMNS = ("size", "mtime")
 
-ReadBatches = Callable[[list[str]], Iterator[pa.Table]]
+ReadBatches = Callable[[list[str]], Iterator[pa.Table]]  # names of columns -> their rows
 
 
 @contextmanager
 def open_manifest(
     file: BinaryIO, suffix: str, where: str
 ) -> Iterator[tuple[pa.Schema, ReadBatches]]:
-    """(schema, columns -> their rows). Raises ConfigError, which begins with `where`, for what cannot be read, also while it
-    is read."""
+    """Give the schema of a manifest, and a function that reads its rows.
+
+    Args:
+        suffix: of the manifest's name, in lower case; it decides the format.
+        where: what the messages of errors begin with.
+
+    Raises:
+        ConfigError: the manifest cannot be read. The function may raise it too, while it reads.
+    """
     readers: dict[str, Callable[[BinaryIO], tuple[pa.Schema, ReadBatches]]]
     readers = {
-        ".parquet": _parquet,
-        ".csv": partial(_csv, delimiter=","),
-        ".tsv": partial(_csv, delimiter="\t"),
+        ".parquet": _open_parquet,
+        ".csv": partial(_open_csv, delimiter=","),
+        ".tsv": partial(_open_csv, delimiter="\t"),
     }
     try:
         if suffix != ".parquet" and file.read(2) in _UTF16:
             raise pa.ArrowInvalid("the text is UTF-16, not UTF-8")
         file.seek(0)
-        yield readers.get(suffix, _text)(file)
+        yield readers.get(suffix, _open_text)(file)
     except (pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
-        said = " ".join(str(error).split())[:300].rstrip(".")
+        reason = " ".join(str(error).split())[:300].rstrip(".")
         expected = "a Parquet file" if suffix == ".parquet" else "text in UTF-8"
         raise ConfigError(
-            f"{where}: cannot be read: {said}. Expected {expected}; the README shows manifests."
+            f"{where}: cannot be read: {reason}. Expected {expected}; the README shows manifests."
         ) from None
 
 
 def name_row(row: int, suffix: str) -> str:
-    """Of a row, counted from 0, for people."""
+    """Return the name of a row, counted from 0, for messages."""
     return f"line {row + 2}" if suffix in (".csv", ".tsv") else f"row {row + 1}"
 
 
-def _parquet(file: BinaryIO) -> tuple[pa.Schema, ReadBatches]:
+def _open_parquet(file: BinaryIO) -> tuple[pa.Schema, ReadBatches]:
     table = pq.ParquetFile(file)
 
     def batches(columns: list[str]) -> Iterator[pa.Table]:
@@ -66,12 +71,15 @@ def _parquet(file: BinaryIO) -> tuple[pa.Schema, ReadBatches]:
     return table.schema_arrow, batches
 
 
-def _csv(file: BinaryIO, delimiter: str) -> tuple[pa.Schema, ReadBatches]:
-    """All columns are text, so that a type does not depend on the rows that come first, and 007 stays 007."""
+def _open_csv(file: BinaryIO, delimiter: str) -> tuple[pa.Schema, ReadBatches]:
+    """Read every column as text, but for sizes and times.
+
+    So a column's type does not depend on the first rows, and 007 stays 007.
+    """
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     read = csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)
     guessed = csv.open_csv(file, read_options=read, parse_options=parse).schema
-    schema = pa.schema([(field.name, _type_of(field)) for field in guessed])
+    schema = pa.schema([(field.name, _choose_type(field)) for field in guessed])
 
     def batches(columns: list[str]) -> Iterator[pa.Table]:
         file.seek(0)
@@ -90,13 +98,13 @@ def _csv(file: BinaryIO, delimiter: str) -> tuple[pa.Schema, ReadBatches]:
     return schema, batches
 
 
-def _type_of(field: pa.Field) -> pa.DataType:
+def _choose_type(field: pa.Field) -> pa.DataType:
     number = pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type)
-    return field.type if field.name in _FROM_TEXT and number else pa.string()
+    return field.type if field.name in _TYPED_COLUMNS and number else pa.string()
 
 
-def _text(file: BinaryIO) -> tuple[pa.Schema, ReadBatches]:
-    """Empty lines are no paths."""
+def _open_text(file: BinaryIO) -> tuple[pa.Schema, ReadBatches]:
+    """Read a path from each line that is not empty."""
     schema = pa.schema([(TEXT_COLUMN, pa.string())])
 
     def batches(columns: list[str]) -> Iterator[pa.Table]:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from pipeline.core.recorded_inputs import RecordedSource
 from pipeline.core.schema import make_carried_field
-from pipeline.inputs.decoding.video import VideoIndex
+from pipeline.inputs.decoding.video_index import VideoIndex
 from pipeline.inputs.video_source import (
     VideoPart,
     VideoSource,
@@ -16,20 +17,21 @@ from pipeline.inputs.video_source import (
 
 
 class Clips(VideoSource):
-    """Clips of `length` frames, taken at `fps` frames a second of the video (null: all its frames); a new one begins every
-    `stride` of these frames (null: where the one before ends). The last clip ends with the video, so no second is left out;
-    in a video shorter than one clip the last frame is repeated."""
+    """Lists clips of `length` frames, sampled at `fps` frames a second of the video (null: all its frames).
 
-    own_columns = (
+    A clip begins every `stride` of the sampled frames (null: where the one before ends). The last clip ends with
+    the video, so that no second is left out. In a video shorter than one clip the last frame is repeated.
+    """
+
+    columns = (
         make_carried_field("video", pa.string()),  # path below the input folder
         make_carried_field("clip", pa.int64()),  # its number in the video, from 0
-        make_carried_field(
-            "start_s", pa.float64()
-        ),  # seconds from the video's first frame to the clip's
-        make_carried_field(
-            "end_s", pa.float64()
-        ),  # ... to the frame after its last, or to the end of the video
+        # seconds from the video's first frame to the clip's first
+        make_carried_field("start_s", pa.float64()),
+        # seconds to the frame after its last one, or to the end of the video
+        make_carried_field("end_s", pa.float64()),
     )
+    time_column = "start_s"
 
     def __init__(self, root: str, length: int, fps: float | None, stride: int | None) -> None:
         super().__init__(root)
@@ -39,14 +41,18 @@ class Clips(VideoSource):
         self.identity = f"clips:{self.listing.identity}"
 
     def choose_parts(self, index: VideoIndex) -> Sequence[VideoPart]:
-        taken, length = choose_frames(index, self.fps), self.length
-        seconds = np.append(index.times[taken], index.end)
-        last = max(0, len(taken) - length)
-        starts = [*range(0, last, self.stride), last]
+        sampled = choose_frames(index, self.fps)
+        seconds = np.append(index.times[sampled], index.end)
+        last = max(0, len(sampled) - self.length)
         clips = []
-        for number, start in enumerate(starts):
-            frames = taken[start : start + length].tolist()
-            begin_and_end = (float(seconds[start]), float(seconds[start + len(frames)]))
-            padded = (*frames, *[frames[-1]] * (length - len(frames)))
-            clips.append(VideoPart(number, padded, (number, *begin_and_end)))
+        for number, start in enumerate([*range(0, last, self.stride), last]):
+            frames = sampled[start : start + self.length].tolist()
+            start_s, end_s = float(seconds[start]), float(seconds[start + len(frames)])
+            padded = (*frames, *[frames[-1]] * (self.length - len(frames)))
+            clips.append(VideoPart(number, padded, (number, start_s, end_s)))
         return clips
+
+    @classmethod
+    def reopen(cls, recorded: RecordedSource) -> None:
+        """Return None: a clip is no image."""
+        return None

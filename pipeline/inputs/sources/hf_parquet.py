@@ -1,4 +1,4 @@
-"""Images in Parquet files, as Hugging Face datasets keep them."""
+"""Images in Parquet files, as Hugging Face datasets store them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,9 +10,12 @@ import pyarrow.compute as pc
 from pipeline.config.validators import check_text
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_path
+from pipeline.core.protocols import ImageDecoder
+from pipeline.core.recorded_inputs import ImageReader, RecordedSource
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.carried_columns import choose_fields, convert_values
-from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
+from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
+from pipeline.inputs.image_file_reader import ImageFileReader
 from pipeline.inputs.image_source import ImageSource
 from pipeline.inputs.parquet_images import (
     PARQUET_SUFFIXES,
@@ -22,21 +25,28 @@ from pipeline.inputs.parquet_images import (
 )
 from pipeline.storage.listing import open_listing
 
-_DIGITS = 8  # of a row's number in its key; no file has more rows
-_AT_ONCE = 1 << 14  # rows
+_NUMBER_DIGITS = 8  # of a row's number in its key; no file has more rows
+_BATCH_ROWS = 1 << 14
+_SUFFIX_COLUMN = ""  # in the tables of `_read_rows`; no column that is carried has this name
 
 
 class HfParquet(ImageSource):
-    """A row's key is `<the Parquet file's path>/<its number, from 0>` and the suffix of its image's name, where the file has
-    that. `carry`: columns that go into every row; null: all but the images. A Parquet file that cannot be read, or has no
-    such column, is one row with the key `<its path>/`. Planning reads no image."""
+    """Lists the rows of Parquet files without reading an image.
 
-    def __init__(self, root: str, column: str, carry: Any) -> None:
+    A row's key is `<the Parquet file's path>/<its number, from 0>`, with the suffix of its image's name if the file
+    has that. `carry`: columns that go into every row; null for all but the images. A Parquet file that cannot be
+    read, or lacks a column, is one row with the key `<its path>/`.
+    """
+
+    def __init__(
+        self, root: str, column: str, carry: Any, image_decoder: ImageDecoder | None = None
+    ) -> None:
+        super().__init__(image_decoder)
         self.listing = open_listing(root, PARQUET_SUFFIXES, "Parquet files", below=True)
         self.identity = f"hf_parquet:{self.listing.identity}"
         self.where, self.column = f"input={root}", check_text("source.column", column)
-        self.tables = ParquetImages(self.listing.open, self.column)
-        schema = self._first_schema()
+        self.images = ParquetImages(self.listing.open, self.column)
+        schema = self._read_first_schema()
         self.columns: Sequence[pa.Field] = (
             choose_fields(schema, {self.column}, carry, self.where) if schema else ()
         )
@@ -44,31 +54,36 @@ class HfParquet(ImageSource):
     def entries(self) -> Iterator[Entry]:
         for file in self.listing.entries():
             try:
-                rows = self._rows(file.key)
-            except (InputError, OSError):  # said again, in its row, when its turn comes
+                rows = self._read_rows(file.key)
+            except (InputError, OSError):  # raised again when the file's row is read
                 if self._is_folder(file.key):
                     continue
-                yield Entry(f"{file.key}/", file.size, file.mtime_ns, (None,) * len(self.columns))
+                carried = (None,) * len(self.columns)
+                yield Entry(f"{file.key}/", file.size, file.mtime_ns, carried)
             else:
-                yield from _entries_of(file, rows)
+                yield from _make_entries(file, rows)
 
     def _is_folder(self, key: str) -> bool:
-        """Spark's data sets are folders called *.parquet: what is in them is listed, and they need no row."""
-        return (
-            isinstance(self.listing.root, Path) and (self.listing.root / key_to_path(key)).is_dir()
-        )
+        """Return whether it is a folder called *.parquet, as Spark makes them: its files are listed instead."""
+        root = self.listing.root
+        return isinstance(root, Path) and (root / key_to_path(key)).is_dir()
 
     def open(self, entry: Entry) -> BinaryIO:
         if not entry.key.endswith("/"):
-            return self.tables.open(entry)
-        self._rows(entry.key.rstrip("/"))
+            return self.images.open(entry)
+        self._read_rows(entry.key.rstrip("/"))
         raise InputError(
             Status.CHANGED, "the Parquet file could not be read when the plan was made"
         )
 
-    def _rows(self, file: str) -> pa.Table:
-        """All rows of a Parquet file: the suffix that their keys are to have, and what they carry. Raises InputError."""
-        with self.tables.file(file) as table:
+    @classmethod
+    def reopen(cls, recorded: RecordedSource) -> ImageReader:
+        listing = open_listing(str(recorded.folder), (), "images")
+        return ImageFileReader(ParquetImages(listing.open, recorded.settings["column"]).open)
+
+    def _read_rows(self, file: str) -> pa.Table:
+        """Return for all rows of a Parquet file the suffix of its key and the carried columns. Raises InputError."""
+        with self.images.open_table(file) as table:
             schema, names = table.schema_arrow, [field.name for field in self.columns]
             absent = [name for name in names if name not in schema.names]
             if absent:
@@ -76,23 +91,28 @@ class HfParquet(ImageSource):
                     Status.UNSUPPORTED,
                     f"no column {absent[0]!r} in the Parquet file, as others have",
                 )
-            path = find_path_column(schema, self.column)
-            rows = table.read([*([path] if path else []), *names], use_threads=False)
-            rows.validate(full=True)  # damaged files may have been read without an error
-            suffixes = pa.repeat("", table.metadata.num_rows)
-            if path:
-                paths = pc.struct_field(rows[self.column], "path").to_pylist()
-                suffixes = pa.array(
-                    [known_suffix(one, IMAGE_SUFFIXES) for one in paths], pa.string()
-                )
-            carried = [convert_values(rows[field.name], field.type) for field in self.columns]
-            return pa.table([suffixes, *carried], names=["", *names])
 
-    def _first_schema(self) -> pa.Schema | None:
-        """Of the first file that can be read; None where none can. Raises ConfigError where it has no such column."""
+            path_column = find_path_column(schema, self.column)
+            rows = table.read([*([path_column] if path_column else []), *names], use_threads=False)
+            rows.validate(full=True)  # pyarrow may read a damaged file without an error
+
+            suffixes = pa.repeat("", table.metadata.num_rows)
+            if path_column:
+                paths = pc.struct_field(rows[self.column], "path").to_pylist()
+                known = [known_suffix(path, IMAGE_SUFFIXES) for path in paths]
+                suffixes = pa.array(known, pa.string())
+            carried = [convert_values(rows[field.name], field.type) for field in self.columns]
+            return pa.table([suffixes, *carried], names=[_SUFFIX_COLUMN, *names])
+
+    def _read_first_schema(self) -> pa.Schema | None:
+        """Return the schema of the first file that can be read; None if none can.
+
+        Raises:
+            ConfigError: a file before that one has no column of images.
+        """
         for file in self.listing.entries():
             try:
-                with self.tables.file(file.key) as table:
+                with self.images.open_table(file.key) as table:
                     return table.schema_arrow
             except (InputError, OSError) as error:
                 if isinstance(error, InputError) and error.status is Status.UNSUPPORTED:
@@ -102,15 +122,11 @@ class HfParquet(ImageSource):
         return None
 
 
-def _entries_of(file: Entry, rows: pa.Table) -> Iterator[Entry]:
+def _make_entries(file: Entry, rows: pa.Table) -> Iterator[Entry]:
     number = 0
-    for batch in rows.to_batches(_AT_ONCE):
-        for suffix, *carried in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            yield Entry(
-                f"{file.key}/{number:0{_DIGITS}d}{suffix}",
-                None,
-                file.mtime_ns,
-                tuple(carried),
-                number,
-            )
+    for batch in rows.to_batches(_BATCH_ROWS):
+        columns = (column.to_pylist() for column in batch.columns)
+        for suffix, *carried in zip(*columns, strict=True):
+            key = f"{file.key}/{number:0{_NUMBER_DIGITS}d}{suffix}"
+            yield Entry(key, None, file.mtime_ns, tuple(carried), number)
             number += 1

@@ -23,7 +23,6 @@ from pipeline.core.protocols import ExportContext, Exporter
 from pipeline.core.tables import mark_duplicates, mark_failed, select_usable
 from pipeline.core.task_roles import Content
 from pipeline.core.types import Entry, InputError
-from pipeline.inputs.manifests.locations import ManifestPaths, is_below_root
 from pipeline.results.input_reader import InputReader
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage.publish import publish_folder
@@ -118,12 +117,12 @@ class _Placing:
 
     def __init__(self, run: FinishedRun, image_folder: str, images: str, stage: Path) -> None:
         self.run, self.image_folder, self.images, self.stage = run, image_folder, images, stage
-        files = run.files_below_input and isinstance(run.input, Path)
+        self.locations = run.locations
+        files = self.locations.keys_are_files and isinstance(run.input, Path)
         self.root = (
             run.input if isinstance(run.input, Path) else Path(run.input.text.partition("://")[2])
         )
         self.inputs = None if files or images == "none" else InputReader(run)
-        self.paths = ManifestPaths(run.input) if run.source == "manifest" else None
         self.entries: dict[str, Entry] = {}
         self.elsewhere = 0  # images that are no files below the input, and were not put anywhere
 
@@ -144,8 +143,8 @@ class _Placing:
             said = f"the image {key!r} leads out of its folder. This run was not made by a run."
             raise ConfigError(f"run={self.run.path}: {said}")
         if self.images == "none":
-            self.elsewhere += not (is_below_root(key) if self.paths else self.run.files_below_input)
-            return (self.paths and self.paths.file(key)) or source
+            self.elsewhere += not self.locations.is_below_root(key)
+            return self.locations.find_file(key) or source
         target = self.stage / placed
         if os.path.lexists(target):
             said = f"two images would be {placed}, one of them {key!r}. Say images=none."
@@ -168,7 +167,7 @@ class _Placing:
 
     def _put_input(self, inputs: InputReader, key: str, target: Path) -> None:
         if self.images == "link":
-            file = self.paths.file(key) if self.paths else None
+            file = self.locations.find_file(key)
             if file is None:
                 raise ConfigError(
                     f"images=link: {key} is no file of its own to link to. Say images=copy."

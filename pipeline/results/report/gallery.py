@@ -93,10 +93,15 @@ def _concern(images: pa.Table, scores: np.ndarray, counts: np.ndarray) -> np.nda
 
 
 def make_gallery_data(
-    images: pa.Table, predictions: pa.Table, overlays: Sequence[str | None]
+    images: pa.Table,
+    predictions: pa.Table,
+    overlays: Sequence[str | None],
+    file_column: str | None = None,
+    time_column: str | None = None,
 ) -> Mapping[str, Any]:
     """What the page's script gets: columns of lists, so that thousands of images stay a few megabytes. Scores are in units
-    of 1/10000, boxes in whole pixels. `overlays`: names below overlays/, None where there is none."""
+    of 1/10000, boxes in whole pixels. `overlays`: names below overlays/, None where there is none. `file_column` and
+    `time_column`: columns with the file that holds an image, and the seconds at which it begins there."""
     keys, errors = images["key"].to_pylist(), images["error"].to_pylist()
     statuses = images["status"].cast(pa.string()).to_pylist()
     told: dict[str, Any] = {
@@ -128,11 +133,8 @@ def make_gallery_data(
             .astype(np.int64)
             .tolist()
         )
-    if "video" in images.schema.names:  # no file of its own
-        told["file"] = images["video"].to_pylist()
-        told["seconds"] = images[
-            "time_s" if "time_s" in images.schema.names else "start_s"
-        ].to_pylist()
-    elif {"archive", "member"} <= set(images.schema.names):
-        told["file"] = images["archive"].to_pylist()
+    if file_column is not None:
+        told["file"] = images[file_column].to_pylist()
+    if time_column is not None:
+        told["seconds"] = images[time_column].to_pylist()
     return told

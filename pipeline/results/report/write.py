@@ -46,7 +46,6 @@ TEXT_OPTIONS: Any = {
     "errors": "backslashreplace",
 }  # a path may hold bytes that are no text
 _MOST_IMAGES = 5000  # in the gallery; what a browser shows without waiting
-_CARRIED = ("video", "time_s", "start_s", "archive", "member")  # which part of which file
 _AT_THE_END = 500  # thumbnails that a run makes at its end: 6 ms of a slow core each
 
 
@@ -83,7 +82,7 @@ def write_report(
         "n_usable_shown": images["status"].cast(pa.string()).to_pylist().count(Status.OK.value),
         "n_thumbnails": sum(maker is not None for maker in makers),
         "data": {
-            **make_gallery_data(images, predictions, overlays),
+            **make_gallery_data(images, predictions, overlays, *_file_and_time_columns(run)),
             **_addresses(run, place),
             **_originals(run, images),
         },
@@ -95,14 +94,7 @@ def write_report(
 
 def _shards(run: FinishedRun) -> Iterator[tuple[pa.Table, pa.Table]]:
     """With the columns that the page shows, and no masks or embeddings."""
-    there = run.schema.names
-    ours = run.source in (
-        "video",
-        "clips",
-        "tar",
-        "zip",
-    )  # a manifest may carry columns of these names
-    of_images = [*IMAGE_COLUMNS, *(name for name in _CARRIED if ours and name in there)]
+    of_images = [*IMAGE_COLUMNS, *filter(None, _file_and_time_columns(run))]
     of_predictions = [*PREDICTION_COLUMNS]
     for content, columns in SHOWN_CONTENTS.items():
         of_predictions += columns if content in find_task(run.task).contents else ()
@@ -113,12 +105,22 @@ def _shards(run: FinishedRun) -> Iterator[tuple[pa.Table, pa.Table]]:
         )
 
 
+def _file_and_time_columns(run: FinishedRun) -> tuple[str | None, str | None]:
+    """Return the columns that say which file an image is in, and where; None for one that the run lacks."""
+    names, locations = run.schema.names, run.locations
+    file_column, time_column = locations.file_column, locations.time_column
+    return (
+        file_column if file_column in names else None,
+        time_column if time_column in names else None,
+    )
+
+
 def _makers(
     run: FinishedRun, images: pa.Table, overlays: list[str | None], most: int, from_inputs: bool
 ) -> list[Callable[[], bytes] | None]:
     """What makes each image's thumbnail, for the first `most` that have something to make it of."""
     max_pixels = run.record["config"].get("max_pixels", 100_000_000)
-    folder = run.input if run.files_below_input and isinstance(run.input, Path) else None
+    folder = run.input if run.locations.keys_are_files and isinstance(run.input, Path) else None
 
     def maker(
         image_id: int, key: str, status: str, overlay: str | None
@@ -158,7 +160,7 @@ def _readers(run: FinishedRun, image_ids: Sequence[int]) -> dict[int, Callable[[
 
 def _originals(run: FinishedRun, images: pa.Table) -> dict[str, list[str | None]]:
     """An address for each image, None where it has none, unless the keys tell."""
-    if run.files_below_input or run.archived:
+    if run.locations.have_derived_links:
         return {}
     try:
         link = InputReader(run).link

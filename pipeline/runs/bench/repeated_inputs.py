@@ -22,6 +22,7 @@ class RepeatedSource:
             source.decoder,
         )
         self.columns, self.clip_length = source.columns, source.clip_length
+        self.has_image_files = source.has_image_files
         readable = list(
             islice((e for e in source.entries() if _is_readable(source, e, max_pixels)), n)
         )

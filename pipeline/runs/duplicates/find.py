@@ -1,10 +1,9 @@
-"""The same picture twice: files of equal bytes, and pictures that look alike. Found before a model sees them.
+"""Find duplicates before a model sees them: files of equal bytes, and images that look alike.
 
-Each image is compared with those before it in the order of the plan. A twin is never the first of its kind, and is never a
-twin of a twin, so that no chain leads from a picture to one that does not look like it.
+Each image is compared with those before it in the order of the plan. The first of its kind is never a duplicate,
+and a duplicate is never compared with: it is the duplicate of a first one, not of another duplicate.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -14,161 +13,137 @@ from itertools import compress, islice
 from typing import TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
 from pipeline.core.cpu import count_available_cores, disable_openmp_threads
+from pipeline.core.errors import ConfigError
+from pipeline.core.protocols import ImageFileSource, Source
 from pipeline.core.types import Entry, InputError
-from pipeline.inputs.image_source import ImageSource
+from pipeline.runs.duplicates.similarity import THUMBNAIL_SIDE, find_similar, make_thumbnail
 
-_SIDE = 9  # of the grey thumbnail, pixels
-_MOST_BITS = 7  # of 128 that may differ between twins. Of 178 photographs and copies of JPEG quality 15: 5; of any two: 31
-_MOST_LEVELS = 6.0  # of 255, mean difference of twins' thumbnails: blank pictures have equal bits, whatever their brightness
-_FLAT = 1.0  # of 255: where neighbours differ by less, the sign of it is noise
-_WORDS = 8  # of a hash
-_AT_ONCE = 1024
-_GREY = torch.tensor([0.299, 0.587, 0.114])  # ITU-R BT.601
+_BATCH_IMAGES = 1024  # handed to the threads at once
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """`first[i]` is the image that image i is a twin of; i where it is none."""
+    """For each image the one that it duplicates: `first[i]` is i for an image that duplicates none."""
 
     first: np.ndarray  # (N,) int64
-    same_bytes: np.ndarray  # (N,) bool; else they look alike
+    same_bytes: np.ndarray  # (N,) bool; False: the two look alike
 
     @property
     def indices(self) -> np.ndarray:
-        """Of the images that are a twin of another."""
+        """Return (M,) the indices of the images that duplicate another."""
         return np.flatnonzero(self.first != np.arange(len(self.first)))
+
+
+def require_image_files(source: Source) -> ImageFileSource:
+    """Return the source. Raises ConfigError if its inputs are no image files, which can be compared."""
+    if not source.has_image_files:
+        raise ConfigError(
+            "Duplicates are found among image files; the source's inputs are parts of videos."
+        )
+    return source  # type: ignore[return-value]  # `has_image_files` promises `open`
 
 
 @dataclass(frozen=True)
 class ImageScan:
-    """Images as they are read here: by several threads, in order."""
+    """Reads all images of a source with several threads, and gives the results in order.
 
-    source: ImageSource
-    entries: Callable[
-        [], Iterable[Entry]
-    ]  # all of them in the order of the plan, as often as asked
+    `list_entries` lists all images in the order of the plan, each time it is called. `track(i)` is entered around
+    the work on image i.
+    """
+
+    source: ImageFileSource
+    list_entries: Callable[[], Iterable[Entry]]
     max_pixels: int
-    at: Callable[[int], AbstractContextManager[None]] = lambda i: (
-        nullcontext()
-    )  # around what is done with image i
+    track: Callable[[int], AbstractContextManager[None]] = lambda i: nullcontext()
 
-    def each(self, function: Callable[[Entry], T], wanted: np.ndarray) -> Iterator[tuple[int, T]]:
-        """(index, what the function makes of it) of those that `wanted` (N,) says."""
+    def map(
+        self, function: Callable[[Entry], T], is_selected: np.ndarray
+    ) -> Iterator[tuple[int, T]]:
+        """Yield (index, result of the function) of the images that `is_selected` (N,) marks."""
 
-        def call(one: tuple[int, Entry]) -> tuple[int, T]:
-            with self.at(one[0]):
-                return one[0], function(one[1])
+        def call(indexed: tuple[int, Entry]) -> tuple[int, T]:
+            index, entry = indexed
+            with self.track(index):
+                return index, function(entry)
 
-        chosen = compress(enumerate(self.entries()), wanted)
+        selected = compress(enumerate(self.list_entries()), is_selected)
         with ThreadPoolExecutor(
             count_available_cores(), initializer=disable_openmp_threads
         ) as threads:
-            while some := list(islice(chosen, _AT_ONCE)):
-                yield from threads.map(call, some)
+            while batch := list(islice(selected, _BATCH_IMAGES)):
+                yield from threads.map(call, batch)
 
-    def digest(self, entry: Entry) -> bytes | None:
+    def hash_bytes(self, entry: Entry) -> bytes | None:
+        """Return the digest of the file; None if it cannot be read."""
         try:
             with self.source.open(entry) as file:
                 return file_digest(file, lambda: blake2b(digest_size=16)).digest()  # type: ignore[arg-type]
         except (InputError, OSError):
             return None
 
-    def thumbnail(self, entry: Entry) -> np.ndarray | None:
+    def make_thumbnail(self, entry: Entry) -> np.ndarray | None:
+        """Return the (9, 9) thumbnail; None if the image cannot be read."""
         (pixels,) = self.source.read([entry], self.max_pixels, lambda stage: nullcontext())
-        return grey_thumbnail(pixels) if isinstance(pixels, Tensor) else None
+        return make_thumbnail(pixels) if isinstance(pixels, Tensor) else None
 
 
-def find_duplicates(pictures: ImageScan, near: bool, skip: Collection[int] = ()) -> Duplicates:
-    """Files of equal size are read and compared; with `near` every other image is decoded. A file that cannot be decoded is
-    nobody's twin, nor is one of `skip`, which is not touched."""
-    by_bytes = _equal_bytes(pictures, skip)
+def find_duplicates(scan: ImageScan, near: bool, skip: Collection[int] = ()) -> Duplicates:
+    """Find images of equal bytes and, with `near`, images that look alike.
+
+    Only files of equal size are compared byte by byte; with `near` every other image is decoded. An image that
+    cannot be decoded duplicates none and is duplicated by none. Neither do the images of `skip`, which are not
+    read.
+    """
+    by_bytes = _find_equal_bytes(scan, skip)
     first = by_bytes
     if near:
-        wanted = by_bytes == np.arange(len(by_bytes))
-        wanted[list(skip)] = False
-        first = _equal_looks(pictures, wanted)[by_bytes]
+        is_selected = by_bytes == np.arange(len(by_bytes))
+        is_selected[list(skip)] = False
+        first = _find_similar_images(scan, is_selected)[by_bytes]
     return Duplicates(first, first == by_bytes)
 
 
-def _equal_bytes(pictures: ImageScan, skip: Collection[int]) -> np.ndarray:
+def _find_equal_bytes(scan: ImageScan, skip: Collection[int]) -> np.ndarray:
+    """Return (N,) the first image with the same bytes."""
     sizes = np.fromiter(
-        (-1 if entry.size is None else entry.size for entry in pictures.entries()), dtype=np.int64
+        (-1 if entry.size is None else entry.size for entry in scan.list_entries()), dtype=np.int64
     )
     _, group, count = np.unique(sizes, return_inverse=True, return_counts=True)
-    candidate = (count[group] > 1) | (sizes < 0).any()  # a size that is not known may be any
-    candidate[list(skip)] = False
+    # an unknown size may equal any other
+    is_candidate = (count[group] > 1) | (sizes < 0).any()
+    is_candidate[list(skip)] = False
+
     first = np.arange(len(sizes))
-    seen: dict[bytes, int] = {}
-    for i, digest in pictures.each(pictures.digest, candidate):
+    first_by_digest: dict[bytes, int] = {}
+    for i, digest in scan.map(scan.hash_bytes, is_candidate):
         if digest is not None:
-            first[i] = seen.setdefault(digest, i)
-    return _without_broken(pictures, first)
+            first[i] = first_by_digest.setdefault(digest, i)
+    return _separate_unreadable(scan, first)
 
 
-def _without_broken(pictures: ImageScan, first: np.ndarray) -> np.ndarray:
-    """Files that are no picture are failures, every one of them."""
+def _separate_unreadable(scan: ImageScan, first: np.ndarray) -> np.ndarray:
+    """Make files that are no images duplicates of none: each of them is a failure of its own."""
     itself = np.arange(len(first))
-    has_twins = np.zeros(len(first), dtype=bool)
-    has_twins[first[first != itself]] = True
-    broken = [
-        i for i, thumbnail in pictures.each(pictures.thumbnail, has_twins) if thumbnail is None
-    ]
-    return np.where(np.isin(first, broken), itself, first)
+    has_duplicates = np.zeros(len(first), dtype=bool)
+    has_duplicates[first[first != itself]] = True
+    thumbnails = scan.map(scan.make_thumbnail, has_duplicates)
+    unreadable = [i for i, thumbnail in thumbnails if thumbnail is None]
+    return np.where(np.isin(first, unreadable), itself, first)
 
 
-def _equal_looks(pictures: ImageScan, wanted: np.ndarray) -> np.ndarray:
-    thumbnails = np.zeros((len(wanted), _SIDE, _SIDE), dtype=np.float32)
-    readable = np.zeros(len(wanted), dtype=bool)
-    for i, thumbnail in pictures.each(pictures.thumbnail, wanted):
+def _find_similar_images(scan: ImageScan, is_selected: np.ndarray) -> np.ndarray:
+    """Return (N,) the first image that each of the selected images looks like."""
+    thumbnails = np.zeros((len(is_selected), THUMBNAIL_SIDE, THUMBNAIL_SIDE), dtype=np.float32)
+    is_readable = np.zeros(len(is_selected), dtype=bool)
+    for i, thumbnail in scan.map(scan.make_thumbnail, is_selected):
         if thumbnail is not None:
-            thumbnails[i], readable[i] = thumbnail, True
-    members, first = np.flatnonzero(readable), np.arange(len(wanted))
-    first[members] = members[find_similar(thumbnails[members])]
+            thumbnails[i], is_readable[i] = thumbnail, True
+
+    readable, first = np.flatnonzero(is_readable), np.arange(len(is_selected))
+    first[readable] = readable[find_similar(thumbnails[readable])]
     return first
-
-
-def grey_thumbnail(pixels: Tensor) -> np.ndarray:
-    """(3, H, W) uint8 RGB -> (9, 9) float32, the mean grey level of each of 9 x 9 parts."""
-    colours = adaptive_avg_pool2d(pixels.float(), _SIDE)
-    return torch.einsum("chw,c->hw", colours, _GREY.to(colours.device)).cpu().numpy()
-
-
-def find_similar(thumbnails: np.ndarray) -> np.ndarray:
-    """(N, 9, 9) grey levels -> (N,) the index of the first picture that each looks like, or its own.
-
-    Two pictures look alike when at most 7 of 128 bits differ, each of which says whether a part of the picture is lighter
-    than its neighbour to the left or above (the difference hash of N. Krawetz, 2013, in both directions), and their grey
-    levels by at most 6 of 255 in the mean."""
-    hashes = difference_hash(thumbnails)
-    first = np.arange(len(hashes))
-    # those that are no twin, by each of their eight words: who differs from one in at most 7 bits has a word in common
-    known: list[defaultdict[int, list[int]]] = [defaultdict(list) for _ in range(_WORDS)]
-    for i, words in enumerate(hashes.tolist()):
-        near = sorted(
-            {j for by_word, word in zip(known, words, strict=True) for j in by_word.get(word, ())}
-        )
-        bits = np.bitwise_count(hashes[near] ^ hashes[i]).sum(axis=1)
-        levels = np.abs(thumbnails[near] - thumbnails[i]).mean(axis=(1, 2))
-        same = np.flatnonzero((bits <= _MOST_BITS) & (levels <= _MOST_LEVELS))
-        if len(same):
-            first[i] = near[same[0]]
-            continue
-        for by_word, word in zip(known, words, strict=True):
-            by_word[word].append(i)
-    return first
-
-
-def difference_hash(thumbnails: np.ndarray) -> np.ndarray:
-    """(N, 9, 9) -> (N, 8) uint16. Each word has bits of the whole picture: an even sky would else fill one with zeros."""
-    rows = thumbnails[:, :8, 1:] - thumbnails[:, :8, :-1] > _FLAT  # (N, 8, 8)
-    columns = thumbnails[:, 1:, :8] - thumbnails[:, :-1, :8] > _FLAT
-    bits = np.concatenate([rows.reshape(-1, 64), columns.reshape(-1, 64)], axis=1)
-    words = bits.reshape(-1, 16, _WORDS).transpose(0, 2, 1).reshape(-1, 128)
-    return np.packbits(words, axis=1).view(np.uint16)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pipeline.core.types import InputError, Status
-from pipeline.inputs.decoding.image import check_file_size, decode_image
+from pipeline.inputs.decoding.header import check_file_size
+from pipeline.inputs.decoding.image import decode_image
 from pipeline.ops.masks import IGNORED_LABEL
 from pipeline.training.annotations.dataset_listing import Mask
 from pipeline.training.annotations.packed_arrays import PackedArrays, PackedMasks

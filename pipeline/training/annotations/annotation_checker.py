@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.core.cpu import count_available_cores, disable_openmp_threads
 from pipeline.core.types import InputError
-from pipeline.inputs.decoding.image import ImageHeader, read_image_header
+from pipeline.inputs.decoding.header import ImageHeader, read_image_header
 from pipeline.ops.masks import IGNORED_LABEL
 from pipeline.training.annotations.annotated_set import AnnotatedImage, read_label_map
 from pipeline.training.annotations.dataset_listing import DatasetListing, ListedImage, ProblemList

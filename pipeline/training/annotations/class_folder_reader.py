@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.core.errors import ConfigError
-from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
+from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
 from pipeline.training.annotations.dataset_listing import (
     DatasetListing,
     ListedImage,

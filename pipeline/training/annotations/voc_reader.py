@@ -10,7 +10,7 @@ from xml.parsers import expat
 import numpy as np
 
 from pipeline.core.errors import ConfigError
-from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
+from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
 from pipeline.training.annotations.dataset_listing import (
     DatasetListing,
     ListedImage,

@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from pipeline.core.errors import ConfigError
 from pipeline.inference.views import find_mirrored_keypoints
-from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
+from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
 from pipeline.training.annotations.dataset_listing import (
     DatasetListing,
     ListedImage,

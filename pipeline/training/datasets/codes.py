@@ -10,7 +10,7 @@ import torch
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.hashing import hash_text
-from pipeline.inputs.decoding.image import IMAGE_SUFFIXES
+from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
 from pipeline.models.class_names import BACKGROUND
 from pipeline.training.data_protocols import Example
 

@@ -9,13 +9,9 @@ from PIL import Image, features
 
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.diagnosis import guess_format
-from pipeline.inputs.decoding.image import (
-    IMAGE_FORMATS,
-    IMAGE_SUFFIXES,
-    decode_image,
-    read_image_header,
-    turn_upright,
-)
+from pipeline.inputs.decoding.formats import IMAGE_FORMATS, IMAGE_SUFFIXES
+from pipeline.inputs.decoding.header import read_image_header
+from pipeline.inputs.decoding.image import decode_image, turn_upright
 from tests.helpers.pictures import picture
 
 MANY = 10_000_000

@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.inputs.decoding import jpeg
-from pipeline.inputs.decoding.jpeg import APP1, EOI, SOS, decode_jpeg, hide_exif, iterate_segments
+from pipeline.inputs.decoding import jpeg_decoder
+from pipeline.inputs.decoding.jpeg_decoder import decode_jpeg
+from pipeline.inputs.decoding.jpeg_segments import APP1, EOI, SOS, hide_exif, iterate_segments
 from tests.helpers.pictures import picture
 
 SOI, APP0, DQT, SOF0, DHT = 0xD8, 0xE0, 0xDB, 0xC0, 0xC4
@@ -112,7 +113,7 @@ def test_where_no_scan_follows_there_is_no_answer(data):
 
 def variants():
     found = {}
-    for name, way in jpeg.JPEG_LIBRARIES:
+    for name, way in jpeg_decoder.JPEG_LIBRARIES:
         try:
             found[name.split()[0]] = way()
         except (ImportError, RuntimeError, OSError):
@@ -159,5 +160,5 @@ def test_what_a_decoder_refuses_it_refuses_with_a_named_error(name, data):
 
 
 def test_the_chosen_decoder_is_named_with_its_version():
-    name, version = jpeg.JPEG_DECODER.split()
+    name, version = jpeg_decoder.JPEG_DECODER.split()
     assert name in variants() and version[0].isdigit()

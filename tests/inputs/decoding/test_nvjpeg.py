@@ -15,12 +15,12 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding import nvjpeg
 from pipeline.inputs.decoding.image import IMAGE_DECODER, decode_image
-from pipeline.inputs.decoding.jpeg import decode_jpeg
-from pipeline.inputs.decoding.nvjpeg import GpuJpegs, decode_on_gpu
+from pipeline.inputs.decoding.jpeg_decoder import decode_jpeg
+from pipeline.inputs.decoding.nvjpeg import GpuJpegDecoder, build_gpu_decoder
 from pipeline.inputs.sources.folder import Folder
-from pipeline.inputs.sources.video import Video
+from pipeline.runs.components import build_components
 from tests.helpers.pictures import picture
-from tests.helpers.runs import read
+from tests.helpers.runs import read, settings_for
 
 MOST = 10_000
 
@@ -38,8 +38,8 @@ class StandIn:
             raise RuntimeError("nvjpegDecode failed: 4")
         return [decode_jpeg(data) for data in files]
 
-    def jpegs(self) -> GpuJpegs:
-        return GpuJpegs("jpeg: a stand-in", self, "cpu")
+    def jpegs(self) -> GpuJpegDecoder:
+        return GpuJpegDecoder("jpeg: a stand-in", self, "cpu")
 
 
 def jpeg(seed: int, mode: str = "RGB", **options: object) -> bytes:
@@ -117,35 +117,40 @@ def test_the_first_library_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         nvjpeg, "JPEG_LIBRARIES", (("one 1.0", absent), ("two 2.0", lambda: stand_in))
     )
-    found = GpuJpegs.find("cuda:1")
-    assert (found.name, found.device, stand_in.calls) == ("jpeg: nvJPEG by two 2.0", "cuda:1", [1])
+    found = GpuJpegDecoder.find("cuda:1")
+    assert (found.library, found.device, stand_in.calls) == (
+        "jpeg: nvJPEG by two 2.0",
+        "cuda:1",
+        [1],
+    )
 
 
 def test_why_none_can_is_said_in_one_line_and_the_cpu_decodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg(1))
-    source = Folder(str(tmp_path))
 
     def broken() -> StandIn:
         return StandIn(b"\xff\xd8")
 
     monkeypatch.setattr(nvjpeg, "JPEG_LIBRARIES", (("one 1.0", broken), ("two 2.0", broken)))
     with caplog.at_level(logging.WARNING):
-        decode_on_gpu(source, "cuda")
+        source = Folder(str(tmp_path), build_gpu_decoder("cuda"))
     (record,) = caplog.records
     assert record.message.startswith("jpeg=gpu: one 1.0: nvjpegDecode failed: 4; two 2.0: nvjpeg")
     assert (
         record.message.endswith("The CPU decodes.")
         and source.decoder == IMAGE_DECODER
-        and source.decode_many is None
+        and not source.image_decoder.is_batched
     )
 
 
 def test_frames_of_videos_are_no_jpeg_files(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     with pytest.raises(ConfigError, match="jpeg=gpu is for image files"):
-        decode_on_gpu(Video(str(tmp_path), None, None), "cuda")
+        build_components(
+            settings_for("source=video", "model=codes", f"input={tmp_path}", "jpeg=gpu")
+        )
 
 
 def test_a_run_says_that_there_is_no_gpu(
@@ -166,7 +171,7 @@ def test_a_run_with_it(
 ) -> None:
     stand_in = StandIn()
     usual = annotate("model=codes", f"input={mixed_images}", "batch_size=4")
-    monkeypatch.setattr(GpuJpegs, "find", lambda device: stand_in.jpegs())
+    monkeypatch.setattr(GpuJpegDecoder, "find", lambda device: stand_in.jpegs())
     found = annotate("model=codes", f"input={mixed_images}", "batch_size=4", "jpeg=gpu")
     assert found != usual, "the decoder is part of a run's identity"
     assert max(stand_in.calls) > 1

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pipeline.core.types import InputError, Status
-from pipeline.inputs.decoding.video import FrameReader, read_video_index
+from pipeline.inputs.decoding.frame_reader import FrameReader
+from pipeline.inputs.decoding.video_index import read_video_index
 from tests.helpers.paths import shared
 from tests.helpers.videos import SIZE_HW, make_video, number_of, steady
 
@@ -40,7 +41,7 @@ def test_every_frame_comes_by_its_number_in_any_order(name, codec, tmp_path):
     assert 1.56 < index.end < 1.61
     frames = FrameReader(io.BytesIO(data), index)
     order = [0, 1, 5, 3, 39, 20, 20, 2, 38, 39, 10, 9]
-    assert [number_of(frames.frame(number)) for number in order] == order
+    assert [number_of(frames.read_frame(number)) for number in order] == order
     frames.close()
 
 
@@ -49,7 +50,7 @@ def test_a_variable_rate_keeps_its_own_times(tmp_path):
     index = index_of(data)
     np.testing.assert_allclose(index.times, UNEVEN, atol=1e-3)
     frames = FrameReader(io.BytesIO(data), index)
-    assert [number_of(frames.frame(i)) for i in range(len(UNEVEN))] == list(range(len(UNEVEN)))
+    assert [number_of(frames.read_frame(i)) for i in range(len(UNEVEN))] == list(range(len(UNEVEN)))
 
 
 def test_times_count_from_the_first_frame(tmp_path):
@@ -62,7 +63,7 @@ def test_a_turned_video_is_upright(rotation, tmp_path):
     data = make_video(tmp_path / "a.mp4", steady(12), rotation=rotation).read_bytes()
     index = index_of(data)
     assert index.size_hw == (SIZE_HW if rotation == 180 else SIZE_HW[::-1])
-    frame = FrameReader(io.BytesIO(data), index).frame(7)
+    frame = FrameReader(io.BytesIO(data), index).read_frame(7)
     assert tuple(frame.shape) == (3, *index.size_hw) and frame.is_contiguous()
     assert number_of(torch.rot90(frame, -rotation // 90, dims=(1, 2))) == 7
 
@@ -79,7 +80,7 @@ def test_frames_are_those_of_a_plain_loop(name):
     assert len(index) == len(expected)
     frames = FrameReader(io.BytesIO(data), index)
     for number in [*range(0, len(index), 7), 3, 200, 199]:
-        assert torch.equal(frames.frame(number), expected[number])
+        assert torch.equal(frames.read_frame(number), expected[number])
 
 
 def test_frames_are_those_of_torchcodec():
@@ -95,7 +96,7 @@ def test_frames_are_those_of_torchcodec():
     for number in range(0, len(index), 20):
         one = theirs.get_frame_at(number)
         assert abs(one.pts_seconds - index.times[number]) < 1e-6
-        assert torch.equal(frames.frame(number), one.data)
+        assert torch.equal(frames.read_frame(number), one.data)
     frames.close()
 
 
@@ -151,7 +152,7 @@ def test_of_a_cut_file_the_frames_that_are_there_can_be_had(share, whole):
         == f"the file ends early: its header tells of 60 frames, {len(index)} are there"
     )
     frames = FrameReader(io.BytesIO(cut), index)
-    assert [number_of(frames.frame(i)) for i in range(0, len(index) - 3, 3)] == list(
+    assert [number_of(frames.read_frame(i)) for i in range(0, len(index) - 3, 3)] == list(
         range(0, len(index) - 3, 3)
     )
 
@@ -177,7 +178,7 @@ def test_damage_is_a_typed_error_never_a_wrong_frame(name, seed, tmp_path):
     frames = FrameReader(io.BytesIO(data), index)
     for number in range(0, len(index), 5):
         try:
-            pixels = frames.frame(number)
+            pixels = frames.read_frame(number)
         except InputError as error:
             assert error.status is Status.CORRUPT and str(error).startswith(f"frame {number} ")
         else:
@@ -214,9 +215,12 @@ def test_sound_without_pictures_is_unsupported(tmp_path):
 
 
 def test_a_bomb_is_refused_before_a_frame_is_decoded(whole, monkeypatch):
-    monkeypatch.setattr("pipeline.inputs.decoding.video._MOST_PIXELS", SIZE_HW[0] * SIZE_HW[1] - 1)
     monkeypatch.setattr(
-        "pipeline.inputs.decoding.video._packets", lambda *_: pytest.fail("it was read on")
+        "pipeline.inputs.decoding.video_index._MAX_FRAME_PIXELS", SIZE_HW[0] * SIZE_HW[1] - 1
+    )
+    monkeypatch.setattr(
+        "pipeline.inputs.decoding.video_index._read_packets",
+        lambda *_: pytest.fail("it was read on"),
     )
     status, said = refused(whole)
     assert status is Status.TOO_LARGE and "128x32 pixels" in said

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.core.errors import ConfigError, InputChanged
 from pipeline.core.types import Entry, InputError, Status
-from pipeline.inputs import parquet_images as image_tables
+from pipeline.inputs import parquet_images, row_groups
 from pipeline.inputs.parquet_images import ParquetImages
 from pipeline.inputs.sources.hf_parquet import HfParquet
 from pipeline.runs.plan import freeze_plan
@@ -137,7 +137,7 @@ def test_planning_reads_no_image(tmp_path: Path) -> None:
             return data
 
     source = source_of(tmp_path)
-    source.tables.open_file = lambda key: Counting(file.read_bytes())  # type: ignore[assignment,return-value]
+    source.images.open_file = lambda key: Counting(file.read_bytes())  # type: ignore[assignment,return-value]
     assert len(list(source.entries())) == 8 and sum(seen) < 1 << 18
 
 
@@ -257,7 +257,7 @@ def test_a_row_without_bytes_says_so(image: dict | None, said: str, tmp_path: Pa
 def test_a_row_group_too_large_for_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_tables, "_LARGEST_GROUP", 1000)
+    monkeypatch.setattr(parquet_images, "_MAX_GROUP_BYTES", 1000)
     table_of(tmp_path / "a.parquet", [{"bytes": os.urandom(2000), "path": None}])
     source = source_of(tmp_path)
     (entry,) = source.entries()
@@ -322,9 +322,9 @@ def test_a_row_that_is_not_there_is_not_read(at: int, tmp_path: Path) -> None:
 def test_threads_read_each_row_group_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table_of(tmp_path / "a.parquet", rows(30), rows_of_a_group=5)
     source, read_groups = source_of(tmp_path), []
-    real = source.tables.groups.read
+    real = source.images.groups._read
     monkeypatch.setattr(
-        source.tables.groups, "read", lambda where: read_groups.append(where[2]) or real(where)
+        source.images.groups, "_read", lambda where: read_groups.append(where.number) or real(where)
     )
     entries = list(source.entries())
     with ThreadPoolExecutor(8) as pool:
@@ -336,7 +336,7 @@ def test_threads_read_each_row_group_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_what_is_held_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_tables, "_HELD_BYTES", 5000)
+    monkeypatch.setattr(row_groups, "_MAX_CACHED_BYTES", 5000)
     table_of(
         tmp_path / "a.parquet",
         [{"bytes": os.urandom(1000), "path": None} for _ in range(20)],
@@ -345,9 +345,9 @@ def test_what_is_held_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     source = source_of(tmp_path)
     for entry in source.entries():
         source.open(entry)
-        held = source.tables.groups._held
+        held = source.images.groups._groups
         assert sum(one.result().nbytes for one in held.values()) <= 5000
-    assert [where[2] for where in held] == [8, 9]
+    assert [where.number for where in held] == [8, 9]
 
 
 def test_a_failed_reading_is_tried_again(tmp_path: Path) -> None:

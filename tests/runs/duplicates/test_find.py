@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from pipeline.inputs.sources.folder import Folder
-from pipeline.runs.duplicates.find import ImageScan, difference_hash, find_duplicates, find_similar
+from pipeline.runs.duplicates.find import ImageScan, find_duplicates
+from pipeline.runs.duplicates.similarity import compute_difference_hashes, find_similar
 from tests.helpers.paths import SAMPLES, shared
 from tests.helpers.pictures import picture
 
@@ -129,7 +130,7 @@ def test_hashes_within_seven_bits_are_found(flips: list[tuple[int, int, int]]) -
             one.flat[cell % 81] += rng.uniform(-8, 8)
         thumbnails.append(one)
     stacked = np.stack(thumbnails)
-    hashes = difference_hash(stacked)
+    hashes = compute_difference_hashes(stacked)
     first = find_similar(stacked)
     for i in range(len(stacked)):
         bits = np.bitwise_count(hashes ^ hashes[i]).sum(axis=1)

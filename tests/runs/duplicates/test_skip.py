@@ -128,7 +128,7 @@ def test_a_resumed_run_skips_what_it_began_to_skip(
     (run / "_committed" / "00000001.json").unlink()
     decoded = []
     monkeypatch.setattr(
-        "pipeline.inputs.image_source.decode_image",
+        "pipeline.inputs.decoding.image.decode_image",
         lambda data, most: decoded.append(data) or decode_image(data, most),
     )
     assert read(annotate(*settings), "images").equals(whole)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import is_valid_name_length, key_to_path, make_overlay_key, resolve_below
-from pipeline.core.types import InputError, Status
-from pipeline.inputs.archives import archives as module
-from pipeline.inputs.archives.archives import MemberLabels, is_image, leads_outside, make_label
+from pipeline.core.types import Entry, InputError, Status
+from pipeline.inputs.archives import members
+from pipeline.inputs.archives.member_labels import MemberLabels, is_image, leads_outside, make_label
 from tests.helpers.packed import KINDS, image, listed, pack, verdict, verdicts
 
 PARTS = st.sampled_from(
@@ -47,7 +47,7 @@ NAMES = st.one_of(
 )
 def test_labels_stay_below_the_archive_and_are_never_the_same(names: list[bytes]) -> None:
     labels = MemberLabels()
-    found = [labels.of(name) for name in names]
+    found = [labels.add(name) for name in names]
     places = {key_to_path(make_overlay_key(f"a.tar/{label}")) for label in found}
     assert len(set(found)) == len(places) == len(names)
     for label, name in zip(found, names, strict=True):
@@ -90,7 +90,7 @@ def test_usual_names_are_their_own_labels(name: bytes, label: str) -> None:
 def test_a_name_that_comes_again_gets_a_number() -> None:
     labels = MemberLabels()
     names = (b"a.jpg", b"./a.jpg", b"a~2.jpg", b"a.jpg", b"a~2.jpg")
-    assert [labels.of(name) for name in names] == [
+    assert [labels.add(name) for name in names] == [
         "a.jpg",
         "a~2.jpg",
         "a~2~2.jpg",
@@ -163,7 +163,7 @@ def test_several_threads_read_at_once_and_leave_no_file_open(kind: str, tmp_path
     archives, entries = listed(kind, tmp_path)
     before = len(list(Path("/proc/self/fd").iterdir()))
 
-    def read(entry: module.Entry) -> bytes:
+    def read(entry: Entry) -> bytes:
         with archives.open(entry) as file:
             file.seek(0, 2)
             assert file.tell() == entry.size
@@ -184,13 +184,13 @@ def test_several_threads_read_at_once_and_leave_no_file_open(kind: str, tmp_path
 def test_a_member_of_a_changed_archive_is_not_read(kind: str, tmp_path: Path) -> None:
     path = pack(kind, tmp_path / f"a.{kind}", [("a.jpg", b"1234"), ("b.jpg", b"5678")])
     archives, (a, b) = listed(kind, tmp_path)
-    for members in (
+    for contents in (
         [("a.jpg", b"1" * 600), ("b.jpg", b"5678")],
         [("b.jpg", b"1234")],
         [("longer name.jpg", b"12"), ("c.jpg", b"")],
     ):
-        pack(kind, path, members)
-        assert verdict(archives, b).startswith("changed: "), members
+        pack(kind, path, contents)
+        assert verdict(archives, b).startswith("changed: "), contents
     assert verdict(archives, a).startswith("changed: "), "another name"
     path.unlink()
     assert verdict(archives, a).startswith("missing: ")
@@ -234,7 +234,7 @@ def test_what_no_archive_is_has_its_row(kind: str, tmp_path: Path) -> None:
         f"{name}.{kind}/": status for name, status in (statuses | {"fifo": "not_a_file"}).items()
     }
     assert found == expected | {f"whole.{kind}/a.jpg": "ok"}
-    again = module.Archives(
+    again = members.ArchiveMembers(
         str(tmp_path), KINDS[kind]
     )  # another process, which has not listed them
     assert {entry.key: verdict(again, entry).partition(":")[0] for entry in entries} == found
@@ -244,7 +244,7 @@ def test_what_no_archive_is_has_its_row(kind: str, tmp_path: Path) -> None:
 def test_more_members_than_can_be_sorted(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_HELD", 4200)
+    monkeypatch.setattr(members, "_MAX_SORTED_BYTES", 4200)
     pack(kind, tmp_path / f"a.{kind}", [(f"{i:02d}.jpg", b"x") for i in range(20)])
     found = verdicts(kind, tmp_path)
     assert (
@@ -273,7 +273,7 @@ def test_a_plan_that_no_run_made_opens_nothing(kind: str, tmp_path: Path) -> Non
 def test_a_file_of_another_kind_is_refused(kind: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     with pytest.raises(ConfigError, match=rf"a folder of {kind} archives, or a file"):
-        module.Archives(str(tmp_path / "a.txt"), KINDS[kind])
+        members.ArchiveMembers(str(tmp_path / "a.txt"), KINDS[kind])
     only = pack(kind, tmp_path / f"a.{kind}", [("x.jpg", image())])
     pack(kind, tmp_path / f"b.{kind}", [("x.jpg", image())])
     archives, (entry,) = listed(kind, only)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.types import Entry, Status
-from pipeline.inputs.archives import zip_reader as zips
+from pipeline.inputs.archives import zip_contents
 from tests.helpers.packed import image, listed, verdict, verdicts, zip_of
 
 METHODS = {"stored": zipfile.ZIP_STORED, "deflated": zipfile.ZIP_DEFLATED}
@@ -207,13 +207,15 @@ def test_a_header_is_read_without_inflating_the_rest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_seeking_to_and_fro(kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zips, "_MOST_KEPT", 1 << 26 if kept else 0)
+    monkeypatch.setattr(zip_contents, "_MAX_CACHED_BYTES", 1 << 26 if kept else 0)
     data = random.Random(3).randbytes(1000) * 3000
     zip_of(tmp_path / "a.zip", [("a.tiff", data)])
     archives, (entry,) = listed("zip", tmp_path)
     begun: list[int] = []
-    begin = zips._Contents._begin
-    monkeypatch.setattr(zips._Contents, "_begin", lambda self: (begun.append(1), begin(self)))
+    begin = zip_contents.ZipContents._restart
+    monkeypatch.setattr(
+        zip_contents.ZipContents, "_restart", lambda self: (begun.append(1), begin(self))
+    )
     with archives.open(entry) as file:
         for at in (2_999_000, 8, 1_500_000, 0, 2_999_999, 3_000_005, 700_000):
             file.seek(at)

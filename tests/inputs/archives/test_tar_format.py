@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.types import InputError, Status
-from pipeline.inputs.archives.tar_reader import members
+from pipeline.inputs.archives.tar_format import list_members
 from tests.helpers.packed import image, listed, special, tar_of, verdict, verdicts
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
@@ -41,7 +41,7 @@ def found(data: bytes) -> tuple[list[tuple[str, int]], str]:
     """((name, size) of each member, how the listing ended)."""
     listing = []
     try:
-        for member in members(io.BytesIO(data)):
+        for member in list_members(io.BytesIO(data)):
             listing.append((member.name.decode("utf-8", "replace"), member.size))
     except InputError as error:
         return listing, f"{error.status}: {error}"

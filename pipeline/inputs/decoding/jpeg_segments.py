@@ -1,0 +1,41 @@
+"""Segments of a JPEG file (ITU-T T.81, annex B), read without decoding it."""
+
+from collections.abc import Iterator
+
+APP1, APP15 = 0xE1, 0xEF  # Exif or XMP; not used by any program
+SOS, EOI = 0xDA, 0xD9  # start of scan; end of image
+
+
+def iterate_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (offset, marker) of each segment up to the start of scan or the end of image, which is the last.
+
+    The iteration ends early where the file ends, or where no marker stands at a place that needs one.
+    """
+    at = 2
+    while at + 2 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        yield at, marker
+        if marker in (EOI, SOS):
+            return
+        has_length = marker != 0x01 and not 0xD0 <= marker <= 0xD8
+        at += 2 + (int.from_bytes(data[at + 2 : at + 4], "big") if has_length else 0)
+
+
+def hide_exif(data: bytes) -> bytes | None:
+    """Return the file with its APP1 segments renamed, so that a decoder finds no orientation in them.
+
+    None: the segments cannot be followed up to the scan.
+    """
+    found = list(iterate_segments(data))
+    if not found or found[-1][1] != SOS:
+        return None
+    offsets = [offset for offset, marker in found if marker == APP1]
+    if not offsets:
+        return data
+    renamed = bytearray(data)
+    for offset in offsets:
+        renamed[offset + 1] = APP15
+    return bytes(renamed)
