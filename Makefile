@@ -13,7 +13,7 @@ ARGS = --make '$(subst ','\'',$(MAKEOVERRIDES))'
 
 .PHONY: help run sweep inspect models bench duplicates evaluate report compare drift repeats crops refilter export verify \
 	train anchors export-model test \
-	test-faults check format clean
+	test-all test-faults check format clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,11 +72,17 @@ anchors: $(VENV)/.train ## anchor boxes that fit your data: make anchors model=N
 export-model: $(VENV)/.train ## a model as a program, compared with itself: make export-model model=FILE.safetensors to=onnx
 	@$(PY) -m pipeline export-model $(ARGS)
 
-test: $(VENV)/.dev ## run the tests
-	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n 2 --dist worksteal  # passive: two at once must not spin against each other
+# passive: OpenMP teams of two processes at once must not spin against each other
+PYTEST = OMP_WAIT_POLICY=passive $(PY) -m pytest -n 2 --dist worksteal
 
-test-faults: $(VENV)/.dev ## the long tests of what goes wrong (10 minutes)
-	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n 2 --dist worksteal -m faults
+test: $(VENV)/.dev ## run the quick tests (under 4 minutes on two cores)
+	@$(PYTEST)
+
+test-all: $(VENV)/.dev ## run all tests but those of test-faults
+	@$(PYTEST) -m 'not faults'
+
+test-faults: $(VENV)/.dev ## run the tests that kill processes and fill disks (10 minutes)
+	@$(PYTEST) -m faults
 
 check: $(VENV)/.dev ## lint, format check and types
 	@$(PY) -m ruff check .
