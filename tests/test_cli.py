@@ -62,6 +62,7 @@ def test_a_run_ends_with_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "nothing was left to do" in said(capsys)
 
 
+@pytest.mark.long
 def test_a_sweep_leaves_one_folder_for_each_combination(tmp_path: Path) -> None:
     images = f"input={SAMPLES / 'desk'}"
     assert (
@@ -82,6 +83,7 @@ def test_a_sweep_leaves_one_folder_for_each_combination(tmp_path: Path) -> None:
     assert all((run / "_committed" / "00000000.json").is_file() for run in runs)
 
 
+@pytest.mark.long
 def test_a_path_full_of_special_characters_through_make(tmp_path: Path) -> None:
     folder = tmp_path / 'My Photos (2024), it\'s = "q" $HOME ü~'
     folder.mkdir()
@@ -119,6 +121,7 @@ def test_a_path_full_of_special_characters_through_make(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "latest" / "overlays" / "a picture.jpg").is_file()
 
 
+@pytest.mark.long
 def test_the_wheel_carries_what_a_run_needs(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)

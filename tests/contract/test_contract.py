@@ -203,7 +203,13 @@ OF_AN_EXECUTOR = {
 }
 
 
-@pytest.mark.parametrize("name", names("executor"))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] if name in OF_AN_EXECUTOR else [])
+        for name in names("executor")
+    ],
+)
 def test_an_executor_has_every_shard_done_with_the_same_bytes(
     name: str, annotate: Callable[..., Path], tmp_path: Path
 ) -> None:

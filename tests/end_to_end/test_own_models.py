@@ -74,6 +74,7 @@ def top5(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
     return read((output / "latest").resolve(), "predictions")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", FORMATS)
 def test_an_exported_classifier_has_the_builders_top_5_on_128_photographs(
     kind: str, real_files: dict[str, Path], top5: pa.Table, annotate: Callable[..., Path]

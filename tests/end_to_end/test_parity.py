@@ -54,6 +54,7 @@ CLASSIFIERS = [
 pytestmark = pytest.mark.usefixtures("load_once")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detector_rows_equal_the_plain_loop(
     name: str, mixed_images: Path, annotate: Callable[..., Path], tmp_path: Path
@@ -81,6 +82,7 @@ def test_detector_rows_equal_the_plain_loop(
         assert differing <= TIES * every, f"{differing} of {every} rows at batch size {batch_size}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifier_rows_equal_the_plain_loop(
     name: str, mixed_images: Path, annotate: Callable[..., Path], tmp_path: Path

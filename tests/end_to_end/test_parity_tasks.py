@@ -89,6 +89,7 @@ def arguments() -> str:
     return "model_args={" + ",".join(f"{k}:{v}" for k, v in SMALL.items()) + "}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"])
 def test_masks_equal_torchvisions_thresholded_pixel_for_pixel(
     name: str, mixed_images: Path, annotate: Callable[..., Path], tmp_path: Path
@@ -112,6 +113,7 @@ def test_masks_equal_torchvisions_thresholded_pixel_for_pixel(
     assert differing <= compared * 1e-5
 
 
+@pytest.mark.long
 def test_points_equal_torchvisions(
     mixed_images: Path, annotate: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -138,6 +140,7 @@ def test_points_equal_torchvisions(
                 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", ["fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"]
 )
@@ -188,6 +191,7 @@ def test_regions_equal_torchvisions(
             ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "vit_b_32"])
 def test_vectors_equal_those_of_the_plain_loop(
     name: str, mixed_images: Path, annotate: Callable[..., Path], tmp_path: Path

@@ -66,6 +66,7 @@ def test_all_twelve_are_known() -> None:
     assert [name for name in list_models() if is_quantized(name)] == BUILDERS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BUILDERS)
 def test_each_is_described_like_its_float_builder(name: str) -> None:
     """Without data, which it cannot be quantized without: from the float network, whose parameters are as many."""

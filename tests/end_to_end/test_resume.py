@@ -50,6 +50,7 @@ def markers(output: Path) -> int:
     return len(list(output.glob("detect-*/_committed/*.json")))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_with_its_own_code_and_it_goes_on_later(
     sent: int, code: int, collection: Path, tmp_path: Path
@@ -81,6 +82,7 @@ def test_the_same_command_again_says_complete_and_computes_nothing(
     assert {path: path.stat().st_mtime_ns for path in first.rglob("part-*")} == before
 
 
+@pytest.mark.long
 def test_new_files_become_appended_shards(collection: Path, annotate: Callable[..., Path]) -> None:
     run = annotate(f"input={collection}", "model=codes", "shard_size=25", "overlays=false")
     first = {path.name: path.read_bytes() for path in (run / "images").iterdir()}
@@ -92,6 +94,7 @@ def test_new_files_become_appended_shards(collection: Path, annotate: Callable[.
     assert read(run, "images")["key"].to_pylist()[-1] == "0/a first name.png"
 
 
+@pytest.mark.long
 def test_changed_settings_get_their_own_folder(annotate: Callable[..., Path]) -> None:
     runs = [
         annotate("limit=1", *more)

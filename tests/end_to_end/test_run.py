@@ -75,6 +75,7 @@ def test_the_embedded_detector_finds_the_codes_in_the_samples(
     assert overlays == read(folder, "images")["key"].to_pylist()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("images", "ap", "rows", "rows_at_half"),
     [("coco128", 0.2194, 3583, 881), ("coco50", 0.1664, 1803, 393)],
@@ -102,6 +103,7 @@ def _only_boxes(truth: Path, predictions: pa.Table) -> Path:
     return truth
 
 
+@pytest.mark.long
 def test_a_real_classifier_gives_the_plain_loops_five_best(annotate: Callable[..., Path]) -> None:
     data, weights = shared("data/coco128/images"), shared("weights/mobilenet_v2_imagenet.pth")
     folder = annotate(
@@ -132,6 +134,7 @@ def test_a_real_classifier_gives_the_plain_loops_five_best(annotate: Callable[..
         assert one["class_name"].to_pylist() == [names[j] for j in one["class_id"].to_pylist()]
 
 
+@pytest.mark.long
 def test_odd_and_broken_images_are_a_row_each(annotate: Callable[..., Path]) -> None:
     data = shared("data/odd_images")
     images = read(annotate(f"input={data}", "model=codes"), "images")

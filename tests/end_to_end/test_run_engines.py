@@ -29,6 +29,7 @@ def test_how_far_a_fast_run_is_from_fp32_is_measured_and_kept(
     assert 0 < told["box_difference_mean"] <= told["box_difference_max"] < 20
 
 
+@pytest.mark.long
 def test_precisions_of_one_engine_have_folders_of_their_own(annotate: Callable[..., Path]) -> None:
     assert annotate(*FAST, "precision=bf16", "limit=2") != annotate(
         *FAST, "precision=fp32", "limit=2"
@@ -39,6 +40,7 @@ def test_whether_it_compiles_is_no_part_of_a_runs_name(annotate: Callable[..., P
     assert annotate(*FAST, "limit=2") == annotate(*FAST[:-1], "engine.compile=auto", "limit=2")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["eager", "fast"])
 def test_the_batch_size_may_be_measured(
     engine: str, annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch

@@ -66,6 +66,7 @@ def test_a_picture_that_cannot_be_drawn_costs_no_row(
     assert caplog.text.count("no overlay for") == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "engine", [["engine=eager"], ["engine=fast", "engine.compile=false"]], ids=["eager", "fast"]
 )

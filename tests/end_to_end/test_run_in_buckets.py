@@ -67,6 +67,7 @@ def results(s3, bucket):
     }
 
 
+@pytest.mark.long
 def test_rows_and_pictures_are_those_of_files(undisturbed, images, annotate):
     name, found = undisturbed
     local = annotate(f"input={images}", *OURS)
@@ -95,6 +96,7 @@ def test_the_same_command_again_has_nothing_to_do_and_writes_nothing(undisturbed
     assert results(s3, "undisturbed") == undisturbed[1]
 
 
+@pytest.mark.long
 def test_results_in_a_bucket_of_files_and_files_of_a_bucket(
     undisturbed, samples, images, bucket, s3, annotate
 ):
@@ -117,6 +119,7 @@ def test_credentials_are_written_nowhere(undisturbed, s3):
         assert b"SECRET" not in data and b"testing" not in data, name
 
 
+@pytest.mark.long
 def test_an_object_that_the_server_cannot_give_is_one_row(samples, annotate, s3, monkeypatch):
     monkeypatch.setattr(remote, "_FIRST_PAUSE_S", 0.01)
     s3.rules(
@@ -141,6 +144,7 @@ def test_a_hanging_object_is_a_timeout_and_the_process_lives(samples, annotate, 
     ]
 
 
+@pytest.mark.long
 def test_a_store_that_goes_down_ends_the_run_and_is_no_images_fault(
     samples, tmp_path, s3, monkeypatch
 ):
@@ -176,6 +180,7 @@ def test_slow_answers_overlap(s3, tmp_path):
 # --- one writer, kills
 
 
+@pytest.mark.long
 def test_a_second_run_on_the_same_address_is_refused(samples, bucket):
     settings = settings_for(f"input={samples}", f"output=s3://{bucket}/runs", *OURS)
     from pipeline.runs.run_folder import RunFolder
@@ -226,6 +231,7 @@ def check_visible(s3, bucket):
                 assert sha256(found[f"{root}/{part}"]).hexdigest() == said["sha256"]
 
 
+@pytest.mark.long
 def test_a_run_that_dies_at_a_write_is_resumed_to_the_same_bytes(undisturbed, samples, s3, at=12):
     bucket = s3.bucket(f"dies-{at}-{time.monotonic_ns()}")
     ours = (f"input={samples}", f"output=s3://{bucket}/runs", *OURS)
@@ -270,6 +276,7 @@ def test_a_run_that_is_killed_at_its_work_is_resumed_to_the_same_bytes(undisturb
     assert results(s3, bucket) == undisturbed[1]
 
 
+@pytest.mark.long
 def test_a_store_that_cannot_take_a_part_fails_the_run_and_leaves_no_marker(
     samples, bucket, s3, monkeypatch
 ):
@@ -329,6 +336,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_a_model_is_loaded(
     )
 
 
+@pytest.mark.long
 def test_no_copy_is_left_when_a_run_is_over(undisturbed, tmp_path, monkeypatch):
     import gc
     import tempfile

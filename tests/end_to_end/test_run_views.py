@@ -75,6 +75,7 @@ def seen_in_crops(
     return answers
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("load_once")
 def test_tiles_and_mirror_images_equal_a_plain_loop_over_crops_at_any_batch_size(
     mixed_images: Path, annotate: Callable[..., Path], tmp_path: Path
@@ -202,6 +203,7 @@ def bright_box(tmp_path: Path, bright: None) -> Path:
     return tmp_path / "in"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "settings",
     [
@@ -219,6 +221,7 @@ def test_a_known_object_is_found_once_and_in_its_place(
     assert [tuple(box) for box in read_boxes_xyxy(rows).tolist()] == [BOX_IN_IMAGE]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("bright")
 @pytest.mark.parametrize("broken", ["raises", "nan"])
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
@@ -367,6 +370,7 @@ def ap50(rows: pa.Table, truth: Path) -> float:
     return float(precision[precision > -1].mean())
 
 
+@pytest.mark.long
 def test_tiles_find_small_objects_and_none_twice(
     canvas: Path, annotate: Callable[..., Path]
 ) -> None:

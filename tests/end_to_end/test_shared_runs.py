@@ -31,6 +31,7 @@ def part(tmp_path: Path) -> Callable[..., str]:
     return call
 
 
+@pytest.mark.long
 def test_two_parts_are_the_whole_to_the_byte(
     part: Callable[..., str], annotate: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -52,6 +53,7 @@ def test_two_parts_are_the_whole_to_the_byte(
     assert part(1, 2).splitlines()[0].endswith("(nothing was left to do); so is the run")
 
 
+@pytest.mark.long
 def test_another_number_of_parts_goes_on_with_what_is_missing(
     part: Callable[..., str], tmp_path: Path
 ) -> None:

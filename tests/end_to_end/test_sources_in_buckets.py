@@ -75,6 +75,7 @@ def test_a_list_may_name_addresses_and_files(collection, s3, tmp_path, annotate)
     }
 
 
+@pytest.mark.long
 def test_two_writers_of_one_run_in_a_bucket(collection, s3, annotate):
     folder, _ = collection
     alone = annotate(f"input={folder}/desk", *OURS)

@@ -20,6 +20,7 @@ def test_at_every_operation_once_and_again(kind: str, every: int, tmp_path: Path
     assert len(disturb(kind, tmp_path, every)) > 40 // every
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["exit", "EIO"])
 def test_at_some_operations(kind: str, tmp_path: Path) -> None:
     assert len(disturb(kind, tmp_path, 23)) >= 3

@@ -21,6 +21,7 @@ FORMATS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seconds", [6, pytest.param(45, marks=pytest.mark.faults)])
 def test_nothing_but_pixels_or_a_named_error(seconds: int, tmp_path: Path) -> None:
     pytest.importorskip("atheris", reason="atheris has no wheel for this Python or machine")

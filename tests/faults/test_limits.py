@@ -41,6 +41,7 @@ def unlimited(output: Path, *settings: str) -> "subprocess.CompletedProcess[str]
     return limited("NOFILE", 1024, output, *settings)
 
 
+@pytest.mark.long
 def test_files_may_not_grow_is_out_of_space(tmp_path: Path) -> None:
     settings = ("shard_size=4", f"input={SAMPLES}")
     done = limited("FSIZE", 12_000, tmp_path, *settings)  # the tables fit, the overlays do not

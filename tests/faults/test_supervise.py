@@ -133,6 +133,7 @@ def test_a_runner_that_never_gets_anywhere_is_not_started_for_ever(
     assert said[1].count("Starting another") == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fault", "sent", "code"),
     [

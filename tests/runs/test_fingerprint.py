@@ -61,6 +61,7 @@ def test_a_setting_that_decides_what_the_files_hold_makes_another_run(base, over
     assert name(override) != base
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "override",
     [

@@ -40,6 +40,7 @@ def statuses(run: Path) -> dict[str, str]:
     )
 
 
+@pytest.mark.long
 def test_mended_images_are_computed_and_nothing_else(
     annotate: Callable[..., Path], photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +70,7 @@ def test_mended_images_are_computed_and_nothing_else(
     assert (run / "overlays" / "03.jpg").is_file() and not (run / "overlays" / "04.jpg").exists()
 
 
+@pytest.mark.long
 def test_with_nothing_to_retry_no_weights_are_loaded(
     annotate: Callable[..., Path], photos: Path, tmp_path: Path
 ) -> None:
@@ -84,6 +86,7 @@ def test_with_nothing_to_retry_no_weights_are_loaded(
     assert [path.stat().st_mtime_ns for path in (run / "_committed").iterdir()] == markers
 
 
+@pytest.mark.long
 def test_a_retry_that_is_interrupted_between_old_and_new_leaves_a_run_that_can_go_on(
     annotate: Callable[..., Path], photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

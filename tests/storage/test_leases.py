@@ -32,6 +32,7 @@ def held_by(place, holder, name=".lease-alone"):
 ELSEWHERE = Holder(7, "mars", "another machine", "1", "token")
 
 
+@pytest.mark.long
 def test_it_is_one_object_while_it_is_held_and_none_afterwards(place, s3):
     remote, folder = place
     with hold_lease(remote, folder, "the run") as held:
@@ -77,6 +78,7 @@ def test_a_holder_that_died_on_this_machine_gives_way_at_once(place):
         held.check()
 
 
+@pytest.mark.long
 def test_what_is_no_lease_of_ours_counts_as_one(place):
     remote, folder = place
     remote.write(f"{folder}/.lease-alone", b"what is this")

@@ -117,6 +117,7 @@ def test_the_time_of_writing(info, expected):
     assert read_modified_ns(info) == expected
 
 
+@pytest.mark.long
 def test_a_hanging_server_costs_no_more_than_its_time(s3):
     s3.put(s3.bucket("remote"), "a", b"x")
     store = ObjectClient(Uri("s3://remote"))

@@ -124,6 +124,7 @@ def test_one_object_is_a_collection_too(odd):
             assert file.read() == b"b.jpg"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("address", "said"),
     [

@@ -51,6 +51,7 @@ def plain_clips(path: Path, length: int) -> list[Tensor]:
     return [video[start : start + length] for start in [*range(0, last, STRIDE), last]]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("load_once")
 @pytest.mark.parametrize("name", BUILDERS)
 def test_clips_equal_the_plain_loops(

@@ -53,6 +53,7 @@ def test_the_order_follows_the_seed_and_the_epoch():
     )
 
 
+@pytest.mark.long
 def test_worker_processes_give_what_this_process_gives():
     drawn, batches = PreparedExamples(Squares(8), noise, seed=7), shuffle_into_batches(8, 3, 0, 0)
     alone, helped = (list(load_batches(drawn, batches, workers)) for workers in (0, 1))

@@ -186,6 +186,7 @@ SMALL = {
 RCNN = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("task", "network", "parts"),
     [

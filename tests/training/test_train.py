@@ -75,6 +75,7 @@ def folder_of(text):
     return Path(re.search(r"weights +(\S+)/best\.safetensors", text)[1])
 
 
+@pytest.mark.long
 def test_boxes_are_learnt_and_their_weights_run_as_they_are(tmp_path, annotate):
     data = coco(tmp_path / "data")
     settings = settings_for(*SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}")
@@ -108,6 +109,7 @@ def test_boxes_are_learnt_and_their_weights_run_as_they_are(tmp_path, annotate):
     assert (folder / "best.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.long
 def test_classes_of_images_are_learnt_from_folders(tmp_path, annotate):
     data = class_folders(tmp_path / "data")
     words = [
@@ -142,6 +144,7 @@ def test_one_class_is_nothing_to_tell_apart(tmp_path):
         train_model(settings_for(*words, f"output={tmp_path / 'out'}"))
 
 
+@pytest.mark.long
 def test_a_file_is_the_same_wherever_it_lies(tmp_path, monkeypatch):
     """Its training goes on when it is named otherwise, and what is left does not say where it was."""
     monkeypatch.chdir(tmp_path)
@@ -193,6 +196,7 @@ def test_a_dry_run_says_what_would_be_learnt_and_leaves_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("size", "refused"), [((5000, 1), True), ((1, 5000), True), ((5000, 20), False)]
 )

@@ -109,6 +109,7 @@ def without_time(lines):
     return [{name: value for name, value in one.items() if name != "seconds"} for one in lines]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stop_at", [1, 3, 4, 6, 11, 12])
 @pytest.mark.parametrize("save_s", [0.0, 1e9])
 def test_a_stopped_training_goes_on_with_the_same_losses_and_weights(

@@ -232,6 +232,7 @@ def test_members_that_overlap_are_not_read(tmp_path: Path) -> None:
     assert key == "" and said.startswith("corrupt: its members overlap")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cut", [1, 30, 100, 6000, 12_000, 22_000, 25_300])
 def test_an_archive_without_its_end(cut: int, tmp_path: Path) -> None:
     path = zip_of(tmp_path / "a.zip", [(f"{i}.jpg", NOISE) for i in range(5)])

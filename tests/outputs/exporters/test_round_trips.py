@@ -56,6 +56,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return (folder / "latest").resolve()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("to", list_formats())
 def test_real_boxes_come_back(to: str, photographs: Path, export: Export) -> None:
     assert_same(boxes_of(photographs), list(READERS[to](export(photographs, to, "images=link"))))
@@ -82,6 +83,7 @@ def many_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_run(folder / "run", rows, input=images, shard_size=5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("to", list_formats())
 def test_many_shards_come_back_and_took_the_memory_of_one(
     to: str, many_shards: Path, export: Export

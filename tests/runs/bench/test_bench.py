@@ -138,6 +138,7 @@ def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
         RepeatedSource(Folder(str(tmp_path)), 5, 10**8)
 
 
+@pytest.mark.long
 def test_a_small_benchmark_from_the_command_line(tmp_path: Path) -> None:
     words = [
         "model=codes",

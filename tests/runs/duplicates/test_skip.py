@@ -35,6 +35,7 @@ def statuses(run: Path) -> dict[str, tuple[str, str | None]]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("which", "expected"),
     [

@@ -95,6 +95,7 @@ def test_boxes_are_those_of_the_first_epoch():
         assert np.array_equal(boxes, part.example(number, 0).target["boxes"].numpy())
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_pixels_in_another_process():
     made = codes()
     here = [

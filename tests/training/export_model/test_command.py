@@ -108,6 +108,7 @@ def eager_rows(
     return of
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("task", "to"), CASES)
 def test_the_exported_program_has_the_rows_of_its_model(
     task: str,

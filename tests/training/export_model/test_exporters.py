@@ -35,6 +35,7 @@ CASES.remove(
 )  # six seconds; the segmenter has more to leave open
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("to", "task", "how"), CASES)
 def test_each_way(to: str, task: str, how: str, tmp_path: Path) -> None:
     network, input_hw, preprocess = NETWORKS[task]
