@@ -1,4 +1,4 @@
-"""Models: formats, weights, class names, preprocessing and the catalogue.
+"""Models: formats, weights, class names, preprocessing, networks and the catalogue.
 
-Imports `core`, `config`, `storage` and `ops`. Begin with `registry.py`.
+Imports `core`, `config`, `storage` and `ops`. Begin with `registry.py`, then `formats/builder.py`.
 """

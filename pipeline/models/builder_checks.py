@@ -1,4 +1,4 @@
-"""What may be said to a torchvision builder: arguments that it would swallow without a word, files it cannot use."""
+"""Check the settings of a torchvision builder: arguments, files, the int8 engine, limits."""
 
 import inspect
 import logging
@@ -12,70 +12,97 @@ from torchvision.models import WeightsEnum, get_model_weights
 
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.models.backbones import get_builder
-from pipeline.models.registry import FASTERRCNN
+from pipeline.models.torchvision_builders import FASTERRCNN
 from pipeline.models.weights import get_cache_path
 
 log = logging.getLogger(__name__)
-_OURS = {"weights", "weights_backbone", "num_classes", "progress", "quantize", "backend"}
+_SET_ELSEWHERE = {  # by model=, weights= and categories=
+    "weights",
+    "weights_backbone",
+    "num_classes",
+    "progress",
+    "quantize",
+    "backend",
+}
 
 
 def check_arguments(name: str, model_args: Mapping[str, Any], file: Path | None) -> None:
-    """Raise ConfigError for `model_args` that the builder does not have, and for a file that only torchvision can load."""
-    if ours := _OURS & set(model_args):
+    """Check `model_args` and the weights' file of a builder.
+
+    torchvision's detectors ignore arguments that they do not know.
+
+    Raises:
+        ConfigError: The builder does not have an argument, or only torchvision can load the file.
+    """
+    if reserved := _SET_ELSEWHERE & set(model_args):
         raise ConfigError(
-            f"model_args: {sorted(ours)} are set by model=, weights= and categories=."
+            f"model_args: {sorted(reserved)} are set by model=, weights= and categories=."
         )
-    known = _arguments(get_builder(name))
-    for given in set(model_args) - known:  # torchvision's detectors would swallow it without a word
-        expected = ", ".join(sorted(known))
+    known = _list_parameters(get_builder(name))
+    for argument in set(model_args) - known:
         raise ConfigError(
-            f"model_args: {name} has no argument {given!r}.{suggest_nearest(given, known)} It has {expected}."
+            f"model_args: {name} has no argument {argument!r}.{suggest_nearest(argument, known)} "
+            f"It has {', '.join(sorted(known))}."
         )
     for member in get_model_weights(name) if name != FASTERRCNN else ():
         if file and file.name == Path(member.url).name:
             raise ConfigError(
-                f"weights={file} is torchvision's own file, which its builder sets up in a way of its own. "
-                f"Move it to {get_cache_path(member)} and say weights={member.name}."
+                f"weights={file} is torchvision's own file, which its builder sets up in a way of "
+                f"its own. Move it to {get_cache_path(member)} and say weights={member.name}."
             )
 
 
 def check_quantized(name: str, weights: WeightsEnum, file: Path | None) -> None:
-    """Raise ConfigError where this machine has not the builder's int8 engine, and for a file."""
+    """Check that an int8 builder can run here.
+
+    Raises:
+        ConfigError: This machine does not have the builder's int8 engine, or a file is given.
+    """
     engine, engines = weights.meta["backend"], torch.backends.quantized.supported_engines
     if engine not in engines:
         raise ConfigError(
-            f"model={name} needs torch's int8 engine {engine}; on this machine it has {', '.join(engines)}."
+            f"model={name} needs torch's int8 engine {engine}; "
+            f"on this machine it has {', '.join(engines)}."
         )
     if file:
         raise ConfigError(
-            f"weights={file}: quantized builders keep their weights packed, not as plain tensors, and no file is "
-            "read for them. Leave weights= out, or say weights=random. Your own int8 program: model=torchscript or onnx."
+            f"weights={file}: quantized builders keep their weights packed, not as plain tensors, "
+            "and no file is read for them. Leave weights= out, or say weights=random. "
+            "Your own int8 program: model=torchscript or onnx."
         )
 
 
-def _arguments(builder: Callable[..., Any]) -> set[str]:
-    """The names that a builder and the class it returns take."""
+def warn_of_model_limits(network: nn.Module, min_score: float, max_detections: int | None) -> None:
+    """Log a warning where a detector's own limits are stricter than the settings.
+
+    Args:
+        network: A torchvision detector, which drops low scores and all but the best boxes itself.
+        min_score: The lowest score that the settings ask for.
+        max_detections: The number of boxes per image that the settings allow.
+    """
+    owner = getattr(network, "roi_heads", network)
+    own_max = getattr(owner, "detections_per_img", None)
+    if own_max is not None and max_detections is not None and max_detections > own_max:
+        log.warning(
+            "This model itself reports at most %d boxes an image; model_args raises that.", own_max
+        )
+
+    own_min = getattr(owner, "score_thresh", None)
+    if own_min is not None and min_score < own_min:
+        argument = "box_score_thresh" if hasattr(network, "roi_heads") else "score_thresh"
+        log.warning(
+            "This model itself reports nothing below %g; model_args={%s: %g} lowers that.",
+            own_min,
+            argument,
+            min_score,
+        )
+
+
+def _list_parameters(builder: Callable[..., Any]) -> set[str]:
+    """Return the names of the arguments that a builder and the class it returns take."""
     signature = inspect.signature(builder)
     parameters = dict(signature.parameters)
     if inspect.isclass(signature.return_annotation):
         parameters |= inspect.signature(signature.return_annotation).parameters
     named = (p.name for p in parameters.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
     return set(named) - {"backbone", "progress", "weights"}
-
-
-def warn_of_own_limits(network: nn.Module, lowest: float, most: int | None) -> None:
-    """Detectors drop low scores and all but the best themselves; a setting beyond that would silently change nothing."""
-    own = getattr(getattr(network, "roi_heads", network), "score_thresh", None)
-    cap = getattr(getattr(network, "roi_heads", network), "detections_per_img", None)
-    if cap is not None and most is not None and most > cap:
-        log.warning(
-            "This model itself reports at most %d boxes an image; model_args raises that.", cap
-        )
-    if own is not None and lowest < own:
-        key = "box_score_thresh" if hasattr(network, "roi_heads") else "score_thresh"
-        log.warning(
-            "This model itself reports nothing below %g; model_args={%s: %g} lowers that.",
-            own,
-            key,
-            lowest,
-        )

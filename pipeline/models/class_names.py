@@ -1,4 +1,4 @@
-"""Class names: index = the model's own class id."""
+"""Read lists of class names; the index of a name is the model's own class id."""
 
 import json
 from pathlib import Path
@@ -11,36 +11,40 @@ from pipeline.core.errors import ConfigError, suggest_nearest
 
 BACKGROUND = "__background__"
 _BUILT_IN = {
-    "coco": FasterRCNN_ResNet50_FPN_V2_Weights.DEFAULT,  # 91 ids, background and gaps included
+    "coco": FasterRCNN_ResNet50_FPN_V2_Weights.DEFAULT,  # 91 ids, with background and unused ids
     "imagenet": ResNet50_Weights.DEFAULT,
 }
+_MAX_CLASS_ID = 100_000
 
 
 def load_categories(given: str) -> tuple[str, ...]:
-    """`coco`, `imagenet`, or a file: text (one name a line) or JSON.
+    """Load the class names that the setting `categories` names.
 
-    JSON may be a list of names, `{"0": "cat"}`, `{"0": ["n01440764", "tench"]}` (imagenet_class_index.json),
-    `{"cat": 0}`, or a COCO file (its `categories`). Missing ids become `N/A`.
+    Args:
+        given: `coco`, `imagenet`, or a file: text with one name a line, or JSON. JSON may be a
+            list of names, `{"0": "cat"}`, `{"0": ["n01440764", "tench"]}`
+            (imagenet_class_index.json), `{"cat": 0}`, or a COCO file with `categories`.
+
+    Returns:
+        The names; missing ids are `N/A`.
+
+    Raises:
+        ConfigError: There is no such file, or it is not a list of names.
     """
     if given in _BUILT_IN:
         return tuple(_BUILT_IN[given].meta["categories"])
     path = Path(given).expanduser()
     if not path.is_file():
         raise ConfigError(
-            f"categories={given}: expected coco, imagenet, or a text or JSON file; there is no file {path}."
-            + suggest_nearest(given, _BUILT_IN)
+            f"categories={given}: expected coco, imagenet, or a text or JSON file; "
+            f"there is no file {path}.{suggest_nearest(given, _BUILT_IN)}"
         )
+
     try:
         text = path.read_text(encoding="utf-8-sig")
-        names = (
-            _from_json(json.loads(text)) if path.suffix.casefold() == ".json" else _from_lines(text)
-        )
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        IndexError,
-    ) as error:  # bytes that are no UTF-8 are a ValueError too
+        is_json = path.suffix.casefold() == ".json"
+        names = _parse_json(json.loads(text)) if is_json else _parse_lines(text)
+    except (ValueError, KeyError, TypeError, IndexError) as error:  # ValueError: also wrong UTF-8
         raise ConfigError(
             f"categories={given}: not a list of class names ({type(error).__name__}: {error})."
         ) from None
@@ -50,34 +54,36 @@ def load_categories(given: str) -> tuple[str, ...]:
 
 
 def add_background(names: tuple[str, ...]) -> tuple[str, ...]:
-    """torchvision's detectors keep id 0 for the background; a list of the bare classes is moved up by one."""
+    """Add the background as class 0, as torchvision's detectors have it, if it is missing."""
     return names if names[0].casefold() in (BACKGROUND, "background") else (BACKGROUND, *names)
 
 
-def _from_lines(text: str) -> tuple[str, ...]:
+def _parse_lines(text: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-def _from_json(content: Any) -> tuple[str, ...]:
+def _parse_json(content: Any) -> tuple[str, ...]:
     if isinstance(content, list):
         return tuple(str(name) for name in content)
     if not isinstance(content, dict):
         raise TypeError(f"expected a list or a mapping, got {type(content).__name__}")
     if "categories" in content and isinstance(content["categories"], list):
-        return _fill({int(c["id"]): str(c["name"]) for c in content["categories"]})
+        return _order_by_id({int(c["id"]): str(c["name"]) for c in content["categories"]})
+
     by_id: dict[int, str] = {}
     for key, value in content.items():
         if isinstance(value, int):
             by_id[value] = str(key)
         else:
             by_id[int(key)] = str(value[1]) if isinstance(value, list) else str(value)
-    return _fill(by_id)
+    return _order_by_id(by_id)
 
 
-def _fill(by_id: dict[int, str]) -> tuple[str, ...]:
+def _order_by_id(by_id: dict[int, str]) -> tuple[str, ...]:
+    """Return the names in the order of their ids, with `N/A` for missing ids."""
     if not by_id:
         return ()
-    if min(by_id, default=0) < 0 or max(by_id, default=0) > 100_000:
+    if min(by_id) < 0 or max(by_id) > _MAX_CLASS_ID:
         raise ValueError(f"class ids from {min(by_id)} to {max(by_id)}")
-    by_id.setdefault(0, BACKGROUND)  # ids from 1 are a detector's
-    return tuple(by_id.get(i, "N/A") for i in range(max(by_id) + 1))
+    names = {0: BACKGROUND} | by_id  # ids that begin with 1 belong to a detector
+    return tuple(names.get(i, "N/A") for i in range(max(names) + 1))

@@ -1,4 +1,4 @@
-"""What torchvision publishes of its models: a card for each set of weights, and all of them sorted."""
+"""What torchvision publishes about its models: one card for each set of weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torchvision.models import WeightsEnum, get_model_weights, list_models
 
 from pipeline.core.errors import ConfigError, suggest_nearest
-from pipeline.models.registry import get_builder_tasks
+from pipeline.models.torchvision_builders import get_builder_tasks
 from pipeline.models.weights import get_cache_path
 from pipeline.ops.filters import PLACEHOLDERS
 
@@ -15,7 +15,7 @@ SORT_KEYS = ("accuracy", "gflops", "params", "size", "name")
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What torchvision publishes of one set of weights."""
+    """What torchvision publishes about one set of weights."""
 
     name: str
     weights: str
@@ -24,14 +24,15 @@ class ModelCard:
     params: float  # millions
     gflops: float  # of one image at the published size
     size: float  # MB on disk
-    metric: str  # "acc@1 on ImageNet-1K", ""
-    accuracy: float  # in the metric's unit; nan when none is published
-    cached: bool
+    metric: str  # "acc@1 on ImageNet-1K"; empty where none is published
+    accuracy: float  # in the metric's unit; nan where none is published
+    cached: bool  # the file is on this machine
 
     @classmethod
     def from_weights(cls, name: str, member: WeightsEnum) -> "ModelCard":
+        """Build the card of one set of a builder's weights."""
         meta = member.meta
-        metric, accuracy = _metric(meta.get("_metrics", {}))
+        metric, accuracy = _get_first_metric(meta.get("_metrics", {}))
         return cls(
             name=name,
             weights=member.name,
@@ -46,8 +47,8 @@ class ModelCard:
         )
 
 
-def _metric(metrics: Mapping[str, Mapping[str, float]]) -> tuple[str, float]:
-    """The first data set's first figure, which is the one that a paper's table leads with."""
+def _get_first_metric(metrics: Mapping[str, Mapping[str, float]]) -> tuple[str, float]:
+    """Return the first data set's first figure, which is the main one in torchvision's tables."""
     for data_set, figures in metrics.items():
         for name, value in figures.items():
             return f"{name} on {data_set}", float(value)
@@ -55,27 +56,30 @@ def _metric(metrics: Mapping[str, Mapping[str, float]]) -> tuple[str, float]:
 
 
 def list_model_cards(task: str | None, sort: str = "accuracy") -> list[ModelCard]:
-    """A card for the DEFAULT weights of every builder that can serve `task` (None: any). Best or cheapest first."""
+    """Return the card of every builder's DEFAULT weights.
+
+    Args:
+        task: List only the builders that can serve this task; None: all that serve any.
+        sort: One of `SORT_KEYS`. The most accurate or the cheapest model comes first.
+
+    Raises:
+        ConfigError: There is no such task or sort key.
+    """
     if sort not in SORT_KEYS:
         raise ConfigError(
             f"sort={sort}: expected {', '.join(SORT_KEYS)}.{suggest_nearest(sort, SORT_KEYS)}"
         )
-    every = {name: get_builder_tasks(name) for name in list_models()}
-    known = sorted({one for tasks in every.values() for one in tasks})
+    tasks_by_name = {name: get_builder_tasks(name) for name in list_models()}
+    known = sorted({known_task for tasks in tasks_by_name.values() for known_task in tasks})
     if task is not None and task not in known:
         raise ConfigError(
             f"task={task}: expected one of {', '.join(known)}.{suggest_nearest(task, known)}"
         )
-    wanted = [name for name, tasks in every.items() if (task in tasks if task else tasks)]
-    cards = [ModelCard.from_weights(name, get_model_weights(name).DEFAULT) for name in wanted]
+
+    names = [name for name, tasks in tasks_by_name.items() if (task in tasks if task else tasks)]
+    cards = [ModelCard.from_weights(name, get_model_weights(name).DEFAULT) for name in names]
     if sort == "name":
         return sorted(cards, key=lambda card: card.name)
-    sign = -1 if sort == "accuracy" else 1
-    return sorted(
-        cards,
-        key=lambda card: (
-            card.metric if sort == "accuracy" else "",
-            sign * getattr(card, sort),
-            card.name,
-        ),
-    )
+    if sort == "accuracy":  # accuracies in different metrics cannot be compared
+        return sorted(cards, key=lambda card: (card.metric, -card.accuracy, card.name))
+    return sorted(cards, key=lambda card: (getattr(card, sort), card.name))

@@ -1,4 +1,4 @@
-"""Know a model before you spend a day on it: what it sees, what it costs, how good it was measured to be."""
+"""Texts about models, before any weights are loaded: the catalogue, and a report on one model."""
 
 from torchvision.models import list_models
 
@@ -6,33 +6,32 @@ from pipeline.config.settings import Settings
 from pipeline.config.task_classes import list_served_tasks
 from pipeline.core.errors import shorten_list
 from pipeline.core.text_tables import format_columns, format_pairs
-from pipeline.models.model_cards import list_model_cards
-from pipeline.models.registry import find_format, get_builder_tasks
+from pipeline.models.model_cards import ModelCard, list_model_cards
+from pipeline.models.registry import find_format
+from pipeline.models.torchvision_builders import get_builder_tasks
 from pipeline.ops.filters import PLACEHOLDERS, make_score_thresholds
+
+_HEADER = ("model", "tasks", "classes", "M params", "GFLOPs", "MB", "accuracy", "", "weights")
 
 
 def format_catalogue(task: str | None, sort: str = "accuracy") -> str:
-    """The catalogue as a table."""
-    header = ("model", "tasks", "classes", "M params", "GFLOPs", "MB", "accuracy", "", "weights")
-    lines = [header]
-    for card in list_model_cards(task, sort):
-        cells = (
-            f"{card.params:.1f}",
-            f"{card.gflops:.1f}",
-            f"{card.size:.0f}",
-            f"{card.accuracy:.1f}",
-            card.metric,
-        )
-        lines.append(
-            (
-                card.name,
-                ",".join(card.tasks),
-                str(card.classes),
-                *cells,
-                "cached" if card.cached else "",
-            )
-        )
-    return format_columns(lines, left=(0, 1, 7, 8))
+    """Format the cards of `list_model_cards` as a table."""
+    rows = [_HEADER, *(_format_card(card) for card in list_model_cards(task, sort))]
+    return format_columns(rows, left=(0, 1, 7, 8))
+
+
+def _format_card(card: ModelCard) -> tuple[str, ...]:
+    return (
+        card.name,
+        ",".join(card.tasks),
+        str(card.classes),
+        f"{card.params:.1f}",
+        f"{card.gflops:.1f}",
+        f"{card.size:.0f}",
+        f"{card.accuracy:.1f}",
+        card.metric,
+        "cached" if card.cached else "",
+    )
 
 
 def find_builder_tasks(model: str) -> frozenset[str]:
@@ -41,24 +40,23 @@ def find_builder_tasks(model: str) -> frozenset[str]:
 
 
 def format_model_report(settings: Settings) -> str:
-    """Everything known of `settings.model` before a weight is loaded."""
-    made = find_format(settings)
-    spec = made.describe()
+    """Format all that is known about the model without loading its weights."""
+    model_format = find_format(settings)
+    spec = model_format.describe()
     names = [name for name in dict.fromkeys(spec.categories) if name not in PLACEHOLDERS]
     rows = {
         "model": spec.name,
         "tasks": ", ".join(list_served_tasks(spec.outputs, spec.takes_clips)),
         "weights": spec.weights,
         "preprocessing": " ".join(spec.preprocessing.split()),
-        **made.details(),
+        **model_format.details(),
         "classes": f"{len(names)}: {shorten_list(names, 100)}",
     }
     if settings.classes:
-        make_score_thresholds(
-            spec.categories, settings.classes, None, 0.5
-        )  # names the nearest for one that is not in it
-        known = {name.casefold(): i for i, name in reversed(list(enumerate(spec.categories)))}
+        # Raises an error that suggests the nearest names for a class that the model does not have.
+        make_score_thresholds(spec.categories, settings.classes, None, 0.5)
+        ids = {name.casefold(): i for i, name in reversed(list(enumerate(spec.categories)))}
         rows["it knows"] = ", ".join(
-            f"{name} (id {known[name.casefold()]})" for name in settings.classes
+            f"{name} (id {ids[name.casefold()]})" for name in settings.classes
         )
     return format_pairs(rows)

@@ -1,7 +1,7 @@
-"""torchvision's preprocessing presets in two halves: resize and crop image by image, then scale and normalise by the batch.
+"""torchvision's preprocessing in two halves: resize and crop each image, then normalise the batch.
 
-The halves together give the preset's own values, bit for bit (a test compares them). In between stands uint8: a quarter of
-the memory to keep, and to copy to a device.
+The halves together give the preset's own values, bit for bit (a test compares them). Between them
+images are uint8: a quarter of the memory of float32, and of the bytes to copy to a device.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,13 +14,16 @@ from torchvision.transforms import functional, v2
 from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
 Transform = Callable[[Tensor], Tensor]
-_MOST_PIXELS = (
-    2**24
-)  # of a resized image: 200 MB in float32, and its sides 60 to 1 for a network that takes 520 pixels
+# Of a resized image. In float32 it is 200 MB. Where the shorter side becomes 520 pixels, sides of
+# more than 60 to 1 exceed it.
+_MAX_PIXELS = 2**24
 
 
 class Normalize(nn.Module):
-    """(B, 3, h, w) uint8 -> float32: to 0..1, minus `mean`, over `std`. Float images, prepared already, pass as they are."""
+    """Scale uint8 to 0..1, subtract `mean`, divide by `std`: (B, 3, h, w) uint8 -> float32.
+
+    Float images are already normalised and returned as they are.
+    """
 
     mean: Tensor
     std: Tensor
@@ -31,15 +34,21 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return (
-            images if images.is_floating_point() else (images.float() / 255 - self.mean) / self.std
-        )
+        if images.is_floating_point():
+            return images
+        return (images.float() / 255 - self.mean) / self.std
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """`resize`: (3, H, W) uint8 -> (3, h, w), image by image; `normalize`: a batch of them -> float32. `fast_resize` does
-    it in uint8 instead of float32 (a quarter of the time, values at most one level off); None: there is no faster way."""
+    """The two halves of a preset.
+
+    Args:
+        resize: (3, H, W) uint8 -> (3, h, w), for each image.
+        normalize: (B, 3, h, w) -> float32, for the batch.
+        fast_resize: Like `resize`, but computed in uint8: a quarter of the time, and values differ
+            by at most one level. None where there is no faster way.
+    """
 
     resize: Transform
     normalize: nn.Module
@@ -47,14 +56,15 @@ class Preprocessing:
 
     @classmethod
     def from_preset(cls, preset: Transform) -> "Preprocessing":
-        """One that is not known is used as it is."""
+        """Split torchvision's presets; any other transform becomes the first half as it is."""
         if type(preset) not in (ImageClassification, SemanticSegmentation):
             return cls(preset, nn.Identity())
-        exact, fast = _resize(preset, functional.resize), _resize(preset, v2.functional.resize)
+        exact = _build_resize(preset, functional.resize)
+        fast = _build_resize(preset, v2.functional.resize)
         return cls(exact, Normalize(preset.mean, preset.std), fast)  # type: ignore[attr-defined]
 
 
-def _resize(preset: Any, resize: Callable[..., Tensor]) -> Transform:
+def _build_resize(preset: Any, resize: Callable[..., Tensor]) -> Transform:
     size, crop = preset.resize_size, getattr(preset, "crop_size", None)
 
     def apply(image: Tensor) -> Tensor:
@@ -69,10 +79,13 @@ def _resize(preset: Any, resize: Callable[..., Tensor]) -> Transform:
 
 
 def _check_resized(image: Tensor, size: Sequence[int]) -> None:
-    """Raise ValueError for what would fill the memory: of 1 x 5000 pixels, the shorter side becomes 520, the other
-    2,600,000."""
+    """Raise ValueError for an image that would fill the memory after resizing.
+
+    For example, 1 x 5000 pixels become 520 x 2,600,000 where the shorter side becomes 520.
+    """
     height, width = image.shape[-2:]
-    if len(size) == 1 and size[0] ** 2 * max(height, width) > _MOST_PIXELS * min(height, width):
+    if len(size) == 1 and size[0] ** 2 * max(height, width) > _MAX_PIXELS * min(height, width):
         raise ValueError(
-            f"too thin: with a shorter side of {size[0]} pixels, as this model takes it, it would be too large"
+            f"too thin: with a shorter side of {size[0]} pixels, as this model takes it, "
+            "it would be too large"
         )

@@ -1,4 +1,4 @@
-"""Weight files: found, downloaded and checked, hashed, and read without ever running what is in them."""
+"""Weight files: find, download, check and read them, without running code from them."""
 
 import json
 import re
@@ -17,28 +17,49 @@ from pipeline.core.errors import ConfigError, PipelineError, is_disk_full
 from pipeline.core.hashing import hash_file
 
 WEIGHTS_FILES = (".safetensors", ".pth", ".pt")
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")  # resnet50-11ad3fa6.pth
+
+
+def is_weights_file(given: str) -> bool:
+    """Return whether the value of `model` or `weights` names a file, judged by its ending."""
+    return Path(given).suffix.casefold() in WEIGHTS_FILES
 
 
 def resolve_file(given: str, suffixes: tuple[str, ...], key: str = "weights") -> Path:
-    """The file that `weights=` or another `key` names. Raises ConfigError when it is absent or of another kind."""
+    """Return the path of the file that a setting names.
+
+    Args:
+        given: The setting's value.
+        suffixes: Endings that are allowed, in lower case.
+        key: The setting's name, for messages.
+
+    Raises:
+        ConfigError: There is no such file, or it has another ending.
+    """
     path = Path(given).expanduser()
+    endings = " or ".join(suffixes)
     if not path.is_file():
         raise ConfigError(
-            f"{key}={given}: there is no such file. Expected a file ending in {' or '.join(suffixes)}."
+            f"{key}={given}: there is no such file. Expected a file ending in {endings}."
         )
     if path.suffix.casefold() not in suffixes:
-        raise ConfigError(
-            f"{key}={given}: expected a file ending in {' or '.join(suffixes)}, got {path.name!r}."
-        )
+        raise ConfigError(f"{key}={given}: expected a file ending in {endings}, got {path.name!r}.")
     return path
 
 
-def fetch_official_file(member: WeightsEnum) -> Path:
-    """The file of a torchvision weights member in torch's cache, downloaded first when it is not there.
+def get_cache_path(member: WeightsEnum) -> Path:
+    """Return where torch keeps the file of published weights on this machine."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(member.url).name
 
-    torch.hub downloads under a temporary name, compares the SHA-256 prefix that the file's name carries, and renames.
-    A cached file is compared here again: torch would load a damaged one.
+
+def fetch_official_file(member: WeightsEnum) -> Path:
+    """Return the file of published weights in torch's cache; download it if it is missing.
+
+    torch.hub downloads under a temporary name, compares the SHA-256 prefix in the file's name and
+    renames the file. A cached file is checked here again, because torch would load a damaged one.
+
+    Raises:
+        PipelineError: The file cannot be downloaded, or is damaged.
     """
     path = get_cache_path(member)
     if not path.is_file():
@@ -50,28 +71,31 @@ def fetch_official_file(member: WeightsEnum) -> Path:
             if isinstance(error, OSError) and is_disk_full(error):
                 raise
             raise PipelineError(
-                f"The weights {member} are not on this machine and could not be downloaded ({error}).\n"
+                f"The weights {member} are not on this machine and could not be downloaded "
+                f"({error}).\n"
                 f"  file:  {path.name}\n  from:  {member.url}\n  to:    {path}\n"
                 "Put it there and run the same command again, or name another file: weights=FILE."
             ) from None
-    _check_name(path)
+    _check_hash(path)
     return path
 
 
-def get_cache_path(member: WeightsEnum) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(member.url).name
-
-
-def _check_name(path: Path) -> None:
+def _check_hash(path: Path) -> None:
+    """Compare the file with the SHA-256 prefix in its name."""
     prefix = _HASH_IN_NAME.search(path.name)
     if prefix and not hash_file(path).startswith(prefix[1]):
         raise PipelineError(
-            f"{path} is damaged: its SHA-256 does not begin with {prefix[1]}. Delete it and run again."
+            f"{path} is damaged: its SHA-256 does not begin with {prefix[1]}. "
+            "Delete it and run again."
         )
 
 
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
-    """The text metadata of a .safetensors file; empty for every other format, which has none."""
+    """Read the text metadata of a .safetensors file; files of other formats have none.
+
+    Raises:
+        ConfigError: The file is not a safetensors file.
+    """
     if path.suffix.casefold() != ".safetensors":
         return {}
     try:
@@ -82,7 +106,14 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
 
 
 def parse_categories(metadata: dict[str, str]) -> tuple[str, ...] | None:
-    """The class names in a file's metadata (a JSON list under `categories`), or None."""
+    """Parse the class names in a file's metadata, a JSON list under `categories`.
+
+    Returns:
+        The names; the index is the class id. None where the metadata has no `categories`.
+
+    Raises:
+        ConfigError: `categories` is anything else.
+    """
     if "categories" not in metadata:
         return None
     try:
@@ -91,45 +122,53 @@ def parse_categories(metadata: dict[str, str]) -> tuple[str, ...] | None:
         names = None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(
-            f"The file's metadata has categories={metadata['categories'][:80]!r}: expected a JSON list of names, such as "
-            '["cat", "dog"]. Save it so, or say categories=FILE.'
+            f"The file's metadata has categories={metadata['categories'][:80]!r}: expected a JSON "
+            'list of names, such as ["cat", "dog"]. Save it so, or say categories=FILE.'
         )
     return tuple(names)
 
 
 def read_state_dict(path: Path) -> OrderedDict[str, Tensor]:
-    """A `state_dict` in float32 from .safetensors or from a pickle of tensors only; never runs code from the file.
+    """Read a `state_dict` from .safetensors, or from a pickle that holds tensors only.
 
-    The usual wrappings of a training checkpoint ({"model": ...}, {"state_dict": ...}, a `module.` prefix) are undone.
+    Code in the file is never run. The usual wrappers of a training checkpoint are removed:
+    `{"model": ...}`, `{"state_dict": ...}`, and the prefix `module.`.
+
+    Returns:
+        Tensors by name, in float32.
+
+    Raises:
+        ConfigError: The file holds anything else.
     """
-    safetensors = path.suffix.casefold() == ".safetensors"
-    try:
-        state: Any = (
-            load_file(path)
-            if safetensors
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except OSError:
-        raise
-    except Exception as error:  # noqa: BLE001 - damaged bytes raise anything: UnpicklingError, KeyError ...
-        raise ConfigError(
-            f"{path} is not a file of plain tensors, and nothing else in it is loaded ({type(error).__name__}). "
-            "Save the model's state_dict() alone, best as .safetensors."
-        ) from None
-    for wrapping in ("model", "state_dict", "model_state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(wrapping), dict):
-            state = state[wrapping]
-    if (
-        not isinstance(state, dict)
-        or not state
-        or not all(isinstance(v, Tensor) for v in state.values())
-    ):
+    state = _load_tensors(path)
+    for wrapper in ("model", "state_dict", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+
+    is_state = isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())
+    if not is_state or not state:
         raise ConfigError(
             f"{path} holds no state_dict: expected names with tensors, got {type(state).__name__}."
         )
-    plain = OrderedDict(
-        (k.removeprefix("module."), v.float() if v.is_floating_point() else v)
-        for k, v in state.items()
+
+    tensors = OrderedDict(
+        (name.removeprefix("module."), v.float() if v.is_floating_point() else v)
+        for name, v in state.items()
     )
-    plain._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]  # torch's versions of its modules
-    return plain
+    # torch keeps the versions of the network's modules here; some modules need them to load.
+    tensors._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]
+    return tensors
+
+
+def _load_tensors(path: Path) -> Any:
+    try:
+        if path.suffix.casefold() == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - damaged files raise errors of many classes
+        raise ConfigError(
+            f"{path} is not a file of plain tensors, and nothing else in it is loaded "
+            f"({type(error).__name__}). Save the model's state_dict() alone, best as .safetensors."
+        ) from None

@@ -1,4 +1,5 @@
-"""What runs write (sinks) and what finished runs are converted to (exporters).
+"""What runs write (sinks), and what finished runs are converted to (exporters).
 
-Imports `core`, `config`, `storage` and `ops`. Begin with `sinks/parquet.py`.
+Imports `core`, `config`, `storage` and `ops`. Begin with `sinks/parquet.py`, then
+`exporters/coco.py`.
 """

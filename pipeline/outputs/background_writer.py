@@ -1,15 +1,21 @@
-"""Pictures beside the next forward pass: one thread, and no more work waiting for it than fits in memory."""
+"""Write pictures in a thread beside the network, with a bounded queue."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
-_MAX_PENDING = 16  # pieces that may wait: each holds a table with one image's rows
+_MAX_PENDING = 16  # calls in the queue; each holds a table with the rows of one image
 
 
 class BackgroundWriter:
-    """One thread that does what is handed over, in order. What waits when its `with` block raises is not done."""
+    """Run calls in one thread, in order.
+
+    Calls that are pending when its `with` block raises an error are cancelled.
+
+    Args:
+        name: Name of the thread.
+    """
 
     def __init__(self, name: str) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -26,15 +32,18 @@ class BackgroundWriter:
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def submit(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Hand over one piece, and wait while too many are pending. Raises what an earlier one raised."""
-        self._pending.append(self._pool.submit(work, *arguments))
+    def submit(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Queue a call, and wait while too many are pending.
+
+        An error of an earlier call is raised here.
+        """
+        self._pending.append(self._pool.submit(function, *arguments))
         self._wait(_MAX_PENDING)
 
     def finish(self) -> None:
-        """Until all is done. Raises what one of them raised."""
+        """Wait until all calls are done. An error of one of them is raised here."""
         self._wait(0)
 
-    def _wait(self, most: int) -> None:
-        while len(self._pending) > most:
+    def _wait(self, max_pending: int) -> None:
+        while len(self._pending) > max_pending:
             self._pending.pop(0).result()

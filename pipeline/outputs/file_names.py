@@ -1,4 +1,4 @@
-"""File names that other programs accept."""
+"""File names and texts that other programs accept."""
 
 import re
 from hashlib import blake2b
@@ -6,49 +6,63 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.core.keys import is_valid_name_length, key_to_path, resolve_below
 
-_NOT_IN_XML = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"
-)  # characters that XML 1.0 has no way to write
-
-
-_NOT_IN_A_NAME = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]"
-)  # or that would end a line of a list of names
+# Characters that XML 1.0 cannot write.
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+# Control characters, and characters that end a line in a list of names.
+_NOT_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 
 def replace_invalid_xml(text: str) -> str:
-    """`text` with what XML cannot hold replaced by U+FFFD; escaping is the writer's."""
+    """Replace characters that XML cannot hold by U+FFFD; the XML writer escapes the others."""
     return _NOT_IN_XML.sub("\ufffd", text)
 
 
 def make_safe_name(key: str) -> str:
-    """The key, or where it holds control characters, which lists and XML cannot, a name made of a hash of it."""
-    return _hashed(key) + PurePosixPath(key).suffix if _NOT_IN_A_NAME.search(key) else key
+    """Return the key, or a hash with the key's suffix if the key has control characters.
+
+    Control characters cannot be written in XML or in a list of names.
+    """
+    return _hash_key(key) + PurePosixPath(key).suffix if _NOT_IN_NAMES.search(key) else key
 
 
 def reserve_label_file(folder: Path, key: str, suffix: str) -> tuple[str, Path]:
-    """(name, file) for the image `key` in a format that knows an image's file by the image's name without its extension:
-    the image is to be called name + its own extension, and `file`, now empty, is folder/name + suffix. Where another image
-    has that name, this one keeps its extension in it (a.png.txt beside a.txt); where that cannot be, a hash is its name."""
+    """Create an empty label file for an image, under a name that no other image has.
+
+    This is for formats that find the labels of an image by the image's name without its suffix. The
+    name is the key without its suffix; if that is taken, the whole key (`a.png.txt` beside
+    `a.txt`); if that is not possible, a hash.
+
+    Args:
+        folder: Folder of the label files.
+        key: The image's key.
+        suffix: Suffix of label files.
+
+    Returns:
+        The name, and the file `folder/<name><suffix>`. The image must be called name + its suffix.
+
+    Raises:
+        FileExistsError: All three names are taken.
+    """
     stem = key.removesuffix(PurePosixPath(key).suffix)
-    for name in (stem, key, _hashed(key)):
+    for name in (stem, key, _hash_key(key)):
         file = folder / key_to_path(name + suffix)
-        if not _fits(name + suffix):
+        if not _is_valid_name(name + suffix):
             continue
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.open("x").close()
-        except (FileExistsError, NotADirectoryError):  # taken, or a folder's place is
+        except (FileExistsError, NotADirectoryError):  # a file or a folder has this name
             continue
         return name, file
     raise FileExistsError(f"{folder}: there is no name left for {key}")
 
 
-def _fits(name: str) -> bool:
-    """Whether it stays below the folder that it is put in, and is one that file systems and lists can hold."""
-    short = all(is_valid_name_length(part) for part in name.split("/"))
-    return resolve_below(Path(), name) is not None and short and not _NOT_IN_A_NAME.search(name)
+def _is_valid_name(name: str) -> bool:
+    """Return whether a relative name stays below its folder and can be written everywhere."""
+    is_short = all(is_valid_name_length(part) for part in name.split("/"))
+    is_below = resolve_below(Path(), name) is not None
+    return is_short and is_below and not _NOT_IN_NAMES.search(name)
 
 
-def _hashed(key: str) -> str:
+def _hash_key(key: str) -> str:
     return "image-" + blake2b(key.encode(), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""Text files and JSON that stream, as exporters write them."""
+"""Write text files and JSON item by item, so that memory does not grow with the run."""
 
 import json
 from collections.abc import Iterator
@@ -10,41 +10,46 @@ from typing import Any, TextIO
 import numpy as np
 
 
+@contextmanager
+def open_text_file(path: Path) -> Iterator[TextIO]:
+    """Open a file for writing UTF-8 text with \\n at the end of lines, on every system."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        yield file
+
+
 def format_json(value: Any) -> str:
-    """On one line, without NaN and infinity, which JSON does not have: they become null. Dates and times, which a source
-    may carry, are written as ISO 8601 has them."""
+    """Format a value as JSON on one line.
+
+    NaN and infinity, which JSON cannot hold, become null. Dates and times become ISO 8601 texts.
+    """
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_iso)
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_format_date)
     except ValueError:
-        return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, default=_iso)
-
-
-def _iso(value: date) -> str:
-    return value.isoformat()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+        value = _replace_nonfinite(value)
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_format_date)
 
 
 class JsonItemWriter:
-    """Members of a JSON list or object, written one by one, each on its line."""
+    """Write the items of a JSON list, or the members of a JSON object, each on its own line."""
 
     def __init__(self, file: TextIO) -> None:
         self.file, self.count = file, 0
 
     def add(self, value: Any, key: str | None = None) -> None:
-        before = "" if key is None else format_json(key) + ": "
-        self.file.write((",\n" if self.count else "\n") + before + format_json(value))
+        """Write one item; `key` is the name of an object's member."""
+        separator = ",\n" if self.count else "\n"
+        name = "" if key is None else format_json(key) + ": "
+        self.file.write(separator + name + format_json(value))
         self.count += 1
 
 
-@contextmanager
-def open_text_file(path: Path) -> Iterator[TextIO]:
-    """For writing, the same bytes on every machine."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        yield file
+def _format_date(value: date) -> str:
+    return value.isoformat()
+
+
+def _replace_nonfinite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _replace_nonfinite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_replace_nonfinite(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from pipeline.config.settings import Settings
 from pipeline.core.errors import shorten_list
 from pipeline.core.hashing import hash_tensors
-from pipeline.models.backbones import copy_backbone_tensors, load_backbone_state
-from pipeline.models.checkpoints import TrainableFormat, load_matching_tensors
+from pipeline.models.backbone_weights import copy_backbone_tensors, load_backbone_state
+from pipeline.models.state_loading import load_matching_tensors
+from pipeline.models.trainable import TrainableFormat
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Uri, parse_location
 from pipeline.models.networks.detector import compute_resized_hw
-from pipeline.models.registry import get_builder_tasks
+from pipeline.models.torchvision_builders import get_builder_tasks
 from pipeline.training.annotations.dataset_listing import ProblemList
 from pipeline.training.data_protocols import ExampleSet, TrainingData
 from pipeline.training.learners.classification_learner import ClassificationLearner

@@ -10,8 +10,9 @@ from pipeline.config.settings import Settings
 from pipeline.core.cpu import count_available_cores
 from pipeline.core.errors import ConfigError
 from pipeline.inference.devices import has_native_bf16, resolve_device
-from pipeline.models.checkpoints import TrainableFormat
-from pipeline.models.registry import find_format, is_weights_file
+from pipeline.models.registry import find_format
+from pipeline.models.trainable import TrainableFormat
+from pipeline.models.weights import is_weights_file
 from pipeline.runs.fingerprint import make_run_name
 from pipeline.training.data_protocols import TrainingData
 from pipeline.training.freezing import FrozenLayers, default_frozen_stages

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision.models import get_model_weights, list_models
 
-from pipeline.models.registry import get_builder_tasks, is_quantized
+from pipeline.models.torchvision_builders import get_builder_tasks, is_quantized
 from pipeline.ops.boxes import read_boxes_xyxy
 from tests.helpers.reference import (
     CLASSES,

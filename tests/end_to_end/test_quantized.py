@@ -11,7 +11,8 @@ from torchvision.models import get_model_builder, get_model_weights, list_models
 from torchvision.models.quantization.utils import quantize_model
 
 from pipeline.core.errors import ConfigError
-from pipeline.models.registry import find_format, get_builder_tasks, is_quantized
+from pipeline.models.registry import find_format
+from pipeline.models.torchvision_builders import get_builder_tasks, is_quantized
 from pipeline.models.weights import get_cache_path
 from pipeline.run import run
 from tests.helpers.paths import shared
@@ -109,7 +110,7 @@ def test_published_weights_are_loaded_into_the_quantized_network(
 ) -> None:
     """With a file of the published kind in the cache, made here from real float weights; its name's SHA-256 is another's."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr("pipeline.models.weights._check_name", lambda path: None)
+    monkeypatch.setattr("pipeline.models.weights._check_hash", lambda path: None)
     name = "quantized_mobilenet_v2"
     module = get_model_builder(name)(weights=None, quantize=False)
     module.load_state_dict(

@@ -10,13 +10,13 @@ from torch import nn
 from torchvision.models import get_model_builder
 
 from pipeline.core.errors import ConfigError
-from pipeline.models.anchors import (
-    Anchors,
-    apply_anchors,
+from pipeline.models.anchor_generators import (
     compute_anchor_shapes,
     get_anchor_generator,
     read_anchors,
 )
+from pipeline.models.anchor_layers import apply_anchors
+from pipeline.models.anchors import Anchors
 from pipeline.models.networks.meta_device import use_meta_device
 
 FPN = "fasterrcnn_mobilenet_v3_large_fpn"

@@ -8,17 +8,11 @@ from torch import Tensor
 from torchvision.models import get_model_builder
 
 from pipeline.core.errors import ConfigError
-from pipeline.models.backbones import (
-    PyramidBackbone,
-    build_fasterrcnn,
-    copy_backbone_tensors,
-    find_feature_maps,
-    get_builder,
-    list_classifiers,
-    load_backbone_state,
-)
+from pipeline.models.backbone_weights import copy_backbone_tensors, load_backbone_state
+from pipeline.models.backbones import PyramidBackbone, build_fasterrcnn, get_builder
+from pipeline.models.feature_maps import find_feature_maps, list_classifiers
 from pipeline.models.networks.meta_device import use_meta_device
-from pipeline.models.registry import (
+from pipeline.models.torchvision_builders import (
     FASTERRCNN,
     check_builder,
     find_weights_member,
@@ -164,9 +158,9 @@ def test_it_is_one_of_the_builders() -> None:
     assert (
         str(find_weights_member(FASTERRCNN, "DEFAULT")) == "FasterRCNN_ResNet50_FPN_Weights.COCO_V1"
     )
-    check_builder(FASTERRCNN, "detect", also=[])
+    check_builder(FASTERRCNN, "detect", other_models=[])
     with pytest.raises(ConfigError, match="cannot do task=classify"):
-        check_builder(FASTERRCNN, "classify", also=[])
+        check_builder(FASTERRCNN, "classify", other_models=[])
 
 
 def test_channels_last_maps_are_turned() -> None:

@@ -18,7 +18,6 @@ from pipeline.core.package_files import find_resource
 from pipeline.models.anchors import Anchors
 from pipeline.models.checkpoints import (
     CheckpointMetadata,
-    load_matching_tensors,
     read_checkpoint_metadata,
     save_checkpoint,
     serialize_checkpoint,
@@ -26,6 +25,7 @@ from pipeline.models.checkpoints import (
 from pipeline.models.formats.builder import TorchvisionBuilder
 from pipeline.models.registry import find_format
 from pipeline.models.selection import select_model
+from pipeline.models.state_loading import load_matching_tensors
 from tests.helpers.runs import read, settings_for
 
 SMALL = CheckpointMetadata("resnet18", ("cat", "dog"))
@@ -322,7 +322,7 @@ def test_a_fresh_network_has_the_classes_asked_for(
 
 
 def test_a_fresh_network_has_as_many_points_as_asked_for() -> None:
-    network: Any = builder("task=keypoints", "model=keypointrcnn_resnet50_fpn").fresh(
+    network: Any = builder("task=keypoints", "model=keypointrcnn_resnet50_fpn").build_for_training(
         2, num_keypoints=5
     )
     assert network.roi_heads.keypoint_predictor.kps_score_lowres.out_channels == 5
@@ -330,7 +330,7 @@ def test_a_fresh_network_has_as_many_points_as_asked_for() -> None:
 
 def test_int8_is_not_trained() -> None:
     with pytest.raises(ConfigError, match="int8 program and cannot be trained"):
-        builder("task=classify", "model=quantized_resnet18", "weights=random").fresh(2)
+        builder("task=classify", "model=quantized_resnet18", "weights=random").build_for_training(2)
 
 
 def test_training_begins_with_the_files_weights(detector: Path) -> None:

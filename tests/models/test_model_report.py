@@ -13,7 +13,7 @@ from pipeline.models.backbones import get_builder
 from pipeline.models.model_cards import list_model_cards
 from pipeline.models.model_report import find_builder_tasks, format_catalogue, format_model_report
 from pipeline.models.networks.meta_device import use_meta_device
-from pipeline.models.registry import get_builder_tasks
+from pipeline.models.torchvision_builders import get_builder_tasks
 from tests.helpers.paths import shared
 from tests.helpers.runs import settings_for
 

@@ -8,7 +8,7 @@ from torchvision.transforms._presets import SemanticSegmentation
 
 from pipeline.models.networks.detector import DetectorNetwork
 from pipeline.models.preprocessing import Normalize, Preprocessing
-from pipeline.models.registry import get_builder_tasks
+from pipeline.models.torchvision_builders import get_builder_tasks
 
 PRESETS = {  # one of each different kind and setting
     repr(member.transforms()): member
@@ -94,7 +94,7 @@ def test_a_detector_says_that_an_image_is_too_thin(size_hw: tuple[int, int]) -> 
             "fasterrcnn_mobilenet_v3_large_320_fpn", weights=None, weights_backbone=None
         ).eval()
     )
-    assert detector.bucket(size_hw) == ("not resizable", size_hw)
+    assert detector.compute_bucket(size_hw) == ("not resizable", size_hw)
     with pytest.raises(ValueError, match=r"too thin: .* no pixel left"):
         detector.fast_preprocess(torch.empty(3, *size_hw, dtype=torch.uint8))
     with pytest.raises(RuntimeError, match="greater than 0"):

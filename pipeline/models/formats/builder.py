@@ -1,4 +1,4 @@
-"""A torchvision builder by name, with torchvision's weights, random ones, or the user's file."""
+"""A torchvision builder by name, with published weights, random ones, or the user's file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,25 +11,27 @@ from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
 from pipeline.core.hashing import hash_file
 from pipeline.core.types import Model, ModelSpec
-from pipeline.models.builder_checks import check_arguments, check_quantized, warn_of_own_limits
+from pipeline.models.builder_checks import check_arguments, check_quantized, warn_of_model_limits
+from pipeline.models.builder_classes import (
+    list_published_names,
+    load_given_names,
+    read_names_in_file,
+)
+from pipeline.models.builder_details import list_checkpoint_facts, list_weights_facts
 from pipeline.models.checkpoints import CheckpointMetadata
-from pipeline.models.class_names import add_background, load_categories
-from pipeline.models.model_cards import ModelCard
+from pipeline.models.model_assembly import assemble_detector, assemble_from_preset
 from pipeline.models.network_factory import WITH_AUXILIARY_HEADS, NetworkFactory
-from pipeline.models.networks.classifier import ClassifierNetwork, find_logits_layer
-from pipeline.models.networks.detector import DetectorNetwork
-from pipeline.models.networks.segmenter import SegmenterNetwork
-from pipeline.models.preprocessing import Preprocessing, Transform
-from pipeline.models.registry import (
+from pipeline.models.networks.classifier import find_logits_layer
+from pipeline.models.selection import RANDOM, select_model
+from pipeline.models.state_loading import load_whole_state
+from pipeline.models.torchvision_builders import (
     FASTERRCNN,
     builder_takes_clips,
     get_builder_outputs,
     is_quantized,
 )
-from pipeline.models.selection import RANDOM, select_model
 from pipeline.models.weights import (
     fetch_official_file,
-    get_cache_path,
     parse_categories,
     read_safetensors_metadata,
     read_state_dict,
@@ -37,210 +39,173 @@ from pipeline.models.weights import (
 
 
 class TorchvisionBuilder:
-    """`model` is a builder or a file that training left; `weights` is DEFAULT or another member of the builder's enum,
-    `random`, or a file."""
+    """Format of a model that a torchvision builder makes.
+
+    `model` is a builder, or a file that training left. `weights` is DEFAULT or the name of other
+    published weights, `random`, or a file.
+
+    Raises:
+        ConfigError: The settings contradict each other.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.selection = settings, select_model(settings)
-        self.name, self.file, self.member = (
-            self.selection.architecture,
-            self.selection.file,
-            self.selection.member,
-        )
-        self.detector, self.quantized = (
-            "boxes" in get_builder_outputs(self.name),
-            is_quantized(self.name),
-        )
-        self.like = self.selection.reference_weights
-        self.transform = self.like.transforms()
+        self.name, self.file = self.selection.architecture, self.selection.file
+        self.member = self.selection.member
+        self.outputs = get_builder_outputs(self.name)
+        self.is_detector, self.quantized = "boxes" in self.outputs, is_quantized(self.name)
+        self.reference_weights = self.selection.reference_weights
+        self.transform = self.reference_weights.transforms()
         self.factory = NetworkFactory(self.selection, settings.seed)
+
         check_arguments(self.name, self.factory.model_args, self.file)
         if self.quantized:
-            check_quantized(self.name, self.like, self.file)
+            check_quantized(self.name, self.reference_weights, self.file)
+
+    # --- description
 
     def describe(self) -> ModelSpec:
-        self._refuse_untrained()
+        """Describe the model without loading its weights."""
+        self._check_has_weights()
         if self.selection.anchors:
-            self._skeleton()  # refuses those that it cannot have
-        trained = self.selection.checkpoint
-        weights, weights_id = self._weights()
+            self._build_skeleton()  # raises an error for anchors that the network cannot have
+        checkpoint = self.selection.checkpoint
+        weights, weights_id = self._name_weights()
+        published_points = self.reference_weights.meta.get("keypoint_names", ())
         return ModelSpec(
             name=self.selection.display_name,
-            outputs=get_builder_outputs(self.name),
+            outputs=self.outputs,
             takes_clips=builder_takes_clips(self.name),
-            categories=self._categories(),
+            categories=self._load_categories(),
             weights=weights,
             weights_id=weights_id,
             preprocessing=f"{self.name} {self.transform!r} channels={self.selection.channels}",
-            keypoint_names=(trained and trained.keypoint_names)
-            or tuple(self.like.meta.get("keypoint_names", ())),
-            clip_lengths=self._clip_lengths(),
-            embedding_dim=self._embedding_dim
-            if "embedding" in get_builder_outputs(self.name)
-            else None,
+            keypoint_names=(checkpoint and checkpoint.keypoint_names) or tuple(published_points),
+            clip_lengths=self._get_clip_lengths(),
+            embedding_dim=self._count_features if "embedding" in self.outputs else None,
         )
+
+    def details(self) -> dict[str, str]:
+        """Return what else people who choose a model want to know, heading -> text."""
+        n_parameters = sum(p.numel() for p in self._build_skeleton().parameters())
+        rows = {"parameters": f"{n_parameters / 1e6:.2f} M"}
+        if self.selection.checkpoint:
+            rows |= list_checkpoint_facts(self.selection.checkpoint)
+        if self.member:
+            rows |= list_weights_facts(self.name, self.member)
+        return rows
 
     @property
     def weights_id(self) -> str:
-        """As in `describe`, which also asks for class names."""
-        return self._weights()[1]
+        """What identifies the weights in fingerprints; class names are not needed to know it."""
+        return self._name_weights()[1]
 
-    def _weights(self) -> tuple[str, str]:
-        """(for people, for the fingerprint)."""
+    def _name_weights(self) -> tuple[str, str]:
+        """Return the weights' name for people, and their identity for fingerprints."""
         if self.file:
             return str(self.file), f"sha256:{hash_file(self.file)}"
         if self.member:
-            # the file's name carries the beginning of its SHA-256, so that nothing need be downloaded to know it
+            # The file's name holds a part of its SHA-256, so it need not be downloaded to be known.
             return self.member.name, Path(self.member.url).name
         return RANDOM, f"{RANDOM}:{self.settings.seed}"
 
-    def details(self) -> dict[str, str]:
-        network = self._skeleton()
-        rows = {"parameters": f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"}
-        if self.selection.checkpoint:
-            said = {
-                "measured": self.selection.checkpoint.metrics,
-                "trained": self.selection.checkpoint.trained,
-            }
-            rows |= {name: _told(facts) for name, facts in said.items() if facts}
-        if self.member is None:
-            return rows
-        card, meta, where = (
-            ModelCard.from_weights(self.name, self.member),
-            self.member.meta,
-            get_cache_path(self.member),
-        )
-        figures = (
-            f"{k} {v:g} on {data}"
-            for data, one in meta.get("_metrics", {}).items()
-            for k, v in one.items()
-        )
-        here = f"cached: {where}" if card.cached else f"not on this machine: {self.member.url}"
-        return rows | {
-            "GFLOPs": f"{card.gflops:.2f} for one {'clip' if builder_takes_clips(self.name) else 'image'}",
-            "smallest input": str(meta.get("min_size", "any")),
-            "accuracy": "; ".join(figures) or "none published",
-            "file": f"{card.size:.0f} MB, {here}",
-        }
+    def _get_clip_lengths(self) -> range:
+        """Return the numbers of frames that a clip may have.
+
+        MViT takes one number only, because it has learned a position for each frame.
+        """
+        shortest = self.reference_weights.meta.get("min_temporal_size", 1)
+        return range(shortest, shortest + 1 if self.name.startswith("mvit") else 1 << 16)
+
+    def _count_features(self) -> int:
+        """Return the length of an embedding: the number of inputs of the layer behind it."""
+        layer = find_logits_layer(self._build_skeleton())
+        if isinstance(layer, nn.Conv2d | nn.Conv3d):
+            return layer.in_channels
+        return int(layer.in_features)
+
+    def _load_categories(self) -> tuple[str, ...]:
+        given = self.settings.categories
+        if given:
+            return load_given_names(given, self.member, self.is_detector)
+        if self.file:
+            return read_names_in_file(self.file, self.name, self.is_detector, self.factory)
+        return list_published_names(self.reference_weights)
+
+    # --- networks
 
     def load(self) -> Model:
-        self._refuse_untrained()
-        sha256 = None
+        """Load the weights and assemble the model."""
+        self._check_has_weights()
         if self.quantized:  # before building: int8 weights are packed for one engine
-            torch.backends.quantized.engine = self.like.meta["backend"]
+            torch.backends.quantized.engine = self.reference_weights.meta["backend"]
+        network, sha256 = self._load_network()
+        network.eval().requires_grad_(False)
+
+        channels = self.selection.channels
+        if not self.is_detector:
+            is_segmenter = "probabilities" in self.outputs
+            return assemble_from_preset(
+                network, self.transform, channels, sha256, is_segmenter, self.quantized
+            )
+        warn_of_model_limits(network, self.settings.lowest_min_score, self.settings.max_detections)
+        return assemble_detector(network, channels, sha256)
+
+    def _load_network(self) -> tuple[nn.Module, str | None]:
+        """Return the network, and the SHA-256 of its weights' file; None for random weights."""
         if self.member:
             sha256 = hash_file(fetch_official_file(self.member))
-            network = self.factory.build_published()
-        else:
-            network = self.factory.build_random(self._num_classes())
-            if self.file:
-                sha256 = hash_file(self.file)
-                self._load_file(network, self.file)
-        network.eval().requires_grad_(False)
-        wrapped: ClassifierNetwork | SegmenterNetwork | DetectorNetwork
-        if self.detector:
-            warn_of_own_limits(
-                network, self.settings.lowest_min_score, self.settings.max_detections
-            )
-            wrapped = DetectorNetwork(network)
-            exact, fast = (
-                self._in_order(wrapped.preprocess),
-                self._in_order(wrapped.fast_preprocess),
-            )
-            return Model(
-                wrapped,
-                exact,
-                wrapped.bucket,
-                sha256,
-                fast_preprocess=fast,
-                compilable=wrapped.compilable,
-            )
-        halves = Preprocessing.from_preset(self.transform)
-        if "probabilities" in get_builder_outputs(self.name):
-            wrapped = SegmenterNetwork(network, halves.resize, halves.normalize)
-        else:
-            wrapped = ClassifierNetwork(network, halves.normalize)
-        return Model(
-            wrapped,
-            self._in_order(halves.resize),
-            wrapped.bucket,
-            sha256,
-            full_precision_only=self.quantized,
-            cpu_only=self.quantized,
-            compilable=() if self.quantized else wrapped.compilable,
-            fast_preprocess=self._in_order(halves.fast_resize) if halves.fast_resize else None,
-        )
-
-    def _clip_lengths(self) -> range:
-        """MViT, whose positions are learned, takes one length only; of others some take a least one."""
-        least = self.like.meta.get("min_temporal_size", 1)
-        return range(least, least + 1 if self.name.startswith("mvit") else 1 << 16)
-
-    def _embedding_dim(self) -> int:
-        """The number of features that the head gets, from the network built without data."""
-        head = find_logits_layer(self._skeleton())
-        return (
-            head.in_channels if isinstance(head, nn.Conv2d | nn.Conv3d) else int(head.in_features)
-        )
-
-    def _in_order(self, then: Transform) -> Transform:
-        """The channels in the order that the weights want, then the rest."""
-        return (lambda image: then(image.flip(0))) if self.selection.channels == "bgr" else then
-
-    def _categories(self) -> tuple[str, ...]:
-        if self.settings.categories:
-            names = load_categories(self.settings.categories)
-            names = add_background(names) if self.detector else names
-            published = len(self.member.meta["categories"]) if self.member else len(names)
-            if len(names) != published:
-                raise ConfigError(
-                    f"categories={self.settings.categories} has {len(names)} names (background included for detectors); "
-                    f"weights={self.member} have {published}. Leave categories= out: these weights bring their own."
-                )
-            return names
+            return self.factory.build_published(), sha256
+        network = self.factory.build_random(self._count_classes())
         if self.file is None:
-            return tuple(self.like.meta["categories"])
-        names_in_file = parse_categories(read_safetensors_metadata(self.file))
-        if names_in_file is None:
-            raise ConfigError(self._ask_for_names(self.file))
-        return names_in_file
+            return network, None
+        sha256 = hash_file(self.file)
+        self._load_file(network, self.file)
+        return network, sha256
 
-    def _ask_for_names(self, file: Path) -> str:
-        """For weights without names: how many classes there are, read off the layer that gives the scores."""
-        asked = "say categories=FILE with one name a line (or JSON) in the order of the outputs"
-        asked += ", or categories=coco." if self.detector else ", or categories=imagenet."
-        if self.detector:  # its scores come from several layers
-            return f"{file} carries no class names: {asked}"
-        network = self.factory.build_skeleton(None)
-        head = find_logits_layer(network)
-        layer = next(name for name, module in network.named_modules() if module is head)
-        state = read_state_dict(file)
-        if f"{layer}.weight" not in state:
-            return f"{file} has no layer {layer}.weight: it is not a state_dict of {self.name}."
-        n_outputs = state[f"{layer}.weight"].shape[0]
-        return (
-            f"{file} carries no class names. Its head {layer} has out_features={n_outputs}: {asked}"
-        )
+    def _load_file(self, network: nn.Module, file: Path) -> None:
+        try:
+            has_heads = self.name in WITH_AUXILIARY_HEADS or "probabilities" in self.outputs
+            load_whole_state(network, read_state_dict(file), skip_auxiliary_heads=has_heads)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"weights={file} do not fit {self.name} with {len(self._load_categories())} "
+                f"classes (categories={self.settings.categories or 'from the file'}):\n"
+                + "\n".join(str(error).splitlines()[1:4])
+            ) from None
+
+    def _build_skeleton(self) -> nn.Module:
+        return self.factory.build_skeleton(self._count_classes())
+
+    def _count_classes(self) -> int | None:
+        """Return the number of classes; None: the default, which published weights have."""
+        return len(self._load_categories()) if self.file or self.settings.categories else None
+
+    def _check_has_weights(self) -> None:
+        if self.selection.needs_training:
+            raise ConfigError(
+                f"model={FASTERRCNN} has no published weights: train it (make train "
+                f"model={FASTERRCNN} backbone={self.selection.backbone} train.data=...), "
+                "or say weights=FILE, or weights=random to try it."
+            )
+
+    # --- training: see `trainable.TrainableFormat`
 
     def build_for_training(self, num_classes: int, num_keypoints: int | None = None) -> nn.Module:
-        """An untrained network for so many classes; see `NetworkFactory.build_for_training`."""
         return self.factory.build_for_training(num_classes, num_keypoints)
 
     def load_pretrained_state(self) -> Mapping[str, Tensor] | None:
-        """The tensors that training begins with, or None; see `NetworkFactory.load_pretrained_state`."""
         return self.factory.load_pretrained_state()
 
-    def read_class_names(self) -> tuple[str, ...] | None:
-        """Of the weights that training begins with; None where they do not tell."""
-        if self.settings.categories:
-            return self._categories()
-        if self.file is None:
-            return tuple(self.member.meta["categories"]) if self.member else None
-        return parse_categories(read_safetensors_metadata(self.file))
-
     def find_class_tensors(self, num_classes: int) -> frozenset[str]:
-        """The tensors whose shapes follow the number of classes; see `NetworkFactory.find_class_tensors`."""
         return self.factory.find_class_tensors(num_classes)
+
+    def read_class_names(self) -> tuple[str, ...] | None:
+        if self.settings.categories:
+            return self._load_categories()
+        if self.file is None:
+            return list_published_names(self.member) if self.member else None
+        return parse_categories(read_safetensors_metadata(self.file))
 
     def build_metadata(
         self,
@@ -249,7 +214,7 @@ class TorchvisionBuilder:
         metrics: Mapping[str, Any] | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> CheckpointMetadata:
-        """What a file says that holds the weights of a network that `fresh` made."""
+        weights = self.reference_weights
         return CheckpointMetadata(
             architecture=self.name,
             categories=tuple(categories),
@@ -258,50 +223,8 @@ class TorchvisionBuilder:
             anchors=self.selection.anchors,
             model_args=self.factory.model_args,
             keypoint_names=tuple(keypoint_names),
-            preprocess=f"{type(self.like).__name__}.{self.like.name}",
+            preprocess=f"{type(weights).__name__}.{weights.name}",
             channels=self.selection.channels,
             metrics=metrics or {},
             trained=facts or {},
         )
-
-    def _refuse_untrained(self) -> None:
-        if self.selection.needs_training:
-            raise ConfigError(
-                f"model={FASTERRCNN} has no published weights: train it (make train model={FASTERRCNN} "
-                f"backbone={self.selection.backbone} train.data=...), or say weights=FILE, or weights=random to try it."
-            )
-
-    def _skeleton(self) -> nn.Module:
-        return self.factory.build_skeleton(self._num_classes())
-
-    def _num_classes(self) -> int | None:
-        """None: the builder's default, which is what its published weights have."""
-        return len(self._categories()) if self.file or self.settings.categories else None
-
-    def _load_file(self, network: nn.Module, file: Path) -> None:
-        state = read_state_dict(file)
-        if self.name in WITH_AUXILIARY_HEADS or "probabilities" in get_builder_outputs(self.name):
-            own = network.state_dict()
-            for key in [
-                key for key in state if key.casefold().startswith("aux") and key not in own
-            ]:
-                del state[key]
-        if state._metadata is None:  # type: ignore[attr-defined]  # safetensors: mnasnet asks which version wrote it
-            state._metadata = {"": {"version": network._version}}  # type: ignore[attr-defined]
-        try:
-            network.load_state_dict(state)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"weights={file} do not fit {self.name} with {len(self._categories())} classes "
-                f"(categories={self.settings.categories or 'from the file'}):\n"
-                + "\n".join(str(error).splitlines()[1:4])
-            ) from None
-
-
-def _told(facts: Mapping[str, Any]) -> str:
-    """A file's facts for people, on one line; what is nested stays in the file."""
-    plain = {name: value for name, value in facts.items() if isinstance(value, str | int | float)}
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in plain.items()
-    )

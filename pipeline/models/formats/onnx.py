@@ -10,18 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.errors import ConfigError
-from pipeline.models.programs.adapters import ProgramSignature, Shape
 from pipeline.models.programs.base import ProgramFile
+from pipeline.models.programs.signature import ProgramSignature, Shape
 
-# An entry {key: "location", value: NAME} in the file's protobuf, wherever it stands: weights kept in another file. Names
-# of 128 bytes and more have a length of two bytes.
+# The entry {key: "location", value: NAME} of the file's protobuf, which names another file with
+# weights. The length of NAME has one byte, or two from 128 bytes on.
 _LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f]|[\x80-\xff][\x01-\x7f])")
 
 
 class Onnx(ProgramFile):
-    """A graph of ONNX's own operators and numbers: data, which runs no code of its author. Custom operators are not loaded.
+    """Format of an ONNX file: a graph of ONNX's own operators.
 
-    A detector's outputs are named boxes, labels and scores, or are known by their types and shapes.
+    The file is data and runs no code of its author. Custom operators are not loaded. A detector's
+    outputs are named boxes, labels and scores, or their types and shapes tell them apart.
     """
 
     suffixes = (".onnx",)
@@ -29,7 +30,10 @@ class Onnx(ProgramFile):
     cpu_only = True
 
     def list_files(self) -> list[Path]:
-        """With the files beside it that hold its weights, which torch.onnx.export writes by default."""
+        """Return the file, and the files beside it that hold its weights.
+
+        torch.onnx.export writes such files by default.
+        """
         content = self.file.read_bytes()
         names = set()
         for found in _LOCATION.finditer(content):
@@ -39,18 +43,23 @@ class Onnx(ProgramFile):
         return [self.file, *(path for path in beside if path.is_file())]
 
     def read_signature(self) -> ProgramSignature:
-        taken = self._session.get_inputs()
-        if len(taken) != 1 or taken[0].type != "tensor(float)":
-            takes = ", ".join(f"{one.name} {one.type}" for one in taken) or "nothing"
-            raise ConfigError(f"{self.file} takes {takes}; expected one input, tensor(float).")
-        outputs = {one.name: _shape(one.shape) for one in self._session.get_outputs()}
-        shape = _shape(taken[0].shape)
-        fixed = shape[0] if shape else None
-        main = outputs.get("out", next(iter(outputs.values()), ()))
-        return ProgramSignature(shape, outputs, main, (fixed, fixed) if fixed else (1, None))
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+            given = ", ".join(f"{node.name} {node.type}" for node in inputs) or "nothing"
+            raise ConfigError(f"{self.file} takes {given}; expected one input, tensor(float).")
+
+        outputs = {node.name: _parse_shape(node.shape) for node in self._session.get_outputs()}
+        shape = _parse_shape(inputs[0].shape)
+        batch_size = shape[0] if shape else None
+        return ProgramSignature(
+            input=shape,
+            outputs=outputs,
+            main=outputs.get("out", next(iter(outputs.values()), ())),
+            batch=(batch_size, batch_size) if batch_size else (1, None),
+        )
 
     def load_program(self) -> nn.Module:
-        return _Session(self._session)
+        return _OnnxNetwork(self._session)
 
     @cached_property
     def _session(self) -> Any:
@@ -58,28 +67,29 @@ class Onnx(ProgramFile):
             import onnxruntime
         except ImportError:
             raise ConfigError(
-                "model=onnx needs onnxruntime, which is not installed: pip install 'visionbatch[onnx]', or in a clone "
+                "model=onnx needs onnxruntime, which is not installed: "
+                "pip install 'visionbatch[onnx]', or in a clone "
                 ".venv/bin/pip install -c constraints.txt -e '.[onnx]'"
             ) from None
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; its warnings are for the makers of graphs
+        options.log_severity_level = 3  # errors only: its warnings are for people who make graphs
         try:
             return onnxruntime.InferenceSession(
                 self.file, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # noqa: BLE001 - its exceptions have no common class but this
+        except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no narrower class
             raise ConfigError(
                 f"weights={self.file} cannot be opened by onnxruntime: {str(error)[:300]}"
             ) from None
 
 
-class _Session(nn.Module):
-    """float32 tensor -> {output's name: tensor}."""
+class _OnnxNetwork(nn.Module):
+    """Call an onnxruntime session: float32 tensor -> {name of the output: tensor}."""
 
     def __init__(self, session: Any) -> None:
         super().__init__()
         self.session, self.input_name = session, session.get_inputs()[0].name
-        self.output_names = [one.name for one in session.get_outputs()]
+        self.output_names = [node.name for node in session.get_outputs()]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         values = self.session.run(self.output_names, {self.input_name: images.numpy()})
@@ -89,6 +99,6 @@ class _Session(nn.Module):
         }
 
 
-def _shape(sizes: Any) -> Shape:
-    """Names of dynamic sizes become None."""
+def _parse_shape(sizes: Any) -> Shape:
+    """Return a shape with None for dynamic sizes, which have names in ONNX."""
     return tuple(size if isinstance(size, int) and size > 0 else None for size in sizes or ())

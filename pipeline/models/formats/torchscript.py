@@ -1,4 +1,4 @@
-"""The user's own TorchScript program."""
+"""The user's own TorchScript program: a file of torch.jit.save."""
 
 import warnings
 from typing import Any
@@ -12,10 +12,17 @@ from pipeline.models.programs.base import ProgramFile
 
 
 class TorchScript(ProgramFile):
-    """What torch.jit.save wrote. A detector has the interface of a scripted torchvision one: `program([chw])` gives
-    `(losses, [{boxes, labels, scores}])` or the list alone.
+    """Format of a TorchScript file. The file is a program: using it runs what its author wrote.
 
-    Such a file is a program: using it runs what its author wrote.
+    A detector has the interface of a scripted torchvision detector: `program([image])` returns
+    `(losses, [{boxes, labels, scores}])`, or only the list.
+
+    Args:
+        settings: The run's settings.
+        quantized_engine: The int8 engine that the program was made for.
+
+    Raises:
+        ConfigError: The settings do not fit, or torch does not have the engine.
     """
 
     suffixes = (".pt", ".pth", ".ts", ".torchscript", ".jit")
@@ -34,25 +41,26 @@ class TorchScript(ProgramFile):
         return {"quantized_engine": self.quantized_engine}
 
     def read_signature(self) -> None:
-        """A TorchScript file does not keep the shapes it was made with."""
+        """Return None, because a TorchScript file does not hold shapes."""
 
     def load_program(self) -> nn.Module:
-        torch.backends.quantized.engine = (
-            self.quantized_engine
-        )  # before loading: int8 weights are packed for one engine
+        # Before loading, because int8 weights are packed for one engine.
+        torch.backends.quantized.engine = self.quantized_engine
         try:
             with warnings.catch_warnings():
-                # the user's file is what it is
+                # The user chose this format; the warning advises to choose another.
                 warnings.filterwarnings("ignore", message=".*torch.jit.load.* is deprecated")
                 program = torch.jit.load(self.file, map_location="cpu").eval()
         except RuntimeError as error:
             raise ConfigError(
                 f"weights={self.file} is not a TorchScript program ({str(error)[:120]!r})"
             ) from None
-        return _TakesAList(program) if self.output == "boxes" else program
+        return _ListOfOneImage(program) if self.output == "boxes" else program
 
 
-class _TakesAList(nn.Module):
+class _ListOfOneImage(nn.Module):
+    """Call a program with a list that holds the image."""
+
     def __init__(self, program: nn.Module) -> None:
         super().__init__()
         self.program = program

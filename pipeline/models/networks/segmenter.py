@@ -1,4 +1,4 @@
-"""The network of a segmenter."""
+"""Network of a segmenter: a probability for each class at each pixel."""
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
@@ -10,7 +10,13 @@ from pipeline.core.types import Outputs
 
 
 class SegmenterNetwork(nn.Module):
-    """{probabilities: (C, h, w)} for each image, at the size that the network works at."""
+    """Run a segmenter on a batch: {probabilities: (C, h, w)} for each image.
+
+    Args:
+        network: (B, 3, h, w) -> {out: logits (B, C, h, w)}.
+        preprocess: (3, H, W) uint8 -> (3, h, w), the network's input.
+        normalize: The part of the preprocessing that runs on whole batches.
+    """
 
     compilable = ("body",)
 
@@ -20,26 +26,22 @@ class SegmenterNetwork(nn.Module):
         preprocess: Callable[[Tensor], Tensor],
         normalize: nn.Module | None = None,
     ) -> None:
-        """`preprocess` makes the inputs; `normalize`: what is left of it, for a whole batch."""
         super().__init__()
         self.body = nn.Sequential(normalize or nn.Identity(), network)
         self._preprocess = preprocess
-        self._bucket = lru_cache(maxsize=4096)(self._input_hw)
+        self._cached_input_hw = lru_cache(maxsize=4096)(self._compute_input_hw)
 
     def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> Outputs:
         logits = self.body(torch.stack(list(inputs)))["out"]  # (B, C, h, w)
-        return [{"probabilities": one} for one in logits.softmax(dim=1)]
+        return [{"probabilities": probabilities} for probabilities in logits.softmax(dim=1)]
 
-    def bucket(self, size_hw: tuple[int, int]) -> Hashable:
-        """The input's size: it is neither cropped nor padded."""
-        return self._bucket(size_hw)
+    def compute_bucket(self, size_hw: tuple[int, int]) -> Hashable:
+        """Return the size of the network's input, which is neither cropped nor padded."""
+        return self._cached_input_hw(size_hw)
 
-    def _input_hw(self, size_hw: tuple[int, int]) -> Hashable:
+    def _compute_input_hw(self, size_hw: tuple[int, int]) -> Hashable:
+        image = torch.empty(3, *size_hw, dtype=torch.uint8, device="meta")
         try:
-            return tuple(
-                self._preprocess(torch.empty(3, *size_hw, dtype=torch.uint8, device="meta")).shape[
-                    -2:
-                ]
-            )
+            return tuple(self._preprocess(image).shape[-2:])
         except (RuntimeError, ValueError):
             return ("not resizable", size_hw)

@@ -1,4 +1,1 @@
-"""Models that are programs in a file: ONNX, TorchScript and torch.export.
-
-Begin with `base.py`.
-"""
+"""Models that are programs in a file, whatever their format. Begin with `base.py`."""

@@ -1,4 +1,5 @@
-"""Exporters: one component a file, configured by `conf/exporter/`.
+"""Exporters convert a finished run for another program.
 
-An exporter imports no other exporter.
+One component a file, configured by `conf/exporter/`. An exporter imports no other exporter.
+Exporting a model is something else: see `pipeline/training/export_model/`.
 """

@@ -1,4 +1,4 @@
-"""COCO's annotation format."""
+"""Convert a run to COCO's annotation format."""
 
 import json
 import shutil
@@ -8,6 +8,7 @@ from tempfile import TemporaryFile
 from typing import Any, TextIO
 
 import pyarrow as pa
+from pycocotools import mask as coco_mask
 
 from pipeline.core.protocols import ExportContext
 from pipeline.core.schema import read_categories, read_name_list
@@ -16,10 +17,21 @@ from pipeline.ops.filters import PLACEHOLDERS
 
 
 class Coco:
-    """Leaves annotations.json: `images` (id: the run's image_id, file_name: the key), `categories` (id: the model's own
-    class id), and `annotations` with `score`: bbox as (x, y, width, height) in pixels of the upright image, masks as
-    compressed RLE, keypoints as (x, y, v), where v is 2 for points that are more likely there than not and 1 for the
-    others."""
+    """Write annotations.json:
+
+        {"categories": [{"id": 1, "name": "dog", "supercategory": ""},
+        ...
+        "images": [
+        {"id": 0, "file_name": "desk/cat.jpg", "width": 640, "height": 480}],
+        "annotations": [
+        {"id": 1, "image_id": 0, "category_id": 1, "score": 0.5, "iscrowd": 0,
+         "bbox": [64.0, 48.0, 256.0, 192.0], "area": 49152.0}]}
+
+    Image ids are the run's image_id, category ids the model's class ids, and file names the keys.
+    `bbox` is x, y, width, height in pixels of the upright image. Masks are compressed RLE in
+    `segmentation`. `keypoints` has x, y, v for each point, where v is 2 for a point that is more
+    likely visible than not, else 1.
+    """
 
     holds = frozenset({"boxes", "masks", "keypoints", "scores"})
     image_folder = "images"
@@ -28,12 +40,12 @@ class Coco:
     def open(self, context: ExportContext) -> Iterator["_Writer"]:
         with (
             (context.folder / "annotations.json").open("w", encoding="utf-8") as file,
-            # images and annotations are two lists, and a run is read once: the second waits in an unnamed file
+            # The file has all images before all annotations, but a run is read once: annotations
+            # wait in an unnamed file.
             TemporaryFile("w+", encoding="utf-8", dir=context.folder) as annotations,
         ):
-            file.write(
-                f'{{"categories": {json.dumps(_categories(context.predictions_schema))},\n"images": ['
-            )
+            categories = json.dumps(_list_categories(context.predictions_schema))
+            file.write(f'{{"categories": {categories},\n"images": [')
             yield _Writer(context, file, annotations)
             file.write('],\n"annotations": [')
             annotations.seek(0)
@@ -49,26 +61,28 @@ class _Writer:
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
         for image, rows in group_by_image(images, predictions):
             self.context.place_image(image["key"], image["key"])
-            size = {"width": image["width"], "height": image["height"]}
-            self._append(
-                self.images,
-                self.n_images,
-                {"id": image["image_id"], "file_name": image["key"], **size},
-            )
+            item = {
+                "id": image["image_id"],
+                "file_name": image["key"],
+                "width": image["width"],
+                "height": image["height"],
+            }
+            _write_item(self.images, item, is_first=self.n_images == 0)
             self.n_images += 1
+
             for row in rows:
-                self._append(
-                    self.annotations, self.n_annotations, _annotation(row, self.n_annotations + 1)
-                )
+                annotation = _make_annotation(row, self.n_annotations + 1)
+                _write_item(self.annotations, annotation, is_first=self.n_annotations == 0)
                 self.n_annotations += 1
 
-    def _append(self, file: TextIO, before: int, one: dict[str, Any]) -> None:
-        file.write((",\n" if before else "\n") + json.dumps(one, ensure_ascii=False))
+
+def _write_item(file: TextIO, item: dict[str, Any], is_first: bool) -> None:
+    file.write(("\n" if is_first else ",\n") + json.dumps(item, ensure_ascii=False))
 
 
-def _annotation(row: dict[str, Any], number: int) -> dict[str, Any]:
-    one = {
-        "id": number,
+def _make_annotation(row: dict[str, Any], annotation_id: int) -> dict[str, Any]:
+    annotation: dict[str, Any] = {
+        "id": annotation_id,
         "image_id": row["image_id"],
         "category_id": row["class_id"],
         "score": row["score"],
@@ -76,33 +90,29 @@ def _annotation(row: dict[str, Any], number: int) -> dict[str, Any]:
     }
     if "x_min" in row:
         width, height = row["x_max"] - row["x_min"], row["y_max"] - row["y_min"]
-        one |= {"bbox": [row["x_min"], row["y_min"], width, height], "area": width * height}
+        annotation["bbox"] = [row["x_min"], row["y_min"], width, height]
+        annotation["area"] = width * height
     if "mask_rle" in row:
         mask = {"size": [row["mask_height"], row["mask_width"]], "counts": row["mask_rle"]}
-        one |= {"segmentation": mask} | _of_mask(mask, one)
+        annotation["segmentation"] = mask
+        annotation["area"] = float(coco_mask.area(mask))  # instead of the box's area
+        if "bbox" not in annotation:
+            annotation["bbox"] = coco_mask.toBbox(mask).tolist()
     if "keypoints" in row:
-        points = [
+        annotation["keypoints"] = [
             value
-            for one in row["keypoints"]
-            for value in (one["x"], one["y"], 2 if one["score"] > 0 else 1)
+            for point in row["keypoints"]
+            for value in (point["x"], point["y"], 2 if point["score"] > 0 else 1)
         ]
-        one |= {"keypoints": points, "num_keypoints": len(row["keypoints"])}
-    return one
+        annotation["num_keypoints"] = len(row["keypoints"])
+    return annotation
 
 
-def _of_mask(mask: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
-    """The mask's own area, and its box where the row has none."""
-    from pycocotools import mask as coco_mask
-
-    own = {"area": float(coco_mask.area(mask))}
-    return own if "bbox" in one else own | {"bbox": coco_mask.toBbox(mask).tolist()}
-
-
-def _categories(schema: pa.Schema) -> list[dict[str, Any]]:
+def _list_categories(schema: pa.Schema) -> list[dict[str, Any]]:
     points = read_name_list(schema, "keypoint_names")
-    own: dict[str, Any] = {"keypoints": points, "skeleton": []} if points else {}
+    point_fields: dict[str, Any] = {"keypoints": points, "skeleton": []} if points else {}
     return [
-        {"id": i, "name": name, "supercategory": "", **own}
+        {"id": i, "name": name, "supercategory": "", **point_fields}
         for i, name in enumerate(read_categories(schema))
         if name not in PLACEHOLDERS
     ]

@@ -1,4 +1,4 @@
-"""A folder that FiftyOne opens. FiftyOne itself, which brings a database, is not needed to write it."""
+"""Convert a run to a folder that FiftyOne opens; FiftyOne itself is not needed for it."""
 
 import json
 from collections.abc import Iterator
@@ -11,25 +11,40 @@ from pipeline.core.keys import path_to_key
 from pipeline.core.protocols import ExportContext
 from pipeline.core.tables import group_by_image
 from pipeline.core.task_roles import Content
-from pipeline.outputs.row_values import list_classes
+from pipeline.outputs.row_values import list_class_names
 from pipeline.outputs.text_files import JsonItemWriter, open_text_file
 
 
 class FiftyOne:
-    """Leaves labels.json and data.json (where the images are) in FiftyOne's documented format
-    `FiftyOneImageDetectionDataset`, or, with the best class of each whole image, `FiftyOneImageClassificationDataset`:
+    """Write labels, and where the images are.
 
-    fiftyone.Dataset.from_dir(dataset_dir=..., dataset_type=fiftyone.types.FiftyOneImageDetectionDataset)
+    labels.json:
 
-    Boxes are (x, y, width, height) as fractions of the image; `confidence` is the score. Masks and keypoints come into
-    FiftyOne by to=coco, which it reads too."""
+        {"classes": ["dog", "cat", "stop sign"],
+        "labels": {
+        "desk/cat.jpg": [{"label": "dog", "confidence": 0.5, "bounding_box": [0.1, 0.1, 0.4, 0.4]}]
+
+    data.json:
+
+        {
+        "desk/cat.jpg": "/data/photos/desk/cat.jpg"}
+
+    A box is x, y, width, height as fractions of the image. The format is FiftyOne's documented
+    `FiftyOneImageDetectionDataset`; with the best class of each whole image it is
+    `FiftyOneImageClassificationDataset`:
+
+        fiftyone.Dataset.from_dir(
+            dataset_dir=..., dataset_type=fiftyone.types.FiftyOneImageDetectionDataset)
+
+    For masks and keypoints use to=coco, which FiftyOne reads too.
+    """
 
     holds = frozenset({"boxes", "labels", "scores"})
     image_folder = "images"
 
     @contextmanager
     def open(self, context: ExportContext) -> Iterator["_Writer"]:
-        names = list(dict.fromkeys(list_classes(context.predictions_schema).values()))
+        names = list_class_names(context.predictions_schema)
         with (
             open_text_file(context.folder / "labels.json") as labels,
             open_text_file(context.folder / "data.json") as data,
@@ -46,21 +61,29 @@ class _Writer:
         self, context: ExportContext, labels: JsonItemWriter, data: JsonItemWriter
     ) -> None:
         self.context, self.labels, self.data = context, labels, data
-        self.boxes = Content.BOXES in context.contents
+        self.has_boxes = Content.BOXES in context.contents
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
         for image, rows in group_by_image(images, predictions):
             key = image["key"]
             self.data.add(path_to_key(str(self.context.place_image(key, key))), key)
-            self.labels.add([_box(row, image) for row in rows] if self.boxes else _best(rows), key)
+            if self.has_boxes:
+                self.labels.add([_make_detection(row, image) for row in rows], key)
+            else:
+                self.labels.add(_make_classification(rows), key)
 
 
-def _best(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _make_classification(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the best class, which is the first one; None without any."""
     return {"label": rows[0]["class_name"], "confidence": rows[0]["score"]} if rows else None
 
 
-def _box(row: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
+def _make_detection(row: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
     width, height = image["width"], image["height"]
-    sides = ((row["x_max"] - row["x_min"]) / width, (row["y_max"] - row["y_min"]) / height)
-    box = [row["x_min"] / width, row["y_min"] / height, *sides]
+    box = [
+        row["x_min"] / width,
+        row["y_min"] / height,
+        (row["x_max"] - row["x_min"]) / width,
+        (row["y_max"] - row["y_min"]) / height,
+    ]
     return {"label": row["class_name"], "confidence": row["score"], "bounding_box": box}

@@ -1,4 +1,4 @@
-"""JSON Lines: everything that a run has found, a line for each image."""
+"""Convert a run to JSON Lines, which hold all that it found: one line for each image."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +12,18 @@ from pipeline.core.tables import group_by_image
 from pipeline.outputs.row_values import shorten_floats
 from pipeline.outputs.text_files import format_json, open_text_file
 
-_SAID_ONCE = ("image_id", "key")
+_IMAGE_COLUMNS = {"image_id", "key"}  # of `predictions`; the image's object has them already
 
 
 class Jsonl:
-    """Leaves images.jsonl: a line has the columns of `images` and, as the list `predictions`, those of its rows; keypoints
-    with their names. Failed images have their lines too, with their status, their error, and null for `predictions`.
+    """Write images.jsonl:
 
-    {"image_id": 0, "key": "a.jpg", "width": 640, "height": 480, "status": "ok", "error": null, "n_predictions": 1,
-    "predictions": [{"class_id": 1, "class_name": "dog", "score": 0.9, "x_min": 1.5, ...}]}
+        {"image_id": 0, "key": "desk/cat.jpg", "width": 640, "height": 480, "status": "ok",
+         "error": null, "n_predictions": 1, "predictions": [{"class_id": 1, "class_name": "dog",
+         "score": 0.5, "x_min": 64.0, "y_min": 48.0, "x_max": 320.0, "y_max": 240.0}]}
+
+    A line has the columns of `images`, and the image's rows of `predictions`. Keypoints have their
+    names. Failed images have lines with their status, their error, and null for `predictions`.
     """
 
     holds = frozenset(
@@ -49,22 +52,20 @@ class _Writer:
         self.point_names = read_name_list(context.predictions_schema, "keypoint_names")
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
-        carried = set(images.schema.names) - set(
-            _SAID_ONCE
-        )  # a video's columns, which are in both tables
-        mine = predictions.drop_columns(
-            [name for name in predictions.schema.names if name in {*carried, *_SAID_ONCE}]
-        )
-        for image, rows in group_by_image(images, shorten_floats(mine)):
+        # Columns that a source carries, such as those of a video, are in both tables.
+        repeated = _IMAGE_COLUMNS | set(images.schema.names)
+        names = [name for name in predictions.schema.names if name in repeated]
+        predictions = shorten_floats(predictions.drop_columns(names))
+
+        for image, rows in group_by_image(images, predictions):
+            found = None
             if image["n_predictions"] is not None:
                 self.context.place_image(image["key"], image["key"])
-            found = (
-                [self._named(row) for row in rows] if image["n_predictions"] is not None else None
-            )
+                found = [self._name_points(row) for row in rows]
             self.file.write(format_json(image | {"predictions": found}) + "\n")
 
-    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _name_points(self, row: dict[str, Any]) -> dict[str, Any]:
         if "keypoints" not in row:
             return row
-        named = zip(self.point_names, row["keypoints"], strict=True)
-        return row | {"keypoints": [{"name": name} | point for name, point in named]}
+        points = zip(self.point_names, row["keypoints"], strict=True)
+        return row | {"keypoints": [{"name": name} | point for name, point in points]}

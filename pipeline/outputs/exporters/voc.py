@@ -1,4 +1,4 @@
-"""Pascal VOC: an XML file for each image."""
+"""Convert a run to Pascal VOC: one XML file for each image."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +15,32 @@ from pipeline.outputs.text_files import open_text_file
 
 
 class Voc:
-    """Leaves Annotations/<the input's name>.xml, ImageSets/Main/trainval.txt with these names, and images in JPEGImages/.
+    """Write one file for each image, for images in JPEGImages/, and a list of them.
 
-    VOC counts pixels from 1 and a box's last pixel belongs to it, so xmin and ymin are ours plus 1, xmax and ymax ours as
-    they are; decimals are kept. A side shorter than a pixel becomes one, because VOC has no such box. Inputs that differ
-    only by extension keep theirs in the name (a.png.xml, for a.png.png)."""
+    Annotations/desk/cat.xml:
+
+        <object>
+          <name>dog</name>
+          <pose>Unspecified</pose>
+          <truncated>0</truncated>
+          <difficult>0</difficult>
+          <bndbox>
+            <xmin>65.0000</xmin>
+            <ymin>49.0000</ymin>
+            <xmax>320.0000</xmax>
+            <ymax>240.0000</ymax>
+          </bndbox>
+        </object>
+
+    ImageSets/Main/trainval.txt:
+
+        desk/cat
+
+    VOC counts pixels from 1, and a box's last pixel belongs to the box. So xmin and ymin are x_min
+    and y_min plus 1, and xmax and ymax are x_max and y_max; decimals are kept. A side shorter than
+    a pixel becomes one pixel, because VOC has no shorter box. Inputs whose names differ only by the
+    suffix keep it (a.png.xml for a.png.png).
+    """
 
     holds = frozenset({"boxes"})
     image_folder = "JPEGImages"
@@ -38,10 +59,9 @@ class _Writer:
         self.context, self.names = context, names
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
+        folder = self.context.folder / "Annotations"
         for image, rows in group_by_image(images, predictions):
-            name, file = reserve_label_file(
-                self.context.folder / "Annotations", image["key"], ".xml"
-            )
+            name, file = reserve_label_file(folder, image["key"], ".xml")
             file_name = name + PurePosixPath(image["key"]).suffix
             self.context.place_image(image["key"], file_name)
             self.names.write(name + "\n")
@@ -52,27 +72,27 @@ def _write_annotation(
     file: Path, file_name: str, image: dict[str, Any], rows: list[dict[str, Any]]
 ) -> None:
     root = Element("annotation")
-    _add(root, folder="JPEGImages", filename=file_name)
-    _add(SubElement(root, "size"), width=image["width"], height=image["height"], depth=3)
-    _add(root, segmented=0)
+    _add_texts(root, folder="JPEGImages", filename=file_name)
+    size = {"width": image["width"], "height": image["height"], "depth": 3}
+    _add_texts(SubElement(root, "size"), **size)
+    _add_texts(root, segmented=0)
     for row in rows:
-        found = SubElement(root, "object")
-        _add(found, name=row["class_name"], pose="Unspecified", truncated=0, difficult=0)
-        _add(
-            SubElement(found, "bndbox"),
-            **{name: f"{value:.4f}" for name, value in _corners(row).items()},
-        )
+        element = SubElement(root, "object")
+        _add_texts(element, name=row["class_name"], pose="Unspecified", truncated=0, difficult=0)
+        corners = {name: f"{value:.4f}" for name, value in _convert_corners(row).items()}
+        _add_texts(SubElement(element, "bndbox"), **corners)
     indent(root)
     with open_text_file(file) as text:
         ElementTree(root).write(text, encoding="unicode")
         text.write("\n")
 
 
-def _corners(row: dict[str, Any]) -> dict[str, float]:
+def _convert_corners(row: dict[str, Any]) -> dict[str, float]:
     x, y = row["x_min"] + 1, row["y_min"] + 1
     return {"xmin": x, "ymin": y, "xmax": max(x, row["x_max"]), "ymax": max(y, row["y_max"])}
 
 
-def _add(parent: Element, **texts: Any) -> None:
+def _add_texts(parent: Element, **texts: Any) -> None:
+    """Add one child element for each text."""
     for name, text in texts.items():
         SubElement(parent, name).text = replace_invalid_xml(str(text))

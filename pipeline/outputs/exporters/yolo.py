@@ -1,4 +1,4 @@
-"""The layout of Ultralytics' YOLO: a text file for each image."""
+"""Convert a run to the layout of Ultralytics' YOLO: one text file for each image."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -19,21 +19,35 @@ from pipeline.outputs.text_files import open_text_file
 
 log = logging.getLogger(__name__)
 _RENAMED = (
-    "%s images are called otherwise there, because YOLO could not tell them apart; images=link or images=copy puts them "
-    "under these names."
+    "%s images are called otherwise there, because YOLO could not tell them apart; images=link or "
+    "images=copy puts them under these names."
 )
 _SIDES = (("left", "right"), ("Left", "Right"))
 
 
 class Yolo:
-    """Leaves data.yaml and labels/<the input's name>.txt, empty where nothing was found, for images/ beside it. A line is
-    `class x y width height`, the box's centre and size as fractions of the image; with keypoints, `x y v` of each follow, v
-    being 2 for points that are more likely there than not and 1 for the others. The class is the place in data.yaml's
-    `names`, counted from 0, not the model's own id. Boxes and points are cut to the image: YOLO refuses others.
+    """Write the classes, and one file for each image, which is empty where nothing was found.
 
-    YOLO finds an image's labels by its name without the extension, and by the last folder `images` in its path. Inputs that
-    differ only by extension therefore keep theirs in the name (a.png.txt, for images/a.png.png), and a folder `images` of
-    the input becomes `images_`.
+    data.yaml:
+
+        train: images
+        val: images
+        names:
+          0: dog
+          1: cat
+
+    labels/desk/cat.txt, for images/desk/cat.jpg:
+
+        0 0.30000000 0.30000000 0.40000000 0.40000000
+
+    A line is class, centre x, centre y, width, height, as fractions of the image; then x, y, v of
+    each keypoint, where v is 2 for a point that is more likely visible than not, else 1. The class
+    is the index in `names`, not the model's class id. Boxes and points are cut to the image,
+    because YOLO refuses others.
+
+    YOLO finds an image's labels by its name without the suffix, and by the last folder `images` in
+    its path. So inputs whose names differ only by the suffix keep it (a.png.txt for
+    images/a.png.png), and a folder `images` of the input becomes `images_`.
     """
 
     holds = frozenset({"boxes", "keypoints"})
@@ -43,49 +57,51 @@ class Yolo:
     def open(self, context: ExportContext) -> Iterator["_Writer"]:
         (context.folder / "labels").mkdir()
         with open_text_file(context.folder / "data.yaml") as file:
-            yaml.safe_dump(
-                _data(context.predictions_schema), file, sort_keys=False, allow_unicode=True
-            )
+            data = _make_data(context.predictions_schema)
+            yaml.safe_dump(data, file, sort_keys=False, allow_unicode=True)
         writer = _Writer(context)
         yield writer
-        if writer.renamed:
-            log.warning(_RENAMED, f"{writer.renamed:,}")
+        if writer.n_renamed:
+            log.warning(_RENAMED, f"{writer.n_renamed:,}")
 
 
 class _Writer:
     def __init__(self, context: ExportContext) -> None:
         self.context = context
-        self.numbers = {
-            class_id: i for i, class_id in enumerate(list_classes(context.predictions_schema))
-        }
-        self.renamed = 0
+        class_ids = list_classes(context.predictions_schema)
+        self.index_of_class = {class_id: i for i, class_id in enumerate(class_ids)}
+        self.n_renamed = 0
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
+        folder = self.context.folder / "labels"
         for image, rows in group_by_image(images, predictions):
-            key = PurePosixPath(image["key"])
-            name, labels = reserve_label_file(
-                self.context.folder / "labels", _without_images(image["key"]), ".txt"
-            )
-            self.context.place_image(image["key"], name + key.suffix)
-            self.renamed += name + key.suffix != image["key"]
+            key = image["key"]
+            name, labels = reserve_label_file(folder, _rename_image_folders(key), ".txt")
+            image_name = name + PurePosixPath(key).suffix
+            self.context.place_image(key, image_name)
+            self.n_renamed += image_name != key
             with open_text_file(labels) as file:
-                file.writelines(f"{self._number(row)} {_values(row, image)}\n" for row in rows)
+                file.writelines(
+                    f"{self._find_index(row)} {_format_row(row, image)}\n" for row in rows
+                )
 
-    def _number(self, row: dict[str, Any]) -> int:
-        if row["class_id"] not in self.numbers:
+    def _find_index(self, row: dict[str, Any]) -> int:
+        """Return the index of a row's class in `names`."""
+        if row["class_id"] not in self.index_of_class:
             raise ConfigError(
-                f"to=yolo: {row['key']} has a prediction of class id {row['class_id']}, {row['class_name']!r}, which stands "
-                "for no class. A trained model has none of these; to=jsonl holds them."
+                f"to=yolo: {row['key']} has a prediction of class id {row['class_id']}, "
+                f"{row['class_name']!r}, which stands for no class. A trained model has none of "
+                "these; to=jsonl holds them."
             )
-        return self.numbers[row["class_id"]]
+        return self.index_of_class[row["class_id"]]
 
 
-def _without_images(key: str) -> str:
+def _rename_image_folders(key: str) -> str:
     *folders, name = key.split("/")
     return "/".join([*("images_" if folder == "images" else folder for folder in folders), name])
 
 
-def _values(row: dict[str, Any], image: dict[str, Any]) -> str:
+def _format_row(row: dict[str, Any], image: dict[str, Any]) -> str:
     width, height = image["width"], image["height"]
     x_min, y_min, x_max, y_max = clip_box(row, image)
     box = (
@@ -94,32 +110,36 @@ def _values(row: dict[str, Any], image: dict[str, Any]) -> str:
         (x_max - x_min) / width,
         (y_max - y_min) / height,
     )
-    values = [f"{value:.8f}" for value in box]  # of 100,000 pixels, a thousandth of one
+    values = [f"{value:.8f}" for value in box]  # 1/1000 pixel in 100,000
     for point in row.get("keypoints", ()):
         x, y = min(max(point["x"], 0.0), width), min(max(point["y"], 0.0), height)
         values += [f"{x / width:.8f}", f"{y / height:.8f}", "2" if point["score"] > 0 else "1"]
     return " ".join(values)
 
 
-def _data(schema: pa.Schema) -> dict[str, Any]:
-    """data.yaml. Without `path`, what is in it is relative to its own folder."""
+def _make_data(schema: pa.Schema) -> dict[str, Any]:
+    """Return the content of data.yaml. Without `path`, its paths are relative to its folder."""
     points = read_name_list(schema, "keypoint_names")
-    data: dict[str, Any] = {
-        "train": "images",
-        "val": "images",
-    }  # a run has no split; YOLO wants both named
+    # A run is not split into training and validation; YOLO requires both names.
+    data: dict[str, Any] = {"train": "images", "val": "images"}
     if points:
-        data |= {"kpt_shape": [len(points), 3], "flip_idx": _mirrored(points)}
+        data |= {"kpt_shape": [len(points), 3], "flip_idx": _find_mirrored_points(points)}
     return data | {"names": dict(enumerate(list_classes(schema).values()))}
 
 
-def _mirrored(names: Sequence[str]) -> list[int]:
-    """Which point each becomes in the mirror image: left_eye the right one."""
+def _find_mirrored_points(names: Sequence[str]) -> list[int]:
+    """Return the index that each point has in the mirror image: right_eye for left_eye."""
+    indices = []
+    for i, name in enumerate(names):
+        mirrored = _swap_sides(name)
+        indices.append(names.index(mirrored) if mirrored in names else i)
+    return indices
 
-    def other(name: str) -> str:
-        for left, right in _SIDES:
-            if left in name or right in name:
-                return name.replace(left, right) if left in name else name.replace(right, left)
-        return name
 
-    return [names.index(other(name)) if other(name) in names else i for i, name in enumerate(names)]
+def _swap_sides(name: str) -> str:
+    for left, right in _SIDES:
+        if left in name:
+            return name.replace(left, right)
+        if right in name:
+            return name.replace(right, left)
+    return name

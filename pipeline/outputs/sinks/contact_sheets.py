@@ -1,7 +1,7 @@
-"""Pages of thumbnails with their predictions: a large run at a glance."""
+"""Write pages of thumbnails with their predictions, to look through a large run."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -9,235 +9,158 @@ from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
 from pipeline.core.errors import ConfigError, is_persistent_failure
 from pipeline.core.protocols import SinkContext
 from pipeline.core.shard_names import make_shard_name
 from pipeline.core.types import Status
-from pipeline.ops.drawing import load_font, make_printable
 from pipeline.outputs.background_writer import BackgroundWriter
+from pipeline.outputs.contact_sheet_tiles import PAGE_COLOUR, TileRenderer
 
 log = logging.getLogger(__name__)
 _GAP = 8  # pixels around a tile
-_PAGE, _EMPTY, _FAILED = "#ffffff", "#e4e4e4", "#fbe3e1"
-_INK, _PALE, _ALARM = "#1a1a1a", "#666666", "#a31515"
-_SIDE, _AREA = (
-    65_500,
-    89_000_000,
-)  # pixels: what a JPEG holds, and what viewers open without suspecting an attack
+_MAX_SIDE = 65_500  # pixels: the limit of JPEG
+_MAX_AREA = 89_000_000  # pixels: viewers take larger images for an attack
+_COLUMNS = ["image_id", "key", "status", "error", "n_predictions"]
 
 
 class ContactSheets:
-    """Leaves
+    """Write pages of thumbnails in input order:
 
-    contact_sheets/shard-00000000-page-000.jpg
+        contact_sheets/shard-00000000-page-000.jpg
+        contact_sheets/shard-00000000-page-001.jpg
 
-    and so on: grids of `columns` x `rows` tiles in input order, whatever order the batches came in. A tile is a whole image
-    fitted into `size` x `size` pixels, its predictions drawn at that size; below it the end of its name, its image_id and
-    the number of its predictions. `every`: only images whose image_id is a multiple of it; but each input that failed has a
-    tile, with its status and what was wrong.
+    A page is a grid of tiles. A tile is the whole image, scaled into a square, with its predictions
+    drawn at that size. Below it are the end of the image's key, its image_id and its number of
+    predictions. An input that failed has a tile with its status and its error.
+
+    Args:
+        columns: Tiles in a row.
+        rows: Rows on a page.
+        size: Pixels of a tile's square.
+        every: Show only images whose image_id is a multiple of it. Failures are always shown.
+        quality: Quality of the JPEG files.
+
+    Raises:
+        ConfigError: A number is out of range, or a page would be too large.
     """
 
     def __init__(self, columns: int, rows: int, size: int, every: int, quality: int) -> None:
-        """Raises ConfigError."""
-        limits = {
-            "columns": (1, 100),
-            "rows": (1, 100),
-            "size": (160, 2560),
-            "every": (1, None),
-            "quality": (1, 100),
-        }
-        given = {"columns": columns, "rows": rows, "size": size, "every": every, "quality": quality}
-        for name, (least, most) in limits.items():
-            _check(f"sink.contact_sheets.{name}", given[name], least, most)
-        self.columns, self.rows, self.size, self.every, self.quality = (
-            columns,
-            rows,
-            size,
-            every,
-            quality,
-        )
-        self.letter = max(12, round(size / 22))  # points
-        width, height = self.page_size(columns * rows)
-        if max(width, height) > _SIDE or width * height > _AREA:
+        _check_range("columns", columns, 1, 100)
+        _check_range("rows", rows, 1, 100)
+        _check_range("size", size, 160, 2560)
+        _check_range("every", every, 1, None)
+        _check_range("quality", quality, 1, 100)
+        self.columns, self.rows, self.every, self.quality = columns, rows, every, quality
+        self.renderer = TileRenderer(size)
+
+        width, height = self._compute_page_size(columns * rows)
+        if max(width, height) > _MAX_SIDE or width * height > _MAX_AREA:
             raise ConfigError(
-                f"sink.contact_sheets: {columns} x {rows} tiles of size={size} make a page of {width} x {height} pixels; "
-                f"expected at most {_SIDE} on a side and {_AREA // 10**6} million in all. Choose fewer or smaller tiles."
+                f"sink.contact_sheets: {columns} x {rows} tiles of size={size} make a page of "
+                f"{width} x {height} pixels; expected at most {_MAX_SIDE} on a side and "
+                f"{_MAX_AREA // 10**6} million in all. Choose fewer or smaller tiles."
             )
 
     @contextmanager
     def open(self, context: SinkContext) -> Iterator["_Writer"]:
         folder = context.stage / "contact_sheets"
         folder.mkdir(parents=True, exist_ok=True)
-        # Batches come in any order, so no page is complete before nearly all of the shard is: thumbnails wait in a file
-        # without a name. In memory they would be 300 KB for each image of a shard.
-        with TemporaryFile(dir=folder) as file, BackgroundWriter("contact_sheets") as thread:
-            writer = _Writer(self, context, thread, file)
+        # Batches come in any order, so nearly the whole shard is done before a page is complete.
+        # The thumbnails wait in an unnamed file; in memory they would take 300 KB for each image.
+        with TemporaryFile(dir=folder) as file, BackgroundWriter("contact_sheets") as background:
+            writer = _Writer(self.renderer.size, self.every, context, background, file)
             yield writer
-            thread.finish()
-            shown = sorted(writer.shown)
-            for page, first in enumerate(range(0, len(shown), self.columns * self.rows)):
-                tiles = (
-                    writer.tile(image_id)
-                    for image_id in shown[first : first + self.columns * self.rows]
-                )
-                self._save(
-                    tiles,
-                    folder / f"{make_shard_name(context.shard_id)}-page-{page:03d}.jpg",
-                    len(shown) - first,
-                )
+            background.finish()
+            self._save_pages(writer, folder, context.shard_id)
 
-    def tile_height(self) -> int:
-        """Pixels: the picture and two lines below it."""
-        return self.size + 2 * get_line_height(self.letter) + 4
+    def _save_pages(self, writer: "_Writer", folder: Path, shard_id: int) -> None:
+        image_ids = sorted(writer.rows)
+        n_tiles = self.columns * self.rows
+        for page, first in enumerate(range(0, len(image_ids), n_tiles)):
+            path = folder / f"{make_shard_name(shard_id)}-page-{page:03d}.jpg"
+            self._save_page(path, writer, image_ids[first : first + n_tiles])
 
-    def page_size(self, n_tiles: int) -> tuple[int, int]:
-        """(width, height) in pixels; a page that is not full ends with its last row."""
+    def _save_page(self, path: Path, writer: "_Writer", image_ids: Sequence[int]) -> None:
+        size = self.renderer.size
+        page = Image.new("RGB", self._compute_page_size(len(image_ids)), PAGE_COLOUR)
+        for i, tile in enumerate(self._render_tiles(writer, image_ids)):
+            row, column = divmod(i, self.columns)
+            left, top = column * (size + _GAP), row * (self.renderer.height + _GAP)
+            page.paste(tile, (_GAP + left, _GAP + top))
+        # Full colour resolution keeps thin lines and letters sharp.
+        page.save(path, "JPEG", quality=self.quality, subsampling=0)
+
+    def _render_tiles(self, writer: "_Writer", image_ids: Iterable[int]) -> Iterator[Image.Image]:
+        for image_id in image_ids:
+            thumbnail, problem = writer.read_thumbnail(image_id), writer.problems.get(image_id)
+            yield self.renderer.render(writer.rows[image_id], thumbnail, problem)
+
+    def _compute_page_size(self, n_tiles: int) -> tuple[int, int]:
+        """Return a page's (width, height) in pixels. A page ends below its last row of tiles."""
         columns = min(n_tiles, self.columns)
         rows = min(-(-n_tiles // self.columns), self.rows)
-        return columns * (self.size + _GAP) + _GAP, rows * (self.tile_height() + _GAP) + _GAP
-
-    def _save(self, tiles: Iterator[Image.Image], path: Path, n_tiles: int) -> None:
-        page = Image.new("RGB", self.page_size(n_tiles), _PAGE)
-        for i, tile in enumerate(tiles):
-            row, column = divmod(i, self.columns)
-            page.paste(
-                tile, (_GAP + column * (self.size + _GAP), _GAP + row * (self.tile_height() + _GAP))
-            )
-        page.save(
-            path, "JPEG", quality=self.quality, subsampling=0
-        )  # full colour: thin lines and letters stay clear
+        width = columns * (self.renderer.size + _GAP) + _GAP
+        return width, rows * (self.renderer.height + _GAP) + _GAP
 
 
 class _Writer:
+    """Draw the thumbnails of a shard into a file, in the background."""
+
     def __init__(
-        self, sink: ContactSheets, context: SinkContext, thread: BackgroundWriter, file: IO[bytes]
+        self,
+        size: int,
+        every: int,
+        context: SinkContext,
+        background: BackgroundWriter,
+        file: IO[bytes],
     ) -> None:
-        self.sink, self.context, self.thread, self.file = sink, context, thread, file
-        self.shown: dict[int, dict[str, Any]] = {}  # image_id -> its row of `images`
-        self.pictures: dict[
-            int, tuple[int, tuple[int, int]]
-        ] = {}  # image_id -> where in the file, (width, height)
-        self.undrawn: dict[int, str] = {}  # image_id -> why
-        self.font, self.large = load_font(sink.letter), load_font(round(sink.letter * 1.5))
+        self.size, self.every, self.context = size, every, context
+        self.background, self.file = background, file
+        # Each of these has image ids as keys.
+        self.rows: dict[int, dict[str, Any]] = {}  # rows of `images` that have a tile
+        self.places: dict[int, tuple[int, tuple[int, int]]] = {}  # offset, (width, height)
+        self.problems: dict[int, str] = {}  # why an image that is ok has no thumbnail
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
-        for row in images.select(
-            ["image_id", "key", "status", "error", "n_predictions"]
-        ).to_pylist():
-            image_id, usable = row["image_id"], row["status"] == Status.OK
-            if not usable or image_id % self.sink.every == 0:
-                self.shown[image_id] = row
-            if usable and image_id in self.shown:
-                rows = predictions.filter(pc.equal(predictions["image_id"], image_id))
-                self.thread.submit(self._draw, image_id, row["key"], rows)
+        for row in images.select(_COLUMNS).to_pylist():
+            image_id, is_ok = row["image_id"], row["status"] == Status.OK
+            if is_ok and image_id % self.every:
+                continue
+            self.rows[image_id] = row
+            if is_ok:
+                found = predictions.filter(pc.equal(predictions["image_id"], image_id))
+                self.background.submit(self._draw, image_id, row["key"], found)
 
     def _draw(self, image_id: int, key: str, rows: pa.Table) -> None:
         try:
-            picture = to_pil_image(
-                self.context.draw(self.context.read_image(key), rows, self.sink.size)
-            )
+            drawn = self.context.draw(self.context.read_image(key), rows, self.size)
+            thumbnail = to_pil_image(drawn)
             offset = self.file.seek(0, 2)
-            self.file.write(picture.tobytes())
-            self.pictures[image_id] = offset, picture.size
-        except Exception as error:  # the rows stand, whatever became of the picture
+            self.file.write(thumbnail.tobytes())
+            self.places[image_id] = offset, thumbnail.size
+        except Exception as error:  # an image without a thumbnail keeps its rows
             if is_persistent_failure(error):
                 raise
             log.warning("no thumbnail for %s: %s", key, error)
-            self.undrawn[image_id] = str(error)
+            self.problems[image_id] = str(error)
 
-    def tile(self, image_id: int) -> Image.Image:
-        """(size, tile_height) pixels. Only after all pictures are drawn."""
-        row, size = self.shown[image_id], self.sink.size
-        tile = Image.new("RGB", (size, self.sink.tile_height()), _PAGE)
-        failed = Status(row["status"]).is_error
-        if image_id in self.pictures:
-            tile.paste(_EMPTY, (0, 0, size, size))
-            picture = self._picture(image_id)
-            tile.paste(picture, ((size - picture.width) // 2, (size - picture.height) // 2))
-        else:
-            heading, reason = (
-                (row["status"], row["error"])
-                if failed
-                else ("no thumbnail", self.undrawn[image_id])
-            )
-            self._notice(tile, heading, reason or "")
-        found = row["status"] if failed else _counted(row["n_predictions"])
-        pen, second = ImageDraw.Draw(tile), size + 3 + get_line_height(self.sink.letter)
-        pen.text(
-            (0, size + 3),
-            truncate_start(make_printable(row["key"]), self.font, size),
-            _INK,
-            self.font,
-        )
-        pen.text((0, second), f"#{image_id} · {found}", _ALARM if failed else _PALE, self.font)
-        return tile
-
-    def _notice(self, tile: Image.Image, heading: str, reason: str) -> None:
-        """What stands where the picture would."""
-        size, step = self.sink.size, get_line_height(self.sink.letter)
-        margin = size // 16
-        top = margin + 2 * step
-        lines = wrap_text(
-            make_printable(reason), self.font, size - 2 * margin, (size - margin - top) // step
-        )
-        tile.paste(_FAILED, (0, 0, size, size))
-        pen = ImageDraw.Draw(tile)
-        pen.text((margin, margin), heading, _ALARM, self.large)
-        for i, line in enumerate(lines):
-            pen.text((margin, top + i * step), line, _INK, self.font)
-
-    def _picture(self, image_id: int) -> Image.Image:
-        offset, (width, height) = self.pictures[image_id]
+    def read_thumbnail(self, image_id: int) -> Image.Image | None:
+        """Return a thumbnail, after all have been drawn; None if there is none."""
+        if image_id not in self.places:
+            return None
+        offset, (width, height) = self.places[image_id]
         self.file.seek(offset)
         return Image.frombytes("RGB", (width, height), self.file.read(width * height * 3))
 
 
-def _check(name: str, value: Any, least: int, most: int | None) -> None:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or value < least
-        or (most is not None and value > most)
-    ):
+def _check_range(name: str, value: Any, least: int, most: int | None) -> None:
+    """Raise ConfigError unless a setting is a whole number from `least` to `most`."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or value < least or (most is not None and value > most):
         expected = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise ConfigError(f"{name}={value}: expected a whole number {expected}.")
-
-
-def _counted(n: int) -> str:
-    return f"{n} prediction" if n == 1 else f"{n} predictions"
-
-
-def get_line_height(letter: int) -> int:
-    """Points -> pixels from one line to the next."""
-    return round(letter * 1.4)
-
-
-def truncate_start(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """As much of the end of `text` as `width` pixels hold: a long path's last folders and the file's number."""
-    if font.getlength(text) <= width:
-        return text
-    end = text[-width // 2 :]  # no letter is narrower
-    while font.getlength("…" + end) > width:
-        end = end[1:]
-    return "…" + end
-
-
-def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int, most: int) -> list[str]:
-    """At most `most` lines of at most `width` pixels, broken at blanks, and within a word that is longer than a line. What
-    does not fit is cut off, visibly."""
-    lines: list[str] = []
-    while text:
-        if len(lines) == most:
-            lines[-1] = lines[-1].rstrip()[:-2] + "…"
-            break
-        n = min(len(text), width // 2)
-        while font.getlength(text[:n]) > width:
-            n -= 1
-        if n < len(text):
-            n = text.rfind(" ", 1, n + 1) if " " in text[1 : n + 1] else n
-        lines.append(text[:n])
-        text = text[n:].lstrip()
-    return lines
+        raise ConfigError(
+            f"sink.contact_sheets.{name}={value}: expected a whole number {expected}."
+        )

@@ -1,4 +1,4 @@
-"""Each image's classes as an indexed PNG."""
+"""Write the classes of each image's pixels as an indexed PNG."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,25 +17,30 @@ from pipeline.core.types import Status
 from pipeline.ops.drawing import choose_colour
 from pipeline.ops.masks import make_label_map
 
-_MOST = 256  # an indexed PNG's colours
+_MAX_CLASSES = 256  # colours of an indexed PNG
 
 
 class LabelMaps:
-    """Leaves label_maps/<the input's relative name>.png, of the upright image's size. A pixel's value is its class id, 0
-    where nothing was found; the palette holds the classes' colours. Where masks overlap, the better score is on top."""
+    """Write one PNG for each image that is ok, in the size of the upright image:
+
+        label_maps/desk/page.jpg.png
+
+    The value of a pixel is its class id, 0 where nothing was found. The palette has the colours of
+    the classes. Where masks overlap, the one with the better score is on top.
+    """
 
     @contextmanager
     def open(self, context: SinkContext) -> Iterator["_Writer"]:
         categories = read_categories(context.predictions_schema)
         if not Content.MASKS.is_in(context.predictions_schema):
             raise ConfigError("sink=label_maps needs a task with masks: segment or instances.")
-        if len(categories) > _MOST:
+        if len(categories) > _MAX_CLASSES:
             raise ConfigError(
-                f"sink=label_maps: an indexed PNG holds {_MOST} classes, the model has {len(categories)}."
+                f"sink=label_maps: an indexed PNG holds {_MAX_CLASSES} classes, "
+                f"the model has {len(categories)}."
             )
-        yield _Writer(
-            context, b"\0\0\0" + b"".join(bytes(choose_colour(name)) for name in categories[1:])
-        )
+        colours = b"".join(bytes(choose_colour(name)) for name in categories[1:])
+        yield _Writer(context, b"\0\0\0" + colours)
 
 
 class _Writer:

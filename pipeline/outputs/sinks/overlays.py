@@ -1,4 +1,4 @@
-"""Each image with its predictions drawn on it."""
+"""Write each image with its predictions drawn on it."""
 
 import logging
 from collections.abc import Iterator
@@ -20,10 +20,17 @@ log = logging.getLogger(__name__)
 
 
 class Overlays:
-    """Leaves overlays/<the input's relative name>. An input of another format gets `.overlay.jpg` appended.
+    """Write one picture for each image that is ok:
 
-    The image is read again and drawn in a thread beside the next forward pass; nothing of the original file but its
-    pixels gets into the overlay (no EXIF, no GPS). `enabled`: true, false, or only for the first N images.
+        overlays/desk/page.jpg              the key of the input
+        overlays/scan.tif.overlay.jpg       where the input's format is not written
+
+    The image is read again and drawn in a thread, while the next batch is in the network. The
+    picture has the pixels of the original, but none of its metadata (EXIF, GPS).
+
+    Args:
+        enabled: True, False, or the number of images that get an overlay, counted from the first.
+        quality: Quality of JPEG and WebP files.
     """
 
     def __init__(self, enabled: bool | int, quality: int) -> None:
@@ -32,37 +39,44 @@ class Overlays:
 
     @contextmanager
     def open(self, context: SinkContext) -> Iterator["_Writer"]:
-        with BackgroundWriter("overlays") as thread:
-            yield _Writer(self, context, thread)
-            thread.finish()
+        with BackgroundWriter("overlays") as background:
+            yield _Writer(self.limit, self.quality, context, background)
+            background.finish()
 
 
 class _Writer:
-    def __init__(self, sink: Overlays, context: SinkContext, thread: BackgroundWriter) -> None:
-        self.sink, self.context, self.thread = sink, context, thread
+    def __init__(
+        self,
+        limit: int | None,
+        quality: int,
+        context: SinkContext,
+        background: BackgroundWriter,
+    ) -> None:
+        self.limit, self.quality, self.context = limit, quality, context
+        self.background = background
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
-        for image_id, key, status in zip(
-            *(images[c].to_pylist() for c in ("image_id", "key", "status")), strict=True
-        ):
-            if status == Status.OK and (self.sink.limit is None or image_id < self.sink.limit):
+        columns = (images[name].to_pylist() for name in ("image_id", "key", "status"))
+        for image_id, key, status in zip(*columns, strict=True):
+            if status == Status.OK and (self.limit is None or image_id < self.limit):
                 rows = predictions.filter(pc.equal(predictions["image_id"], image_id))
-                self.thread.submit(self._draw, key, rows)
+                self.background.submit(self._draw, key, rows)
 
     def _draw(self, key: str, rows: pa.Table) -> None:
         path = self.context.stage / "overlays" / key_to_path(make_overlay_key(key))
         try:
             drawn = self.context.draw(self.context.read_image(key), rows)
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_overlay(to_pil_image(drawn), path, self.sink.quality)
-        except Exception as error:  # the rows stand, whatever became of the picture: gone, or its name too long ...
+            save_overlay(to_pil_image(drawn), path, self.quality)
+        except Exception as error:  # an image without an overlay keeps its rows
             if is_persistent_failure(error):
                 raise
             log.warning("no overlay for %s: %s", key, error)
 
 
 def save_overlay(image: Image.Image, path: Path, quality: int) -> None:
-    """Write without metadata, in the format of the name. PNG without a search for the best compression."""
-    form = OVERLAY_FORMATS[path.suffix.casefold()]
-    options = {"compress_level": 1} if form == "PNG" else {"quality": quality}
-    image.save(path, form, **options)
+    """Write an image without metadata, in the format that the file's suffix names."""
+    file_format = OVERLAY_FORMATS[path.suffix.casefold()]
+    # A search for the best compression of a PNG would take longer than the network.
+    options = {"compress_level": 1} if file_format == "PNG" else {"quality": quality}
+    image.save(path, file_format, **options)

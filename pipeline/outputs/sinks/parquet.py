@@ -1,4 +1,4 @@
-"""Two Parquet files a shard: one row per input, one row per prediction."""
+"""Write two Parquet files for each shard: one row per input, and one row per prediction."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +13,13 @@ from pipeline.core.shard_names import make_part_name
 
 
 class Parquet:
-    """Leaves
+    """Write the tables of a shard, with rows in input order:
 
-    images/part-00000000.parquet
-    predictions/part-00000000.parquet
+        images/part-00000000.parquet
+        predictions/part-00000000.parquet
 
-    with rows in input order, whatever order the batches came in.
+    Args:
+        compression: A codec of Parquet, such as zstd.
     """
 
     def __init__(self, compression: str) -> None:
@@ -28,7 +29,8 @@ class Parquet:
     def open(self, context: SinkContext) -> Iterator["_Writer"]:
         writer = _Writer(make_images_schema(context.predictions_schema), context.predictions_schema)
         yield writer
-        # reached only when nothing was raised: a ParquetWriter left by an exception would still write a valid footer
+        # After an error this is not reached. A ParquetWriter that was open would write a valid file
+        # even then, with a part of the rows.
         for folder, tables in (("images", writer.images), ("predictions", writer.predictions)):
             path = context.stage / folder / make_part_name(context.shard_id)
             self._write(path, sort_by_image_id(tables))
@@ -39,6 +41,8 @@ class Parquet:
 
 
 class _Writer:
+    """Collect the tables of a shard."""
+
     def __init__(self, images: pa.Schema, predictions: pa.Schema) -> None:
         self.images = [images.empty_table()]
         self.predictions = [predictions.empty_table()]
@@ -49,6 +53,9 @@ class _Writer:
 
 
 def sort_by_image_id(tables: list[pa.Table]) -> pa.Table:
-    """One table sorted by image_id; rows of one image keep their order (Arrow's sort is stable)."""
+    """Return one table in input order; rows of one image keep their order.
+
+    Arrow's sort is stable.
+    """
     table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
     return table.sort_by("image_id").replace_schema_metadata(table.schema.metadata)

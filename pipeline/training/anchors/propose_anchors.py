@@ -16,7 +16,8 @@ from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import parse_location
 from pipeline.core.text_tables import format_columns
-from pipeline.models.anchors import Anchors, compute_anchor_shapes, read_anchors
+from pipeline.models.anchor_generators import compute_anchor_shapes, read_anchors
+from pipeline.models.anchors import Anchors
 from pipeline.models.networks.detector import compute_resized_hw
 from pipeline.models.registry import find_format
 from pipeline.storage.publish import publish_file

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.programs.adapters import DETECTION_OUTPUTS
+from pipeline.models.programs.signature import DETECTION_OUTPUTS
 
 PROGRAM_FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "torchscript": "model.pt"}
 OPSET = 17  # the least that has what torchvision's networks need in one operator each

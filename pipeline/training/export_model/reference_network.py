@@ -10,7 +10,8 @@ from pipeline.core.types import Model
 from pipeline.models.networks.classifier import ClassifierNetwork
 from pipeline.models.networks.detector import DetectorNetwork
 from pipeline.models.networks.segmenter import SegmenterNetwork
-from pipeline.models.programs.adapters import parse_detections, select_logits
+from pipeline.models.programs.detections import parse_detections
+from pipeline.models.programs.logits import select_logits
 
 _BEST = 100  # detections of an image that are compared
 _NEAR_SCORE, _NEAR_PX = 1e-3, 1.0  # two detections that differ by less are one

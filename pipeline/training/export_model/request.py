@@ -57,7 +57,7 @@ def find_preprocessing_weights(settings: Settings, parts: Components) -> str | N
     """The full name of the torchvision weights whose preprocessing the model has; None: a detector's own, which is in its
     program. Raises ConfigError for what is no builder's network in floating point."""
     model: Any = parts.format
-    like = getattr(model, "like", None)
+    like = getattr(model, "reference_weights", None)
     if not isinstance(like, WeightsEnum):
         raise ConfigError(
             f"model={settings.model} is a program already; export-model takes a torchvision builder."

@@ -10,8 +10,8 @@ import pytest
 from defusedxml import ElementTree
 
 from pipeline.ops.masks import encode_rle
+from pipeline.outputs.brush_rle import encode_brush_rle
 from pipeline.outputs.exporters import labelstudio
-from pipeline.outputs.exporters.labelstudio import brush_rle
 from tests.helpers.made_runs import Row, box, made_run
 
 Export = Callable[..., Path]
@@ -114,14 +114,14 @@ def test_masks_come_back(tmp_path: Path, export: Export) -> None:
 def test_runs_of_any_length(length: int) -> None:
     mask = np.ones((1, length + 1), dtype=bool)
     mask[0, -1] = False
-    assert unpack(brush_rle(mask)) == [255] * (4 * length) + [0] * 4
+    assert unpack(encode_brush_rle(mask)) == [255] * (4 * length) + [0] * 4
 
 
 def test_it_is_what_label_studios_library_makes() -> None:
     """label-studio-sdk 2.1.2: converter.brush.mask2rle of this mask, times 255."""
     mask = np.zeros((4, 6), dtype=bool)
     mask[1:3, 2:5] = True
-    assert brush_rle(mask) == [
+    assert encode_brush_rle(mask) == [
         0,
         0,
         0,
@@ -156,7 +156,7 @@ def test_classes_of_an_image_are_the_best_choice(tmp_path: Path, export: Export)
 def test_a_file_that_is_large_is_followed_by_another(
     tmp_path: Path, export: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labelstudio, "_LARGEST", 300)
+    monkeypatch.setattr(labelstudio, "_MAX_FILE_BYTES", 300)
     rows = [Row(f"{i}.jpg", found=[box(1, 0.5, 0, 0, 9, 9)]) for i in range(5)]
     folder = export(made_run(tmp_path / "run", rows, shard_size=3), "labelstudio")
     assert len(list(folder.glob("tasks-*.json"))) > 2

@@ -14,7 +14,8 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.protocols import SinkContext
 from pipeline.core.types import InputError, Status
 from pipeline.ops.drawing import Canvas, load_font
-from pipeline.outputs.sinks.contact_sheets import ContactSheets, truncate_start, wrap_text
+from pipeline.outputs.sinks.contact_sheets import ContactSheets
+from pipeline.outputs.text_fitting import truncate_start, wrap_text
 from tests.helpers.paths import SAMPLES
 from tests.helpers.runs import read
 
