@@ -156,7 +156,7 @@ class Engine(Protocol):
     precision: str  # fp32, bf16, fp16
 
     @property
-    def exact(self) -> bool:
+    def is_exact(self) -> bool:
         """Whether results equal those of fp32 up to rounding. If not, a run measures the difference."""
         ...
 
@@ -176,11 +176,11 @@ class Engine(Protocol):
         """
         ...
 
-    def expect(self, images: int, batch_size: int) -> None:
+    def prepare_for_run(self, images: int, batch_size: int) -> None:
         """Prepare for a number of images in batches of at most `batch_size`, e.g. compile."""
         ...
 
-    def uploader(self) -> Callable[[Sequence[Tensor]], list[Tensor]] | None:
+    def make_uploader(self) -> Callable[[Sequence[Tensor]], list[Tensor]] | None:
         """Return a function that copies inputs to the device before `forward`, from another thread.
 
         Returns:

@@ -1,4 +1,7 @@
-"""`batch_size=auto`: the batch that is fastest on this machine, among those that fit. Results do not depend on it."""
+"""Measure which batch size is fastest on this machine (`batch_size=auto`).
+
+Results do not depend on the batch size.
+"""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -13,58 +16,64 @@ from pipeline.core.types import Entry, InputError, Model
 from pipeline.inference.forward import is_out_of_memory
 
 log = logging.getLogger(__name__)
-_LOOKED_AT = 64  # inputs whose headers are read, for a size worth trying
-_SMALLEST, _LARGEST = 4, {"cpu": 32, "gpu": 512}  # a CPU's caches are full long before
-_WORTH = 1.05  # a larger batch takes more memory: it must be so much faster
+_SAMPLED_HEADERS = 64
+_SMALLEST = 4  # the first size tried after 1
+_LARGEST = {"cpu": 32, "gpu": 512}  # a CPU's caches are full long before 512
+_LEAST_SPEEDUP = 1.05  # a larger batch takes more memory, so it must be this much faster
+_FALLBACK_HW = (480, 640)
 
 
 def find_fastest_batch_size(
     engine: Engine, model: Model, source: Source, entries: Sequence[Entry], max_pixels: int
 ) -> int:
-    """Doubles the batch while that makes an input cheaper, on noise of the size of the largest of the first inputs.
-    Ends at once where memory does: the largest batch tried before is chosen then."""
-    pixels, size_hw = _largest_input(model, source, entries[:_LOOKED_AT], max_pixels)
-    chosen, best = 1, _rate(engine, pixels, size_hw, 1)
-    size = _SMALLEST
+    """Return the batch size with the most inputs per second in the forward pass.
+
+    Doubles the batch size while that is faster, on noise of the size of the largest of the first
+    inputs. Stops at the first batch that does not fit into memory.
+    """
+    pixels, size_hw = _make_largest_input(model, source, entries[:_SAMPLED_HEADERS], max_pixels)
+    best_size, best_rate = 1, _measure_rate(engine, pixels, size_hw, 1)
     largest = _LARGEST["cpu" if engine.device == "cpu" else "gpu"]
-    while (
-        size <= min(largest, model.max_batch or largest)
-        and (rate := _rate(engine, pixels, size_hw, size)) > 0
-    ):
-        if rate > best * _WORTH:
-            chosen, best = size, rate
-        elif size >= 4 * chosen:  # two doublings without a gain
+    largest = min(largest, model.max_batch or largest)
+
+    size = _SMALLEST
+    while size <= largest and (rate := _measure_rate(engine, pixels, size_hw, size)) > 0:
+        if rate > best_rate * _LEAST_SPEEDUP:
+            best_size, best_rate = size, rate
+        elif size >= 4 * best_size:  # two doublings without a gain
             break
         size *= 2
-    log.info("batch_size=auto: %d (%.1f inputs/s in the forward pass)", chosen, best)
-    return chosen
+
+    log.info("batch_size=auto: %d (%.1f inputs/s in the forward pass)", best_size, best_rate)
+    return best_size
 
 
-def _largest_input(
+def _make_largest_input(
     model: Model, source: Source, entries: Sequence[Entry], max_pixels: int
 ) -> tuple[Tensor, tuple[int, int]]:
+    """Return a model input made of noise, of the largest size the model accepts, and that size."""
     sizes = sorted(
-        _readable(source, entries, max_pixels),
+        _read_sizes(source, entries, max_pixels),
         key=lambda size_hw: size_hw[0] * size_hw[1],
         reverse=True,
     )
     frames = () if source.clip_length is None else (source.clip_length,)
-    failed: Exception | None = None
-    for size_hw in [*sizes, (480, 640)]:
+    last_error: Exception | None = None
+    for size_hw in [*sizes, _FALLBACK_HW]:
         try:
-            return model.preprocess(
-                torch.randint(0, 256, (*frames, 3, *size_hw), dtype=torch.uint8)
-            ), size_hw
-        except Exception as error:  # noqa: BLE001 - the model's own code; an image that it cannot take gets its own row later
-            failed = error
+            noise = torch.randint(0, 256, (*frames, 3, *size_hw), dtype=torch.uint8)
+            return model.preprocess(noise), size_hw
+        except Exception as error:  # noqa: BLE001 - the model's own code; the run reports the image
+            last_error = error
     raise PipelineError(
-        f"The model cannot take a picture of 640 x 480 pixels: {failed}"
-    ) from failed
+        f"The model cannot take a picture of 640 x 480 pixels: {last_error}"
+    ) from last_error
 
 
-def _readable(
+def _read_sizes(
     source: Source, entries: Sequence[Entry], max_pixels: int
 ) -> Iterator[tuple[int, int]]:
+    """Yield the sizes of the inputs whose headers can be read."""
     for entry in entries:
         try:
             yield source.read_size_hw(entry, max_pixels)
@@ -72,18 +81,23 @@ def _readable(
             continue
 
 
-def _rate(engine: Engine, pixels: Tensor, size_hw: tuple[int, int], batch_size: int) -> float:
-    """Inputs per second, the better of two after a first; 0 where the batch does not fit."""
-    times = []
+def _measure_rate(
+    engine: Engine, pixels: Tensor, size_hw: tuple[int, int], batch_size: int
+) -> float:
+    """Return inputs per second, or 0 if the batch does not fit into memory.
+
+    Takes the faster of two passes after a first pass that warms up.
+    """
+    seconds = []
     try:
         for _ in range(3):
-            begun = perf_counter()
+            start = perf_counter()
             engine.forward([pixels] * batch_size, [size_hw] * batch_size)
-            times.append(perf_counter() - begun)
+            seconds.append(perf_counter() - start)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return 0.0
-    return batch_size / min(times[1:])
+    return batch_size / min(seconds[1:])

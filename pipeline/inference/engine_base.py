@@ -1,4 +1,4 @@
-"""What engines have in common: a device, a precision, and a network in the hands of both."""
+"""Base class of the engines: a device, a precision, and the forward pass."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
@@ -15,35 +15,45 @@ AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class BaseEngine:
-    """`device`: auto, cpu, cuda, cuda:N, mps. `precision`: fp32, or bf16 / fp16 by autocast (outputs are float32)."""
+    """Runs a network eagerly on one device.
 
-    tf32: ClassVar[bool] = False  # on GPUs: float32 products rounded to ten bits
-    exact_at: ClassVar[frozenset[str]] = frozenset(
-        {"fp32"}
-    )  # precisions at which results are those of the plain loop
+    Args:
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: fp32, or bf16 or fp16 by autocast. Outputs are float32 in any case.
+    """
+
+    tf32: ClassVar[bool] = False  # on GPUs: round the factors of float32 products to ten bits
+    exact_precisions: ClassVar[frozenset[str]] = frozenset({"fp32"})
 
     def __init__(self, device: str, precision: str) -> None:
-        self.chosen = device != "auto"
+        self.is_device_chosen = device != "auto"
         self.device = resolve_device(device)
         self.precision = precision
 
     @property
-    def exact(self) -> bool:
-        return self.precision in self.exact_at
+    def is_exact(self) -> bool:
+        return self.precision in self.exact_precisions
 
     @property
     def identity(self) -> Mapping[str, str]:
         return {"precision": self.precision}
 
+    @property
+    def device_type(self) -> str:
+        """The device without its index: cpu, cuda or mps."""
+        return torch.device(self.device).type
+
     def prepare(self, model: Model) -> Model:
         if model.full_precision_only and self.precision != "fp32":
             raise ConfigError(
-                f"This model runs at its own precision, not at precision={self.precision}; leave that out."
+                f"This model runs at its own precision, not at precision={self.precision}; "
+                "leave that out."
             )
         if model.cpu_only and self.device_type != "cpu":
-            if self.chosen:
+            if self.is_device_chosen:
                 raise ConfigError(
-                    f"device={self.device}: this model runs on the CPU only; say device=cpu, or leave it out."
+                    f"device={self.device}: this model runs on the CPU only; "
+                    "say device=cpu, or leave it out."
                 )
             self.device = "cpu"
         self.network = optimize_network(model.network.eval()).to(self.device)
@@ -51,19 +61,29 @@ class BaseEngine:
             convert_weights(self.network, dtype)
         return model
 
-    def expect(self, images: int, batch_size: int) -> None:
-        """Nothing is made ready for so many images."""
+    def prepare_for_run(self, images: int, batch_size: int) -> None:
+        """Do nothing: an eager engine needs no preparation."""
 
-    def uploader(self) -> Callable[[Sequence[Tensor]], list[Tensor]] | None:
+    def make_uploader(self) -> Callable[[Sequence[Tensor]], list[Tensor]] | None:
         return Uploader(self.device).upload if self.device_type == "cuda" else None
 
     def forward(self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]) -> Outputs:
-        """(3, h, w) tensors as `preprocess` makes them, wherever they are -> one dict per image, on the CPU. Raises what the
-        network raises."""
+        """Run the network on one batch.
+
+        Args:
+            inputs: (3, h, w) tensors as `preprocess` makes them, on any device.
+            sizes_hw: size of each view in pixels of the upright original.
+
+        Returns:
+            One dict per input, on the CPU.
+
+        Raises:
+            PipelineError: the network returned another number of results.
+            Exception: whatever the network raises.
+        """
         dtype = AUTOCAST[self.precision]
-        if (
-            self.device_type == "cuda"
-        ):  # at every call: these hold for the whole process, which may have several engines
+        # Set in every call: the flags hold for the process, which may have several engines.
+        if self.device_type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
         with (
             torch.inference_mode(),
@@ -76,7 +96,3 @@ class BaseEngine:
                     f"The model returned {len(outputs)} results for {len(inputs)} images."
                 )
             return copy_to_cpu(outputs)
-
-    @property
-    def device_type(self) -> str:
-        return torch.device(self.device).type

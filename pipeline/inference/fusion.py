@@ -1,7 +1,10 @@
-"""Batch normalisation folded into the convolution before it: in inference both are one affine map.
+"""Rewrite a network so that inference takes fewer and faster steps.
 
-w' = w * g / sqrt(v + eps) for each output channel, b' = (b - m) * g / sqrt(v + eps) + beta
-(Jacob et al. 2018, arXiv:1712.05877, section 3.2; torch.nn.utils.fusion has the same arithmetic).
+A batch norm after a convolution is folded into it, because in inference both are one affine map:
+
+    w' = w * g / sqrt(v + eps) for each output channel, b' = (b - m) * g / sqrt(v + eps) + beta
+
+(Jacob et al. 2018, arXiv:1712.05877, section 3.2; torch.nn.utils.fusion uses the same arithmetic).
 """
 
 from collections.abc import Iterator
@@ -18,8 +21,11 @@ _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
 
 def optimize_network(network: nn.Module) -> nn.Module:
-    """The same function in fewer and faster steps, for inference; changes the network in place. Outputs agree within
-    rounding. Convolutions of images run channels-last, which PyTorch has for four dimensions only."""
+    """Change a network in place to compute the same function faster. Return it.
+
+    Outputs agree within rounding. Networks of images run channels-last. Networks with 3-D
+    convolutions do not, because PyTorch has that memory format for four dimensions only.
+    """
     with torch.no_grad():
         fold_batch_norms(network)
     use_threaded_roi_align(network)
@@ -30,36 +36,42 @@ def optimize_network(network: nn.Module) -> nn.Module:
 
 
 def convert_weights(network: nn.Module, dtype: torch.dtype) -> None:
-    """Keep, in place, the weights that autocast would convert at every call at that precision: it caches only those that
-    want gradients."""
+    """Convert, in place, the weights that autocast would otherwise convert in every call.
+
+    Autocast caches converted weights only if they require gradients.
+    """
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d):
             module.to(dtype)
 
 
 def fold_batch_norms(network: nn.Module) -> int:
-    """Fold, in place, every batch norm whose input is a convolution's output that nothing else uses; the number folded.
-    Where Python code cannot be followed (it looks at values, or takes lists), what it calls is looked at one by one."""
+    """Fold batch norms into the convolutions before them, in place. Return how many were folded.
+
+    A batch norm is folded if its input is a convolution's output that nothing else uses. Where
+    torch.fx cannot trace a module's Python code, its children are traced one by one.
+    """
     folded = 0
-    for conv_at, norm_at in list(_pairs(network)):
-        conv, norm = network.get_submodule(conv_at), network.get_submodule(norm_at)
+    for conv_name, norm_name in list(_find_foldable_pairs(network)):
+        conv, norm = network.get_submodule(conv_name), network.get_submodule(norm_name)
         if not conv.training and not norm.training and _fold(conv, norm):
-            parent, _, name = norm_at.rpartition(".")
-            setattr(network.get_submodule(parent), name, nn.Identity())
+            parent, _, attribute = norm_name.rpartition(".")
+            setattr(network.get_submodule(parent), attribute, nn.Identity())
             folded += 1
     return folded
 
 
-def _pairs(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(convolution, batch norm) by their names below `network`."""
+def _find_foldable_pairs(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the names of a convolution and of the batch norm that follows it."""
     if not any(isinstance(module, _NORMS) for module in network.modules()):
         return
     try:
         graph = _Tracer().trace(network)
-    except Exception:  # noqa: BLE001 - anybody's code, run on symbols instead of tensors
+    except Exception:  # noqa: BLE001 - tracing runs anybody's code on symbols instead of tensors
         for name, child in network.named_children():
-            yield from _pairs(child, f"{prefix}{name}.")
+            yield from _find_foldable_pairs(child, f"{prefix}{name}.")
         return
+
     called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     modules = dict(network.named_modules())
     for node in graph.nodes:
@@ -68,22 +80,23 @@ def _pairs(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]:
         before = node.args[0] if node.args else None
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
             continue
-        conv_at, norm_at = str(before.target), str(node.target)
-        # a module that is called twice is shared with another place
-        if (
-            isinstance(modules[conv_at], _CONVOLUTIONS)
-            and called.count(conv_at) == called.count(norm_at) == 1
-        ):
-            yield prefix + conv_at, prefix + norm_at
+        conv_name, norm_name = str(before.target), str(node.target)
+        # A module that is called twice is shared with another place.
+        is_called_once = called.count(conv_name) == called.count(norm_name) == 1
+        if isinstance(modules[conv_name], _CONVOLUTIONS) and is_called_once:
+            yield prefix + conv_name, prefix + norm_name
 
 
 class _Tracer(fx.Tracer):
+    """A tracer that does not look inside torchvision's frozen batch norms."""
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, FrozenBatchNorm2d) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _fold(conv: Any, norm: Any) -> bool:
-    if norm.running_mean is None or norm.running_var is None:  # normalises by the batch itself
+    """Fold one batch norm, in place. Return False if it has no running statistics."""
+    if norm.running_mean is None or norm.running_var is None:
         return False
     mean, variance = norm.running_mean.double(), norm.running_var.double()
     gain = 1.0 if norm.weight is None else norm.weight.double()

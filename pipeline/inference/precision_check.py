@@ -1,4 +1,7 @@
-"""How far an engine's results are from fp32's: measured on the run's own first images, and said."""
+"""Measure how far an engine's results are from those of fp32.
+
+A run with an engine that is not exact does this on its first images, and reports the differences.
+"""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -19,79 +22,97 @@ _SAME_OBJECT = 0.5  # IoU of boxes of one class
 
 @dataclass(frozen=True)
 class PrecisionAgreement:
-    """Of two sets of rows about the same images. Differences are of the rows that both have."""
+    """How well the rows of an engine agree with the fp32 rows of the same images.
 
-    precision: str  # of what is compared with fp32
+    Differences are taken over the rows that both have.
+    """
+
+    precision: str  # of the engine
     images: int
     rows_fp32: int
-    rows_here: int
-    rows_in_both: int  # same image and class; of boxes also IoU >= 0.5
+    rows_here: int  # of the engine
+    rows_in_both: int  # same image and class, and for boxes IoU >= 0.5
     score_difference_mean: float
     score_difference_max: float
     box_difference_mean: float | None  # pixels of the original; None: rows without boxes
     box_difference_max: float | None
-    cosine_min: float | None  # of embeddings; None: rows without
+    cosine_min: float | None  # of embeddings; None: rows without embeddings
 
-    def text(self) -> str:
+    def describe(self) -> str:
+        """Return one line for the log and the summary."""
         share = self.rows_in_both / self.rows_fp32 if self.rows_fp32 else 1.0
-        said = f"{self.precision} beside fp32: {share:.1%} of fp32's {self.rows_fp32:,} rows on {self.images} images"
-        said += " found again"
-        said += f", {self.rows_here - self.rows_in_both:,} others"
-        said += f"; scores differ by {self.score_difference_mean:.4f} (mean), {self.score_difference_max:.4f} (max)"
+        parts = [
+            f"{self.precision} beside fp32: {share:.1%} of fp32's {self.rows_fp32:,} rows on "
+            f"{self.images} images found again, {self.rows_here - self.rows_in_both:,} others",
+            f"scores differ by {self.score_difference_mean:.4f} (mean), "
+            f"{self.score_difference_max:.4f} (max)",
+        ]
         if self.box_difference_mean is not None:
-            said += (
-                f"; boxes by {self.box_difference_mean:.2f} px, {self.box_difference_max:.2f} px"
+            parts.append(
+                f"boxes by {self.box_difference_mean:.2f} px, {self.box_difference_max:.2f} px"
             )
         if self.cosine_min is not None:
-            said += f"; embeddings' least cosine {self.cosine_min:.5f}"
-        return said
+            parts.append(f"embeddings' least cosine {self.cosine_min:.5f}")
+        return "; ".join(parts)
 
-    def record(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, Any]:
+        """Return the fields for agreement.json."""
         return asdict(self)
 
 
-def measure_agreement(here: Predictor, fp32: Predictor, shard: Shard) -> PrecisionAgreement:
-    """Both look at all of the shard's inputs."""
-    reference, rows = (pa.concat_tables(_rows(one, shard)) for one in (fp32, here))
-    return compare_rows(reference, rows, len(shard), here.engine.precision)
+def measure_agreement(engine: Predictor, fp32: Predictor, shard: Shard) -> PrecisionAgreement:
+    """Run both predictors on all inputs of a shard and compare their rows."""
+    fp32_rows, engine_rows = (
+        pa.concat_tables(_predict_rows(predictor, shard)) for predictor in (fp32, engine)
+    )
+    return compare_rows(fp32_rows, engine_rows, len(shard), engine.engine.precision)
 
 
-def _rows(predictor: Predictor, shard: Shard) -> Iterator[pa.Table]:
+def _predict_rows(predictor: Predictor, shard: Shard) -> Iterator[pa.Table]:
     yield predictor.schema.empty_table()
-    for _, batch in predictor.predict([shard]):
-        yield predictor.make_tables(batch)[1]
+    for _, finished in predictor.predict([shard]):
+        yield predictor.make_tables(finished)[1]
 
 
 def compare_rows(fp32: pa.Table, here: pa.Table, images: int, precision: str) -> PrecisionAgreement:
-    """Row by row, the best of fp32 first; each row of `here` is the partner of one at most."""
-    paired = list(match_rows(fp32, here))
-    a, b = (np.array([pair[i] for pair in paired], dtype=np.int64) for i in (0, 1))
-    score = np.abs(_floats(fp32, "score")[a] - _floats(here, "score")[b])
-    box = (
-        np.abs(read_boxes_xyxy(fp32)[a] - read_boxes_xyxy(here)[b])
-        if set(BOX_COLUMNS) <= set(fp32.schema.names)
-        else None
-    )
+    """Match the rows of two tables and measure the differences of matched rows.
+
+    Args:
+        fp32: prediction rows of the reference.
+        here: prediction rows of the engine.
+        images: the number of images that both have looked at.
+        precision: of the engine.
+    """
+    matches = list(match_rows(fp32, here))
+    in_fp32, in_here = (np.array([match[i] for match in matches], dtype=np.int64) for i in (0, 1))
+    score = np.abs(_floats(fp32, "score")[in_fp32] - _floats(here, "score")[in_here])
+    box = None
+    if set(BOX_COLUMNS) <= set(fp32.schema.names):
+        box = np.abs(read_boxes_xyxy(fp32)[in_fp32] - read_boxes_xyxy(here)[in_here])
     cosine = None
-    if "embedding" in fp32.schema.names and paired:
-        one, other = (np.stack(t["embedding"].to_pylist())[i] for t, i in ((fp32, a), (here, b)))
-        cosine = float(
-            (
-                (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
-            ).min()
+    if "embedding" in fp32.schema.names and matches:
+        cosine = _smallest_cosine(
+            np.stack(fp32["embedding"].to_pylist())[in_fp32],
+            np.stack(here["embedding"].to_pylist())[in_here],
         )
     return PrecisionAgreement(
         precision=precision,
         images=images,
         rows_fp32=fp32.num_rows,
         rows_here=here.num_rows,
-        rows_in_both=len(paired),
-        score_difference_mean=float(score.mean()) if paired else 0.0,
+        rows_in_both=len(matches),
+        score_difference_mean=float(score.mean()) if matches else 0.0,
         score_difference_max=float(score.max(initial=0.0)),
-        box_difference_mean=None if box is None else float(box.mean()) if paired else 0.0,
+        box_difference_mean=None if box is None else float(box.mean()) if matches else 0.0,
         box_difference_max=None if box is None else float(box.max(initial=0.0)),
         cosine_min=cosine,
     )
+
+
+def _smallest_cosine(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the smallest cosine between matched vectors, (N, D) each."""
+    norms = np.linalg.norm(first, axis=1), np.linalg.norm(second, axis=1)
+    return float(((first * second).sum(1) / norms[0] / norms[1]).min())
 
 
 def match_rows(fp32: pa.Table, here: pa.Table) -> Iterator[tuple[int, int]]:

@@ -169,7 +169,7 @@ def load_predictor(
     batch_size = parts.batch_size or find_fastest_batch_size(
         engine, model, parts.source, first, settings.max_pixels
     )
-    engine.expect(images, batch_size)
+    engine.prepare_for_run(images, batch_size)
     return _predictor(settings, parts, engine, model, batch_size, given_up or {})
 
 
@@ -201,7 +201,7 @@ def _predictor(
         settings.workers,
         settings.max_pixels,
         parts.views,
-        upload=engine.uploader(),
+        upload=engine.make_uploader(),
         overlap=engine.device != "cpu",
         watchdog=Watchdog(settings.timeout, InFlightTable.attach()),
         excluded=given_up,

@@ -109,7 +109,7 @@ class RunSession:
         predictor = load_predictor(settings, parts, plan.n_images, first.entries, given_up)
         suspects.try_suspects(plan, predictor)
         self._record(predictor)
-        if not parts.engine.exact:
+        if not parts.engine.is_exact:
             self._measure(predictor)
         return ShardRunner(plan, folder, predictor, parts.sinks, progress())
 
@@ -133,5 +133,5 @@ class RunSession:
         agreement = measure_agreement(
             predictor, load_reference(self.settings, self.parts, predictor), sample
         )
-        self.folder.publish_json("agreement.json", agreement.record())
-        log.info("%s", agreement.text())
+        self.folder.publish_json("agreement.json", agreement.to_record())
+        log.info("%s", agreement.describe())

@@ -97,7 +97,7 @@ def summarize_run(work: "RunSession", said: str | None) -> RunResult:
     lines += _speed(work)
     agreement = folder.local("agreement.json")
     if agreement.is_file():
-        lines += ["", PrecisionAgreement(**json.loads(agreement.read_text())).text()]
+        lines += ["", PrecisionAgreement(**json.loads(agreement.read_text())).describe()]
     lines += ["", "files", format_pairs(_files(folder))]
     return RunResult("\n".join(lines), 0 if said else bad, folder.path)
 

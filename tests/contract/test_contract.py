@@ -193,7 +193,7 @@ def test_an_engine_gives_what_the_network_gives(name: str) -> None:
         expected = network(images, [])
     engine.prepare(Model(network, lambda x: x, lambda size: None))
     for one, other in zip(engine.forward(images, [(9, 9)] * 4), expected, strict=True):
-        bound = 1e-5 if engine.exact else 2e-2
+        bound = 1e-5 if engine.is_exact else 2e-2
         torch.testing.assert_close(one["logits"], other["logits"], atol=bound, rtol=bound)
 
 

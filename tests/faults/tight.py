@@ -9,7 +9,7 @@ from torch import Tensor
 class Tight:
     """An engine with room for `room` values of inputs at once."""
 
-    device, precision, exact = "cpu", "fp32", True
+    device, precision, is_exact = "cpu", "fp32", True
 
     def __init__(self, room: int) -> None:
         self.room, self.sizes = room, []

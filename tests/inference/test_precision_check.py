@@ -31,7 +31,7 @@ def test_the_same_rows_agree() -> None:
     assert (
         found.score_difference_max == found.box_difference_max == 0.0 and found.cosine_min is None
     )
-    assert found.text().startswith(
+    assert found.describe().startswith(
         "bf16 beside fp32: 100.0% of fp32's 1 rows on 1 images found again, 0 others"
     )
 
@@ -49,8 +49,8 @@ def test_another_object_is_none_of_them(other: tuple) -> None:
     assert (
         found.rows_in_both == 0
         and found.score_difference_max == 0.0
-        and "0.0%" in found.text()
-        and "1 others" in found.text()
+        and "0.0%" in found.describe()
+        and "1 others" in found.describe()
     )
 
 
@@ -79,11 +79,11 @@ def test_classes_are_compared_without_boxes_and_vectors_by_their_angle() -> None
     assert found.rows_in_both == 1 and found.box_difference_max is None
     assert (
         found.cosine_min == pytest.approx(np.sqrt(0.5))
-        and "cosine 0.70711" in found.text()
-        and "px" not in found.text()
+        and "cosine 0.70711" in found.describe()
+        and "px" not in found.describe()
     )
 
 
 def test_nothing_found_by_either() -> None:
     found = compare_rows(table(), table(), 3, "bf16")
-    assert found.rows_in_both == 0 and "100.0% of fp32's 0 rows on 3 images" in found.text()
+    assert found.rows_in_both == 0 and "100.0% of fp32's 0 rows on 3 images" in found.describe()

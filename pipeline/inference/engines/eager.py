@@ -1,10 +1,10 @@
-"""The network as PyTorch runs it, operator by operator."""
+"""Engine `eager`: runs the network operator by operator, in fp32 by default."""
 
 from pipeline.inference.engine_base import BaseEngine
 
 
 class Eager(BaseEngine):
-    """`precision`: fp32 unless bf16 or fp16 is asked for."""
+    """Runs the network as PyTorch does. `precision` None is fp32."""
 
     def __init__(self, device: str, precision: str | None) -> None:
         super().__init__(device, precision or "fp32")

@@ -1,4 +1,4 @@
-"""The network at the precision that the hardware is fast at, compiled where that pays."""
+"""Engine `fast`: the precision that the hardware computes fastest, compiled where that pays."""
 
 import logging
 from collections.abc import Callable
@@ -17,22 +17,26 @@ from pipeline.inference.devices import has_native_bf16
 from pipeline.inference.engine_base import BaseEngine
 
 log = logging.getLogger(__name__)
-_LEAST_IMAGES = {
-    "one shape": 3_000,
-    "many shapes": 12_000,
-}  # below, compiling takes longer than it saves
+# Below these numbers of images, compilation takes longer than it saves.
+_LEAST_IMAGES = {"one shape": 3_000, "many shapes": 12_000}
 
 
 class Fast(BaseEngine):
-    """`precision`: null is bf16 where the hardware has it (fp16 on older GPUs), else fp32. `compile`: true, false, or auto:
-    where the run has images enough to earn back the half minute or more that it takes.
+    """Runs the network at low precision and compiles the parts of it that the model names.
 
-    What is compiled are the parts that the model names. A model whose inputs have one shape gets code for this very shape
-    and batch size: short batches are filled up, those of half and less run uncompiled. Otherwise the code is for any shape.
+    If all inputs of a model have one shape, the code is compiled for this shape and batch size: a
+    smaller batch is filled up, and one of half the size or less runs uncompiled. Otherwise the code
+    is compiled for any shape.
+
+    Args:
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: None is bf16 where the hardware has it, fp16 on older GPUs, else fp32.
+        compile: True, False, or "auto": compile if the run has enough images to earn back the half
+            minute or more that compilation takes.
     """
 
     tf32 = True
-    exact_at = frozenset()  # images are resized in uint8
+    exact_precisions = frozenset()  # not even fp32, because images are resized in uint8
 
     def __init__(self, device: str, precision: str | None, compile: bool | str) -> None:
         if compile not in (True, False, "auto"):
@@ -40,102 +44,116 @@ class Fast(BaseEngine):
         super().__init__(device, precision or "fp32")
         self.compile = compile
         if precision is None:
-            self.precision = self._best_precision()
+            self.precision = self._choose_precision()
 
     def prepare(self, model: Model) -> Model:
         if model.full_precision_only:
             raise ConfigError(
-                "This model runs at its own precision, as it is: engine=fast has nothing to offer it. Leave it out."
+                "This model runs at its own precision, as it is: engine=fast has nothing to offer "
+                "it. Leave it out."
             )
         super().prepare(model)
         self.model = model
         return replace(model, preprocess=model.fast_preprocess or model.preprocess)
 
-    def expect(self, images: int, batch_size: int) -> None:
-        if (
+    def prepare_for_run(self, images: int, batch_size: int) -> None:
+        """Compile the network where that pays for so many images."""
+        is_bf16_emulated = (
             self.precision == "bf16"
             and self.device_type == "cpu"
             and not has_native_bf16(self.device)
-        ):
-            # torch 2.15 packs such weights for instructions that this CPU has not, and stops at the second batch
+        )
+        if is_bf16_emulated:
+            # torch 2.15 packs such weights for instructions that this CPU lacks, and stops at the
+            # second batch.
             log.warning(
-                "Not compiled: this CPU computes bf16 by way of fp32. precision=fp32 can be compiled."
+                "Not compiled: this CPU computes bf16 by way of fp32. precision=fp32 can be "
+                "compiled."
             )
             return
-        one_shape = self.model.bucket((480, 640)) == self.model.bucket((640, 480))
-        enough = images >= _LEAST_IMAGES["one shape" if one_shape else "many shapes"]
-        if self.compile is True or (self.compile == "auto" and enough):
-            inductor.freezing = True  # weights are constants: packed once. As an option of torch.compile it has no effect
-            logging.getLogger("torch.utils.cpp_extension").setLevel(
-                logging.ERROR
-            )  # "No CUDA runtime is found"
-            for name in self.model.compilable:
-                parent, _, last = name.rpartition(".")
-                part = CompiledModule(
-                    self.network.get_submodule(name),
-                    batch_size if one_shape else None,
-                    self.device_type,
-                )
-                setattr(self.network.get_submodule(parent), last, part)
+        has_one_shape = self.model.bucket((480, 640)) == self.model.bucket((640, 480))
+        least_images = _LEAST_IMAGES["one shape" if has_one_shape else "many shapes"]
+        if self.compile is True or (self.compile == "auto" and images >= least_images):
+            self._compile_parts(batch_size if has_one_shape else None)
 
-    def _best_precision(self) -> str:
+    def _compile_parts(self, batch_size: int | None) -> None:
+        # Freezing makes weights constants, which are packed once. It works only as a global setting,
+        # not as an option of torch.compile.
+        inductor.freezing = True
+        # hides "No CUDA runtime is found"
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+        for name in self.model.compilable:
+            parent, _, attribute = name.rpartition(".")
+            compiled = CompiledModule(
+                self.network.get_submodule(name), batch_size, self.device_type
+            )
+            setattr(self.network.get_submodule(parent), attribute, compiled)
+
+    def _choose_precision(self) -> str:
         if has_native_bf16(self.device):
             return "bf16"
         return "fp16" if self.device_type == "cuda" else "fp32"
 
 
 class CompiledModule(nn.Module):
-    """A module of which the first argument is a batch (B, ...) or a list of them, compiled when it is first called."""
+    """A module that is compiled when it is first called.
+
+    Its only argument is a batch (B, ...) or a list of batches. If compilation fails, it logs a
+    warning and runs the module uncompiled from then on.
+    """
 
     def __init__(self, module: nn.Module, batch_size: int | None, device_type: str) -> None:
-        """`batch_size`: of the one shape that the inputs have; None: they have many."""
+        """`batch_size` is set if all inputs have one shape, and None if they have many shapes."""
         super().__init__()
         self.module, self.batch_size = module, batch_size
-        one_shape = batch_size is not None
-        # A backend of its own, because code is kept for every use of a class's `forward` with an equal backend, and only the
-        # guards that are dropped here would tell one network's weights from another's.
+        has_one_shape = batch_size is not None
+        # Each module needs a backend of its own. PyTorch shares code between calls of one `forward`
+        # with equal backends, and would tell two networks apart only by the guards dropped below.
         backend = partial(
             torch._inductor.compile,
-            options={"triton.cudagraphs": device_type == "cuda" and one_shape},
+            options={"triton.cudagraphs": device_type == "cuda" and has_one_shape},
         )
-        # Nothing but the input changes: to look at every layer again at every call took 0.7 of 20 ms a batch.
+        # Only the input changes between calls. Checking every layer too takes 0.7 of 20 ms a batch.
         options: dict[str, Any] | None = (
-            {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe} if one_shape else None
+            {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe} if has_one_shape else None
         )
         self._compiled: Callable[..., Any] | None = torch.compile(
-            module, dynamic=not one_shape, backend=backend, options=options
+            module, dynamic=not has_one_shape, backend=backend, options=options
         )
         self._has_run = False
 
     def forward(self, batch: Any) -> Any:
         images = len(pytree.tree_leaves(batch)[0])
-        worth = (
-            images > 1
-            if self.batch_size is None
-            else self.batch_size // 2 < images <= self.batch_size
-        )
-        if self._compiled is None or not worth:
+        if self._compiled is None or not self._is_worth_compiled(images):
             return self.module(batch)
+
         missing = (self.batch_size or images) - images
         filled = (
-            pytree.tree_map(lambda one: _repeat_last(one, missing), batch) if missing else batch
+            pytree.tree_map(lambda tensor: _repeat_last(tensor, missing), batch)
+            if missing
+            else batch
         )
         try:
             outputs = self._compiled(filled)
         except torch.OutOfMemoryError:
             raise
-        except (
-            Exception
-        ) as error:  # no compiler, a compiler's fault, or an input that fails uncompiled as well
+        except Exception as error:  # no compiler, its fault, or an input that fails uncompiled too
             if self._has_run:
                 raise
             self._compiled = None
-            said = " ".join(str(error).strip().splitlines()[:1])[:200]
-            log.warning("Not compiled, runs as it is: %s", said or type(error).__name__)
+            reason = " ".join(str(error).strip().splitlines()[:1])[:200]
+            log.warning("Not compiled, runs as it is: %s", reason or type(error).__name__)
             return self.module(batch)
         self._has_run = True
-        return pytree.tree_map(lambda one: one[:images], outputs) if missing else outputs
+        return pytree.tree_map(lambda tensor: tensor[:images], outputs) if missing else outputs
+
+    def _is_worth_compiled(self, images: int) -> bool:
+        """Tell whether compiled code is faster for a batch of this size."""
+        if self.batch_size is None:
+            return images > 1
+        return self.batch_size // 2 < images <= self.batch_size
 
 
 def _repeat_last(batch: Tensor, times: int) -> Tensor:
+    """Append the last image of a batch (B, ...) so many times."""
     return torch.cat([batch, batch[-1:].expand(times, *batch.shape[1:])])

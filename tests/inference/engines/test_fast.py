@@ -59,7 +59,9 @@ def test_the_precision_is_what_the_processor_has(
 ) -> None:
     monkeypatch.setattr("pipeline.inference.engines.fast.has_native_bf16", lambda device: native)
     assert Fast("cpu", None, False).identity == {"precision": expected}
-    assert Fast("cpu", "fp16", False).precision == "fp16" and not Fast("cpu", "fp32", False).exact
+    assert (
+        Fast("cpu", "fp16", False).precision == "fp16" and not Fast("cpu", "fp32", False).is_exact
+    )
 
 
 def test_a_model_of_its_own_precision_is_refused() -> None:
@@ -88,7 +90,7 @@ def test_images_are_prepared_in_the_fast_way_where_there_is_one() -> None:
 def test_compiled_where_it_pays(compile, images: int, many_shapes: bool, expected: bool) -> None:
     engine = Fast("cpu", None, compile)
     engine.prepare(model(bucket=(lambda size: size) if many_shapes else (lambda size: None)))
-    engine.expect(images, 8)
+    engine.prepare_for_run(images, 8)
     assert isinstance(engine.network.body, CompiledModule) == expected
     if expected:
         assert (engine.network.body.batch_size is None) == many_shapes
@@ -108,7 +110,7 @@ def test_compiled_gives_what_uncompiled_gives_for_every_batch(many_shapes: bool)
     with torch.inference_mode():
         expected = [plain.network(batch, []) for batch in batches]
     engine.prepare(compiled)
-    engine.expect(1, 4)
+    engine.prepare_for_run(1, 4)
     for batch, answers in zip(batches, expected, strict=True):
         found = engine.forward(batch, [(16, 16)] * len(batch))
         assert len(found) == len(batch)
@@ -130,7 +132,7 @@ def test_two_networks_of_one_class_have_each_its_own_weights(
         with torch.inference_mode():
             expected.append((own := model()).network(images(2), []))
         engine.prepare(own)
-        engine.expect(1, 2)
+        engine.prepare_for_run(1, 2)
     for _ in range(2):
         for engine, answers, precision in zip(engines, expected, precisions, strict=True):
             found, most = (
@@ -153,7 +155,7 @@ def test_bf16_is_not_compiled_where_it_is_emulated(
     monkeypatch.setattr(fast, "has_native_bf16", lambda device: False)
     engine = Fast("cpu", "bf16", True)
     engine.prepare(model())
-    engine.expect(1, 2)
+    engine.prepare_for_run(1, 2)
     assert not isinstance(engine.network.body, CompiledModule)
     assert "Not compiled: this CPU computes bf16 by way of fp32" in caplog.text
     assert len(engine.forward(images(2), [(16, 16)] * 2)) == 2
@@ -164,7 +166,7 @@ def test_without_a_compiler_it_runs_as_it_is_and_says_so_once(
 ) -> None:
     engine = Fast("cpu", "fp32", True)
     engine.prepare(model())
-    engine.expect(1, 2)
+    engine.prepare_for_run(1, 2)
 
     engine.network.body._compiled = Raises(
         RuntimeError("No working C++ compiler found\nand much more")
@@ -178,7 +180,7 @@ def test_without_a_compiler_it_runs_as_it_is_and_says_so_once(
 def test_an_error_without_a_message_is_named(caplog: pytest.LogCaptureFixture) -> None:
     engine = Fast("cpu", "fp32", True)
     engine.prepare(model())
-    engine.expect(1, 2)
+    engine.prepare_for_run(1, 2)
     engine.network.body._compiled = Raises(RuntimeError())
     assert len(engine.forward(images(2), [(16, 16)] * 2)) == 2
     assert "runs as it is: RuntimeError" in caplog.text
@@ -187,7 +189,7 @@ def test_an_error_without_a_message_is_named(caplog: pytest.LogCaptureFixture) -
 def test_out_of_memory_is_not_taken_for_a_compilers_fault() -> None:
     engine = Fast("cpu", "fp32", True)
     engine.prepare(model())
-    engine.expect(1, 2)
+    engine.prepare_for_run(1, 2)
 
     engine.network.body._compiled = Raises(torch.OutOfMemoryError("full"))
     with pytest.raises(torch.OutOfMemoryError):

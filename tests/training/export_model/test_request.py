@@ -106,7 +106,7 @@ def test_programs_are_compared_on_the_cpu_in_fp32() -> None:
         settings_for("to=torchscript", *MOBILENET, "engine=fast", "precision=bf16")
     )
     engine = build_components(settings).engine
-    assert (engine.device, engine.precision, engine.exact) == ("cpu", "fp32", True)
+    assert (engine.device, engine.precision, engine.is_exact) == ("cpu", "fp32", True)
 
 
 @pytest.mark.parametrize(
