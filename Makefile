@@ -1,14 +1,14 @@
-# make alone prints the targets. Every key=value goes to the program as it stands: make run task=detect input=~/photos
+# make alone prints the targets. Every key=value is passed to the program: make run task=detect input=~/photos
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
 VENV   := .venv
 PY     := $(VENV)/bin/python
-# the first Python 3.11-3.13 with venv on this machine; say PYTHON=/path/to/python to choose another
+# The first Python 3.11-3.13 with venv on this machine. PYTHON=/path/to/python chooses another one.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
-# One shell word that holds make's own list of key=value; the program splits it (pipeline/config/overrides.py).
+# One shell word with make's own list of key=value. The program splits it (pipeline/config/overrides.py).
 ARGS = --make '$(subst ','\'',$(MAKEOVERRIDES))'
 
 .PHONY: help run sweep inspect models bench duplicates evaluate report compare drift repeats crops refilter export verify \
@@ -18,58 +18,58 @@ ARGS = --make '$(subst ','\'',$(MAKEOVERRIDES))'
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-run: $(VENV)/.run ## annotate images: make run task=detect input=DIR (no input: the samples)
+run: $(VENV)/.run ## annotate images: make run task=detect input=DIR (without input: the sample images)
 	@$(PY) -m pipeline run $(ARGS)
 
-sweep: $(VENV)/.run ## one run per combination: make sweep task=detect model=a,b min_score=0.3,0.5
+sweep: $(VENV)/.run ## one run for each combination: make sweep task=detect model=a,b min_score=0.3,0.5
 	@$(PY) -m pipeline sweep $(ARGS)
 
-inspect: $(VENV)/.run ## know a model: make inspect task=detect model=NAME classes=[dog]
+inspect: $(VENV)/.run ## classes, cost and accuracy of a model: make inspect task=detect model=NAME classes=[dog]
 	@$(PY) -m pipeline inspect $(ARGS)
 
-duplicates: $(VENV)/.run ## the same picture twice: make duplicates input=DIR (run can skip them: skip_duplicates=near)
+duplicates: $(VENV)/.run ## find images that occur twice: make duplicates input=DIR (run can skip them: skip_duplicates=near)
 	@$(PY) -m pipeline duplicates $(ARGS)
 
-models: $(VENV)/.run ## the catalogue: make models task=segment sort=accuracy
+models: $(VENV)/.run ## list the models that come with torchvision: make models task=segment sort=accuracy
 	@$(PY) -m pipeline models $(ARGS)
 
-evaluate: $(VENV)/.run ## a run beside annotations, AP, top-1, mIoU: make evaluate run=outputs/latest truth=instances.json
+evaluate: $(VENV)/.run ## accuracy (AP, top-1, mIoU), measured with annotations: make evaluate run=outputs/latest truth=instances.json
 	@$(PY) -m pipeline evaluate $(ARGS)
 
-compare: $(VENV)/.run ## what changed between two runs: make compare runs=[outputs/BEFORE,outputs/AFTER]
+compare: $(VENV)/.run ## differences between two runs: make compare runs=[outputs/BEFORE,outputs/AFTER]
 	@$(PY) -m pipeline compare $(ARGS)
 
-crops: $(VENV)/.run ## each box as a picture, in a folder for each class: make crops run=outputs/latest margin=0.1
+crops: $(VENV)/.run ## each box as an image, in a folder for its class: make crops run=outputs/latest margin=0.1
 	@$(PY) -m pipeline crops $(ARGS)
 
-drift: $(VENV)/.run ## are images and detections still like a reference's? make drift run=outputs/latest reference=outputs/OLD
+drift: $(VENV)/.run ## whether images and predictions have changed since a run: make drift run=outputs/latest reference=outputs/OLD
 	@$(PY) -m pipeline drift $(ARGS)
 
-export: $(VENV)/.run ## a run in another program's format: make export run=outputs/latest to=coco
+export: $(VENV)/.run ## convert a run to another program's format: make export run=outputs/latest to=coco
 	@$(PY) -m pipeline export $(ARGS)
 
-refilter: $(VENV)/.run ## a run with a stricter filter, without the model: make refilter run=DIR min_score=0.7 classes=[dog]
+refilter: $(VENV)/.run ## a new run with a stricter filter, without the model: make refilter run=DIR min_score=0.7 classes=[dog]
 	@$(PY) -m pipeline refilter $(ARGS)
 
-report: $(VENV)/.run ## a run as one HTML page with a gallery to search: make report run=outputs/latest
+report: $(VENV)/.run ## one HTML page with a searchable gallery: make report run=outputs/latest
 	@$(PY) -m pipeline report $(ARGS)
 
-repeats: $(VENV)/.run ## boxes that come again and again at one place of a camera: make repeats run=outputs/latest
+repeats: $(VENV)/.run ## boxes that recur at one place in a fixed camera's images: make repeats run=outputs/latest
 	@$(PY) -m pipeline repeats $(ARGS)
 
-verify: $(VENV)/.run ## does a run folder hold what was committed? make verify run=outputs/latest
+verify: $(VENV)/.run ## check that a run folder holds what was committed: make verify run=outputs/latest
 	@$(PY) -m pipeline verify $(ARGS)
 
-bench: $(VENV)/.run ## how fast, beside plain loops and the hardware: make bench task=classify model=NAME input=DIR
+bench: $(VENV)/.run ## measure speed, and what limits it: make bench task=classify model=NAME input=DIR
 	@$(PY) -m pipeline bench $(ARGS)
 
-train: $(VENV)/.train ## learn your classes: make train task=detect model=NAME train.data=instances.json
+train: $(VENV)/.train ## train a model on your annotated images: make train task=detect model=NAME train.data=instances.json
 	@$(PY) -m pipeline train $(ARGS)
 
-anchors: $(VENV)/.train ## anchor boxes that fit your data: make anchors model=NAME train.data=instances.json
+anchors: $(VENV)/.train ## find anchor boxes that fit your data: make anchors model=NAME train.data=instances.json
 	@$(PY) -m pipeline anchors $(ARGS)
 
-export-model: $(VENV)/.train ## a model as a program, compared with itself: make export-model model=FILE.safetensors to=onnx
+export-model: $(VENV)/.train ## write a model as a program and compare it: make export-model model=FILE.safetensors to=onnx
 	@$(PY) -m pipeline export-model $(ARGS)
 
 # passive: OpenMP teams of two processes at once must not spin against each other
@@ -84,7 +84,7 @@ test-all: $(VENV)/.dev ## run all tests but those of test-faults
 test-faults: $(VENV)/.dev ## run the tests that kill processes and fill disks (10 minutes)
 	@$(PYTEST) -m faults
 
-check: $(VENV)/.dev ## lint, format check and types
+check: $(VENV)/.dev ## check lint, format and types
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
@@ -93,7 +93,7 @@ format: $(VENV)/.dev ## rewrite the code in the project's format
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-clean: ## remove .venv and caches (outputs/ stays: it is yours)
+clean: ## remove .venv and caches, but not outputs/
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -101,7 +101,7 @@ $(PY):
 	@test -n '$(PYTHON)' || { echo 'No Python 3.11, 3.12 or 3.13 with venv found. Install one, or say PYTHON=/path/to/python.' >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV)
 
-# A stamp is newer than what it was made from, or pip runs again.
+# pip runs again when pyproject.toml or constraints.txt is newer than the stamp file.
 $(VENV)/.run: pyproject.toml constraints.txt | $(PY)
 	@echo 'Setting up $(VENV): PyTorch and its libraries, about 6 GB, once ...'
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .

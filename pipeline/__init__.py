@@ -1,3 +1,3 @@
-"""Annotate a large image collection offline. Start reading at `pipeline/run.py`."""
+"""Annotate large image collections offline. Begin reading at `pipeline/run.py`."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m pipeline`, the same program as `visionbatch`."""
+"""Run the program as `python -m pipeline`; `visionbatch` is the same."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The command line as a person meets it."""
+"""The command line from a user's point of view."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from pipeline.cli import main
 from tests.helpers.paths import REPOSITORY, SAMPLES
 
 
-def said(capsys: pytest.CaptureFixture[str]) -> str:
+def read_output(capsys: pytest.CaptureFixture[str]) -> str:
     out, err = capsys.readouterr()
     return out + err
 
@@ -33,7 +33,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
         (["sweep", "task=detect,detcet"], 2, "detcet"),
     ],
 )
-def test_a_word_out_of_place_gets_an_answer_and_no_traceback(
+def test_a_wrong_word_gets_an_answer_and_no_traceback(
     arguments: list[str],
     code: int,
     text: str,
@@ -43,13 +43,13 @@ def test_a_word_out_of_place_gets_an_answer_and_no_traceback(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == code
-    answer = said(capsys)
+    answer = read_output(capsys)
     assert text in answer and "Traceback" not in answer
 
 
 def test_a_run_ends_with_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "task=detect", f"output={tmp_path}", "overlays=false"]) == 0
-    text = said(capsys)
+    text = read_output(capsys)
     for expected in (
         "Complete: 12 images, 19 predictions",
         "qr code          8",
@@ -59,7 +59,7 @@ def test_a_run_ends_with_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture
     ):
         assert expected in text
     assert main(["run", "task=detect", f"output={tmp_path}", "overlays=false"]) == 0
-    assert "nothing was left to do" in said(capsys)
+    assert "nothing was left to do" in read_output(capsys)
 
 
 @pytest.mark.long
@@ -99,7 +99,7 @@ def test_a_path_full_of_special_characters_through_make(tmp_path: Path) -> None:
         "pyproject.toml",
         "constraints.txt",
         ".venv/.run",
-    ):  # set up already, as make sees it
+    ):  # make finds that everything is set up
         (tmp_path / name).touch()
     words = [
         f"input={folder}",
@@ -144,3 +144,17 @@ def test_the_wheel_carries_what_a_run_needs(tmp_path: Path) -> None:
         f"{tmp_path}/site/pipeline/data/samples"
         in (tmp_path / "out" / "latest" / "run.json").read_text()
     )
+
+
+def test_the_supervising_process_imports_the_standard_library_only() -> None:
+    """It must survive what crashes the process that computes."""
+    code = (
+        "import sys, pipeline.cli; "
+        "print(*{name.split('.')[0] for name in sys.modules} - set(sys.stdlib_module_names))"
+    )
+    before = [sys.executable, "-c", "import sys; print(*{n.split('.')[0] for n in sys.modules})"]
+    started = subprocess.run(before, capture_output=True, text=True, check=True).stdout.split()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) - set(started) == {"pipeline"}

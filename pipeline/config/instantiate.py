@@ -1,4 +1,4 @@
-"""The one function that turns a configuration node into a part. It builds classes of this project and nothing else."""
+"""Build components from configuration nodes. Only classes of this project are built."""
 
 import inspect
 from collections.abc import Mapping
@@ -7,19 +7,27 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from pipeline.config.conf_files import list_choices
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.package_files import find_resource
 
 
 def instantiate(node: Mapping[str, Any], **extra: Any) -> Any:
-    """Construct the class that `node["_target_"]` names, with the node's other keys and `extra` as arguments.
+    """Build the class that `node["_target_"]` names.
 
-    The key `presets` is for the settings and is not an argument.
-    Raises ConfigError for a target outside `pipeline.`, one that is not a class defined there, or wrong arguments.
+    Args:
+        node: `_target_` and the arguments. The key `presets` belongs to the settings and is no
+            argument.
+        extra: More arguments.
+
+    Raises:
+        ConfigError: The target lies outside `pipeline.`, is not a class defined there, or does not
+            take these arguments.
     """
     target = str(node.get("_target_", ""))
     cls = resolve_class(node)
     arguments = {k: v for k, v in node.items() if k not in ("_target_", "presets")} | extra
+
     try:
         inspect.signature(cls).bind(**arguments)
     except TypeError as error:
@@ -30,43 +38,51 @@ def instantiate(node: Mapping[str, Any], **extra: Any) -> Any:
 
 
 def resolve_class(node: Mapping[str, Any]) -> type:
-    """Return the class that `node["_target_"]` names, without building it. Raises ConfigError as `instantiate` does."""
-    return _resolve(str(node.get("_target_", "")))
+    """Return the class that `node["_target_"]` names without building it.
+
+    Raises:
+        ConfigError: The target is not a class of this project.
+    """
+    return _import_class(str(node.get("_target_", "")))
 
 
 def find_class(kind: str, name: str) -> type:
-    """Return the class of a shipped component, without building it: `find_class("source", "tar")` is `Tar`.
+    """Return the class of a shipped component without building it.
 
-    The target is read from `conf/<kind>/<name>.yaml`, never from a run folder.
+    `find_class("source", "tar")` is the class that conf/source/tar.yaml names. A run folder is never
+    trusted to name a class.
 
     Raises:
-        ConfigError: there is no such component. Its name may come from another program's or version's run.
+        ConfigError: There is no such component. The name may come from a run of another version or
+            program.
     """
-    file = find_resource("conf") / kind / f"{name}.yaml"
-    known = sorted(path.stem for path in file.parent.glob("*.yaml"))
+    known = list_choices(kind)
     if name not in known:
         raise ConfigError(
             f"{kind}={name}: expected {', '.join(known)}.{suggest_nearest(name, known)}"
         )
-    node = OmegaConf.load(file)
-    # a sink's node is nested under its own name, that of a file which also sets other groups under its kind
-    places = ("_target_", f"{kind}._target_", f"{name}._target_")
-    return _resolve(
-        str(next(filter(None, (OmegaConf.select(node, place) for place in places)), ""))
-    )
+
+    node = OmegaConf.load(find_resource("conf") / kind / f"{name}.yaml")
+    # A sink's node lies under its own name; that of a file for `_global_` lies under its kind.
+    paths = ("_target_", f"{kind}._target_", f"{name}._target_")
+    targets = [OmegaConf.select(node, path) for path in paths]
+    return _import_class(str(next(filter(None, targets), "")))
 
 
-def _resolve(target: str) -> type:
+def _import_class(target: str) -> type:
     module_name, _, name = target.rpartition(".")
     if not module_name.startswith("pipeline."):
         raise ConfigError(
-            f"Parts are built only from classes under 'pipeline.'; the configuration names {target!r}."
+            "Components are built only from classes under 'pipeline.'; "
+            f"the configuration names {target!r}."
         )
+
     try:
         found = getattr(import_module(module_name), name, None)
     except ModuleNotFoundError as error:
         raise ConfigError(f"The configuration names {target!r}: {error}.") from None
-    # a class that a module merely imported (pipeline.x.Popen) is not one of ours
+
+    # A class that a module only imports, such as subprocess.Popen, is not one of this project.
     if not inspect.isclass(found) or not found.__module__.startswith("pipeline."):
         raise ConfigError(
             f"The configuration names {target!r}, which is not a class of this project."

@@ -11,8 +11,7 @@ MODEL_VERBS: Mapping[str, str] = {
     "train": "learn the classes of your own annotated images: train task=detect model=NAME "
     "train.data=instances.json",
     "anchors": "find anchor boxes that fit such data: anchors model=NAME train.data=instances.json",
-    "export-model": "write a model as a program (ONNX, torch.export, TorchScript): export-model "
-    "model=NAME to=onnx",
+    "export-model": "write a model as a program (ONNX ...): export-model model=NAME to=onnx",
     "bench": "measure the speed of this machine and what limits it: bench task=classify",
 }
 
@@ -26,8 +25,7 @@ FINISHED_RUN_VERBS: Mapping[str, str] = {
     "truth=instances.json",
     "compare": "differences between two runs of the same images: compare "
     "runs=[outputs/a,outputs/b]",
-    "drift": "whether images and predictions are still like those of an earlier run: drift run=NEW "
-    "reference=OLD",
+    "drift": "whether images and predictions have changed since a run: drift run=NEW reference=OLD",
     "repeats": "boxes that recur at one place in a fixed camera's images: repeats run=outputs/latest",
     "refilter": "a new run with a stricter filter: refilter run=outputs/latest min_score=0.7",
     "export": "convert to another program's format: export run=outputs/latest to=coco",
@@ -50,7 +48,8 @@ These read a finished run and need no model:
 
 {_format_verbs(FINISHED_RUN_VERBS)}
 
-visionbatch VERB --help lists the settings of a verb. Example: visionbatch run task=detect input=~/photos
+visionbatch VERB --help lists the settings of a verb.
+Example: visionbatch run task=detect input=~/photos
 """
 
 

@@ -1,4 +1,4 @@
-"""Settings of the verbs that read finished runs."""
+"""Settings of verbs that need no model are read from `key=value` words."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_a_word_becomes_a_value_of_its_field(word: str, name: str, value: object
     assert getattr(read(*([] if name == "to" else ["to=x"]), word), name) == value
 
 
-def test_makes_own_list_of_words_is_read() -> None:
+def test_the_words_of_make_are_read() -> None:
     assert read("--make", r"to=coco run=My\ Run").run == Path("My Run")
 
 

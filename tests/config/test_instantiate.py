@@ -1,3 +1,5 @@
+"""Components are built from configuration nodes, and only from classes of this project."""
+
 import shutil
 import signal
 import subprocess
@@ -15,13 +17,13 @@ from tests.helpers.pictures import spec_of
 
 
 def test_a_node_becomes_its_class_with_its_other_keys_as_arguments():
-    part = instantiate(
+    sink = instantiate(
         {"_target_": "pipeline.outputs.sinks.parquet.Parquet", "compression": "snappy"}
     )
-    assert isinstance(part, Parquet) and part.compression == "snappy"
+    assert isinstance(sink, Parquet) and sink.compression == "snappy"
 
 
-def test_presets_are_no_argument_and_extra_ones_are():
+def test_presets_are_no_argument_but_extra_keywords_are():
     node = {"_target_": "pipeline.tasks.classify.Classify", "presets": {"top_k": 9}, "top_k": 1}
     assert instantiate(node, spec=spec_of("cat", "dog")).categories == ("cat", "dog")
 
@@ -38,12 +40,12 @@ FOREIGN = [
     "pipeline.Parquet",
     "pipelineother.sink.Parquet",
     "xpipeline.sink.parquet.Parquet",
-    "pipeline.cli.signal",  # a module that one of ours imports
+    "pipeline.cli.signal",  # a module that a module of the project imports
     "pipeline.cli.signal.signal",
     "pipeline.cli.main",  # a function
     "pipeline.runs.fingerprint.subprocess",
     "pipeline.runs.fingerprint.subprocess.Popen",
-    "pipeline.runs.fingerprint.Path",  # a class, but somebody else's
+    "pipeline.runs.fingerprint.Path",  # a class of another package
     "pipeline.inference.batching.Thread",
     "pipeline.runs.run_folder.shutil.rmtree",
     "pipeline.runs.run_folder.os.replace",
@@ -59,7 +61,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("target", FOREIGN)
-def test_a_target_that_is_no_class_of_the_project_is_refused(target, monkeypatch):
+def test_a_target_that_is_not_a_class_of_the_project_is_refused(target, monkeypatch):
     def called(*_):
         pytest.fail(f"{target} was called")
 
@@ -71,13 +73,14 @@ def test_a_target_that_is_no_class_of_the_project_is_refused(target, monkeypatch
     ):
         monkeypatch.setattr(module, name, called)
     with pytest.raises(
-        ConfigError, match=r"Parts are built only|is not a class of this project|No module named"
+        ConfigError,
+        match=r"Components are built only|is not a class of this project|No module named",
     ):
         instantiate({"_target_": target})
 
 
 def test_a_node_without_a_target_is_refused():
-    with pytest.raises(ConfigError, match="Parts are built only from classes under 'pipeline"):
+    with pytest.raises(ConfigError, match="Components are built only from classes under 'pipeline"):
         instantiate({})
 
 
@@ -104,7 +107,7 @@ def test_wrong_arguments_are_refused_by_name(node, extra, said):
 
 
 def nodes():
-    """(file, node) of every part that ships; a sink's file names its sinks. An experiment is no part, but settings."""
+    """Yield (file, node) of every shipped component. A sink's node lies under its name."""
     for path in sorted(
         path for path in find_resource("conf").glob("*/*.yaml") if path.parent.name != "experiment"
     ):
@@ -117,7 +120,7 @@ def nodes():
         yield from ((f"{path.parent.name}/{path.name}", node) for node in found)
 
 
-def test_every_kind_of_part_ships_at_least_one():
+def test_every_kind_has_at_least_one_component():
     assert {name.partition("/")[0] for name, _ in nodes()} >= {
         "task",
         "source",
@@ -133,7 +136,7 @@ def test_every_shipped_file_names_a_class_of_its_own_kind(name, node):
     kind = name.partition("/")[0]
     folder = COMPONENT_FOLDERS[kind].replace("/", ".")
     assert node["_target_"].startswith(f"pipeline.{folder}.")
-    # it resolves: what is refused is the argument, not the class
+    # The class is found: the error is about the argument.
     with pytest.raises(ConfigError, match=r"does not take these settings.*no_such_argument"):
         instantiate(node, no_such_argument=1)
 
@@ -152,6 +155,6 @@ def test_the_class_of_a_shipped_component_is_found(kind: str, name: str, expecte
 
 
 @pytest.mark.parametrize("name", ["", "tarr", "../source/tar", "tar.yaml"])
-def test_no_class_is_found_for_what_does_not_ship(name: str) -> None:
+def test_no_class_is_found_for_a_component_that_does_not_ship(name: str) -> None:
     with pytest.raises(ConfigError, match="expected clips, folder, hf_parquet, manifest, tar"):
         find_class("source", name)

@@ -1,3 +1,5 @@
+"""Command-line words become overrides that Hydra understands, or get an answer."""
+
 import shutil
 import subprocess
 import sys
@@ -35,10 +37,10 @@ from tests.helpers.runs import settings_for
         ("input:=a b::=2 c:::=3 d+=4 e?=5 f!=6", ["f=6", "e=5", "d=4", "c=3", "b=2", "input=a"]),
         ("input=a:=b", ["input=a:=b"]),
         ("PYTHON=/usr/bin/python3 task=detect VENV=.v", ["task=detect"]),
-        ("Input=a", ["Input=a"]),  # a typo, not a variable of the Makefile
+        ("Input=a", ["Input=a"]),  # a typo, and no variable of the Makefile
     ],
 )
-def test_makes_list_of_variables_is_what_was_typed(words, expected):
+def test_the_variables_of_make_are_split_into_what_was_typed(words, expected):
     assert split_make_variables(words) == expected
 
 
@@ -64,7 +66,7 @@ def test_makes_list_of_variables_is_what_was_typed(words, expected):
     ],
 )
 def test_a_value_survives_the_real_makefile(typed, expected):
-    """Through make, the shell and `split_make_variables`, as `make run` does it."""
+    """It goes through make, the shell and `split_make_variables`, as in `make run`."""
     recipe = "show: ; @printf '%s\\0' $(ARGS)"
     command = ["make", "-s", "-f", str(REPOSITORY / "Makefile"), "--eval", recipe, "show", *typed]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True, timeout=20)
@@ -73,7 +75,7 @@ def test_a_value_survives_the_real_makefile(typed, expected):
     assert split_make_variables(words) == expected
 
 
-def test_makes_variables_come_in_place_of_their_flag():
+def test_the_variables_of_make_replace_their_flag():
     assert prepare_overrides(
         ["limit=1", "--make", "batch_size=3 seed=2", "workers=4"], sweep=False
     ) == [
@@ -193,7 +195,7 @@ def test_a_sweep_quotes_each_value_and_keeps_the_commas():
         ("task.presets.model=x", "task.top_k"),
     ],
 )
-def test_an_unknown_setting_of_a_part_is_refused(given, hint):
+def test_an_unknown_setting_of_a_component_is_refused(given, hint):
     name = given.partition("=")[0].lstrip("+")
     with pytest.raises(ConfigError, match=f"unknown setting '{name}'.*Known: .*{hint}"):
         prepare_overrides([given], sweep=False)
@@ -203,7 +205,7 @@ def test_an_unknown_setting_of_a_part_is_refused(given, hint):
     "given",
     ["source.every=3", "source.length=8", "task.normalize=false", "sink.overlays.quality=80"],
 )
-def test_a_setting_of_some_part_passes(given):
+def test_a_setting_of_some_component_passes(given):
     assert prepare_overrides([given], sweep=False) == [given]
 
 
@@ -242,7 +244,7 @@ def test_an_unknown_key_below_another_is_refused_and_the_nearest_is_offered(give
 
 
 @pytest.mark.parametrize("given", ["defaults=[]", "format=builder", "=x", "_target_=os.system"])
-def test_what_is_no_setting_of_a_user_is_unknown(given):
+def test_a_key_that_users_cannot_set_is_unknown(given):
     with pytest.raises(ConfigError, match="unknown setting"):
         prepare_overrides([given], sweep=False)
 
@@ -273,14 +275,14 @@ def test_a_word_without_a_value_is_refused(given):
 def test_a_mapping_changes_what_it_names_and_leaves_the_rest():
     assert prepare_overrides(["tiles={size: 640}"], sweep=False) == [
         "++tiles={size: 640}"
-    ]  # what Hydra understands
+    ]  # Hydra's word for a partial change
     assert (
         settings_for("tiles={size: 640, iou: 0.4}").tiles
         == settings_for("tiles.size=640", "tiles.iou=0.4").tiles
     )
 
 
-def test_a_tilde_is_the_home_folder_as_the_shell_would_have_it(monkeypatch):
+def test_a_tilde_is_the_home_folder_as_in_the_shell(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     assert settings_for("input=~/photos", "output=~/o").input == "/home/someone/photos"
     assert prepare_overrides(["output=~/o"], sweep=True) == ["output='/home/someone/o'"]
@@ -303,23 +305,21 @@ def test_a_tilde_is_the_home_folder_as_the_shell_would_have_it(monkeypatch):
     ],
 )
 @pytest.mark.parametrize("sweep", [False, True])
-def test_a_files_task_is_the_task_where_nothing_else_says_it(
-    words, metadata, added, sweep, tmp_path
-):
+def test_the_task_of_a_weights_file_is_the_default(words, metadata, added, sweep, tmp_path):
     path = tmp_path / "a b.safetensors"
     save_file({"w": torch.zeros(1)}, path, metadata=metadata)
     given = [word.replace("FILE", str(path)) for word in words]
     assert prepare_overrides(given, sweep)[len(given) :] == added
 
 
-def test_a_damaged_file_is_left_to_the_model(tmp_path):
+def test_a_damaged_file_adds_no_task(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"nothing")
     assert prepare_overrides([f"model={tmp_path / 'a.safetensors'}"], sweep=False) == [
         f"model='{tmp_path / 'a.safetensors'}'"
     ]
 
 
-def test_a_files_task_is_read_without_torch(tmp_path):
+def test_the_task_of_a_file_is_read_without_torch(tmp_path):
     save_file({"w": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"task": "classify"})
     code = (
         "import sys; from pipeline.config.overrides import prepare_overrides; "

@@ -1,3 +1,5 @@
+"""Settings are composed with the task's defaults, and wrong values are refused."""
+
 from pathlib import Path
 
 import pytest
@@ -113,14 +115,14 @@ def test_the_lowest_of_all_thresholds(given, lowest):
     assert settings_for(given).lowest_min_score == lowest
 
 
-def test_the_parts_see_the_checked_values():
-    parts = settings_for(
+def test_components_get_the_checked_values():
+    components = settings_for(
         "task=classify", "top_k=3", "input=photos", "precision=bf16", "overlays=4"
     ).components
-    assert parts["task"]["top_k"] == 3
-    assert parts["source"]["root"] == "photos"
-    assert parts["engine"]["precision"] == "bf16"
-    assert parts["sink"]["overlays"]["enabled"] == 4
+    assert components["task"]["top_k"] == 3
+    assert components["source"]["root"] == "photos"
+    assert components["engine"]["precision"] == "bf16"
+    assert components["sink"]["overlays"]["enabled"] == 4
     assert settings_for("task=classify").components["task"]["top_k"] == 5
 
 

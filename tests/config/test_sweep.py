@@ -1,4 +1,4 @@
-"""Settings to jobs: a sweep's combinations, in this process or where one of Hydra's launchers runs them."""
+"""A sweep runs its combinations in this process, or in those of one of Hydra's launchers."""
 
 from itertools import count
 from pathlib import Path
@@ -19,19 +19,19 @@ OUTCOMES = [
 ]
 
 
-def test_outcomes_come_back_in_the_order_of_the_combinations(tmp_path: Path) -> None:
+def test_outcomes_are_loaded_in_the_order_of_the_combinations(tmp_path: Path) -> None:
     folder = tmp_path / ".hydra" / "outcomes"
     for number, outcome in reversed(list(enumerate(OUTCOMES))):
         save_outcome(folder, number, outcome)
     found = load_outcomes(folder)
-    assert [one[:2] for one in found] == [one[:2] for one in OUTCOMES]
-    assert [(type(one[2]), str(one[2])) for one in found] == [
-        (type(one[2]), str(one[2])) for one in OUTCOMES
+    assert [item[:2] for item in found] == [item[:2] for item in OUTCOMES]
+    assert [(type(item[2]), str(item[2])) for item in found] == [
+        (type(item[2]), str(item[2])) for item in OUTCOMES
     ]
     assert not folder.exists() and load_outcomes(folder) == []
 
 
-def sweep(output: Path, launcher: str) -> None:
+def check_sweep(output: Path, launcher: str) -> None:
     words = ["model=codes", "min_score=0.3,7,0.5", f"output={output}", f"hydra/launcher={launcher}"]
     jobs = run_sweep(
         words,
@@ -48,17 +48,17 @@ def sweep(output: Path, launcher: str) -> None:
     assert not list((output / ".hydra").glob("outcomes-*"))
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_sweep(elsewhere: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if elsewhere:  # each job as if in a process of its own
+@pytest.mark.parametrize("in_other_processes", [False, True])
+def test_a_sweep(in_other_processes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if in_other_processes:  # each job seems to run in a process of its own
         numbers = count()
         monkeypatch.setattr(
             "pipeline.config.sweep._identify_process", lambda: ("here", next(numbers))
         )
-    sweep(tmp_path, "basic")
+    check_sweep(tmp_path, "basic")
 
 
 @pytest.mark.faults
 def test_a_sweep_by_hydras_submitit_launcher(tmp_path: Path) -> None:
-    """Its local variety: processes of their own, started as Slurm's are."""
-    sweep(tmp_path, "submitit_local")
+    """The local variant starts processes as Slurm does."""
+    check_sweep(tmp_path, "submitit_local")
