@@ -255,7 +255,7 @@ def _review(verb: str, arguments: list[str]) -> None:
     options = read_options(verb, arguments, module.Options)
 
     try:
-        print(module.review(options), flush=True)
+        print(module.run_command(options), flush=True)
     except RunDrifted as drifted:
         print(drifted.text, flush=True)
         raise
