@@ -1,4 +1,7 @@
-"""An exponential moving average of the weights, which is what training leaves (Polyak and Juditsky, 1992)."""
+"""An exponential moving average of the weights (Polyak and Juditsky, 1992).
+
+The averaged weights are what a training saves.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,11 +12,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class AveragedWeights:
-    """Of a network's parameters in float32. The statistics of its batch norms are not averaged: they are counted anew for
-    the averaged weights, because those of the last steps belong to other weights and can ruin them."""
+    """The moving average of a network's trainable parameters, in float32.
+
+    Batch norm statistics are not averaged. They are computed anew for the averaged weights,
+    because statistics of the last steps belong to other weights and can ruin the results.
+    """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        """`decay` 0: the average is the last weights."""
+        """Start the average. With `decay` 0 it equals the last weights."""
         self.decay = decay
         self.weights = {
             name: one.detach().float().clone()
@@ -22,7 +28,11 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """After `step` (from 1). Early steps count less: an average over 500 steps would begin as mostly the first."""
+        """Add the weights after `step`, which counts from 1.
+
+        The decay is smaller in early steps; otherwise the initial weights would dominate the
+        average for a long time.
+        """
         decay = min(self.decay, step / (10 + step)) if self.decay else 0.0
         learning = _trainable_parameters(network)
         torch._foreach_lerp_(
@@ -33,8 +43,13 @@ class AveragedWeights:
 
     @contextmanager
     def swap_in(self, network: nn.Module, count_statistics: Callable[[], None]) -> Iterator[None]:
-        """The network with the averaged weights, and with the statistics that `count_statistics` gives its batch norms by
-        running it in training mode; afterwards all is as it was."""
+        """Put the averaged weights into the network, and restore it on exit.
+
+        Args:
+            network: The network.
+            count_statistics: Runs the network in training mode on some batches, from which its
+                batch norm statistics are computed.
+        """
         before = {name: value.detach().clone() for name, value in network.state_dict().items()}
         with torch.no_grad():
             for name, one in _trainable_parameters(network).items():
@@ -57,8 +72,11 @@ class AveragedWeights:
 
 
 def recompute_statistics(network: nn.Module, count_statistics: Callable[[], None]) -> None:
-    """Make the running statistics of the batch norms that are in training mode the plain mean over the batches that
-    `count_statistics` shows the network ("precise batch norm", Wu and Johnson, 2021, section 3)."""
+    """Replace the running statistics of the batch norms that are in training mode.
+
+    They become the plain mean over the batches on which `count_statistics` runs the network
+    ("precise batch norm", Wu and Johnson, 2021, section 3).
+    """
     norms = [
         module for module in network.modules() if isinstance(module, _BatchNorm) and module.training
     ]
@@ -67,7 +85,7 @@ def recompute_statistics(network: nn.Module, count_statistics: Callable[[], None
     momenta = {norm: norm.momentum for norm in norms}
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the plain mean
+        norm.momentum = None  # torch then computes the plain mean
     try:
         count_statistics()
     finally:

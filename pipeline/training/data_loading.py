@@ -1,5 +1,8 @@
-"""Examples as batches: in worker processes, in an order and with an augmentation that are functions of the seed alone, so
-that a training that was interrupted goes on with exactly what it would have seen."""
+"""Load batches of examples in worker processes.
+
+Order and augmentation are functions of the seed alone, so a training that resumes sees exactly
+the examples that it would have seen without the interruption.
+"""
 
 import logging
 import multiprocessing
@@ -18,18 +21,21 @@ from pipeline.core.types import InputError
 from pipeline.training.data_protocols import Example, ExampleSet
 
 log = logging.getLogger(__name__)
-ExampleKey: TypeAlias = tuple[int, int]  # (epoch, number of the example)
+ExampleKey: TypeAlias = tuple[int, int]  # (epoch, index of the example)
 Prepare = Callable[
     [Example, int], Example
 ]  # of a seed: augmentation, or what validation does instead
 
 
 class PreparedExamples(Dataset[Example | str]):
-    """Examples by (epoch, number), prepared. One that cannot be read is a text that says why."""
+    """A torch data set of prepared examples, addressed by (epoch, index).
+
+    An example that cannot be read is returned as a text that says why.
+    """
 
     def __init__(self, examples: ExampleSet, prepare: Prepare, seed: int) -> None:
         self.examples, self.prepare, self.seed = examples, prepare, seed
-        self.told: set[str] = set()  # in this process
+        self.reported: set[str] = set()  # unreadable examples that this process has logged
 
     def __getitem__(self, place: ExampleKey) -> Example | str:
         epoch, number = place
@@ -42,7 +48,7 @@ class PreparedExamples(Dataset[Example | str]):
 
 @dataclass(frozen=True)
 class LoaderInputs:
-    """What is learnt from, and what it is measured by, in batches of its own."""
+    """Training examples, and validation examples with their batches."""
 
     training: PreparedExamples
     validation: PreparedExamples
@@ -52,10 +58,13 @@ class LoaderInputs:
 def shuffle_into_batches(
     n_examples: int, batch_size: int, seed: int, epoch: int
 ) -> list[list[ExampleKey]]:
-    """An epoch's batches. The last one is left out where it is not full, because a batch norm has nothing to go by in a
-    batch of one; other examples are in it in the next epoch."""
-    draw = torch.Generator().manual_seed(derive_seed(seed, epoch))
-    order = torch.randperm(n_examples, generator=draw).tolist()
+    """Shuffle the examples of an epoch into batches of keys.
+
+    An incomplete last batch is left out, because a batch norm cannot learn from a batch of one.
+    The next epoch leaves out other examples.
+    """
+    generator = torch.Generator().manual_seed(derive_seed(seed, epoch))
+    order = torch.randperm(n_examples, generator=generator).tolist()
     full = n_examples - n_examples % batch_size if n_examples >= batch_size else n_examples
     return [
         [(epoch, number) for number in order[at : at + batch_size]]
@@ -64,7 +73,7 @@ def shuffle_into_batches(
 
 
 class RemainingBatches:
-    """The batches that are still to come after so many steps, epoch after epoch."""
+    """Iterates over the batches of all epochs, beginning after `step` steps."""
 
     def __init__(self, n_examples: int, batch_size: int, seed: int, epochs: int, step: int) -> None:
         self.n_examples, self.batch_size, self.seed, self.epochs, self.step = (
@@ -88,27 +97,41 @@ class RemainingBatches:
 def group_validation_batches(
     examples: ExampleSet, batch_size: int, cropped: bool
 ) -> list[list[ExampleKey]]:
-    """Each of images of one size: detectors pad to the largest, which changes the others' results. `cropped`: all become of
-    one size."""
-    by_size: dict[tuple[int, ...], list[ExampleKey]] = {}
+    """Group the validation examples into batches of one image size.
+
+    Detectors pad a batch to its largest image, and padding changes the results of the others.
+
+    Args:
+        examples: The validation part.
+        batch_size: The most examples of a batch.
+        cropped: All images are cropped to one size, so that any of them may share a batch.
+    """
+    keys_by_size: dict[tuple[int, ...], list[ExampleKey]] = {}
     for number, size_hw in enumerate(map(tuple, examples.sizes_hw.tolist())):
-        by_size.setdefault((0, 0) if cropped else size_hw, []).append((0, number))
+        keys_by_size.setdefault((0, 0) if cropped else size_hw, []).append((0, number))
     return [
-        some[at : at + batch_size]
-        for some in by_size.values()
-        for at in range(0, len(some), batch_size)
+        keys[start : start + batch_size]
+        for keys in keys_by_size.values()
+        for start in range(0, len(keys), batch_size)
     ]
 
 
 def load_batches(
-    drawn: PreparedExamples,
+    examples: PreparedExamples,
     batches: Sequence[list[ExampleKey]] | Iterable[list[ExampleKey]],
     workers: int,
 ) -> Iterator[list[Example]]:
-    """The examples of each batch, in order. `workers` processes work ahead; 0: none. Those that cannot be read are left
-    out of their batch, and named once."""
+    """Load batches in order.
+
+    Examples that cannot be read are left out of their batch and logged once.
+
+    Args:
+        examples: The data set.
+        batches: The keys of each batch.
+        workers: Number of processes that prefetch; 0 loads in this process.
+    """
     for batch in DataLoader(
-        drawn,
+        examples,
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=list,
@@ -116,30 +139,36 @@ def load_batches(
         multiprocessing_context=_worker_context() if workers else None,
         prefetch_factor=4 if workers else None,
     ):
-        for said in {one for one in batch if isinstance(one, str)} - drawn.told:
-            drawn.told.add(said)
-            log.warning("Left out of training: %s", said)
-        yield [one for one in batch if isinstance(one, Example)]
+        for problem in {item for item in batch if isinstance(item, str)} - examples.reported:
+            examples.reported.add(problem)
+            log.warning("Left out of training: %s", problem)
+        yield [item for item in batch if isinstance(item, Example)]
 
 
 def _worker_context() -> multiprocessing.context.BaseContext:
-    """Forked from a process that has the libraries and no threads: a fork of this one could hang, and `spawn` would import
-    them for every worker."""
+    """Return a `forkserver` context that has imported the libraries.
+
+    Forking the trainer could hang because it has threads, and `spawn` would import the libraries
+    in every worker.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pipeline.training.data_loading", "torchvision"])
     return context
 
 
 def _exit_with_trainer(trainer: multiprocessing.process.BaseProcess) -> None:
-    """PyTorch's own watch is for the process that forked this one, which waits for this one."""
+    """Exit when the trainer exits.
+
+    PyTorch's own watchdog watches the parent, which is the fork server and outlives the trainer.
+    """
     trainer.join()
     os._exit(1)
 
 
 def _initialize_worker(worker: int) -> None:
-    """One core for each worker: a team of threads in each would fight for them. A terminal's Ctrl-C is for the trainer."""
+    """Set up a worker: one thread, no reaction to Ctrl-C, exit with the trainer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     Thread(target=_exit_with_trainer, args=(multiprocessing.parent_process(),), daemon=True).start()
-    # tensors go back through files in shared memory: descriptors, of which a process has a thousand, would run out
+    # The default strategy keeps a file descriptor per tensor, and these would run out.
     torch.multiprocessing.set_sharing_strategy("file_system")

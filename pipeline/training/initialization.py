@@ -1,4 +1,4 @@
-"""What a network knows when training begins."""
+"""Initial weights of a training: pretrained ones, a pretrained backbone, or random ones."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,20 @@ log = logging.getLogger(__name__)
 def load_initial_weights(
     network: nn.Module, model: TrainableFormat, settings: Settings, categories: Sequence[str]
 ) -> tuple[str, bool]:
-    """Load what `weights=` names, as far as it is about the data's classes, or else the backbone's own weights. Returns what
-    that was, which is part of a training's identity, and whether anything was learnt before."""
+    """Load the weights that `weights=` names, or else the pretrained backbone.
+
+    Heads are loaded only if they belong to the data's classes.
+
+    Returns:
+        A text that identifies the weights and is part of the training's identity, and whether
+        anything in the network is pretrained.
+    """
     state = model.load_pretrained_state()
     if state is not None:
         new = load_matching_tensors(network, drop_foreign_heads(categories, state, model))
         if new:
             log.info(
-                "New, because they are about other classes or not in the weights: %s.",
+                "Not loaded, because they belong to other classes or are not in the weights: %s.",
                 shorten_list(new, 6),
             )
         return model.weights_id, True
@@ -34,7 +40,7 @@ def load_initial_weights(
         if backbone is not None:
             taken = copy_backbone_tensors(network, backbone)
             log.info(
-                "%s tensors of the backbone are those of %s.",
+                "Loaded %s tensors of the backbone from %s.",
                 taken,
                 settings.train.backbone_weights,
             )
@@ -45,17 +51,23 @@ def load_initial_weights(
 def drop_foreign_heads(
     categories: Sequence[str], state: Mapping[str, Tensor], model: TrainableFormat
 ) -> Mapping[str, Tensor]:
-    """The state without the heads where these are about other classes, be they as many; weights that do not name theirs are
-    taken at their number."""
+    """Return the state without its heads if the heads belong to other classes than the data's.
+
+    This holds even if the number of classes is the same. Weights that do not name their classes
+    keep their heads, which are then loaded if the number fits.
+    """
     names = model.read_class_names()
     if names is None:
         log.info(
-            "The weights do not name their classes; a head for as many as the data has is kept."
+            "The weights do not name their classes; a head is kept if it has as many as the data."
         )
         return state
     if tuple(names) == tuple(categories):
         return state
     heads = model.find_class_tensors(len(categories))
-    kept = type(state)((name, one) for name, one in state.items() if name not in heads)  # type: ignore[call-arg]
-    kept._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]  # which version of torch's modules it is
+    kept = type(state)(  # type: ignore[call-arg]
+        (name, tensor) for name, tensor in state.items() if name not in heads
+    )
+    # torch keeps the versions of its modules there, which loading an older state needs.
+    kept._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]
     return kept

@@ -1,4 +1,4 @@
-"""How convolutions learn fastest: in channels-last, and on CPUs not every one of them in bfloat16."""
+"""Faster convolutions in training: channels-last, and on CPUs float32 where bfloat16 is slow."""
 
 import torch
 from torch import Tensor, nn
@@ -6,10 +6,9 @@ from torchvision.models.detection import KeypointRCNN
 
 
 def optimize_memory_format(network: nn.Module) -> nn.Module:
-    """The same network with the same parameters; changed in place."""
-    if isinstance(
-        network, KeypointRCNN
-    ):  # torchvision's loss of keypoints takes their maps apart by `view`
+    """Change a network in place so that it trains faster, with the same parameters; return it."""
+    if isinstance(network, KeypointRCNN):
+        # torchvision's keypoint loss calls `view`, which channels-last maps do not allow.
         network.roi_heads.keypoint_predictor.register_forward_hook(
             lambda module, inputs, maps: maps.contiguous()
         )
@@ -20,14 +19,17 @@ def optimize_memory_format(network: nn.Module) -> nn.Module:
 
 
 def _is_slow_in_bfloat16(module: nn.Conv2d) -> bool:
-    """Depthwise with a stride or a large kernel: its gradient takes oneDNN 2 to 10 times as long as in float32, see
-    docs/performance.md."""
+    """Tell whether a convolution is depthwise with a stride or a large kernel.
+
+    oneDNN computes the gradient of these more slowly in bfloat16 than in float32, see
+    docs/performance.md.
+    """
     depthwise = 1 < module.groups == module.in_channels == module.out_channels
     return depthwise and (max(module.stride) > 1 or max(module.kernel_size) > 3)
 
 
 class Float32OnCpu(nn.Conv2d):
-    """Computes in float32 under autocast on a CPU, and gives what it was given."""
+    """A convolution that computes in float32 under CPU autocast and returns its input's dtype."""
 
     def forward(self, input: Tensor) -> Tensor:
         if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):

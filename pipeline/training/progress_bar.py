@@ -1,4 +1,4 @@
-"""What a person sees while it learns: a bar, and at the end of each epoch the mean of each part of the loss."""
+"""The progress of a training on the terminal: a bar, and the mean losses of each epoch."""
 
 import logging
 import sys
@@ -12,7 +12,10 @@ _SHOWN = logging.getLogger("pipeline")
 
 
 class ProgressBar:
-    """The bar is there when stderr is a terminal and log_level is info or lower."""
+    """A progress bar that also averages the loss terms.
+
+    It is shown if stderr is a terminal and log_level is info or lower.
+    """
 
     def __init__(self, step: int, total: int) -> None:
         quiet = not sys.stderr.isatty() or not _SHOWN.isEnabledFor(logging.INFO)
@@ -39,7 +42,7 @@ class ProgressBar:
         self._bar.close()
 
     def step(self, losses: Mapping[str, float]) -> None:
-        """`losses`: empty for a batch without a single readable image."""
+        """Advance by one step. `losses` is empty if the batch had too few readable images."""
         for name, value in losses.items():
             self._sums[name] += value
         self._steps += bool(losses)
@@ -47,7 +50,7 @@ class ProgressBar:
         self._bar.update(1)
 
     def epoch(self) -> str:
-        """The means since the last call, or since the training went on; the parts too where there are several."""
+        """Return the mean loss since the last call as text, with its terms if there are several."""
         means = {name: value / max(1, self._steps) for name, value in self._sums.items()}
         self._sums.clear()
         self._steps = 0

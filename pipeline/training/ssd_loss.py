@@ -1,8 +1,9 @@
-"""The loss of SSDs with backgrounds of images without objects.
+"""An SSD loss that also learns from images without objects.
 
-torchvision's SSD learns, in each image, from three times as many hard backgrounds as it has matched anchors there: from
-none in an image without objects. Such images, added so that the model stops finding things in them, would teach it nothing.
-Here the hardest backgrounds are drawn over the whole batch, as many as before in all.
+torchvision's SSD learns from hard background anchors, in each image three for each anchor that
+is matched there. An image without objects has no matched anchor, so it would teach nothing,
+although such images are added to make the model stop finding things in them. Here the hardest
+background anchors are chosen over the whole batch. Their total number is the same.
 """
 
 from collections.abc import Callable
@@ -16,14 +17,16 @@ Targets = list[dict[str, Tensor]]
 
 
 def mine_backgrounds_over_batch(network: nn.Module) -> None:
-    """Change how an SSD's loss for classes is computed; other networks stay as they are."""
+    """Replace the classification loss of an SSD, in place; other networks are not changed."""
     if isinstance(network, SSD):
         network.compute_loss = _MinedOverBatch(network.compute_loss, network.neg_to_pos_ratio)
 
 
 class _MinedOverBatch:
+    """Computes the losses of an SSD with background anchors of the whole batch."""
+
     def __init__(self, compute_loss: Callable[..., dict[str, Tensor]], backgrounds: float) -> None:
-        """`backgrounds`: for each anchor that has an object."""
+        """Wrap torchvision's loss. `backgrounds`: number for each anchor that has an object."""
         self.compute_loss, self.backgrounds = compute_loss, backgrounds
 
     def __call__(
@@ -43,22 +46,35 @@ class _MinedOverBatch:
 
 
 def match_labels(targets: Targets, matched_idxs: list[Tensor]) -> Tensor:
-    """(B, A) int64: the class of each anchor's object, 0 for none. `matched_idxs` (A,) of each image, -1 for none."""
+    """Return the class of each anchor's object, (B, A) int64, 0 for none.
+
+    Args:
+        targets: The target of each image.
+        matched_idxs: For each image (A,), the row of each anchor's object, negative for none.
+    """
     rows = []
     for target, matched in zip(targets, matched_idxs, strict=True):
-        has = matched >= 0
+        has_object = matched >= 0
         labels = torch.zeros_like(matched)
-        labels[has] = target["labels"][matched[has]]
+        labels[has_object] = target["labels"][matched[has_object]]
         rows.append(labels)
     return torch.stack(rows)
 
 
 def compute_mined_loss(logits: Tensor, labels: Tensor, backgrounds: float) -> Tensor:
-    """Cross-entropy of all anchors with an object and of the batch's hardest ones without (Liu et al., "SSD", 2016, 2.2:
-    three for each), at least as many as there are images, over the number of the former. Logits (B, A, C), labels (B, A)."""
+    """Return the cross-entropy of the object anchors and of the batch's hardest background anchors.
+
+    The sum is divided by the number of object anchors. At least `backgrounds` times as many
+    background anchors count as there are images. See Liu et al., "SSD", 2016, section 2.2.
+
+    Args:
+        logits: (B, A, C).
+        labels: (B, A), 0 for background.
+        backgrounds: Number of background anchors for each object anchor, 3 in the paper.
+    """
     loss = cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none")
-    has = labels.flatten() > 0
-    n_objects = int(has.sum())
+    has_object = labels.flatten() > 0
+    n_objects = int(has_object.sum())
     n_hard = min(int(backgrounds * max(n_objects, len(labels))), len(loss) - n_objects)
-    hardest = loss[~has].topk(n_hard).values
-    return (loss[has].sum() + hardest.sum()) / max(1, n_objects)
+    hardest = loss[~has_object].topk(n_hard).values
+    return (loss[has_object].sum() + hardest.sum()) / max(1, n_objects)

@@ -1,4 +1,4 @@
-"""What can be trained, and what differs by task."""
+"""Which tasks can be trained, their checks and their learners."""
 
 from typing import Any
 
@@ -24,36 +24,38 @@ TASKS = (*DETECTION, "segment", "classify")
 
 
 def check_task(settings: Settings) -> None:
-    """Raise ConfigError for what cannot be learnt from."""
+    """Raise ConfigError if the task cannot be trained or the output is no local folder."""
     if settings.task not in TASKS:
         raise ConfigError(f"task={settings.task} cannot be trained; expected {', '.join(TASKS)}.")
     if isinstance(parse_location(settings.output), Uri):
         raise ConfigError(
-            f"output={settings.output}: train writes to this machine's disk; say a folder."
+            f"output={settings.output}: train writes to this machine's disk; name a local folder."
         )
 
 
 def check_data_fits_task(task: str, architecture: str, examples: TrainingData) -> None:
-    """Raise ConfigError for examples that have not what the network's losses ask for."""
+    """Raise ConfigError if the examples lack what the network's losses need."""
     more = get_builder_tasks(architecture) - {"detect"}
     if task == "detect" and more:
         raise ConfigError(
-            f"task=detect: {architecture} learns from more than boxes; say task={' or '.join(sorted(more))}, or choose "
-            "another model, such as fasterrcnn_resnet50_fpn."
+            f"task=detect: {architecture} learns from more than boxes; "
+            f"say task={' or '.join(sorted(more))}, or choose another model, "
+            "such as fasterrcnn_resnet50_fpn."
         )
     if task == "keypoints" and not examples.keypoint_names:
         raise ConfigError(
-            "task=keypoints: the data has no keypoints, or does not name them (COCO: categories[].keypoints)."
+            "task=keypoints: the data has no keypoints, or does not name them "
+            "(COCO: categories[].keypoints)."
         )
     if task == "classify" and len(examples.categories) < 2:
         raise ConfigError(
-            f"task=classify: the data has one class, {examples.categories[0]}; there is nothing to tell it from. Add a "
-            "folder of images that are something else."
+            f"task=classify: the data has one class, {examples.categories[0]}, and at least two "
+            "are needed. Add a folder of images that show something else."
         )
 
 
 def check_sizes(network: nn.Module, *parts: ExampleSet) -> None:
-    """Raise ConfigError for images so thin that a detector, which shrinks their longer side, would leave nothing of them."""
+    """Raise ConfigError for images so thin that a detector's resizing makes their short side 0."""
     resize = getattr(network, "transform", None)
     if not isinstance(resize, GeneralizedRCNNTransform):
         return
@@ -68,7 +70,7 @@ def check_sizes(network: nn.Module, *parts: ExampleSet) -> None:
 
 
 def _becomes_empty(resize: GeneralizedRCNNTransform, size_hw: list[int]) -> bool:
-    half = max(1, min(size_hw) // 2)  # a crop may be twice as thin
+    half = max(1, min(size_hw) // 2)  # augmentation may crop an image to half its short side
     try:
         compute_resized_hw(resize, (half, max(size_hw)))
     except ValueError:
@@ -77,7 +79,7 @@ def _becomes_empty(resize: GeneralizedRCNNTransform, size_hw: list[int]) -> bool
 
 
 def build_learner(task: str, examples: TrainingData, normalize: nn.Module) -> Learner:
-    """What the task's networks learn from; `normalize` as `labels.Classes` has it."""
+    """Build the learner of a task. `normalize` turns uint8 images into network input."""
     if task == "classify":
         return ClassificationLearner(examples.categories, normalize)
     if task == "segment":
@@ -86,8 +88,15 @@ def build_learner(task: str, examples: TrainingData, normalize: nn.Module) -> Le
 
 
 def find_input_size(transform: Any) -> tuple[tuple[int, int] | None, int | None]:
-    """(height and width that images are cropped to, their shorter side before that) of a torchvision preset; None where it
-    has none. Segmentation's images, which its preset does not crop, become squares to make a batch."""
+    """Read the input size of a torchvision preset.
+
+    Segmentation presets do not crop. Their images are cropped to squares, so that they can be
+    stacked into a batch.
+
+    Returns:
+        The (height, width) that images are cropped to, and the length of their shorter side
+        before that. Either is None where the preset has none.
+    """
     crop, resize = getattr(transform, "crop_size", None), getattr(transform, "resize_size", None)
     side = int(resize[0] if isinstance(resize, list | tuple) else resize) if resize else None
     if crop is None:

@@ -1,5 +1,9 @@
-"""The verb: train task=detect model=NAME train.data=instances.json. Everything is checked before the first step; what it
-leaves is ordinary weights, `best.safetensors`, which name all that a run needs to use them."""
+"""The verb `train`: learn weights from annotated images. Read this file first, then `trainer.py`.
+
+Everything is checked before the first step. A training leaves `best.safetensors`, weights with
+all the metadata that a run needs, and `report.html`. The same command resumes a training that
+was interrupted.
+"""
 
 import json
 import logging
@@ -26,7 +30,7 @@ from pipeline.training.learners.learner import Figures
 from pipeline.training.task_registry import build_learner, check_task, find_input_size
 from pipeline.training.trainer import SaveWeights, Trainer, format_figures
 from pipeline.training.training_log import load_summary_writer
-from pipeline.training.training_plan import TrainingPlan, build_training_plan, model_label
+from pipeline.training.training_plan import TrainingPlan, build_training_plan, format_model_name
 from pipeline.training.training_report import write_training_report
 
 log = logging.getLogger(__name__)
@@ -34,65 +38,80 @@ _OUTCOME_FILE = "trained.json"
 
 
 def train_model(settings: Settings) -> str:
-    """Train, or go on, or find it complete."""
+    """Start or resume a training, and return the text to print.
+
+    A training that is complete is not repeated. With `dry_run` the plan is printed and nothing
+    is trained.
+    """
     check_task(settings)
-    load_summary_writer()  # to be refused before anything is read
+    load_summary_writer()  # fail before any data is read if TensorBoard is missing
     examples: TrainingData = instantiate(settings.components["examples"], task=settings.task)
     plan = build_training_plan(settings, examples)
     if settings.dry_run:
         return describe_plan(plan)
-    if (plan.folder / _OUTCOME_FILE).is_file():
+
+    outcome_file = plan.folder / _OUTCOME_FILE
+    if outcome_file.is_file():
         return describe_outcome(plan.folder)
+
     plan.folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(plan.folder, Writer(), lambda alone: None):
-        if not (
-            plan.folder / _OUTCOME_FILE
-        ).is_file():  # another process may have ended it meanwhile
+        # Another process may have completed the training while this one waited for the lock.
+        if not outcome_file.is_file():
             log.info("%s", describe_plan(plan))
             run_training(plan)
     return describe_outcome(plan.folder)
 
 
 def run_training(plan: TrainingPlan) -> None:
-    """From the examples to the weights and the report."""
-    settings, examples, recipe = plan.settings, plan.examples, plan.recipe
-    halves = Preprocessing.from_preset(plan.model.transform)
-    learner = build_learner(settings.task, examples, halves.normalize.to(recipe.device))
-    crop_hw, resize = find_input_size(plan.model.transform)
-    augmentation = Augmentation.for_training(
-        settings.task, settings.train.augment, crop_hw, examples.keypoint_names, resize
+    """Train from the plan; write the weights, the report and, last, the outcome file."""
+    preprocessing = Preprocessing.from_preset(plan.model.transform)
+    normalize = preprocessing.normalize.to(plan.recipe.device)
+    learner = build_learner(plan.settings.task, plan.examples, normalize)
+    save_weights = build_weights_saver(plan, learner.figure)
+    trainer = Trainer(
+        plan.frozen, learner, _build_loader_inputs(plan), plan.recipe, plan.folder, save_weights
     )
-    as_judged = Augmentation.for_validation(settings.task, crop_hw, resize)
-    channels = plan.model.build_metadata(examples.categories).channels
-    data = LoaderInputs(
-        PreparedExamples(examples.training, augmentation.with_channels(channels), recipe.seed),
-        PreparedExamples(examples.validation, as_judged.with_channels(channels), recipe.seed),
-        group_validation_batches(
-            examples.validation, recipe.batch_size, cropped=settings.task == "classify"
-        ),
-    )
-    training = Trainer(
-        plan.frozen, learner, data, recipe, plan.folder, build_weights_saver(plan, learner.figure)
-    )
-    epochs = training.fit()
-    best = training.best.epoch
+    epochs = trainer.fit()
+
+    best = trainer.best.epoch
     classes = read_checkpoint_metadata(plan.folder / "best.safetensors").metrics["classes"]
-    write_training_report(plan.folder, collect_facts(plan), epochs, classes, learner.figure, best)
+    facts = collect_facts(plan)
+    write_training_report(plan.folder, facts, epochs, classes, learner.figure, best)
     with publish_file(plan.folder / _OUTCOME_FILE, replace=True) as stage:
-        content = {
-            "figure": learner.figure,
-            "best_epoch": best,
-            "log": epochs,
-            **collect_facts(plan),
-        }
+        content = {"figure": learner.figure, "best_epoch": best, "log": epochs, **facts}
         stage.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (plan.folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def build_weights_saver(plan: TrainingPlan, figure: str) -> SaveWeights:
-    """Saves an epoch's weights as `last.safetensors`, and as `best.safetensors` while no other is better."""
+def _build_loader_inputs(plan: TrainingPlan) -> LoaderInputs:
+    settings, examples, recipe = plan.settings, plan.examples, plan.recipe
+    crop_hw, resize = find_input_size(plan.model.transform)
+    augmentation = Augmentation.for_training(
+        settings.task, settings.train.augment, crop_hw, examples.keypoint_names, resize
+    )
+    validation = Augmentation.for_validation(settings.task, crop_hw, resize)
+    channels = plan.model.build_metadata(examples.categories).channels
+    return LoaderInputs(
+        PreparedExamples(examples.training, augmentation.with_channels(channels), recipe.seed),
+        PreparedExamples(examples.validation, validation.with_channels(channels), recipe.seed),
+        group_validation_batches(
+            examples.validation, recipe.batch_size, cropped=settings.task == "classify"
+        ),
+    )
 
-    def keep(
+
+def build_weights_saver(plan: TrainingPlan, figure: str) -> SaveWeights:
+    """Build the function that saves an epoch's weights.
+
+    It writes `last.safetensors`, and also `best.safetensors` if no earlier epoch was better.
+
+    Args:
+        plan: The training.
+        figure: Name of the figure by which the best epoch is chosen.
+    """
+
+    def save_weights(
         state: dict[str, Tensor],
         figures: Figures,
         classes: list[dict[str, Any]],
@@ -100,20 +119,23 @@ def build_weights_saver(plan: TrainingPlan, figure: str) -> SaveWeights:
         best: bool,
     ) -> None:
         metrics = {"figure": figure, "epoch": epoch, **figures, "classes": classes}
-        trained = plan.model.build_metadata(
+        metadata = plan.model.build_metadata(
             plan.examples.categories, plan.examples.keypoint_names, metrics, collect_facts(plan)
         )
         for name in ("last", "best") if best else ("last",):
-            save_checkpoint(plan.folder / f"{name}.safetensors", state, trained)
+            save_checkpoint(plan.folder / f"{name}.safetensors", state, metadata)
 
-    return keep
+    return save_weights
 
 
 def collect_facts(plan: TrainingPlan) -> dict[str, Any]:
-    """Of a training, for those who come later. No paths, which are nobody else's business."""
+    """Collect what the weights' metadata and the report say about a training.
+
+    It contains no paths, because weights are passed on to other people.
+    """
     return {
         "task": plan.settings.task,
-        "model": model_label(plan.settings),
+        "model": format_model_name(plan.settings),
         "begun_with": plan.begun_with,
         "classes": len(plan.examples.categories) - (plan.examples.categories[0] == BACKGROUND),
         "examples": len(plan.examples.training),
@@ -127,30 +149,31 @@ def collect_facts(plan: TrainingPlan) -> dict[str, Any]:
 
 
 def describe_plan(plan: TrainingPlan) -> str:
-    """What is about to be done."""
+    """Describe a training before it starts: data, network, hyperparameters, folder."""
+    recipe = plan.recipe
     names = [name for name in plan.examples.categories if name != BACKGROUND]
-    examples = len(plan.examples.training), len(plan.examples.validation)
-    every = sum(one.numel() for one in plan.frozen.network.parameters()) / 1e6
-    learning = (
-        sum(one.numel() for one in plan.frozen.network.parameters() if one.requires_grad) / 1e6
-    )
+    training, validation = len(plan.examples.training), len(plan.examples.validation)
+    parameters = list(plan.frozen.network.parameters())
+    total = sum(parameter.numel() for parameter in parameters) / 1e6
+    trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad) / 1e6
     rows = {
-        "examples": f"{examples[0]:,} to learn from, {examples[1]:,} to be measured by",
+        "examples": f"{training:,} for training, {validation:,} for validation",
         "classes": f"{len(names)}: {shorten_list(names)}",
-        "begins with": plan.begun_with,
-        "learns": f"{learning:.1f} of {every:.1f} M parameters; {plan.frozen.stages} stages of the backbone are frozen",
-        "how": f"{plan.recipe.epochs} epochs in batches of {plan.recipe.batch_size}, {plan.recipe.precision}, "
-        f"{plan.recipe.device}, learning rate {plan.recipe.rate:g}",
+        "initial weights": plan.begun_with,
+        "trainable": f"{trainable:.1f} of {total:.1f} M parameters; "
+        f"{plan.frozen.stages} stages of the backbone are frozen",
+        "recipe": f"{recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.precision}, "
+        f"{recipe.device}, learning rate {recipe.rate:g}",
         "folder": str(plan.folder),
     }
     return f"Training {plan.settings.model} for task={plan.settings.task}\n{format_pairs(rows)}"
 
 
 def describe_outcome(folder: Path) -> str:
-    """Of a training that has ended."""
-    done = json.loads((folder / _OUTCOME_FILE).read_text(encoding="utf-8"))
-    main, best = done["figure"], done["best_epoch"]
-    figures = {line["epoch"]: line["figures"] for line in done["log"]}
+    """Describe a complete training: its figures, its files, and how to use the weights."""
+    outcome = json.loads((folder / _OUTCOME_FILE).read_text(encoding="utf-8"))
+    main, best = outcome["figure"], outcome["best_epoch"]
+    figures = {line["epoch"]: line["figures"] for line in outcome["log"]}
     rows = {
         "before": format_figures(figures[0], main),
         f"epoch {best} (best)": format_figures(figures[best], main),
@@ -158,5 +181,6 @@ def describe_outcome(folder: Path) -> str:
         "weights": str(folder / "best.safetensors"),
         "report": str(folder / "report.html"),
     }
+    heading = f"Trained: {outcome['examples']:,} examples, {outcome['epochs']} epochs"
     usage = f"make run model={folder / 'best.safetensors'} input=DIR"
-    return f"Trained: {done['examples']:,} examples, {done['epochs']} epochs\n{format_pairs(rows)}\n\nUse it: {usage}"
+    return f"{heading}\n{format_pairs(rows)}\n\nUse it: {usage}"

@@ -1,5 +1,8 @@
-"""The loop: READ THIS FIRST of what learns. Steps, epochs, checkpoints; everything drawn is a function of the seed and the
-step, so a training that was killed goes on as if it had not been."""
+"""The training loop: steps, epochs, evaluation and checkpoints.
+
+Every random draw is a function of the seed and the step, so a training that was killed resumes
+with the same results as one that was not.
+"""
 
 import logging
 import math
@@ -33,23 +36,28 @@ from pipeline.training.recipe import Recipe, build_optimizer, compute_learning_r
 from pipeline.training.training_log import TrainingLog
 
 log = logging.getLogger(__name__)
-_SAVE_S = 300.0  # between checkpoints inside an epoch
-_STATISTICS_EXAMPLES = 480  # examples that the averaged weights' batch norms are counted on
-_MAX_GRADIENT_NORM = 10.0  # norm; beyond it a step is shortened
+_SAVE_S = 300.0  # seconds between checkpoints inside an epoch
+_STATISTICS_EXAMPLES = 480  # for the batch norm statistics of the averaged weights
+_MAX_GRADIENT_NORM = 10.0  # larger gradients are clipped
 
 
-# (state_dict, figures, rows of the classes, epoch, whether it is the best so far)
+# (state_dict, figures, table rows of the classes, epoch, whether it is the best so far)
 SaveWeights = Callable[[dict[str, Tensor], Figures, list[dict[str, Any]], int, bool], None]
 
 
-@dataclass
+@dataclass(frozen=True)
 class BestEpoch:
+    """The best epoch so far and the figure that it was chosen by."""
+
     figure: float = -math.inf
     epoch: int = 0
 
 
 class Trainer:
-    """A network on its way. `keep` is called with the averaged weights of each epoch."""
+    """Trains a network and writes logs and checkpoints into a folder.
+
+    After each epoch it calls `save_weights` with the averaged weights and their figures.
+    """
 
     def __init__(
         self,
@@ -58,11 +66,11 @@ class Trainer:
         data: LoaderInputs,
         recipe: Recipe,
         folder: Path,
-        keep: SaveWeights,
+        save_weights: SaveWeights,
     ) -> None:
         self.network = optimize_memory_format(frozen.network.to(recipe.device))
         self.frozen, self.learner, self.data, self.recipe = frozen, learner, data, recipe
-        self.folder, self.keep = folder, keep
+        self.folder, self.save_weights = folder, save_weights
         self.optimizer = build_optimizer(self.network, recipe)
         self.scaler = torch.amp.GradScaler(
             recipe.device.partition(":")[0], enabled=recipe.precision == "fp16"
@@ -76,31 +84,37 @@ class Trainer:
         self.saved_at = time.monotonic()
 
     def fit(self) -> list[dict[str, Any]]:
-        """From the checkpoint, or from the beginning, to the end. Returns the epochs' lines; epoch 0 is before training."""
-        self._restore()
+        """Train to the end, from the checkpoint if there is one.
+
+        Returns:
+            The lines of `epochs.jsonl`. Epoch 0 is the evaluation before training.
+        """
+        self._load_checkpoint()
         with (
-            TrainingLog(self.folder, self.step, self.total) as logbook,
-            ProgressBar(self.step, self.total) as shown,
+            TrainingLog(self.folder, self.step, self.total) as training_log,
+            ProgressBar(self.step, self.total) as progress,
         ):
             if self.step:
-                log.info("Going on after step %s of %s.", f"{self.step:,}", f"{self.total:,}")
+                log.info("Resuming after step %s of %s.", f"{self.step:,}", f"{self.total:,}")
             else:
-                self._evaluate(logbook, 0, 0.0, "Before training")
-                self._save()
-            self._learn_mode()
-            begun = time.monotonic()
-            for batch in load_batches(self.data.training, self._remaining(), self.recipe.workers):
-                shown.step(self._learn(batch, logbook))
-                epoch, rest = divmod(self.step, self.steps_per_epoch)
-                if not rest:
-                    said = f"Epoch {epoch} of {self.recipe.epochs}: {shown.epoch()}"
-                    self._finish(logbook, epoch, time.monotonic() - begun, said)
-                    begun = time.monotonic()
+                self._evaluate(training_log, 0, 0.0, "Before training")
+                self._save_checkpoint()
+            self._set_training_mode()
+            started = time.monotonic()
+            for batch in load_batches(
+                self.data.training, self._remaining_batches(), self.recipe.workers
+            ):
+                progress.step(self._train_step(batch, training_log))
+                epoch, steps_into_epoch = divmod(self.step, self.steps_per_epoch)
+                if not steps_into_epoch:
+                    heading = f"Epoch {epoch} of {self.recipe.epochs}: {progress.epoch()}"
+                    self._finish_epoch(training_log, epoch, time.monotonic() - started, heading)
+                    started = time.monotonic()
                 elif time.monotonic() - self.saved_at > _SAVE_S:
-                    self._save()
-            return logbook.read_epochs()
+                    self._save_checkpoint()
+            return training_log.read_epochs()
 
-    def _remaining(self) -> RemainingBatches:
+    def _remaining_batches(self) -> RemainingBatches:
         return RemainingBatches(
             len(self.data.training.examples),
             self.recipe.batch_size,
@@ -109,107 +123,117 @@ class Trainer:
             self.step,
         )
 
-    def _learn(self, batch: list[Example], logbook: TrainingLog) -> dict[str, float]:
-        """One step. Returns the parts of the loss."""
+    def _train_step(self, batch: list[Example], training_log: TrainingLog) -> dict[str, float]:
+        """Do one step and return the loss terms; none if the batch is too small."""
         rate = compute_learning_rate(self.step, self.total, self.recipe.warmup, self.recipe.rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.step += 1
-        if not self._enough(batch):
+        if not self._is_large_enough(batch):
             return {}
-        losses = self._losses(batch)
+
+        losses = self._compute_losses(batch)
         loss = torch.stack(list(losses.values())).sum()
-        told = {name: value.item() for name, value in losses.items()}
-        self._check_finite("loss", sum(told.values()), told, rate)
+        terms = {name: value.item() for name, value in losses.items()}
+        self._check_finite("loss", sum(terms.values()), terms, rate)
+
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT_NORM)
-        if not self.scaler.is_enabled():  # the scaler itself leaves such steps out
-            self._check_finite("gradient", norm.item(), told, rate)
+        if not self.scaler.is_enabled():  # the scaler itself skips steps that are not finite
+            self._check_finite("gradient", norm.item(), terms, rate)
+
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.network, self.step)
-        logbook.log_step(self.step, (self.step - 1) // self.steps_per_epoch + 1, rate, told)
-        return told
+        training_log.log_step(self.step, (self.step - 1) // self.steps_per_epoch + 1, rate, terms)
+        return terms
 
-    def _check_finite(self, what: str, value: float, told: dict[str, float], rate: float) -> None:
+    def _check_finite(self, name: str, value: float, terms: dict[str, float], rate: float) -> None:
         """Raise PipelineError before the weights are ruined."""
         if not math.isfinite(value):
+            other = "" if self.recipe.precision == "fp32" else ", or precision=fp32"
             raise PipelineError(
-                f"The {what} is not finite at step {self.step} ({told}): it learns too fast. Say a train.lr below {rate:g}"
-                + ("." if self.recipe.precision == "fp32" else ", or precision=fp32.")
+                f"The {name} is not finite at step {self.step} ({terms}): the learning rate is "
+                f"too high. Say a train.lr below {rate:g}{other}."
             )
 
-    def _enough(self, batch: list[Example]) -> bool:
-        """Of those that could be read: none, or one of several, which a batch norm has nothing to go by in, is no step."""
+    def _is_large_enough(self, batch: list[Example]) -> bool:
+        """Tell whether enough examples of a batch could be read; a batch norm needs two."""
         return len(batch) >= min(2, self.recipe.batch_size)
 
-    def _losses(self, batch: list[Example]) -> dict[str, Tensor]:
-        # detectors draw which boxes they learn from, and layers what they drop: as a function of the step
+    def _compute_losses(self, batch: list[Example]) -> dict[str, Tensor]:
+        # Detectors sample the boxes they learn from, and dropout samples too: seed by the step.
         torch.manual_seed(derive_seed(self.recipe.seed, "step", self.step))
         dtype = AUTOCAST[self.recipe.precision]
         kind = torch.device(self.recipe.device).type
         try:
             with torch.autocast(kind, dtype) if dtype else nullcontext():
-                found = self.learner.compute_losses(self.network, batch, self.recipe.device)
+                losses = self.learner.compute_losses(self.network, batch, self.recipe.device)
         except ValueError as error:
             if len(batch) > 1:
                 raise
             raise ConfigError(
-                f"train.batch_size=1, or a single image to learn from: this network takes two at least ({error})."
+                "train.batch_size=1, or a single image to learn from: "
+                f"this network takes two at least ({error})."
             ) from None
-        return {name: value.float() for name, value in found.items()}
+        return {name: value.float() for name, value in losses.items()}
 
-    def _finish(self, logbook: TrainingLog, epoch: int, seconds: float, said: str) -> None:
+    def _finish_epoch(
+        self, training_log: TrainingLog, epoch: int, seconds: float, heading: str
+    ) -> None:
         with self.average.swap_in(self.network, lambda: self._count_statistics(epoch)):
-            self._evaluate(logbook, epoch, seconds, said)
-        self._save()
+            self._evaluate(training_log, epoch, seconds, heading)
+        self._save_checkpoint()
 
-    def _evaluate(self, logbook: TrainingLog, epoch: int, seconds: float, said: str) -> None:
+    def _evaluate(
+        self, training_log: TrainingLog, epoch: int, seconds: float, heading: str
+    ) -> None:
         self.network.eval()
-        begun = time.monotonic()
-        with (
-            torch.no_grad()
-        ):  # not inference_mode: torchvision's anchors are kept, and learnt with afterwards
+        started = time.monotonic()
+        # Not inference_mode: torchvision caches anchors, and training uses them afterwards.
+        with torch.no_grad():
             batches = load_batches(
                 self.data.validation, self.data.validation_batches, self.recipe.workers
             )
             figures, classes = self.learner.compute_figures(
                 self.network, batches, self.recipe.device
             )
-        main = figures[self.learner.figure]
-        better = epoch > 0 and (main if main is not None else -math.inf) >= self.best.figure
-        if better:
-            self.best = BestEpoch(main if main is not None else -math.inf, epoch)
+
+        value = figures[self.learner.figure]
+        figure = -math.inf if value is None else value
+        is_best = epoch > 0 and figure >= self.best.figure
+        if is_best:
+            self.best = BestEpoch(figure, epoch)
         if epoch:
-            self.keep(self.network.state_dict(), figures, classes, epoch, better)
-        logbook.log_epoch(self.step, epoch, figures, seconds)
-        spent = f"{seconds:.0f} s, validation {time.monotonic() - begun:.0f} s"
-        log.info("%s; %s (%s)", said, format_figures(figures, self.learner.figure), spent)
+            self.save_weights(self.network.state_dict(), figures, classes, epoch, is_best)
+        training_log.log_epoch(self.step, epoch, figures, seconds)
+        spent = f"{seconds:.0f} s, validation {time.monotonic() - started:.0f} s"
+        log.info("%s; %s (%s)", heading, format_figures(figures, self.learner.figure), spent)
 
     @torch.no_grad()
     def _count_statistics(self, epoch: int) -> None:
-        """The network in training mode sees some of the epoch's examples."""
-        self._learn_mode()
+        """Run the network in training mode on some of the epoch's examples."""
+        self._set_training_mode()
         size = self.recipe.batch_size
-        places = shuffle_into_batches(
+        batches = shuffle_into_batches(
             len(self.data.training.examples), size, self.recipe.seed, epoch - 1
         )
         for batch in load_batches(
             self.data.training,
-            places[: math.ceil(_STATISTICS_EXAMPLES / size)],
+            batches[: math.ceil(_STATISTICS_EXAMPLES / size)],
             self.recipe.workers,
         ):
-            if self._enough(batch):
-                self._losses(batch)
+            if self._is_large_enough(batch):
+                self._compute_losses(batch)
 
-    def _learn_mode(self) -> None:
+    def _set_training_mode(self) -> None:
         self.network.train()
         self.frozen.apply()
 
-    def _save(self) -> None:
-        self._learn_mode()
+    def _save_checkpoint(self) -> None:
+        self._set_training_mode()
         state = {
             "step": self.step,
             "network": self.network.state_dict(),
@@ -222,7 +246,7 @@ class Trainer:
             torch.save(state, stage)
         self.saved_at = time.monotonic()
 
-    def _restore(self) -> None:
+    def _load_checkpoint(self) -> None:
         path = self.folder / "checkpoint.pt"
         if not path.is_file():
             return
@@ -235,10 +259,7 @@ class Trainer:
 
 
 def format_figures(figures: Figures, main: str) -> str:
-    """The figures that people know, the one that decides first."""
-    shown = [
-        name
-        for name in (main, f"{main}50", "top5", "pixel_accuracy")
-        if figures.get(name) is not None
-    ]
-    return ", ".join(f"{name} {figures[name]:.4f}" for name in shown) or f"{main} is not defined"
+    """Format the best-known figures as text, beginning with the one that chooses the best epoch."""
+    known = (main, f"{main}50", "top5", "pixel_accuracy")
+    defined = [name for name in known if figures.get(name) is not None]
+    return ", ".join(f"{name} {figures[name]:.4f}" for name in defined) or f"{main} is not defined"

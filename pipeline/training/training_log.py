@@ -1,7 +1,7 @@
-"""What is written down while it learns: a line for each step and each epoch, and the same for TensorBoard."""
+"""The log of a training: a JSON line for each step and each epoch, and the same for TensorBoard."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,15 +10,22 @@ from pipeline.core.errors import ConfigError
 from pipeline.storage.durable_files import append_line
 from pipeline.storage.publish import publish_file
 
-_MAX_STEP_LINES = 20_000  # lines; of a longer training every second, third ... step has one
+_MAX_STEP_LINES = 20_000  # a longer training logs only every second, third ... step
 
 
 class TrainingLog:
-    """steps.jsonl (step, epoch, learning rate, loss and its parts), epochs.jsonl (step, epoch, figures), tensorboard/.
+    """Writes the logs of a training into its folder.
 
-    What was written after `step`, from where a training goes on, is taken back: it will come again."""
+    - `steps.jsonl`: step, epoch, learning rate, loss and its terms.
+    - `epochs.jsonl`: step, epoch, figures, seconds.
+    - `tensorboard/`: the same values.
+    """
 
     def __init__(self, folder: Path, step: int, total: int) -> None:
+        """Open the logs at `step`, where a training starts (0) or resumes.
+
+        Lines after that step are removed, because these steps will be repeated.
+        """
         self.folder, self.every = folder, -(-total // _MAX_STEP_LINES)
         for name in ("steps.jsonl", "epochs.jsonl"):
             _truncate_log(folder / name, step)
@@ -75,21 +82,22 @@ class TrainingLog:
 
 
 def load_summary_writer() -> Any:
-    """torch's class. Raises ConfigError where TensorBoard is not installed."""
+    """Import torch's SummaryWriter. Raises ConfigError if TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ConfigError(
-            "train writes logs for TensorBoard, which is not installed: pip install 'visionbatch[train]', or in a clone "
+            "train writes logs for TensorBoard, which is not installed: "
+            "pip install 'visionbatch[train]', or in a clone "
             ".venv/bin/pip install -c constraints.txt -e '.[train]'"
         ) from None
     return SummaryWriter
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Of a log; a last line that a kill has cut is left out."""
+    """Read the lines of a JSONL log; a last line that a kill cut off is left out."""
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
-    return [one for one in map(_parse_line, lines) if one is not None]
+    return [line for line in map(_parse_line, lines) if line is not None]
 
 
 def _parse_line(line: str) -> dict[str, Any] | None:
@@ -101,6 +109,7 @@ def _parse_line(line: str) -> dict[str, Any] | None:
 
 
 def _truncate_log(path: Path, step: int) -> None:
-    kept: Sequence[dict[str, Any]] = [one for one in read_log(path) if step and one["step"] <= step]
+    """Remove the lines after `step`; all of them if it is 0."""
+    kept = [line for line in read_log(path) if step and line["step"] <= step]
     with publish_file(path, replace=True) as stage:
-        stage.write_text("".join(json.dumps(one) + "\n" for one in kept), encoding="utf-8")
+        stage.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the settings ask for, built and checked before the first step."""
+"""The plan of a training: network, data, hyperparameters and folder, checked before step 1."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,72 +24,85 @@ from pipeline.training.task_registry import DETECTION, check_data_fits_task, che
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What the settings ask for, checked."""
+    """A training that was checked and is ready to start."""
 
     settings: Settings
     examples: TrainingData
     model: TrainableFormat
-    frozen: FrozenLayers  # the network, and what of it does not learn
-    begun_with: str  # for people: what the weights are when training begins
+    frozen: FrozenLayers  # the network and those of its layers that do not learn
+    begun_with: str  # identifies the initial weights, for people and for the fingerprint
     recipe: Recipe
     folder: Path
 
 
 def build_training_plan(settings: Settings, examples: TrainingData) -> TrainingPlan:
-    """Raises ConfigError."""
+    """Build the network and check it against the data.
+
+    Raises:
+        ConfigError: The model, the data and the settings do not go together.
+    """
     model = find_format(settings)
     if not isinstance(model, TrainableFormat):
         raise ConfigError(
-            f"model={settings.model} is a program and cannot be trained; choose a torchvision builder."
+            f"model={settings.model} is a program and cannot be trained; "
+            "choose a torchvision builder."
         )
-    check_data_fits_task(
-        settings.task, model.build_metadata(examples.categories).architecture, examples
-    )
-    device = resolve_device(settings.device)
+    architecture = model.build_metadata(examples.categories).architecture
+    check_data_fits_task(settings.task, architecture, examples)
+
+    device, precision = _resolve_device_and_precision(settings)
     n_points = len(examples.keypoint_names) or None
     network = model.build_for_training(len(examples.categories), n_points)
     check_sizes(network, examples.training, examples.validation)
     mine_backgrounds_over_batch(network)
-    begun_with, trained_before = load_initial_weights(network, model, settings, examples.categories)
+    begun_with, is_pretrained = load_initial_weights(network, model, settings, examples.categories)
+
     stages = settings.train.frozen_stages
-    stages = (
-        stages if stages is not None else default_frozen_stages(network) if trained_before else 0
-    )
-    precision = settings.precision or ("bf16" if has_native_bf16(device) else "fp32")
-    if precision == "fp16" and device == "cpu":
-        raise ConfigError("precision=fp16 is for GPUs; on the CPU say bf16 or fp32.")
-    sensitive = trained_before or isinstance(network, GeneralizedRCNN)
+    if stages is None:
+        stages = default_frozen_stages(network) if is_pretrained else 0
+    needs_low_rate = is_pretrained or isinstance(network, GeneralizedRCNN)
     recipe = build_recipe(
-        settings, len(examples.training), 2e-4 if sensitive else 2e-3, precision, device
+        settings, len(examples.training), 2e-4 if needs_low_rate else 2e-3, precision, device
     )
-    identity = training_identity(settings, model, examples, recipe, stages, begun_with)
+
+    identity = compute_training_identity(settings, model, examples, recipe, stages, begun_with)
     folder = Path(settings.output).expanduser() / f"train-{make_run_name(identity)}"
     frozen = FrozenLayers(
-        network, stages, keep_statistics=trained_before and settings.task in DETECTION
+        network, stages, keep_statistics=is_pretrained and settings.task in DETECTION
     )
     return TrainingPlan(settings, examples, model, frozen, begun_with, recipe, folder.absolute())
 
 
+def _resolve_device_and_precision(settings: Settings) -> tuple[str, str]:
+    device = resolve_device(settings.device)
+    precision = settings.precision or ("bf16" if has_native_bf16(device) else "fp32")
+    if precision == "fp16" and device == "cpu":
+        raise ConfigError("precision=fp16 is for GPUs; on the CPU say bf16 or fp32.")
+    return device, precision
+
+
 def build_recipe(
-    settings: Settings, n_examples: int, usual_rate: float, precision: str, device: str
+    settings: Settings, n_examples: int, default_rate: float, precision: str, device: str
 ) -> Recipe:
-    own = settings.train
+    """Build the recipe from the settings, with every null replaced."""
+    # On a CPU the network itself needs cores: leave it half of them.
+    free_cores = count_available_cores() // (2 if device == "cpu" else 1)
+    train = settings.train
     return Recipe(
-        epochs=own.epochs,
-        batch_size=min(own.batch_size, n_examples),
-        rate=own.lr or usual_rate,
-        weight_decay=own.weight_decay,
-        warmup=own.warmup,
-        ema=own.ema,
+        epochs=train.epochs,
+        batch_size=min(train.batch_size, n_examples),
+        rate=train.lr or default_rate,
+        weight_decay=train.weight_decay,
+        warmup=train.warmup,
+        ema=train.ema,
         seed=settings.seed,
         precision=precision,
         device=device,
-        workers=settings.workers
-        or max(1, count_available_cores() // (2 if device == "cpu" else 1)),
+        workers=settings.workers or max(1, free_cores),
     )
 
 
-def training_identity(
+def compute_training_identity(
     settings: Settings,
     model: TrainableFormat,
     examples: TrainingData,
@@ -97,11 +110,15 @@ def training_identity(
     stages: int,
     begun_with: str,
 ) -> dict[str, Any]:
-    """What decides the weights. Not in it: the device and the number of workers."""
-    how = {name: value for name, value in vars(recipe).items() if name not in ("device", "workers")}
+    """Return everything that determines the weights; the folder's name is a hash of it.
+
+    The device and the number of workers are left out.
+    """
+    excluded = ("device", "workers")
+    hyperparameters = {name: value for name, value in vars(recipe).items() if name not in excluded}
     return {
         "task": {"name": settings.task},
-        "model": model_label(settings),
+        "model": format_model_name(settings),
         "architecture": model.build_metadata(
             examples.categories, examples.keypoint_names
         ).to_text_metadata(),
@@ -109,10 +126,13 @@ def training_identity(
         "examples": {**examples.identity, "categories": list(examples.categories)},
         "augment": sorted(settings.train.augment),
         "frozen_stages": stages,
-        **how,
+        **hyperparameters,
     }
 
 
-def model_label(settings: Settings) -> str:
-    """The builder; a file by its name, wherever it is: what is in it is in `begun_with`."""
+def format_model_name(settings: Settings) -> str:
+    """Return the builder's name, or the stem of a weights file.
+
+    The folder of the file does not matter: `begun_with` identifies the content.
+    """
     return Path(settings.model).stem if is_weights_file(settings.model) else settings.model

@@ -1,4 +1,4 @@
-"""A training as one HTML page that opens offline: what was learnt from, how the losses fell, how right it became."""
+"""The report of a training: one HTML page that opens offline, with data, losses and figures."""
 
 import base64
 import hashlib
@@ -33,11 +33,20 @@ def write_training_report(
     figure: str,
     best: int,
 ) -> None:
-    """`<folder>/report.html`. `classes`: the rows of the best epoch; `figure`: what the best epoch was chosen by."""
+    """Write `report.html` into the folder.
+
+    Args:
+        folder: The folder of the training.
+        facts: What `train.collect_facts` returns.
+        epochs: The lines of `epochs.jsonl`.
+        classes: A table row for each class, of the best epoch.
+        figure: Name of the figure by which the best epoch was chosen.
+        best: The best epoch.
+    """
     names = [
         name
         for name in epochs[-1]["figures"]
-        if any(one["figures"].get(name) is not None for one in epochs)
+        if any(epoch["figures"].get(name) is not None for epoch in epochs)
     ]
     names.sort(key=lambda name: name != figure)
     page = Environment(
@@ -57,20 +66,21 @@ def write_training_report(
             "figures": _encode_png(_plot_figures(epochs, names[:4], best)),
         },
         style=Markup(_STYLE),  # noqa: S704 - ours
-        policy=f"default-src 'none'; style-src 'sha256-{_base64_sha256(_STYLE)}'; img-src data:; base-uri 'none'",
+        policy=f"default-src 'none'; style-src 'sha256-{_base64_sha256(_STYLE)}'; "
+        "img-src data:; base-uri 'none'",
     )
     with publish_file(folder / "report.html", replace=True) as stage:
         stage.write_text(text, encoding="utf-8")
 
 
 def _plot_losses(steps: Sequence[Mapping[str, Any]]) -> Any:
-    """Each part of the loss and their sum by step, smoothed; the learning rate below."""
+    """Plot each loss term and their sum by step, smoothed, and the learning rate below."""
     figure = _new_figure((9, 5.5))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    at = np.array([one["step"] for one in steps])
-    parts = sorted({name for one in steps for name in one["parts"]})
-    lines = {"sum": [one["loss"] for one in steps]} if len(parts) > 1 else {}
-    lines |= {name: [one["parts"].get(name, np.nan) for one in steps] for name in parts}
+    at = np.array([line["step"] for line in steps])
+    parts = sorted({name for line in steps for name in line["parts"]})
+    lines = {"sum": [line["loss"] for line in steps]} if len(parts) > 1 else {}
+    lines |= {name: [line["parts"].get(name, np.nan) for line in steps] for name in parts}
     for colour, (name, values) in zip(_COLOURS * 3, lines.items(), strict=False):
         upper.plot(
             at,
@@ -83,7 +93,7 @@ def _plot_losses(steps: Sequence[Mapping[str, Any]]) -> Any:
         upper.legend(fontsize=8)
     upper.set_ylabel("loss")
     upper.set_ylim(bottom=0)
-    lower.plot(at, [one["lr"] for one in steps], color=_COLOURS[-1])
+    lower.plot(at, [line["lr"] for line in steps], color=_COLOURS[-1])
     lower.set_ylabel("learning rate")
     lower.set_xlabel("step")
     return figure
@@ -92,10 +102,11 @@ def _plot_losses(steps: Sequence[Mapping[str, Any]]) -> Any:
 def _plot_figures(epochs: Sequence[Mapping[str, Any]], names: Sequence[str], best: int) -> Any:
     figure = _new_figure((9, 3.5))
     axes = figure.subplots()
-    at = [one["epoch"] for one in epochs]
+    at = [line["epoch"] for line in epochs]
     for colour, name in zip(_COLOURS, names, strict=False):
         values = [
-            np.nan if one["figures"].get(name) is None else one["figures"][name] for one in epochs
+            np.nan if line["figures"].get(name) is None else line["figures"][name]
+            for line in epochs
         ]
         axes.plot(at, values, color=colour, label=name, marker=".")
     axes.axvline(best, color="#a0aec0", linestyle=":", label=f"best: epoch {best}")
@@ -106,7 +117,7 @@ def _plot_figures(epochs: Sequence[Mapping[str, Any]], names: Sequence[str], bes
 
 
 def _moving_average(values: np.ndarray) -> np.ndarray:
-    """The mean of some 3 % of the steps around each."""
+    """Average each value with its neighbours, about 3 % of all steps; NaN is left out."""
     width = max(1, len(values) // 33)
     kernel = np.ones(width)
     known = np.convolve(~np.isnan(values), kernel, mode="same")
@@ -122,7 +133,7 @@ def _new_figure(size: tuple[float, float]) -> Any:
 
 
 def _encode_png(figure: Any) -> str:
-    """As an address that holds the picture."""
+    """Render a figure as a `data:` URL."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

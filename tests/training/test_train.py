@@ -188,10 +188,7 @@ def test_a_dry_run_says_what_would_be_learnt_and_leaves_nothing(tmp_path):
             *SSD, *SHORT, f"train.data={data}", f"output={tmp_path / 'out'}", "dry_run=true"
         )
     )
-    assert (
-        "5 to learn from, 1 to be measured by" in text
-        or "4 to learn from, 2 to be measured by" in text
-    )
+    assert "5 for training, 1 for validation" in text or "4 for training, 2 for validation" in text
     assert "2: red, green" in text
     assert not (tmp_path / "out").exists()
 

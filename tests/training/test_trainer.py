@@ -86,7 +86,7 @@ def test_it_learns(golden):
 
 
 def test_what_is_frozen_stays_so_when_a_stopped_training_goes_on(tmp_path, monkeypatch):
-    golden, mine, learn = [], [], Trainer._learn
+    golden, mine, learn = [], [], Trainer._train_step
     training_in(tmp_path / "golden", kept=golden, stages=1).fit()
 
     def stopping(self, batch, logbook):
@@ -117,7 +117,7 @@ def test_a_stopped_training_goes_on_with_the_same_losses_and_weights(
 ):
     monkeypatch.setattr(loop, "_SAVE_S", save_s)  # after each step, or at the end of epochs only
     steps, epochs, kept = golden
-    learn = Trainer._learn
+    learn = Trainer._train_step
 
     def stopping(self, batch, logbook):
         losses = learn(self, batch, logbook)
