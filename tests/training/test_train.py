@@ -219,8 +219,8 @@ def test_images_that_a_detector_would_shrink_to_nothing_are_named(tmp_path, size
             with pytest.raises(ConfigError, match=told):
                 verb(rcnn)
     else:
-        assert "to learn from" in train_model(rcnn)
-    assert "to learn from" in train_model(
+        assert "for training" in train_model(rcnn)
+    assert "for training" in train_model(
         settings_for(*SSD, *words)
     )  # whose input is always 320x320
 

@@ -95,7 +95,7 @@ def test_what_is_frozen_stays_so_when_a_stopped_training_goes_on(tmp_path, monke
         return learn(self, batch, logbook)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_learn", stopping)
+        patched.setattr(Trainer, "_train_step", stopping)
         with pytest.raises(Stopped):
             training_in(tmp_path / "stopped", kept=mine, stages=1).fit()
     training_in(tmp_path / "stopped", kept=mine, stages=1).fit()
@@ -127,7 +127,7 @@ def test_a_stopped_training_goes_on_with_the_same_losses_and_weights(
 
     mine = []
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_learn", stopping)
+        patched.setattr(Trainer, "_train_step", stopping)
         with pytest.raises(Stopped):
             training_in(tmp_path, kept=mine).fit()
     resumed = training_in(tmp_path, kept=mine)

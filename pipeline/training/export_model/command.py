@@ -19,6 +19,7 @@ from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.types import Entry, Shard
 from pipeline.inference.fusion import fold_batch_norms
 from pipeline.inference.predictor import Predictor
+from pipeline.models.programs.base import ProgramFile
 from pipeline.models.registry import find_format
 from pipeline.runs.components import Components, build_components, load_predictor, load_reference
 from pipeline.storage.publish import publish_folder
@@ -118,9 +119,9 @@ def _export_to(
 
 def _load_program(run: Settings) -> nn.Module:
     """The program, as the pipeline's own format opens it."""
-    stored: Any = find_format(run)
-    program: nn.Module = stored.program()
-    return program
+    stored = find_format(run)
+    assert isinstance(stored, ProgramFile)
+    return stored.load_program()
 
 
 def _build_predictors(
