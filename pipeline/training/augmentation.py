@@ -1,4 +1,4 @@
-"""Examples seen otherwise: mirrored, cropped, in other colours. By torchvision.transforms.v2."""
+"""Augmentation of training examples: mirror, crop and colour, with torchvision.transforms.v2."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,9 +23,12 @@ _DETECTION = ("detect", "instances", "keypoints")
 
 
 class Augmentation:
-    """`steps` take and give what `Example` has, as tv_tensors. The same seed gives the same example, in every process and
-    whatever came before; the process's own random numbers are as they were afterwards. Threads of one process share those:
-    they must not augment at once."""
+    """A sequence of transforms, seeded for each example.
+
+    The steps take and return the fields of an `Example` as tv_tensors. The same seed gives the
+    same example in every process. The process's random state is restored afterwards. That state
+    is shared by threads, so two threads must not augment at the same time.
+    """
 
     def __init__(self, steps: Sequence[nn.Module]) -> None:
         self.steps = tuple(steps)
@@ -39,11 +42,18 @@ class Augmentation:
         keypoint_names: Sequence[str] = (),
         resize: int | None = None,
     ) -> "Augmentation":
-        """`names` of flip, crop, colour. `crop_hw`: the size that all images of classify and segment get, so that they make
-        a batch; `resize`: their shorter side before that, as the weights' preprocessing has it. Detectors take images of any
-        size."""
+        """Build the augmentation of the training part.
+
+        Args:
+            task: The task.
+            names: Any of flip, crop and colour.
+            crop_hw: The size to which classify and segment crop all images, to make a batch.
+                Detectors take images of any size.
+            keypoint_names: Names of the keypoints, to find those that a mirror exchanges.
+            resize: The shorter side before the crop, as in the weights' preprocessing.
+        """
         flip: list[nn.Module] = [RandomMirror(keypoint_names)] if "flip" in names else []
-        # mild: as another lamp or camera would have it; hue for some, since it takes more time than all the rest
+        # Mild changes, as between two lamps or cameras. Hue is slow, so few images get it.
         hue = v2.RandomApply([v2.ColorJitter(hue=0.03)], p=0.3)
         colour: list[nn.Module] = [v2.ColorJitter(0.3, 0.3, 0.3), hue] if "colour" in names else []
         if task in _DETECTION:
@@ -53,19 +63,19 @@ class Augmentation:
             if "crop" not in names
             else _random_crop_steps(task, crop_hw, resize)
         )
-        return cls([*size, *flip, *colour])  # colours last: of fewer pixels
+        return cls([*size, *flip, *colour])  # colour last, when there are fewer pixels
 
     @classmethod
     def for_validation(
         cls, task: str, crop_hw: tuple[int, int] | None = None, resize: int | None = None
     ) -> "Augmentation":
-        """As the network will see images that it is to judge: nothing by chance. Images of segment keep their shape."""
+        """Build the transforms of inference, without randomness; segment keeps the aspect ratio."""
         if task in _DETECTION:
             return cls([])
         return cls(_fixed_crop_steps(task, crop_hw if task == "classify" else None, resize))
 
     def with_channels(self, channels: str) -> "Augmentation":
-        """With the image's channels in the order that the network wants, rgb or bgr."""
+        """Return this augmentation with the image's channels in the given order, rgb or bgr."""
         return self if channels == "rgb" else Augmentation([*self.steps, ReverseChannels()])
 
     def __call__(self, example: Example, seed: int) -> Example:
@@ -73,9 +83,8 @@ class Augmentation:
             return example
         sample = _to_tv_tensors(example)
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(
-                seed
-            )  # torch.manual_seed would also seed GPUs, and take 4 ms for it
+            # torch.manual_seed would also seed the GPUs, which is slow.
+            torch.default_generator.manual_seed(seed)
             for step in self.steps:
                 sample = step(sample)
         return Example(
@@ -85,7 +94,7 @@ class Augmentation:
 
 
 class RandomMirror(nn.Module):
-    """Half of the images with left and right exchanged; keypoints that mean left become those that mean right."""
+    """Mirror half of the images; keypoints named left and right change places."""
 
     def __init__(self, keypoint_names: Sequence[str]) -> None:
         super().__init__()
@@ -114,7 +123,7 @@ class RandomMirror(nn.Module):
 
 
 class ReverseChannels(nn.Module):
-    """Red, green, blue become blue, green, red."""
+    """Reverse the channels: RGB to BGR."""
 
     def forward(self, sample: dict[str, Any]) -> dict[str, Any]:
         return sample | {"image": tv_tensors.Image(sample["image"].flip(0))}
@@ -123,8 +132,11 @@ class ReverseChannels(nn.Module):
 def _random_crop_steps(
     task: str, crop_hw: tuple[int, int] | None, resize: int | None
 ) -> list[nn.Module]:
-    """Another part of the image each time. As torchvision's references train: classification with no less than a third of
-    the image, segmentation with half to twice the size."""
+    """Build a random crop as in torchvision's reference scripts.
+
+    Classification crops at least a third of the image. Segmentation scales the image to half to
+    twice its size before it crops.
+    """
     if crop_hw is None:
         raise ValueError(f"task={task}: crop needs the size of the crop")
     if task == "classify":
@@ -159,7 +171,7 @@ def _build_padded_crop(crop: type[v2.RandomCrop], crop_hw: tuple[int, int]) -> n
 
 
 class _CenterCropWithPadding(v2.RandomCrop):
-    """The middle of what RandomCrop would take a part of; what is added to a smaller image is on both sides."""
+    """RandomCrop that takes the centre; a smaller image is padded equally on both sides."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         params: dict[str, Any] = super().make_params(flat_inputs)

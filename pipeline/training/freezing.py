@@ -1,4 +1,7 @@
-"""Which part of a network does not learn: the first stages of its backbone, where a stage ends as its maps are halved."""
+"""Freeze the first stages of a backbone.
+
+A stage ends where the feature maps are halved.
+"""
 
 import copy
 import math
@@ -11,27 +14,41 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pipeline.core.errors import ConfigError
 from pipeline.models.networks.classifier import find_logits_layer
 
-STAGES = 5  # maps of 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's side
-_NOT_BACKBONE = ("fpn", "extra")  # what torchvision's detectors add to theirs
-_SIDES = (224, 256, 320)  # of the image that is tried; some networks take but one
+STAGES = 5  # feature maps of 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's side
+_NOT_BACKBONE = ("fpn", "extra")  # modules that torchvision's detectors add to the backbone
+_SIDES = (224, 256, 320)  # image sides to try, because some networks accept only one
 
 
 class FrozenLayers:
-    """Holds a part of a network as it is: its parameters get no gradients, its batch norms keep their statistics, its
-    dropout is off. `hold` again after each `network.train()`."""
+    """The frozen layers of a network.
+
+    Their parameters get no gradients, their batch norms keep their statistics, and their dropout
+    is off. Call `apply` again after each `network.train()`.
+    """
 
     def __init__(self, network: nn.Module, stages: int, keep_statistics: bool = False) -> None:
-        """Freezes at once. `keep_statistics`: of every batch norm of the backbone, as torchvision's detectors do with one
-        that was trained before: their batches are too small to count them anew. Raises ConfigError for a number of stages
-        that the backbone does not have."""
+        """Freeze the first `stages` stages of the network's backbone.
+
+        Args:
+            network: The network.
+            stages: 0 to `STAGES`.
+            keep_statistics: Freeze the statistics of every batch norm of the backbone, as
+                torchvision's detectors do with a pretrained one. Their batches are too small to
+                compute new statistics.
+
+        Raises:
+            ConfigError: The backbone does not have this number of stages.
+        """
         if not 0 <= stages <= STAGES:
             raise ConfigError(
-                f"train.frozen_stages={stages}: expected 0 (all of it learns) to {STAGES} (none of the backbone)."
+                f"train.frozen_stages={stages}: expected 0 (nothing is frozen) "
+                f"to {STAGES} (the whole backbone is frozen)."
             )
         found = find_stages(network) if stages else {}
         if stages and min(found.values(), default=STAGES + 1) > stages:
             raise ConfigError(
-                f"train.frozen_stages={stages}: this network's maps are never that large, so nothing would be frozen. "
+                f"train.frozen_stages={stages}: this network's maps are never that large, "
+                "so nothing would be frozen. "
                 f"Its first stage is {min(found.values(), default=STAGES)}; say that, or 0."
             )
         self.network, self.stages = network, stages
@@ -51,26 +68,29 @@ class FrozenLayers:
 
 
 def default_frozen_stages(network: nn.Module) -> int:
-    """How many are frozen of a network that was trained before, if nobody says it: 2; none of one whose maps are never that
-    large, such as a ViT."""
+    """Return the number of stages to freeze in a pretrained network by default: 2.
+
+    It is 0 for a network whose feature maps are never that large, such as a ViT.
+    """
     return 2 if min(find_stages(network).values(), default=STAGES) <= 2 else 0
 
 
 def find_stages(network: nn.Module) -> dict[nn.Module, int]:
-    """The modules of the backbone with values of their own, earlier stages first, and the stage of each: 1 until its maps
-    are half as large as the image, 2 for a quarter ... Found by running it without data."""
+    """Return the stage of each backbone module that has parameters or buffers, in order of stages.
+
+    A module is in stage 1 if its feature map has half the image's side, in stage 2 for a quarter,
+    and so on. The sizes are found by running the backbone on the meta device.
+    """
     backbone, head = _find_backbone(network)
     stage_of: dict[str, int] = {}
     reached = 1
     for name, shape, side in _trace_outputs(backbone):
         if name.split(".")[0] in _NOT_BACKBONE or name == head:
             continue
-        if (
-            len(shape) == 4 and shape[-1] > 0
-        ):  # others, such as tokens, are as far as those before them
-            smaller = (
-                min(shape[2], shape[3]) if shape[2] == shape[3] else min(shape[1], shape[2])
-            )  # Swin's are (B, H, W, C)
+        # Outputs that are no maps, such as tokens, belong to the stage of the module before them.
+        if len(shape) == 4 and shape[-1] > 0:
+            is_channels_first = shape[2] == shape[3]  # otherwise (B, H, W, C), as in Swin
+            smaller = min(shape[2], shape[3]) if is_channels_first else min(shape[1], shape[2])
             reached = max(
                 reached, min(STAGES, math.ceil(math.log2(max(1.0, side / smaller)) - 0.2))
             )
@@ -88,7 +108,7 @@ def find_stages(network: nn.Module) -> dict[nn.Module, int]:
 
 
 def _find_stage(name: str, stage_of: dict[str, int]) -> int | None:
-    """That of the module, or where only its weights are used and it is not called, of the one around it."""
+    """Return the stage of a module, or of its nearest parent if the module itself is not called."""
     while name and name not in stage_of:
         name = name.rpartition(".")[0]
     return stage_of.get(name) if name else None
@@ -102,7 +122,10 @@ def _has_values(module: nn.Module) -> bool:
 
 
 def _find_backbone(network: nn.Module) -> tuple[nn.Module, str]:
-    """And the name of the head below it: a classifier is its own backbone."""
+    """Return the backbone and the name of the head inside it.
+
+    A detector's backbone contains no head. A classifier is its own backbone.
+    """
     if isinstance(backbone := getattr(network, "backbone", None), nn.Module):
         return backbone, ""
     head = find_logits_layer(network)
@@ -110,7 +133,7 @@ def _find_backbone(network: nn.Module) -> tuple[nn.Module, str]:
 
 
 def _trace_outputs(backbone: nn.Module) -> list[tuple[str, tuple[int, ...], int]]:
-    """(name, shape of its output, side of the image) of each module, as they are done."""
+    """List (name, output shape, image side) of each module in the order in which they finish."""
     hollow = copy.deepcopy(backbone).to("meta").eval()
     for side in _SIDES:
         order: list[tuple[str, tuple[int, ...], int]] = []

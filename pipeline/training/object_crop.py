@@ -1,4 +1,4 @@
-"""A part of an image that cuts no object in half."""
+"""A random crop that cuts no object in half."""
 
 from typing import Any
 
@@ -19,10 +19,13 @@ _LEAST_PIXELS = 2.0  # of a side of an object that is cut, if it had them
 
 
 class ObjectCrop(nn.Module):
-    """Like SSD's sampling (torchvision's RandomIoUCrop), with another rule for what is cut: a window is taken only if of
-    every object at least 60 % can be seen (by its box), or at most 20 %, and then it is no object there. So neither halves
-    are taught as objects nor halves as background. Objects there must remain some, if there are any. Where twenty windows
-    are none of these, the image stays whole."""
+    """Crop like SSD's sampling (torchvision's RandomIoUCrop), with another rule for cut objects.
+
+    A window is accepted if of every object's box it shows either at least 60 %, and then the
+    object is kept, or at most 20 %, and then it is dropped. So a half object is never taught as
+    an object or as background. At least one object must remain if the image has any. The image
+    stays whole if twenty windows are rejected.
+    """
 
     def forward(self, sample: dict[str, Any]) -> dict[str, Any]:
         if torch.rand(()) >= _CROPPED_SHARE:
@@ -39,7 +42,7 @@ class ObjectCrop(nn.Module):
 
 
 def _draw_window(size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) of a part, at least one pixel of each side."""
+    """Draw a window (left, top, right, bottom) inside the image, at least one pixel wide and high."""
     while True:
         parts = _LEAST_SIDE + (1 - _LEAST_SIDE) * torch.rand(2)
         if 1 / _MOST_STRETCHED <= float(parts[0] / parts[1]) <= _MOST_STRETCHED:
@@ -53,7 +56,7 @@ def _draw_window(size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def _visible_share(boxes: Tensor, window: tuple[int, int, int, int]) -> Tensor:
-    """(N, 4) xyxy -> (N,): which part of each box's area the window shows."""
+    """Return the share of each box's area inside the window: (N, 4) xyxy -> (N,)."""
     left, top, right, bottom = window
     shown = boxes.clamp(
         boxes.new_tensor([left, top, left, top]), boxes.new_tensor([right, bottom, right, bottom])
@@ -64,8 +67,17 @@ def _visible_share(boxes: Tensor, window: tuple[int, int, int, int]) -> Tensor:
 def _crop_sample(
     sample: dict[str, Any], window: tuple[int, int, int, int], kept: Tensor, cut: Tensor
 ) -> dict[str, Any]:
-    """What of the sample is in the window. Objects that are cut get the box of what is left of their mask; those of which
-    nothing is left, or a line, are left out. Keypoints outside are not labelled."""
+    """Crop a sample to the window.
+
+    A cut object gets the box around the rest of its mask. It is dropped if the rest is empty or
+    a line. Keypoints outside the window become unlabelled.
+
+    Args:
+        sample: The fields of an example as tv_tensors.
+        window: (left, top, right, bottom).
+        kept: (N,) bool, objects to keep.
+        cut: (N,) bool, objects that the window cuts.
+    """
     left, top, right, bottom = window
     cut, size_hw = cut[kept], (bottom - top, right - left)
     boxes = sample["boxes"].as_subclass(Tensor)[kept]
@@ -100,12 +112,12 @@ def _crop_sample(
 
 
 def _box_sides(boxes: Tensor) -> Tensor:
-    """(N, 4) xyxy -> (N, 2) width and height."""
+    """Return widths and heights: (N, 4) xyxy -> (N, 2)."""
     return boxes[:, 2:] - boxes[:, :2]
 
 
 def _boxes_around(masks: Tensor) -> Tensor:
-    """(N, H, W) -> (N, 4) float32 xyxy around their pixels; of an empty one without extent."""
+    """Return the boxes around masks: (N, H, W) -> (N, 4) float32 xyxy; an empty mask's is empty."""
     rows, columns = (masks > 0).any(dim=2), (masks > 0).any(dim=1)  # (N, H), (N, W)
     sides = []
     for seen in (columns, rows):

@@ -1,4 +1,4 @@
 """Propose anchor boxes that fit annotated data.
 
-Begin with `propose.py`.
+Begin with `propose_anchors.py`.
 """

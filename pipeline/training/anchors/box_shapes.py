@@ -1,34 +1,40 @@
-"""Box shapes beside anchor shapes: how well they fit, and anchors that fit better. Widths and heights are in pixels of the
-network's input."""
+"""Measure how well anchor shapes fit box shapes, and propose shapes that fit better.
+
+Widths and heights are in pixels of the network's input.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-MATCHED = 0.5  # IoU
-_BOXES_PER_CHUNK = 1 << 16  # boxes in memory beside all anchors
+MATCHED = 0.5  # IoU from which a box counts as recalled
+_BOXES_PER_CHUNK = 1 << 16  # limits the memory of the (boxes, anchors) array
 _ROUNDS = 100
-_STRIDES_APART = 4  # torchvision's own sizes are 4 or 8 strides of their level: smaller than a quarter is below 1 or 2 strides
+# torchvision's own sizes are 4 or 8 strides of their level. A size below a quarter of them would
+# be below 1 or 2 strides, which is too small for the level.
+_STRIDES_APART = 4
 
 
 @dataclass(frozen=True)
 class AnchorFit:
-    """Of boxes beside anchors."""
+    """How well anchors fit boxes."""
 
-    recall: float  # share of boxes that some anchor overlaps enough
-    iou: float  # mean of each box's best
+    recall: float  # share of the boxes whose best IoU is at least `MATCHED`
+    iou: float  # mean of the boxes' best IoU
 
     @property
     def rank(self) -> tuple[float, float]:
-        """More is better; differences that chance makes do not count."""
+        """A sort key: higher is better. It is rounded, so that small differences do not count."""
         return round(self.recall, 3), round(self.iou, 3)
 
 
 def compute_best_iou(boxes_wh: np.ndarray, anchors_wh: np.ndarray) -> np.ndarray:
-    """(N, 2), (A, 2) -> (N,): the IoU with the anchor that fits best, both about one centre, as if it stood at the best
-    place: min(w, w') min(h, h') / (w h + w' h' - min(w, w') min(h, h')), which YOLOv2 clusters by (Redmon and Farhadi 2017,
-    section 2, "Dimension Clusters")."""
+    """Return the IoU of each box with its best anchor, both with the same centre.
+
+    The IoU is min(w, w') min(h, h') / (w h + w' h' - min(w, w') min(h, h')), as in YOLOv2's
+    dimension clusters (Redmon and Farhadi 2017, section 2). (N, 2), (A, 2) -> (N,).
+    """
     best = np.empty(len(boxes_wh))
     for start in range(0, len(boxes_wh), _BOXES_PER_CHUNK):
         some = boxes_wh[start : start + _BOXES_PER_CHUNK, None]
@@ -40,14 +46,17 @@ def compute_best_iou(boxes_wh: np.ndarray, anchors_wh: np.ndarray) -> np.ndarray
 
 
 def measure_fit(boxes_wh: np.ndarray, anchors_wh: np.ndarray) -> AnchorFit:
-    """Recall is the best possible: no anchor stands exactly at a box."""
+    """Measure the fit of anchors. It is an upper bound, as if each anchor were centred on its box."""
     best = compute_best_iou(boxes_wh, anchors_wh)
     return AnchorFit(float((best >= MATCHED).mean()), float(best.mean()))
 
 
 def cluster_values(values: np.ndarray, k: int) -> np.ndarray:
-    """The ascending centres of k-means (Lloyd 1982) of numbers, begun at their quantiles, so that chance has no part in it;
-    fewer where there are fewer different values."""
+    """Cluster numbers by k-means (Lloyd 1982) and return the centres in ascending order.
+
+    The centres start at quantiles, so the result is deterministic. There are fewer than `k`
+    centres if there are fewer different values.
+    """
     centres = np.unique(np.quantile(values, (np.arange(k) + 0.5) / k))
     for _ in range(_ROUNDS):
         nearest = np.searchsorted((centres[1:] + centres[:-1]) / 2, values)
@@ -63,8 +72,11 @@ def cluster_values(values: np.ndarray, k: int) -> np.ndarray:
 
 
 def propose_sizes(boxes_wh: np.ndarray, own: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Sizes (the square root of an area) by level, as many as `own` has. A level whose places are too far apart for the
-    largest boxes keeps its own."""
+    """Propose anchor sizes for each level, as many as `own` has.
+
+    A size is the square root of an area. A level whose strides are too large even for the largest
+    boxes keeps its own sizes.
+    """
     sizes = np.sqrt(boxes_wh.prod(axis=1))
     most = np.quantile(sizes, 0.99)
     used = max(1, sum(min(level) / _STRIDES_APART <= most for level in own))
@@ -79,13 +91,16 @@ def propose_sizes(boxes_wh: np.ndarray, own: Sequence[Sequence[float]]) -> list[
 
 
 def propose_ratios(boxes_wh: np.ndarray, count: int) -> list[float]:
-    """So many ratios height / width."""
+    """Propose `count` aspect ratios, height / width."""
     found = np.exp(cluster_values(np.log(boxes_wh[:, 1] / boxes_wh[:, 0]), count))
     return [_round_to_three_digits(ratio) for ratio in _extend_to(found, count)]
 
 
 def propose_elongations(boxes_wh: np.ndarray, count: int) -> list[float]:
-    """For an SSD, which has squares and every ratio both ways: so many ratios above 1 of the boxes that are no squares."""
+    """Propose ratios for an SSD from the boxes that are not nearly square.
+
+    All are above 1, because an SSD adds squares and the inverse of each ratio itself.
+    """
     longer = np.abs(np.log(boxes_wh[:, 1] / boxes_wh[:, 0]))
     long = longer[longer > np.log(1.25)]
     return (
@@ -96,7 +111,7 @@ def propose_elongations(boxes_wh: np.ndarray, count: int) -> list[float]:
 
 
 def _extend_to(found: np.ndarray, count: int) -> list[float]:
-    """Fewer kinds of boxes than anchors: more on both sides of them, a third of an octave apart."""
+    """Extend a list to `count` values, alternately above and below, a third of an octave apart."""
     values, above = list(map(float, found)), True
     while len(values) < count:
         values = (
@@ -107,5 +122,5 @@ def _extend_to(found: np.ndarray, count: int) -> list[float]:
 
 
 def _round_to_three_digits(value: float) -> float:
-    """Three digits: they are to be read, and typed."""
+    """Round to three digits, because people read and type these values."""
     return float(f"{value:.3g}")

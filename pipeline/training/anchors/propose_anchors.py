@@ -1,4 +1,4 @@
-"""make anchors: anchor boxes that fit the boxes of a data set, beside those that a model has."""
+"""The verb `anchors`: propose anchors that fit a data set, and compare them with the model's."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -36,14 +36,14 @@ from pipeline.training.task_registry import check_sizes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MAX_FCOS_BOXES = 20_000  # boxes, for FCOS
-_MAX_PLOTTED_BOXES = 5000  # boxes in the picture
+_MAX_FCOS_BOXES = 20_000
+_MAX_PLOTTED_BOXES = 5000
 _BLUE, _RED, _GREY = "#2b6cb0", "#c53030", "#a0aec0"
 
 
 @dataclass(frozen=True)
 class MeasuredAnchors:
-    """Anchors beside a data set's boxes."""
+    """Anchors and how well they fit a data set's boxes."""
 
     anchors: Anchors
     shapes: np.ndarray  # (A, 2) widths and heights
@@ -61,7 +61,11 @@ class Proposal:
 
 
 def propose_anchors(settings: Settings) -> str:
-    """The verb. Leaves `<output>/anchors/<model>.png` and `.json`. Raises ConfigError."""
+    """Propose anchors, write `<output>/anchors/<model>.png` and `.json`, and return the text.
+
+    Raises:
+        ConfigError: The model has no anchors to change, or the data has no boxes.
+    """
     made: Any = find_format(settings)
     if not hasattr(made, "factory"):
         raise ConfigError(
@@ -91,7 +95,7 @@ def propose_anchors(settings: Settings) -> str:
 
 
 def collect_box_shapes(network: Any, examples: ExampleSet) -> np.ndarray:
-    """(N, 2) widths and heights of all boxes in pixels of the network's input: of the resized image."""
+    """Return widths and heights of all boxes, (N, 2), in pixels of the resized image."""
 
     @cache
     def scale(size_hw: tuple[int, int]) -> tuple[float, float]:
@@ -110,19 +114,22 @@ def collect_box_shapes(network: Any, examples: ExampleSet) -> np.ndarray:
 
 
 def find_better_anchors(network: nn.Module, boxes_wh: np.ndarray) -> Proposal:
-    """As many anchors at a place as the network has, so that its weights still fit, at the places of the boxes' clusters:
-    sizes, ratios or both, whichever fits best. Sizes and ratios are clustered apart, since every size of a network comes
-    with every ratio."""
+    """Find anchors that fit the boxes better than the network's own.
+
+    The number of anchors at each place stays the same, so that the weights still fit. New sizes,
+    new ratios and both are tried. Sizes and ratios are clustered separately, because a network
+    combines every size with every ratio.
+    """
     own = read_anchors(network)
     strides = isinstance(network, FCOS)
-    if strides:  # each box is tried at many places
+    if strides:  # measuring FCOS is slower, because each box is tried at many positions
         boxes_wh = boxes_wh[:: -(-len(boxes_wh) // _MAX_FCOS_BOXES)]
     before = _measure(network, own, None, boxes_wh)
     tried = []
     for one in _list_candidates(network, own, boxes_wh):
         try:
             tried.append(_measure(network, own, one, boxes_wh))
-        except ConfigError:  # boxes so thin that a generator would round them to nothing
+        except ConfigError:  # an anchor so thin that torchvision rounds it to 0 pixels
             continue
     best = max(tried, key=lambda one: one.fit.rank, default=before)
     return Proposal(before, best if best.fit.rank > before.fit.rank else None, strides)
@@ -136,7 +143,7 @@ def _list_candidates(network: Any, own: Anchors, boxes_wh: np.ndarray) -> list[A
     if isinstance(network, SSD):
         most = max(len(level) for level in network.anchor_generator.aspect_ratios)
         ratios = (1.0, *propose_elongations(boxes_wh, most))
-        last = levels.pop()  # of the last level's second square, not a level's own
+        last = levels.pop()  # size of the last level's second square, which is no level itself
         sizes = propose_sizes(boxes_wh, levels)
         sizes = [
             *sizes,
@@ -154,7 +161,10 @@ def _list_candidates(network: Any, own: Anchors, boxes_wh: np.ndarray) -> list[A
 def _measure(
     network: nn.Module, own: Anchors, others: Anchors | None, boxes_wh: np.ndarray
 ) -> MeasuredAnchors:
-    """The network's `own` anchors, or others in their place. Its generator makes the shapes, rounds and clips them."""
+    """Measure the network's own anchors, or `others` instead.
+
+    The network's generator makes the shapes, so that its rounding and clipping are included.
+    """
     told = others or own
     shapes = np.concatenate(compute_anchor_shapes(network, others)).astype(float)
     if not isinstance(network, FCOS):
@@ -164,7 +174,7 @@ def _measure(
 
 
 def plot_proposal(proposal: Proposal, boxes_wh: np.ndarray) -> "Figure":
-    """Boxes as points by width and height, both axes logarithmic, and the anchors among them."""
+    """Plot the widths and heights of boxes and anchors on logarithmic axes."""
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
     figure = Figure(figsize=(7, 7), layout="constrained")

@@ -1,4 +1,7 @@
-"""FCOS has no anchor shapes: a place of a map answers for boxes of a range of sizes, which its level's stride sets."""
+"""Propose strides for FCOS, which has no anchor shapes.
+
+Each place of a feature map learns boxes of a range of sizes, which the stride of its level sets.
+"""
 
 from collections.abc import Sequence
 
@@ -7,7 +10,7 @@ import numpy as np
 from pipeline.training.anchors.box_shapes import AnchorFit
 
 _CENTRE = 1.5  # torchvision's center_sampling_radius, in strides
-_PHASES = (np.arange(8) + 0.5) / 8  # of a box's centre between two places
+_PHASES = (np.arange(8) + 0.5) / 8  # positions of a box's centre between two places
 _FACTORS = (
     1,
     2**0.5,
@@ -25,12 +28,23 @@ _WORTH = 0.01  # recall that a factor must gain over one that is nearer to 1
 def measure_stride_fit(
     boxes_wh: np.ndarray, strides: Sequence[float], grids: Sequence[float]
 ) -> AnchorFit:
-    """`recall`: the chance that a box somewhere in an image has a place that learns from it; `iou`: how much of the middle
-    it is, 1 for a place at the centre. `grids`: how far apart the places of each level are, in pixels.
+    """Measure how many boxes have a place that learns from them.
 
-    The rule is torchvision's (FCOS.compute_loss; Tian et al. 2019, arXiv 2006.09214): a place dx, dy from the centre of a
-    box learns from it where it is inside it, max(|dx|, |dy|) < 1.5 s, and 4 s < max(w / 2 + |dx|, h / 2 + |dy|) < 8 s, for
-    a level of stride s; the first level has no least, the last no most. The places nearest to the centre are asked."""
+    The rule is torchvision's (FCOS.compute_loss; Tian et al. 2019, arXiv 2006.09214). A place at
+    (dx, dy) from the centre of a box learns from the box if it is inside the box,
+    max(|dx|, |dy|) < 1.5 s and 4 s < max(w / 2 + |dx|, h / 2 + |dy|) < 8 s, for a level of
+    stride s. The first level has no lower limit, the last one no upper limit. Only the places
+    nearest to the centre are tried.
+
+    Args:
+        boxes_wh: (N, 2).
+        strides: The stride that sets the limits of each level.
+        grids: The distance between the places of each level, in pixels.
+
+    Returns:
+        `recall` is the probability that a box at a random position has such a place. `iou` is how
+        central that place is: 1 at the box's centre, 0 at its edge.
+    """
     half = boxes_wh / 2
     nearest = np.full((len(boxes_wh), len(_PHASES), len(_PHASES)), np.inf)
     for level, (stride, grid) in enumerate(zip(strides, grids, strict=True)):
@@ -52,8 +66,14 @@ def measure_stride_fit(
 
 
 def propose_strides(boxes_wh: np.ndarray, own: Sequence[float]) -> list[float]:
-    """The own ones times a factor: levels a factor of two apart leave no size out. `own` are the maps' real strides; the
-    nearer to these the better, unless boxes would have no place."""
+    """Propose strides: the network's own, times the factor nearest to 1 that raises the recall.
+
+    All levels get the same factor, because levels a factor of two apart leave no size out.
+
+    Args:
+        boxes_wh: (N, 2).
+        own: The real strides of the feature maps.
+    """
     chosen, best = list(own), measure_stride_fit(boxes_wh, own, own).recall
     for factor in _FACTORS:
         strides = [float(f"{stride * factor:.3g}") for stride in own]

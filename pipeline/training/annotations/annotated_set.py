@@ -1,4 +1,4 @@
-"""Annotated image files, checked, as examples: pixels and masks are made when they are asked for."""
+"""Checked image files as training examples; pixels and masks are decoded on demand."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,22 +20,22 @@ from pipeline.training.data_protocols import Example
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedImage:
-    """One image that was checked. Its N objects are in pixels of the upright image; `labels` are the model's class ids."""
+    """One checked image and its N objects, in pixels of the upright image."""
 
     name: str
     path: Path
     size_hw: tuple[int, int]
-    labels: np.ndarray  # (N,) int64
+    labels: np.ndarray  # (N,) int64 class ids of the model
     boxes_xyxy: np.ndarray  # (N, 4) float32
     masks: tuple[Mask, ...] | None = None
     keypoints: np.ndarray | None = None  # (N, K, 3) float32
-    crowd: np.ndarray | None = None  # (N,) bool, of task=segment
-    label_map: Path | None = None  # of task=segment
+    crowd: np.ndarray | None = None  # (N,) bool, only for task=segment
+    label_map: Path | None = None  # only for task=segment
     class_of: np.ndarray | None = None  # (256,) uint8: value of the label map -> class id
 
     @property
     def has_objects(self) -> bool:
-        """That something can be learnt from; of people without a keypoint it cannot."""
+        """Tell whether there is an object to learn from; with keypoints, one that has a keypoint."""
         return (
             bool(len(self.labels))
             if self.keypoints is None
@@ -44,8 +44,11 @@ class AnnotatedImage:
 
 
 class AnnotatedSet:
-    """An ExampleSet. Values of all images lie in a few long arrays: with objects of its own for each image, a set of 100,000
-    took 20 seconds to reach another process, and every process that looks at one has a copy."""
+    """An `ExampleSet` of annotated image files.
+
+    The values of all images are packed into a few long arrays. Python objects for each image
+    would make a large set slow to send to the worker processes and copy it into each of them.
+    """
 
     def __init__(self, images: Sequence[AnnotatedImage], task: str, max_pixels: int) -> None:
         self.task, self.max_pixels = task, max_pixels
@@ -71,7 +74,7 @@ class AnnotatedSet:
         return self.names[number]
 
     def get_image(self, number: int) -> AnnotatedImage:
-        """What is known of an image without looking at it. Raises IndexError."""
+        """Return the annotations of an image without reading the file. Raises IndexError."""
         height, width = self.sizes_hw[number].tolist()
         return AnnotatedImage(
             name=self.names[number],
@@ -107,7 +110,7 @@ class AnnotatedSet:
             return {"label": torch.tensor(int(one.labels[0]))}
         if self.task == "segment":
             return {"mask": torch.from_numpy(build_label_map(one))}
-        # copies: what is made of an example may be changed in place
+        # Copies, because augmentation may change an example in place.
         target = {
             "boxes": torch.from_numpy(one.boxes_xyxy.copy()),
             "labels": torch.from_numpy(one.labels.copy()),
@@ -123,7 +126,7 @@ class AnnotatedSet:
 
 
 def decode_mask(mask: Mask, size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) uint8, 0 or 1. Raises InputError for run lengths that make no mask."""
+    """Decode a mask to (H, W) uint8, 0 or 1. Raises InputError for invalid run lengths."""
     from pycocotools import mask as coco_mask
 
     try:
@@ -142,8 +145,15 @@ def decode_mask(mask: Mask, size_hw: tuple[int, int]) -> np.ndarray:
 
 
 def build_label_map(one: AnnotatedImage) -> np.ndarray:
-    """(H, W) int64 class ids of an image for task=segment. Where a crowd is, or where two classes overlap, nothing counts
-    (255), as in torchvision's own reference for COCO. Raises InputError and OSError."""
+    """Build the class ids of an image's pixels, (H, W) int64, for task=segment.
+
+    Pixels of a crowd and pixels where two classes overlap are ignored (255), as in torchvision's
+    reference script for COCO.
+
+    Raises:
+        InputError: A mask or the label map cannot be decoded.
+        OSError: The label map cannot be read.
+    """
     if one.label_map is not None:
         values = read_label_map(one.label_map, one.size_hw)
         return (values if one.class_of is None else one.class_of[values]).astype(np.int64)
@@ -160,7 +170,12 @@ def build_label_map(one: AnnotatedImage) -> np.ndarray:
 
 
 def read_label_map(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) uint8: the indices of a palette, or grey values. Raises InputError and OSError."""
+    """Read the palette indices or grey values of a PNG, (H, W) uint8.
+
+    Raises:
+        InputError: The file is broken, or has another mode or size.
+        OSError: The file cannot be read.
+    """
     from PIL import Image
 
     try:
@@ -169,12 +184,10 @@ def read_label_map(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
                 width, height = image.size
                 raise InputError(
                     Status.UNSUPPORTED,
-                    f"{path.name} has {width}x{height} pixels of mode {image.mode}; expected {size_hw[1]}x{size_hw[0]} of "
-                    "P or L, as its image has: class ids",
+                    f"{path.name} has {width}x{height} pixels of mode {image.mode}; "
+                    f"expected class ids in mode P or L and the size of its image, "
+                    f"{size_hw[1]}x{size_hw[0]}",
                 )
             return np.array(image)
-    except (
-        ValueError,
-        SyntaxError,
-    ) as error:  # what Pillow raises for a broken PNG; UnidentifiedImageError is an OSError
+    except (ValueError, SyntaxError) as error:  # Pillow raises either for a broken PNG
         raise InputError(Status.CORRUPT, f"{path.name}: {error}") from None

@@ -1,4 +1,4 @@
-"""What is checked of annotated images before anything is learnt from them: files, sizes, and where objects are."""
+"""Check annotated images before training: files, image sizes, classes and positions of objects."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +21,13 @@ from pipeline.training.annotations.geometry_checks import (
     check_mask,
 )
 
-NOT_LEARNT, UNKNOWN = -1, -2  # in place of a class id
+NOT_LEARNT, UNKNOWN = -1, -2  # used instead of a class id
 _FILES_PER_ROUND = 4096
 
 
 @dataclass(frozen=True)
 class _FileCheck:
-    """What a file is, or why it cannot be used."""
+    """The header of an image file, or the reason why the file cannot be used."""
 
     header: ImageHeader | None = None
     size: int = 0  # bytes
@@ -36,8 +36,7 @@ class _FileCheck:
 
 
 class AnnotationChecker:
-    """`class_ids` (C,): the model's class id for each of the listing's names; NOT_LEARNT, or UNKNOWN, which no object may
-    be. What is wrong is added to `problems`."""
+    """Checks the images of a listing and collects their problems."""
 
     def __init__(
         self, listing: DatasetListing, class_ids: np.ndarray, problems: ProblemList, max_pixels: int
@@ -48,12 +47,16 @@ class AnnotationChecker:
             problems,
             max_pixels,
         )
-        # value of a label map -> class id: 0 is the background, as are classes that are not learnt
+        # Value of a label map -> class id. Classes that are not learned become background, 0.
         self.class_of = np.full(256, IGNORED_LABEL, np.uint8)
         self.class_of[: len(class_ids) + 1] = np.maximum(np.r_[0, class_ids], 0)
 
     def check_images(self, listed: Sequence[ListedImage]) -> tuple[list[AnnotatedImage], str]:
-        """(those that are in order, SHA-256 of all their names and files' sizes). Only headers are read, and label maps."""
+        """Check images by their headers; of label maps also the pixels.
+
+        Returns:
+            The images without problems, and the SHA-256 of all names and file sizes.
+        """
         digest, names = sha256(), set[str]()
         annotated = []
         for one, seen in self._check_files(listed):
@@ -105,7 +108,7 @@ class AnnotationChecker:
         for row in np.flatnonzero(ids == UNKNOWN).tolist():
             name = self.names[labels[row]]
             self.problems.add(
-                f"{one.describe_object(row)}: the class {name!r} is none of those that are learnt"
+                f"{one.describe_object(row)}: the class {name!r} is none of those that are learned"
             )
         rows = np.flatnonzero(ids >= 0)
         frame = ImageFrame(one, seen.header.size_hw, rows, self.problems)
@@ -127,11 +130,12 @@ class AnnotationChecker:
         )
 
     def _list_map_labels(self, one: ListedImage, values: np.ndarray) -> np.ndarray:
-        """The label map's classes."""
+        """Return the class indices that occur in a label map; report values that are no class."""
         strange = values[values > len(self.names)]
         if len(strange):
             self.problems.add(
-                f"{one.name}: its label map has the class {strange[0]}; expected 0 to {len(self.names)}, or 255"
+                f"{one.name}: its label map has the class {strange[0]}; "
+                f"expected 0 to {len(self.names)}, or 255"
             )
         return values[values <= len(self.names)] - 1
 
@@ -143,9 +147,10 @@ def _check_size(one: ListedImage, header: ImageHeader, problems: ProblemList) ->
     turned = ""
     if header.orientation >= 5 and (listed_height, listed_width) == (width, height):
         turned = (
-            f"; its EXIF orientation {header.orientation} turns it, and the annotations are of the picture before that. "
-            "Annotate it upright, or store its pixels upright"
+            f"; its EXIF orientation {header.orientation} turns it, and the annotations are of the "
+            "picture before that. Annotate it upright, or store its pixels upright"
         )
     problems.add(
-        f"{one.name}: the annotation says {listed_width}x{listed_height}, the file has {width}x{height}{turned}"
+        f"{one.name}: the annotation says {listed_width}x{listed_height}, "
+        f"the file has {width}x{height}{turned}"
     )

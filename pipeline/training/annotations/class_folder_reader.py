@@ -1,4 +1,4 @@
-"""A folder with a sub-folder for each class: what whole images are learnt from."""
+"""Read a folder that has a sub-folder of images for each class (task=classify)."""
 
 import hashlib
 import os
@@ -17,12 +17,19 @@ from pipeline.training.annotations.dataset_listing import (
 )
 
 TASKS = frozenset({"classify"})
-_VALIDATION = ("val", "valid", "validation", "test")  # the first of them that is there
+_VALIDATION = ("val", "valid", "validation", "test")  # the first one that exists is used
 
 
 def read_class_folders(path: Path, problems: ProblemList) -> DatasetListing:
-    """Classes are in the order of their names. Where there is nothing but `train` and `val` (or valid, validation, test),
-    with folders in them, those are the parts. Names that begin with a dot are no classes. Raises ConfigError."""
+    """Read a class folder data set.
+
+    Classes are sorted by name; folders whose names begin with a dot are skipped. If the folder
+    contains only `train` and `val` (or valid, validation, test), these are the parts and the
+    class folders are inside them.
+
+    Raises:
+        ConfigError: The folder has no sub-folders.
+    """
     folders = _list_folders(path)
     own = next((name for name in _VALIDATION if name in folders), None)
     if (
@@ -36,7 +43,8 @@ def read_class_folders(path: Path, problems: ProblemList) -> DatasetListing:
         return DatasetListing(tuple(names), parts["train"], parts[own], _hash_names(names))
     if not folders:
         raise ConfigError(
-            f"train.data={path}: expected a folder with a sub-folder for each class; it has no folders."
+            f"train.data={path}: expected a folder with a sub-folder for each class; "
+            "it has no folders."
         )
     return DatasetListing(
         tuple(folders), _list_part(path, path, folders, problems), None, _hash_names(folders)

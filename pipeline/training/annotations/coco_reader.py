@@ -1,4 +1,4 @@
-"""COCO's JSON: images, annotations (boxes, polygons or run lengths, keypoints) and categories."""
+"""Read annotations in COCO's JSON format: images, annotations and categories."""
 
 import hashlib
 import json
@@ -24,8 +24,20 @@ TASKS = frozenset({"detect", "instances", "keypoints", "segment"})
 def read_coco(
     path: Path, task: str, images: Sequence[Path], problems: ProblemList
 ) -> DatasetListing:
-    """`images`: folders where images are looked for. Annotations with `iscrowd` are no examples of an object: they are left
-    out, but for task=segment, where nothing counts there. Raises ConfigError for what is no such file."""
+    """Read a COCO file.
+
+    Annotations with `iscrowd` are left out, because they are no single object. For task=segment
+    they are kept, and their pixels are ignored in training.
+
+    Args:
+        path: The JSON file.
+        task: The task.
+        images: Folders to search for the images.
+        problems: Receives the problems of single images and annotations.
+
+    Raises:
+        ConfigError: The file is not in COCO's format.
+    """
     try:
         data = path.read_bytes()
         content = json.loads(data)
@@ -45,13 +57,17 @@ def read_coco(
         RecursionError,
     ) as error:
         raise ConfigError(
-            f"{path}: expected COCO's format, with images, annotations and categories ({type(error).__name__}: {error})."
+            f"{path}: expected COCO's format, with images, annotations and categories "
+            f"({type(error).__name__}: {error})."
         ) from None
 
 
 def guess_image_folders(path: Path) -> list[Path]:
-    """Where the images of this file lie, if nobody says it: in `images` beside it, beside it, or as in COCO's own layout,
-    where annotations/instances_val2017.json is about val2017/."""
+    """List the folders in which the images of a COCO file may be.
+
+    These are `images/` beside the file, the file's own folder, and those of COCO's own layout, in
+    which annotations/instances_val2017.json describes val2017/.
+    """
     named = path.stem.rpartition("_")[2]
     return [
         path.parent / "images",
@@ -87,7 +103,8 @@ class _CocoReader:
                 annotations[one["image_id"]].append(one)
             else:
                 self.problems.add(
-                    f"annotation {one.get('id')}: image_id {one['image_id']!r} is none of the file's images"
+                    f"annotation {one.get('id')}: "
+                    f"image_id {one['image_id']!r} is none of the file's images"
                 )
         listed = [
             self._list_image(image, annotations[image["id"]]) for image in self.content["images"]
@@ -121,7 +138,7 @@ class _CocoReader:
     def _parse_objects(
         self, name: str, annotations: Sequence[Mapping[str, Any]]
     ) -> Iterator[tuple[Any, ...]]:
-        """(label, box, mask, keypoints, crowd, id) of each that is one."""
+        """Yield (label, box, mask, keypoints, crowd, id) of each valid object."""
         for one in annotations:
             crowd = bool(one.get("iscrowd"))
             if crowd and self.task != "segment":
@@ -150,7 +167,7 @@ class _CocoReader:
 
 
 def _find_image(folders: Sequence[Path], name: str) -> Path:
-    """Where it is; where it is in none of the folders, that it should be in the first."""
+    """Return the image's path; if it is in none of the folders, the path in the first one."""
     return next(
         (folder / name for folder in folders if (folder / name).is_file()), folders[0] / name
     )
@@ -167,7 +184,7 @@ def _parse_mask(given: Any) -> Mask:
     if isinstance(given, dict) and {"size", "counts"} <= set(given):
         return {"size": [int(side) for side in given["size"]], "counts": given["counts"]}
     if not isinstance(given, list) or not given:
-        raise ValueError("it has no segmentation, which this task learns from")
+        raise ValueError("it has no segmentation, which this task needs")
     polygons = tuple(np.array(polygon, np.float32) for polygon in given)
     if any(polygon.ndim != 1 or len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
         raise ValueError(
@@ -177,13 +194,13 @@ def _parse_mask(given: Any) -> Mask:
 
 
 def _parse_keypoints(given: Any, count: int) -> np.ndarray:
-    """(K, 3). An object without `keypoints` is one whose points nobody has labelled."""
+    """Return keypoints (K, 3); an object without `keypoints` has none that are labelled."""
     if not given:
         return np.zeros((count, 3))
     points = np.array(given, np.float64)
     if points.shape != (3 * count,):
         raise ValueError(
-            f"it has {len(given)} values as keypoints; expected x, y, v of the category's {count}"
+            f"it has {len(given)} keypoint values; expected x, y, v of the category's {count}"
         )
     return points.reshape(count, 3)
 

@@ -1,4 +1,4 @@
-"""Annotated images as their data set lists them, before anything is checked, and the list of what is wrong with them."""
+"""The listing of an annotated data set before it is checked, and the list of its problems."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,42 +16,44 @@ _MAX_SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """One image. Rows of the arrays are its N objects, in pixels of the upright image, or `fractions` of its sides."""
+    """One image and its N objects, as the data set lists them.
 
-    name: str  # for messages; one name, one image
+    Coordinates are in pixels of the upright image, or in fractions of its sides.
+    """
+
+    name: str  # unique; used in messages
     path: Path
-    labels: np.ndarray  # (N,) int64, places in the listing's `names`; of a classified image one
+    labels: np.ndarray  # (N,) int64 indices into the listing's `names`; classify: (1,)
     boxes_xyxy: np.ndarray  # (N, 4) float64
     ids: tuple[int | str, ...] = ()  # what `called` counts: "annotation" 7, "a.txt line" 3
     id_kind: str = "object"
-    size_hw: tuple[int, int] | None = None  # as the annotation says; None: it does not
+    size_hw: tuple[int, int] | None = None  # according to the annotation; None: not given
     masks: tuple[Mask, ...] | None = None
     keypoints: np.ndarray | None = None  # (N, K, 3) float64: x, y, visibility 0, 1 or 2
-    crowd: np.ndarray | None = None  # (N,) bool, of task=segment
-    label_map: Path | None = (
-        None  # of task=segment: PNG of class ids from 1, 0 the background, 255 ignored
-    )
-    fractions: bool = False
+    crowd: np.ndarray | None = None  # (N,) bool, only for task=segment
+    # Only for task=segment: a PNG of class ids from 1; 0 is the background, 255 is ignored.
+    label_map: Path | None = None
+    fractions: bool = False  # coordinates are fractions of the image's sides
 
     def describe_object(self, row: int) -> str:
-        """What a message calls one of its objects."""
+        """Return the name of one object for messages."""
         return f"{self.name}: {self.id_kind} {self.ids[row]}" if row < len(self.ids) else self.name
 
 
 @dataclass(frozen=True)
 class DatasetListing:
-    """A data set as it is listed. `digest` is of the annotations, not of images."""
+    """A data set before it is checked."""
 
-    names: tuple[str, ...]  # of the classes, without a background
+    names: tuple[str, ...]  # class names without the background
     training: list[ListedImage]
-    validation: list[ListedImage] | None  # None: it brings none
-    digest: str
+    validation: list[ListedImage] | None  # None: the data set has no validation part
+    digest: str  # SHA-256 of the annotations, without the images
     keypoint_names: tuple[str, ...] = ()
 
 
 @dataclass
 class ProblemList:
-    """What is wrong with a data set: the first ten are shown, the rest is counted."""
+    """Collects the problems of a data set; shows the first ten and counts the rest."""
 
     what: str  # such as train.data=set.json
     shown: list[str] = field(default_factory=list)
@@ -63,20 +65,20 @@ class ProblemList:
             self.shown.append(" ".join(text.split())[:300])
 
     def raise_if_any(self) -> None:
-        """Raises ConfigError where there are any."""
+        """Raise ConfigError if there are problems."""
         if not self.count:
             return
         more = self.count - len(self.shown)
         lines = [*self.shown, *([f"and {more:,} more like these"] if more else [])]
-        one = "a problem" if self.count == 1 else f"{self.count:,} problems"
+        count = "a problem" if self.count == 1 else f"{self.count:,} problems"
         raise ConfigError(
-            f"{self.what}: {one}, to be put right (or the images taken out) before anything is learnt from it:\n  "
+            f"{self.what}: {count}. Correct the data or remove these images before training:\n  "
             + "\n  ".join(lines)
         )
 
 
 def drop_background(names: list[str]) -> list[str]:
-    """Without an entry for the background, which has no objects."""
+    """Remove the name of the background, which has no objects."""
     return [name for name in names if not is_background(name)]
 
 

@@ -1,4 +1,7 @@
-"""Where objects are in their image: what lies outside is named, what is outside by a rounding is clipped."""
+"""Check that objects lie inside their image.
+
+Coordinates that are outside by a rounding error are clipped; others are problems.
+"""
 
 from dataclasses import dataclass
 
@@ -6,13 +9,13 @@ import numpy as np
 
 from pipeline.training.annotations.dataset_listing import ListedImage, Mask, ProblemList
 
-TOLERANCE = 1.0  # pixels outside of the image that other programs' rounding may cause
-_SLACK = 1e-3  # of float arithmetic
+TOLERANCE = 1.0  # pixels outside the image that the rounding of other programs may cause
+_SLACK = 1e-3  # pixels, for float arithmetic
 
 
 @dataclass(frozen=True)
 class ImageFrame:
-    """An image's `rows`, its objects that are learnt."""
+    """An image, the rows of its objects that are learned, and the list of problems."""
 
     one: ListedImage
     size_hw: tuple[int, int]
@@ -21,41 +24,50 @@ class ImageFrame:
 
     @property
     def scale(self) -> np.ndarray:
-        """(2,): x and y as listed -> pixels."""
+        """(2,): factors from listed x and y to pixels."""
         return np.array(self.size_hw[::-1] if self.one.fractions else (1.0, 1.0))
 
     def add_problem(self, row: int, text: str) -> None:
         self.problems.add(f"{self.one.describe_object(row)}: {text}")
 
     def pixels_outside(self, points: np.ndarray) -> np.ndarray:
-        """(..., 2) pixels -> (...): by how many pixels they lie outside; infinity for what is no number."""
+        """Return how many pixels each point lies outside the image; infinity if it is not finite.
+
+        (..., 2) xy in pixels -> (...).
+        """
         beyond = np.maximum(-points, points - np.array(self.size_hw[::-1])).max(axis=-1)
         return np.where(np.isfinite(points).all(axis=-1), np.maximum(beyond, 0.0), np.inf)
 
 
 def check_boxes(frame: ImageFrame) -> np.ndarray:
-    """(N, 4) float32 xyxy, clipped."""
+    """Check the boxes and return them clipped, (N, 4) float32 xyxy in pixels."""
     if not len(frame.one.boxes_xyxy):
         return np.zeros((0, 4), np.float32)
     corners = frame.one.boxes_xyxy[frame.rows].reshape(-1, 2, 2) * frame.scale
     outside = frame.pixels_outside(corners).max(axis=1)
     clipped = corners.clip(0, frame.size_hw[::-1]).astype(np.float32)
-    # torchvision's detectors stop at a box whose sides are nothing once it is resized
+    # torchvision's detectors raise an error for a box that is empty after resizing.
     empty = ~(clipped[:, 1] - clipped[:, 0] > _SLACK).all(axis=1)
-    # a box without extent of its own is called so, wherever it lies
+    # An empty box is reported as empty, even if it also lies outside.
     no_extent = ~(corners[:, 1] - corners[:, 0] > _SLACK).all(axis=1)
     for i in np.flatnonzero(empty | (outside > TOLERANCE + _SLACK)).tolist():
         text = " ".join(f"{value:.6g}" for value in corners[i].ravel())
         if no_extent[i]:
             what = "is empty"
         else:
-            what = f"lies outside of the image of {frame.size_hw[1]}x{frame.size_hw[0]} by {outside[i]:.1f} pixels"
+            what = (
+                f"lies outside of the image of {frame.size_hw[1]}x{frame.size_hw[0]} "
+                f"by {outside[i]:.1f} pixels"
+            )
         frame.add_problem(int(frame.rows[i]), f"the box {text} (x_min y_min x_max y_max) {what}")
     return clipped.reshape(-1, 4)
 
 
 def check_keypoints(frame: ImageFrame, keypoints: np.ndarray) -> np.ndarray:
-    """(N, K, 3) as listed -> float32, clipped; those that are not labelled are 0 0 0."""
+    """Check keypoints (N, K, 3) and return them clipped, in pixels, as float32.
+
+    Keypoints that are not labelled become 0 0 0.
+    """
     points, visibility = keypoints[..., :2] * frame.scale, keypoints[..., 2]
     labelled = visibility > 0
     outside = np.where(labelled, frame.pixels_outside(points), 0.0)
@@ -74,7 +86,7 @@ def check_keypoints(frame: ImageFrame, keypoints: np.ndarray) -> np.ndarray:
 
 
 def check_mask(frame: ImageFrame, row: int, mask: Mask) -> Mask:
-    """In pixels. Run lengths must be of the image's size, and make a mask."""
+    """Check a mask and return it in pixels. Run lengths must fit the image's size."""
     if isinstance(mask, tuple):
         polygons = tuple(
             (polygon.reshape(-1, 2) * frame.scale).astype(np.float32) for polygon in mask
@@ -87,7 +99,8 @@ def check_mask(frame: ImageFrame, row: int, mask: Mask) -> Mask:
     if tuple(mask["size"]) != frame.size_hw:
         frame.add_problem(
             row,
-            f"its mask has the size {mask['size']}; expected that of its image, [{height}, {width}]",
+            f"its mask has the size {mask['size']}; "
+            f"expected that of its image, [{height}, {width}]",
         )
     elif not _is_valid_run_length(mask["counts"], height * width):
         frame.add_problem(row, "the counts of its mask do not make a mask of its image")
@@ -95,7 +108,11 @@ def check_mask(frame: ImageFrame, row: int, mask: Mask) -> Mask:
 
 
 def _is_valid_run_length(counts: object, pixels: int) -> bool:
-    """Lists must add up to the image; of compressed ones the library that reads them looks closer."""
+    """Tell whether run lengths are a mask of so many pixels.
+
+    Only the area of compressed run lengths is checked here; pycocotools checks them when it
+    decodes them.
+    """
     from pycocotools import mask as coco_mask
 
     if isinstance(counts, list):

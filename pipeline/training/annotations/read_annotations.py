@@ -1,4 +1,4 @@
-"""Which format annotated images are in, by what they are named with."""
+"""Detect the format of an annotated data set and read it."""
 
 from pathlib import Path
 
@@ -22,8 +22,18 @@ EXPECTED = (
 def read_annotations(
     path: Path, task: str, images: Path | None, problems: ProblemList, others: bool = False
 ) -> DatasetListing:
-    """`images`: where COCO's images lie. `others`: they are another data set's, so it is the last place to look. What is
-    wrong with an image is added to `problems`; raises ConfigError where there is no data set."""
+    """Read a data set in any of the supported formats.
+
+    Args:
+        path: The file or folder.
+        task: The task.
+        images: The folder of a COCO file's images.
+        problems: Receives the problems of single images.
+        others: `images` belongs to another data set, so it is searched last.
+
+    Raises:
+        ConfigError: There is no data set of a supported format for this task.
+    """
     what = problems.what
     if not path.exists():
         raise ConfigError(f"{what}: there is no such file or folder. Expected {EXPECTED}.")
@@ -63,6 +73,6 @@ def read_annotations(
 def _check_format_has_task(what: str, task: str, form: str, tasks: frozenset[str]) -> None:
     if task not in tasks:
         raise ConfigError(
-            f"{what}: {form} has nothing for task={task}; it has {', '.join(sorted(tasks))}. task=classify learns from a "
-            "folder with a sub-folder for each class."
+            f"{what}: {form} has nothing for task={task}; it has {', '.join(sorted(tasks))}. "
+            "task=classify learns from a folder with a sub-folder for each class."
         )

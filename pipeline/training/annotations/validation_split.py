@@ -1,4 +1,4 @@
-"""A part of a data set drawn for validation."""
+"""Split a data set into a training and a validation part."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -9,11 +9,18 @@ from pipeline.training.annotations.annotated_set import AnnotatedImage
 def split_for_validation(
     images: Sequence[AnnotatedImage], part: float, seed: int, by_class: bool
 ) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
-    """(training, validation), each in the given order. `part` of each class, or of the images with objects and of those
-    without: at least one where there are two, never all.
+    """Split images into (training, validation), each in the given order.
 
-    Images are drawn by a hash of their names, so that more images in the data, or another order, leave the others where
-    they were as far as that can be."""
+    Images are chosen by a hash of their names. So most images stay in their part if the data
+    grows or is reordered.
+
+    Args:
+        images: All images.
+        part: Share of the validation part.
+        seed: Another seed gives another split.
+        by_class: Take the share of each class; otherwise of the images with objects and of those
+            without. At least one image of a group of two or more is chosen, and never all.
+    """
     groups: dict[int, list[AnnotatedImage]] = {}
     for one in images:
         groups.setdefault(int(one.labels[0]) if by_class else int(one.has_objects), []).append(one)

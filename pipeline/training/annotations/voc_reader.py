@@ -1,4 +1,8 @@
-"""Pascal VOC: Annotations/*.xml for boxes, SegmentationClass/*.png for classes of pixels, ImageSets for parts."""
+"""Read Pascal VOC folders.
+
+Annotations/*.xml has the boxes, SegmentationClass/*.png the classes of pixels, and ImageSets the
+lists of the parts.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -34,9 +38,17 @@ def has_voc_layout(path: Path) -> bool:
 
 
 def read_voc(path: Path, task: str, problems: ProblemList) -> DatasetListing:
-    """train.txt and val.txt in ImageSets/Main (task=segment: Segmentation) are the parts; without train.txt everything that
-    is annotated is one. Classes are those of labels.txt or classes.txt, a line each; without these VOC's own twenty for
-    label maps, and for boxes those that they have. Raises ConfigError and OSError."""
+    """Read a VOC folder.
+
+    The parts are train.txt and val.txt in ImageSets/Main (task=segment: Segmentation). Without
+    train.txt all annotated images are training images. The class names are the lines of
+    labels.txt or classes.txt. Without these, label maps have VOC's twenty classes, and boxes
+    have the classes that occur in them.
+
+    Raises:
+        ConfigError: The folder lacks the annotations of this task.
+        OSError: A file cannot be read.
+    """
     folder, suffix = _ANNOTATIONS[task]
     if not (path / folder).is_dir():
         raise ConfigError(f"{problems.what}: for task={task} expected a folder {folder} in it.")
@@ -63,18 +75,21 @@ def read_voc(path: Path, task: str, problems: ProblemList) -> DatasetListing:
 
 @dataclass(frozen=True)
 class _VocAnnotation:
-    """One annotation."""
+    """The annotation file of one image."""
 
     name: str
     image: Path
     size_hw: tuple[int, int] | None = None
     classes: tuple[str, ...] = ()
-    boxes: tuple[Sequence[float], ...] = ()  # as VOC counts
+    boxes: tuple[Sequence[float], ...] = ()  # xyxy, counted from 1 as in VOC
 
 
 class _BoxReader:
-    """VOC counts pixels from 1 and a box's last pixel belongs to it: x_min and y_min are less by 1 here. Objects that are
-    `difficult` are objects."""
+    """Reads boxes from XML files.
+
+    VOC counts pixels from 1 and includes the last pixel of a box, so 1 is subtracted from x_min
+    and y_min. Objects marked `difficult` are included.
+    """
 
     def __init__(self, path: Path, problems: ProblemList) -> None:
         self.path, self.problems, self.given = path, problems, _read_class_names(path)
@@ -116,7 +131,8 @@ class _BoxReader:
         known = [row for row, label in enumerate(one.classes) if label in names]
         for row in set(range(len(one.classes))) - set(known):
             self.problems.add(
-                f"{one.name}: object {row + 1}: the class {one.classes[row]!r} is not in the list of classes"
+                f"{one.name}: object {row + 1}: "
+                f"the class {one.classes[row]!r} is not in the list of classes"
             )
         boxes = np.array([one.boxes[row] for row in known], np.float64).reshape(-1, 4) - (
             1,
@@ -130,7 +146,7 @@ class _BoxReader:
 
 
 class _LabelMapReader:
-    """The indices of the PNGs' palettes are the classes: 0 the background, 255 what counts for nothing."""
+    """Reads label maps: PNGs whose palette indices are classes; 0 is background, 255 is ignored."""
 
     def __init__(self, path: Path, problems: ProblemList) -> None:
         self.path, self.given = path, _read_class_names(path) or NAMES
@@ -138,7 +154,7 @@ class _LabelMapReader:
 
     def read(self, stem: str) -> _VocAnnotation:
         file = self.path / "SegmentationClass" / f"{stem}.png"
-        if file.is_file():  # else its check says that it is not there
+        if file.is_file():  # a missing file is reported by AnnotationChecker
             self.digest.update(file.read_bytes())
         return _VocAnnotation(
             f"SegmentationClass/{stem}.png", _find_image(self.path / "JPEGImages", stem, None)
@@ -172,7 +188,7 @@ def _read_class_names(path: Path) -> tuple[str, ...] | None:
 
 
 def _read_stems(file: Path) -> list[str]:
-    """A name a line; VOC's lists of one class have a second column."""
+    """Read one name per line; the second column of VOC's lists for one class is ignored."""
     return [
         line.split()[0]
         for line in file.read_text(encoding="utf-8-sig").splitlines()
@@ -181,7 +197,10 @@ def _read_stems(file: Path) -> list[str]:
 
 
 def _find_image(folder: Path, stem: str, named: str | None) -> Path:
-    """By the name that the annotation gives, else by its own; where there is none, the place where it should be."""
+    """Find an image by the name in its annotation, or else by the annotation's own name.
+
+    If there is none, return the path where it should be.
+    """
     names = [Path(named).name] if named else []
     tried = [
         folder / name
@@ -200,8 +219,14 @@ def _find_text(parent: Element, path: str) -> str:
 
 
 def parse_xml(data: bytes) -> Element:
-    """Refuses document type declarations, and with them entities, which can grow without bounds or read files. Raises
-    ValueError and ExpatError."""
+    """Parse XML safely.
+
+    Document type declarations are refused, because entities can grow without bounds or read files.
+
+    Raises:
+        ValueError: The document has a document type declaration.
+        ExpatError: The document is not well-formed.
+    """
 
     def refuse(*_: object) -> None:
         raise ValueError("it has a document type declaration, which is not read")

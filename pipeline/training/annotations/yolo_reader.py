@@ -1,4 +1,7 @@
-"""Ultralytics' YOLO: data.yaml, and a text file of labels for each image. Values are fractions of the image."""
+"""Read Ultralytics' YOLO format: data.yaml, and a text file of labels for each image.
+
+Coordinates are fractions of the image's sides.
+"""
 
 import hashlib
 import logging
@@ -26,13 +29,20 @@ from pipeline.training.annotations.dataset_listing import (
 log = logging.getLogger(__name__)
 TASKS = frozenset({"detect", "instances", "keypoints", "segment"})
 _UNREADABLE = (YAMLError, OmegaConfBaseException, RecursionError)
-_BOX = 4  # values: centre x, y, width, height
+_BOX = 4  # number of values: centre x, centre y, width, height
 
 
 def read_yolo(path: Path, task: str, problems: ProblemList) -> DatasetListing:
-    """`train` and `val` of the file are folders, lists of images, or several of these, below `path`. An image's labels have
-    its name, with labels/ for the last images/ in its path; no such file means no objects. A line is `class` and a box, a
-    polygon, or a box and keypoints. Raises ConfigError and OSError."""
+    """Read a YOLO data set.
+
+    `train` and `val` in data.yaml are folders, lists of images, or several of these, relative to
+    its `path`. The labels of images/a.jpg are in labels/a.txt; an image without this file has no
+    objects. A line of labels is a class and a box, a polygon, or a box and keypoints.
+
+    Raises:
+        ConfigError: The file is not a YOLO data.yaml.
+        OSError: A file cannot be read.
+    """
     try:
         data: Any = OmegaConf.to_container(OmegaConf.load(path))
         reader = _YoloReader(path, data, task, problems)
@@ -62,7 +72,7 @@ class _YoloReader:
     ) -> None:
         self.path, self.task, self.problems = path, task, problems
         self.root = path.parent / str(data.get("path") or "")
-        if not self.root.is_dir():  # as it was where the file was made
+        if not self.root.is_dir():  # `path` may be that of the machine that wrote the file
             self.root = path.parent
         names = data["names"]
         pairs = (
@@ -90,10 +100,10 @@ class _YoloReader:
         )
         data["train"]  # raises KeyError
         self.digest = hashlib.sha256(path.read_bytes())
-        self.image_of: dict[Path, Path] = {}  # file of labels -> the image it is about
+        self.image_of: dict[Path, Path] = {}  # label file -> its image
 
     def list_images(self, given: Any) -> list[Path]:
-        """Raises ConfigError for what is not there."""
+        """List the images of a part. Raises ConfigError if a folder or list does not exist."""
         return [
             image
             for one in (given if isinstance(given, list) else [given])
@@ -101,7 +111,7 @@ class _YoloReader:
         ]
 
     def _list_part(self, given: str) -> Iterator[Path]:
-        # Roboflow writes ../train/images for what is beside the file
+        # Roboflow writes ../train/images although the folder is beside the file.
         tried = [
             self.root / given,
             self.path.parent / given,
@@ -162,7 +172,7 @@ class _YoloReader:
         ).as_posix()
 
     def _parse_lines(self, text: bytes, said: str) -> Iterator[tuple[Any, ...]]:
-        """(line, label, box, polygon, keypoints) of each line that can be read."""
+        """Yield (line number, label, box, polygon, keypoints) of each valid line."""
         for number, line in enumerate(text.decode("utf-8", "replace").splitlines(), start=1):
             if not line.strip():
                 continue
@@ -170,7 +180,8 @@ class _YoloReader:
                 values = np.array(line.split(), np.float64)
                 if values[0] not in self.labels:
                     raise ValueError(
-                        f"the class {values[0]:g} is none of data.yaml's names, {min(self.names)} to {max(self.names)}"
+                        f"the class {values[0]:g} is none of data.yaml's names, "
+                        f"{min(self.names)} to {max(self.names)}"
                     )
                 box, polygon, points = self._parse_values(values[1:])
             except ValueError as error:
@@ -181,12 +192,13 @@ class _YoloReader:
     def _parse_values(
         self, values: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-        """(box xyxy, polygon, keypoints (K, 3))."""
+        """Split the values after the class into (box xyxy, polygon, keypoints (K, 3))."""
         if self.point_shape:
             count, dimensions = self.point_shape
             if len(values) != _BOX + count * dimensions:
                 raise ValueError(
-                    f"{len(values)} values after the class; kpt_shape asks for {_BOX + count * dimensions}"
+                    f"{len(values)} values after the class; "
+                    f"kpt_shape asks for {_BOX + count * dimensions}"
                 )
             return (
                 _box_to_xyxy(values[:_BOX]),
@@ -199,7 +211,8 @@ class _YoloReader:
             return _box_to_xyxy(values), None, None
         if len(values) < 6 or len(values) % 2:
             raise ValueError(
-                f"{len(values)} values after the class; expected a box's four, or x and y of three points or more"
+                f"{len(values)} values after the class; "
+                "expected a box's four, or x and y of three points or more"
             )
         points = values.reshape(-1, 2)
         return np.concatenate([points.min(axis=0), points.max(axis=0)]), values, None
@@ -218,15 +231,19 @@ def _box_to_xyxy(box: np.ndarray) -> np.ndarray:
 
 
 def _add_visibility(points: np.ndarray) -> np.ndarray:
-    """(K, 2 or 3) -> (K, 3): without a visibility, 0 0 is a point that nobody has labelled."""
+    """Add the visibility if it is missing, (K, 2 or 3) -> (K, 3); a point at 0 0 is not labelled."""
     if points.shape[1] == 3:
         return points
     return np.concatenate([points, 2.0 * (points != 0).any(axis=1, keepdims=True)], axis=1)
 
 
 def _find_point_names(data: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """`kpt_names` where the file has them; else COCO's where its points are these; else names that say with which other
-    point `flip_idx` exchanges each in a mirror image: left_1 for right_1."""
+    """Return the names of the keypoints.
+
+    They are `kpt_names` if the file has them, or COCO's if `flip_idx` fits these. Otherwise they
+    are made from `flip_idx`: two points that change places in a mirror image become left_1 and
+    right_1.
+    """
     given = data.get("kpt_names")
     lists: Sequence[Any] = (
         list(given.values()) if isinstance(given, dict) else [given] if given else []

@@ -1,4 +1,4 @@
-"""Data sets for training: one component a file, configured by `conf/examples/`.
+"""Data sets for training, one component in each file, configured by `conf/examples/`.
 
-A data set imports no other data set.
+A data set implements `TrainingData` of `data_protocols.py` and imports no other data set.
 """

@@ -1,4 +1,7 @@
-"""Generated scenes with codes, from which the embedded detector learns (`make train experiment=codes`)."""
+"""Generated scenes with codes; the built-in detector of codes learns from them.
+
+Run it with `make train experiment=codes`.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,12 +21,15 @@ if TYPE_CHECKING:
     from pipeline.training.synthetic.backgrounds import Backgrounds
     from pipeline.training.synthetic.fonts_and_words import Typography
 
-VERSION = "1"  # a change of what scenes look like is a change of the data
+VERSION = "1"  # part of the data's identity: increase it when scenes change
 
 
 class Codes:
-    """Each epoch draws `scenes` new ones; the `validation_scenes` are always the same, with words, fonts and backgrounds
-    that training never shows."""
+    """Generated training data.
+
+    Each epoch has `scenes` new scenes. The `validation_scenes` are always the same, and have
+    words, fonts and backgrounds that training never shows.
+    """
 
     categories = (BACKGROUND, "qr code", "barcode", "data matrix", "fiducial marker")
     keypoint_names: tuple[str, ...] = ()
@@ -38,7 +44,20 @@ class Codes:
         max_pixels: int,
         task: str,
     ) -> None:
-        """`size`: pixels of a scene's side; `backgrounds`: a folder of photographs without codes, or None for drawn ones."""
+        """Check the settings and find the photographs.
+
+        Args:
+            scenes: Number of training scenes in each epoch.
+            validation_scenes: Number of validation scenes.
+            size: Side of a scene in pixels.
+            backgrounds: A folder of photographs without codes; None: generated backgrounds.
+            seed: Seed of all scenes.
+            max_pixels: Larger photographs are refused.
+            task: Must be detect.
+
+        Raises:
+            ConfigError: A setting is out of range or a library is missing.
+        """
         if task != "detect":
             raise ConfigError(
                 f"examples=codes has boxes only; task={task} needs more. Say task=detect."
@@ -58,7 +77,8 @@ class Codes:
             from pipeline.training.synthetic.scene import render_scene as _drawable  # noqa: F401 - needs all that draws
         except ModuleNotFoundError as error:
             raise ConfigError(
-                f"Scenes are drawn with zxing-cpp and opencv, and {error.name} is not installed. Install visionbatch[train]."
+                f"Scenes are drawn with zxing-cpp and opencv, and {error.name} is not installed. "
+                "Install visionbatch[train]."
             ) from None
         files = _find_photographs(backgrounds)
         behind = Backgrounds(tuple(map(str, files)), max_pixels)
@@ -85,7 +105,7 @@ class Codes:
 
 @dataclass(frozen=True)
 class SceneSet:
-    """Scenes that are functions of (seed, part, epoch, number)."""
+    """An `ExampleSet` of scenes; each is a function of (seed, part, epoch, number)."""
 
     count: int
     size: int
@@ -115,7 +135,7 @@ class SceneSet:
         return Example(torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), target)
 
     def boxes(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-        """Those of the first epoch."""
+        """Yield the boxes of the first epoch's scenes."""
         from pipeline.training.synthetic.scene import compute_truth
 
         for number in range(self.count):
@@ -134,13 +154,15 @@ def _find_photographs(folder: str | None) -> list[Path]:
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise ConfigError(
-            f"examples.backgrounds={folder}: not a folder. Expected one of photographs without codes, or null."
+            f"examples.backgrounds={folder}: not a folder. "
+            "Expected one of photographs without codes, or null."
         )
     files = sorted(
         path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
     )
     if not files:
         raise ConfigError(
-            f"examples.backgrounds={folder}: no images in it. Expected photographs without codes, or null."
+            f"examples.backgrounds={folder}: no images in it. "
+            "Expected photographs without codes, or null."
         )
     return files

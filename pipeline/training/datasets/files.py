@@ -1,4 +1,4 @@
-"""Annotated image files of the user's: COCO's JSON, YOLO's data.yaml, a VOC folder, or a folder for each class."""
+"""Annotated image files: COCO's JSON, YOLO's data.yaml, a VOC folder, or a folder for each class."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,15 @@ from pipeline.training.annotations.validation_split import split_for_validation
 from pipeline.training.task_registry import TASKS
 
 log = logging.getLogger(__name__)
-_DEFAULT_PART = 0.1  # of train.validation: nobody has asked for a part of a certain size
+_DEFAULT_PART = 0.1  # the default of train.validation, which means that the user chose no share
 
 
 class Files:
-    """Reads the annotations and the images' headers, no pixels; what is wrong is named, with its file. `images`: where the
-    images of COCO's JSON lie. `validation`: a part of the data, or data of its own. `classes`: only these are learnt, and
-    images without them have no objects (those to be classified are left out)."""
+    """Training data from annotated image files.
+
+    The constructor reads the annotations and the images' headers, but no pixels. It raises a
+    ConfigError that names all faulty files.
+    """
 
     def __init__(
         self,
@@ -38,7 +40,8 @@ class Files:
     ) -> None:
         if task not in TASKS:
             raise ConfigError(
-                f"task={task}: nothing is trained for it; expected {', '.join(TASKS)}.{suggest_nearest(task, TASKS)}"
+                f"task={task}: nothing is trained for it; expected {', '.join(TASKS)}."
+                f"{suggest_nearest(task, TASKS)}"
             )
         self.task, self.max_pixels, self.only = task, max_pixels, classes
         self.folder = None if images is None else _parse_path("train.images", images)
@@ -74,7 +77,7 @@ class Files:
     def _check_images(
         self, listing: DatasetListing, listed: Sequence[ListedImage], problems: ProblemList
     ) -> tuple[list[AnnotatedImage], str]:
-        """(images that are in order, SHA-256 of the annotations, the images' names and their sizes in bytes)."""
+        """Return the images without problems, and the SHA-256 of annotations, names and file sizes."""
         first = 0 if self.task == "classify" else 1
         id_of = {name: number for number, name in enumerate(self.names, start=first)}
         other = UNKNOWN if self.only is None else NOT_LEARNT
@@ -87,12 +90,13 @@ class Files:
         return images, f"{listing.digest}{digest}"
 
     def _read_validation_set(self, path: Path) -> tuple[list[AnnotatedImage], str]:
-        """Validation from another data set, whose classes are known by their names."""
+        """Read the validation part from another data set; classes are matched by name."""
         problems = ProblemList(f"train.validation={path}")
         listing = read_annotations(path, self.task, self.folder, problems, others=True)
         if listing.keypoint_names != self.keypoint_names:
             raise ConfigError(
-                f"{problems.what}: its keypoints are not those of the data: {', '.join(self.keypoint_names)}."
+                f"{problems.what}: its keypoints are not those of the data: "
+                f"{', '.join(self.keypoint_names)}."
             )
         images, digest = self._check_images(listing, listing.training, problems)
         problems.raise_if_any()
@@ -106,13 +110,13 @@ class Files:
         part: float,
         seed: int,
     ) -> tuple[list[AnnotatedImage], list[AnnotatedImage], str]:
-        """(training, validation, how the second came about)."""
+        """Return (training, validation, text that identifies how the second was chosen)."""
         if listing.validation is not None and part == _DEFAULT_PART:
-            log.info("%s brings a validation part of its own, which is used.", problems.what)
+            log.info("%s has a validation part, which is used.", problems.what)
             return found, *self._check_images(listing, listing.validation, problems)
         if listing.validation is not None:
             log.info(
-                "%s: its own validation part is left out, because train.validation=%g.",
+                "%s: its own validation part is not used, because train.validation=%g.",
                 problems.what,
                 part,
             )
@@ -123,7 +127,7 @@ class Files:
     def _check_parts(
         self, what: str, training: Sequence[AnnotatedImage], held_out: Sequence[AnnotatedImage]
     ) -> None:
-        """Raises ConfigError where nothing could be learnt, or judged."""
+        """Raise ConfigError if a part has no object; warn of images in both parts."""
         if not training and not held_out:
             raise ConfigError(f"{what}: there are no images in it.")
         learnt = f"of {shorten_list(self.names)}"
@@ -134,16 +138,18 @@ class Files:
         for part, images in (("to learn from", training), ("for validation", held_out)):
             if not any(one.has_objects for one in images):
                 raise ConfigError(
-                    f"{what}: of {len(training)} images to learn from and {len(held_out)} for validation, none {part} "
-                    f"has an object {learnt}. Give train.validation= a part above 0 and the data two such images, or "
-                    "give it data of its own."
+                    f"{what}: of {len(training)} images to learn from and {len(held_out)} for "
+                    f"validation, none {part} has an object {learnt}. Set train.validation= to a "
+                    "share above 0 and give the data two such images, or set it to another data set."
                 )
         both = _resolve_shared_names(training, held_out) & _resolve_shared_names(held_out, training)
         if both:
             log.warning(
-                "%s images are in both the training and the validation part, such as %s: validation will look better than "
-                "it is.", f"{len(both):,}", min(both),
-            )  # fmt: skip
+                "%s images are in both the training and the validation part, such as %s: "
+                "the validation figures will be too good.",
+                f"{len(both):,}",
+                min(both),
+            )
         first = 0 if self.task == "classify" else 1
         seen = np.bincount(
             np.concatenate([one.labels for one in training]), minlength=len(self.categories)
@@ -167,11 +173,12 @@ def _parse_path(key: str, given: str | None) -> Path:
 def _select_classes(
     names: tuple[str, ...], only: Sequence[str] | None, what: str
 ) -> tuple[str, ...]:
-    """The data's classes that are learnt, in its order."""
+    """Return the classes to learn, in the order of the data."""
     for name in only or ():
         if name not in names:
             raise ConfigError(
-                f"classes: {what} has no class {name!r}.{suggest_nearest(name, names)} It has {shorten_list(names)}."
+                f"classes: {what} has no class {name!r}.{suggest_nearest(name, names)} "
+                f"It has {shorten_list(names)}."
             )
     return names if only is None else tuple(name for name in names if name in only)
 
@@ -179,6 +186,9 @@ def _select_classes(
 def _resolve_shared_names(
     images: Sequence[AnnotatedImage], others: Sequence[AnnotatedImage]
 ) -> set[Path]:
-    """Of those whose file has the name of one of the others; to follow every path's links would take minutes."""
+    """Resolve the paths of those images that share a file name with one of the others.
+
+    Resolving every path of a large data set would take minutes.
+    """
     names = {one.path.name for one in others}
     return {one.path.resolve() for one in images if one.path.name in names}

@@ -1,1 +1,4 @@
-"""A model of torchvision's as a program in a file, compared with what it was made of."""
+"""Export a torchvision model as a program file and compare it with the original.
+
+Begin with `command.py`.
+"""

@@ -1,6 +1,7 @@
-"""`export-model`: a model as an ONNX, torch.export or TorchScript program, compared with itself on real images.
+"""The verb `export-model`: write a model as an ONNX, torch.export or TorchScript program.
 
-It leaves `<output>/exported/<model>-<to>/`: the program, categories.txt, and parity.json with what was found.
+The program is compared with the model on real images. The folder `<output>/exported/<model>-<to>/`
+contains the program, categories.txt, and parity.json with the comparison.
 """
 
 import json
@@ -42,14 +43,19 @@ from pipeline.training.export_model.shape_probes import (
 )
 from pipeline.training.export_model.speed import measure_forward_speeds
 
-_PARITY_IMAGES = 32  # that parity is measured on, where limit= says nothing
-_PROBE_IMAGES = 8  # images in which a detector may find something to be exported with
-_PHOTOGRAPHS_HW = ((480, 640), (640, 480))  # to see what a preprocessing makes of them
+_PARITY_IMAGES = 32  # number of images for the comparison if limit= is not set
+_PROBE_IMAGES = 8  # a detector must find something in one of these images
+_PHOTOGRAPHS_HW = ((480, 640), (640, 480))  # typical sizes, to test a preprocessing with
 
 
 def export_and_compare(settings: Settings) -> str:
-    """Raises ConfigError before a weight is loaded, and PipelineError where a program does not give the model's results; its
-    files are left to be looked at."""
+    """Export a model, compare the program with it, and return the text to print.
+
+    Raises:
+        ConfigError: The model cannot be exported. It is raised before weights are loaded.
+        PipelineError: The program does not give the model's results. The files are kept for
+            inspection.
+    """
     settings = check_request(settings)
     parts = build_components(settings)
     preprocess = find_preprocessing_weights(settings, parts)
@@ -84,9 +90,8 @@ def _export_to(
     probes = _build_probes(settings, parts, eager, input_hw, entries)
     network = extract_network(parts.format.load())
     with torch.no_grad():
-        fold_batch_norms(
-            network
-        )  # as the pipeline's own engines do: the same within rounding, in fewer steps
+        # The pipeline's own engines fold them too: fewer operators, the same results up to rounding.
+        fold_batch_norms(network)
     file = PROGRAM_FILES[str(settings.to)]
     run = settings_for_program(settings, stage, preprocess)
     ways = list_export_methods(str(settings.to), settings.task, network, probes.example)
@@ -118,7 +123,7 @@ def _export_to(
 
 
 def _load_program(run: Settings) -> nn.Module:
-    """The program, as the pipeline's own format opens it."""
+    """Load the program with the pipeline's own format, as a run does."""
     stored = find_format(run)
     assert isinstance(stored, ProgramFile)
     return stored.load_program()
@@ -127,7 +132,7 @@ def _load_program(run: Settings) -> nn.Module:
 def _build_predictors(
     settings: Settings, parts: Components, run: Settings, entries: Sequence[Entry]
 ) -> tuple[Predictor, Predictor]:
-    """(the program, eager in fp32), both as a run has them, over the same source."""
+    """Return predictors of the program and of the eager model in fp32, over the same source."""
     try:
         exported = replace(build_components(run), source=parts.source)
     except ConfigError as error:
@@ -137,7 +142,7 @@ def _build_predictors(
 
 
 def _find_input_hw(settings: Settings, parts: Components) -> tuple[int, int] | None:
-    """The size that a classifier's preprocessing makes of every image; None for what takes others."""
+    """Return the one size to which a classifier's preprocessing brings all images; else None."""
     if settings.task != "classify":
         return None
     stored: Any = parts.format
@@ -147,7 +152,8 @@ def _find_input_hw(settings: Settings, parts: Components) -> tuple[int, int] | N
     }
     if len(sizes) > 1:
         raise ConfigError(
-            f"model={settings.model}: its preprocessing makes images of several sizes ({sorted(sizes)})."
+            f"model={settings.model}: its preprocessing makes images of several sizes "
+            f"({sorted(sizes)})."
         )
     height, width = sizes.pop()
     return height, width
@@ -172,7 +178,7 @@ def _build_probes(
 def _read_images(
     settings: Settings, parts: Components, entries: Sequence[Entry]
 ) -> Iterator[Tensor]:
-    """(3, H, W) uint8 RGB, those that can be read."""
+    """Yield the images that can be read, (3, H, W) uint8 RGB."""
     for entry in entries:
         (pixels,) = parts.source.read([entry], settings.max_pixels, lambda stage: nullcontext())
         if isinstance(pixels, Tensor):
@@ -180,7 +186,7 @@ def _read_images(
 
 
 def _find_limits(settings: Settings, parts: Components, eager: nn.Module) -> RowLimits:
-    """The settings' and a detector's own."""
+    """Combine the limits on rows of the settings with those inside a detector."""
     least, most = detector_limits(eager)
     given = [one for one in (most, settings.max_detections, settings.top_k) if one is not None]
     return RowLimits(

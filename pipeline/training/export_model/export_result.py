@@ -1,4 +1,4 @@
-"""What became of an export: for people, and as JSON."""
+"""The result of an export as text and as JSON."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,18 +17,22 @@ from pipeline.training.export_model.speed import Speed, format_speeds
 _SIZES = {
     True: "any",
     False: "only that of the image it was exported with: on others its results are wrong",
-    None: "not known: eager finds nothing in these images",
+    None: "not known: the eager model finds nothing in these images",
 }
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """`input_hw`: what a classifier's preprocessing makes of any image. `speed`: empty where no image can be read."""
+    """An exported program and its comparison with the eager model.
+
+    `input_hw` is the size to which a classifier's preprocessing brings all images. `speed` is
+    empty if no image can be read.
+    """
 
     settings: Settings
     spec: ModelSpec
-    file: Path  # where it will be
-    command: str  # that runs it
+    file: Path  # of the program, once the folder is published
+    command: str  # runs the program
     how: str
     held: ProgramLimits
     input_hw: tuple[int, int] | None
@@ -37,7 +41,7 @@ class ExportResult:
 
     @property
     def faults(self) -> list[str]:
-        """Why the program is not equal to eager."""
+        """The reasons why the program is not equal to the eager model."""
         return self.parity.faults() + (
             [] if self.settings.task == "detect" else check_raw_difference(self.held.difference)
         )

@@ -1,4 +1,7 @@
-"""The ways to a program file, the most general first. Each is tried, and what came of it is looked at (`held.py`)."""
+"""Methods of exporting a network to a program file, the most general first.
+
+`shape_probes.py` tries each method and tests the program that it writes.
+"""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,13 +17,13 @@ from torch import Tensor, nn
 from pipeline.models.programs.signature import DETECTION_OUTPUTS
 
 PROGRAM_FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "torchscript": "model.pt"}
-OPSET = 17  # the least that has what torchvision's networks need in one operator each
-_OPSET_EXPORTED = 18  # the least that torch.onnx writes from an exported program
+OPSET = 17  # the lowest that has a single operator for each layer of torchvision's networks
+_OPSET_EXPORTED = 18  # the lowest that torch.onnx writes from a torch.export program
 
 
 @dataclass(frozen=True)
 class ExportMethod:
-    """`write` leaves the file, or raises whatever an exporter raises."""
+    """One way to export. `write` creates the file; it may raise any exception of an exporter."""
 
     how: str
     write: Callable[[Path], None]
@@ -29,15 +32,24 @@ class ExportMethod:
 def list_export_methods(
     to: str, task: str, network: nn.Module, example: Tensor
 ) -> list[ExportMethod]:
-    """`network` as `original.original` gives it; `example`: an input of it, of several images where it takes batches."""
+    """List the methods for a program format, the most general first.
+
+    Args:
+        to: onnx, pt2 or torchscript.
+        task: The task.
+        network: What `reference_network.extract_network` returns.
+        example: An input of the network; a batch of several images if it takes batches.
+    """
     return {"onnx": onnx_methods, "pt2": pt2_methods, "torchscript": torchscript_methods}[to](
         task, network, example
     )
 
 
 def onnx_methods(task: str, network: nn.Module, example: Tensor) -> list[ExportMethod]:
-    """Traced (a tenth of a second instead of seconds), or by way of torch.export, or traced with a batch of one. Weights are
-    in the file, but of more than 2 GB, which ONNX's format cannot hold: these are beside it."""
+    """List the ways to ONNX: by tracing, which is fast, by torch.export, or traced with one image.
+
+    Weights are stored in the file, or beside it if they exceed ONNX's limit of 2 GB.
+    """
     names = {"classify": ["logits"], "segment": ["out"], "detect": list(DETECTION_OUTPUTS)}[task]
     sizes = {} if task == "classify" else {example.dim() - 2: "height", example.dim() - 1: "width"}
     taken = "image" if task == "detect" else "images"
@@ -83,7 +95,10 @@ def onnx_methods(task: str, network: nn.Module, example: Tensor) -> list[ExportM
 
 
 def pt2_methods(task: str, network: nn.Module, example: Tensor) -> list[ExportMethod]:
-    """Sizes are as free as torch.export finds that they can be. It takes no detectors (`wanted.checked`)."""
+    """List the ways to a torch.export program; torch.export finds which sizes are dynamic.
+
+    Detectors are not supported (see `request.check_request`).
+    """
 
     def exported(file: Path, given: Tensor, dynamic: dict[int, Any]) -> None:
         torch.export.save(torch.export.export(network, (given,), dynamic_shapes=(dynamic,)), file)
@@ -99,12 +114,16 @@ def pt2_methods(task: str, network: nn.Module, example: Tensor) -> list[ExportMe
 
 
 def torchscript_methods(task: str, network: nn.Module, example: Tensor) -> list[ExportMethod]:
-    """Scripted: its branches and loops are those of the Python code, so it holds no shape. Traced where that fails. A
-    detector keeps the interface of a scripted torchvision one: a list of images -> (losses, detections)."""
+    """List the ways to TorchScript: scripted, or traced if that fails.
+
+    A scripted program keeps the branches of the Python code, so it is not restricted to one
+    shape. A detector keeps the interface of scripted torchvision detectors: a list of images ->
+    (losses, detections).
+    """
     inner: Any = network
     if task == "detect":
         inner = network.network
-        inner._has_warned = True  # of these losses; else it would, from within the program
+        inner._has_warned = True  # otherwise the program itself would warn about the losses
     scripted = ExportMethod("scripted", lambda file: torch.jit.script(inner).save(file))
     if task == "detect":
         return [scripted]
@@ -118,8 +137,11 @@ def torchscript_methods(task: str, network: nn.Module, example: Tensor) -> list[
 
 @contextmanager
 def silence_exporters() -> Iterator[None]:
-    """Exporters warn of what is looked at afterwards anyway: shapes that a trace may hold, ways that are deprecated; and
-    what they cannot do they print, graph and all. Attention takes its plain path: the fused one is no operator of ONNX's."""
+    """Silence exporters and disable the fused attention path, which ONNX cannot express.
+
+    Their warnings concern shapes, which are tested afterwards, and deprecations. On failure they
+    print whole graphs.
+    """
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -131,5 +153,5 @@ def silence_exporters() -> Iterator[None]:
 
 
 def _dynamic_dimensions(example: Tensor, task: str) -> dict[int, Any]:
-    """Dimensions that are to be free: the batch; of a segmenter height and width too."""
+    """Mark the dynamic dimensions: the batch, and for a segmenter also height and width."""
     return dict.fromkeys([0] if task == "classify" else [0, 2, 3], torch.export.Dim.AUTO)

@@ -85,7 +85,7 @@ class ExportParity:
 
 @dataclass(frozen=True)
 class RowLimits:
-    """What may keep a row out: `least` score by class id, `most` rows of an image (None: any number)."""
+    """Limits on rows: the `least` score by class id, and the `most` rows of an image (None: any)."""
 
     least: Sequence[float]
     most: int | None
@@ -94,7 +94,7 @@ class RowLimits:
 def measure_parity(
     exported: Predictor, eager: Predictor, shard: Shard, limits: RowLimits
 ) -> ExportParity:
-    """Both look at all of the shard's inputs."""
+    """Run both predictors on all inputs of the shard and compare their rows."""
     (images, expected), (others, found) = (_predict_shard(one, shard) for one in (eager, exported))
     return compute_parity(images, expected, others, found, limits)
 
@@ -102,7 +102,15 @@ def measure_parity(
 def compute_parity(
     images: pa.Table, expected: pa.Table, others: pa.Table, found: pa.Table, limits: RowLimits
 ) -> ExportParity:
-    """`images`, `expected`: eager's rows of `images` and `predictions`; `others`, `found`: the program's."""
+    """Compare the rows of the eager model and of the program.
+
+    Args:
+        images: The eager model's rows of `images`.
+        expected: The eager model's rows of `predictions`.
+        others: The program's rows of `images`.
+        found: The program's rows of `predictions`.
+        limits: Limits on rows, near which a row may be lost by rounding.
+    """
     agreement = compare_rows(expected, found, len(images), "fp32")
     a, b = np.array(list(match_rows(expected, found)), dtype=np.int64).reshape(-1, 2).T
     alone = [
@@ -141,7 +149,7 @@ def compute_parity(
 
 
 def check_raw_difference(difference: float) -> list[str]:
-    """Why logits are not equal, whatever the rows say."""
+    """Return a fault if the logits differ too much, even if the rows are equal."""
     return (
         [f"raw outputs {difference:.2g} of the largest apart"]
         if difference > MAX_LOGIT_DIFFERENCE
@@ -150,7 +158,7 @@ def check_raw_difference(difference: float) -> list[str]:
 
 
 def _predict_shard(predictor: Predictor, shard: Shard) -> tuple[pa.Table, pa.Table]:
-    """All rows of `images` and of `predictions`, images in the order of their ids."""
+    """Return all rows of `images`, sorted by image_id, and of `predictions`."""
     tables = [predictor.make_tables(batch) for _, batch in predictor.predict([shard])]
     images = pa.concat_tables([one for one, _ in tables]).sort_by("image_id")
     return images, pa.concat_tables([predictor.schema.empty_table(), *(rows for _, rows in tables)])
@@ -162,7 +170,11 @@ def _count_status_differences(images: pa.Table, others: pa.Table) -> int:
 
 
 def _is_near_threshold(table: pa.Table, rows: np.ndarray, limits: RowLimits) -> np.ndarray:
-    """(len(rows),) bool: rows of the table that rounding alone may keep out of another."""
+    """Tell which rows are so near a threshold that rounding alone may remove them.
+
+    Returns:
+        (len(rows),) bool.
+    """
     score, image = (table[name].to_numpy() for name in ("score", "image_id"))
     least = np.asarray(limits.least)[table["class_id"].to_numpy()[rows]]
     near: np.ndarray = score[rows] <= least + MARGIN
@@ -178,7 +190,7 @@ def _is_near_threshold(table: pa.Table, rows: np.ndarray, limits: RowLimits) -> 
 def _lowest_scores(
     image: np.ndarray, score: np.ndarray
 ) -> tuple[Mapping[int, float], Mapping[int, int]]:
-    """image_id -> its lowest score, and the number of its rows."""
+    """Return, by image_id, the lowest score and the number of rows."""
     last: dict[int, float] = {}
     count: dict[int, int] = {}
     for one, value in zip(image.tolist(), score.tolist(), strict=True):
@@ -188,7 +200,7 @@ def _lowest_scores(
 
 
 def _share_of_differing_pixels(images: pa.Table, expected: pa.Table, found: pa.Table) -> float:
-    """Part of the pixels of all images whose class differs."""
+    """Return the share of all pixels whose class differs."""
     differing = looked_at = 0
     for one in images.select(["image_id", "height", "width"]).to_pylist():
         if one["height"] is None:

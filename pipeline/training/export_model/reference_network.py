@@ -1,4 +1,4 @@
-"""torchvision's own network out of a loaded model, with the interface that a program file has (`programs.ProgramFile`)."""
+"""Extract torchvision's network from a loaded model, with the interface of a program file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,13 +13,13 @@ from pipeline.models.networks.segmenter import SegmenterNetwork
 from pipeline.models.programs.detections import parse_detections
 from pipeline.models.programs.logits import select_logits
 
-_BEST = 100  # detections of an image that are compared
-_NEAR_SCORE, _NEAR_PX = 1e-3, 1.0  # two detections that differ by less are one
+_BEST = 100  # number of an image's best detections that are compared
+_NEAR_SCORE, _NEAR_PX = 1e-3, 1.0  # detections that differ by less are the same
 _DETECTOR_DIMS = 3
 
 
 class SegmenterLogits(nn.Module):
-    """(B, 3, h, w) -> {out: logits (B, C, h, w)}, without auxiliary heads."""
+    """A segmenter without auxiliary heads: (B, 3, h, w) -> {out: logits (B, C, h, w)}."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -30,7 +30,10 @@ class SegmenterLogits(nn.Module):
 
 
 class SingleImageDetector(nn.Module):
-    """(3, H, W) float 0..1 -> boxes (N, 4) xyxy in its pixels, labels (N,), scores (N,)."""
+    """A detector of one image.
+
+    (3, H, W) float 0..1 -> boxes (N, 4) xyxy in its pixels, labels (N,), scores (N,).
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -42,8 +45,13 @@ class SingleImageDetector(nn.Module):
 
 
 def extract_network(model: Model) -> nn.Module:
-    """(B, 3, h, w) prepared -> logits (B, C); or `Regions`; or `OneImage`. Takes the network out of the model, which is not
-    to be called any more: its hooks, which exporters would take for a part of the network, are removed."""
+    """Extract the network from a model, which must not be used any more.
+
+    Hooks are removed, because exporters would export them with the network.
+
+    Returns:
+        A classifier (B, 3, h, w) -> logits (B, C), a `SegmenterLogits` or a `SingleImageDetector`.
+    """
     wrapped = model.network
     made: nn.Module | None = None
     if isinstance(wrapped, DetectorNetwork):
@@ -53,7 +61,7 @@ def extract_network(model: Model) -> nn.Module:
     elif isinstance(wrapped, ClassifierNetwork):
         made = wrapped.body.network
     if made is None:
-        raise TypeError(f"{type(wrapped).__name__} is no network of torchvision's")
+        raise TypeError(f"{type(wrapped).__name__} is not a torchvision network")
     for module in made.modules():
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
@@ -61,14 +69,18 @@ def extract_network(model: Model) -> nn.Module:
 
 
 def detector_limits(network: nn.Module) -> tuple[float, int | None]:
-    """(least score, most boxes of an image) that a detector itself reports; nothing for others."""
+    """Return the lowest score and the number of boxes per image to which a detector is limited."""
     inner: Any = getattr(network, "network", None)
     inner = getattr(inner, "roi_heads", inner)
     return float(getattr(inner, "score_thresh", 0.0)), getattr(inner, "detections_per_img", None)
 
 
 def compute_output(network: nn.Module, given: Tensor) -> Any:
-    """What a program or the original says of one input: logits, or {boxes, labels, scores} of an image."""
+    """Run a program or the original on one input.
+
+    Returns:
+        Logits, or {boxes, labels, scores} if the input is one image of a detector.
+    """
     with torch.inference_mode():
         returned = network(given)
     return (
@@ -79,8 +91,12 @@ def compute_output(network: nn.Module, given: Tensor) -> Any:
 
 
 def measure_difference(expected: Any, found: Any) -> float:
-    """Of two answers. Logits: the largest difference as a part of the largest logit. Detections: which part of the best has
-    none in the other answer of its class, score (1e-3) and place (1 px). Infinity: of other shapes."""
+    """Measure the difference of two outputs.
+
+    For logits it is the largest difference, divided by the largest logit. For detections it is
+    the share of the best ones that have no counterpart of the same class, within 1e-3 of the
+    score and 1 px of the box. It is infinity if the shapes differ.
+    """
     if isinstance(expected, Mapping):
         return max(_unmatched_share(expected, found), _unmatched_share(found, expected))
     if expected.shape != found.shape:
@@ -89,7 +105,7 @@ def measure_difference(expected: Any, found: Any) -> float:
 
 
 def _unmatched_share(these: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> float:
-    """Part of the best of `these` that have no like among `others`. As sets: near-ties may change places."""
+    """Return the share of the best of `these` that have no counterpart in `others`, in any order."""
     best = these["scores"].argsort(descending=True)[:_BEST]
     if not len(best):
         return 0.0
@@ -102,5 +118,5 @@ def _unmatched_share(these: Mapping[str, Tensor], others: Mapping[str, Tensor]) 
 
 
 def all_detections_empty(answers: Sequence[Any]) -> bool:
-    """Whether detections were looked for, and none found: agreement about these shows nothing."""
+    """Tell whether all outputs are detections and empty; then their agreement proves nothing."""
     return all(isinstance(one, Mapping) and not len(one["scores"]) for one in answers)

@@ -1,4 +1,4 @@
-"""What is to be exported, checked before a weight is loaded; and the settings that run it afterwards."""
+"""Check a request for an export before weights are loaded; make the settings that run it."""
 
 import shlex
 from collections.abc import Mapping
@@ -30,21 +30,27 @@ _EAGER = {
 
 
 def check_request(settings: Settings) -> Settings:
-    """On the CPU in fp32, where programs are compared. Raises ConfigError."""
+    """Check the settings and return them for the CPU in fp32, where programs are compared.
+
+    Raises:
+        ConfigError: The task, the format or the output is not supported.
+    """
     if settings.to is None:
         raise ConfigError(f"export-model makes a program: say to={', to='.join(PROGRAM_FILES)}.")
     if settings.task not in TASKS:
         raise ConfigError(
-            f"task={settings.task}: program files do {', '.join(TASKS)}. {_INSTEAD.get(settings.task, '')}"
+            f"task={settings.task}: program files do {', '.join(TASKS)}. "
+            f"{_INSTEAD.get(settings.task, '')}"
         )
     if isinstance(parse_location(settings.output), Uri):
         raise ConfigError(
-            f"output={settings.output}: export-model writes to a disk; name a folder of this machine."
+            f"output={settings.output}: export-model writes to a disk; "
+            "name a folder of this machine."
         )
     if settings.to == "pt2" and settings.task == "detect":
         raise ConfigError(
-            "to=pt2: torch.export cannot follow torchvision's detectors, whose number of boxes depends on what an image "
-            "shows. Say to=onnx or to=torchscript."
+            "to=pt2: torch.export cannot follow torchvision's detectors, whose number of boxes "
+            "depends on what an image shows. Say to=onnx or to=torchscript."
         )
     if settings.to == "onnx":
         _check_onnx()
@@ -54,30 +60,37 @@ def check_request(settings: Settings) -> Settings:
 
 
 def find_preprocessing_weights(settings: Settings, parts: Components) -> str | None:
-    """The full name of the torchvision weights whose preprocessing the model has; None: a detector's own, which is in its
-    program. Raises ConfigError for what is no builder's network in floating point."""
+    """Return the name of the torchvision weights that have the model's preprocessing.
+
+    It is None for a detector, whose program contains the preprocessing.
+
+    Raises:
+        ConfigError: The model is not a floating-point network of a torchvision builder.
+    """
     model: Any = parts.format
     like = getattr(model, "reference_weights", None)
     if not isinstance(like, WeightsEnum):
         raise ConfigError(
-            f"model={settings.model} is a program already; export-model takes a torchvision builder."
+            f"model={settings.model} is a program already; "
+            "export-model takes a torchvision builder."
         )
     if model.quantized:
         raise ConfigError(
-            f"model={settings.model}: int8 networks are not exported. Export {model.name.partition('_')[2]}."
+            f"model={settings.model}: int8 networks are not exported. "
+            f"Export {model.name.partition('_')[2]}."
         )
     if settings.task == "detect":
         return None
     if repr(like.transforms()) != repr(model.transform):
         raise ConfigError(
-            f"model={settings.model} is prepared in a way of its own ({model.transform!r}), not as {like!r}: a program file "
-            "can only name the preprocessing of torchvision's weights."
+            f"model={settings.model} has a preprocessing of its own ({model.transform!r}), not that "
+            f"of {like!r}: a program file can only name the preprocessing of torchvision's weights."
         )
     return f"{type(like).__name__}.{like.name}"
 
 
 def write_categories(categories: tuple[str, ...], file: Path, detector: bool) -> None:
-    """One name a line. Raises ConfigError where the formats would not read the same names from it."""
+    """Write one name per line. Raises ConfigError if reading the file gives other names."""
     file.write_text("".join(f"{name}\n" for name in categories), encoding="utf-8")
     read = load_categories(str(file))
     if (add_background(read) if detector else read) != categories:
@@ -94,7 +107,14 @@ def write_categories(categories: tuple[str, ...], file: Path, detector: bool) ->
 def settings_for_program(
     settings: Settings, folder: Path, preprocess: str | None, one_by_one: bool = False
 ) -> Settings:
-    """Settings that run the program below `folder` where `settings` run its original. `one_by_one`: it takes one image."""
+    """Return the settings of a run with the program in `folder` instead of the model.
+
+    Args:
+        settings: The settings of the export.
+        folder: The folder of the program.
+        preprocess: Name of the weights with its preprocessing, or None.
+        one_by_one: The program accepts only a batch of one image.
+    """
     return replace(
         settings,
         model=str(settings.to),
@@ -108,7 +128,7 @@ def settings_for_program(
 
 
 def format_run_command(run: Settings) -> str:
-    """What a user types."""
+    """Format the command that runs the program."""
     words: Mapping[str, str | None] = {
         "task": run.task,
         "model": run.model,
@@ -134,7 +154,8 @@ def _check_onnx() -> None:
         import onnxruntime
     except ImportError as error:
         raise ConfigError(
-            f"to=onnx needs {error.name}, which is not installed: pip install 'visionbatch[train]', or in a clone "
+            f"to=onnx needs {error.name}, which is not installed: "
+            "pip install 'visionbatch[train]', or in a clone "
             ".venv/bin/pip install -c constraints.txt -e '.[train]'"
         ) from None
     del onnx, onnxruntime

@@ -1,4 +1,7 @@
-"""What a program holds of the example that it was made with: found by running it on others, beside the original."""
+"""Test which inputs a program accepts, by comparing it with the original on several shapes.
+
+An exporter may fix the shape of its example input in the program.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,10 +20,9 @@ from pipeline.training.export_model.reference_network import (
     measure_difference,
 )
 
-MAX_LOGIT_DIFFERENCE = 1e-3  # of logits, as a part of the largest
-_MAX_UNMATCHED_SHARE = (
-    0.02  # part of the best detections: non-maximum suppression may decide near-ties either way
-)
+MAX_LOGIT_DIFFERENCE = 1e-3  # relative to the largest logit
+# Share of the best detections. Non-maximum suppression may decide near-ties either way.
+_MAX_UNMATCHED_SHARE = 0.02
 _SEGMENTER_HW = (192, 256)
 _OTHER_HW = ((160, 224), (256, 192))
 
@@ -28,13 +30,17 @@ _OTHER_HW = ((160, 224), (256, 192))
 @dataclass(frozen=True)
 class ShapeProbe:
     input: Tensor
-    expected: Any  # the original's answer
+    expected: Any  # output of the original
 
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """Inputs with the original's answers. `one`: a batch of one, or a detector's image; `batches`: of other numbers of
-    images; `sizes`: of other heights and widths, none for a classifier, whose preprocessing makes one size."""
+    """Inputs of several shapes with the original's outputs.
+
+    `one` is a batch of one image, or a detector's image. `batches` have other numbers of images.
+    `sizes` have other heights and widths; a classifier has none, because its preprocessing makes
+    one size.
+    """
 
     one: ShapeProbe
     batches: tuple[ShapeProbe, ...]
@@ -42,26 +48,31 @@ class ProbeSet:
 
     @property
     def example(self) -> Tensor:
-        """What to export with: a batch of two, because exporters take one for a constant."""
+        """The input to export with: a batch of two, because exporters treat a size of 1 as fixed."""
         return self.batches[0].input if self.batches else self.one.input
 
 
 @dataclass(frozen=True)
 class ProgramLimits:
-    """What holds of a program."""
+    """The input shapes for which a program is right."""
 
-    difference: float  # the largest, where it is right
+    difference: float  # the largest one among the probes for which the program is right
     any_batch: bool
-    any_size: bool | None  # None: not tried, or nothing was found in the images that were
+    any_size: bool | None  # None: not tried, or the original found nothing in the images
 
     @property
     def is_unrestricted(self) -> bool:
-        """It is free in every respect that was tried."""
+        """Whether the program is right for every shape that was tried."""
         return self.any_batch and self.any_size is not False
 
 
 def build_logit_probes(network: nn.Module, input_hw: tuple[int, int] | None) -> ProbeSet:
-    """`input_hw`: what a classifier's preprocessing makes; None: a segmenter. Logits of noise are as good as any."""
+    """Build probes of noise for a classifier or a segmenter.
+
+    Args:
+        network: The original.
+        input_hw: Input size of a classifier; None for a segmenter.
+    """
     noise = torch.Generator().manual_seed(0)
 
     def probe(batch: int, height: int, width: int) -> ShapeProbe:
@@ -74,7 +85,17 @@ def build_logit_probes(network: nn.Module, input_hw: tuple[int, int] | None) -> 
 
 
 def build_detection_probes(network: nn.Module, images: Iterable[Tensor]) -> ProbeSet:
-    """Of the first of the images, (3, H, W) uint8, in which the original finds something; it, cut off below and narrowed."""
+    """Build probes from the first image in which the original finds something.
+
+    They are the image itself, the image cut off below, and the image made narrower.
+
+    Args:
+        network: The original.
+        images: (3, H, W) uint8.
+
+    Raises:
+        PipelineError: There is no image.
+    """
     one: ShapeProbe | None = None
     for image in images:
         given = image.float() / 255
@@ -83,7 +104,7 @@ def build_detection_probes(network: nn.Module, images: Iterable[Tensor]) -> Prob
             break
     if one is None:
         raise PipelineError(
-            "None of the images can be read; the export has nothing to be compared on. Say input=FOLDER."
+            "None of the images can be read, so the export cannot be compared. Say input=FOLDER."
         )
     height, width = one.input.shape[-2:]
     narrow = interpolate(one.input[None], size=(height, max(1, width * 2 // 3)), mode="bilinear")[0]
@@ -94,7 +115,7 @@ def build_detection_probes(network: nn.Module, images: Iterable[Tensor]) -> Prob
 
 
 def probe_program(program: nn.Module, probes: ProbeSet) -> ProgramLimits:
-    """Raises PipelineError for a program that is wrong about a single input too."""
+    """Run a program on the probes. Raises PipelineError if it is wrong even for a single input."""
     first = _measure_difference(program, probes.one)
     if not _is_close(first, probes.one):
         raise PipelineError(f"on one input it differs by {first:.2g}")
@@ -122,8 +143,23 @@ def probe_program(program: nn.Module, probes: ProbeSet) -> ProgramLimits:
 def write_best_program(
     ways: Sequence[ExportMethod], file: Path, opened: Callable[[], nn.Module], probes: ProbeSet
 ) -> tuple[str, ProgramLimits]:
-    """Leaves the file: by the first way whose program holds nothing of its example, or else the last that is right at all.
-    Returns how it was made. `opened`: the program in the file. Raises PipelineError where no way leads to one."""
+    """Write the program file with the best method.
+
+    That is the first one whose program is right for all shapes, or else the last one whose
+    program is right for a single input.
+
+    Args:
+        ways: The methods to try.
+        file: The file to write.
+        opened: Loads the program from the file.
+        probes: The inputs to test with.
+
+    Returns:
+        The name of the method, and the limits of the program.
+
+    Raises:
+        PipelineError: No method gives a program that is right.
+    """
     right: list[tuple[ExportMethod, ProgramLimits]] = []
     failed: list[str] = []
     for way in ways:
@@ -147,15 +183,15 @@ def write_best_program(
     way, found = right[-1]
     if way is not ways[-1]:
         with silence_exporters():
-            way.write(file)  # another way's file took its place
+            way.write(file)  # a later method has overwritten the file
     return way.how, found
 
 
 def _measure_difference(program: nn.Module, probe: ShapeProbe) -> float:
-    """Infinity where the program fails."""
+    """Return the difference to the original; infinity if the program fails."""
     try:
         return measure_difference(probe.expected, compute_output(program, probe.input))
-    except Exception:  # noqa: BLE001 - a program that holds a shape fails with anything
+    except Exception:  # noqa: BLE001 - a program with a fixed shape may raise anything
         return float("inf")
 
 

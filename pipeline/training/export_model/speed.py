@@ -1,4 +1,4 @@
-"""How fast the exported program is beside what it was made of: forward passes in turn, in one process."""
+"""Compare the speed of the exported program and the original: alternating forward passes."""
 
 import statistics
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ from pipeline.inference.predictor import Predictor
 from pipeline.runs.bench.contenders import measure
 from pipeline.training.export_model.reference_network import SingleImageDetector, compute_output
 
-_BUDGET_S = 3.0  # of measuring, where the model is not slower than that
+_BUDGET_S = 3.0  # time for all measurements, unless a single round takes longer
 _ROUNDS = 5
 _CALLS = 50
-_CALL_S = 0.5  # a call gets so many images that eager takes about so long for it
+_CALL_S = 0.5  # a call has as many images as eager mode processes in this time
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,15 @@ class Speed:
 def measure_forward_speeds(
     image: Tensor, eager: nn.Module, fp32: Predictor, exported: Predictor, most: int
 ) -> dict[str, Speed]:
-    """Of an image, (3, H, W) uint8, up to `most` times over: torchvision's own call, the pipeline's engine, the program."""
+    """Measure torchvision's own call, the pipeline's engine and the program on one image.
+
+    Args:
+        image: (3, H, W) uint8; it is repeated to fill a batch.
+        eager: The original network.
+        fp32: Predictor of the original.
+        exported: Predictor of the program.
+        most: Largest number of images in a batch.
+    """
     size_hw = (image.shape[-2], image.shape[-1])
     given = exported.preprocess(image)  # float, as the program and the original take it
     detector = isinstance(eager, SingleImageDetector)
@@ -55,9 +63,11 @@ def measure_forward_speeds(
 
 
 def time_in_turns(calls: Mapping[str, Callable[[], object]], images: int) -> dict[str, Speed]:
-    """Each call is a forward pass over so many images; the first is what the others are compared with. They take turns, so
-    that a slow minute of the machine hits all alike."""
-    for _ in range(2):  # TorchScript takes its second call to become what it is
+    """Measure calls that each process so many images; ratios are relative to the first.
+
+    The calls alternate, so that a slow phase of the machine affects all of them.
+    """
+    for _ in range(2):  # TorchScript optimizes itself in its second call
         for call in calls.values():
             call()
     once = sum(measure(images, call).seconds for call in calls.values())

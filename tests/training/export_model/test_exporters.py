@@ -51,7 +51,7 @@ def test_each_way(to: str, task: str, how: str, tmp_path: Path) -> None:
     settings = settings_for(
         f"task={task}", f"model={to}", f"weights={file}", preprocess, "trust_code=true", "input=."
     )
-    found = probe_program(find_format(settings).program(), probes)  # type: ignore[attr-defined]
+    found = probe_program(find_format(settings).load_program(), probes)  # type: ignore[attr-defined]
     assert found.difference < 1e-4 and found.any_size is (None if task == "classify" else True)
     assert found.any_batch is ("one image" not in how)
 
