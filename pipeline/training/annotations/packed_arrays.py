@@ -1,4 +1,4 @@
-"""Arrays of many images as one: what is sent to other processes a thousand times faster than the many."""
+"""Pack the arrays of many images into one, which is far faster to send to another process."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -10,7 +10,7 @@ from pipeline.training.annotations.dataset_listing import Mask
 
 
 class PackedArrays:
-    """Arrays (N_i, ...) by image."""
+    """A list of arrays (N_i, ...), one for each image, stored as one array."""
 
     def __init__(self, parts: Sequence[np.ndarray]) -> None:
         self.starts = _start_offsets([len(one) for one in parts])
@@ -18,9 +18,9 @@ class PackedArrays:
 
     @classmethod
     def from_optional(cls, parts: Sequence[np.ndarray | None]) -> "PackedArrays | None":
-        """None where images have none of it."""
-        there = [one for one in parts if one is not None]
-        return cls(there) if there else None
+        """Pack the arrays, or return None if the images have none."""
+        present = [part for part in parts if part is not None]
+        return cls(present) if present else None
 
     def __getitem__(self, number: int) -> np.ndarray:
         found: np.ndarray = self.values[self.starts[number] : self.starts[number + 1]]
@@ -28,7 +28,7 @@ class PackedArrays:
 
 
 class PackedMasks:
-    """Masks by image: polygons in one array of coordinates; run lengths, which few data sets have many of, as they are."""
+    """The masks of each image. Polygons are packed; run lengths, which are rare, are not."""
 
     def __init__(self, images: Sequence[Sequence[Mask]]) -> None:
         self.starts = _start_offsets([len(one) for one in images])

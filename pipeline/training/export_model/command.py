@@ -10,7 +10,7 @@ from contextlib import closing, nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -124,9 +124,7 @@ def _export_to(
 
 def _load_program(run: Settings) -> nn.Module:
     """Load the program with the pipeline's own format, as a run does."""
-    stored = find_format(run)
-    assert isinstance(stored, ProgramFile)
-    return stored.load_program()
+    return cast(ProgramFile, find_format(run)).load_program()
 
 
 def _build_predictors(

@@ -1,4 +1,4 @@
-"""The exported program beside eager fp32 on real images: both through the whole pipeline, row by row."""
+"""Compare the rows of the exported program and of the eager model in fp32, on real images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,31 +15,35 @@ from pipeline.ops.boxes import read_boxes_xyxy
 from pipeline.ops.masks import make_label_map
 from pipeline.training.export_model.shape_probes import MAX_LOGIT_DIFFERENCE
 
-MARGIN = 1e-3  # of a score: rounding may carry a row over a threshold that is nearer
+MARGIN = 1e-3  # rounding may carry a score over a threshold that is nearer than this
 _MOST_PX = 1.0
-_MOST_MOVED = 0.01  # part of the boxes kept: of two that overlap and score alike, either may suppress the other
-_MOST_PIXELS = 1e-3  # part of all; a region smaller than that may come or go
+# Share of the kept boxes. Of two boxes that overlap and score alike, either may suppress the other.
+_MOST_MOVED = 0.01
+_MOST_PIXELS = 1e-3  # share of all pixels; a smaller region may appear or disappear
 
 
 @dataclass(frozen=True)
 class ExportParity:
-    """Rows of a program beside those of what it was made of. Differences are of the rows that both have."""
+    """How the rows of a program differ from those of the eager model.
+
+    Differences in scores and boxes are those of the rows that both have.
+    """
 
     images: int
-    failed_images: int  # which one of the two could look at and the other could not
+    failed_images: int  # images that only one of the two could process
     rows_eager: int
     rows_exported: int
     rows_kept: int
     rows_lost: int
     rows_added: int
-    at_the_edge: int  # of the lost and added: within 1e-3 of a threshold or of the last of a full list, or specks
+    # Lost and added rows that rounding explains: within `MARGIN` of a threshold or of the lowest
+    # score of a full list, or tiny regions.
+    at_the_edge: int
     score_difference_mean: float
     score_difference_max: float
     box_difference_max: float | None  # pixels of the original; None: rows without boxes
-    boxes_moved: int  # of the kept, by more than a pixel
-    pixels_differing: (
-        float | None
-    )  # part of all pixels whose class differs; None: rows without masks
+    boxes_moved: int  # kept boxes that moved by more than a pixel
+    pixels_differing: float | None  # share of pixels whose class differs; None: rows without masks
 
     @property
     def equal(self) -> bool:
@@ -50,28 +54,30 @@ class ExportParity:
         return self.rows_eager == self.rows_exported == 0
 
     def faults(self) -> list[str]:
-        """Why the program is not equal."""
-        beyond = self.rows_lost + self.rows_added - self.at_the_edge
-        found = {
-            f"{self.failed_images} images that one of the two cannot take": self.failed_images > 0,
-            f"{beyond} rows lost or added whose scores are not near a threshold": beyond > 0,
-            f"scores {self.score_difference_max:.4g} apart, more than {MARGIN:g}": self.score_difference_max
-            > MARGIN,
-            f"{self.boxes_moved} boxes moved by more than a pixel": self.boxes_moved
-            > _MOST_MOVED * self.rows_kept,
-            f"{self.pixels_differing or 0:.2%} of the pixels in another class": (
-                self.pixels_differing or 0
-            )
-            > _MOST_PIXELS,
-        }
-        return [fault for fault, holds in found.items() if holds]
+        """Return the reasons why the program is not equal."""
+        unexplained = self.rows_lost + self.rows_added - self.at_the_edge
+        score, pixels = self.score_difference_max, self.pixels_differing or 0
+        faults = []
+        if self.failed_images > 0:
+            faults.append(f"{self.failed_images} images that one of the two cannot take")
+        if unexplained > 0:
+            faults.append(f"{unexplained} rows lost or added whose scores are not near a threshold")
+        if score > MARGIN:
+            faults.append(f"scores {score:.4g} apart, more than {MARGIN:g}")
+        if self.boxes_moved > _MOST_MOVED * self.rows_kept:
+            faults.append(f"{self.boxes_moved} boxes moved by more than a pixel")
+        if pixels > _MOST_PIXELS:
+            faults.append(f"{pixels:.2%} of the pixels in another class")
+        return faults
 
     def describe(self) -> dict[str, str]:
-        """Headings and what is said, for people."""
+        """Return headings and values for people."""
         edge = f", {self.at_the_edge} of these at a threshold" if self.at_the_edge else ""
         rows = {
-            "rows": f"{self.rows_kept} of {self.rows_eager} kept, {self.rows_lost} lost, {self.rows_added} added{edge}",
-            "scores": f"{self.score_difference_mean:.2g} apart (mean), {self.score_difference_max:.2g} (largest)",
+            "rows": f"{self.rows_kept} of {self.rows_eager} kept, {self.rows_lost} lost, "
+            f"{self.rows_added} added{edge}",
+            "scores": f"{self.score_difference_mean:.2g} apart (mean), "
+            f"{self.score_difference_max:.2g} (largest)",
         }
         if self.box_difference_max is not None:
             rows["boxes"] = f"{self.box_difference_max:.3g} px apart (largest)"
