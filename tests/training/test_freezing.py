@@ -96,7 +96,7 @@ def test_a_vit_has_no_early_stages_to_freeze(name, stages):
 @pytest.mark.parametrize(
     ("name", "stages", "message"),
     [
-        ("resnet18", 6, r"expected 0 \(all of it learns\) to 5"),
+        ("resnet18", 6, r"expected 0 \(nothing is frozen\) to 5"),
         ("vit_b_16", 2, "Its first stage is 4; say that, or 0"),
     ],
 )

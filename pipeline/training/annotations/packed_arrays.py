@@ -44,9 +44,9 @@ class PackedMasks:
 
     @classmethod
     def from_optional(cls, images: Sequence[Sequence[Mask] | None]) -> "PackedMasks | None":
-        """None where images have none."""
-        there = [one for one in images if one is not None]
-        return cls(there) if there else None
+        """Pack the masks, or return None if the images have none."""
+        present = [masks for masks in images if masks is not None]
+        return cls(present) if present else None
 
     def __getitem__(self, number: int) -> tuple[Mask, ...]:
         return tuple(self._mask(i) for i in range(self.starts[number], self.starts[number + 1]))
@@ -58,5 +58,5 @@ class PackedMasks:
 
 
 def _start_offsets(counts: Sequence[int]) -> np.ndarray:
-    """(n + 1,) int64: where each begins, and where the last one ends."""
+    """Return the start of each item, then the end of the last one: (n + 1,) int64."""
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)

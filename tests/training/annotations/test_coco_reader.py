@@ -159,7 +159,7 @@ def test_keypoints(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        ([5, 7, 2], "it has 3 values as keypoints"),
+        ([5, 7, 2], "it has 3 keypoint values"),
         ([5, 7, 2, 70, 9, 1, 0, 0, 0], "keypoint 2, at 70 9, lies outside"),
         ([5, 7, 2, 9, 9, 3, 0, 0, 0], "keypoint 2 has the visibility 3"),
     ],
