@@ -80,7 +80,7 @@ class Source(Protocol):
         ...
 
     def group_key(self, entry: Entry) -> Hashable:
-        """Return a value that is equal for entries which one call of `read` decodes faster, such as frames of a video."""
+        """Return a key that is equal for entries to decode together, e.g. frames of one video."""
         ...
 
     def read(
@@ -157,7 +157,7 @@ class Engine(Protocol):
 
     @property
     def is_exact(self) -> bool:
-        """Whether results equal those of fp32 up to rounding. If not, a run measures the difference."""
+        """Whether results equal those of fp32 up to rounding. If not, a run measures the gap."""
         ...
 
     @property
@@ -258,39 +258,47 @@ class Exporter(Protocol):
 
 
 class Work(Protocol):
-    """What an executor is given: shards that are done in this process, or by workers elsewhere."""
+    """The shards of a run, which an executor runs in this process or hands to workers."""
 
     def run_locally(self, shard_ids: Iterable[int]) -> None:
-        """Do them in this process, which loads the model."""
+        """Run shards in this process, which loads the model."""
         ...
 
     def plain(self) -> Mapping[str, Any]:
-        """What `pipeline.runs.workers.worker` needs to do them in another process, as JSON can hold it."""
+        """Return what `pipeline.runs.workers.worker` needs in another process, as JSON values."""
         ...
 
     def going(self) -> AbstractContextManager[Progress]:
-        """While workers do them: a bar to tell of what they have done."""
+        """Return a progress bar to which the executor reports what its workers have done."""
         ...
 
 
 class Progress(Protocol):
-    def add(self, images: int, errors: int) -> None: ...
+    """The progress bar of a run."""
+
+    def add(self, images: int, errors: int) -> None:
+        """Count images that are done, and how many of them have an error row."""
+        ...
 
 
 class Executor(Protocol):
     """Where shards run. It sees shard ids, never pixels."""
 
-    writer: (
-        Writer | None
-    )  # as whom this process holds the run folder while others write to it; None: only this one writes
+    # The writer that this process is while workers write to the same run folder. None if only this
+    # process writes.
+    writer: Writer | None
 
     def preview(self, work: Work) -> str:
-        """What `dry_run` says of it, if anything."""
+        """Return a text for `dry_run`; empty if there is nothing to say."""
         ...
 
     def run(self, shard_ids: Sequence[int], work: Work) -> str | None:
-        """Do these shards, each once, or have them done. Returns what a person is to know of what is not done by then."""
+        """Run these shards, each once.
+
+        Returns:
+            A message for the user about shards that are not done, or None.
+        """
         ...
 
 
-Filter = Callable[[pa.Table], pa.Table]
+Filter = Callable[[pa.Table], pa.Table]  # prediction rows -> the rows to keep

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """The outcome of one input. Every status except OK comes with a message in the column `error`."""
+    """The outcome of one input.
+
+    Every status except OK comes with a message in the column `error`.
+    """
 
     OK = "ok"
     MISSING = "missing"  # in the plan, but gone when it was to be read
@@ -103,7 +106,7 @@ class Failure:
 
     status: Status
     message: str
-    size_hw: tuple[int, int] | None = None  # None: the header was not readable either
+    size_hw: tuple[int, int] | None = None  # upright; None if the header cannot be read
 
     @classmethod
     def from_error(cls, error: InputError | OSError) -> Failure:
@@ -119,14 +122,14 @@ class Item:
 
     image_id: int
     key: str
-    size_hw: tuple[int, int] | None = None  # pixels, upright frame; None: no header was readable
+    size_hw: tuple[int, int] | None = None  # pixels, upright; None if no header can be read
     status: Status = Status.OK
     error: str | None = None
-    entry: Entry | None = None  # as planned
+    entry: Entry | None = None  # as the plan lists it
     views: tuple[View, ...] = field(default=(), repr=False)
 
     def with_failure(self, failure: Failure) -> Item:
-        """Return this input as a failed one. The message becomes one line of at most 500 characters."""
+        """Return this input as failed. The message becomes one line of at most 500 characters."""
         return replace(
             self,
             size_hw=self.size_hw or failure.size_hw,
@@ -141,7 +144,7 @@ class ModelInput:
 
     item: Item
     view_index: int  # position in `item.views`
-    pixels: Tensor = field(repr=False)  # (3, h, w), of a clip (3, T, h, w), as `preprocess` made it
+    pixels: Tensor = field(repr=False)  # result of `preprocess`: (3, h, w), or a clip (3, T, h, w)
 
     @property
     def size_hw(self) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from torchvision.ops import box_iou
 from pipeline.core.schema import BOX_COLUMNS
 from pipeline.core.types import Shard
 from pipeline.inference.predictor import Predictor
-from pipeline.ops.boxes import read_boxes_xyxy
+from pipeline.ops.boxes import match_one_to_one, read_boxes_xyxy
 
 _SAME_OBJECT = 0.5  # IoU of boxes of one class
 
@@ -129,12 +129,11 @@ def match_rows(fp32: pa.Table, here: pa.Table) -> Iterator[tuple[int, int]]:
             torch.from_numpy(read_boxes_xyxy(table)[i])
             for table, i in ((fp32, rows), (here, others))
         )
-        iou = box_iou(*boxes).numpy()
-        for i, row in enumerate(rows):
-            if iou.shape[1] and iou[i].max() >= _SAME_OBJECT:
-                partner = int(iou[i].argmax())
-                iou[:, partner] = 0
-                yield int(row), int(others[partner])
+        iou = box_iou(*boxes).numpy()  # (rows, others)
+        a, b = np.nonzero(iou >= _SAME_OBJECT)
+        order = np.lexsort((-iou[a, b], a))  # the best row first, then its best overlap
+        order = order[match_one_to_one(a[order], b[order])]
+        yield from zip(rows[a[order]].tolist(), others[b[order]].tolist(), strict=True)
 
 
 def _groups(table: pa.Table) -> dict[tuple[int, int], np.ndarray]:
