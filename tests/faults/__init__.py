@@ -1,8 +1,9 @@
-"""Faults on purpose, for any test to use.
+"""Faults that tests inject on purpose.
 
-- `watched.py`, `runner.py`: the watched program with a decoder that crashes or hangs on pictures that say so in a comment.
-- `disk.py`: a disk that fails at the n-th operation; `everywhere.py`: whole runs on such a disk, forked for speed.
-- `sigkills.py`: runs killed at random moments; `limited.py`: a run under a limit of the system.
-- `tight.py`: a model that runs out of memory above a size.
-- `fuzz_decoding.py`: anything at all into the decoding path.
+- `watched.py`: the supervised program, with a runner that has faults. `runner.py`: that runner, whose
+  decoder crashes or hangs on images whose comment says so.
+- `disk.py`: a disk that fails at the n-th operation. `everywhere.py`: whole runs on such a disk.
+- `sigkills.py`: runs that are killed at random moments. `limited.py`: a run under a system limit.
+- `tight.py`: an engine that runs out of memory above a size.
+- `fuzz_decoding.py`: random bytes for the decoder.
 """

@@ -1,4 +1,4 @@
-"""A disk that fails, or a machine that stops, at the n-th operation on the run folder."""
+"""Simulate a disk that fails, or a machine that stops, at the n-th operation on the run folder."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,15 +11,27 @@ OPERATIONS = ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "symlink
 
 @contextmanager
 def failing(at: int, fail: Callable[[str], None], below: Path) -> Iterator[list[str]]:
-    """Call `fail` in place of the n-th operation of this process on what is below the folder, and of every later one: a
-    broken disk does not mend itself. Yields the operations so far. Counted are those that change names, and every fsync."""
+    """Call `fail` instead of the n-th and every later operation below a folder.
+
+    Operations that change names are counted, and every fsync.
+
+    Args:
+        at: Number of the first operation that fails; the first operation is 1.
+        fail: Called with the name of the operation.
+        below: The folder.
+
+    Returns:
+        A context manager that yields the growing list of operations so far.
+    """
     done: list[str] = []
     real = {name: getattr(os, name) for name in OPERATIONS}
 
     def counting(name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
             if name == "fsync" or any(
-                str(below) in os.fsdecode(one) for one in arguments if not isinstance(one, int)
+                str(below) in os.fsdecode(argument)
+                for argument in arguments
+                if not isinstance(argument, int)
             ):
                 done.append(name)
                 if len(done) >= at:

@@ -1,9 +1,14 @@
-"""`python -m tests.faults.everywhere exit|EIO|ENOSPC IMAGES FOLDER [EVERY]`: one run that nothing disturbs; then for each n
-(every EVERY-th) one that fails at its n-th operation on the disk, again at the n-th of the next try, then goes on. Prints
-a JSON line each.
+"""Fail a run at every operation on the disk, and compare its results with an undisturbed run.
 
-Runs are forked off this process, which has imported everything and computed nothing (OpenMP does not survive a fork). Their
-model is a tiny one: what is tried is the disk, some hundred times.
+Usage: `python -m tests.faults.everywhere exit|EIO|ENOSPC IMAGES FOLDER [EVERY]`
+
+For every n (or each EVERY-th n), a run fails at its n-th operation on the disk. The same command is run
+again and fails again at its n-th operation. Then it is run without faults. A line of JSON is printed
+for each n.
+
+Runs are forked from this process, because importing takes longer than the runs. This process must not
+compute anything before a fork, because OpenMP does not survive it. The model is tiny, because only the
+disk is tested.
 """
 
 import errno
@@ -25,7 +30,7 @@ from tests.faults.disk import failing
 from tests.helpers.own_files import CLASSIFIER, Classifier, save
 from tests.helpers.runs import settings_for
 
-GAVE_UP, DIED = 7, 9
+GAVE_UP, DIED = 7, 9  # exit codes of a forked run: it raised an error, or it was stopped
 
 
 def annotate(images: str, output: Path, *own: str) -> None:
@@ -42,7 +47,7 @@ def annotate(images: str, output: Path, *own: str) -> None:
 
 
 def settings_of_tiny(images: str, folder: Path) -> Settings:
-    """For a model that costs next to nothing, without `output`."""
+    """Return settings with a tiny model and without `output`."""
     names = folder / "names.txt"
     names.write_text("a\nb\nc\nd\ne\n")
     if in_child(
@@ -62,10 +67,10 @@ def settings_of_tiny(images: str, folder: Path) -> Settings:
 
 
 def child(work: Callable[[], object]) -> int:
-    """The id of a copy of this process that does it, and ends."""
-    number = os.fork()
-    if number:
-        return number
+    """Fork a process that does the work and exits; return its id."""
+    process = os.fork()
+    if process:
+        return process
     try:
         work()
     except (OSError, PipelineError):
@@ -77,11 +82,13 @@ def child(work: Callable[[], object]) -> int:
 
 
 def in_child(work: Callable[[], object]) -> int:
-    """Its exit code."""
+    """Do the work in a forked process; return its exit code."""
     return os.waitstatus_to_exitcode(os.waitpid(child(work), 0)[1])
 
 
 def disturbed(kind: str, at: int, settings: Settings) -> Callable[[], object]:
+    """Return a function that runs with a fault at the n-th operation on the disk."""
+
     def fail(name: str) -> None:
         if kind == "exit":
             os._exit(DIED)
@@ -95,7 +102,10 @@ def disturbed(kind: str, at: int, settings: Settings) -> Callable[[], object]:
 
 
 def contents(output: Path) -> dict[str, bytes]:
-    """Every file of the one run but the lock, the timings and the report, which shows them: these are no results."""
+    """Return name -> bytes of the files of the only run below a folder.
+
+    The lock, the timings and the report (which shows the timings) are left out: they are no results.
+    """
     (folder,) = (path.parent for path in output.glob("*/.lock") if not path.parent.is_symlink())
     others = (".lock", "timing.jsonl", "report.html")
     files = (path for path in folder.rglob("*") if path.is_file() and path.name not in others)
@@ -104,11 +114,12 @@ def contents(output: Path) -> dict[str, bytes]:
 
 
 def differing(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:
+    """Return the names of the files that differ."""
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
 def main(kind: str, images: str, folder: str, every: str = "1") -> None:
-    load_template()  # before the forks, not in each
+    load_template()  # once here, instead of in each fork
     golden, tiny = Path(folder) / "golden", settings_of_tiny(images, Path(folder))
     if in_child(lambda: run(replace(tiny, output=str(golden)))):
         raise SystemExit("the undisturbed run failed")

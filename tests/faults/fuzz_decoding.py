@@ -1,5 +1,7 @@
-"""`python -m tests.faults.fuzz_decoding CORPUS -max_total_time=60`: bytes that nobody meant to be a picture, into the
-decoding path. Whatever they are: pixels, or an InputError with a message; nothing else, and no dead process."""
+"""Fuzz the decoder: any bytes must give pixels or an InputError with a message.
+
+Usage: `python -m tests.faults.fuzz_decoding CORPUS -max_total_time=60`
+"""
 
 import io
 import sys

@@ -1,5 +1,9 @@
-"""`python -m tests.faults.limited FSIZE|NOFILE|AS NUMBER run ...`: the runner with a limit of the system, set after imports:
-libraries take room before a byte of ours is written."""
+"""Run the program under a system limit (`setrlimit`).
+
+Usage: `python -m tests.faults.limited FSIZE|NOFILE|AS NUMBER run ...`
+
+The limit is set after all imports, because libraries need memory and files themselves.
+"""
 
 import resource
 import sys

@@ -1,8 +1,10 @@
-"""The runner, with faults: `python -m tests.faults.runner run ...`, as `supervise` starts it.
+"""The runner with faults, as the supervisor starts it: `python -m tests.faults.runner run ...`
 
-A picture with the comment `fault=segv` kills the process that decodes it, `fault=once_segv` the first such process only;
-likewise kill, abort, hang, and slow (two seconds). In the environment FAULT_AT_LOAD=segv is one while the model is loaded;
-FAULT_ONCE is a file that says that a fault with `once` was.
+An image with the comment `fault=segv` kills the process that decodes it. With `fault=once_segv` only the
+first such process is killed. Other faults are `kill`, `abort`, `hang`, and `slow` (two seconds).
+
+Environment variables: FAULT_AT_LOAD=segv causes the fault while the model is loaded. FAULT_ONCE is the
+path of a file that is created when a fault with `once` has happened.
 """
 
 import os
@@ -22,33 +24,34 @@ from pipeline.models.formats.builder import TorchvisionBuilder
 _FAULT = re.compile(rb"fault=(once_)?([a-z]+)")
 
 
-def act(name: str) -> None:
+def cause_fault(name: str) -> None:
     if name in ("hang", "slow"):
         time.sleep(10**6 if name == "hang" else 2)
     else:
         os.kill(os.getpid(), signal.Signals[f"SIG{name.upper()}"])
-        time.sleep(10)  # a signal takes a moment
+        time.sleep(10)  # until the signal arrives
 
 
-def with_faults() -> None:
+def install_faults() -> None:
+    """Replace the decoder and the loading of models by versions with faults."""
     decode, load = images.decode_image, TorchvisionBuilder.load
 
     def faulty_decode(data: bytes, max_pixels: int) -> Tensor:
         found = _FAULT.search(data[:2000])
-        if found and not (found[1] and done()):
-            act(found[2].decode())
+        if found and not (found[1] and has_happened()):
+            cause_fault(found[2].decode())
         return decode(data, max_pixels)
 
     def faulty_load(self: TorchvisionBuilder) -> Model:
         if "FAULT_AT_LOAD" in os.environ:
-            act(os.environ["FAULT_AT_LOAD"])
+            cause_fault(os.environ["FAULT_AT_LOAD"])
         return load(self)
 
     images.decode_image, TorchvisionBuilder.load = faulty_decode, faulty_load
 
 
-def done() -> bool:
-    """Whether it was done before."""
+def has_happened() -> bool:
+    """Return whether a fault with `once` has happened, and record that it has now."""
     path = Path(os.environ["FAULT_ONCE"])
     if path.exists():
         return True
@@ -57,5 +60,5 @@ def done() -> bool:
 
 
 if __name__ == "__main__":
-    with_faults()
+    install_faults()
     sys.exit(main())

@@ -1,6 +1,11 @@
-"""`python -m tests.faults.sigkills N SEED IMAGES FOLDER`: runs that are killed at random moments, two processes at a time on
-one folder, until N kills have hit an unfinished run. One that completes in spite of them is compared with an undisturbed
-run, and the next begins. Prints a JSON line for each."""
+"""Kill runs at random moments, and compare their results with an undisturbed run.
+
+Usage: `python -m tests.faults.sigkills N SEED IMAGES FOLDER`
+
+Two processes at a time work on one run folder and are killed, until N kills have hit an unfinished run.
+A run that completes in spite of the kills is compared, and the next run begins. A line of JSON is
+printed for each run.
+"""
 
 import json
 import os
@@ -15,15 +20,18 @@ from tests.faults.everywhere import annotate, child, contents, differing, in_chi
 
 
 def killed(images: str, output: Path, moment: random.Random) -> int:
-    """How many of two processes, of which one holds the folder, were killed at their work."""
-    numbers = [child(lambda: annotate(images, output, "workers=2")) for _ in range(2)]
+    """Start two processes on one folder, kill both; return how many were still running.
+
+    One of them holds the lock of the folder, the other is refused.
+    """
+    processes = [child(lambda: annotate(images, output, "workers=2")) for _ in range(2)]
     time.sleep(moment.uniform(0, 1.5))
     hit = 0
-    for number in numbers:
+    for process in processes:
         try:
-            os.kill(number, signal.SIGKILL)
+            os.kill(process, signal.SIGKILL)
         finally:
-            hit += os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) == -signal.SIGKILL
+            hit += os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
     return hit
 
 

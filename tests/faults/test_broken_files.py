@@ -1,4 +1,4 @@
-"""Files that nobody has checked: one typed row each, and memory that does not grow with their number."""
+"""Broken and odd files each get one row with a status, and memory does not grow with their number."""
 
 import os
 import subprocess
@@ -17,7 +17,11 @@ CUTS = range(0, 100, 5)
 
 
 def corpus(folder: Path, times: int) -> int:
-    """The shared odd and broken files, and two photographs cut at every 5 %, all of it so many times. How many files."""
+    """Write the shared odd files and two photographs cut at every 5 %, `times` times each.
+
+    Returns:
+        The number of files.
+    """
     for progressive in (False, True):
         whole = BytesIO()
         picture(640, 480).save(whole, "JPEG", quality=90, progressive=progressive)
@@ -41,7 +45,7 @@ def corpus(folder: Path, times: int) -> int:
 
 
 def annotated(images: Path, output: Path) -> tuple[int, int]:
-    """(exit code, the most memory that the watching process or its runner held at once, in bytes)."""
+    """Run the program; return its exit code and its peak memory in bytes."""
     command = [
         sys.executable,
         "-m",
@@ -78,5 +82,6 @@ def test_each_is_a_typed_row_and_memory_stays_flat(tmp_path: Path) -> None:
                 statuses[f"0/progressive-{progressive}-{percent:02d}.jpg"] for percent in CUTS[1:]
             )
             assert cut == {"truncated": len(CUTS) - 1}
-    # peaks of equal runs differ by 7 %; a decoded photograph kept of each of the 1,450 files more would be 1.3 GB
+    # Peaks of equal runs differ by 7 %. If each decoded image were kept, the second peak would be
+    # more than a gigabyte higher.
     assert held[1] < held[0] * 1.2, held

@@ -1,4 +1,4 @@
-"""Wherever the disk fails or the machine stops: what is committed stays, and going on gives an undisturbed run's bytes."""
+"""A run resumes to the bytes of an undisturbed run, wherever the disk failed or the machine stopped."""
 
 import json
 import subprocess
@@ -44,7 +44,7 @@ def disturb(kind: str, tmp_path: Path, every: int) -> list[dict]:
     assert done.returncode == 0, done.stderr
     outcomes = [json.loads(line) for line in done.stdout.splitlines()]
     for outcome in outcomes[:-1]:
-        # an operation on something that a run can do without (the link `latest`) does not end it
+        # A run goes on when the failed operation is not essential, e.g. on the link `latest`.
         assert outcome["codes"][0] in (FIRST_TRY[kind], 0), outcome
         assert outcome["codes"][-1] == 0 and outcome["differing"] == [], outcome
     assert outcomes[-1]["codes"] == [0, 0, 0] and outcomes[-1]["differing"] == []

@@ -1,4 +1,4 @@
-"""A bounded run of the fuzz target, from small pictures of every format."""
+"""Run the fuzz target for some seconds, starting from small images of every format."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Limits of the system: file size, open files, address space, and a disk of 64 kB."""
+"""Runs under system limits: file size, open files, address space, and a disk of 64 kB."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def limited(
         f"output={output}",
         *settings,
     ]
-    words += [] if any(one.startswith("model=") for one in settings) else ["model=codes"]
+    words += [] if any(setting.startswith("model=") for setting in settings) else ["model=codes"]
     return subprocess.run(
         words, check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=300
     )
@@ -53,7 +53,7 @@ def test_files_may_not_grow_is_out_of_space(tmp_path: Path) -> None:
 
 @pytest.mark.faults
 def test_open_files_do_not_add_up(tmp_path: Path) -> None:
-    """10,000 files with 64 descriptors, of which the libraries hold some."""
+    """10,000 files are read with 64 descriptors, some of which the libraries use."""
     folder = tmp_path / "images"
     folder.mkdir()
     picture(40, 30).save(folder / "00000.jpg")
@@ -93,7 +93,7 @@ def test_an_image_larger_than_the_address_space_costs_no_other(tmp_path: Path) -
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 kB."""
+    """Mount a file system of 64 kB."""
     mounted = tmp_path / "disk"
     mounted.mkdir()
     done = subprocess.run(

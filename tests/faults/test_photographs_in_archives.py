@@ -1,4 +1,4 @@
-"""The photographs of coco128 from archives, beside those from their folder."""
+"""A run over an archive of photographs gives the rows of a run over their folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +14,8 @@ def test_archives_and_the_folder_give_the_same_rows(
     annotate: Callable[..., Path], tmp_path: Path
 ) -> None:
     photographs = shared("data/coco128/images")
-    same = [
-        "model=codes",
-        "overlays=false",
-        "shard_size=50",
-    ]  # the same batches: a batch of one differs by rounding
+    # With equal shards the batches are equal. Results of other batches may differ by rounding.
+    same = ["model=codes", "overlays=false", "shard_size=50"]
     folder = annotate(*same, f"input={photographs}")
     for kind in ("tar", "zip"):
         archive = pack_folder(kind, photographs, tmp_path / f"coco.{kind}")

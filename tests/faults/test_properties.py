@@ -1,5 +1,7 @@
-"""Whatever the files are called and hold, however they are batched, wherever the disk fails: one row each, and going on
-gives an undisturbed run's bytes."""
+"""Property test: each file gets one row, and a disturbed run resumes to an undisturbed run's bytes.
+
+Names and contents of the files, batches, workers and the failing disk operation are random.
+"""
 
 import errno
 import os
@@ -42,7 +44,7 @@ RUNS = {
 
 
 def write(folder: Path, collection: dict) -> Counter[str]:
-    """The files; how many there are of each key."""
+    """Write the files; return how many there are of each key."""
     keys: Counter[str] = Counter()
     for (parent, stem, suffix), (kind, size) in collection.items():
         name = stem.translate(None, b"/\0").lstrip(b".")[: 255 - len(suffix)] + suffix

@@ -1,4 +1,4 @@
-"""Several writers of one run, killed: the bytes of a run that nothing disturbed, every input once."""
+"""Several writers of one run are killed: the run resumes to the bytes of an undisturbed run."""
 
 import json
 import os
@@ -51,7 +51,10 @@ def test_two_participants_killed_at_random_moments(
 
 
 def killed_again_and_again(seed: str, output: str) -> None:
-    """In a process that has computed nothing: OpenMP does not survive a fork."""
+    """Kill one of two participants again and again.
+
+    This must run in a process that has computed nothing, because OpenMP does not survive a fork.
+    """
     moment = random.Random(seed)
     hits = 0
     while hits < 12:
@@ -61,16 +64,16 @@ def killed_again_and_again(seed: str, output: str) -> None:
         codes = [os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) for number in numbers]
         assert codes[1 - hits % 2] == 0, codes
         hits += 1
-        if codes[hits % 2 - 1] == 0:  # both were through before: another run
+        if codes[hits % 2 - 1] == 0:  # both had finished before the kill: begin another run
             shutil.rmtree(output)
     assert [in_child(lambda i=i: participant(Path(output), i)) for i in (0, 1)] == [0, 0]  # type: ignore[misc]
 
 
-# --- a worker that is watched, as Ray's actors do it
+# --- a supervised worker, as in Ray's actors
 
 
 def order(images: Path, output: Path, **own: Any) -> dict[str, Any]:
-    """Of a run whose plan is made."""
+    """Freeze the plan of a run; return what a worker of this run is given."""
     from pipeline.core.types import Writer
     from pipeline.run import frozen
     from pipeline.runs.components import build_components
@@ -82,7 +85,7 @@ def order(images: Path, output: Path, **own: Any) -> dict[str, Any]:
     work = RunSession.of(settings, build_components(settings), Writer("ray-driver"))
     with work.folder.lock(), work.folder.critical_section():
         work.plan = frozen(work)
-    return {**work.plain(), "writer": {"name": "ray-0", "beside": "ray-*", "patience": 5.0}}
+    return {**work.plain(), "writer": {"name": "ray-0", "allowed_peers": "ray-*", "patience_s": 5.0}}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,7 @@ def test_only_the_culprit_is_lost(fault: str, status: str, photos: Path, tmp_pat
         answers = [worker.do(shard_id) for shard_id in range(4)]
     finally:
         worker.close()
-    assert [(one["images"], one["errors"]) for one in answers] == [
+    assert [(answer["images"], answer["errors"]) for answer in answers] == [
         (4, 0),
         (4, 1),
         (4, 0),
@@ -159,13 +162,13 @@ def when(condition: Callable[[], Any], process: "subprocess.Popen[str]") -> Any:
 
 
 def below(process: "subprocess.Popen[str]", words: str) -> list[int]:
-    """The processes below it whose command line has these words."""
+    """Return the descendants of a process whose command line has these words."""
     parents, lines = {}, {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
             lines[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended
             continue
     found, waiting = [], [process.pid]
     while waiting:
@@ -177,7 +180,7 @@ def below(process: "subprocess.Popen[str]", words: str) -> list[int]:
 
 
 def listened_to(numbers: list[int]) -> list[str]:
-    """The addresses, in hexadecimal as the kernel gives them, at which these processes take connections."""
+    """Return the addresses (hexadecimal, as in /proc/net) at which these processes listen."""
     sockets = set()
     for number in numbers:
         for path in Path(f"/proc/{number}/fd").glob("*"):

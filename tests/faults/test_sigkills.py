@@ -1,4 +1,4 @@
-"""Killed at random moments, two processes at once on one folder, overlays on: the bytes of an undisturbed run."""
+"""A run that is killed at random moments resumes to the bytes of an undisturbed run."""
 
 import json
 import os
@@ -32,8 +32,8 @@ def test_any_number_of_sigkills(kills: int, tmp_path: Path) -> None:
     done = subprocess.run(command, check=False, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     runs = [json.loads(line) for line in done.stdout.splitlines()]
-    assert sum(one["hits"] for one in runs) >= kills, f"KILL_SEED={seed}"
-    assert all(one["code"] == 0 and one["differing"] == [] for one in runs), (
+    assert sum(run["hits"] for run in runs) >= kills, f"KILL_SEED={seed}"
+    assert all(run["code"] == 0 and run["differing"] == [] for run in runs), (
         f"KILL_SEED={seed}",
         runs,
     )

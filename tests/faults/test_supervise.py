@@ -1,4 +1,4 @@
-"""A runner that crashes, is killed or hangs is replaced, and only the input that is to blame is lost."""
+"""A runner that crashes, is killed or hangs is replaced, and only the input at fault is lost."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def harmful(folder: Path, fault: str, name: str = "05a.jpg") -> None:
 
 @pytest.fixture
 def watched(tmp_path: Path, photos: Path) -> Watched:
-    """Start the watching process on the pictures."""
+    """Return a function that starts the supervised program on the photos."""
 
     def start(*overrides: str, **environment: str) -> "subprocess.Popen[str]":
         command = [
@@ -59,7 +59,7 @@ def rows(tmp_path: Path, kind: str = "images") -> pa.Table:
 
 
 def runner_of(process: "subprocess.Popen[str]", then: Callable[[], bool] = lambda: True) -> int:
-    """The process id of the runner, as soon as it is there and `then` holds."""
+    """Wait until the runner exists and `then` holds; return the runner's process id."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     until = time.monotonic() + 60
     while time.monotonic() < until:

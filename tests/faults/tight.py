@@ -1,4 +1,4 @@
-"""An engine that raises out-of-memory above a size."""
+"""An engine that runs out of memory above a size."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Tight:
-    """An engine with room for `room` values of inputs at once."""
+    """An engine that can take at most `room` values of inputs at once."""
 
     device, precision, is_exact = "cpu", "fp32", True
 
@@ -18,7 +18,7 @@ class Tight:
         self, inputs: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
         self.sizes.append(len(inputs))
-        if sum(one.numel() for one in inputs) > self.room:
+        if sum(pixels.numel() for pixels in inputs) > self.room:
             raise torch.OutOfMemoryError("no room")
         nothing = {
             "boxes": torch.zeros(0, 4),

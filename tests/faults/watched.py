@@ -1,5 +1,7 @@
-"""`python -m tests.faults.watched run ...`: the program that a user starts, with a runner that has faults. GRACE_S in the
-environment is the time between a signal and the end."""
+"""The supervised program, with a runner that has faults: `python -m tests.faults.watched run ...`
+
+The environment variable GRACE_S sets the seconds between a signal and the end of the program.
+"""
 
 import os
 import sys
