@@ -2,13 +2,13 @@
 
 Usage: `python -m tests.faults.everywhere exit|EIO|ENOSPC IMAGES FOLDER [EVERY]`
 
-For every n (or each EVERY-th n), a run fails at its n-th operation on the disk. The same command is run
-again and fails again at its n-th operation. Then it is run without faults. A line of JSON is printed
-for each n.
+For every n (or each EVERY-th n), a run fails at its n-th operation on the disk. The same command is
+run again and fails again at its n-th operation. Then it is run without faults. A line of JSON is
+printed for each n.
 
-Runs are forked from this process, because importing takes longer than the runs. This process must not
-compute anything before a fork, because OpenMP does not survive it. The model is tiny, because only the
-disk is tested.
+Runs are forked from this process, because importing takes longer than the runs. This process must
+not compute anything before a fork, because OpenMP does not survive it. The model is tiny, because
+only the disk is tested.
 """
 
 import errno
@@ -104,7 +104,8 @@ def disturbed(kind: str, at: int, settings: Settings) -> Callable[[], object]:
 def contents(output: Path) -> dict[str, bytes]:
     """Return name -> bytes of the files of the only run below a folder.
 
-    The lock, the timings and the report (which shows the timings) are left out: they are no results.
+    The lock, the timings and the report (which shows the timings) are left out: they are no
+    results.
     """
     (folder,) = (path.parent for path in output.glob("*/.lock") if not path.parent.is_symlink())
     others = (".lock", "timing.jsonl", "report.html")

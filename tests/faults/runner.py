@@ -1,10 +1,11 @@
 """The runner with faults, as the supervisor starts it: `python -m tests.faults.runner run ...`
 
-An image with the comment `fault=segv` kills the process that decodes it. With `fault=once_segv` only the
-first such process is killed. Other faults are `kill`, `abort`, `hang`, and `slow` (two seconds).
+An image with the comment `fault=segv` kills the process that decodes it. With `fault=once_segv`
+only the first such process is killed. Other faults are `kill`, `abort`, `hang`, and `slow` (two
+seconds).
 
-Environment variables: FAULT_AT_LOAD=segv causes the fault while the model is loaded. FAULT_ONCE is the
-path of a file that is created when a fault with `once` has happened.
+Environment variables: FAULT_AT_LOAD=segv causes the fault while the model is loaded. FAULT_ONCE is
+the path of a file that is created when a fault with `once` has happened.
 """
 
 import os

@@ -2,9 +2,9 @@
 
 Usage: `python -m tests.faults.sigkills N SEED IMAGES FOLDER`
 
-Two processes at a time work on one run folder and are killed, until N kills have hit an unfinished run.
-A run that completes in spite of the kills is compared, and the next run begins. A line of JSON is
-printed for each run.
+Two processes at a time work on one run folder and are killed, until N kills have hit an unfinished
+run. A run that completes in spite of the kills is compared, and the next run begins. A line of JSON
+is printed for each run.
 """
 
 import json

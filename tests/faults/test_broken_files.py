@@ -1,4 +1,4 @@
-"""Broken and odd files each get one row with a status, and memory does not grow with their number."""
+"""Broken and odd files get one row with a status each, and memory does not grow with them."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A run resumes to the bytes of an undisturbed run, wherever the disk failed or the machine stopped."""
+"""A run resumes to the bytes of an undisturbed run, wherever the disk or the machine failed."""
 
 import json
 import subprocess

@@ -85,7 +85,10 @@ def order(images: Path, output: Path, **own: Any) -> dict[str, Any]:
     work = RunSession.of(settings, build_components(settings), Writer("ray-driver"))
     with work.folder.lock(), work.folder.critical_section():
         work.plan = frozen(work)
-    return {**work.plain(), "writer": {"name": "ray-0", "allowed_peers": "ray-*", "patience_s": 5.0}}
+    return {
+        **work.plain(),
+        "writer": {"name": "ray-0", "allowed_peers": "ray-*", "patience_s": 5.0},
+    }
 
 
 @pytest.mark.parametrize(

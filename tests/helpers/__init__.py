@@ -1,1 +1,1 @@
-"""Helpers that tests import: data, pictures, runs through the shipped configuration, plain reference loops."""
+"""Helpers for tests: sample data, pictures, settings, finished runs, servers, reference loops."""

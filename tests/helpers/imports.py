@@ -32,9 +32,10 @@ MODULES = {
 
 
 def imports_of(source: str, module: str = "pipeline.x") -> set[str]:
-    """Return every module that the source imports: at its top, late in functions, and for type checkers only.
+    """Return every module that a source imports, also inside functions and for type checkers only.
 
-    `from pipeline import run` counts as pipeline.run. Relative imports are resolved against `module`.
+    `from pipeline import run` counts as pipeline.run. Relative imports are resolved against
+    `module`.
     """
     found = set()
     for node in ast.walk(ast.parse(source)):
@@ -51,7 +52,7 @@ def imports_of(source: str, module: str = "pipeline.x") -> set[str]:
 
 
 def own_imports(source: str, module: str = "pipeline.x") -> set[str]:
-    """Return those of the imported modules that are of this project."""
+    """Return the imported modules that belong to this project."""
     return {
         name
         for name in imports_of(source, module)
@@ -82,7 +83,10 @@ def importers_of(module: str) -> set[str]:
 
 
 def reachable_from(module: str) -> set[str]:
-    """Return every module imported from here, directly or through others, except for type checkers only."""
+    """Return every module that is imported directly or indirectly.
+
+    Imports for type checkers only do not count.
+    """
     reached: set[str] = set()
     waiting = [module]
     while waiting:

@@ -1,4 +1,4 @@
-"""Finished runs whose images are not files below one folder: over a manifest, and over a Parquet file."""
+"""Make finished runs whose inputs are not files below one folder: a manifest and a Parquet file."""
 
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +15,11 @@ from tests.helpers.pictures import picture
 
 
 def manifest_run(folder: Path) -> tuple[Path, list[Path]]:
-    """(run, its images in the order of their keys): one below the manifest's folder, one not, and an address."""
+    """Make a run over a manifest with an image elsewhere, an image beside it, and an address.
+
+    Returns:
+        The run folder, and its images in the order of their keys.
+    """
     (folder / "lists").mkdir(parents=True)
     images = [folder / "elsewhere.png", folder / "lists" / "near.png"]
     for number, image in enumerate(images):
@@ -26,7 +30,11 @@ def manifest_run(folder: Path) -> tuple[Path, list[Path]]:
 
 
 def table_run(folder: Path) -> tuple[Path, list[Path]]:
-    """(run, files with the images of its rows)."""
+    """Make a run over a Parquet file with two images.
+
+    Returns:
+        The run folder, and files with the same images.
+    """
     folder.mkdir(parents=True)
     images = [folder / "0.png", folder / "1.png"]
     for number, image in enumerate(images):
@@ -49,4 +57,5 @@ def _run(folder: Path, source: Source, settings: dict, readable: int) -> Path:
 
 
 def pixels(image: Path) -> bytes:
+    """Return the pixels of an image file as RGB bytes."""
     return Image.open(image).convert("RGB").tobytes()

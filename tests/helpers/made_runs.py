@@ -1,4 +1,7 @@
-"""Run folders with the rows one asks for, committed as a run commits them; no model, and no images unless they are there."""
+"""Make finished runs with given rows, without a model and without images.
+
+The shards are committed as a run commits them.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ FILTERS = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Row:
-    """An image and what was found in it: dicts of class_id, score and the task's own columns."""
+    """An image row with its predictions: dicts of class_id, score and the task's own columns."""
 
     key: str
     size_hw: tuple[int, int] | None = (480, 640)
@@ -35,7 +38,9 @@ class Row:
 
 
 @dataclass(frozen=True)
-class _Listed:
+class _ListedKeys:
+    """A source that only lists keys."""
+
     keys: Sequence[str]
     identity: str
     columns: tuple = ()
@@ -47,6 +52,7 @@ class _Listed:
 
 
 def box(class_id: int, score: float, *xyxy: float, **more: Any) -> dict[str, Any]:
+    """Return a prediction with a box, and the columns in `more`."""
     return (
         {"class_id": class_id, "score": score}
         | dict(zip(("x_min", "y_min", "x_max", "y_max"), xyxy, strict=True))
@@ -68,16 +74,34 @@ def made_run(
     source_settings: dict[str, Any] | None = None,
     **filters: Any,
 ) -> Path:
-    """A complete run at `path`, which is returned. `rows` are in the order of their keys; an image's predictions get its
-    image_id and key, and the names of their classes. `sizes`: of the files in bytes, where they are to be read again;
-    `source`: what kind the input is. `listed`: a source that lists the rows' keys, with its settings."""
+    """Make a complete run.
+
+    The image_id, key and class names of predictions are filled in.
+
+    Args:
+        path: The run folder to make.
+        rows: The images, in the order of their keys.
+        task: Name of the task.
+        categories: Class names; index = class id.
+        keypoint_names: Names of the keypoints.
+        input: The folder that the run says its images are in.
+        shard_size: Images of a shard.
+        sizes: Bytes of the image files, for tests that read them again.
+        source: Name of the kind of source.
+        listed: A source that lists the keys of the rows; None for one that only lists them.
+        source_settings: The settings of that source.
+        filters: Filter settings that the run says it used.
+
+    Returns:
+        `path`.
+    """
     made = instantiate(
         settings_for(f"task={task}").components["task"],
         spec=spec_of(*categories, keypoint_names=keypoint_names),
     )
     folder = RunFolder(path)
     with folder.lock():
-        listed = listed or _Listed([row.key for row in rows], f"{source}:{input}", sizes=sizes)
+        listed = listed or _ListedKeys([row.key for row in rows], f"{source}:{input}", sizes=sizes)
         plan = freeze_plan(folder, listed, shard_size, None, False)
         determined_by = {
             "source": listed.identity,

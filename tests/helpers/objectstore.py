@@ -2,9 +2,12 @@
 
 `python -m tests.helpers.objectstore` prints its address and serves.
 
-A rule is `{"method": "GET", "match": "part of the path", "status": 500, "times": 2}`, or `"seconds": 3` for a slow answer;
-without `times` it holds until the rules are changed. PUT them as JSON to `/-/rules`. GET `/-/requests` tells what was asked:
-[method, path, seconds since the start, bytes]. Rules apply before moto sees the request.
+A fault is a rule: `{"method": "GET", "match": "part of the path", "status": 500, "times": 2}`, or
+`"seconds": 3` for a slow answer. Without `times` a rule applies until the rules are changed. Rules
+apply before moto sees the request.
+
+PUT a list of rules as JSON to `/-/rules`. GET `/-/requests` returns the requests so far:
+[method, path, seconds since the start, bytes].
 """
 
 import json
@@ -27,7 +30,7 @@ KEYS = {
 
 
 class Faults:
-    """WSGI in front of moto."""
+    """A WSGI application in front of moto, which injects faults and records requests."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self.app, self.rules, self.requests, self.start = app, [], [], time.monotonic()
@@ -40,11 +43,11 @@ class Faults:
             [method, path, time.monotonic() - self.start, int(environ.get("CONTENT_LENGTH") or 0)]
         )
         for rule in self.rules:
-            wanted = (
+            is_match = (
                 rule.get("method", method) == method
                 and rule["match"] in f"{path}?{environ['QUERY_STRING']}"
             )
-            if wanted and rule.get("times", 1) > 0:
+            if is_match and rule.get("times", 1) > 0:
                 if "times" in rule:
                     rule["times"] -= 1
                 time.sleep(rule.get("seconds", 0))
@@ -83,7 +86,7 @@ def serve() -> None:
 
 
 class Store:
-    """The server as tests see it."""
+    """A client of the server, for tests."""
 
     def __init__(self, url: str) -> None:
         import boto3
@@ -92,6 +95,7 @@ class Store:
         self.s3 = boto3.client("s3", endpoint_url=url)
 
     def bucket(self, name: str) -> str:
+        """Create a bucket; return its name."""
         self.s3.create_bucket(Bucket=name)
         return name
 
@@ -99,22 +103,26 @@ class Store:
         self.s3.put_object(Bucket=bucket, Key=name, Body=data)
 
     def upload(self, bucket: str, prefix: str, folder: Path) -> None:
+        """Upload all files of a folder below a prefix."""
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 self.put(bucket, f"{prefix}/{path.relative_to(folder)}", path.read_bytes())
 
     def contents(self, bucket: str, prefix: str = "") -> dict[str, bytes]:
+        """Return name -> bytes of all objects below a prefix."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        names = [one["Key"] for page in pages for one in page.get("Contents", [])]
+        names = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
         return {
             n.removeprefix(prefix): self.s3.get_object(Bucket=bucket, Key=n)["Body"].read()
             for n in names
         }
 
     def rules(self, *rules: dict[str, Any]) -> None:
+        """Replace the rules of the server, and forget the requests so far."""
         urlopen(Request(f"{self.url}/-/rules", json.dumps(rules).encode(), method="PUT")).close()  # noqa: S310
 
     def requests(self, method: str, pattern: str) -> list[tuple[str, float]]:
+        """Return path and time of the requests whose path matches a regular expression."""
         with urlopen(f"{self.url}/-/requests") as answer:  # noqa: S310
             every = json.loads(answer.read())
         return [
@@ -124,7 +132,7 @@ class Store:
 
 @contextmanager
 def running() -> Iterator[Store]:
-    """A server, and an environment in which every S3 client finds it."""
+    """Start a server, and set the environment so that every S3 client uses it."""
     before = dict(os.environ)
     command = [sys.executable, "-m", "tests.helpers.objectstore"]
     with subprocess.Popen(

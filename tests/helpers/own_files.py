@@ -1,4 +1,4 @@
-"""Small models in every format that a user's own can have."""
+"""Make small models in every format that a user's own model can have."""
 
 import warnings
 from pathlib import Path
@@ -14,7 +14,7 @@ SEGMENTER = "preprocess=FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1"
 
 
 class Classifier(nn.Module):
-    """(B, 3, h, w) -> logits (B, 5)."""
+    """A classifier: images (B, 3, h, w) -> logits (B, 5)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,10 @@ class Classifier(nn.Module):
 
 
 class Regions(nn.Module):
-    """(B, 3, h, w) -> {"out": logits (B, 4, h / 8, w / 8), "aux": others}, as torchvision's segmenters."""
+    """A segmenter with the outputs of torchvision's.
+
+    Images (B, 3, h, w) -> {"out": logits (B, 4, h / 8, w / 8), "aux": other logits}.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,18 +45,29 @@ class Regions(nn.Module):
 def save(
     model: nn.Module, kind: str, folder: Path, example: Tensor, dynamic: dict[int, str]
 ) -> Path:
-    """`example` in the format `kind`, its sizes in `dynamic` (dimension -> name) left open."""
+    """Save a model in a format.
+
+    Args:
+        model: The model.
+        kind: A key of `FORMATS`.
+        folder: Folder of the new file.
+        example: An input.
+        dynamic: Dimensions of the input whose size is free -> their names.
+
+    Returns:
+        The new file.
+    """
     file = folder / f"own{FORMATS[kind]}"
     sizes = dict.fromkeys(dynamic, torch.export.Dim.DYNAMIC)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporters' own; the code under test is not in here
+        warnings.simplefilter("ignore")  # of the exporters; the code under test does not run here
         if kind == "torchscript":
             torch.jit.script(model.eval()).save(file)
         elif kind == "pt2":
             torch.export.save(
                 torch.export.export(model.eval(), (example,), dynamic_shapes=(sizes,)), file
             )
-        else:  # the older exporter: a tenth of a second instead of five
+        else:  # the older exporter, which is much faster
             names = list(model(example)) if isinstance(model(example), dict) else ["logits"]
             axes = {"images": dynamic, names[0]: {0: "batch"} if 0 in dynamic else {}}
             torch.onnx.export(
@@ -75,7 +89,10 @@ def tiny_onnx(
     outputs: int = 1,
     external: bool = False,
 ) -> Path:
-    """Logits that are the means of the three channels, times `outputs`; written by hand, in milliseconds."""
+    """Save an ONNX graph, built by hand, whose logits are the weighted means of the channels.
+
+    It has `outputs` outputs with the same logits.
+    """
     names = [f"logits{i}" for i in range(outputs)]
     nodes = [helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT)]
     nodes += [

@@ -1,4 +1,4 @@
-"""ArchiveMembers for tests, with members that no packing program would make."""
+"""Make archives for tests, with members that no packing program would make."""
 
 import io
 import tarfile
@@ -34,7 +34,7 @@ def tar_of(
 
 
 def special(path: Path, name: str, kind: bytes, target: str = "") -> None:
-    """Append a link, a device, a folder ..."""
+    """Append a member that is no regular file, such as a link, a device or a folder."""
     with tarfile.open(path, "a") as tar:
         info = tarfile.TarInfo(name)
         info.type, info.linkname = kind, target
@@ -70,7 +70,7 @@ def listed(kind: str, root: Path) -> tuple[ArchiveMembers, list[Entry]]:
 
 
 def verdict(archives: ArchiveMembers, entry: Entry) -> str:
-    """The status and message of a member that cannot be read, or `ok`."""
+    """Read a member; return `ok`, or the status and message of its error."""
     try:
         with archives.open(entry) as file:
             file.read()
@@ -80,13 +80,13 @@ def verdict(archives: ArchiveMembers, entry: Entry) -> str:
 
 
 def verdicts(kind: str, root: Path) -> dict[str, str]:
-    """By key, without the archive's."""
+    """Return the verdict of each member by its key below the archive."""
     archives, entries = listed(kind, root)
     return {entry.key.partition("/")[2]: verdict(archives, entry) for entry in entries}
 
 
 def same_rows(packed: Path, folder: Path, archive: str) -> None:
-    """That a run over one archive has the rows of a run over what is in it."""
+    """Check that a run over an archive has the rows of a run over the folder it was made from."""
     for kind in ("images", "predictions"):
         one, other = read(packed, kind), read(folder, kind)
         assert [key.removeprefix(f"{archive}/") for key in one["key"].to_pylist()] == other[
@@ -97,7 +97,7 @@ def same_rows(packed: Path, folder: Path, archive: str) -> None:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
-    """All that is below a folder: mode, time of change, contents."""
+    """Return path -> (mode, time of change, contents) of all that is below a folder."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if "outputs" not in path.parts:

@@ -15,7 +15,8 @@ SAMPLES = find_resource("data") / "samples"
 def shared(path: str) -> Path:
     """Return a file or folder of the shared test material, or skip the test where there is none.
 
-    Under CI=true a shared folder that is there, but lacks the file, fails the test: it would otherwise be skipped unseen.
+    Under CI=true the test fails instead if the shared folder exists but lacks the file, so that the
+    gap is noticed.
     """
     found = SHARED / path
     if not found.exists():

@@ -1,4 +1,4 @@
-"""The plain loop from a tutorial, which the pipeline must agree with, and random models worth comparing on."""
+"""Plain reference loops, whose results the pipeline must match, and random models for them."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -17,13 +17,13 @@ CLASSES = 6
 
 
 def decoded(path: Path) -> Tensor:
-    """(3, H, W) uint8 RGB by Pillow alone: another road to the pixels than the pipeline's."""
+    """Decode an image with Pillow alone, independently of the pipeline: (3, H, W) uint8 RGB."""
     with Image.open(path) as image:
         return pil_to_tensor(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def build(name: str, detector: bool, **model_args: Any) -> nn.Module:
-    """A builder's random model with few classes, and nothing downloaded."""
+    """Build a torchvision model with random weights and few classes. Nothing is downloaded."""
     extra: dict[str, Any] = {"weights_backbone": None} if detector else {}
     if name in ("googlenet", "inception_v3"):
         extra = {"init_weights": False, "aux_logits": False}
@@ -34,9 +34,18 @@ def build(name: str, detector: bool, **model_args: Any) -> nn.Module:
 def wake(
     model: nn.Module, run: Callable[[], object], heads: Iterable[nn.Module], spread: float
 ) -> None:
-    """Give a random model something to say: batch norms get the statistics of real activations, and the score layers are
-    scaled until their outputs have the standard deviation `spread`. Untouched, every score is the same and any
-    comparison passes."""
+    """Change a random model so that its scores differ from input to input.
+
+    Without this every score would be the same, and every comparison would pass. Batch norms get the
+    statistics of real activations. The score layers are scaled until their outputs have the
+    standard deviation `spread`.
+
+    Args:
+        model: The model, changed in place.
+        run: Runs the model on some inputs.
+        heads: The score layers.
+        spread: Standard deviation of their outputs.
+    """
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d)]
     for norm in norms:
         norm.momentum = None
@@ -47,14 +56,14 @@ def wake(
     model.eval()
     heads = list(heads)
     for head in heads:
-        if not head.weight.any():  # vision transformers begin with a head of zeros
+        if not head.weight.any():  # the head of a new vision transformer has only zeros
             nn.init.normal_(head.weight)
     seen: list[list[Tensor]] = [[] for _ in heads]
     hooks = [
         head.register_forward_hook(
-            lambda module, inputs, output, seen=one: seen.append(output.flatten())
+            lambda module, inputs, output, seen=outputs: seen.append(output.flatten())
         )
-        for head, one in zip(heads, seen, strict=True)
+        for head, outputs in zip(heads, seen, strict=True)
     ]
     with torch.inference_mode():
         run()
@@ -80,7 +89,7 @@ def save_model(model: nn.Module, path: Path, detector: bool) -> Path:
 def plain_detections(
     model: nn.Module, name: str, images: list[Path]
 ) -> list[dict[str, np.ndarray]]:
-    """One image at a time, as torchvision's documentation shows it."""
+    """Detect one image at a time, as torchvision's documentation shows it."""
     transform = get_model_weights(name).DEFAULT.transforms()
     with torch.inference_mode():
         outputs = [model([transform(decoded(path))])[0] for path in images]
