@@ -61,8 +61,9 @@ class ImageDecoder(Protocol):
 class Source(Protocol):
     """Lists inputs and reads their pixels.
 
-    A source of image files derives from `pipeline.inputs.image_source.ImageSource`. The class of a source also has
-    the class methods of `pipeline.core.recorded_inputs.SourceClass`, for the readers of finished runs.
+    A source of image files derives from `pipeline.inputs.image_source.ImageSource`. The class of a
+    source also has the class methods of `pipeline.core.recorded_inputs.SourceClass`, for the
+    readers of finished runs.
     """
 
     identity: str  # `<name of the component>:<the input>`; part of the fingerprint
@@ -76,7 +77,11 @@ class Source(Protocol):
         ...
 
     def read_size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
-        """Return the size of the upright frame in pixels, from the header. Raises InputError and OSError."""
+        """Return the size of the upright image in pixels, from the header.
+
+        Raises:
+            InputError, OSError: The header cannot be read.
+        """
         ...
 
     def group_key(self, entry: Entry) -> Hashable:
@@ -86,9 +91,10 @@ class Source(Protocol):
     def read(
         self, entries: Sequence[Entry], max_pixels: int, stage: TimeStage
     ) -> Iterator[Tensor | InputError | OSError]:
-        """Yield for each of the entries, which have one group key, its pixels or the reason why there are none.
+        """Yield the pixels of each entry, or the error why it has none.
 
-        Pixels are (3, H, W) uint8 RGB, upright; of a clip (T, 3, H, W). The stages `read` and `decode` are timed.
+        The entries have one group key. The pixels of an upright image are (3, H, W) uint8 RGB, of
+        a clip (T, 3, H, W). The stages `read` and `decode` are timed.
         """
         ...
 

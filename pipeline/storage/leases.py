@@ -5,9 +5,11 @@ its holder rewrites it regularly.
 
 Another writer may take a lease over when its holder is dead. On the same machine, the holder's
 process shows this. A holder elsewhere counts as dead when it has not renewed the lease for a
-minute, by the store's clock. The new writer writes its own name into the object and checks it a moment later.
-Each writer also checks the object before each commit marker. So of two writers that both believe to
-hold the lease, the one whose name is not in the object stops.
+minute, by the store's clock.
+
+The new writer writes its own name into the object and checks it a moment later. Each writer also
+checks the object before each commit marker. So of two writers that both believe to hold the lease,
+the one whose name is not in the object stops.
 """
 
 import json
