@@ -1,4 +1,4 @@
-"""Anchors of each kind of detector, changed and read back. Networks without data."""
+"""Anchors of each kind of detector, changed and read back. Networks are on the meta device."""
 
 from functools import cache
 from typing import Any
@@ -29,31 +29,31 @@ RETINANET, FCOS, SSD, SSDLITE = (
 )
 
 
-def hollow(name: str, num_classes: int = 3) -> Any:
+def build_on_meta(name: str, num_classes: int = 3) -> Any:
     with use_meta_device():
         return get_model_builder(name)(weights=None, weights_backbone=None, num_classes=num_classes)
 
 
 @cache
-def untouched(name: str) -> Any:
-    return hollow(name)
+def build_cached(name: str) -> Any:
+    return build_on_meta(name)
 
 
-def changed(
+def build_changed(
     name: str, sizes: Any = None, ratios: Any = None, num_classes: int = 3
 ) -> tuple[Any, list[str]]:
-    network = hollow(name, num_classes)
+    network = build_on_meta(name, num_classes)
     with use_meta_device():
         return network, apply_anchors(
             network, Anchors.from_mapping({"sizes": sizes, "ratios": ratios}), num_classes
         )
 
 
-def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
+def list_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(one.shape) for name, one in network.state_dict().items()}
 
 
-# --- what can be said
+# --- settings
 
 
 @pytest.mark.parametrize(
@@ -97,20 +97,20 @@ def test_anything_else_is_an_error(given: Any) -> None:
         Anchors.from_mapping(given)
 
 
-# --- what there is
+# --- anchors of a network
 
 
 @pytest.mark.parametrize("name", [FPN, *OTHERS, RETINANET, FCOS, SSD, SSDLITE])
 def test_nothing_said_changes_nothing(name: str) -> None:
-    network, anew = changed(name)
-    assert anew == [] and shapes_of(network) == shapes_of(untouched(name))
-    assert read_anchors(network) == read_anchors(untouched(name))
+    network, anew = build_changed(name)
+    assert anew == [] and list_shapes(network) == list_shapes(build_cached(name))
+    assert read_anchors(network) == read_anchors(build_cached(name))
 
 
 def test_own_anchors_are_the_builders() -> None:
-    assert read_anchors(untouched(FCOS)).sizes == ((8.0,), (16.0,), (32.0,), (64.0,), (128.0,))
-    assert read_anchors(untouched(RETINANET)).ratios == (0.5, 1.0, 2.0)
-    ssd = read_anchors(untouched(SSD))
+    assert read_anchors(build_cached(FCOS)).sizes == ((8.0,), (16.0,), (32.0,), (64.0,), (128.0,))
+    assert read_anchors(build_cached(RETINANET)).ratios == (0.5, 1.0, 2.0)
+    ssd = read_anchors(build_cached(SSD))
     assert ssd.sizes is not None and [round(size) for (size,) in ssd.sizes] == [
         21,
         45,
@@ -121,7 +121,7 @@ def test_own_anchors_are_the_builders() -> None:
         315,
     ]
     assert ssd.ratios == (1.0, 2.0, 0.5, 3.0, 1 / 3)
-    levels = compute_anchor_shapes(untouched(SSD))
+    levels = compute_anchor_shapes(build_cached(SSD))
     assert [len(level) for level in levels] == [4, 6, 6, 6, 4, 4] and levels[-1].max() <= 300
     assert levels[0][0] == pytest.approx((21, 21))
 
@@ -136,13 +136,13 @@ def test_a_network_without_boxes_has_none() -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_another_number_makes_the_proposing_layers_anew(name: str) -> None:
-    network, anew = changed(name, [[16], [32], [64], [128], [256]], [0.1, 0.5, 1, 2])
+    network, anew = build_changed(name, [[16], [32], [64], [128], [256]], [0.1, 0.5, 1, 2])
     assert anew == ["rpn.head.cls_logits", "rpn.head.bbox_pred"]
     assert (
         network.rpn.head.cls_logits.out_channels == 4
         and network.rpn.head.bbox_pred.out_channels == 16
     )
-    before, after = shapes_of(untouched(name)), shapes_of(network)
+    before, after = list_shapes(build_cached(name)), list_shapes(network)
     different = {key for key in before if before[key] != after[key]}
     assert different == {f"{layer}.{kind}" for layer in anew for kind in ("weight", "bias")}
     assert read_anchors(network) == Anchors(
@@ -151,14 +151,16 @@ def test_another_number_makes_the_proposing_layers_anew(name: str) -> None:
 
 
 def test_the_same_number_keeps_every_layer() -> None:
-    network, anew = changed(RETINANET, None, [0.2, 1, 5])
+    network, anew = build_changed(RETINANET, None, [0.2, 1, 5])
     assert anew == [] and read_anchors(network) == Anchors(
-        read_anchors(untouched(RETINANET)).sizes, (0.2, 1.0, 5.0)
+        read_anchors(build_cached(RETINANET)).sizes, (0.2, 1.0, 5.0)
     )
 
 
 def test_retinanets_heads_take_classes_and_anchors() -> None:
-    network, anew = changed(RETINANET, [[20], [40], [80], [160], [320]], [0.5, 1], num_classes=7)
+    network, anew = build_changed(
+        RETINANET, [[20], [40], [80], [160], [320]], [0.5, 1], num_classes=7
+    )
     assert anew == ["head.classification_head.cls_logits", "head.regression_head.bbox_reg"]
     assert (
         network.head.classification_head.cls_logits.out_channels == 14
@@ -168,11 +170,11 @@ def test_retinanets_heads_take_classes_and_anchors() -> None:
 
 
 def test_a_new_layer_begins_as_torchvisions_does() -> None:
-    network = hollow(RETINANET, 2)
+    network = build_on_meta(RETINANET, 2)
     torch.manual_seed(0)
     apply_anchors(
         network, Anchors(None, (1.0,)), 2
-    )  # not without data: the new layers alone have some
+    )  # the new layers have data, the others are on the meta device
     layer = network.head.classification_head.cls_logits
     assert (
         layer.bias.detach().numpy() == pytest.approx(np.log(0.01 / 0.99))
@@ -197,11 +199,11 @@ def test_what_a_detector_cannot_have_is_refused(
     name: str, sizes: Any, ratios: Any, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        changed(name, sizes, ratios)
+        build_changed(name, sizes, ratios)
 
 
 def test_fcos_takes_strides() -> None:
-    network, anew = changed(FCOS, [[4], [8], [16], [32], [64]])
+    network, anew = build_changed(FCOS, [[4], [8], [16], [32], [64]])
     assert anew == [] and compute_anchor_shapes(network)[0].tolist() == [[4, 4]]
 
 
@@ -210,7 +212,7 @@ def test_fcos_takes_strides() -> None:
 
 @pytest.mark.parametrize(("name", "side"), [(SSD, 300), (SSDLITE, 320)])
 def test_an_ssds_sizes_are_pixels_of_its_input(name: str, side: int) -> None:
-    network, anew = changed(name, [[20], [40], [80], [120], [180], [240]])
+    network, anew = build_changed(name, [[20], [40], [80], [120], [180], [240]])
     assert anew == []
     assert network.anchor_generator.scales[:6] == pytest.approx(
         [one / side for one in (20, 40, 80, 120, 180, 240)]
@@ -235,12 +237,12 @@ def test_an_ssds_sizes_are_pixels_of_its_input(name: str, side: int) -> None:
 def test_an_ssds_ratios_stand_and_lie_at_every_level(
     name: str, ratios: list[float], extra: list[float]
 ) -> None:
-    network, anew = changed(name, None, ratios)
+    network, anew = build_changed(name, None, ratios)
     assert network.anchor_generator.aspect_ratios == [pytest.approx(extra, rel=0.02)] * 6
     count = 2 + 2 * len(extra)
     kept = [
         level
-        for level, shapes in enumerate(compute_anchor_shapes(untouched(name)))
+        for level, shapes in enumerate(compute_anchor_shapes(build_cached(name)))
         if len(shapes) == count
     ]
     assert len(anew) == 2 * (6 - len(kept))
@@ -253,12 +255,12 @@ def test_an_ssds_ratios_stand_and_lie_at_every_level(
 
 
 def test_an_ssd_may_be_told_its_own_anchors() -> None:
-    own = read_anchors(untouched(SSDLITE))
-    network, anew = changed(SSDLITE, own.sizes, own.ratios)
+    own = read_anchors(build_cached(SSDLITE))
+    network, anew = build_changed(SSDLITE, own.sizes, own.ratios)
     assert anew == [] and read_anchors(network) == own
 
 
-# --- at work
+# --- in a run
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Faster R-CNN on classifiers: their maps are found. Networks without data, but for one small one."""
+"""Faster R-CNN on classifiers whose maps are found. All networks but one are on the meta device."""
 
 from functools import cache
 
@@ -19,7 +19,7 @@ from pipeline.models.torchvision_builders import (
     get_builder_tasks,
 )
 
-# one of each family: channels of the maps by stride
+# One classifier of each family: channels of its maps by stride.
 FAMILIES = {
     "alexnet": {4: 64, 8: 192, 16: 256, 32: 256},
     "convnext_tiny": {4: 96, 8: 192, 16: 384, 32: 768},
@@ -42,7 +42,7 @@ FAMILIES = {
 
 
 @cache
-def hollow(backbone: str) -> torch.nn.Module:
+def build_on_meta(backbone: str) -> torch.nn.Module:
     with use_meta_device():
         return build_fasterrcnn(backbone=backbone, num_classes=3).eval()
 
@@ -54,7 +54,7 @@ def test_the_maps_and_their_channels_are_found(backbone: str) -> None:
 
 @pytest.mark.parametrize("backbone", FAMILIES)
 def test_the_pyramid_gives_maps_of_one_width_at_its_strides(backbone: str) -> None:
-    network = hollow(backbone)
+    network = build_on_meta(backbone)
     with torch.no_grad():
         maps = network.backbone(torch.empty(1, 3, 256, 384, device="meta"))
     assert [*maps] == [*map(str, range(len(FAMILIES[backbone]))), "pool"]
@@ -72,7 +72,9 @@ def test_the_parameters_keep_the_classifiers_names(backbone: str) -> None:
     with use_meta_device():
         classifier = get_model_builder(backbone)(weights=None, **arguments)
     own = {name: one.shape for name, one in classifier.state_dict().items()}
-    body = {name: one.shape for name, one in hollow(backbone).backbone.body.state_dict().items()}
+    body = {
+        name: one.shape for name, one in build_on_meta(backbone).backbone.body.state_dict().items()
+    }
     assert body and body.items() <= own.items()
     assert set(own) - set(body)  # the head is gone
 
@@ -136,7 +138,7 @@ def test_torchvisions_own_detectors_take_them_too() -> None:
 )
 def test_another_networks_weights_are_refused(state: dict[str, Tensor], has: str) -> None:
     with pytest.raises(ConfigError, match=f"another network's.*conv1.weight.*{has}"):
-        copy_backbone_tensors(hollow("resnet18"), state)
+        copy_backbone_tensors(build_on_meta("resnet18"), state)
 
 
 def test_random_backbones_have_no_state() -> None:
@@ -166,5 +168,5 @@ def test_it_is_one_of_the_builders() -> None:
 def test_channels_last_maps_are_turned() -> None:
     assert [one.channels_last for one in find_feature_maps("swin_t")] == [True, True, True, False]
     assert not any(one.channels_last for one in find_feature_maps("convnext_tiny"))
-    pyramid = hollow("swin_t").backbone
+    pyramid = build_on_meta("swin_t").backbone
     assert isinstance(pyramid, PyramidBackbone) and pyramid.out_channels == 256

@@ -1,4 +1,4 @@
-"""The file that training leaves: written, read back, and run with nothing else said."""
+"""The file that training leaves: written, read back, and run without further settings."""
 
 import json
 from collections.abc import Callable
@@ -44,20 +44,20 @@ EVERYTHING = CheckpointMetadata(
 WEIGHT = {"w": torch.zeros(1)}
 
 
-def builder(*overrides: str) -> TorchvisionBuilder:
+def find_builder(*overrides: str) -> TorchvisionBuilder:
     made = find_format(settings_for("input=.", *overrides))
     assert isinstance(made, TorchvisionBuilder)
     return made
 
 
-def written(folder: Path, metadata: dict[str, str]) -> Path:
+def write_metadata(folder: Path, metadata: dict[str, str]) -> Path:
     save_file(WEIGHT, folder / "one.safetensors", metadata=metadata)
     return folder / "one.safetensors"
 
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of everything that can be told, with random weights."""
+    """A file with every kind of metadata, and random weights."""
     path = tmp_path_factory.mktemp("trained") / "my nuts.safetensors"
     settings = settings_for(
         *("task=detect", "model=fasterrcnn", "backbone=mobilenet_v3_small", "channels=bgr"),
@@ -164,7 +164,7 @@ def test_the_same_weights_give_the_same_bytes() -> None:
 def test_a_file_that_cannot_be_used_is_named(
     metadata: dict[str, str], message: str, tmp_path: Path
 ) -> None:
-    path = written(tmp_path, metadata)
+    path = write_metadata(tmp_path, metadata)
     with pytest.raises(ConfigError, match=f"one.safetensors.*{message}|{message}"):
         read_checkpoint_metadata(path)
 
@@ -177,14 +177,14 @@ def test_the_embedded_detector_is_such_a_file() -> None:
     )
 
 
-# --- its settings
+# --- settings that contradict the file
 
 
 def test_a_file_is_a_model_with_all_that_it_was_trained_with(detector: Path) -> None:
     settings = settings_for(f"model={detector}")
     assert settings.task == "detect"
     assert read_checkpoint_metadata(detector) == EVERYTHING
-    made = builder(f"model={detector}")
+    made = find_builder(f"model={detector}")
     spec = made.describe()
     assert (spec.name, spec.categories, spec.weights) == (
         "my nuts",
@@ -230,7 +230,7 @@ def test_model_args_may_be_added(detector: Path) -> None:
 )
 def test_what_says_otherwise_is_refused(override: str, message: str, detector: Path) -> None:
     with pytest.raises(ConfigError, match=message):
-        builder(f"model={detector}", override)
+        find_builder(f"model={detector}", override)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_what_says_otherwise_is_refused(override: str, message: str, detector: P
 )
 def test_what_says_the_same_is_not(override: str, detector: Path) -> None:
     more = ["anchors.ratios=[0.2,1,5]"] if override.startswith("anchors") else []
-    assert builder(f"model={detector}", override, *more).name == "fasterrcnn"
+    assert find_builder(f"model={detector}", override, *more).name == "fasterrcnn"
 
 
 def test_the_architecture_may_be_named_with_the_file_as_weights(detector: Path) -> None:
@@ -259,13 +259,13 @@ def test_the_architecture_may_be_named_with_the_file_as_weights(detector: Path) 
 )
 def test_a_missing_file_is_said(given: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        builder(f"model={given}")
+        find_builder(f"model={given}")
 
 
 def test_a_file_that_says_nothing_asks_for_its_architecture(tmp_path: Path) -> None:
     torch.save(resnet18(num_classes=2).state_dict(), tmp_path / "own.pth")
     with pytest.raises(ConfigError, match="model=ARCHITECTURE weights=FILE"):
-        builder(f"model={tmp_path / 'own.pth'}")
+        find_builder(f"model={tmp_path / 'own.pth'}")
 
 
 def test_the_home_folder_has_its_short_name(
@@ -314,7 +314,7 @@ def test_a_run_needs_the_file_and_the_images_only(
 def test_a_fresh_network_has_the_classes_asked_for(
     overrides: list[str], head: str, outputs: int
 ) -> None:
-    made = builder(*overrides)
+    made = find_builder(*overrides)
     first, again = made.build_for_training(5), made.build_for_training(5)
     layer: Any = first.get_submodule(head)
     assert layer.weight.shape[0] == outputs and all(one.requires_grad for one in first.parameters())
@@ -322,19 +322,21 @@ def test_a_fresh_network_has_the_classes_asked_for(
 
 
 def test_a_fresh_network_has_as_many_points_as_asked_for() -> None:
-    network: Any = builder("task=keypoints", "model=keypointrcnn_resnet50_fpn").build_for_training(
-        2, num_keypoints=5
-    )
+    network: Any = find_builder(
+        "task=keypoints", "model=keypointrcnn_resnet50_fpn"
+    ).build_for_training(2, num_keypoints=5)
     assert network.roi_heads.keypoint_predictor.kps_score_lowres.out_channels == 5
 
 
 def test_int8_is_not_trained() -> None:
     with pytest.raises(ConfigError, match="int8 program and cannot be trained"):
-        builder("task=classify", "model=quantized_resnet18", "weights=random").build_for_training(2)
+        find_builder(
+            "task=classify", "model=quantized_resnet18", "weights=random"
+        ).build_for_training(2)
 
 
 def test_training_begins_with_the_files_weights(detector: Path) -> None:
-    made = builder(f"model={detector}")
+    made = find_builder(f"model={detector}")
     state = made.load_pretrained_state()
     assert state is not None
     network = made.build_for_training(9)
@@ -359,18 +361,18 @@ def test_training_begins_with_the_files_weights(detector: Path) -> None:
     ],
 )
 def test_random_weights_have_no_state(overrides: list[str]) -> None:
-    assert builder("task=detect", *overrides).load_pretrained_state() is None
+    assert find_builder("task=detect", *overrides).load_pretrained_state() is None
 
 
-# --- weights that fit in part
+# --- weights of which a part fits
 
 
-def small(classes: int) -> nn.Module:
+def build_small(classes: int) -> nn.Module:
     return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, classes))
 
 
 def test_a_head_for_other_classes_stays_new() -> None:
-    state, network = small(4).state_dict(), small(5)
+    state, network = build_small(4).state_dict(), build_small(5)
     head = network.state_dict()["2.weight"].clone()
     assert load_matching_tensors(network, state) == ["2.weight", "2.bias"]
     assert torch.equal(network.state_dict()["0.weight"], state["0.weight"]) and torch.equal(
@@ -379,12 +381,12 @@ def test_a_head_for_other_classes_stays_new() -> None:
 
 
 def test_everything_may_fit() -> None:
-    assert load_matching_tensors(small(4), small(4).state_dict()) == []
+    assert load_matching_tensors(build_small(4), build_small(4).state_dict()) == []
 
 
 def test_plain_names_and_others_besides_are_enough() -> None:
-    state: dict[str, Tensor] = {**small(4).state_dict(), "aux.weight": torch.zeros(1)}
-    assert load_matching_tensors(small(4), state) == []
+    state: dict[str, Tensor] = {**build_small(4).state_dict(), "aux.weight": torch.zeros(1)}
+    assert load_matching_tensors(build_small(4), state) == []
 
 
 def test_what_fits_nowhere_is_refused() -> None:
@@ -392,12 +394,12 @@ def test_what_fits_nowhere_is_refused() -> None:
         ConfigError,
         match=r"None of these weights fit Sequential: they have 'x', the network has '0.weight'",
     ):
-        load_matching_tensors(small(2), {"x": torch.zeros(1)})
+        load_matching_tensors(build_small(2), {"x": torch.zeros(1)})
 
 
 def test_older_namings_are_known() -> None:
-    """torchvision's detectors of before 0.13 keep the RPN's convolution without a number."""
-    made = builder("task=detect", "model=fasterrcnn_mobilenet_v3_large_fpn", "weights=random")
+    """Before torchvision 0.13 the name of the RPN's convolution had no number."""
+    made = find_builder("task=detect", "model=fasterrcnn_mobilenet_v3_large_fpn", "weights=random")
     state = dict(made.build_for_training(3).state_dict())
     state["rpn.head.conv.weight"] = state.pop("rpn.head.conv.0.0.weight")
     state["rpn.head.conv.bias"] = state.pop("rpn.head.conv.0.0.bias")

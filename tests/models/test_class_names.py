@@ -6,7 +6,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.models.class_names import BACKGROUND, add_background, load_categories
 
 
-def written(folder, name, content):
+def write_file(folder, name, content):
     path = folder / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return str(path)
@@ -34,11 +34,11 @@ def test_built_in_lists(name, length, some):
         ("\ufeffcat\ndog", ("cat", "dog")),
         ("éléphant\n犬", ("éléphant", "犬")),
         ("cat\ncat", ("cat", "cat")),
-        ('["a", "b"]', ('["a", "b"]',)),  # a text file is text
+        ('["a", "b"]', ('["a", "b"]',)),  # the suffix decides, not the content
     ],
 )
 def test_a_text_file_has_one_name_a_line(tmp_path, text, expected):
-    assert load_categories(written(tmp_path, "names.txt", text)) == expected
+    assert load_categories(write_file(tmp_path, "names.txt", text)) == expected
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_a_text_file_has_one_name_a_line(tmp_path, text, expected):
 )
 @pytest.mark.parametrize("name", ["names.json", "NAMES.JSON"])
 def test_every_usual_json_layout_is_understood(tmp_path, name, content, expected):
-    assert load_categories(written(tmp_path, name, json.dumps(content))) == expected
+    assert load_categories(write_file(tmp_path, name, json.dumps(content))) == expected
 
 
 @pytest.mark.parametrize(
     ("name", "content"), [("a.txt", ""), ("a.txt", "\n \n"), ("a.json", "[]"), ("a.json", "{}")]
 )
 def test_a_file_without_names_is_refused(tmp_path, name, content):
-    path = written(tmp_path, name, content)
+    path = write_file(tmp_path, name, content)
     with pytest.raises(ConfigError, match="holds no class names") as caught:
         load_categories(path)
     assert path in str(caught.value)
@@ -92,7 +92,7 @@ def test_a_file_without_names_is_refused(tmp_path, name, content):
 )
 def test_what_is_no_list_of_names_is_refused(tmp_path, name, content):
     with pytest.raises(ConfigError, match="not a list of class names"):
-        load_categories(written(tmp_path, name, content))
+        load_categories(write_file(tmp_path, name, content))
 
 
 @pytest.mark.parametrize(

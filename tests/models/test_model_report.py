@@ -1,4 +1,4 @@
-"""What is known of a model before it is used."""
+"""The catalogue of models, and the report on one model."""
 
 from pathlib import Path
 
@@ -125,7 +125,7 @@ def test_both_verbs_answer_on_the_command_line(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("name", [name for name in list_models() if get_builder_tasks(name)])
 def test_every_builder_builds(name: str) -> None:
-    """Without data: the largest ones would not fit in this machine's memory one after another."""
+    """Networks are built on the meta device: the largest would not fit into memory."""
     arguments = (
         {"weights_backbone": None} if not get_builder_tasks(name) & {"classify", "video"} else {}
     )
@@ -140,6 +140,6 @@ def test_every_builder_builds(name: str) -> None:
     )
     auxiliary = (
         0 if every != used else 0.08 * published
-    )  # published counts are with these heads, googlenet's without
+    )  # the published counts include auxiliary heads, except GoogLeNet's
     assert min(abs(every - published), abs(used - published)) <= max(auxiliary, 0.02 * published)
     assert all(p.is_meta for p in network.parameters())

@@ -10,7 +10,7 @@ from pipeline.models.networks.detector import DetectorNetwork
 from pipeline.models.preprocessing import Normalize, Preprocessing
 from pipeline.models.torchvision_builders import get_builder_tasks
 
-PRESETS = {  # one of each different kind and setting
+PRESETS = {  # one of each kind and setting
     repr(member.transforms()): member
     for name in list_models()
     if get_builder_tasks(name) & {"classify", "segment"}

@@ -26,7 +26,7 @@ STATE = {
 }
 
 
-def same(found, expected=None):
+def assert_same_state(found, expected=None):
     expected = STATE if expected is None else expected
     return found.keys() == expected.keys() and all(
         torch.equal(found[key], expected[key]) for key in expected
@@ -35,7 +35,7 @@ def same(found, expected=None):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """torch's cache, empty, on a machine without a network."""
+    """An empty cache of torch, on a machine without a network."""
 
     def refused(url, *_):
         raise urllib.error.URLError("Name or service not known")
@@ -45,7 +45,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "hub" / "checkpoints"
 
 
-def published(content=b"weights", url="https://example.invalid/models/net-{}.pth"):
+def make_member(content=b"weights", url="https://example.invalid/models/net-{}.pth"):
     """A member of a weights enum whose file has this content."""
     return SimpleNamespace(url=url.format(hashlib.sha256(content).hexdigest()[:8]))
 
@@ -84,7 +84,7 @@ def test_an_absent_file_or_one_of_another_kind_is_refused(tmp_path, name, said):
 
 
 def test_a_cached_file_is_used_without_a_download(cache):
-    member = published()
+    member = make_member()
     cache.mkdir(parents=True)
     get_cache_path(member).write_bytes(b"weights")
     assert (
@@ -96,7 +96,7 @@ def test_a_cached_file_is_used_without_a_download(cache):
 
 @pytest.mark.parametrize("content", [b"", b"weight", b"weights\n"])
 def test_a_damaged_cached_file_is_named(cache, content):
-    member = published()
+    member = make_member()
     cache.mkdir(parents=True)
     get_cache_path(member).write_bytes(content)
     with pytest.raises(PipelineError, match=r"is damaged.*Delete it") as caught:
@@ -105,13 +105,13 @@ def test_a_damaged_cached_file_is_named(cache, content):
 
 
 def test_a_file_whose_name_carries_no_hash_is_taken_as_it_is(cache):
-    member = published(url="https://example.invalid/net.pth")
+    member = make_member(url="https://example.invalid/net.pth")
     cache.mkdir(parents=True)
     get_cache_path(member).write_bytes(b"anything")
     assert fetch_official_file(member) == cache / "net.pth"
 
 
-@pytest.mark.parametrize("member", [published(), ResNet50_Weights.IMAGENET1K_V2])
+@pytest.mark.parametrize("member", [make_member(), ResNet50_Weights.IMAGENET1K_V2])
 def test_an_offline_machine_is_told_which_file_from_where_and_where_to_put_it(cache, member):
     with pytest.raises(PipelineError) as caught:
         fetch_official_file(member)
@@ -134,7 +134,7 @@ def test_a_download_that_breaks_off_is_told_like_an_offline_machine(cache, monke
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", broken)
     with pytest.raises(PipelineError, match=f"could not be downloaded .{error}"):
-        fetch_official_file(published())
+        fetch_official_file(make_member())
 
 
 def test_a_missing_file_is_downloaded_with_its_hash(cache, monkeypatch):
@@ -146,7 +146,7 @@ def test_a_missing_file_is_downloaded_with_its_hash(cache, monkeypatch):
             file.write(b"weights")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    member = published()
+    member = make_member()
     assert fetch_official_file(member).read_bytes() == b"weights"
     assert asked == [(member.url, hashlib.sha256(b"weights").hexdigest()[:8])]
 
@@ -203,12 +203,12 @@ def test_metadata_categories_that_are_no_list_are_refused(text):
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_checkpoint_is_unwrapped(tmp_path, wrap, legacy):
     torch.save(wrap(STATE), tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
-    assert same(read_state_dict(tmp_path / "a.pth"))
+    assert assert_same_state(read_state_dict(tmp_path / "a.pth"))
 
 
 def test_safetensors_are_read(tmp_path):
     save_file({f"module.{key}": value for key, value in STATE.items()}, tmp_path / "a.SAFETENSORS")
-    assert same(read_state_dict(tmp_path / "a.SAFETENSORS"))
+    assert assert_same_state(read_state_dict(tmp_path / "a.SAFETENSORS"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -222,7 +222,7 @@ def test_fractions_become_float32_and_whole_numbers_stay(tmp_path, dtype):
 
 
 class Evil:
-    """Unpickling this makes a folder: code in a weights file."""
+    """An object that creates a folder when it is unpickled: code in a weights file."""
 
     def __init__(self, path):
         self.path = path
@@ -246,7 +246,9 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_executed(tmp_path, wrap, le
     with pytest.raises(ConfigError, match=r"a\.pth is not a file of plain tensors"):
         read_state_dict(file)
     assert not ran.exists()
-    torch.load(file, weights_only=False)  # the file is what it is said to be
+    torch.load(
+        file, weights_only=False
+    )  # the file does run code when it is loaded without restriction
     assert ran.is_dir()
 
 

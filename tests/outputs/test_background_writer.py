@@ -33,7 +33,7 @@ def test_no_more_than_so_many_wait():
 
     giver = threading.Thread(target=give)
     giver.start()
-    giver.join(0.2)  # time to give too much, if it would
+    giver.join(0.2)  # time enough to submit too many calls
     at_the_gate = len(given), len(done)
     gate.set()
     giver.join(30)

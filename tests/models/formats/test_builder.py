@@ -1,4 +1,4 @@
-"""torchvision builders with published, random and own weights."""
+"""torchvision builders with published weights, random weights, and the user's file."""
 
 import json
 from collections.abc import Callable
@@ -16,20 +16,20 @@ from pipeline.models.weights import get_cache_path, hash_file
 from tests.helpers.runs import read, settings_for
 
 
-def builder(*overrides: str) -> TorchvisionBuilder:
+def find_builder(*overrides: str) -> TorchvisionBuilder:
     made = find_format(settings_for("input=.", *overrides))
     assert isinstance(made, TorchvisionBuilder)
     return made
 
 
-def own_weights(folder: Path, classes: int, metadata: dict[str, str] | None = None) -> Path:
+def save_weights(folder: Path, classes: int, metadata: dict[str, str] | None = None) -> Path:
     path = folder / "own.safetensors"
     save_file(resnet18(num_classes=classes).state_dict(), path, metadata=metadata)
     return path
 
 
 def test_published_weights_bring_names_and_preprocessing() -> None:
-    spec = builder("task=classify", "model=resnet18").describe()
+    spec = find_builder("task=classify", "model=resnet18").describe()
     assert spec.categories[:2] == ("tench", "goldfish") and len(spec.categories) == 1000
     assert "crop_size=[224]" in spec.preprocessing and spec.weights == "IMAGENET1K_V1"
     assert spec.weights_id == "resnet18-f37072fd.pth"
@@ -38,7 +38,7 @@ def test_published_weights_bring_names_and_preprocessing() -> None:
 def test_random_weights_depend_on_the_seed_alone() -> None:
     def first(seed: int) -> torch.Tensor:
         network = (
-            builder("task=classify", "model=resnet18", "weights=random", f"seed={seed}")
+            find_builder("task=classify", "model=resnet18", "weights=random", f"seed={seed}")
             .load()
             .network
         )
@@ -52,7 +52,7 @@ def test_random_weights_depend_on_the_seed_alone() -> None:
 @pytest.mark.parametrize("given", ["text", "json", "metadata"])
 def test_an_own_file_with_three_classes(given: str, tmp_path: Path) -> None:
     names = ["a", "b", "c"]
-    file = own_weights(
+    file = save_weights(
         tmp_path, 3, {"categories": json.dumps(names)} if given == "metadata" else None
     )
     (tmp_path / "text.txt").write_text("a\nb\n\nc\n")
@@ -64,7 +64,7 @@ def test_an_own_file_with_three_classes(given: str, tmp_path: Path) -> None:
         "json": [f"categories={tmp_path / 'json.json'}"],
         "metadata": [],
     }
-    made = builder("task=classify", "model=resnet18", f"weights={file}", *more[given])
+    made = find_builder("task=classify", "model=resnet18", f"weights={file}", *more[given])
     assert made.describe().categories == ("a", "b", "c")
     model = made.load()
     assert model.weights_sha256 == hash_file(file)
@@ -75,27 +75,29 @@ def test_an_own_file_with_three_classes(given: str, tmp_path: Path) -> None:
 
 def test_a_file_without_names_asks_for_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="categories=imagenet"):
-        builder("task=classify", "model=resnet18", f"weights={own_weights(tmp_path, 3)}").describe()
+        find_builder(
+            "task=classify", "model=resnet18", f"weights={save_weights(tmp_path, 3)}"
+        ).describe()
 
 
 def test_a_file_that_does_not_fit_is_named_with_the_layer(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"do not fit resnet18 with 1000 classes(.|\n)*fc\.weight"
     ):
-        builder(
+        find_builder(
             "task=classify",
             "model=resnet18",
-            f"weights={own_weights(tmp_path, 3)}",
+            f"weights={save_weights(tmp_path, 3)}",
             "categories=imagenet",
         ).load()
 
 
 def test_torchvisions_own_file_under_a_path_is_sent_to_the_cache(tmp_path: Path) -> None:
-    made = builder("task=classify", "model=resnet18")
+    made = find_builder("task=classify", "model=resnet18")
     assert made.member
     (tmp_path / get_cache_path(made.member).name).write_bytes(b"x")
     with pytest.raises(ConfigError, match="weights=IMAGENET1K_V1"):
-        builder(
+        find_builder(
             "task=classify",
             "model=resnet18",
             f"weights={tmp_path / get_cache_path(made.member).name}",
@@ -106,9 +108,13 @@ def test_torchvisions_own_file_under_a_path_is_sent_to_the_cache(tmp_path: Path)
 def test_bgr_turns_the_channels_before_everything_else() -> None:
     image = torch.zeros(3, 32, 32, dtype=torch.uint8)
     image[0] = 255
-    rgb = builder("model=ssdlite320_mobilenet_v3_large", "weights=random").load().preprocess(image)
+    rgb = (
+        find_builder("model=ssdlite320_mobilenet_v3_large", "weights=random")
+        .load()
+        .preprocess(image)
+    )
     bgr = (
-        builder("model=ssdlite320_mobilenet_v3_large", "weights=random", "channels=bgr")
+        find_builder("model=ssdlite320_mobilenet_v3_large", "weights=random", "channels=bgr")
         .load()
         .preprocess(image.flip(0))
     )
@@ -124,7 +130,7 @@ def test_bgr_turns_the_channels_before_everything_else() -> None:
 )
 def test_wrong_model_args_are_refused(arguments: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        builder(
+        find_builder(
             "model=fasterrcnn_mobilenet_v3_large_fpn", "weights=random", f"model_args={arguments}"
         ).load()
 
@@ -132,22 +138,26 @@ def test_wrong_model_args_are_refused(arguments: str, message: str) -> None:
 def test_a_score_filter_below_the_models_own_threshold_is_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    builder("model=fasterrcnn_mobilenet_v3_large_fpn", "weights=random", "min_score=0.01").load()
+    find_builder(
+        "model=fasterrcnn_mobilenet_v3_large_fpn", "weights=random", "min_score=0.01"
+    ).load()
     assert "reports nothing below 0.05" in caplog.text and "box_score_thresh: 0.01" in caplog.text
     caplog.clear()
-    builder("model=fasterrcnn_mobilenet_v3_large_fpn", "weights=random", "min_score=0.05").load()
+    find_builder(
+        "model=fasterrcnn_mobilenet_v3_large_fpn", "weights=random", "min_score=0.05"
+    ).load()
     assert caplog.text == ""
 
 
 def test_the_embedded_detector_has_one_file() -> None:
-    assert builder("model=codes").describe().categories[1:] == (
+    assert find_builder("model=codes").describe().categories[1:] == (
         "qr code",
         "barcode",
         "data matrix",
         "fiducial marker",
     )
     with pytest.raises(ConfigError, match="leave weights= out"):
-        builder("model=codes", "weights=random")
+        find_builder("model=codes", "weights=random")
 
 
 @pytest.mark.parametrize(
@@ -176,11 +186,11 @@ def test_a_backbone_or_anchors_where_there_is_no_place_for_them(
     overrides: list[str], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        builder(*overrides)
+        find_builder(*overrides)
 
 
 def test_a_backbone_of_ones_own_is_to_be_trained_first() -> None:
-    made = builder("model=fasterrcnn", "backbone=mobilenet_v2")
+    made = find_builder("model=fasterrcnn", "backbone=mobilenet_v2")
     for call in (made.describe, made.load):
         with pytest.raises(
             ConfigError,
@@ -206,7 +216,7 @@ def test_a_backbone_of_ones_own_finds_boxes(
 
 def test_other_anchors_for_published_weights_keep_their_number() -> None:
     assert (
-        builder("model=fasterrcnn_mobilenet_v3_large_fpn", "anchors.ratios=[0.2,1,5]")
+        find_builder("model=fasterrcnn_mobilenet_v3_large_fpn", "anchors.ratios=[0.2,1,5]")
         .describe()
         .weights
         == "COCO_V1"
@@ -214,13 +224,15 @@ def test_other_anchors_for_published_weights_keep_their_number() -> None:
     with pytest.raises(
         ConfigError, match=r"another number of anchors at a place; rpn.head.cls_logits.*make train"
     ):
-        builder("model=fasterrcnn_mobilenet_v3_large_fpn", "anchors.ratios=[1]").describe()
+        find_builder("model=fasterrcnn_mobilenet_v3_large_fpn", "anchors.ratios=[1]").describe()
     with pytest.raises(ConfigError, match="maps of 3 levels"):
-        builder("model=fasterrcnn_mobilenet_v3_large_fpn", "anchors.sizes=[8,16]").describe()
+        find_builder("model=fasterrcnn_mobilenet_v3_large_fpn", "anchors.sizes=[8,16]").describe()
 
 
 def test_random_weights_take_any_anchors() -> None:
-    made = builder("model=ssdlite320_mobilenet_v3_large", "weights=random", "anchors.ratios=[1,5]")
+    made = find_builder(
+        "model=ssdlite320_mobilenet_v3_large", "weights=random", "anchors.ratios=[1,5]"
+    )
     assert made.load().network.network.body.anchors.shape == (
         4 * (20**2 + 10**2 + 5**2 + 3**2 + 2**2 + 1),
         4,

@@ -23,7 +23,7 @@ def names(tmp_path: Path) -> str:
     return f"categories={tmp_path / 'names.txt'}"
 
 
-def opened(file: Path, *more: str) -> Onnx:
+def find_onnx(file: Path, *more: str) -> Onnx:
     made = find_format(
         settings_for("task=classify", "model=onnx", f"weights={file}", "input=.", CLASSIFIER, *more)
     )
@@ -35,7 +35,7 @@ def opened(file: Path, *more: str) -> Onnx:
 def test_the_logits_are_the_files_whatever_batch_it_takes(
     batch: int | str, names: str, tmp_path: Path
 ) -> None:
-    made = opened(tiny_onnx(tmp_path / "a.onnx", [batch, 3, 224, 224]), names)
+    made = find_onnx(tiny_onnx(tmp_path / "a.onnx", [batch, 3, 224, 224]), names)
     assert made.describe().categories == ("red", "green", "blue")
     model = made.load()
     assert (
@@ -52,24 +52,24 @@ def test_the_logits_are_the_files_whatever_batch_it_takes(
 
 
 def test_trust_is_not_asked_for_data(names: str, tmp_path: Path) -> None:
-    assert opened(tiny_onnx(tmp_path / "a.onnx", ANY), names, "trust_code=false").describe()
+    assert find_onnx(tiny_onnx(tmp_path / "a.onnx", ANY), names, "trust_code=false").describe()
 
 
 def test_weights_in_a_file_beside_it_count(names: str, tmp_path: Path) -> None:
     file = tiny_onnx(tmp_path / "a.onnx", ANY, external=True)
-    made, beside = opened(file, names), tmp_path / "a.weights"
+    made, beside = find_onnx(file, names), tmp_path / "a.weights"
     assert made.list_files() == [file, beside]
     assert made.load().network([torch.ones(3, 4, 4)], [(4, 4)])[0]["logits"].tolist() == [1, 2, 3]
     before = made.describe().weights_id
     beside.write_bytes(torch.tensor([1.0, 2.0, 4.0]).numpy().tobytes())
-    assert opened(file, names).describe().weights_id != before
+    assert find_onnx(file, names).describe().weights_id != before
     beside.unlink()
     with pytest.raises(ConfigError, match=r"cannot be opened.*does not exist"):
-        opened(file, names).describe()
+        find_onnx(file, names).describe()
 
 
 def test_inspect_tells_sizes(names: str, tmp_path: Path) -> None:
-    details = opened(
+    details = find_onnx(
         tiny_onnx(tmp_path / "a.onnx", ["batch", 3, 224, 224], outputs=2), names
     ).details()
     assert details["input"] == "any x 3 x 224 x 224"
@@ -104,21 +104,21 @@ def test_what_does_not_fit_is_said_before_the_run(
     shape: list, override: str, message: str, names: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        opened(tiny_onnx(tmp_path / "a.onnx", shape), names, *override.split()).describe()
+        find_onnx(tiny_onnx(tmp_path / "a.onnx", shape), names, *override.split()).describe()
 
 
 def test_another_type_of_input_is_refused(names: str, tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"takes images tensor\(uint8\); expected one input, tensor\(float\)"
     ):
-        opened(tiny_onnx(tmp_path / "a.onnx", ANY, TensorProto.UINT8), names).describe()
+        find_onnx(tiny_onnx(tmp_path / "a.onnx", ANY, TensorProto.UINT8), names).describe()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph"])
 def test_a_file_that_is_no_graph_is_refused(content: bytes, names: str, tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(content)
     with pytest.raises(ConfigError, match="cannot be opened by onnxruntime"):
-        opened(tmp_path / "a.onnx", names).describe()
+        find_onnx(tmp_path / "a.onnx", names).describe()
 
 
 def test_without_onnxruntime_the_way_to_it_is_told(
@@ -126,4 +126,4 @@ def test_without_onnxruntime_the_way_to_it_is_told(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match=r"pip install 'visionbatch\[onnx\]'"):
-        opened(tiny_onnx(tmp_path / "a.onnx", ANY), names).describe()
+        find_onnx(tiny_onnx(tmp_path / "a.onnx", ANY), names).describe()

@@ -14,8 +14,11 @@ from tests.helpers.own_files import CLASSIFIER, Classifier, save
 from tests.helpers.runs import settings_for
 
 
-class Detector(nn.Module):
-    """Boxes at fixed shares of the image, scored by its colours; it makes a tensor of its own."""
+class FixedBoxes(nn.Module):
+    """Return boxes at fixed fractions of the image, scored by its colours.
+
+    It creates a tensor on a fixed device.
+    """
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         image = images[0]
@@ -36,7 +39,7 @@ def names(tmp_path: Path) -> str:
     return f"categories={tmp_path / 'names.txt'}"
 
 
-def opened(file: Path, *more: str) -> Pt2:
+def find_pt2(file: Path, *more: str) -> Pt2:
     trusted = [
         "task=classify",
         "model=pt2",
@@ -58,7 +61,7 @@ def test_the_logits_are_the_modules_whatever_batch_the_file_takes(
     example: int, dynamic: dict[int, str], batch: tuple[int, int | None], names: str, tmp_path: Path
 ) -> None:
     module = Classifier()
-    made = opened(save(module, "pt2", tmp_path, torch.rand(example, 3, 224, 224), dynamic), names)
+    made = find_pt2(save(module, "pt2", tmp_path, torch.rand(example, 3, 224, 224), dynamic), names)
     assert made.read_signature().batch == batch
     model = made.load()
     images = torch.rand(6, 3, 224, 224)
@@ -75,31 +78,31 @@ def test_a_range_of_batches_is_kept(names: str, tmp_path: Path) -> None:
         Classifier(), (torch.rand(3, 3, 224, 224),), dynamic_shapes=sizes
     )
     torch.export.save(exported, tmp_path / "own.pt2")
-    made = opened(tmp_path / "own.pt2", names)
+    made = find_pt2(tmp_path / "own.pt2", names)
     assert made.read_signature().batch == (2, 4)
-    images = list(torch.rand(5, 3, 224, 224))  # 4 and 1
+    images = list(torch.rand(5, 3, 224, 224))  # in calls of 4 and 1
     outputs = made.load().network(images, [(224, 224)] * 5)
     torch.testing.assert_close(outputs[4]["logits"], Classifier()(images[4][None])[0])
 
 
 def test_a_detector_gets_images_of_any_size_and_can_move(tmp_path: Path) -> None:
     dynamic = ([{1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}],)
-    exported = torch.export.export(Detector(), ([torch.rand(3, 20, 30)],), dynamic_shapes=dynamic)
+    exported = torch.export.export(FixedBoxes(), ([torch.rand(3, 20, 30)],), dynamic_shapes=dynamic)
     torch.export.save(exported, tmp_path / "own.pt2")
-    model = opened(
+    model = find_pt2(
         tmp_path / "own.pt2", "task=detect", "preprocess=DEFAULT", "categories=coco"
     ).load()
     images = [torch.rand(3, 40, 50), torch.rand(3, 31, 33)]
     with torch.inference_mode():
         for one, image in zip(model.network(images, [(40, 50), (31, 33)]), images, strict=True):
-            expected = Detector()([image])[0]
+            expected = FixedBoxes()([image])[0]
             assert all(one[name].equal(expected[name]) for name in ("boxes", "labels", "scores"))
-    moved = model.network.eval().to("meta")  # the one other device that every machine has
+    moved = model.network.eval().to("meta")  # the only other device that every machine has
     assert moved([image.to("meta") for image in images], [(40, 50)] * 2)[1]["boxes"].is_meta
 
 
 def test_inspect_tells_sizes(names: str, tmp_path: Path) -> None:
-    details = opened(
+    details = find_pt2(
         save(Classifier(), "pt2", tmp_path, torch.rand(2, 3, 224, 224), {0: "batch"}), names
     ).details()
     assert details["input"] == "any x 3 x 224 x 224" and details["outputs"].endswith(": any x 5)")
@@ -126,7 +129,7 @@ def test_what_does_not_fit_is_said_before_the_run(
 ) -> None:
     file = save(Classifier(), "pt2", tmp_path, torch.rand(2, 3, 224, 224), {0: "batch"})
     with pytest.raises(ConfigError, match=message):
-        opened(file, names, *override.split()).describe()
+        find_pt2(file, names, *override.split()).describe()
 
 
 @pytest.mark.parametrize("content", ["bytes", "another zip", "a damaged archive"])
@@ -142,4 +145,4 @@ def test_a_file_that_is_no_archive_is_refused(content: str, names: str, tmp_path
     with pytest.raises(
         ConfigError, match=r"not an archive with an exported program|cannot be opened by torch"
     ):
-        opened(file, names).describe()
+        find_pt2(file, names).describe()

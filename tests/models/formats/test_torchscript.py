@@ -1,4 +1,4 @@
-"""The user's own program."""
+"""The user's own TorchScript program."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 class WholeImage(nn.Module):
-    """Finds the whole image, with its mean red as the score."""
+    """Return the whole image as a box, and its mean red as the score."""
 
     def forward(self, images: list[Tensor]) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
         height, width = images[0].shape[-2], images[0].shape[-1]
@@ -38,12 +38,12 @@ class Logits(nn.Module):
         return images[0].mean().reshape(1)
 
 
-def program(module: nn.Module, folder: Path) -> Path:
+def save_program(module: nn.Module, folder: Path) -> Path:
     torch.jit.script(module).save(folder / "program.pt")
     return folder / "program.pt"
 
 
-def settings(file: Path, *more: str) -> list[str]:
+def list_overrides(file: Path, *more: str) -> list[str]:
     return [
         "model=torchscript",
         f"weights={file}",
@@ -54,7 +54,7 @@ def settings(file: Path, *more: str) -> list[str]:
     ]
 
 
-def load(*overrides: str) -> TorchScript:
+def find_torchscript(*overrides: str) -> TorchScript:
     made = find_format(settings_for(*overrides))
     assert isinstance(made, TorchScript)
     return made
@@ -64,7 +64,9 @@ def load(*overrides: str) -> TorchScript:
 def test_images_go_in_one_by_one_in_the_programs_channel_order(
     channels: str, score: float, tmp_path: Path
 ) -> None:
-    model = load(*settings(program(WholeImage(), tmp_path), f"channels={channels}")).load()
+    model = find_torchscript(
+        *list_overrides(save_program(WholeImage(), tmp_path), f"channels={channels}")
+    ).load()
     image = torch.zeros(3, 20, 30, dtype=torch.uint8)
     image[0] = 255
     outputs = model.network(
@@ -75,25 +77,32 @@ def test_images_go_in_one_by_one_in_the_programs_channel_order(
 
 
 def test_what_changes_results_is_in_the_description(tmp_path: Path) -> None:
-    """It goes into the run's fingerprint."""
-    file = program(WholeImage(), tmp_path)
+    """The engine is part of the run's fingerprint."""
+    file = save_program(WholeImage(), tmp_path)
     described = [
-        load(*settings(file, *more)).describe().preprocessing for more in [(), ("channels=bgr",)]
+        find_torchscript(*list_overrides(file, *more)).describe().preprocessing
+        for more in [(), ("channels=bgr",)]
     ]
     described += [
-        load(*settings(file, "model_args={quantized_engine:fbgemm}")).describe().preprocessing
+        find_torchscript(*list_overrides(file, "model_args={quantized_engine:fbgemm}"))
+        .describe()
+        .preprocessing
     ]
     more = ["task=classify", "categories=imagenet"]
-    described += [load(*settings(file, *more, CLASSIFIER)).describe().preprocessing]
     described += [
-        load(*settings(file, *more, CLASSIFIER.replace("V1", "V2"))).describe().preprocessing
+        find_torchscript(*list_overrides(file, *more, CLASSIFIER)).describe().preprocessing
+    ]
+    described += [
+        find_torchscript(*list_overrides(file, *more, CLASSIFIER.replace("V1", "V2")))
+        .describe()
+        .preprocessing
     ]
     assert len(set(described)) == 5
     assert described[1] == '{"range": "0..1", "channels": "bgr", "quantized_engine": "qnnpack"}'
 
 
 def test_a_program_with_another_interface_is_refused(tmp_path: Path) -> None:
-    model = load(*settings(program(Logits(), tmp_path))).load()
+    model = find_torchscript(*list_overrides(save_program(Logits(), tmp_path))).load()
     with pytest.raises(PipelineError, match="interface of a torchvision detector"):
         model.network([torch.zeros(3, 8, 8)], [(8, 8)])
 
@@ -126,26 +135,28 @@ def test_a_program_with_another_interface_is_refused(tmp_path: Path) -> None:
 )
 def test_what_is_missing_is_said(override: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
-        load(*settings(program(WholeImage(), tmp_path), *override.split())).describe()
+        find_torchscript(
+            *list_overrides(save_program(WholeImage(), tmp_path), *override.split())
+        ).describe()
 
 
 def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
     (tmp_path / "no.pt").write_bytes(b"not a program")
     with pytest.raises(ConfigError, match="not a TorchScript program"):
-        load(*settings(tmp_path / "no.pt")).load()
+        find_torchscript(*list_overrides(tmp_path / "no.pt")).load()
 
 
 def test_logits_of_another_number_than_the_names_stop_the_run(
     annotate: Callable[..., Path], mixed_images: Path, tmp_path: Path
 ) -> None:
-    """A TorchScript file does not tell its outputs, so this shows with the first batch; it is no image's fault."""
+    """A TorchScript file does not hold shapes, so the first batch fails, and with it the run."""
     file = save(Classifier(), "torchscript", tmp_path, torch.empty(0), {})
     with pytest.raises(
         PipelineError,
         match="gave 6 x 5 for a batch of 6; expected 6 x 1000: categories= has 1000 names",
     ):
         annotate(
-            *settings(
+            *list_overrides(
                 file, "task=classify", "categories=imagenet", CLASSIFIER, f"input={mixed_images}"
             )
         )

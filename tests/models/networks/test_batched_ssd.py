@@ -1,4 +1,4 @@
-"""An SSD's rules for whole batches keep what torchvision's loop over images and classes keeps."""
+"""The batched SSD keeps the same boxes as torchvision's loop over images and classes."""
 
 import pytest
 import torch
@@ -11,8 +11,8 @@ CLASSES, IMAGES = 5, 3
 SIZES_HW = [(200, 300), (320, 320), (50, 700)]
 
 
-class Says(nn.Module):
-    """A head with fixed outputs."""
+class FixedHead(nn.Module):
+    """An SSD's head that returns fixed outputs."""
 
     def __init__(self, offsets: Tensor, logits: Tensor) -> None:
         super().__init__()
@@ -22,17 +22,20 @@ class Says(nn.Module):
         return self.outputs
 
 
-def both(
+def run_both(
     shift: float, **settings: float
 ) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
-    """(here, torchvision's own) for the same images and head; `shift` is added to the logit of the background."""
+    """Return our outputs and torchvision's for the same images and the same head.
+
+    `shift` is added to the logit of the background.
+    """
     network = ssdlite320_mobilenet_v3_large(
         weights=None, weights_backbone=None, num_classes=CLASSES, **settings
     ).eval()
     random = torch.Generator().manual_seed(3)
     logits = torch.randn(IMAGES, 3234, CLASSES, generator=random) * 3
     logits[..., 0] += shift
-    network.head = Says(torch.randn(IMAGES, 3234, 4, generator=random), logits)
+    network.head = FixedHead(torch.randn(IMAGES, 3234, 4, generator=random), logits)
     images = [
         torch.randint(0, 256, (3, *size_hw), dtype=torch.uint8, generator=random)
         for size_hw in SIZES_HW
@@ -51,16 +54,16 @@ def both(
             0.0,
             {"topk_candidates": 7},
             range(10, 29),
-        ),  # more candidates than are looked at, in every class
+        ),  # more candidates than the limit, in every class
         (8.0, {"topk_candidates": 150, "score_thresh": 0.05}, range(20, 301)),
         (4.0, {"detections_per_img": 11, "nms_thresh": 0.2}, range(11, 12)),
-        (60.0, {}, range(1)),  # nothing is above the least score
+        (60.0, {}, range(1)),  # no score is above the threshold
     ],
 )
 def test_the_same_boxes_as_torchvisions_loops(
     shift: float, settings: dict[str, float], expected: range
 ) -> None:
-    here, published = both(shift, **settings)
+    here, published = run_both(shift, **settings)
     assert len(here) == len(published) == IMAGES
     for one, other in zip(here, published, strict=True):
         assert len(other["scores"]) in expected and set(one) == set(other)

@@ -58,9 +58,9 @@ def test_an_image_without_detections_is_no_error() -> None:
         None,
         torch.zeros(1),
         (),
-        [NAMED, NAMED],  # two images' for one
+        [NAMED, NAMED],  # detections of two images
         {"boxes": BOXES, "labels": LABELS, "scores": SCORES[:1]},
-        (BOXES, LABELS.float(), SCORES),  # two of a kind: which are the scores?
+        (BOXES, LABELS.float(), SCORES),  # two outputs could be the scores
         (BOXES, LABELS),
     ],
 )

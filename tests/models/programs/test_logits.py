@@ -13,7 +13,7 @@ from tests.models.programs.fake_program import FakeProgram
 SCORES = torch.tensor([0.5, 0.25])
 
 
-def channel_means(images: Tensor) -> Tensor:
+def compute_means(images: Tensor) -> Tensor:
     return images.mean(dim=(2, 3)) - 1
 
 
@@ -45,10 +45,10 @@ def test_a_program_gets_as_many_images_as_it_takes(
     batch: tuple[int, int | None], calls: list[int]
 ) -> None:
     images = torch.rand(5, 3, 4, 4)
-    program = FakeProgram(channel_means)
+    program = FakeProgram(compute_means)
     outputs = LogitsPerImage(ChunkedLogits(program, 3, 2, batch))(list(images), [(4, 4)] * 5)
     torch.testing.assert_close(
-        torch.stack([one["logits"] for one in outputs]), channel_means(images)
+        torch.stack([one["logits"] for one in outputs]), compute_means(images)
     )
     assert program.sizes == calls
 
@@ -63,7 +63,7 @@ def test_a_program_gets_as_many_images_as_it_takes(
         (lambda images: torch.zeros(1, 3), "gave 1 x 3 for a batch of 2"),
         (lambda images: torch.zeros(len(images), 3, 1, 1), "gave 2 x 3 x 1 x 1"),
         (
-            lambda images: channel_means(images).softmax(dim=1),
+            lambda images: compute_means(images).softmax(dim=1),
             "gives probabilities.*expected logits",
         ),
     ],
@@ -78,4 +78,4 @@ def test_a_region_map_has_a_height_and_a_width() -> None:
     images = torch.rand(3, 3, 5, 7) - 1
     assert network(images)["out"].equal(images[:, :2])
     with pytest.raises(PipelineError, match="expected 1 x 2 x height x width"):
-        ChunkedLogits(FakeProgram(channel_means), 2, 4)(torch.rand(1, 3, 4, 4))
+        ChunkedLogits(FakeProgram(compute_means), 2, 4)(torch.rand(1, 3, 4, 4))

@@ -1,4 +1,4 @@
-"""Exports through the verb, as a user makes them."""
+"""Export runs as a user does, with the command `export`."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Boxes out of an export, by the format's own library where there is one that this project's tests can carry."""
+"""Read boxes from exports, with the format's own library where it is small enough to install."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 Found = tuple[str, str, tuple[float, ...]]  # key, class name, x_min, y_min, x_max, y_max
 
 
-def coco(folder: Path) -> Iterator[Found]:
+def read_coco(folder: Path) -> Iterator[Found]:
     read = COCO(str(folder / "annotations.json"))
     for one in read.anns.values():
         x, y, width, height = one["bbox"]
@@ -25,7 +25,7 @@ def coco(folder: Path) -> Iterator[Found]:
         )
 
 
-def yolo(folder: Path) -> Iterator[Found]:
+def read_yolo(folder: Path) -> Iterator[Found]:
     from supervision import DetectionDataset
 
     yield from _supervised(
@@ -35,14 +35,16 @@ def yolo(folder: Path) -> Iterator[Found]:
     )
 
 
-def voc(folder: Path) -> Iterator[Found]:
+def read_voc(folder: Path) -> Iterator[Found]:
     paths = (str(folder / name) for name in ("JPEGImages", "Annotations"))
     yield from _supervised(_detection_dataset().from_pascal_voc(*paths))
 
 
 def _detection_dataset() -> Any:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "OpenCV", UserWarning)  # it does without
+        warnings.filterwarnings(
+            "ignore", "OpenCV", UserWarning
+        )  # the library also works without OpenCV
         from supervision import DetectionDataset
     return DetectionDataset
 
@@ -53,8 +55,8 @@ def _supervised(dataset: Any) -> Iterator[Found]:
             yield Path(path).name, dataset.classes[class_id], tuple(xyxy)
 
 
-def cvat(folder: Path) -> Iterator[Found]:
-    """As CVAT's own importer goes through the file."""
+def read_cvat(folder: Path) -> Iterator[Found]:
+    """Read the file as CVAT's importer does."""
     for _, image in ElementTree.iterparse(folder / "annotations.xml"):
         if image.tag == "image":
             for box in image.iter("box"):
@@ -63,7 +65,7 @@ def cvat(folder: Path) -> Iterator[Found]:
             image.clear()
 
 
-def labelstudio(folder: Path) -> Iterator[Found]:
+def read_labelstudio(folder: Path) -> Iterator[Found]:
     for file in sorted(folder.glob("tasks-*.json")):
         for task in json.loads(file.read_text()):
             key = unquote(task["data"]["image"]).partition("?d=")[2].partition("/")[2]
@@ -90,7 +92,7 @@ def _csv(folder: Path) -> Iterator[Found]:
             )
 
 
-def jsonl(folder: Path) -> Iterator[Found]:
+def read_jsonl(folder: Path) -> Iterator[Found]:
     with (folder / "images.jsonl").open(encoding="utf-8") as file:
         for image in map(json.loads, file):
             for row in image["predictions"] or ():
@@ -101,8 +103,8 @@ def jsonl(folder: Path) -> Iterator[Found]:
                 )
 
 
-def fiftyone(folder: Path) -> Iterator[Found]:
-    """As FiftyOneImageDetectionDataset is documented; the images' sizes are theirs."""
+def read_fiftyone(folder: Path) -> Iterator[Found]:
+    """Read the files as FiftyOneImageDetectionDataset is documented, with sizes of the images."""
     from PIL import Image
 
     labels, data = (
@@ -117,12 +119,12 @@ def fiftyone(folder: Path) -> Iterator[Found]:
 
 
 READERS: dict[str, Callable[[Path], Iterator[Found]]] = {
-    "coco": coco,
+    "coco": read_coco,
     "csv": _csv,
-    "cvat": cvat,
-    "fiftyone": fiftyone,
-    "jsonl": jsonl,
-    "labelstudio": labelstudio,
-    "voc": voc,
-    "yolo": yolo,
+    "cvat": read_cvat,
+    "fiftyone": read_fiftyone,
+    "jsonl": read_jsonl,
+    "labelstudio": read_labelstudio,
+    "voc": read_voc,
+    "yolo": read_yolo,
 }

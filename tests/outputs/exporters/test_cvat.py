@@ -1,4 +1,4 @@
-"""CVAT's XML, read as CVAT's documentation says."""
+"""CVAT's XML, read as CVAT documents it."""
 
 import json
 from collections.abc import Callable
@@ -19,8 +19,8 @@ def load(folder: Path) -> Element:
     return ElementTree.parse(folder / "annotations.xml").getroot()
 
 
-def mask_in(shape: Element, size_hw: tuple[int, int]) -> np.ndarray:
-    """Runs along the rows of its own box, the first of them outside."""
+def decode_mask(shape: Element, size_hw: tuple[int, int]) -> np.ndarray:
+    """Decode runs along the rows of the mask's box; the first run is outside the mask."""
     left, top, width, height = (
         int(shape.attrib[name]) for name in ("left", "top", "width", "height")
     )
@@ -84,7 +84,7 @@ def test_masks_come_back(task: str, tmp_path: Path, export: Export) -> None:
     found |= {"pixels": 60, "share": 0.1} if task == "segment" else {}
     root = load(export(made_run(tmp_path / "run", [Row("a.jpg", (20, 30), [found])], task), "cvat"))
     shapes = {one.tag: one for one in root.find("image")}
-    assert np.array_equal(mask_in(shapes["mask"], (20, 30)), mask)
+    assert np.array_equal(decode_mask(shapes["mask"], (20, 30)), mask)
     assert shapes.keys() == ({"box", "mask"} if task == "instances" else {"mask"})
     assert {one.attrib.get("group_id") for one in shapes.values()} == (
         {"1"} if task == "instances" else {None}

@@ -23,7 +23,7 @@ def read_docstring(config: Path) -> str:
     return inspect.getdoc(getattr(import_module(module), name)) or ""
 
 
-def without_blanks(text: str) -> str:
+def remove_blanks(text: str) -> str:
     return re.sub(r"\s", "", text)
 
 
@@ -39,6 +39,6 @@ def test_a_docstring_shows_the_files(config: Path, run: Path, export: Export) ->
     shown = FILE.findall(read_docstring(config) + "\n")
     assert shown, "a docstring names a file, and shows its text as an indented block"
     for name, block in shown:
-        content = without_blanks((folder / name).read_text())
+        content = remove_blanks((folder / name).read_text())
         for excerpt in re.split(r"(?m)^ *\.\.\.\n", block):
-            assert without_blanks(excerpt) in content, name
+            assert remove_blanks(excerpt) in content, name

@@ -1,4 +1,4 @@
-"""FiftyOne's documented folders. FiftyOne, which brings a database, is not among this project's tools."""
+"""Folders in FiftyOne's documented format. FiftyOne needs a database, so the tests do not use it."""
 
 import json
 from collections.abc import Callable

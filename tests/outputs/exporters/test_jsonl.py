@@ -1,4 +1,4 @@
-"""A line for each image, with everything in it."""
+"""JSON Lines: one line for each image, with all that the run found."""
 
 import json
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from tests.helpers.runs import read
 Export = Callable[..., Path]
 
 
-def lines(folder: Path) -> list[dict]:
+def read_lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "images.jsonl").read_text().splitlines()]
 
 
 def test_nothing_found_and_not_looked_at_differ(tmp_path: Path, export: Export) -> None:
     rows = [Row("a.jpg", (3, 4)), Row("b.jpg", None, status="empty", error="zero bytes")]
-    first, second = lines(export(made_run(tmp_path / "run", rows), "jsonl"))
+    first, second = read_lines(export(made_run(tmp_path / "run", rows), "jsonl"))
     size = {"width": 4, "height": 3, "status": "ok", "error": None}
     assert first == {"image_id": 0, "key": "a.jpg", **size, "n_predictions": 0, "predictions": []}
     assert (second["status"], second["error"], second["predictions"]) == (
@@ -32,7 +32,7 @@ def test_a_row_is_as_in_the_table_with_short_numbers(tmp_path: Path, export: Exp
     folder = export(
         made_run(tmp_path / "run", [Row("a.jpg", found=[box(1, 0.9, 0.1, 0, 9, 9)])]), "jsonl"
     )
-    assert lines(folder)[0]["predictions"] == [
+    assert read_lines(folder)[0]["predictions"] == [
         {
             "class_id": 1,
             "class_name": "dog",
@@ -51,7 +51,7 @@ def test_points_have_their_names(tmp_path: Path, export: Export) -> None:
     folder = export(
         made_run(tmp_path / "run", rows, "keypoints", keypoint_names=("nose",)), "jsonl"
     )
-    assert lines(folder)[0]["predictions"][0]["keypoints"] == [{"name": "nose", **point}]
+    assert read_lines(folder)[0]["predictions"][0]["keypoints"] == [{"name": "nose", **point}]
 
 
 def test_embeddings_come_back_to_the_last_bit(tmp_path: Path, export: Export) -> None:
@@ -63,6 +63,6 @@ def test_embeddings_come_back_to_the_last_bit(tmp_path: Path, export: Export) ->
     run = made_run(tmp_path / "run", rows, "embed", shard_size=1)
     found = [
         pa.array(line["predictions"][0]["embedding"], pa.float32())
-        for line in lines(export(run, "jsonl"))
+        for line in read_lines(export(run, "jsonl"))
     ]
     assert [one.to_pylist() for one in found] == read(run, "predictions")["embedding"].to_pylist()

@@ -1,5 +1,8 @@
-"""Label Studio's tasks. Its own library, which needs 37 others, is not among this project's tools; brush masks are read back
-by the format's published decoder, and one is compared with what that library makes."""
+"""Label Studio's tasks.
+
+Its library needs 37 others, so the tests do not use it. Brush masks are read back by the format's
+published decoder, and one is compared with the bytes that the library writes.
+"""
 
 import json
 from collections.abc import Callable
@@ -17,7 +20,7 @@ from tests.helpers.made_runs import Row, box, made_run
 Export = Callable[..., Path]
 
 
-def tasks(folder: Path) -> list[dict]:
+def read_tasks(folder: Path) -> list[dict]:
     return [
         task
         for file in sorted(folder.glob("tasks-*.json"))
@@ -26,7 +29,7 @@ def tasks(folder: Path) -> list[dict]:
 
 
 def unpack(packed: list[int]) -> list[int]:
-    """thi.ng's rle-pack, `decode`."""
+    """Decode as `decode` of thi.ng's rle-pack does."""
     bits, at = "".join(f"{byte:08b}" for byte in packed), 0
 
     def take(n: int) -> int:
@@ -48,7 +51,7 @@ def test_no_predictions_are_a_task_with_nothing_in_it(tmp_path: Path, export: Ex
     folder = export(
         made_run(tmp_path / "run", [Row("sub/a b.jpg")], input=Path("/data/photos")), "labelstudio"
     )
-    assert tasks(folder) == [
+    assert read_tasks(folder) == [
         {
             "data": {"image": "/data/local-files/?d=photos/sub/a%20b.jpg"},
             "predictions": [{"model_version": "run", "result": []}],
@@ -61,7 +64,7 @@ def test_a_box_in_percent(tmp_path: Path, export: Export) -> None:
         made_run(tmp_path / "run", [Row("a.jpg", (480, 640), [box(1, 0.5, 64, 48, 320, 500)])]),
         "labelstudio",
     )
-    (one,) = tasks(folder)[0]["predictions"][0]["result"]
+    (one,) = read_tasks(folder)[0]["predictions"][0]["result"]
     percent = {"x": 10, "y": 10, "width": 40, "height": 90, "rotation": 0}
     assert one.pop("value") == percent | {"rectanglelabels": ["dog"]}
     names = {"id": "box-0", "from_name": "boxes", "to_name": "image", "type": "rectanglelabels"}
@@ -86,7 +89,7 @@ def test_the_interface_has_what_the_tasks_name(tmp_path: Path, export: Export) -
         if "toName" in one.attrib
     }
     assert controls == {"boxes": ["dog", "cat", "stop sign"], "points": ["nose"]}
-    first, second = tasks(folder)[0]["predictions"][0]["result"]
+    first, second = read_tasks(folder)[0]["predictions"][0]["result"]
     assert second["parentID"] == first["id"] and second["from_name"] == "points"
     assert second["value"] == {"x": 5, "y": 10, "width": 0.5, "keypointlabels": ["nose"]}
 
@@ -102,7 +105,7 @@ def test_masks_come_back(tmp_path: Path, export: Export) -> None:
         ),
         "labelstudio",
     )
-    value = tasks(folder)[0]["predictions"][0]["result"][1]["value"]
+    value = read_tasks(folder)[0]["predictions"][0]["result"][1]["value"]
     assert value["format"] == "rle" and value["brushlabels"] == ["dog"]
     pixels = np.array(unpack(value["rle"])).reshape(20, 30, 4)
     assert np.array_equal(pixels, np.repeat(mask[:, :, None] * 255, 4, axis=2))
@@ -110,7 +113,7 @@ def test_masks_come_back(tmp_path: Path, export: Export) -> None:
 
 @pytest.mark.parametrize(
     "length", [1, 2, 3, 4, 5, 64, 65, 16384, 16385, 40000]
-)  # of the run, in pixels of four values
+)  # length of a run, in pixels of four values
 def test_runs_of_any_length(length: int) -> None:
     mask = np.ones((1, length + 1), dtype=bool)
     mask[0, -1] = False
@@ -118,7 +121,7 @@ def test_runs_of_any_length(length: int) -> None:
 
 
 def test_it_is_what_label_studios_library_makes() -> None:
-    """label-studio-sdk 2.1.2: converter.brush.mask2rle of this mask, times 255."""
+    """The bytes are those of label-studio-sdk 2.1.2: converter.brush.mask2rle(mask * 255)."""
     mask = np.zeros((4, 6), dtype=bool)
     mask[1:3, 2:5] = True
     assert encode_brush_rle(mask) == [
@@ -149,7 +152,7 @@ def test_classes_of_an_image_are_the_best_choice(tmp_path: Path, export: Export)
         made_run(tmp_path / "run", [Row("a.jpg", found=found), Row("b.jpg")], "classify"),
         "labelstudio",
     )
-    first, second = (task["predictions"][0]["result"] for task in tasks(folder))
+    first, second = (task["predictions"][0]["result"] for task in read_tasks(folder))
     assert [one["value"] for one in first] == [{"choices": ["cat"]}] and second == []
 
 
@@ -160,6 +163,6 @@ def test_a_file_that_is_large_is_followed_by_another(
     rows = [Row(f"{i}.jpg", found=[box(1, 0.5, 0, 0, 9, 9)]) for i in range(5)]
     folder = export(made_run(tmp_path / "run", rows, shard_size=3), "labelstudio")
     assert len(list(folder.glob("tasks-*.json"))) > 2
-    assert [task["data"]["image"].rpartition("/")[2] for task in tasks(folder)] == [
+    assert [task["data"]["image"].rpartition("/")[2] for task in read_tasks(folder)] == [
         f"{i}.jpg" for i in range(5)
     ]

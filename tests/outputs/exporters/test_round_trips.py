@@ -1,4 +1,7 @@
-"""A real run, and a large one, exported to every format and read again: the same boxes, and memory of a shard."""
+"""A real run and a large one, exported to every format and read again.
+
+The boxes are the same, and the export takes the memory of one shard.
+"""
 
 import tracemalloc
 from collections.abc import Callable
@@ -19,7 +22,7 @@ Export = Callable[..., Path]
 BOX = ("x_min", "y_min", "x_max", "y_max")
 
 
-def boxes_of(run: Path) -> list[Found]:
+def list_boxes(run: Path) -> list[Found]:
     rows = read(run, "predictions").select(["key", "class_name", *BOX]).to_pylist()
     return [(row["key"], row["class_name"], tuple(row[side] for side in BOX)) for row in rows]
 
@@ -28,7 +31,7 @@ def assert_same(expected: list[Found], found: list[Found]) -> None:
     assert len(found) == len(expected) > 1000
     first, second = (
         sorted(rows, key=lambda row: row[0]) for rows in (expected, found)
-    )  # within an image as they were
+    )  # boxes of one image keep their order
     assert [row[:2] for row in first] == [row[:2] for row in second]
     assert (
         np.abs(np.array([row[2] for row in first]) - np.array([row[2] for row in second])).max()
@@ -59,7 +62,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.long
 @pytest.mark.parametrize("to", list_formats())
 def test_real_boxes_come_back(to: str, photographs: Path, export: Export) -> None:
-    assert_same(boxes_of(photographs), list(READERS[to](export(photographs, to, "images=link"))))
+    assert_same(list_boxes(photographs), list(READERS[to](export(photographs, to, "images=link"))))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +91,7 @@ def many_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_many_shards_come_back_and_took_the_memory_of_one(
     to: str, many_shards: Path, export: Export
 ) -> None:
-    export(many_shards, to)  # what is imported and cached once is not counted
+    export(many_shards, to)  # imports and caches are not counted
     tracemalloc.start()
     try:
         folder = export(many_shards, to, "images=link")
@@ -96,4 +99,4 @@ def test_many_shards_come_back_and_took_the_memory_of_one(
     finally:
         tracemalloc.stop()
     assert peak < 5e6, "a shard's 500 rows as Python objects take 1 MB, the run's 40"
-    assert_same(boxes_of(many_shards), list(READERS[to](folder)))
+    assert_same(list_boxes(many_shards), list(READERS[to](folder)))

@@ -1,4 +1,4 @@
-"""Ultralytics' layout: names, numbers, and what would break it."""
+"""Ultralytics' layout: names, numbers, and inputs that would break it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.helpers.pictures import picture
 Export = Callable[..., Path]
 
 
-def label_files(folder: Path) -> dict[str, str]:
+def read_label_files(folder: Path) -> dict[str, str]:
     labels = folder / "labels"
     return {
         str(path.relative_to(labels)): path.read_text()
@@ -24,7 +24,7 @@ def label_files(folder: Path) -> dict[str, str]:
 
 def test_no_predictions_are_an_empty_file(tmp_path: Path, export: Export) -> None:
     folder = export(made_run(tmp_path / "run", [Row("a.jpg")]), "yolo")
-    assert label_files(folder) == {"a.txt": ""}
+    assert read_label_files(folder) == {"a.txt": ""}
     names = {0: "dog", 1: "cat", 2: "stop sign"}
     assert yaml.safe_load((folder / "data.yaml").read_text()) == {
         "train": "images",
@@ -40,7 +40,7 @@ def test_centre_and_size_as_fractions_and_classes_from_0(tmp_path: Path, export:
         "2 0.30000000 0.30000000 0.40000000 0.40000000",
         "0 0.50000000 0.50000000 1.00000000 1.00000000",
     ]
-    assert label_files(folder) == {"sub/a.txt": "".join(f"{line}\n" for line in lines)}
+    assert read_label_files(folder) == {"sub/a.txt": "".join(f"{line}\n" for line in lines)}
 
 
 def test_boxes_and_points_are_cut_to_the_image(tmp_path: Path, export: Export) -> None:
@@ -56,7 +56,7 @@ def test_boxes_and_points_are_cut_to_the_image(tmp_path: Path, export: Export) -
         keypoint_names=("left_eye", "right_eye"),
     )
     folder = export(run, "yolo")
-    assert [float(value) for value in label_files(folder)["a.txt"].split()] == [
+    assert [float(value) for value in read_label_files(folder)["a.txt"].split()] == [
         *(0, 0.25, 0.75, 0.5, 0.5),
         *(0, 0.25, 2),
         *(1, 1, 1),
@@ -74,7 +74,7 @@ def test_boxes_and_points_are_cut_to_the_image(tmp_path: Path, export: Export) -
             ["images/a.jpg"],
             ["images_/a.txt"],
             ["images_/a.jpg"],
-        ),  # YOLO takes the last folder `images` for its own
+        ),  # YOLO looks for the last folder `images`
         (
             ["a.jpg", "a.txt/b.jpg"],
             ["a.txt", "image-51bbe7e788a3c21e.txt"],
@@ -90,7 +90,7 @@ def test_every_image_has_its_own_labels(
         picture(10, 10).save(tmp_path / "in" / key)
     run = made_run(tmp_path / "run", [Row(key, (10, 10)) for key in keys], input=tmp_path / "in")
     folder = export(run, "yolo", "images=link")
-    assert sorted(label_files(folder)) == labels
+    assert sorted(read_label_files(folder)) == labels
     assert (
         sorted(
             str(path.relative_to(folder / "images")) for path in (folder / "images").rglob("*.*g")

@@ -19,28 +19,28 @@ from pipeline.outputs.text_fitting import truncate_start, wrap_text
 from tests.helpers.paths import SAMPLES
 from tests.helpers.runs import read
 
-SIZE, TILE = 160, 160 + 2 * 17 + 4  # pixels: a tile's picture; with the two lines below it
+SIZE, TILE = 160, 160 + 2 * 17 + 4  # pixels of a tile's square, and with two lines below it
 SETTINGS = {"columns": 3, "rows": 2, "size": SIZE, "every": 1, "quality": 95}
 SCHEMA = pa.schema([("image_id", pa.int64())])
 
 
-def colour(image_id):
-    """A plain colour, far from the neighbours' in the grid."""
+def choose_colour(image_id):
+    """Return a colour that differs much from the neighbours' in the grid."""
     return [(image_id * 97) % 256, (image_id * 53 + 100) % 256, 255 - (image_id * 97) % 256]
 
 
-def plain(key, height=60, width=80):
-    return torch.tensor(colour(int(Path(key).stem)), dtype=torch.uint8)[:, None, None].repeat(
-        1, height, width
-    )
+def make_plain_image(key, height=60, width=80):
+    return torch.tensor(choose_colour(int(Path(key).stem)), dtype=torch.uint8)[
+        :, None, None
+    ].repeat(1, height, width)
 
 
-def drawn(image, rows, long_side=None):
+def draw_nothing(image, rows, long_side=None):
     return Canvas(image, long_side).image
 
 
-def rows_of(ids, failed=(), error="why"):
-    """The two tables of a batch."""
+def make_batch(ids, failed=(), error="why"):
+    """Return the two tables of a batch."""
     images = {
         "image_id": pa.array(ids, pa.int64()),
         "key": [f"a/{i}.jpg" for i in ids],
@@ -52,7 +52,7 @@ def rows_of(ids, failed=(), error="why"):
     return pa.table(images), pa.table({"image_id": pa.array(found, pa.int64())})
 
 
-def write(stage, *batches, draw=drawn, read_image=plain, shard_id=0, **settings):
+def write(stage, *batches, draw=draw_nothing, read_image=make_plain_image, shard_id=0, **settings):
     with ContactSheets(**SETTINGS | settings).open(
         SinkContext(stage, shard_id, SCHEMA, draw, read_image)
     ) as writer:
@@ -61,8 +61,8 @@ def write(stage, *batches, draw=drawn, read_image=plain, shard_id=0, **settings)
     return sorted(path for path in stage.rglob("*") if path.is_file())
 
 
-def tiles(path, columns=3):
-    """A page -> its tiles, (TILE, SIZE, 3) int each; empty places at the end among them."""
+def split_tiles(path, columns=3):
+    """Return the tiles of a page, (TILE, SIZE, 3) int, with empty places at the end."""
     with Image.open(path) as page:
         pixels = np.asarray(page).astype(int)
     height, width = pixels.shape[:2]
@@ -73,8 +73,8 @@ def tiles(path, columns=3):
     return [pixels[y : y + TILE, x : x + SIZE] for y, x in corners]
 
 
-def differ(one, other):
-    """Whether two parts of a tile are more than JPEG's noise apart."""
+def are_different(one, other):
+    """Return whether two parts of a tile differ by more than JPEG's noise."""
     return bool((np.abs(one - other) > 60).any())
 
 
@@ -86,7 +86,7 @@ def test_no_images_are_no_pages(tmp_path):
 
 
 def test_the_first_page_is_the_one_that_the_docstring_names(tmp_path):
-    (page,) = write(tmp_path, rows_of([0]))
+    (page,) = write(tmp_path, make_batch([0]))
     assert str(page.relative_to(tmp_path)) == re.search(r"\S+\.jpg", ContactSheets.__doc__)[0]
 
 
@@ -103,7 +103,7 @@ def test_the_first_page_is_the_one_that_the_docstring_names(tmp_path):
     ],
 )
 def test_pages_are_as_large_as_their_grid(tmp_path, n, sizes):
-    pages = write(tmp_path, rows_of(list(range(n))), shard_id=12)
+    pages = write(tmp_path, make_batch(list(range(n))), shard_id=12)
     assert [page.name for page in pages] == [
         f"shard-00012-page-{i:03d}.jpg" for i in range(len(sizes))
     ]
@@ -116,14 +116,18 @@ def test_pages_are_as_large_as_their_grid(tmp_path, n, sizes):
 
 
 def test_tiles_are_in_input_order_whatever_order_the_batches_came_in(tmp_path):
-    one = write(tmp_path / "a", rows_of([20, 21, 22, 23, 24, 25, 26, 27]))
+    one = write(tmp_path / "a", make_batch([20, 21, 22, 23, 24, 25, 26, 27]))
     other = write(
-        tmp_path / "b", rows_of([27, 24]), rows_of([]), rows_of([23, 20, 26]), rows_of([25, 22, 21])
+        tmp_path / "b",
+        make_batch([27, 24]),
+        make_batch([]),
+        make_batch([23, 20, 26]),
+        make_batch([25, 22, 21]),
     )
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in other]
-    middles = [tile[SIZE // 2, SIZE // 2] for page in one for tile in tiles(page)]
+    middles = [tile[SIZE // 2, SIZE // 2] for page in one for tile in split_tiles(page)]
     for image_id, middle in zip(range(20, 28), middles, strict=True):
-        assert np.abs(middle - colour(image_id)).max() < 12
+        assert np.abs(middle - choose_colour(image_id)).max() < 12
 
 
 @pytest.mark.parametrize(
@@ -137,8 +141,10 @@ def test_tiles_are_in_input_order_whatever_order_the_batches_came_in(tmp_path):
     ],
 )
 def test_the_whole_picture_is_fitted_into_its_tile(tmp_path, height, width, shown):
-    (page,) = write(tmp_path, rows_of([3]), read_image=lambda key: plain(key, height, width))
-    picture = np.abs(tiles(page)[0][:SIZE] - colour(3)).max(axis=2) < 12
+    (page,) = write(
+        tmp_path, make_batch([3]), read_image=lambda key: make_plain_image(key, height, width)
+    )
+    picture = np.abs(split_tiles(page)[0][:SIZE] - choose_colour(3)).max(axis=2) < 12
     ys, xs = np.flatnonzero(picture.any(axis=1)), np.flatnonzero(picture.any(axis=0))
     assert abs(len(ys) - shown[0]) <= 2 and abs(len(xs) - shown[1]) <= 2
     assert abs(ys[0] + ys[-1] - SIZE) <= 2 and abs(xs[0] + xs[-1] - SIZE) <= 2, "in the middle"
@@ -147,52 +153,60 @@ def test_the_whole_picture_is_fitted_into_its_tile(tmp_path, height, width, show
 def test_predictions_are_drawn_at_the_tiles_size_each_images_own(tmp_path):
     def draw(image, rows, long_side=None):
         asked.append((int(image[0, 0, 0]), rows["image_id"].to_pylist(), long_side))
-        return drawn(image, rows, long_side)
+        return draw_nothing(image, rows, long_side)
 
     asked = []
-    write(tmp_path, rows_of([2, 0]), rows_of([1]), draw=draw)
+    write(tmp_path, make_batch([2, 0]), make_batch([1]), draw=draw)
     assert asked == [
-        (colour(2)[0], [2, 2], SIZE),
-        (colour(0)[0], [], SIZE),
-        (colour(1)[0], [1], SIZE),
+        (choose_colour(2)[0], [2, 2], SIZE),
+        (choose_colour(0)[0], [], SIZE),
+        (choose_colour(1)[0], [1], SIZE),
     ]
 
 
 def test_the_caption_tells_name_and_number(tmp_path):
     def caption(folder, **row):
-        images, found = rows_of([5])
+        images, found = make_batch([5])
         for name, value in row.items():
             at = images.schema.get_field_index(name)
             images = images.set_column(
                 at, images.schema.field(at), pa.array([value], images.schema.field(at).type)
             )
         (page,) = write(tmp_path / folder, (images, found))
-        return tiles(page)[0][SIZE:]
+        return split_tiles(page)[0][SIZE:]
 
     usual = caption("usual")
     assert usual.min() < 80 and usual.max() > 200
     name, number = caption("name", key="b/7.jpg"), caption("number", n_predictions=8)
     half = (TILE - SIZE) // 2
-    assert differ(name[:half], usual[:half]) and not differ(name[half:], usual[half:])
-    assert differ(number[half:], usual[half:]) and not differ(number[:half], usual[:half])
+    assert are_different(name[:half], usual[:half]) and not are_different(name[half:], usual[half:])
+    assert are_different(number[half:], usual[half:]) and not are_different(
+        number[:half], usual[:half]
+    )
 
 
-# --- what could not be shown
+# --- failures
 
 
 def test_a_failed_input_has_a_tile_that_says_why(tmp_path):
     def read_image(key):
         assert key == "a/0.jpg", "a failed input is not read again"
-        return plain(key)
+        return make_plain_image(key)
 
-    one = tiles(write(tmp_path / "a", rows_of([0, 1], failed=[1]), read_image=read_image)[0])
-    other = tiles(
-        write(tmp_path / "b", rows_of([0, 1], failed=[1], error="no end"), read_image=read_image)[0]
+    one = split_tiles(
+        write(tmp_path / "a", make_batch([0, 1], failed=[1]), read_image=read_image)[0]
+    )
+    other = split_tiles(
+        write(
+            tmp_path / "b", make_batch([0, 1], failed=[1], error="no end"), read_image=read_image
+        )[0]
     )
     assert np.abs(one[1][SIZE - 4, 4] - (0xFB, 0xE3, 0xE1)).max() < 6
     assert one[1][:SIZE].min() < 80, "letters"
-    assert differ(one[1][:SIZE], other[1][:SIZE]) and not differ(one[1][SIZE:], other[1][SIZE:])
-    assert not differ(one[0], other[0])
+    assert are_different(one[1][:SIZE], other[1][:SIZE]) and not are_different(
+        one[1][SIZE:], other[1][SIZE:]
+    )
+    assert not are_different(one[0], other[0])
 
 
 @pytest.mark.parametrize(
@@ -205,9 +219,9 @@ def test_a_picture_that_cannot_be_made_is_a_warning_and_a_tile(tmp_path, caplog,
         raise error
 
     broken = {"read_image" if while_ == "reading" else "draw": fail}
-    (page,) = write(tmp_path, rows_of([0, 1]), **broken)
+    (page,) = write(tmp_path, make_batch([0, 1]), **broken)
     assert caplog.text.count("no thumbnail for") == 2 and "a/1.jpg" in caplog.text
-    for tile in tiles(page):
+    for tile in split_tiles(page):
         assert np.abs(tile[SIZE - 4, 4] - (0xFB, 0xE3, 0xE1)).max() < 6
 
 
@@ -217,7 +231,7 @@ def test_a_full_or_failing_disk_stops_the_run(tmp_path, number):
         raise OSError(number, "the disk")
 
     with pytest.raises(OSError, match="the disk"):
-        write(tmp_path, rows_of([0, 1]), draw=fail)
+        write(tmp_path, make_batch([0, 1]), draw=fail)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -227,27 +241,27 @@ def test_a_full_or_failing_disk_stops_the_run(tmp_path, number):
 def test_every_third_image_and_each_failed_one(tmp_path):
     def read_image(key):
         asked.append(key)
-        return plain(key)
+        return make_plain_image(key)
 
     asked = []
     (page,) = write(
         tmp_path,
-        rows_of([7, 8, 9, 10]),
-        rows_of([3, 4, 5, 6], failed=[4]),
+        make_batch([7, 8, 9, 10]),
+        make_batch([3, 4, 5, 6], failed=[4]),
         read_image=read_image,
         every=3,
     )
     assert sorted(asked) == ["a/3.jpg", "a/6.jpg", "a/9.jpg"]
-    found = tiles(page)
+    found = split_tiles(page)
     for tile, image_id in zip(found, [3, None, 6, 9], strict=False):
-        expected = (0xFB, 0xE3, 0xE1) if image_id is None else colour(image_id)
+        expected = (0xFB, 0xE3, 0xE1) if image_id is None else choose_colour(image_id)
         assert np.abs(tile[SIZE // 2, SIZE - 4] - expected).max() < 12
     assert [tile.min() > 240 for tile in found[4:]] == [True, True], "nothing after the fourth"
 
 
 def test_no_image_is_kept(tmp_path):
     def read_image(key):
-        image = plain(key)
+        image = make_plain_image(key)
         alive.add(image)
         most.append(len(alive))
         return image
@@ -255,7 +269,7 @@ def test_no_image_is_kept(tmp_path):
     alive, most = weakref.WeakSet(), []
     write(
         tmp_path,
-        rows_of(list(range(40))),
+        make_batch(list(range(40))),
         read_image=read_image,
         draw=lambda image, rows, long_side: image.clone(),
     )
@@ -309,15 +323,15 @@ def test_a_run_shows_its_images_and_their_predictions(annotate: Callable[..., Pa
     )
     without = annotate(*common, *small, "classes=[barcode]")
     pages = [
-        tiles(run / "contact_sheets" / "shard-00000000-page-000.jpg")
+        split_tiles(run / "contact_sheets" / "shard-00000000-page-000.jpg")
         for run in (with_boxes, without)
     ]
     assert len(pages[0]) == 3 and all(
-        differ(a[:SIZE], b[:SIZE]) for a, b in zip(*pages, strict=True)
+        are_different(a[:SIZE], b[:SIZE]) for a, b in zip(*pages, strict=True)
     )
 
 
-# --- letters
+# --- text
 
 FONT = load_font(12)
 TEXTS = [

@@ -1,4 +1,4 @@
-"""Classes as pictures."""
+"""Label maps: the classes of pixels as indexed PNG files."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -27,8 +27,8 @@ OVERLAY = [
 ]
 
 
-def nasty():
-    """Keys that differ as little as keys can."""
+def list_similar_keys():
+    """Return keys that hardly differ."""
     stems = [
         "x",
         "x.jpg",
@@ -46,17 +46,17 @@ def nasty():
     yield from (stem + suffix for stem in stems for suffix in (*SUFFIXES, *OVERLAY))
     for letter in ("n", "é", "日", "\U0001f600", r"\xff", r"\x5cx"):
         size = len(key_to_path(letter).encode("utf-8", "surrogateescape"))
-        for room in range(20):  # names from 236 to 255 bytes, alike but for their ends
+        for room in range(20):  # names of 236 to 255 bytes that differ at their ends
             stem = letter * ((255 - room - 6) // size)
             yield from (
                 f"{stem}{end}{suffix}" for end in "ab" for suffix in (".tif", ".jpg", ".gif")
             )
 
 
-KEYS = sorted(set(nasty()))
+KEYS = sorted(set(list_similar_keys()))
 
 
-def length(key):
+def count_bytes(key):
     return max(len(part.encode("utf-8", "surrogateescape")) for part in key_to_path(key).split("/"))
 
 
@@ -78,7 +78,7 @@ def test_an_overlay_has_its_inputs_name(key, name):
 
 
 def test_no_two_inputs_have_one_overlay():
-    assert all(length(key) <= 255 for key in KEYS) and len(KEYS) > 500
+    assert all(count_bytes(key) <= 255 for key in KEYS) and len(KEYS) > 500
     names = {}
     for key in KEYS:
         names.setdefault(make_overlay_key(key), []).append(key)
@@ -86,7 +86,7 @@ def test_no_two_inputs_have_one_overlay():
 
 
 def test_no_name_is_longer_than_a_file_system_takes():
-    assert [key for key in KEYS if length(make_overlay_key(key)) > 255] == []
+    assert [key for key in KEYS if count_bytes(make_overlay_key(key)) > 255] == []
 
 
 @pytest.mark.parametrize("key", KEYS[::7])
@@ -98,7 +98,9 @@ def test_an_overlay_stays_in_its_inputs_folder_and_has_a_format_that_browsers_sh
 
 def test_long_names_can_be_written(tmp_path):
     written = [
-        key for key in KEYS if "/" not in key and length(key) > 235 and make_overlay_key(key) != key
+        key
+        for key in KEYS
+        if "/" not in key and count_bytes(key) > 235 and make_overlay_key(key) != key
     ]
     assert len(written) > 100
     for key in written:
@@ -111,15 +113,15 @@ def test_long_names_can_be_written(tmp_path):
 SCHEMA = pa.schema([("image_id", pa.int64()), ("key", pa.string())])
 
 
-def draw(image, rows):
-    """A bar as wide as there are rows."""
+def draw_bar(image, rows):
+    """Draw a bar whose width is the number of rows."""
     drawn = image.clone()
     drawn[:, :, : rows.num_rows * 4] = 0
     return drawn
 
 
-def run(stage, files, enabled=True, statuses=None, predictions=(), quality=95):
-    """Draw overlays of `files` (key -> bytes) as a shard would; returns the files below `overlays/`."""
+def write_overlays(stage, files, enabled=True, statuses=None, predictions=(), quality=95):
+    """Draw overlays of `files` (key -> bytes) as a shard does; return the files in `overlays/`."""
 
     def read_image(key):
         if files[key] is None:
@@ -138,29 +140,31 @@ def run(stage, files, enabled=True, statuses=None, predictions=(), quality=95):
         {"image_id": pa.array(predictions, pa.int64()), "key": [""] * len(predictions)},
         schema=SCHEMA,
     )
-    with Overlays(enabled, quality).open(SinkContext(stage, 0, SCHEMA, draw, read_image)) as writer:
+    with Overlays(enabled, quality).open(
+        SinkContext(stage, 0, SCHEMA, draw_bar, read_image)
+    ) as writer:
         writer.write(images, rows)
     found = (path for path in stage.rglob("*") if path.is_file())
     return {path_to_key(str(path.relative_to(stage / "overlays"))): path for path in sorted(found)}
 
 
-def encoded(kind="JPEG", size=(40, 30), seed=0, **options):
+def encode_image(kind="JPEG", size=(40, 30), seed=0, **options):
     buffer = io.BytesIO()
     picture(*size, seed=seed).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def test_no_images_are_no_overlays(tmp_path):
-    assert run(tmp_path, {}) == {}
+    assert write_overlays(tmp_path, {}) == {}
 
 
 def test_inputs_that_differ_by_folder_or_extension_have_an_overlay_each(tmp_path):
     keys = {
-        "a/x.jpg": encoded(seed=1),
-        "a/x.png": encoded("PNG", seed=2),
-        "b/x.jpg": encoded(seed=3),
+        "a/x.jpg": encode_image(seed=1),
+        "a/x.png": encode_image("PNG", seed=2),
+        "b/x.jpg": encode_image(seed=3),
     }
-    found = run(tmp_path, keys)
+    found = write_overlays(tmp_path, keys)
     assert list(found) == ["a/x.jpg", "a/x.png", "b/x.jpg"]
     for key, path in found.items():
         with Image.open(path) as overlay:
@@ -181,15 +185,15 @@ def test_inputs_that_differ_by_folder_or_extension_have_an_overlay_each(tmp_path
     ],
 )
 def test_an_overlay_has_the_format_of_its_name(tmp_path, key, name, kind):
-    ((found, path),) = run(tmp_path, {key: encoded()}).items()
+    ((found, path),) = write_overlays(tmp_path, {key: encode_image()}).items()
     assert found == name
     with Image.open(path) as overlay:
         assert overlay.format == kind and overlay.size == (40, 30)
 
 
 def test_each_image_gets_its_own_rows(tmp_path):
-    files = {f"{i}.png": encoded("PNG", seed=i) for i in range(3)}
-    found = run(tmp_path, files, predictions=[0, 2, 2])
+    files = {f"{i}.png": encode_image("PNG", seed=i) for i in range(3)}
+    found = write_overlays(tmp_path, files, predictions=[0, 2, 2])
     dark = {}
     for key, path in found.items():
         with Image.open(path) as overlay:
@@ -197,7 +201,7 @@ def test_each_image_gets_its_own_rows(tmp_path):
     assert dark == {"0.png": 4, "1.png": 0, "2.png": 8}
 
 
-def with_secrets():
+def make_jpeg_with_metadata():
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010F] = "SECRETCAMERA"
@@ -207,24 +211,29 @@ def with_secrets():
 
 @pytest.mark.parametrize("key", ["a.jpg", "a.png", "a.webp", "a.tif"])
 def test_nothing_of_the_original_but_its_pixels_gets_into_the_overlay(tmp_path, key):
-    data = encoded(**with_secrets())
+    data = encode_image(**make_jpeg_with_metadata())
     assert data.count(b"SECRET") == 3
-    ((_, path),) = run(tmp_path, {key: data}).items()
+    ((_, path),) = write_overlays(tmp_path, {key: data}).items()
     assert b"SECRET" not in path.read_bytes() and b"Exif" not in path.read_bytes()
     with Image.open(path) as overlay:
         assert len(overlay.getexif()) == 0 and not {"exif", "xmp", "comment", "icc_profile"} & set(
             overlay.info
         )
-        assert overlay.size == (30, 40)  # upright without a tag
+        assert overlay.size == (30, 40)  # upright, and without an EXIF tag
 
 
 def test_an_unusable_image_has_no_overlay(tmp_path):
-    files = {"a.jpg": encoded(), "b.jpg": b"", "c.jpg": encoded()}
-    assert list(run(tmp_path, files, statuses=["ok", "empty", "ok"])) == ["a.jpg", "c.jpg"]
+    files = {"a.jpg": encode_image(), "b.jpg": b"", "c.jpg": encode_image()}
+    assert list(write_overlays(tmp_path, files, statuses=["ok", "empty", "ok"])) == [
+        "a.jpg",
+        "c.jpg",
+    ]
 
 
 def test_an_image_that_is_gone_since_costs_its_overlay_alone(tmp_path, caplog):
-    assert list(run(tmp_path, {"a.jpg": encoded(), "b.jpg": None, "c.jpg": encoded()})) == [
+    assert list(
+        write_overlays(tmp_path, {"a.jpg": encode_image(), "b.jpg": None, "c.jpg": encode_image()})
+    ) == [
         "a.jpg",
         "c.jpg",
     ]
@@ -233,13 +242,13 @@ def test_an_image_that_is_gone_since_costs_its_overlay_alone(tmp_path, caplog):
 
 @pytest.mark.parametrize(("enabled", "n"), [(True, 5), (False, 0), (0, 0), (1, 1), (3, 3), (99, 5)])
 def test_only_the_first_images_are_drawn(tmp_path, enabled, n):
-    files = {f"{i}.jpg": encoded() for i in range(5)}
-    assert list(run(tmp_path, files, enabled)) == list(files)[:n]
+    files = {f"{i}.jpg": encode_image() for i in range(5)}
+    assert list(write_overlays(tmp_path, files, enabled)) == list(files)[:n]
 
 
 def test_more_images_than_may_wait_are_all_drawn(tmp_path):
-    files = {f"{i:03d}.png": encoded("PNG", (8, 8)) for i in range(50)}
-    assert list(run(tmp_path, files)) == list(files)
+    files = {f"{i:03d}.png": encode_image("PNG", (8, 8)) for i in range(50)}
+    assert list(write_overlays(tmp_path, files)) == list(files)
 
 
 def test_an_error_while_drawing_is_raised(tmp_path):
@@ -262,7 +271,7 @@ def test_an_overlay_never_leaves_the_stage(tmp_path):
             ["..x", "x..", "~", "$HOME", "a\\..\\", "<img onerror>"], ["", "/y"]
         )
     ]
-    run(stage, {key: encoded() for key in keys})
+    write_overlays(stage, {key: encode_image() for key in keys})
     outside = [
         path
         for path in tmp_path.rglob("*")

@@ -13,8 +13,8 @@ from pipeline.outputs.sinks.parquet import Parquet, sort_by_image_id
 SCHEMA = make_predictions_schema("detect", ("__background__", "cat", "dog"), [])
 
 
-def batch(*image_ids, failed=()):
-    """The two tables of a batch: each image has as many rows as its id, a failed one none."""
+def make_batch(*image_ids, failed=()):
+    """Return the two tables of a batch. An image has as many rows as its id, a failed one has none."""
     items = [Item(i, f"{i:03d}.jpg", (10, 20)) for i in image_ids]
     failure = Failure(Status.EMPTY, "the file has zero bytes")
     items = [item.with_failure(failure) if item.image_id in failed else item for item in items]
@@ -45,14 +45,14 @@ def read(stage, kind, shard_id=0):
     return pq.read_table(stage / kind / make_part_name(shard_id), partitioning=None)
 
 
-def files(stage):
+def list_files(stage):
     return sorted(str(path.relative_to(stage)) for path in stage.rglob("*") if path.is_file())
 
 
 def test_the_files_are_those_that_the_docstring_names(tmp_path):
-    write(tmp_path, batch(1))
+    write(tmp_path, make_batch(1))
     named = re.findall(r"\S+\.parquet", Parquet.__doc__)
-    assert files(tmp_path) == sorted(named) and len(named) == 2
+    assert list_files(tmp_path) == sorted(named) and len(named) == 2
 
 
 def test_no_batches_are_files_without_rows_but_with_columns(tmp_path):
@@ -65,10 +65,10 @@ def test_no_batches_are_files_without_rows_but_with_columns(tmp_path):
 @pytest.mark.parametrize(
     "batches",
     [
-        [batch(0, 1, 2, 3, 4)],
-        [batch(3, 4), batch(0, 1, 2)],
-        [batch(4, 2, 0), batch(3, 1)],
-        [batch(4), batch(), batch(3), batch(2), batch(1), batch(0)],
+        [make_batch(0, 1, 2, 3, 4)],
+        [make_batch(3, 4), make_batch(0, 1, 2)],
+        [make_batch(4, 2, 0), make_batch(3, 1)],
+        [make_batch(4), make_batch(), make_batch(3), make_batch(2), make_batch(1), make_batch(0)],
     ],
 )
 def test_rows_are_in_input_order_whatever_order_the_batches_came_in(tmp_path, batches):
@@ -88,26 +88,26 @@ def test_rows_are_in_input_order_whatever_order_the_batches_came_in(tmp_path, ba
         2,
         1,
         2,
-    ]  # within an image as they came
+    ]  # rows of one image keep their order
     assert predictions["class_name"].to_pylist()[:3] == ["cat", "cat", "dog"]
 
 
 def test_the_bytes_do_not_depend_on_the_order_of_the_batches(tmp_path):
-    write(tmp_path / "a", batch(0, 1), batch(2, 3))
-    write(tmp_path / "b", batch(2, 3), batch(0, 1))
-    for name in files(tmp_path / "a"):
+    write(tmp_path / "a", make_batch(0, 1), make_batch(2, 3))
+    write(tmp_path / "b", make_batch(2, 3), make_batch(0, 1))
+    for name in list_files(tmp_path / "a"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_a_failed_image_is_a_row(tmp_path):
-    write(tmp_path, batch(2, 1, failed={1}))
+    write(tmp_path, make_batch(2, 1, failed={1}))
     found = read(tmp_path, "images").to_pylist()
     assert [(row["status"], row["n_predictions"]) for row in found] == [("empty", None), ("ok", 2)]
     assert read(tmp_path, "predictions").num_rows == 2
 
 
 def test_the_file_says_what_it_holds(tmp_path):
-    write(tmp_path, batch(1))
+    write(tmp_path, make_batch(1))
     for kind in ("images", "predictions"):
         metadata = pq.read_metadata(tmp_path / kind / "part-00000000.parquet").metadata
         assert metadata[b"task"] == b"detect" and b"cat" in metadata[b"categories"]
@@ -117,8 +117,8 @@ def test_the_file_says_what_it_holds(tmp_path):
     ("shard_id", "name"), [(0, "part-00000000"), (7, "part-00000007"), (123456, "part-00123456")]
 )
 def test_a_part_is_named_by_its_shard(tmp_path, shard_id, name):
-    write(tmp_path, batch(1), shard_id=shard_id)
-    assert files(tmp_path) == [f"images/{name}.parquet", f"predictions/{name}.parquet"]
+    write(tmp_path, make_batch(1), shard_id=shard_id)
+    assert list_files(tmp_path) == [f"images/{name}.parquet", f"predictions/{name}.parquet"]
 
 
 @pytest.mark.parametrize("error", [ValueError("boom"), KeyboardInterrupt("stop")])
@@ -127,14 +127,14 @@ def test_nothing_is_written_when_the_block_raises(tmp_path, error):
         pytest.raises(type(error)),
         Parquet("zstd").open(SinkContext(tmp_path, 0, SCHEMA, None, None)) as writer,
     ):
-        writer.write(*batch(1, 2))
+        writer.write(*make_batch(1, 2))
         raise error
-    assert files(tmp_path) == []
+    assert list_files(tmp_path) == []
 
 
 @pytest.mark.parametrize("compression", ["zstd", "snappy", "none"])
 def test_the_compression_is_the_one_that_was_asked_for(tmp_path, compression):
-    write(tmp_path, batch(3), compression=compression)
+    write(tmp_path, make_batch(3), compression=compression)
     column = (
         pq.read_metadata(tmp_path / "predictions" / "part-00000000.parquet").row_group(0).column(0)
     )
