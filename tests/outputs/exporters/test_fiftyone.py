@@ -1,4 +1,4 @@
-"""Folders in FiftyOne's documented format. FiftyOne needs a database, so the tests do not use it."""
+"""Folders in FiftyOne's documented format. FiftyOne needs a database, so it is not used."""
 
 import json
 from collections.abc import Callable

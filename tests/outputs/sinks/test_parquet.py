@@ -14,7 +14,7 @@ SCHEMA = make_predictions_schema("detect", ("__background__", "cat", "dog"), [])
 
 
 def make_batch(*image_ids, failed=()):
-    """Return the two tables of a batch. An image has as many rows as its id, a failed one has none."""
+    """Return the tables of a batch: as many rows as an image's id, none for a failed image."""
     items = [Item(i, f"{i:03d}.jpg", (10, 20)) for i in image_ids]
     failure = Failure(Status.EMPTY, "the file has zero bytes")
     items = [item.with_failure(failure) if item.image_id in failed else item for item in items]
