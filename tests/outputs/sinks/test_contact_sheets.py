@@ -105,7 +105,7 @@ def test_the_first_page_is_the_one_that_the_docstring_names(tmp_path):
 def test_pages_are_as_large_as_their_grid(tmp_path, n, sizes):
     pages = write(tmp_path, make_batch(list(range(n))), shard_id=12)
     assert [page.name for page in pages] == [
-        f"shard-00012-page-{i:03d}.jpg" for i in range(len(sizes))
+        f"shard-00000012-page-{i:03d}.jpg" for i in range(len(sizes))
     ]
     for page, (columns, rows) in zip(pages, sizes, strict=True):
         with Image.open(page) as image:
