@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -232,6 +232,19 @@ class Sink(Protocol):
         ...
 
 
+@runtime_checkable
+class PictureSink(Sink, Protocol):
+    """A sink that only draws pictures of rows.
+
+    It is no part of the fingerprint, because it determines no row. Pictures that a run lacks are
+    drawn later from the committed rows.
+    """
+
+    def count_pictured(self, first_image_id: int, n_images: int) -> int:
+        """Return how many of a shard's images, counted from its first, have pictures."""
+        ...
+
+
 @dataclass(frozen=True)
 class ExportContext:
     """What an exporter needs."""
@@ -263,47 +276,54 @@ class Exporter(Protocol):
         ...
 
 
-class Work(Protocol):
-    """The shards of a run, which an executor runs in this process or hands to workers."""
-
-    def run_locally(self, shard_ids: Iterable[int]) -> None:
-        """Run shards in this process, which loads the model."""
-        ...
-
-    def plain(self) -> Mapping[str, Any]:
-        """Return what `pipeline.runs.workers.worker` needs in another process, as JSON values."""
-        ...
-
-    def going(self) -> AbstractContextManager[Progress]:
-        """Return a progress bar to which the executor reports what its workers have done."""
-        ...
-
-
 class Progress(Protocol):
-    """The progress bar of a run."""
+    """Counts images while shards are computed, for example in a progress bar."""
+
+    images: int  # counted so far in this session
 
     def add(self, images: int, errors: int) -> None:
-        """Count images that are done, and how many of them have an error row."""
+        """Count further images and how many of them failed."""
         ...
+
+
+@dataclass(frozen=True)
+class ExecutionResult:
+    """What an executor did during one session."""
+
+    images: int = 0  # computed in this session
+    seconds: float = 0.0  # from the first shard to the last, without loading the model
+    stage_seconds: Mapping[str, float] | None = None  # None: computed by other processes
+    decode_workers: int = 0  # decoding threads of this process
+    message: str | None = None  # for the user: what happens to shards that are not committed yet
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """What an executor may use to compute shards.
+
+    Attributes:
+        run_here: Loads the model in this process and computes these shards in order.
+        order: Describes the run for workers in other processes; contains only JSON types.
+        show_progress: Shows a progress bar while other processes compute shards.
+    """
+
+    run_here: Callable[[Iterable[int]], ExecutionResult]
+    order: Mapping[str, Any]
+    show_progress: Callable[[], AbstractContextManager[Progress]]
 
 
 class Executor(Protocol):
     """Where shards run. It sees shard ids, never pixels."""
 
-    # The writer that this process is while workers write to the same run folder. None if only this
-    # process writes.
+    # How this process locks the run folder while workers write to it; None: nobody else writes.
     writer: Writer | None
 
-    def preview(self, work: Work) -> str:
-        """Return a text for `dry_run`; empty if there is nothing to say."""
+    def preview(self, order: Mapping[str, Any]) -> str:
+        """Return text for `dry_run`, or an empty string. `order` is that of the job."""
         ...
 
-    def run(self, shard_ids: Sequence[int], work: Work) -> str | None:
-        """Run these shards, each once.
-
-        Returns:
-            A message for the user about shards that are not done, or None.
-        """
+    def run(self, shard_ids: Sequence[int], job: ShardJob) -> ExecutionResult:
+        """Compute each of these shards once, or submit them."""
         ...
 
 

@@ -1,7 +1,7 @@
 """Run the model over shards: images in, prediction tables out."""
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -30,6 +30,7 @@ from pipeline.core.types import (
 )
 from pipeline.inference.forward import ForwardRunner, Outcome, make_grey_image
 from pipeline.inference.loader import Loader
+from pipeline.inference.originals import read_original
 
 
 class ItemOutputs(NamedTuple):
@@ -140,11 +141,7 @@ class Predictor:
         Raises InputError and OSError.
         """
         loader = self.loader
-        with loader.watchdog.watch([image_id]):
-            (pixels,) = loader.source.read([entry], loader.max_pixels, lambda stage: nullcontext())
-        if not isinstance(pixels, Tensor):
-            raise pixels
-        return (pixels if pixels.dim() == 3 else pixels[len(pixels) // 2]).cpu()
+        return read_original(loader.source, loader.max_pixels, loader.watchdog, image_id, entry)
 
     def release(self, shard: Shard) -> None:
         """Tell the source that a shard is finished, so that it can free what it keeps of it."""

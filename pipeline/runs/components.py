@@ -37,7 +37,7 @@ class Components:
     views: Views
     engine: Engine
     batch_size: int | None  # None: to be found by measuring
-    sinks: Sequence[Sink]
+    sinks: Mapping[str, Sink]  # by name, without those switched off
 
 
 def build_components(settings: Settings) -> Components:
@@ -59,11 +59,7 @@ def build_components(settings: Settings) -> Components:
     check_clips(settings, task, source, spec)
     add_source_columns(task.schema, source.columns)  # refuses names that are taken
     filters = build_filters(settings, task, spec.categories)
-    sinks = [
-        instantiate(node)
-        for node in settings.components["sink"].values()
-        if node.get("enabled", True)
-    ]
+    sinks = build_sinks(settings)
     views = build_views(settings, task, spec)
     if settings.skip_duplicates:
         require_image_files(source)
@@ -88,6 +84,12 @@ def build_source(settings: Settings, device: str) -> Source:
     if not cast(Any, resolve_class(node)).has_image_files:
         raise ConfigError("jpeg=gpu is for image files; this source has none. Leave it out.")
     return cast(Source, instantiate(node, image_decoder=build_gpu_decoder(device)))
+
+
+def build_sinks(settings: Settings) -> dict[str, Sink]:
+    """Build the sinks that the settings name, without those switched off."""
+    nodes = settings.components["sink"]
+    return {name: instantiate(node) for name, node in nodes.items() if node.get("enabled", True)}
 
 
 def build_batch_size(settings: Settings, device: str) -> int | None:

@@ -1,87 +1,110 @@
-"""What makes two runs the same run: the fingerprint, and the record of everything a result depends on."""
+"""The fingerprint: everything that determines a run's rows, and the name of the run folder made of it.
+
+It holds names of components and their settings, never the Python path of a class, so that moving a class
+renames no run. Settings that change no row are not part of it: batch size, shard size, workers, device,
+executor, pictures.
+"""
 
 import json
-import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
 from pipeline.core.hashing import hash_text
-from pipeline.core.protocols import Engine, Source
+from pipeline.core.protocols import Engine, PictureSink, Source
 from pipeline.core.schema import SCHEMA_VERSION
 from pipeline.core.types import ModelSpec
 
-log = logging.getLogger(__name__)
 _FILTERS = ("classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections", "top_k")
 
 
 def collect_determinants(
     settings: Settings, spec: ModelSpec, source: Source, engine: Engine
 ) -> dict[str, Any]:
-    """Everything that decides what a run's files hold. Not in it: batch and shard size, workers, device, executor."""
-    return (
-        {
-            "schema_version": SCHEMA_VERSION,
-            "task": settings.components["task"] | {"name": settings.task, "presets": None},
-            "model": spec.name,
-            "model_args": dict(settings.model_args),
-            "weights": spec.weights_id,
-            "categories": list(spec.categories),
-            "preprocessing": spec.preprocessing,
-            "filters": {name: _canonical(getattr(settings, name)) for name in _FILTERS},
-            "source": source.identity,
-            "limit": settings.limit,
-            "max_pixels": settings.max_pixels,
-            "decoder": source.decoder,
-            "engine": {"_target_": settings.components["engine"]["_target_"], **engine.identity},
-            "sinks": settings.components["sink"],
-        }
-        | _source(settings)
-        | _views(settings)
-        | _network(settings)
-        | ({"skip_duplicates": settings.skip_duplicates} if settings.skip_duplicates else {})
-    )
-
-
-def _source(settings: Settings) -> dict[str, Any]:
-    """What decides which parts of its files a source lists, such as a frame rate; the input is in its identity."""
-    own = {
-        name: value
-        for name, value in settings.components["source"].items()
-        if name != "_target_" and value != settings.input
+    """Return everything that determines a run's rows, as JSON can hold it."""
+    components = settings.components
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "task": {"name": settings.task, **_select_settings(components["task"])},
+        "model": spec.name,
+        "model_args": dict(settings.model_args),
+        "weights": spec.weights_id,
+        "categories": list(spec.categories),
+        "preprocessing": spec.preprocessing,
+        "filters": {name: _normalize(getattr(settings, name)) for name in _FILTERS},
+        "source": source.identity,
+        "limit": settings.limit,
+        "max_pixels": settings.max_pixels,
+        "decoder": source.decoder,
+        "engine": {"name": _get_component_name(components["engine"]), **engine.identity},
+        "sinks": _describe_sinks(settings),
+        **_describe_source(settings),
+        **_describe_views(settings),
+        **_describe_network(settings),
+        **_describe_duplicates(settings),
     }
+
+
+def make_run_name(determined_by: Mapping[str, Any]) -> str:
+    """Return `<task>-<model>-<fingerprint>`, a valid name of one folder whatever task and model are called."""
+    canonical = json.dumps(determined_by, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    model = re.sub(r"[^A-Za-z0-9_.]+", "_", Path(determined_by["model"]).stem)
+    task = re.sub(r"[^A-Za-z0-9_.-]+", "_", determined_by["task"]["name"])
+    return f"{task}-{model}-{hash_text(canonical)}"
+
+
+def _get_component_name(node: Mapping[str, Any]) -> str:
+    """Return a component's name, which is that of its code file and its configuration file."""
+    return str(node["_target_"]).split(".")[-2]
+
+
+def _select_settings(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a component's own settings."""
+    return {key: value for key, value in node.items() if key not in ("_target_", "presets")}
+
+
+def _describe_sinks(settings: Settings) -> dict[str, Any]:
+    """Return the settings of the sinks that write rows. A sink of pictures determines no row."""
+    return {
+        name: _select_settings(node)
+        for name, node in settings.components["sink"].items()
+        if not isinstance(instantiate(node), PictureSink)
+    }
+
+
+def _describe_source(settings: Settings) -> dict[str, Any]:
+    """Return which parts of its files a source lists, such as a frame rate. The input is in its identity."""
+    own = _select_settings(settings.components["source"])
+    own = {name: value for name, value in own.items() if value != settings.input}
     return {"source_settings": own} if own else {}
 
 
-def _network(settings: Settings) -> dict[str, Any]:
-    """What makes a builder's network another one, where it is said."""
+def _describe_views(settings: Settings) -> dict[str, Any]:
+    """Return the settings of tiles and mirror images, where they are asked for."""
+    tiles = settings.tiles
+    if tiles.size is None and not settings.flip:
+        return {}
+    views: dict[str, Any] = {"merge": tiles.merge, "iou": tiles.iou, "flip": settings.flip}
+    if tiles.size is not None:
+        views |= {"size": tiles.size, "overlap": tiles.overlap}
+    return {"views": views}
+
+
+def _describe_network(settings: Settings) -> dict[str, Any]:
+    """Return what changes the network of a builder, where it is given."""
     anchors = {name: value for name, value in vars(settings.anchors).items() if value is not None}
     return ({"backbone": settings.backbone} if settings.backbone else {}) | (
         {"anchors": anchors} if anchors else {}
     )
 
 
-def _views(settings: Settings) -> dict[str, Any]:
-    """Nothing unless asked for, so that runs begun before there were tiles keep their names."""
-    tiled = settings.tiles.size is not None
-    if not tiled and not settings.flip:
-        return {}
-    how = {"merge": settings.tiles.merge, "iou": settings.tiles.iou, "flip": settings.flip}
-    return {
-        "views": how
-        | ({"size": settings.tiles.size, "overlap": settings.tiles.overlap} if tiled else {})
-    }
+def _describe_duplicates(settings: Settings) -> dict[str, Any]:
+    return {"skip_duplicates": settings.skip_duplicates} if settings.skip_duplicates else {}
 
 
-def _canonical(value: Any) -> Any:
-    """[dog, Cat] and [cat, dog] ask for the same."""
+def _normalize(value: Any) -> Any:
+    """Sort class names and fold their case, because [dog, Cat] and [cat, dog] ask for the same."""
     return sorted({name.casefold() for name in value}) if isinstance(value, tuple) else value
-
-
-def make_run_name(determined_by: dict[str, Any]) -> str:
-    """`<task>-<model>-<fingerprint8>`, the name of one folder whatever the two are called: both may be somebody else's."""
-    canonical = json.dumps(determined_by, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    model = re.sub(r"[^A-Za-z0-9_.]+", "_", Path(determined_by["model"]).stem)
-    task = re.sub(r"[^A-Za-z0-9_.-]+", "_", determined_by["task"]["name"])
-    return f"{task}-{model}-{hash_text(canonical)}"

@@ -76,6 +76,12 @@ class Plan:
                 before += size
         raise IndexError(image_id)
 
+    def find_input(self, image_id: int) -> Shard:
+        """Return one input as a shard of its own, with the shard id that it has in the plan."""
+        shard = self.find_shard(image_id)
+        entry = shard.entries[image_id - shard.first_image_id]
+        return Shard(shard.shard_id, image_id, (entry,))
+
     def shard_sizes(self) -> Iterator[tuple[int, int]]:
         """(shard_id, number of images) of every shard, from the footers alone."""
         for part in self.parts:

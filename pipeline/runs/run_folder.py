@@ -10,12 +10,13 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import PipelineError
@@ -134,10 +135,24 @@ class RunFolder:
         stage.mkdir(parents=True)
         return stage
 
-    def commit(self, shard_id: int, n_images: int, stage: Path) -> None:
-        """Publish everything below `stage`, then the marker. Raises PipelineError when a part does not hold what it must.
-        A shard that is committed anew loses its marker first: who stops here has it computed again."""
-        files = sorted(path for path in stage.rglob("*") if path.is_file())
+    def commit(
+        self, shard_id: int, n_images: int, stage: Path, pictures: Mapping[str, int] | None = None
+    ) -> None:
+        """Publish everything below `stage`, then the marker.
+
+        A shard that is committed again loses its marker first, so that an interruption leaves it
+        uncommitted.
+
+        Args:
+            shard_id: The shard.
+            n_images: How many image rows the shard must have.
+            stage: The folder from `create_stage`.
+            pictures: Sink name -> number of the shard's images, from its first, with pictures.
+
+        Raises:
+            PipelineError: A part is damaged or has not one row for each input.
+        """
+        files = _list_files(stage)
         parts = {
             str(path.relative_to(stage)): _describe(path)
             for path in files
@@ -148,6 +163,7 @@ class RunFolder:
             raise PipelineError(
                 f"shard {shard_id} has {counted} image rows for {n_images} inputs; nothing was committed."
             )
+
         if self.store.find_existing([make_marker_name(shard_id)]):
             self.store.remove(make_marker_name(shard_id))
         self.store.publish(files, stage)
@@ -156,7 +172,22 @@ class RunFolder:
             "images": n_images,
             "parts": parts,
             "other_files": len(files) - len(parts),
+            "pictures": dict(pictures or {}),
         }
+        self.publish_json(make_marker_name(shard_id), marker)
+        shutil.rmtree(stage)
+
+    def add_pictures(self, shard_id: int, stage: Path, pictures: Mapping[str, int]) -> None:
+        """Publish pictures of a committed shard, then replace its marker by one that counts them.
+
+        After an interruption the old marker is still valid and the pictures are drawn again.
+        `pictures` is that of `commit`, for the sinks that drew.
+        """
+        files = _list_files(stage)
+        self.store.publish(files, stage)
+        marker = self.read_marker(shard_id)
+        marker["other_files"] += len(files)
+        marker["pictures"] = marker.get("pictures", {}) | dict(pictures)
         self.publish_json(make_marker_name(shard_id), marker)
         shutil.rmtree(stage)
 
@@ -188,6 +219,18 @@ class RunFolder:
             for name in self.store.list_files(kind):
                 if parse_shard_number(name) not in {None, *done}:
                     self.store.remove(f"{kind}/{name}")
+
+
+def read_part(
+    folder: RunFolder, kind: str, shard_id: int, columns: list[str] | None = None
+) -> pa.Table:
+    """Read the committed `images` or `predictions` of one shard."""
+    path = folder.local(folder.part_name(kind, shard_id))
+    return pq.read_table(path, columns=columns, partitioning=None)
+
+
+def _list_files(stage: Path) -> list[Path]:
+    return sorted(path for path in stage.rglob("*") if path.is_file())
 
 
 def _read(marker: Path) -> dict[str, Any]:

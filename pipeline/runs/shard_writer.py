@@ -1,7 +1,11 @@
-"""Shards -> committed files. The loop; who decodes, infers, writes and publishes is in the parts it calls."""
+"""Turn shards into committed files.
+
+`ShardRunner` is the loop. `ShardWriter` collects finished inputs in the calling thread. `ShardCommitter`
+makes their rows, passes these to the sinks and commits the shard, in one write thread behind the forward pass.
+"""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -19,25 +23,26 @@ from pipeline.core.tables import mark_failed
 from pipeline.core.timing import StageTimer
 from pipeline.core.types import Shard
 from pipeline.inference.predictor import ItemOutputs, Predictor
+from pipeline.runs.pictures import count_pictured, make_image_reader
 from pipeline.runs.plan import Plan
 from pipeline.runs.progress import ProgressBar
 from pipeline.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
-_BEHIND = 4  # groups that may wait to be written
-# Rows are made of so many images at once, because a table of few rows costs as much as one of many; or of so many bytes
-# that the model said of them.
-_GROUP, _GROUP_BYTES = 64, 64 << 20
+_MAX_PENDING_GROUPS = 4  # groups that may wait for the write thread
+# Rows are made for a group of images, because an Arrow table of few rows costs as much as one of many.
+# The second limit bounds the memory of the model's outputs, such as masks.
+_GROUP_IMAGES, _GROUP_BYTES = 64, 64 << 20
 
 
-@dataclass
+@dataclass(frozen=True)
 class ShardRunner:
-    """Turns shards into files. Each input comes out as exactly one row of `images`, or the run stops."""
+    """Computes and commits shards. Each input gets exactly one row of `images`, or the run stops."""
 
     plan: Plan
     folder: RunFolder
     predictor: Predictor
-    sinks: Sequence[Sink]
+    sinks: Mapping[str, Sink]
     progress: ProgressBar
     timer: StageTimer = field(default_factory=StageTimer, init=False)
 
@@ -45,34 +50,30 @@ class ShardRunner:
         shards = map(self.plan.read_shard, shard_ids)
         with (
             ShardWriter(self) as writer,
-            closing(self.predictor.predict(shards, self.timer)) as answered,
+            closing(self.predictor.predict(shards, self.timer)) as finished,
         ):
-            for shard, batch in answered:
-                writer.write(shard, batch)
-                self.progress.add_items([item for item, _ in batch])
+            for shard, items in finished:
+                writer.write(shard, items)
+                self.progress.add_items([item for item, _ in items])
 
 
 class ShardWriter:
-    """Makes rows, writes and commits in one thread behind the forward pass. What was not complete when an exception came is
-    dropped."""
+    """Collects finished inputs in groups and hands each group to the write thread.
+
+    Shards must come one after the other. When an exception ends the `with` block, an incomplete shard
+    is dropped.
+    """
 
     def __init__(self, runner: ShardRunner) -> None:
-        self.runner, self.predictor, self.timer = (
-            runner,
-            runner.predictor,
-            runner.timer,
-        )
+        self.timer = runner.timer
+        self._committer = ShardCommitter(runner)
         self._pool = ThreadPoolExecutor(
             1, thread_name_prefix="write", initializer=disable_openmp_threads
         )
         self._pending: list[Future[None]] = []
-        self._group: list[ItemOutputs] = []  # not yet handed over
-        self._bytes = self._handed_over = 0  # of the group; inputs of the shard
-        self._shard: Shard | None = None
-        self._rows = self._errors = 0  # of the shard, handed to the sinks
-        self._stack = ExitStack()
-        self._writers: list[SinkWriter] = []
-        self._failed = False
+        self._group: list[ItemOutputs] = []  # not yet handed to the thread
+        self._group_bytes = 0  # of the model's outputs in the group
+        self._n_handed_over = 0  # inputs of the current shard
 
     def __enter__(self) -> "ShardWriter":
         return self
@@ -85,105 +86,141 @@ class ShardWriter:
     ) -> None:
         try:
             if kind is None:
-                self._wait(0)
-                if self._shard or self._group:
-                    raise PipelineError(
-                        f"{self._handed_over + len(self._group)} inputs came out of a shard of more."
-                    )
+                self._wait_for_pending(0)
+                if self._n_handed_over or self._group:
+                    n_finished = self._n_handed_over + len(self._group)
+                    raise PipelineError(f"{n_finished} inputs came out of a shard of more.")
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
-            abandoned = error or PipelineError("abandoned")
-            self._stack.__exit__(type(abandoned), abandoned, traceback)
+            self._committer.abandon(error or PipelineError("abandoned"))
 
-    def write(self, shard: Shard, answered: Sequence[ItemOutputs]) -> None:
-        """Take the inputs that are through with a batch. Raises what an earlier one raised in the thread."""
-        self._group += answered
-        self._bytes += sum(
-            v.nbytes for _, views in answered for output in views.values() for v in output.values()
+    def write(self, shard: Shard, finished: Sequence[ItemOutputs]) -> None:
+        """Add finished inputs of a shard. Raises what the write thread raised for an earlier group."""
+        self._group += finished
+        self._group_bytes += sum(
+            tensor.nbytes
+            for _, views in finished
+            for output in views.values()
+            for tensor in output.values()
         )
-        complete = self._handed_over + len(self._group) == len(shard)
-        if complete or len(self._group) >= _GROUP or self._bytes >= _GROUP_BYTES:
-            self._pending.append(
-                self._pool.submit(self._guarded, partial(self._write, shard, self._group))
-            )
-            self._handed_over = 0 if complete else self._handed_over + len(self._group)
-            self._group, self._bytes = [], 0
+
+        is_complete = self._n_handed_over + len(self._group) == len(shard)
+        is_full = len(self._group) >= _GROUP_IMAGES or self._group_bytes >= _GROUP_BYTES
+        if is_complete or is_full:
+            self._submit(partial(self._committer.add, shard, self._group))
+            self._n_handed_over = 0 if is_complete else self._n_handed_over + len(self._group)
+            self._group, self._group_bytes = [], 0
+
         with self.timer.measure("behind"):
-            self._wait(_BEHIND)
+            self._wait_for_pending(_MAX_PENDING_GROUPS)
 
-    def keep(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
-        """Take rows that the shard had before, as they are."""
-        self._handed_over += images.num_rows
-        self._pending.append(
-            self._pool.submit(
-                self._guarded, lambda: self._write_and_commit(shard, images, predictions)
-            )
-        )
+    def write_tables(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
+        """Add rows that the shard had before, as they are."""
+        self._n_handed_over += images.num_rows
+        self._submit(partial(self._committer.add_tables, shard, images, predictions))
 
-    def _wait(self, most: int) -> None:
-        while self._pending and (len(self._pending) > most or self._pending[0].done()):
+    def _submit(self, step: Callable[[], None]) -> None:
+        self._pending.append(self._pool.submit(self._committer.run_unless_failed, step))
+
+    def _wait_for_pending(self, allowed: int) -> None:
+        """Raise errors of steps that have ended. Wait until at most `allowed` steps are left."""
+        while self._pending and (len(self._pending) > allowed or self._pending[0].done()):
             self._pending.pop(0).result()
 
-    def _guarded(self, work: Callable[[], None]) -> None:
-        if self._failed:  # what is still queued behind a failure is not written
+
+@dataclass(frozen=True)
+class OpenShard:
+    """A shard whose sinks are open. `stack` closes them."""
+
+    shard: Shard
+    context: SinkContext
+    writers: Sequence[SinkWriter]
+    stack: ExitStack
+
+
+class ShardCommitter:
+    """Makes rows, writes them to the sinks and commits each complete shard.
+
+    Only the write thread calls its methods, except `abandon`, which is called after that thread has
+    ended. It reports a commit at once, because a worker gets its next shard only then.
+    """
+
+    def __init__(self, runner: ShardRunner) -> None:
+        self.runner, self.predictor, self.timer = runner, runner.predictor, runner.timer
+        self._open: OpenShard | None = None
+        self._n_rows = self._n_errors = 0  # of the open shard
+        self._has_failed = False
+
+    def run_unless_failed(self, step: Callable[[], None]) -> None:
+        """Run a step. After a failed step all further steps do nothing."""
+        if self._has_failed:
             return
         try:
-            work()
+            step()
         except BaseException:
-            self._failed = True
+            self._has_failed = True
             raise
 
-    def _write(self, shard: Shard, answered: Sequence[ItemOutputs]) -> None:
+    def add(self, shard: Shard, finished: Sequence[ItemOutputs]) -> None:
+        """Make the rows of finished inputs and write them."""
         with self.timer.measure("rows"):
-            tables = self.predictor.make_tables(answered)
-        self._write_and_commit(shard, *tables)
+            tables = self.predictor.make_tables(finished)
+        self.add_tables(shard, *tables)
 
-    def _write_and_commit(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
+    def add_tables(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
+        """Write rows to the sinks. Commit the shard when it has a row for each input."""
         with self.timer.measure("write"):
-            if self._shard is None:
-                self._open(shard)
-            if self._shard is not shard:
+            if self._open is None:
+                self._open, self._n_rows, self._n_errors = self._open_sinks(shard), 0, 0
+            if self._open.shard is not shard:
                 raise PipelineError(
                     f"a batch of shard {shard.shard_id} came before the shard before it was complete."
                 )
-            for writer in self._writers:
+            for writer in self._open.writers:
                 writer.write(images, predictions)
-            self._rows += images.num_rows
-            self._errors += pc.sum(mark_failed(images)).as_py() or 0
-            complete = self._rows == len(shard)
-            if complete:
-                self._stack.close()  # sinks finish their files here, and only here
-                self.runner.folder.commit(shard.shard_id, len(shard), self._stage)
-                self.predictor.release(shard)
-                self._shard = None
-        if complete:
-            spent = self.timer.take_lap()
-            self.runner.folder.append_line(
-                "timing.jsonl", {"shard": shard.shard_id, "images": len(shard), **spent}
-            )
-            self.predictor.in_flight.count_progress()
-            self.runner.progress.report_commit(shard.shard_id, len(shard), self._errors)
-            log.debug("shard %d committed, %d images", shard.shard_id, len(shard))
+            self._n_rows += images.num_rows
+            self._n_errors += pc.sum(mark_failed(images)).as_py() or 0
+            is_complete = self._n_rows == len(shard)
+            if is_complete:
+                self._commit(self._open)
+                self._open = None
+        if is_complete:
+            self._report(shard)
 
-    def _open(self, shard: Shard) -> None:
-        runner = self.runner
-        self._stage, self._stack = runner.folder.create_stage(shard.shard_id), ExitStack()
-        self._rows = self._errors = 0
+    def abandon(self, error: BaseException) -> None:
+        """Let the sinks of an incomplete shard end with this error, so that they finish no file."""
+        if self._open:
+            self._open.stack.__exit__(type(error), error, error.__traceback__)
+
+    def _open_sinks(self, shard: Shard) -> OpenShard:
         context = SinkContext(
-            self._stage, shard.shard_id, self.predictor.schema, self._draw, self._read_image
+            self.runner.folder.create_stage(shard.shard_id),
+            shard.shard_id,
+            self.predictor.schema,
+            self._draw,
+            make_image_reader(shard, self.predictor.read_original),
         )
-        self._writers = [self._stack.enter_context(sink.open(context)) for sink in runner.sinks]
-        self._shard, self._place = shard, {entry.key: i for i, entry in enumerate(shard.entries)}
+        with ExitStack() as stack:
+            sinks = self.runner.sinks.values()
+            writers = [stack.enter_context(sink.open(context)) for sink in sinks]
+            return OpenShard(shard, context, writers, stack.pop_all())
+
+    def _commit(self, opened: OpenShard) -> None:
+        shard = opened.shard
+        opened.stack.close()  # sinks finish their files here, and only here
+        pictures = count_pictured(self.runner.sinks, shard.first_image_id, len(shard))
+        self.runner.folder.commit(shard.shard_id, len(shard), opened.context.stage, pictures)
+        self.predictor.release(shard)
+
+    def _report(self, shard: Shard) -> None:
+        timings = {"shard": shard.shard_id, "images": len(shard), **self.timer.take_lap()}
+        self.runner.folder.append_line("timing.jsonl", timings)
+        self.predictor.in_flight.count_progress()
+        self.runner.progress.report_commit(shard.shard_id, len(shard), self._n_errors)
+        log.debug("shard %d committed, %d images", shard.shard_id, len(shard))
 
     def _draw(
         self, image: torch.Tensor, rows: pa.Table, long_side: int | None = None
     ) -> torch.Tensor:
         with self.timer.measure("draw"):
             return self.predictor.task.draw(image, rows, long_side)
-
-    def _read_image(self, key: str) -> torch.Tensor:
-        """(3, H, W) uint8 RGB; of a clip its middle frame."""
-        shard = self._shard
-        assert shard is not None, "pictures are made while a shard is open"  # noqa: S101
-        at = self._place[key]
-        return self.predictor.read_original(shard.first_image_id + at, shard.entries[at])

@@ -75,18 +75,17 @@ def killed_again_and_again(seed: str, output: str) -> None:
 def order(images: Path, output: Path, **own: Any) -> dict[str, Any]:
     """Freeze the plan of a run; return what a worker of this run is given."""
     from pipeline.core.types import Writer
-    from pipeline.run import frozen
     from pipeline.runs.components import build_components
     from pipeline.runs.session import RunSession
 
     settings = settings_for(
         *COMMON, f"input={images}", f"output={output}", "shard_size=4", "batch_size=4", "timeout=6"
     )
-    work = RunSession.of(settings, build_components(settings), Writer("ray-driver"))
+    work = RunSession.create(settings, build_components(settings), Writer("ray-driver"))
     with work.folder.lock(), work.folder.critical_section():
-        work.plan = frozen(work)
+        work = work.freeze_plan()
     return {
-        **work.plain(),
+        **work.make_order(),
         "writer": {"name": "ray-0", "allowed_peers": "ray-*", "patience_s": 5.0},
     }
 
@@ -117,7 +116,7 @@ def test_only_the_culprit_is_lost(fault: str, status: str, photos: Path, tmp_pat
     assert {key: found for key, found in rows.items() if found != "ok"} == {
         "05a.jpg": status
     } and len(rows) == 13
-    said = [text for answer in answers for text in answer["said"]]
+    said = [text for answer in answers for text in answer["messages"]]
     assert sum("Starting another" in text for text in said) == 2
     (suspects,) = (tmp_path / "out" / given["run"]).glob("suspects*.json")
     assert (
@@ -214,7 +213,7 @@ def test_a_worker_an_actor_and_the_driver_are_killed(
     when(lambda: markers(output) >= 2, process)
     kill(below(process, WORKER)[:1])
     when(lambda: markers(output) >= 6, process)
-    kill(below(process, "ray::Hand")[:1])
+    kill(below(process, "ray::RayActor")[:1])
     when(lambda: markers(output) >= 10, process)
     assert markers(output) < len(expected) // 2
     kill([process.pid, *below(process, DRIVER)])

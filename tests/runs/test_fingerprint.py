@@ -45,10 +45,6 @@ def base():
         "max_pixels=1000",
         "precision=bf16",
         "model_args={box_detections_per_img: 300}",
-        "overlays=false",
-        "overlays=3",
-        "sink=[parquet]",
-        "sink.overlays.quality=50",
         "sink.parquet.compression=snappy",
         "tiles.size=640",
         "flip=true",
@@ -81,6 +77,11 @@ def test_a_setting_that_decides_what_the_files_hold_makes_another_run(base, over
         "anchors.ratios=null",
         "train.epochs=3",
         "to=onnx",
+        "overlays=false",
+        "overlays=3",
+        "sink=[parquet]",
+        "sink=[parquet,overlays,contact_sheets]",
+        "sink.overlays.quality=50",
     ],
 )
 def test_a_setting_that_only_decides_how_does_not(base, override):
@@ -146,6 +147,26 @@ def test_another_decoder_makes_another_run(base):
         )
         != base
     )
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [(), ("engine=fast",), ("task=video", "input=clips"), ("sink=[parquet,overlays,label_maps]",)],
+)
+def test_it_holds_no_python_path(overrides):
+    settings = settings_for(*overrides)
+    engine = instantiate(settings.components["engine"])
+    determined_by = collect_determinants(settings, SPEC, SOURCE, engine)
+    assert "pipeline." not in json.dumps(determined_by)
+    assert determined_by["sinks"] == {"parquet": {"compression": "zstd"}}
+    assert determined_by["engine"]["name"] == ("fast" if "engine=fast" in overrides else "eager")
+
+
+def test_a_class_that_moves_renames_no_run(base):
+    settings = settings_for()
+    components = json.loads(json.dumps(settings.components).replace("pipeline.", "pipeline.moved."))
+    moved = replace(settings, components=components | {"sink": settings.components["sink"]})
+    assert make_run_name(collect_determinants(moved, SPEC, SOURCE, ENGINE)) == base
 
 
 def test_the_name_is_the_same_in_every_process(base):

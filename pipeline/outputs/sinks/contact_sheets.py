@@ -64,6 +64,9 @@ class ContactSheets:
                 f"{_MAX_AREA // 10**6} million in all. Choose fewer or smaller tiles."
             )
 
+    def count_pictured(self, first_image_id: int, n_images: int) -> int:
+        return n_images
+
     @contextmanager
     def open(self, context: SinkContext) -> Iterator["_Writer"]:
         folder = context.stage / "contact_sheets"

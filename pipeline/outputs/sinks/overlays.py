@@ -37,6 +37,11 @@ class Overlays:
         self.limit = None if enabled is True else int(enabled)
         self.quality = quality
 
+    def count_pictured(self, first_image_id: int, n_images: int) -> int:
+        if self.limit is None:
+            return n_images
+        return min(n_images, max(0, self.limit - first_image_id))
+
     @contextmanager
     def open(self, context: SinkContext) -> Iterator["_Writer"]:
         with BackgroundWriter("overlays") as background:

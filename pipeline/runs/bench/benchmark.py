@@ -36,7 +36,8 @@ def run_benchmark(settings: Settings) -> str:
     folder = Path(settings.output).expanduser() / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     parts = replace(
-        build_components(settings), sinks=[instantiate(settings.components["sink"]["parquet"])]
+        build_components(settings),
+        sinks={"parquet": instantiate(settings.components["sink"]["parquet"])},
     )
     source = RepeatedSource(parts.source, settings.bench.images, settings.max_pixels)
     engaged = load_engines(settings, replace(parts, source=source), source)

@@ -1,17 +1,18 @@
-"""Every shard in this process."""
+"""Compute every shard in this process."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from pipeline.core.protocols import Work
+from pipeline.core.protocols import ExecutionResult, ShardJob
 
 
 class Local:
-    """Hands all shards to one runner, in order, so that it can read ahead across their borders."""
+    """Gives all shards to one runner in order, so that it decodes ahead across shard borders."""
 
     writer = None
 
-    def preview(self, work: Work) -> str:
+    def preview(self, order: Mapping[str, Any]) -> str:
         return ""
 
-    def run(self, shard_ids: Sequence[int], work: Work) -> None:
-        work.run_locally(shard_ids)
+    def run(self, shard_ids: Sequence[int], job: ShardJob) -> ExecutionResult:
+        return job.run_here(shard_ids)

@@ -1,7 +1,7 @@
-"""Shards on the GPUs of this machine, or of a Ray cluster.
+"""Compute shards on the GPUs of this machine or of a Ray cluster.
 
-Ray places and restarts actors; an actor (`Hand`) holds no model but watches a worker process (`watched.py`), so that an
-input that kills or hangs its decoder is found there as in any run. Through Ray go shard ids and counts, nothing else.
+Ray places and restarts actors. An actor holds no model but supervises a worker process, so that an input that
+kills or hangs its decoder is found as in any other run. Only shard ids and counts pass through Ray.
 """
 
 import logging
@@ -10,25 +10,23 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from time import perf_counter
 from typing import Any
 
 from pipeline.core.errors import ConfigError, PipelineError
-from pipeline.core.protocols import Work
+from pipeline.core.protocols import ExecutionResult, ShardJob
 from pipeline.core.types import Writer
-from pipeline.runs.workers.ray_pool import (
-    SHARDS_PER_WORKER,
-    DeferredSignals,
-    WorkerPool,
-    import_ray,
-)
+from pipeline.runs.workers.deferred_signals import DeferredSignals
+from pipeline.runs.workers.ray_pool import SHARDS_PER_WORKER, WorkerPool, import_ray
 from pipeline.runs.workers.supervised_worker import SupervisedWorker, WorkerReply
 
 log = logging.getLogger(__name__)
-_STORE_BYTES = 80 << 20  # of Ray's object store, which holds nothing of ours; Ray takes no less
+_OBJECT_STORE_BYTES = 80 << 20  # the smallest that Ray takes; the pipeline stores nothing in it
 _CONNECT_S = 10.0
-_PATIENCE_S = 90.0  # for what is left of a driver or worker that has died
-# of a Ray of its own: it calls nobody, and listens on 127.0.0.1 only, where the second is the switch; read at the import
-_ALONE = {
+_LOCK_PATIENCE_S = 90.0  # for the lock of a driver or worker that has died
+# A Ray that this process starts sends no usage statistics and listens on 127.0.0.1 only, which is
+# what the second variable does. Ray reads them when it is imported.
+_LOCAL_RAY_VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -36,19 +34,22 @@ _ALONE = {
 
 
 class RayActor:
-    """The actor. Its methods are called side by side."""
+    """Supervises one worker process. Ray calls its methods in several threads at once."""
 
     def __init__(self, order: Mapping[str, Any], cpus: int, openmp_threads: str | None) -> None:
-        """A worker decodes with its share of the cores. The forward pass on a CPU has a thread for every core of the
-        machine, as in a run of one process, because oneDNN's sums depend on their number and the bytes must not; threads of
-        workers that share cores do not spin."""
-        own = {"VISIONBATCH_CORES": str(cpus)}
-        os.environ.pop("OMP_NUM_THREADS", None)  # which Ray sets
+        """Start a worker that decodes with its share of the cores.
+
+        On a CPU the forward pass has a thread for every core of the machine, as in a run of one
+        process, because oneDNN's sums depend on the number of threads and results must not. Threads
+        of workers that share cores do not spin.
+        """
+        environment = {"VISIONBATCH_CORES": str(cpus)}
+        os.environ.pop("OMP_NUM_THREADS", None)  # Ray sets it
         if openmp_threads:
-            own["OMP_NUM_THREADS"] = openmp_threads
+            environment["OMP_NUM_THREADS"] = openmp_threads
         if cpus < (os.cpu_count() or 1):
-            own["GOMP_SPINCOUNT"] = "0"
-        self._worker = SupervisedWorker(order, own)
+            environment["GOMP_SPINCOUNT"] = "0"
+        self._worker = SupervisedWorker(order, environment)
 
     def ready(self) -> WorkerReply:
         return self._worker.ready()
@@ -61,9 +62,21 @@ class RayActor:
 
 
 class Ray:
-    """One driver, this process, which plans and reports; workers hold the run folder beside it."""
+    """Plans and reports in this process and lets Ray actors compute the shards.
 
-    writer = Writer("ray-driver", patience_s=_PATIENCE_S)
+    Args:
+        address: `auto` or HOST:PORT of a running cluster; None starts Ray on this machine.
+        workers: Number of workers; None: chosen from the machines.
+        cpus: Cores of each worker; None: chosen from the machines.
+        gpus: GPUs of each worker, also a fraction; None: one if there are any.
+        attempts: Workers that one shard may lose.
+        dashboard: Start Ray's dashboard.
+
+    Raises:
+        ConfigError: A setting is impossible, or Ray is not installed.
+    """
+
+    writer = Writer("ray-driver", patience_s=_LOCK_PATIENCE_S)
 
     def __init__(
         self,
@@ -75,77 +88,87 @@ class Ray:
         dashboard: bool,
     ) -> None:
         for name, value in {"workers": workers, "cpus": cpus, "attempts": attempts}.items():
-            left_out = value is None and name != "attempts"
-            if not left_out and (
-                not isinstance(value, int) or isinstance(value, bool) or value < 1
-            ):
+            is_optional = name != "attempts"
+            if not _is_positive_integer(value) and not (value is None and is_optional):
                 raise ConfigError(
                     f"executor.{name}={value}: expected a whole number, 1 or more, got {value!r}."
                 )
-        if gpus is not None and (
-            isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0
-        ):
+        is_number = isinstance(gpus, int | float) and not isinstance(gpus, bool)
+        if gpus is not None and (not is_number or gpus < 0):
             raise ConfigError(
                 f"executor.gpus={gpus}: expected a number, 0 or more (0.5: two workers on a GPU), got {gpus!r}."
             )
         self.address, self.workers, self.cpus, self.gpus = address, workers, cpus, gpus
         self.attempts, self.dashboard = attempts, dashboard
         if address is None:
-            os.environ.update({name: os.environ.get(name, value) for name, value in _ALONE.items()})
+            for variable, default in _LOCAL_RAY_VARIABLES.items():
+                os.environ.setdefault(variable, default)
         import_ray()
         logging.getLogger("ray").setLevel(logging.ERROR)
 
-    def preview(self, work: Work) -> str:
+    def preview(self, order: Mapping[str, Any]) -> str:
         return ""
 
-    def run(self, shard_ids: Sequence[int], work: Work) -> None:
-        order = work.plain()
-        with DeferredSignals() as signals, self._cluster():
-            signals.install()  # from Ray
-            each = self._share(on_cpu=order["settings"]["device"] == "cpu")
+    def run(self, shard_ids: Sequence[int], job: ShardJob) -> ExecutionResult:
+        """Compute the shards. Raises PipelineError for shards that have lost `attempts` workers."""
+        order = job.order
+        with DeferredSignals() as signals, self._connect():
+            signals.install()  # Ray has installed its own handlers
+            allocation = self._allocate_workers(on_cpu=order["settings"]["device"] == "cpu")
             log.info(
                 "Ray: %d workers, each with %d cores and %g GPUs.",
-                each.workers,
-                each.cpus,
-                each.gpus,
+                allocation.workers,
+                allocation.cpus,
+                allocation.gpus,
             )
-            size = min(each.workers, len(shard_ids))
-            crew = WorkerPool(
-                lambda number: _hand(order, number, each), size, self.attempts, signals
+            pool = WorkerPool(
+                lambda number: _create_actor(order, number, allocation),
+                min(allocation.workers, len(shard_ids)),
+                self.attempts,
+                signals,
             )
             try:
-                crew.start(shard_ids)
-                with work.going() as progress:
-                    crew.run(progress)
+                pool.start(shard_ids)
+                with job.show_progress() as progress:
+                    start = perf_counter()
+                    pool.run(progress)
+                    seconds = perf_counter() - start
             finally:
-                crew.close()
-        if crew.given_up:
-            said = "".join(
-                f"\n  shard {shard_id}: {why}" for shard_id, why in sorted(crew.given_up.items())
+                pool.close()
+        self._check_all_committed(pool.abandoned)
+        return ExecutionResult(images=progress.images, seconds=seconds)
+
+    def _check_all_committed(self, abandoned: Mapping[int, str]) -> None:
+        if abandoned:
+            listed = "".join(
+                f"\n  shard {shard_id}: {reason}" for shard_id, reason in sorted(abandoned.items())
             )
             raise PipelineError(
-                f"{len(crew.given_up)} shards were lost {self.attempts} times with their workers and given up; all others "
-                f"are committed, and the same command tries these again:{said}"
+                f"{len(abandoned)} shards were lost {self.attempts} times with their workers and given up; all others "
+                f"are committed, and the same command tries these again:{listed}"
             )
 
     @contextmanager
-    def _cluster(self) -> Iterator[None]:
-        """Connected to Ray, which is stopped afterwards if it was started here."""
+    def _connect(self) -> Iterator[None]:
+        """Connect to a cluster, or start Ray here and stop it afterwards. Raises ConfigError."""
         ray = import_ray()
-        own: dict[str, Any] = {"address": self.address}
+        options: dict[str, Any] = {"address": self.address}
         if self.address is None:
-            from pipeline.core.cpu import (
-                count_available_cores,  # of the driver, which has torch anyway
-            )
+            # Imported here, because the actors import this module and need no torch.
+            from pipeline.core.cpu import count_available_cores
 
-            own = {"address": "local", "num_cpus": max(count_available_cores(), self.workers or 1)}
-            own |= {"include_dashboard": self.dashboard, "object_store_memory": _STORE_BYTES}
+            options = {
+                "address": "local",
+                "num_cpus": max(count_available_cores(), self.workers or 1),
+                "include_dashboard": self.dashboard,
+                "object_store_memory": _OBJECT_STORE_BYTES,
+            }
         try:
             if self.address not in (None, "auto"):  # Ray would try for minutes
                 host, _, port = str(self.address).rpartition(":")
                 socket.create_connection((host, int(port)), _CONNECT_S).close()
             ray.init(
-                **own, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR
+                **options, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR
             )
         except (OSError, ValueError, RuntimeError) as error:
             expected = "Expected auto, or HOST:PORT of a cluster that runs; or leave it out."
@@ -157,65 +180,81 @@ class Ray:
         finally:
             ray.shutdown()
 
-    def _share(self, on_cpu: bool) -> "WorkerAllocation":
-        nodes = [node["Resources"] for node in import_ray().nodes() if node["Alive"]]
-        return allocate_workers(
-            [NodeResources(one.get("CPU", 0), 0 if on_cpu else one.get("GPU", 0)) for one in nodes],
-            self,
-        )
+    def _allocate_workers(self, on_cpu: bool) -> "WorkerAllocation":
+        resources = [node["Resources"] for node in import_ray().nodes() if node["Alive"]]
+        nodes = [
+            NodeResources(node.get("CPU", 0), 0 if on_cpu else node.get("GPU", 0))
+            for node in resources
+        ]
+        return allocate_workers(nodes, self)
+
+
+def _is_positive_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 @dataclass(frozen=True)
 class NodeResources:
+    """Cores and GPUs of one machine of the cluster."""
+
     cpus: float
     gpus: float
 
 
 @dataclass(frozen=True)
 class WorkerAllocation:
-    """How many workers, and what each of them has."""
+    """The number of workers, and the cores and GPUs of each."""
 
     workers: int
     cpus: int
     gpus: float
 
 
-def allocate_workers(nodes: Sequence[NodeResources], asked: Ray) -> WorkerAllocation:
-    """What was not asked for, from what the machines have: as many cores for each worker as allow for all workers. Raises
-    ConfigError where there is no room for them."""
-    gpus = asked.gpus if asked.gpus is not None else float(any(node.gpus >= 1 for node in nodes))
+def allocate_workers(nodes: Sequence[NodeResources], requested: Ray) -> WorkerAllocation:
+    """Choose what was not requested: as many cores for each worker as leave room for all workers.
 
-    def room(cpus: int) -> int:
-        return int(
-            sum(min(node.cpus // cpus, node.gpus // gpus if gpus else node.cpus) for node in nodes)
+    Raises:
+        ConfigError: The machines have no room for the requested workers.
+    """
+    gpus = requested.gpus
+    if gpus is None:
+        gpus = float(any(node.gpus >= 1 for node in nodes))
+
+    def count_workers(cpus: int) -> int:
+        """Return how many workers with so many cores the machines have room for."""
+        limits = (
+            min(node.cpus // cpus, node.gpus // gpus if gpus else node.cpus) for node in nodes
         )
+        return int(sum(limits))
 
-    workers = asked.workers
+    workers = requested.workers
     if workers is None:
-        usable = sum(node.cpus >= 1 for node in nodes)
-        workers = room(asked.cpus or 1) if gpus or asked.cpus else usable
-    cpus = asked.cpus or next(
-        (n for n in range(int(max(node.cpus for node in nodes)), 1, -1) if room(n) >= workers), 1
-    )
-    if not 0 < workers <= room(cpus):
-        there = ", ".join(f"{node.cpus:g} cores and {node.gpus:g} GPUs" for node in nodes)
+        n_usable = sum(node.cpus >= 1 for node in nodes)
+        workers = count_workers(requested.cpus or 1) if gpus or requested.cpus else n_usable
+
+    most_cpus = int(max(node.cpus for node in nodes))
+    candidates = (cpus for cpus in range(most_cpus, 1, -1) if count_workers(cpus) >= workers)
+    cpus = requested.cpus or next(candidates, 1)
+    if not 0 < workers <= count_workers(cpus):
+        machines = ", ".join(f"{node.cpus:g} cores and {node.gpus:g} GPUs" for node in nodes)
         raise ConfigError(
             f"executor: no room for {max(workers, 1)} workers with {cpus} cores and {gpus:g} GPUs each; the machines have "
-            f"{there}. Set fewer executor.workers, cpus or gpus."
+            f"{machines}. Set fewer executor.workers, cpus or gpus."
         )
     return WorkerAllocation(workers, cpus, gpus)
 
 
-def _hand(order: Mapping[str, Any], number: int, each: WorkerAllocation) -> Any:
-    own = {**order, "writer": asdict(Writer(f"ray-{number}", "ray-*", _PATIENCE_S))}
-    actor = (
+def _create_actor(order: Mapping[str, Any], number: int, allocation: WorkerAllocation) -> Any:
+    writer = Writer(f"ray-{number}", "ray-*", _LOCK_PATIENCE_S)
+    actor_class = (
         import_ray()
         .remote(RayActor)
         .options(
-            num_cpus=each.cpus,
-            num_gpus=each.gpus,
-            max_concurrency=SHARDS_PER_WORKER + 2,
+            num_cpus=allocation.cpus,
+            num_gpus=allocation.gpus,
+            max_concurrency=SHARDS_PER_WORKER + 2,  # `do` of each shard, `ready` and `close`
             scheduling_strategy="SPREAD",
         )
     )
-    return actor.remote(own, each.cpus, os.environ.get("OMP_NUM_THREADS"))
+    worker_order = {**order, "writer": asdict(writer)}
+    return actor_class.remote(worker_order, allocation.cpus, os.environ.get("OMP_NUM_THREADS"))

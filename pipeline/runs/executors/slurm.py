@@ -1,45 +1,77 @@
-"""Shards as an array job of a Slurm cluster: each element is the program that a user starts, with `shard.index`."""
+"""Compute shards in an array job of a Slurm cluster.
+
+Each element of the array runs the program that a user starts, with a `shard.index` of its own.
+"""
 
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.locations import Uri, parse_location
-from pipeline.core.protocols import Work
+from pipeline.core.protocols import ExecutionResult, ShardJob
 from pipeline.core.text_tables import format_pairs
 from pipeline.core.types import Writer
 from pipeline.runs.isolation.supervisor import supervise
 
-_TIMEOUTS = 100  # how often an element is queued again: each time it commits more of its shards
-_COMPLETE = (0, 5)  # exit codes; 5: with bad images
-_ROOT = Path(__file__).parents[3]  # where this package is, if it is not installed
+_MAX_REQUEUES = 100  # of an element; each time it commits more of its shards
+_COMPLETE_EXIT_CODES = (0, 5)  # 5: some images failed
+_PACKAGE_PARENT = Path(__file__).parents[3]  # for PYTHONPATH, where the package is not installed
+# Options that submitit takes under the same name for every cluster. Others get the prefix `slurm_`.
+_COMMON_OPTIONS = (
+    "name",
+    "nodes",
+    "tasks_per_node",
+    "timeout_min",
+    "gpus_per_node",
+    "cpus_per_task",
+    "mem_gb",
+)
 
 
 @dataclass(frozen=True)
 class ArrayElement:
-    """What submitit starts on a node, by its pickle; queued again as it is."""
+    """The callable that submitit pickles, starts on a node and queues again.
 
-    settings: str  # as JSON
+    Attributes:
+        settings: The settings of the element, as JSON.
+    """
+
+    settings: str
 
     def __call__(self) -> int:
-        """The exit code. Raises PipelineError where the part is not complete, so that Slurm says that the element failed."""
+        """Compute the element's shards and return the exit code.
+
+        Raises:
+            PipelineError: The part is not complete. Slurm then shows the element as failed.
+        """
         code = supervise(["element", self.settings])
-        if code not in _COMPLETE:
+        if code not in _COMPLETE_EXIT_CODES:
             raise PipelineError(f"The element ended with exit code {code}; its log says why.")
         return code
 
     def checkpoint(self) -> Any:
-        """Asked for by submitit before the time is over or the node is taken away; what is committed is kept."""
-        return _submitit().helpers.DelayedSubmission(self)
+        """Return the job to queue when the time is over or the node is taken away."""
+        return _import_submitit().helpers.DelayedSubmission(self)
 
 
 class Slurm:
-    """This process plans, submits, and ends."""
+    """Plans the run in this process, submits an array job, and ends.
+
+    Args:
+        nodes: Number of array elements.
+        minutes: Time limit of an element; it is queued again when the time is over.
+        cluster: `slurm`, or `local` for processes on this machine.
+        setup: Shell lines that run before the program.
+        gpus_per_node, cpus_per_task, mem_gb, partition, account: Slurm's options; None leaves one out.
+
+    Raises:
+        ConfigError: A setting is impossible, or submitit is not installed.
+    """
 
     def __init__(
         self,
@@ -67,89 +99,97 @@ class Slurm:
                 f"executor.setup={setup}: expected a list of lines of shell, got {setup!r}."
             )
         self.nodes, self.minutes, self.cluster, self.setup = nodes, minutes, cluster, setup
-        options = {"gpus_per_node": gpus_per_node, "cpus_per_task": cpus_per_task, "mem_gb": mem_gb}
-        options |= {"partition": partition, "account": account}  # type: ignore[dict-item]
+        options: dict[str, Any] = {
+            "gpus_per_node": gpus_per_node,
+            "cpus_per_task": cpus_per_task,
+            "mem_gb": mem_gb,
+            "partition": partition,
+            "account": account,
+        }
         self.options = {name: value for name, value in options.items() if value is not None}
-        # a name among those of the elements, which may begin while this process still holds the folder
+        # The elements accept this name beside them, because they may start before this process ends.
         self.writer = Writer(f"planner-of-{nodes}")
-        _submitit()
+        _import_submitit()
 
-    def preview(self, work: Work) -> str:
-        """The script, as it would be submitted."""
+    def preview(self, order: Mapping[str, Any]) -> str:
+        """Return the script that would be submitted."""
         from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
         names: Any = SlurmExecutor._equivalence_dict()
         options: dict[str, Any] = {
-            names.get(name, name): value for name, value in self._options(work).items()
+            names.get(name, name): value for name, value in self._make_options(order).items()
         }
         if "mem" in options:
             options["mem"] = f"{options['mem']}GB"
         if self.nodes > 1:
             options["map_count"] = self.nodes
-        folder = _folder(work)
+        folder = _get_job_folder(order)
         command = (
             f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
         )
         return "\n\n" + _make_sbatch_string(command=command, folder=folder, **options)
 
-    def run(self, shard_ids: Sequence[int], work: Work) -> str:
-        submitit = _submitit()
-        folder = _folder(work)
+    def run(self, shard_ids: Sequence[int], job: ShardJob) -> ExecutionResult:
+        """Submit the array job. Raises ConfigError where nothing could be submitted."""
+        submitit, folder = _import_submitit(), _get_job_folder(job.order)
         try:
             executor = submitit.AutoExecutor(
-                folder, cluster=self.cluster, slurm_max_num_timeout=_TIMEOUTS
+                folder, cluster=self.cluster, slurm_max_num_timeout=_MAX_REQUEUES
             )
-            own = {
-                "timeout_min",
-                "name",
-                "nodes",
-                "gpus_per_node",
-                "cpus_per_task",
-                "mem_gb",
-                "tasks_per_node",
-            }
-            options = self._options(work).items()
+            options = self._make_options(job.order).items()
             executor.update_parameters(
-                **{name if name in own else f"slurm_{name}": value for name, value in options}
+                **{
+                    name if name in _COMMON_OPTIONS else f"slurm_{name}": value
+                    for name, value in options
+                }
             )
             with executor.batch():
-                jobs = [executor.submit(element) for element in self._elements(work)]
+                jobs = [executor.submit(element) for element in self._make_elements(job.order)]
         except (
             RuntimeError,
             submitit.core.utils.FailedSubmissionError,
             submitit.core.utils.FailedJobError,
         ) as error:
             raise ConfigError(f"executor=slurm: nothing was submitted: {error}") from None
-        job = jobs[0].job_id.partition("_")[0]
-        rows = {
-            "script, logs": f"{folder}/",
-            "watch": f"squeue --job {job}",
-            "stop": f"scancel {job}",
-            "afterwards": "the same command again: it says Complete, or submits what is still missing",
-        }
-        if self.cluster == "local":
-            rows = {"logs": rows["script, logs"], "processes": " ".join(one.job_id for one in jobs)}
-        return f"Submitted: job {job}, {self.nodes} elements for {len(shard_ids):,} shards\n{format_pairs(rows)}"
+        job_ids = [element.job_id for element in jobs]
+        return ExecutionResult(message=self._describe_job(job_ids, folder, len(shard_ids)))
 
-    def _elements(self, work: Work) -> Iterator[ArrayElement]:
-        settings = work.plain()["settings"]
+    def _describe_job(self, job_ids: Sequence[str], folder: Path, n_shards: int) -> str:
+        """Tell the user how to watch and stop the job."""
+        array_id = job_ids[0].partition("_")[0]
+        if self.cluster == "local":
+            rows = {"logs": f"{folder}/", "processes": " ".join(job_ids)}
+        else:
+            rows = {
+                "script, logs": f"{folder}/",
+                "watch": f"squeue --job {array_id}",
+                "stop": f"scancel {array_id}",
+                "afterwards": "the same command again: it says Complete, or submits what is still missing",
+            }
+        title = f"Submitted: job {array_id}, {self.nodes} elements for {n_shards:,} shards"
+        return f"{title}\n{format_pairs(rows)}"
+
+    def _make_elements(self, order: Mapping[str, Any]) -> Iterator[ArrayElement]:
+        """Yield one element per node: a local run of every `nodes`-th shard with the plan as it is."""
+        settings = order["settings"]
         components = {
             **settings["parts"],
             "executor": {"_target_": "pipeline.runs.executors.local.Local"},
         }
         for index in range(self.nodes):
-            own = {
+            changes = {
                 "parts": components,
                 "changed": "trust",
                 "shard": {"index": index, "count": self.nodes},
             }
-            yield ArrayElement(json.dumps({**settings, **own}))
+            yield ArrayElement(json.dumps({**settings, **changes}))
 
-    def _options(self, work: Work) -> dict[str, Any]:
-        """By submitit's names."""
-        path = f'export PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}"{shlex.quote(str(_ROOT))}'
+    def _make_options(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the job's options under submitit's names."""
+        package = shlex.quote(str(_PACKAGE_PARENT))
+        path = f'export PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}"{package}'
         fixed = {
-            "name": work.plain()["run"],
+            "name": order["run"],
             "nodes": 1,
             "tasks_per_node": 1,
             "timeout_min": self.minutes,
@@ -157,19 +197,17 @@ class Slurm:
         return {**fixed, **self.options, "setup": [*self.setup, path]}
 
 
-def _folder(work: Work) -> Path:
-    """Beside the run folder, not in it; of a run in a store below ./outputs, which the nodes must share then. Absolute: the
-    job may begin elsewhere."""
-    plain = work.plain()
-    output = parse_location(plain["settings"]["output"])
-    return (
-        (Path("outputs") if isinstance(output, Uri) else output).absolute()
-        / ".slurm"
-        / plain["run"]
-    )
+def _get_job_folder(order: Mapping[str, Any]) -> Path:
+    """Return the folder of script and logs: beside the run folder, absolute, because jobs start elsewhere.
+
+    For a run in an object store it is below ./outputs, which the nodes must share.
+    """
+    output = parse_location(order["settings"]["output"])
+    parent = Path("outputs") if isinstance(output, Uri) else output
+    return parent.absolute() / ".slurm" / order["run"]
 
 
-def _submitit() -> Any:
+def _import_submitit() -> Any:
     try:
         import submitit
     except ImportError:

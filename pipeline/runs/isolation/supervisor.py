@@ -1,8 +1,8 @@
-"""The process that a user starts. It starts the runner, which has the model, and starts another when that one dies or hangs.
+"""The process that a user starts. It starts the runner, which has the model, and restarts it when it dies or hangs.
 
-A decoder that crashes takes its process with it, whatever Python catches; threads that decode are fast because nothing
-stands between. So what isolates them is this: a process that imports no library, holds no model, and knows from the board
-(`board.py`) which inputs the dead runner had in hand. The next runner tries these one by one (`suspects.py`).
+A crash in a decoder ends the whole process, and Python cannot catch it. Decoding in threads is fast because nothing
+isolates them. So this process imports the standard library only, holds no model, and reads from the in-flight
+table which inputs the dead runner was working on. The next runner tries each of them alone (`quarantine.py`).
 """
 
 import os
@@ -17,136 +17,164 @@ from types import FrameType
 
 from pipeline.core.inflight import TABLE_VARIABLE, InFlightTable, WorkerDeath
 
-Start = Callable[..., "subprocess.Popen[bytes]"]
-LIFELINE = "VISIONBATCH_LIFELINE"  # a pipe's end in the runner's environment; its other end closes when this process ends
-_FRUITLESS = 3  # deaths one after the other with nothing reached in between
-_GRACE_S = 30  # between a signal and the end: Slurm's default
-_GRACE_ALONE_S = 5
-_TICK_S = 0.5
-# This very package, whatever lies in the current folder; at the path's end, where it shadows nothing.
+StartProcess = Callable[..., "subprocess.Popen[bytes]"]
+# Environment variable of the runner: the read end of a pipe. The other end closes when this process ends.
+LIFELINE = "VISIONBATCH_LIFELINE"
+_MAX_DEATHS = 3  # in a row, without progress in between
+_GRACE_S = 30  # between a signal and SIGKILL; Slurm's default
+_ORPHAN_GRACE_S = 5  # the same after the supervisor has died
+_POLL_S = 0.5
+# The runner imports this very package, whatever lies in the current folder. The package's parent is
+# the last entry of the path, where it shadows nothing.
 _PROGRAM = "import sys; sys.path.append({!r}); from pipeline.cli import main; sys.exit(main())"
 RUNNER = (sys.executable, "-P", "-c", _PROGRAM.format(str(Path(__file__).parents[3])))
 
 
 def supervise(arguments: Sequence[str], program: Sequence[str] = RUNNER) -> int:
-    """The exit code of the last runner, which is `program` with these arguments."""
-    with InFlightTable.create_shared() as (board, path):
-        watch = RunnerSupervisor(board, path, [*program, *arguments])
+    """Run `program` with these arguments until it is done. Returns the exit code of the last runner."""
+    with InFlightTable.create_shared() as (table, path):
+        supervisor = RunnerSupervisor(table, path, [*program, *arguments])
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, watch.forward_signal)
-        return restart_until_done(watch, _say)
+            signal.signal(number, supervisor.forward_signal)
+        return restart_until_done(supervisor, _print_message)
 
 
-def restart_until_done(watch: "RunnerSupervisor", say: Callable[[str], None]) -> int:
-    """One runner after another, until one ends by itself, or is asked to, or the third in a row gets nowhere."""
-    board = watch.board
-    fruitless = 0
+def restart_until_done(supervisor: "RunnerSupervisor", report: Callable[[str], None]) -> int:
+    """Start runners until one ends by itself or on a signal, or three in a row die without progress.
+
+    Args:
+        supervisor: Starts the runners.
+        report: Is called with a message for the user after each death.
+
+    Returns:
+        The exit code for the user.
+    """
+    table, n_deaths = supervisor.table, 0
     while True:
-        before = board.progress
-        code, hung = watch.run_once()
-        if watch.received_signal:
-            return code if code >= 0 else 128 + watch.received_signal
+        progress_before = table.progress
+        code, hung_image_ids = supervisor.run_once()
+        if supervisor.received_signal:
+            return code if code >= 0 else 128 + supervisor.received_signal
         if code >= 0:
             return code
-        fruitless = 0 if board.progress > before else fruitless + 1
-        death = _death(code, hung, board)
-        if fruitless == _FRUITLESS:
-            say(
-                f"{death.reason}, for the {_FRUITLESS}rd time without getting any further. Committed shards are intact."
+
+        n_deaths = 0 if table.progress > progress_before else n_deaths + 1
+        death = _describe_death(code, hung_image_ids, table)
+        if n_deaths == _MAX_DEATHS:
+            report(
+                f"{death.reason}, for the {_MAX_DEATHS}rd time without getting any further. "
+                "Committed shards are intact."
             )
             return 1
         then = "which tries each alone" if death.image_ids else "which goes on"
-        say(
+        report(
             f"{death.reason}, with {len(death.image_ids)} inputs in hand. Starting another, {then}."
         )
-        board.report_death(death)
+        table.report_death(death)
 
 
-def _death(code: int, hung: tuple[int, ...], board: InFlightTable) -> WorkerDeath:
-    if hung:
-        return WorkerDeath(
-            "timeout", "The runner took longer than timeout= allows", hung, board.run
-        )
+def _describe_death(
+    code: int, hung_image_ids: tuple[int, ...], table: InFlightTable
+) -> WorkerDeath:
+    """Describe the end of a runner with a negative exit code, or of one that was killed because it hung."""
+    if hung_image_ids:
+        reason = "The runner took longer than timeout= allows"
+        return WorkerDeath("timeout", reason, hung_image_ids, table.run)
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    return WorkerDeath("crashed", f"The runner died of {name}", board.read_image_ids(), board.run)
+    return WorkerDeath("crashed", f"The runner died of {name}", table.read_image_ids(), table.run)
 
 
 class RunnerSupervisor:
-    """Runners, one after the other. Signals are handed on; the second one kills."""
+    """Starts runners one after the other, kills one that hangs, and forwards signals.
+
+    Args:
+        table: The in-flight table that the runners write.
+        path: The file of that table.
+        command: The command line of a runner.
+        start: Starts a process from a command with `env` and `pass_fds`, as `subprocess.Popen` does.
+    """
 
     def __init__(
-        self, board: InFlightTable, path: Path, command: Sequence[str], start: Start | None = None
+        self,
+        table: InFlightTable,
+        path: Path,
+        command: Sequence[str],
+        start: StartProcess | None = None,
     ) -> None:
-        """`start` takes the command with `env` and `pass_fds`, as Popen does."""
-        self.board, self.path, self.command, self.start = (
-            board,
-            path,
-            command,
-            start or subprocess.Popen,
-        )
-        self.received_signal = 0  # the signal that this process was sent
-        self._asked_at = 0.0
+        self.table, self.path, self.command = table, path, command
+        self.start = start or subprocess.Popen
+        self.received_signal = 0  # 0: none
+        self._received_at = 0.0
         self._runner: subprocess.Popen[bytes] | None = None
 
     def run_once(self) -> tuple[int, tuple[int, ...]]:
-        """(exit code, the inputs at which it hung and was killed for)."""
+        """Start a runner and wait for its end.
+
+        Returns:
+            The exit code, negative for a signal; and the image ids for which the runner was killed
+            because it hung.
+        """
         read_end, write_end = os.pipe()
-        own = {TABLE_VARIABLE: str(self.path), LIFELINE: str(read_end)}
-        self._runner = runner = self.start(self.command, env=os.environ | own, pass_fds=[read_end])
+        variables = {TABLE_VARIABLE: str(self.path), LIFELINE: str(read_end)}
+        environment = os.environ | variables
+        self._runner = runner = self.start(self.command, env=environment, pass_fds=[read_end])
         os.close(read_end)
         try:
-            if self.received_signal:  # while there was none
+            if self.received_signal:  # it came while no runner existed
                 runner.send_signal(self.received_signal)
-            return self._until_it_ends(runner)
+            return self._wait(runner)
         finally:
             os.close(write_end)
 
-    def _until_it_ends(self, runner: "subprocess.Popen[bytes]") -> tuple[int, tuple[int, ...]]:
-        hung: tuple[int, ...] = ()
-        seen = lenient_until = time.monotonic()
+    def _wait(self, runner: "subprocess.Popen[bytes]") -> tuple[int, tuple[int, ...]]:
+        hung_image_ids: tuple[int, ...] = ()
+        last_poll = lenient_until = time.monotonic()
         while True:
             try:
-                return runner.wait(_TICK_S), hung
+                return runner.wait(_POLL_S), hung_image_ids
             except subprocess.TimeoutExpired:
                 now = time.monotonic()
-            if (
-                now - seen > 10 * _TICK_S
-            ):  # this process was stopped too: Ctrl-Z is no hanging runner
-                lenient_until = now + (now - seen)
-            seen = now
-            if (self.received_signal and now - self._asked_at > _GRACE_S) or (
-                now > lenient_until
-                and not hung
-                and (hung := self.board.read_image_ids(overdue_at=now))
-            ):
+
+            # After Ctrl-Z this process was stopped too: deadlines passed that nobody missed.
+            if now - last_poll > 10 * _POLL_S:
+                lenient_until = now + (now - last_poll)
+            last_poll = now
+
+            if not hung_image_ids and now > lenient_until:
+                hung_image_ids = self.table.read_image_ids(overdue_at=now)
+                if hung_image_ids:
+                    runner.kill()
+            if self.received_signal and now - self._received_at > _GRACE_S:
                 runner.kill()
 
     def forward_signal(self, number: int, frame: FrameType | None = None) -> None:
-        runner = self._runner
-        if self.received_signal and runner:
-            runner.kill()
-        else:
-            self.received_signal, self._asked_at = number, time.monotonic()
-            if runner:
-                runner.send_signal(number)
+        """Forward a first signal to the runner. Kill the runner on a second one."""
+        if self.received_signal and self._runner:
+            self._runner.kill()
+            return
+        self.received_signal, self._received_at = number, time.monotonic()
+        if self._runner:
+            self._runner.send_signal(number)
 
 
-def _say(message: str) -> None:
+def _print_message(message: str) -> None:
     print(f"visionbatch: {message}", file=sys.stderr, flush=True)
 
 
 def exit_with_supervisor() -> None:
-    """In a runner: end, in order if that can be, when the watching process has ended, however that was. Else it would go on
-    unseen, and hold the run folder."""
+    """Let this runner end when its supervisor has ended in any way.
+
+    Otherwise it would go on unseen and hold the run folder. A thread sends SIGTERM, then SIGKILL.
+    """
     lifeline = os.environ.get(LIFELINE)
     if lifeline is None:
         return
 
-    def wait() -> None:
+    def wait_for_end() -> None:
         os.read(int(lifeline), 1)  # returns when the other end is closed
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_GRACE_ALONE_S)
+        time.sleep(_ORPHAN_GRACE_S)
         os.kill(os.getpid(), signal.SIGKILL)
 
     os.set_inheritable(int(lifeline), False)
-    Thread(target=wait, name="lifeline", daemon=True).start()
+    Thread(target=wait_for_end, name="lifeline", daemon=True).start()

@@ -1,7 +1,6 @@
-"""Workers of a Ray cluster and the shards they have in hand: who gets the next, and what becomes of those of a lost one."""
+"""Distribute shards to the workers of a Ray cluster and replace workers that are lost."""
 
 import logging
-import signal
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,191 +9,195 @@ from typing import Any
 
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.protocols import Progress
+from pipeline.runs.workers.deferred_signals import DeferredSignals
 from pipeline.runs.workers.supervised_worker import WorkerReply
 
 log = logging.getLogger(__name__)
-SHARDS_PER_WORKER = 2  # shards of a worker: it reads ahead into the second while it does the first
-_TICK_S = 1.0
-_LONG_S = 30.0  # without any worker, after which it is said
-_GRACE_S = 8.0  # for workers to end in order
+SHARDS_PER_WORKER = 2  # a worker decodes the second ahead while it computes the first
+_POLL_S = 1.0
+_SLOW_START_S = 30.0  # without a ready worker, after which the user is told
+_SHUTDOWN_S = 8.0  # for workers to end by themselves
+_PERMANENT_EXIT_CODES = (2, 3, 4)  # settings, lock, full disk: another worker would fail alike
 
 
 class WorkerPool:
-    """`size` workers, made by `hire`, and the shards they have in hand. What a worker has when it is lost is tried again,
-    each shard alone, so that a shard that ends its worker takes no other with it."""
+    """Actors that compute shards, and the shards given to each.
+
+    Each shard of a lost worker is tried again alone on a worker, so that a shard that kills its
+    worker takes no other shard with it. A shard that has lost `attempts` workers is abandoned.
+
+    Args:
+        create_worker: Creates the actor with this number.
+        size: Number of workers.
+        attempts: Workers that one shard may lose.
+        signals: Raised between two polls.
+    """
 
     def __init__(
-        self, hire: Callable[[int], Any], size: int, attempts: int, signals: "DeferredSignals"
+        self,
+        create_worker: Callable[[int], Any],
+        size: int,
+        attempts: int,
+        signals: DeferredSignals,
     ) -> None:
-        self.hire, self.size, self.attempts, self.signals = hire, size, attempts, signals
-        self.given_up: dict[int, str] = {}  # shard_id -> why
-        self._hands: dict[int, Any] = {}
-        self._asked: dict[
-            Any, tuple[int, int | None]
-        ] = {}  # answer to come -> (worker, shard; None: whether it is ready)
-        self._ready: set[int] = set()
-        self._queue: deque[int] = deque()
-        self._alone: deque[int] = deque()
-        self._tried: Counter[int] = Counter()  # by shard
-        self._fruitless: Counter[int] = Counter()  # by worker, since it committed anything
-        self._told: set[str] = set()
+        self.create_worker, self.size, self.attempts = create_worker, size, attempts
+        self.signals = signals
+        self.abandoned: dict[int, str] = {}  # shard_id -> reason
+        self._workers: dict[int, Any] = {}  # by worker number
+        # Ray's reference to a reply -> (worker number, shard id); shard id None: the reply to `ready`
+        self._pending: dict[Any, tuple[int, int | None]] = {}
+        self._ready: set[int] = set()  # worker numbers
+        self._queue: deque[int] = deque()  # shards that were never lost
+        self._retry_queue: deque[int] = deque()  # shards to compute alone on a worker
+        self._n_losses: Counter[int] = Counter()  # by shard
+        self._n_failures: Counter[int] = Counter()  # by worker, since it last committed a shard
+        self._logged: set[str] = set()
 
     def start(self, shard_ids: Sequence[int]) -> None:
-        """Hire, and wait for the first worker that is ready."""
+        """Create the workers and wait until one of them is ready."""
         self._queue.extend(shard_ids)
         for number in range(self.size):
-            self._hire(number)
-        waited_since = monotonic()
+            self._create(number)
+
+        start, is_logged = monotonic(), False
         while not self._ready:
-            self._next(None)
-            if waited_since and monotonic() - waited_since > _LONG_S:
+            self._handle_replies(None)
+            if not is_logged and monotonic() - start > _SLOW_START_S:
                 log.info("Waiting for Ray to start a worker, and for its model.")
-                waited_since = 0.0
+                is_logged = True
 
     def run(self, progress: Progress) -> None:
+        """Compute all shards."""
         for number in self._ready:
-            self._give(number)
-        while self._left():
-            self._next(progress)
-
-    def _left(self) -> bool:
-        return bool(self._queue or self._alone) or any(
-            shard_id is not None for _, shard_id in self._asked.values()
-        )
+            self._assign_shards(number)
+        while self._has_work():
+            self._handle_replies(progress)
 
     def close(self) -> None:
-        """Workers end in order if they do so soon. Those that Ray has lost are gone already."""
+        """Ask the workers to end, then kill them."""
         ray = import_ray()
-        with suppress(Exception):
+        with suppress(Exception):  # a lost worker raises
             ray.wait(
-                [hand.close.remote() for hand in self._hands.values()],
-                num_returns=len(self._hands),
-                timeout=_GRACE_S,
+                [worker.close.remote() for worker in self._workers.values()],
+                num_returns=len(self._workers),
+                timeout=_SHUTDOWN_S,
             )
-        for hand in self._hands.values():
-            ray.kill(hand)
+        for worker in self._workers.values():
+            ray.kill(worker)
 
-    def _hire(self, number: int) -> None:
-        self._hands[number] = self.hire(number)
-        self._asked[self._hands[number].ready.remote()] = (number, None)
+    def _create(self, number: int) -> None:
+        worker = self._workers[number] = self.create_worker(number)
+        self._pending[worker.ready.remote()] = (number, None)
 
-    def _next(self, progress: Progress | None) -> None:
-        """What is answered next, within a second."""
+    def _has_work(self) -> bool:
+        return bool(self._queue or self._retry_queue) or any(
+            shard_id is not None for _, shard_id in self._pending.values()
+        )
+
+    def _handle_replies(self, progress: Progress | None) -> None:
+        """Handle the replies that arrive within a second. `progress` is None while workers start."""
         ray = import_ray()
         self.signals.raise_pending()
-        for answered in ray.wait(list(self._asked), timeout=_TICK_S)[0]:
-            number, shard_id = self._asked.pop(answered)
-            try:
-                answer: WorkerReply = ray.get(answered)
-            except ray.exceptions.RayError as error:
-                answer = {
-                    "said": [],
-                    "failed": f"its actor was lost: {str(error).splitlines()[0]}",
-                    "code": 1,
-                }
-            for text in answer["said"]:
-                self._say(text)
-            if "failed" in answer:
-                self._lost(number, shard_id, answer)
+        for reference in ray.wait(list(self._pending), timeout=_POLL_S)[0]:
+            number, shard_id = self._pending.pop(reference)
+            reply = _get_reply(ray, reference)
+            for message in reply["messages"]:
+                self._log_once(message)
+
+            if "failed" in reply:
+                self._replace_worker(number, shard_id, reply)
             else:
                 self._ready.add(number)
                 if shard_id is not None and progress:
-                    self._fruitless[number] = 0
-                    progress.add(answer["images"], answer["errors"])
-            if progress:
-                for one in self._ready:
-                    self._give(one)
+                    self._n_failures[number] = 0
+                    progress.add(reply["images"], reply["errors"])
 
-    def _give(self, number: int) -> None:
-        """As much as it may have: two shards, or one that was lost before."""
+            if progress:
+                for ready in self._ready:
+                    self._assign_shards(ready)
+
+    def _assign_shards(self, number: int) -> None:
+        """Give a worker two shards, or one that was lost before."""
         while True:
-            held = [
-                shard_id
-                for one, shard_id in self._asked.values()
-                if one == number and shard_id is not None
-            ]
-            if not held and self._alone:
-                shard_id = self._alone.popleft()
-            elif (
-                self._queue
-                and len(held) < SHARDS_PER_WORKER
-                and not any(self._tried[one] for one in held)
-            ):
+            assigned = self._list_assigned(number)
+            computes_lost_shard = any(self._n_losses[shard_id] for shard_id in assigned)
+            if not assigned and self._retry_queue:
+                shard_id = self._retry_queue.popleft()
+            elif self._queue and len(assigned) < SHARDS_PER_WORKER and not computes_lost_shard:
                 shard_id = self._queue.popleft()
             else:
                 return
-            self._asked[self._hands[number].do.remote(shard_id)] = (number, shard_id)
+            self._pending[self._workers[number].do.remote(shard_id)] = (number, shard_id)
 
-    def _lost(self, number: int, shard_id: int | None, answer: WorkerReply) -> None:
-        """A worker that has failed is replaced, unless that is no use. Raises PipelineError then."""
-        why, code = answer["failed"], answer["code"]
-        if code in (2, 3, 4):  # settings, a lock, a full disk: so it would be for the next
-            raise _with_code(PipelineError(why), code)
-        held = [shard_id, *(shard for one, shard in self._asked.values() if one == number)]
-        self._asked = {ref: what for ref, what in self._asked.items() if what[0] != number}
+    def _list_assigned(self, number: int) -> list[int]:
+        pending = self._pending.values()
+        return [
+            shard_id for worker, shard_id in pending if worker == number and shard_id is not None
+        ]
+
+    def _replace_worker(self, number: int, shard_id: int | None, reply: WorkerReply) -> None:
+        """Queue the shards of a failed worker again and create another worker.
+
+        Raises:
+            PipelineError: Another worker would fail alike, or no worker makes progress.
+        """
+        reason, code = reply["failed"], reply["code"]
+        if code in _PERMANENT_EXIT_CODES:
+            raise _make_error(reason, code)
+
+        lost = ([] if shard_id is None else [shard_id]) + self._list_assigned(number)
+        self._pending = {ref: task for ref, task in self._pending.items() if task[0] != number}
         self._ready.discard(number)
-        for shard in (one for one in held if one is not None):
-            self._tried[shard] += 1
-            if self._tried[shard] < self.attempts:
-                self._alone.append(shard)
-            else:
-                self.given_up[shard] = why
+        self._queue_lost_shards(lost, reason)
         with suppress(Exception):
-            import_ray().kill(self._hands[number])
-        self._fruitless[number] += 1
-        if self._fruitless[number] < self.attempts:
-            log.warning("Worker %d was lost (%s). Another takes its place.", number, why)
-            self._hire(number)
-        elif self._left() and all(
-            self._fruitless[one] >= self.attempts for one in range(self.size)
-        ):
-            raise _with_code(
-                PipelineError(f"No worker gets any further: {why} Committed shards are intact."),
-                code,
+            import_ray().kill(self._workers[number])
+
+        self._n_failures[number] += 1
+        if self._n_failures[number] < self.attempts:
+            log.warning("Worker %d was lost (%s). Another takes its place.", number, reason)
+            self._create(number)
+        elif self._has_work() and self._all_workers_fail():
+            raise _make_error(
+                f"No worker gets any further: {reason} Committed shards are intact.", code
             )
 
-    def _say(self, text: str) -> None:
-        """Once, however many workers say it."""
-        if text not in self._told:
-            self._told.add(text)
-            level, _, message = text.partition(": ")
-            log.log(logging.getLevelNamesMapping().get(level, logging.WARNING), "%s", message)
+    def _queue_lost_shards(self, shard_ids: Sequence[int], reason: str) -> None:
+        for shard_id in shard_ids:
+            self._n_losses[shard_id] += 1
+            if self._n_losses[shard_id] < self.attempts:
+                self._retry_queue.append(shard_id)
+            else:
+                self.abandoned[shard_id] = reason
+
+    def _all_workers_fail(self) -> bool:
+        return all(self._n_failures[number] >= self.attempts for number in range(self.size))
+
+    def _log_once(self, message: str) -> None:
+        """Log `LEVEL: text`, once however many workers send it."""
+        if message not in self._logged:
+            self._logged.add(message)
+            level, _, text = message.partition(": ")
+            log.log(logging.getLevelNamesMapping().get(level, logging.WARNING), "%s", text)
 
 
-class DeferredSignals:
-    """Kept until the driver can obey: what a handler raises does not come through Ray's own code."""
-
-    def __enter__(self) -> "DeferredSignals":
-        self._handlers = {
-            number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        self._came: list[int] = []
-        self.install()
-        return self
-
-    def install(self) -> None:
-        for number in self._handlers:
-            signal.signal(number, lambda came, frame: self._came.append(came))
-
-    def raise_pending(self) -> None:
-        if self._came:
-            signal.signal(self._came[0], self._handlers[signal.Signals(self._came[0])])
-            signal.raise_signal(self._came[0])
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        if kind is None:
-            self.raise_pending()
+def _get_reply(ray: Any, reference: Any) -> WorkerReply:
+    """Return a worker's reply; of an actor that Ray has lost, a reply that says so."""
+    try:
+        reply: WorkerReply = ray.get(reference)
+        return reply
+    except ray.exceptions.RayError as error:
+        reason = f"its actor was lost: {str(error).splitlines()[0]}"
+        return {"messages": [], "failed": reason, "code": 1}
 
 
-def _with_code(error: PipelineError, code: int) -> PipelineError:
-    error.exit_code = code
+def _make_error(message: str, exit_code: int) -> PipelineError:
+    error = PipelineError(message)
+    error.exit_code = exit_code
     return error
 
 
 def import_ray() -> Any:
-    """Raises ConfigError where it is not installed."""
+    """Import Ray. Raises ConfigError where it is not installed."""
     try:
         import ray
     except ImportError:

@@ -1,5 +1,7 @@
-"""A worker process in the hands of a process without a model: it gets shards, is watched as every runner is, and replaced
-when it dies or hangs. Imports no library, as `supervise.py` does not."""
+"""A worker process that a process without a model starts, supervises and gives shards to.
+
+This module imports the standard library only, besides modules that do the same.
+"""
 
 import json
 import signal
@@ -14,13 +16,22 @@ from pipeline.core.inflight import InFlightTable
 from pipeline.runs.isolation.supervisor import RUNNER, RunnerSupervisor, restart_until_done
 
 WORKER = (*RUNNER, "worker")
-WorkerReply = dict[
-    str, Any
-]  # `said` (texts for a person) with `images` and `errors` of a shard, or why it `failed`, with `code`
+# `messages` for the user, and either `images` and `errors` of a shard, or why the worker `failed` with
+# its exit `code`.
+WorkerReply = dict[str, Any]
 
 
 class SupervisedWorker:
-    """`ready` and `do` may be called from several threads at once; each waits for its answer."""
+    """Starts a worker process, restarts it after a crash, and waits for its replies.
+
+    `ready` and `do` may be called from several threads at once. A restarted worker gets the shards
+    that the previous one had not committed.
+
+    Args:
+        order: The worker's first input line, as JSON. It starts in `order["folder"]` if that exists.
+        environment: Variables in addition to those of this process.
+        command: The command line of the worker.
+    """
 
     def __init__(
         self,
@@ -28,129 +39,132 @@ class SupervisedWorker:
         environment: Mapping[str, str],
         command: Sequence[str] = WORKER,
     ) -> None:
-        """`order` is the worker's first line, with the `folder` to be in, where there is such a one."""
-        self._order, self._command = json.dumps(order), command
-        self._environment = environment
+        self._order, self._environment, self._command = json.dumps(order), environment, command
         self._folder = order["folder"] if Path(order["folder"]).is_dir() else None
-        self._changed = Condition()
-        self._in_hand: dict[int, None] = {}  # in the order in which they were given
-        self._done: dict[int, WorkerReply] = {}
-        self._said: list[str] = []
-        self._ready, self._ended = False, False
-        self._why, self._code = "", 0
+        self._changed = Condition()  # guards all that follows
+        self._assigned: dict[int, None] = {}  # shard ids in the order in which they were given
+        self._replies: dict[int, WorkerReply] = {}  # of committed shards
+        self._messages: list[str] = []
+        self._is_ready, self._has_ended = False, False
+        self._failure, self._exit_code = "", 0
         self._stdin: IO[bytes] | None = None
-        self._listener: Thread | None = None
-        self._watch: RunnerSupervisor | None = None
-        self._keeper = Thread(target=self._keep_running, name="watch", daemon=True)
-        self._keeper.start()
+        self._reader: Thread | None = None
+        self._supervisor: RunnerSupervisor | None = None
+        self._thread = Thread(target=self._supervise, name="supervise", daemon=True)
+        self._thread.start()
 
     def ready(self) -> WorkerReply:
-        """When its model is loaded."""
+        """Wait until the worker has loaded its model."""
         with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._ended)
-            return self._answer({} if self._ready else None)
+            self._changed.wait_for(lambda: self._is_ready or self._has_ended)
+            return self._make_reply({} if self._is_ready else None)
 
     def do(self, shard_id: int) -> WorkerReply:
-        """When the shard is committed."""
+        """Give the worker a shard and wait until it is committed."""
         with self._changed:
-            self._in_hand[shard_id] = None
-            self._tell(str(shard_id))
-            self._changed.wait_for(lambda: shard_id in self._done or self._ended)
-            return self._answer(self._done.pop(shard_id, None))
+            self._assigned[shard_id] = None
+            self._write_line(str(shard_id))
+            self._changed.wait_for(lambda: shard_id in self._replies or self._has_ended)
+            return self._make_reply(self._replies.pop(shard_id, None))
 
     def close(self) -> None:
-        """It ends in order, or is killed after the time that any runner has for that."""
+        """Ask the worker to end and wait. The supervisor kills it after the usual grace time."""
         with self._changed:
-            self._changed.wait_for(lambda: self._watch is not None or self._ended)
-        if self._watch:
-            self._watch.forward_signal(signal.SIGTERM)
-        self._keeper.join()
+            self._changed.wait_for(lambda: self._supervisor is not None or self._has_ended)
+        if self._supervisor:
+            self._supervisor.forward_signal(signal.SIGTERM)
+        self._thread.join()
 
-    def _answer(self, found: WorkerReply | None) -> WorkerReply:
-        said, self._said = self._said, []
-        failed = {"failed": self._why or f"ended with exit code {self._code}", "code": self._code}
-        return {"said": said, **(failed if found is None else found)}
+    def _make_reply(self, reply: WorkerReply | None) -> WorkerReply:
+        """Add the messages so far to a reply, or to the failure where there is none."""
+        messages, self._messages = self._messages, []
+        if reply is None:
+            failed = self._failure or f"ended with exit code {self._exit_code}"
+            reply = {"failed": failed, "code": self._exit_code}
+        return {"messages": messages, **reply}
 
-    def _keep_running(self) -> None:
-        code = 1
+    def _supervise(self) -> None:
+        """Run workers one after the other, until one ends by itself or none makes progress."""
+        exit_code = 1
         try:
-            with InFlightTable.create_shared() as (board, path):
+            with InFlightTable.create_shared() as (table, path):
                 with self._changed:
-                    self._watch = RunnerSupervisor(board, path, self._command, self._start)
+                    self._supervisor = RunnerSupervisor(table, path, self._command, self._start)
                     self._changed.notify_all()
-                code = restart_until_done(self._watch, self._heard)
-                self._hear_out()
+                exit_code = restart_until_done(self._supervisor, self._handle_death)
+                self._read_to_end()
         except OSError as error:
-            self._why = f"no worker could be started: {error}"
+            self._failure = f"no worker could be started: {error}"
         finally:
             with self._changed:
-                self._hang_up()
-                self._ended, self._code = True, code
+                self._close_stdin()
+                self._has_ended, self._exit_code = True, exit_code
                 self._changed.notify_all()
 
-    def _hear_out(self) -> None:
-        """The worker that has ended may have said more before."""
-        if self._listener:
-            self._listener.join()
+    def _read_to_end(self) -> None:
+        """Wait for the last lines of a worker that has ended."""
+        if self._reader:
+            self._reader.join()
 
     def _start(
         self, command: Sequence[str], env: Mapping[str, str], pass_fds: Sequence[int]
     ) -> "subprocess.Popen[bytes]":
-        """A worker that is given what the one before had in hand."""
-        self._hear_out()
-        pipe = subprocess.PIPE
+        """Start a worker and give it the order and the shards that are not committed."""
+        self._read_to_end()
         worker = subprocess.Popen(
             command,
             env={**env, **self._environment},
             cwd=self._folder,
             pass_fds=pass_fds,
-            stdin=pipe,
-            stdout=pipe,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
-        self._listener = Thread(
-            target=self._listen, args=[worker.stdout], name="listen", daemon=True
+        self._reader = Thread(
+            target=self._read_lines, args=[worker.stdout], name="read replies", daemon=True
         )
-        self._listener.start()
+        self._reader.start()
+
         with self._changed:
-            self._hang_up()
+            self._close_stdin()
             self._stdin = worker.stdin
-            self._tell(self._order)
-            for shard_id in self._in_hand:
-                self._tell(str(shard_id))
+            self._write_line(self._order)
+            for shard_id in self._assigned:
+                self._write_line(str(shard_id))
         return worker
 
-    def _tell(self, line: str) -> None:
+    def _write_line(self, line: str) -> None:
         if self._stdin is None:
             return
         try:
             self._stdin.write(line.encode() + b"\n")
             self._stdin.flush()
-        except OSError:  # it has just died; the next one is told again
-            self._hang_up()
+        except OSError:  # the worker has just died; the next one gets the line
+            self._close_stdin()
 
-    def _hang_up(self) -> None:
+    def _close_stdin(self) -> None:
         if self._stdin:
             with suppress(OSError):
                 self._stdin.close()
         self._stdin = None
 
-    def _listen(self, answers: IO[bytes]) -> None:
-        with answers:
-            for line in answers:
-                self._take(json.loads(line))
+    def _read_lines(self, stdout: IO[bytes]) -> None:
+        with stdout:
+            for line in stdout:
+                self._handle_line(json.loads(line))
 
-    def _take(self, answer: WorkerReply) -> None:
+    def _handle_line(self, line: dict[str, Any]) -> None:
+        """Handle one line of the worker; `worker.py` describes them."""
         with self._changed:
-            if "shard" in answer:
-                shard_id = answer.pop("shard")
-                self._in_hand.pop(shard_id, None)
-                self._done[shard_id] = answer
-            self._ready |= "ready" in answer
-            self._why = answer.get("failed", self._why)
-            self._said += [answer["said"]] if "said" in answer else []
+            if "shard" in line:
+                shard_id = line.pop("shard")
+                self._assigned.pop(shard_id, None)
+                self._replies[shard_id] = line
+            self._is_ready |= "ready" in line
+            self._failure = line.get("failed", self._failure)
+            self._messages += [line["message"]] if "message" in line else []
             self._changed.notify_all()
 
-    def _heard(self, message: str) -> None:
-        """From who watches: a worker has died. If it is the last one, that is why it failed."""
-        self._why = message
-        self._take({"said": f"WARNING: {message}"})
+    def _handle_death(self, message: str) -> None:
+        """Keep the supervisor's message: after the last death it is the reason of the failure."""
+        self._failure = message
+        self._handle_line({"message": f"WARNING: {message}"})

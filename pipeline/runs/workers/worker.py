@@ -1,6 +1,8 @@
-"""A process that does shards for another one. Orders come on its stdin, a line each: what the run is, as JSON, then shard
-ids. On its stdout it says, as lines of JSON, that it is `ready`, which `shard` is committed, what a person is to be told
-(`said`), and why it `failed`. It is the runner of every run; only who hands out the shards is another.
+"""A process that computes shards for another process.
+
+It reads lines on stdin: first the order, as JSON, then shard ids. It writes lines of JSON on stdout:
+`ready` when the model is loaded, `shard` with `images` and `errors` for each committed shard, `message`
+for the user, and `failed` with the reason. Otherwise it computes shards as every run does.
 """
 
 import json
@@ -23,63 +25,66 @@ from pipeline.runs.session import RunSession
 
 
 class ReplyChannel:
-    """What is said, a line each, from any thread. Whatever else this process prints goes to stderr."""
+    """Writes replies to stdout, a line each, from any thread. Other output of this process goes to stderr."""
 
     def __init__(self) -> None:
         self._file = os.fdopen(os.dup(1), "w", encoding="utf-8")
         self._lock = Lock()
         os.dup2(2, 1)
 
-    def send(self, **what: Any) -> None:
+    def send(self, **reply: Any) -> None:
         with self._lock:
-            self._file.write(json.dumps(what) + "\n")
+            self._file.write(json.dumps(reply) + "\n")
             self._file.flush()
 
 
 class ForwardingHandler(logging.Handler):
-    """Warnings and the like are for the person at the other end."""
+    """Sends log records as messages, because the user reads the log of the other process."""
 
-    def __init__(self, answers: ReplyChannel) -> None:
+    def __init__(self, channel: ReplyChannel) -> None:
         super().__init__()
-        self.answers = answers
+        self.channel = channel
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.answers.send(said=f"{record.levelname}: {record.getMessage()}")
+        self.channel.send(message=f"{record.levelname}: {record.getMessage()}")
 
 
 class ShardProgress(ProgressBar):
-    """Tells of shards, not of images: only what is committed is sure to have been done once."""
+    """Reports committed shards instead of images, because only a committed shard is computed once."""
 
-    def __init__(self, answers: ReplyChannel) -> None:
+    def __init__(self, channel: ReplyChannel) -> None:
         super().__init__(0, 0, quiet=True)
-        self.answers = answers
+        self.channel = channel
 
-    def committed(self, shard_id: int, images: int, errors: int) -> None:
-        self.answers.send(shard=shard_id, images=images, errors=errors)
+    def report_commit(self, shard_id: int, images: int, errors: int) -> None:
+        self.channel.send(shard=shard_id, images=images, errors=errors)
 
 
 class ShardQueue:
-    """Shard ids as they come. A thread reads them, so that it is known whether one waits."""
+    """Shard ids read from lines by a thread, so that it is known whether one waits."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._waiting: SimpleQueue[int | None] = SimpleQueue()  # None: no more will come
-        Thread(target=self._read, args=[lines], name="orders", daemon=True).start()
+        Thread(target=self._read, args=[lines], name="read orders", daemon=True).start()
 
-    def rounds(self) -> Iterator[Iterator[int]]:
-        """Ids until none waits; then, what was begun being done, until none waits again. A runner that reads ahead over the
-        end of a shard must not wait there for an order that comes when the shard is done."""
+    def iterate_rounds(self) -> Iterator[Iterator[int]]:
+        """Yield shard ids in rounds. A round ends when no shard id waits.
+
+        A runner that decodes ahead asks for the next shard before it has finished the first. It
+        would wait forever, because the next id comes only after the first shard is committed.
+        """
         while (first := self._waiting.get()) is not None:
-            yield self._round(first)
+            yield self._iterate_round(first)
 
-    def _round(self, first: int) -> Iterator[int]:
-        one: int | None = first
-        while one is not None:
-            yield one
+    def _iterate_round(self, first: int) -> Iterator[int]:
+        shard_id: int | None = first
+        while shard_id is not None:
+            yield shard_id
             try:
-                one = self._waiting.get_nowait()
+                shard_id = self._waiting.get_nowait()
             except Empty:
                 return
-        self._waiting.put(None)
+        self._waiting.put(None)  # for `iterate_rounds`
 
     def _read(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -88,34 +93,38 @@ class ShardQueue:
 
 
 def run_worker(orders: TextIO = sys.stdin) -> None:
-    """Until the orders end. Raises what a run raises."""
-    answers = ReplyChannel()
+    """Compute shards until stdin ends. Raises what a run raises."""
+    channel = ReplyChannel()
     try:
-        _work(orders, answers)
+        _compute_shards(orders, channel)
     except (PipelineError, OSError) as error:
-        answers.send(failed=str(error))
+        channel.send(failed=str(error))
         raise
 
 
-def _work(orders: TextIO, answers: ReplyChannel) -> None:
+def _compute_shards(orders: TextIO, channel: ReplyChannel) -> None:
     order = json.loads(orders.readline())
     settings = Settings.from_plain(order["settings"])
     set_log_level(settings.log_level)
-    logging.getLogger("pipeline").addHandler(ForwardingHandler(answers))
+    logging.getLogger("pipeline").addHandler(ForwardingHandler(channel))
     parts = build_components(settings)
     with closing(parts.source):
-        work = RunSession.of(settings, parts, Writer(**order["writer"]))
-        if work.folder.path.name != order["run"]:
-            raise ConfigError(
-                f"This worker would make {work.folder.path.name}, not {order['run']}: on its machine the same settings mean "
-                "another precision or decoder. Say precision= and device=, or use machines that are alike."
-            )
-        if not work.plan.parts:
-            raise ConfigError(
-                f"{work.folder.path} has no plan here: output= must be one place for all machines."
-            )
-        with work.folder.lock():
-            runner = work.open(lambda: ShardProgress(answers))
-            answers.send(ready=True)
-            for shard_ids in ShardQueue(orders).rounds():
+        session = RunSession.create(settings, parts, Writer(**order["writer"]))
+        _check_session(session, order["run"])
+        with session.folder.lock():
+            runner = session.open_runner(lambda: ShardProgress(channel))
+            channel.send(ready=True)
+            for shard_ids in ShardQueue(orders).iterate_rounds():
                 runner.run(shard_ids)
+
+
+def _check_session(session: RunSession, expected_run: str) -> None:
+    """Raise ConfigError where this machine would compute other rows, or does not share the folder."""
+    folder = session.folder.path
+    if folder.name != expected_run:
+        raise ConfigError(
+            f"This worker would make {folder.name}, not {expected_run}: on its machine the same settings mean "
+            "another precision or decoder. Say precision= and device=, or use machines that are alike."
+        )
+    if not session.plan.parts:
+        raise ConfigError(f"{folder} has no plan here: output= must be one place for all machines.")

@@ -172,13 +172,13 @@ def test_an_archive_that_changes_while_it_is_read(
         f"output={tmp_path / 'out'}",
         "overlays=false",
     )
-    opened = RunSession.open
+    opened = RunSession.open_runner
 
     def changed(*arguments):
         tar_of(path, [(f"{i}.jpg", image(i) + b"longer" * 200) for i in range(4)])
         return opened(*arguments)
 
-    monkeypatch.setattr(RunSession, "open", changed)
+    monkeypatch.setattr(RunSession, "open_runner", changed)
     assert run(settings_for(*common)).bad_images == 4
     assert set(read((tmp_path / "out" / "latest").resolve(), "images")["status"].to_pylist()) == {
         "changed"

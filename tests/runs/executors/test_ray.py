@@ -10,7 +10,8 @@ import pytest
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.runs.executors.ray import NodeResources, Ray, WorkerAllocation, allocate_workers
 from pipeline.runs.workers import ray_pool as crew_module
-from pipeline.runs.workers.ray_pool import DeferredSignals, WorkerPool
+from pipeline.runs.workers.deferred_signals import DeferredSignals
+from pipeline.runs.workers.ray_pool import WorkerPool
 
 GPU_NODES = [NodeResources(32, 4), NodeResources(64, 8)]
 GIVEN: dict[str, Any] = {
@@ -70,7 +71,7 @@ def test_settings_that_cannot_be_are_refused(given: dict[str, Any], said: str) -
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
 def test_a_cluster_that_is_not_there_is_told_at_once(address: str) -> None:
     said = f"address={address}: .*Expected auto, or HOST:PORT"
-    with pytest.raises(ConfigError, match=said), asked(address=address)._cluster():
+    with pytest.raises(ConfigError, match=said), asked(address=address)._connect():
         pytest.fail("it was joined")
 
 
@@ -135,12 +136,14 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 def good(shard_id: int | None) -> dict[str, Any]:
-    return {"said": []} if shard_id is None else {"said": [], "images": shard_id, "errors": 0}
+    return (
+        {"messages": []} if shard_id is None else {"messages": [], "images": shard_id, "errors": 0}
+    )
 
 
 def test_every_shard_is_done_once_and_no_worker_has_more_than_two(crew: Callable[..., Any]) -> None:
     done, made, log = crew(lambda number, shard_id, held: good(shard_id), 9)
-    assert sorted(done) == list(range(9)) and made.given_up == {}
+    assert sorted(done) == list(range(9)) and made.abandoned == {}
     assert max(held for _, held in log) == 2 and {number for number, _ in log} == {0, 1}
 
 
@@ -159,7 +162,7 @@ def test_a_lost_worker_is_replaced_and_its_shards_are_tried_again_alone(
         return good(shard_id)
 
     done, made, _ = crew(fate, 8)
-    assert sorted(done) == list(range(8)) and made.given_up == {}
+    assert sorted(done) == list(range(8)) and made.abandoned == {}
     assert dict(alone)[3] == [3]
 
 
@@ -173,7 +176,7 @@ def test_a_shard_that_always_ends_its_worker_is_given_up_and_no_other(
 
     done, made, _ = crew(fate, 12)
     assert sorted(done) == [0, 1, 2, *range(4, 12)]
-    assert list(made.given_up) == [3] and "node died" in made.given_up[3]
+    assert list(made.abandoned) == [3] and "node died" in made.abandoned[3]
 
 
 def test_the_last_shard_is_given_up_by_name_too(crew: Callable[..., Any]) -> None:
@@ -183,7 +186,7 @@ def test_the_last_shard_is_given_up_by_name_too(crew: Callable[..., Any]) -> Non
         return good(shard_id)
 
     done, made, _ = crew(fate, 1, 1)
-    assert done == [] and list(made.given_up) == [0]
+    assert done == [] and list(made.abandoned) == [0]
 
 
 @pytest.mark.parametrize(("code", "starts"), [(2, 1), (4, 1), (1, 6)])
@@ -194,7 +197,7 @@ def test_what_no_other_worker_would_mend_ends_it_at_once_and_the_rest_soon(
 
     def fate(number: int, shard_id: int | None, held: list[int]) -> Any:
         begun.append(number)
-        return {"said": [], "failed": "no weights", "code": code}
+        return {"messages": [], "failed": "no weights", "code": code}
 
     with pytest.raises(PipelineError, match="no weights") as caught:
         crew(fate, 5)

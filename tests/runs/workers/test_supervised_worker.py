@@ -33,14 +33,14 @@ def worker(program: str, once: Path) -> Iterator[SupervisedWorker]:
 
 def test_it_is_ready_then_does_what_it_is_given_side_by_side(tmp_path: Path) -> None:
     program = """
-say(said=f"WARNING: {os.environ['OWN']} in {os.path.basename(os.getcwd())}"); say(ready=True)
+say(message=f"WARNING: {os.environ['OWN']} in {os.path.basename(os.getcwd())}"); say(ready=True)
 held = [int(sys.stdin.readline()) for _ in range(2)]
 for shard in reversed(held): done(shard)
 time.sleep(60)
 """
     found = {}
     with worker(program, tmp_path / "once") as one:
-        assert one.ready() == {"said": [f"WARNING: 7 in {tmp_path.name}"]}
+        assert one.ready() == {"messages": [f"WARNING: 7 in {tmp_path.name}"]}
         threads = [
             threading.Thread(target=lambda i=i: found.update({i: one.do(i)})) for i in (3, 4)
         ]
@@ -48,7 +48,7 @@ time.sleep(60)
             thread.start()
         for thread in threads:
             thread.join(30)
-    assert found == {i: {"said": [], "images": 10 + i, "errors": 0} for i in (3, 4)}
+    assert found == {i: {"messages": [], "images": 10 + i, "errors": 0} for i in (3, 4)}
 
 
 def test_what_one_that_was_killed_had_in_hand_is_given_to_the_next(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ for line in sys.stdin: done(int(line))
     with worker(program, tmp_path / "once") as one:
         answer = one.do(5)
     assert answer["images"] == 15
-    assert answer["said"] == [
+    assert answer["messages"] == [
         "WARNING: The runner died of SIGKILL, with 0 inputs in hand. Starting another, which goes on."
     ]
 
@@ -92,8 +92,8 @@ def end(number, frame): open({str(tmp_path / "ended")!r}, "w"); sys.exit(143)
 signal.signal(signal.SIGTERM, end); say(ready=True); time.sleep(60)
 """
     with worker(program, tmp_path / "once") as one:
-        assert one.ready() == {"said": []}
-    assert (tmp_path / "ended").exists() and one.ready()["said"] == []
+        assert one.ready() == {"messages": []}
+    assert (tmp_path / "ended").exists() and one.ready()["messages"] == []
 
 
 def test_one_that_cannot_be_started_says_why(tmp_path: Path) -> None:
