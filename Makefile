@@ -54,7 +54,7 @@ refilter: $(VENV)/.run ## a new run with a stricter filter, without the model: m
 report: $(VENV)/.run ## one HTML page with a searchable gallery: make report run=outputs/latest
 	@$(PY) -m pipeline report $(ARGS)
 
-repeats: $(VENV)/.run ## boxes that recur at one place in a fixed camera's images: make repeats run=outputs/latest
+repeats: $(VENV)/.run ## boxes that recur at one place of a fixed camera: make repeats run=outputs/latest
 	@$(PY) -m pipeline repeats $(ARGS)
 
 verify: $(VENV)/.run ## check that a run folder holds what was committed: make verify run=outputs/latest

@@ -132,7 +132,7 @@ def _raise_for_bad_images(result: "RunResult") -> None:
 
 
 def _run_element(arguments: list[str]) -> None:
-    """Run one element of an array job, with the complete settings that the executor `slurm` wrote."""
+    """Run one element of an array job with the settings that the executor `slurm` composed."""
     from pipeline.config.settings import Settings
 
     # Slurm sends SIGUSR2 to every process before the time limit; submitit's process handles it.

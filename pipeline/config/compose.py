@@ -1,4 +1,4 @@
-"""Compose settings from conf/ and `key=value` words: the one way for command line, tests and code."""
+"""Compose settings from conf/ and `key=value` words, for the command line, tests and code alike."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from pipeline.core.package_files import find_resource
 
-# Folders of conf/ that the program itself chooses from: a format by the model, an exporter by `to=`.
+# The program itself chooses from these folders: a format by the model, an exporter by `to=`.
 _NOT_ON_THE_COMMAND_LINE = {"format", "exporter"}
 _LINE = re.compile(r"(?P<indent> *)(?P<name>\w+):(?: +(?P<value>.*?))?(?: +# (?P<comment>.*))?$")
 

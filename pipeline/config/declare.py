@@ -30,7 +30,7 @@ class Declaration:
 
 
 def setting(check: Check, default: Any = MISSING, help: str = "") -> Any:
-    """Declare a dataclass field whose value `check` validates. It is required if it has no default."""
+    """Declare a dataclass field whose value `check` validates. Without a default it is required."""
     metadata = {"check": check, "default": default, "help": help}
     if isinstance(default, list):
         return field(default_factory=default.copy, kw_only=True, metadata=metadata)

@@ -1,7 +1,8 @@
 """Turn errors into one message for the user and an exit code.
 
-Exit codes: 0 complete, 1 failed, 2 refused, 3 locked, 4 out of space, 5 complete with unusable images,
-6 damaged (verify), 7 drift, 130 and 143 interrupted. Each error class in `core/errors.py` has its own.
+Exit codes: 0 complete, 1 failed, 2 refused, 3 locked, 4 out of space, 5 complete with unusable
+images, 6 damaged (verify), 7 drift, 130 and 143 interrupted. Each error class in `core/errors.py`
+has its own.
 """
 
 import logging

@@ -49,8 +49,7 @@ def resolve_class(node: Mapping[str, Any]) -> type:
 def find_class(kind: str, name: str) -> type:
     """Return the class of a shipped component without building it.
 
-    `find_class("source", "tar")` is the class that conf/source/tar.yaml names. A run folder is never
-    trusted to name a class.
+    `find_class("source", "tar")` is the class that conf/source/tar.yaml names.
 
     Raises:
         ConfigError: There is no such component. The name may come from a run of another version or

@@ -22,7 +22,7 @@ def prepare_overrides(arguments: Sequence[str], sweep: bool) -> list[str]:
     """Turn arguments such as `input=My Photos` into overrides that Hydra understands.
 
     Args:
-        arguments: `key=value` words; `--make WORDS` stands for the variables of make's command line.
+        arguments: `key=value` words. `--make WORDS` stands for the variables given to make.
         sweep: Whether commas separate the values of a sweep.
 
     Raises:

@@ -22,8 +22,8 @@ def prepare_process() -> None:
 
     # torch reads this when it is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    # An idle OpenMP thread spins for a fraction of a millisecond before it sleeps, instead of several
-    # milliseconds in which it would keep a core from the decoding threads.
+    # An idle OpenMP thread then spins for a fraction of a millisecond before it sleeps. By default
+    # it spins for several, and keeps a core from the decoding threads.
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     keep_freed_memory()
 

@@ -119,7 +119,7 @@ def _fill_presets(values: Mapping[str, Any], presets: Mapping[str, Any]) -> dict
     if uses_samples:
         filled["input"] = str(find_resource("data") / "samples")
     if values["model"] is None:
-        # The samples' own detector knows only the samples' classes: it is no default for user images.
+        # The samples' detector knows only the samples' classes: it is no default for user images.
         filled["model"] = presets["sample_model" if uses_samples else "model"]
 
     for key in ("min_score", "top_k"):

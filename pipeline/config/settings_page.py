@@ -27,7 +27,7 @@ finished runs have a few of their own: `visionbatch report --help` lists those o
 _COMPONENTS = """\
 ## Components
 
-A component is chosen by name, for example `source=video`, and its own settings are given with a dot,
+A component is chosen by name, for example `source=video`. Its own settings are given with a dot,
 for example `source.fps=2`.
 """
 

@@ -1,4 +1,4 @@
-"""Turn SIGINT and SIGTERM into exceptions in the main thread, so that everything is left in order."""
+"""Turn SIGINT and SIGTERM into exceptions in the main thread, so that `with` blocks clean up."""
 
 import os
 import signal

@@ -26,7 +26,7 @@ FINISHED_RUN_VERBS: Mapping[str, str] = {
     "compare": "differences between two runs of the same images: compare "
     "runs=[outputs/a,outputs/b]",
     "drift": "whether images and predictions have changed since a run: drift run=NEW reference=OLD",
-    "repeats": "boxes that recur at one place in a fixed camera's images: repeats run=outputs/latest",
+    "repeats": "boxes that recur at one place of a fixed camera: repeats run=outputs/latest",
     "refilter": "a new run with a stricter filter: refilter run=outputs/latest min_score=0.7",
     "export": "convert to another program's format: export run=outputs/latest to=coco",
     "crops": "each box as an image, in a folder for its class: crops run=outputs/latest",

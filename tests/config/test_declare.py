@@ -1,4 +1,4 @@
-"""Each setting is declared once; conf/, docs/settings.md and the help agree with the declarations."""
+"""Each setting is declared once; conf/, docs/settings.md and the help agree with that."""
 
 import re
 from dataclasses import dataclass

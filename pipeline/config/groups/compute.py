@@ -35,8 +35,8 @@ class ShardSettings:
     index: int = setting(
         check_integer(0),
         0,
-        "several processes, also on several machines, can share a run: this one computes the shards "
-        "whose number modulo shard.count is shard.index",
+        "several processes, also on several machines, can share a run: this one computes the "
+        "shards whose number modulo shard.count is shard.index",
     )
     count: int = setting(check_integer(1), 1, "number of processes that share the run")
 
@@ -53,8 +53,8 @@ class ComputeSettings:
     batch_size: int | str | None = setting(
         check_batch_size,
         None,
-        "images for each forward pass; auto: measured at the start; null: the task's default for the "
-        "device; results are the same for every size",
+        "images for each forward pass; auto: measured at the start; null: the task's default for "
+        "the device; results are the same for every size",
     )
     shard_size: int = setting(
         check_integer(1),

@@ -27,7 +27,8 @@ class InputSettings:
     input: str | None = setting(
         check_optional_text,
         None,
-        "a folder, a file, or an address (s3://bucket/folder); null: the sample scenes in data/samples",
+        "a folder, a file, or an address (s3://bucket/folder); null: the sample scenes in "
+        "data/samples",
     )
     output: str = setting(
         check_utf8_path, "outputs", "the folder or address in which run folders are made"
@@ -41,7 +42,7 @@ class InputSettings:
     retry: str | None = setting(
         allow_none(check_choice("errors")),
         None,
-        "errors: compute only the images again whose status is an error",
+        "errors: compute again only the images whose status is an error",
     )
     skip_duplicates: str | None = setting(
         allow_none(check_choice("bytes", "near")),
@@ -106,7 +107,8 @@ class TileSettings:
     merge: str = setting(
         check_choice("nms", "nmm"),
         "nms",
-        "nms: keep an object's best box; nmm: join the parts of an object that tiles cut (boxes only)",
+        "nms: keep an object's best box; nmm: join the parts of an object that tiles cut (boxes "
+        "only)",
     )
     iou: float = setting(
         check_fraction(1.0),

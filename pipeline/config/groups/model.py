@@ -53,8 +53,8 @@ class AnchorSettings:
     sizes: list[list[float]] | None = setting(
         check_anchor_sizes,
         None,
-        "anchor sizes for each level, in pixels of the network's input: [[32], [64], [128]]; for FCOS "
-        "its strides; null: those of the torchvision builder",
+        "anchor sizes for each level, in pixels of the network's input: [[32], [64], [128]]; for "
+        "FCOS its strides; null: those of the torchvision builder",
     )
     ratios: list[float] | None = setting(
         check_anchor_ratios,
@@ -71,9 +71,9 @@ class ModelSettings:
     model: str = setting(
         check_optional_text,
         None,
-        "a torchvision builder; codes (the embedded detector); a .safetensors file made by `train`; "
-        "fasterrcnn with backbone=; or onnx, pt2, torchscript with a file in weights=; null: the "
-        "task's default",
+        "a torchvision builder; codes (the embedded detector); a .safetensors file made by "
+        "`train`; fasterrcnn with backbone=; or onnx, pt2, torchscript with a file in weights=; "
+        "null: the task's default",
     )
     weights: str = setting(
         check_text,
