@@ -1,4 +1,5 @@
-"""From planned images to predictions: loading, batching, the forward pass.
+"""Inference: from shards of images to batches, forward passes and prediction tables.
 
-Imports the rooms below it. Begin with `predictor.py`.
+Imports `core`, `config`, `storage`, `ops`, `inputs`, `models`, `tasks` and `outputs`. Begin with
+`predictor.py`. The diagram in `loader.py` shows where a decoded image becomes a batch.
 """

@@ -116,33 +116,41 @@ def _smallest_cosine(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def match_rows(fp32: pa.Table, here: pa.Table) -> Iterator[tuple[int, int]]:
-    """(row of fp32, row of here) that mean the same: one image and class, of boxes also IoU >= 0.5."""
-    kind_a, kind_b = (_groups(table) for table in (fp32, here))
-    for kind, rows in kind_a.items():
-        others = kind_b.get(kind, np.empty(0, dtype=np.int64))
-        if not set(BOX_COLUMNS) <= set(fp32.schema.names):
-            yield from zip(
-                rows.tolist(), others.tolist(), strict=False
-            )  # one of a class in an image
-            continue
-        boxes = (
-            torch.from_numpy(read_boxes_xyxy(table)[i])
-            for table, i in ((fp32, rows), (here, others))
-        )
-        iou = box_iou(*boxes).numpy()  # (rows, others)
-        a, b = np.nonzero(iou >= _SAME_OBJECT)
-        order = np.lexsort((-iou[a, b], a))  # the best row first, then its best overlap
-        order = order[match_one_to_one(a[order], b[order])]
-        yield from zip(rows[a[order]].tolist(), others[b[order]].tolist(), strict=True)
+    """Yield pairs (row of fp32, row of here) that describe the same thing.
+
+    Both rows are of one image and class. Boxes also have an IoU of at least 0.5. The best fp32 rows
+    choose their partner first, and each row is in one pair at most.
+    """
+    has_boxes = set(BOX_COLUMNS) <= set(fp32.schema.names)
+    if has_boxes:
+        boxes, other_boxes = read_boxes_xyxy(fp32), read_boxes_xyxy(here)
+    groups = _group_rows(here)
+    for image_and_class, rows in _group_rows(fp32).items():
+        others = groups.get(image_and_class, np.empty(0, dtype=np.int64))
+        if has_boxes:
+            i, j = _match_boxes(boxes[rows], other_boxes[others])
+            yield from zip(rows[i].tolist(), others[j].tolist(), strict=True)
+        else:  # an image has one row of a class
+            yield from zip(rows.tolist(), others.tolist(), strict=False)
 
 
-def _groups(table: pa.Table) -> dict[tuple[int, int], np.ndarray]:
-    """(image_id, class_id) -> row numbers, best score first."""
+def _match_boxes(boxes: np.ndarray, other_boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Match boxes (N, 4) in order, each with the free one of (M, 4) that overlaps it most."""
+    iou = box_iou(torch.from_numpy(boxes), torch.from_numpy(other_boxes)).numpy()
+    i, j = np.nonzero(iou >= _SAME_OBJECT)
+    order = np.lexsort((-iou[i, j], i))
+    i, j = i[order], j[order]
+    kept = match_one_to_one(i, j)
+    return i[kept], j[kept]
+
+
+def _group_rows(table: pa.Table) -> dict[tuple[int, int], np.ndarray]:
+    """Group row numbers by (image_id, class_id), best score first."""
     groups: dict[tuple[int, int], list[int]] = {}
-    score = _floats(table, "score")
-    for row in np.argsort(-score, kind="stable").tolist():
-        key = (table["image_id"][row].as_py(), table["class_id"][row].as_py())
-        groups.setdefault(key, []).append(row)
+    order = np.argsort(-_floats(table, "score"), kind="stable").tolist()
+    image_ids, class_ids = table["image_id"].to_pylist(), table["class_id"].to_pylist()
+    for row in order:
+        groups.setdefault((image_ids[row], class_ids[row]), []).append(row)
     return {key: np.array(rows, dtype=np.int64) for key, rows in groups.items()}
 
 

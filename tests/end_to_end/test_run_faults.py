@@ -195,10 +195,10 @@ def test_the_names_of_a_coco_file_are_cocos(tmp_path: Path) -> None:
 def test_an_input_that_is_lost_on_the_way_stops_the_run(
     annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answered = Predictor.predict
+    predict = Predictor.predict
 
-    def forgetful(self: Predictor, shards: object) -> Iterator[object]:
-        for shard, items in answered(self, shards):
+    def forgetful(self: Predictor, *args: object) -> Iterator[object]:
+        for shard, items in predict(self, *args):
             yield shard, items[1:]
 
     monkeypatch.setattr(Predictor, "predict", forgetful)

@@ -1,4 +1,4 @@
-"""`batch_size=auto`: as large as pays and fits."""
+"""`batch_size=auto` chooses the fastest batch size that fits into memory."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class Source:
 
 
 class Engine:
-    """`seconds(batch)` is how long a batch takes, None: it does not fit."""
+    """An engine whose batch takes `seconds(batch)`; None means that it does not fit."""
 
     def __init__(self, seconds, device: str = "cuda") -> None:
         self.seconds, self.device, self.asked = seconds, device, []

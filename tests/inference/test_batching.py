@@ -17,7 +17,7 @@ from pipeline.inference.batching import group_by_bucket, prefetch_in_thread, pul
         ("a", 2, [[0]]),
         ("aaa", 2, [[0, 1], [2]]),
         ("abab", 2, [[0, 2], [1, 3]]),
-        ("abb", 2, [[1, 2], [0]]),  # a full batch comes as soon as it is full, the rest at the end
+        ("abb", 2, [[1, 2], [0]]),  # a full batch comes at once, incomplete ones at the end
         ("abcabc", 3, [[0, 3], [1, 4], [2, 5]]),
         ("aab", 1, [[0], [1], [2]]),
         ("abba", 99, [[0, 3], [1, 2]]),
@@ -112,7 +112,7 @@ def test_it_reads_ahead_but_not_without_end():
     assert next(iterator) == 0
     assert third.wait(5), "nothing was read ahead"
     time.sleep(0.05)
-    assert len(made) <= 1 + 2 + 1  # one taken, two waiting, one in hand
+    assert len(made) <= 1 + 2 + 1  # one consumed, two queued, one waiting for the queue
     iterator.close()
 
 

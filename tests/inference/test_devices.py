@@ -1,4 +1,4 @@
-"""Outputs fetched in one copy for each name; which processors multiply bf16."""
+"""Outputs are copied together by name; which processors multiply bf16; device names."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Fewer steps, the same function."""
+"""A network with folded batch norms computes the same function."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def norms(network: nn.Module) -> int:
 
 
 def lively(norm: nn.Module) -> nn.Module:
-    """A batch norm that does something to every channel."""
+    """Fill a batch norm with values that change every channel."""
     for value in (norm.running_mean, norm.weight, norm.bias):
         nn.init.normal_(value) if value is not None else None
     nn.init.uniform_(norm.running_var, 0.5, 2.0)
@@ -52,7 +52,7 @@ def test_frozen_norms_and_those_of_clips_too() -> None:
 
 
 class Shared(nn.Module):
-    """Norms that must stay: the convolution's output is used twice, or the convolution itself is."""
+    """Norms that must stay: a convolution, or its output, is used twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def test_a_norm_called_in_another_way_is_left_alone() -> None:
 
 
 class Looks(nn.Module):
-    """Python that cannot be followed with symbols: what it calls is looked at one by one."""
+    """A module that torch.fx cannot trace, with a child that it can trace."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,3 +1,5 @@
+"""The loader: one item per input, batches of one shape, failures, views, memory and threads."""
+
 import itertools
 import threading
 import time
@@ -34,7 +36,7 @@ def load(
     views=None,
     **parts,
 ):
-    """All batches, and the entries in the order of the source."""
+    """Return all batches, the entries in the order of the source, and the loader."""
     source = Folder(str(folder))
     entries = list(source.entries())
     cuts = range(0, len(entries), shard_size)
@@ -51,7 +53,7 @@ def by_key(batches):
 
 
 def inputs_by_key(batches):
-    """The models' inputs by (key, number of the view); each comes once."""
+    """Return the model inputs by (key, view index), and check that each comes once."""
     found = [
         ((one.item.key, one.view_index), one.pixels) for batch in batches for one in batch.inputs
     ]
@@ -173,7 +175,7 @@ def test_no_batch_is_kept_in_memory_after_the_consumer_drops_it(mixed_images):
 
 
 def test_an_image_of_many_views_is_cut_batch_by_batch(mixed_images):
-    """What waits is a few batches, not all inputs of the image."""
+    """Only the inputs of a few batches are in memory, not those of the whole image."""
     made = []
 
     def preprocess(image):
@@ -188,7 +190,7 @@ def test_an_image_of_many_views_is_cut_batch_by_batch(mixed_images):
     batches = loader.load_batches([Shard(0, 0, (entry,))])
     next(batches)
     time.sleep(0.3)
-    assert len(made) <= 2 * 5  # one taken, two waiting, one in hand, one being made
+    assert len(made) <= 2 * 5  # one consumed, two queued, one waiting for the queue, one being made
     assert 2 + sum(len(batch.inputs) for batch in batches) + 1 > n_views
     assert len(made) == n_views
 
@@ -228,7 +230,7 @@ def test_a_failure_keeps_the_size_that_its_header_told(bad_images):
 
 
 def test_batches_do_not_depend_on_the_number_of_threads(bad_images):
-    def told(workers, views):
+    def batches_of(workers, views):
         batches, _, _ = load(bad_images, 2, 5, workers=workers, views=views)
         items = [
             [(item.image_id, item.status, item.error) for item in batch.items] for batch in batches
@@ -238,7 +240,7 @@ def test_batches_do_not_depend_on_the_number_of_threads(bad_images):
         ]
 
     for views in VIEWS:
-        assert told(1, views) == told(4, views)
+        assert batches_of(1, views) == batches_of(4, views)
 
 
 def test_what_the_preprocessing_cannot_take_is_a_model_error(mixed_images):
@@ -329,13 +331,14 @@ def test_decoding_ahead_changes_no_batch(mixed_images):
 
 @pytest.mark.parametrize("views", [Views(), Views(flip=True), Views(tile=64)])
 def test_what_a_batch_holds_depends_on_neither_workers_nor_overlap(mixed_images, views):
-    def held(workers, overlap):
+    def batches_of(workers, overlap):
         source = Folder(str(mixed_images))
         loader = Loader(source, model(), 2, workers, 10**6, views, overlap=overlap)
         batches = loader.load_batches([Shard(0, 0, tuple(source.entries()))])
         return sorted([(one.item.key, one.view_index) for one in batch.inputs] for batch in batches)
 
-    assert held(1, True) == held(1, False) == held(4, False) == held(4, True) != []
+    expected = batches_of(1, True)
+    assert expected == batches_of(1, False) == batches_of(4, False) == batches_of(4, True) != []
 
 
 def test_inputs_are_brought_to_the_device_ahead(mixed_images):
@@ -366,5 +369,5 @@ def test_in_turns_nothing_is_decoded_before_it_is_asked_for(mixed_images):
     batches = loader.load_batches([Shard(0, 0, tuple(source.entries()))])
     next(batches)
     time.sleep(0.05)
-    assert len(made) <= 3  # those of one shape, not the six
+    assert len(made) <= 3  # the images of one shape, not all six
     batches.close()

@@ -1,4 +1,4 @@
-"""Two sets of rows about the same images, compared."""
+"""Comparing an engine's rows with fp32 rows of the same images."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +8,7 @@ from pipeline.inference.precision_check import compare_rows
 
 
 def table(*rows: tuple, embedding: list | None = None) -> pa.Table:
-    """(image_id, class_id, score) or with (x_min, y_min, x_max, y_max) after them."""
+    """Make a table of rows (image_id, class_id, score), optionally with a box after them."""
     columns = list(zip(*rows, strict=True)) if rows else [[]] * 7
     names = ["image_id", "class_id", "score", "x_min", "y_min", "x_max", "y_max"][: len(columns)]
     made = {

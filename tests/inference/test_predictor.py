@@ -1,6 +1,7 @@
-"""The model at work: memory that is too short for a batch, once and from then on."""
+"""The predictor: too little memory for a batch, failures of single images, memory of batches."""
 
 import logging
+import weakref
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.config.instantiate import instantiate
-from pipeline.core.types import Model, Shard, Status
+from pipeline.core.types import Failure, Item, Model, Shard, Status
 from pipeline.inference.loader import Loader
 from pipeline.inference.predictor import Predictor
 from pipeline.inputs.sources.folder import Folder
@@ -20,14 +21,18 @@ from tests.helpers.runs import settings_for
 SPEC = spec_of("__background__", "dog")
 
 
-def predict(folder: Path, engine: Tight, batch_size: int, side: int = 8) -> dict[str, Status]:
-    source = Folder(str(folder))
+def make_predictor(source: Folder, engine: Tight, batch_size: int, side: int = 8) -> Predictor:
     model = Model(nn.Identity(), lambda image: torch.zeros(3, side, side), lambda size_hw: None)
     task = instantiate(settings_for().components["task"], spec=SPEC)
     keep = Filters(make_score_thresholds(SPEC.categories, None, None, 0.0), None, None, None).apply
-    predictor = Predictor(Loader(source, model, batch_size, 2, 10**8), engine, task, keep)  # type: ignore[arg-type]
-    answered = predictor.predict([Shard(0, 0, tuple(source.entries()))])
-    return {item.key: item.status for _, batch in answered for item, _ in batch}
+    return Predictor(Loader(source, model, batch_size, 2, 10**8), engine, task, keep)  # type: ignore[arg-type]
+
+
+def predict(folder: Path, engine: Tight, batch_size: int) -> dict[str, Status]:
+    source = Folder(str(folder))
+    predictor = make_predictor(source, engine, batch_size)
+    predicted = predictor.predict([Shard(0, 0, tuple(source.entries()))])
+    return {item.key: item.status for _, finished in predicted for item, _ in finished}
 
 
 def test_what_did_not_fit_is_not_tried_again(
@@ -49,3 +54,32 @@ def test_an_image_too_large_alone_is_a_row_and_the_others_go_on(mixed_images: Pa
 def test_a_batch_that_fits_is_left_whole(mixed_images: Path) -> None:
     engine = Tight(room=10**6)
     assert len(predict(mixed_images, engine, batch_size=3)) == 6 and engine.sizes == [3, 3]
+
+
+class Remembering(Tight):
+    """An engine that has room for everything, and remembers its inputs without keeping them."""
+
+    def __init__(self) -> None:
+        super().__init__(room=10**9)
+        self.seen: list[weakref.ref] = []
+
+    def forward(self, inputs: list, sizes_hw: list) -> list:
+        self.seen += [weakref.ref(pixels) for pixels in inputs]
+        return super().forward(inputs, sizes_hw)
+
+
+def test_a_batch_is_freed_before_its_outputs_go_to_the_writer(mixed_images: Path) -> None:
+    source, engine = Folder(str(mixed_images)), Remembering()
+    predictor = make_predictor(source, engine, batch_size=2)
+    for _ in predictor.predict([Shard(0, 0, tuple(source.entries()))]):
+        assert engine.seen and all(pixels() is None for pixels in engine.seen)
+
+
+def test_a_failure_becomes_one_short_line() -> None:
+    message = "a\n  very\tlong " + "m" * 600
+    item = Item(3, "a.jpg").with_failure(Failure(Status.CORRUPT, message, (20, 30)))
+    assert item.error == ("a very long " + "m" * 600)[:500]
+    assert (item.status, item.size_hw, item.key) == (Status.CORRUPT, (20, 30), "a.jpg")
+    assert Item(3, "a.jpg", (4, 5)).with_failure(
+        Failure(Status.MODEL_ERROR, "", (20, 30))
+    ).size_hw == (4, 5)

@@ -1,4 +1,4 @@
-"""Pooled in threads, pooled alike."""
+"""Threaded RoIAlign gives the same values as torchvision's."""
 
 from collections import OrderedDict
 

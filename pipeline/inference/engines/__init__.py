@@ -1,4 +1,4 @@
-"""Engines: one component a file, configured by `conf/engine/`.
+"""Engines: how a forward pass runs. One file per engine, configured by `conf/engine/`.
 
-An engine imports no other engine.
+An engine does not import another engine. Begin with `engine_base.py`, which they share.
 """

@@ -1,4 +1,4 @@
-"""engine=fast: the precision it takes, when it compiles, and that compiled is the same function."""
+"""engine=fast: its precision, when it compiles, and that compiled code computes the same."""
 
 import shutil
 
