@@ -1,3 +1,5 @@
-"""Generated scenes: codes and what is mistaken for codes, drawn, placed before backgrounds and photographed.
+"""Generated scenes: codes and things that are mistaken for codes, before backgrounds.
 
-Everything is a function of a numpy Generator: the same seed gives the same pixels in any process."""
+Begin with `scene.py`. Everything is a function of a numpy Generator: the same seed gives the same
+pixels in any process. A change in the order of random draws changes the data.
+"""

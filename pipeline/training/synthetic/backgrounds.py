@@ -1,4 +1,4 @@
-"""What is behind everything: crops of the user's photographs, or materials where there are none."""
+"""Backgrounds of scenes: crops of the user's photographs, or drawn materials without them."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,13 +10,13 @@ import numpy as np
 from pipeline.inputs.decoding.image import decode_image
 from pipeline.training.synthetic.materials import blur, render_material
 
-_CACHED_SIDE = 448  # pixels of a photograph's longer side, kept in memory: more than a scene has
-_VALIDATION_STRIDE = 8  # one photograph in so many is for validation
+_CACHED_SIDE = 448  # longer side in pixels of the photographs in memory; scenes are smaller
+_VALIDATION_STRIDE = 8  # every eighth photograph is for validation
 
 
 @dataclass(frozen=True)
 class Backgrounds:
-    """`files` are photographs without codes; none: materials only."""
+    """Backgrounds from photographs without codes; without `files`, from materials only."""
 
     files: tuple[str, ...]
     max_pixels: int
@@ -33,7 +33,17 @@ class Backgrounds:
     def crop(
         self, rng: np.random.Generator, size_hw: tuple[int, int], whole: bool = False
     ) -> np.ndarray:
-        """(H, W, 3) uint8. `whole`: most of a photograph, as it is. Raises InputError and OSError."""
+        """Draw a background, (H, W, 3) uint8.
+
+        Args:
+            rng: The random generator.
+            size_hw: Height and width of the background.
+            whole: Show most of a photograph, upright and often with its own colours.
+
+        Raises:
+            InputError: A photograph cannot be decoded.
+            OSError: A photograph cannot be read.
+        """
         if not self.files or rng.random() < 0.12:
             return render_material(rng, size_hw)
         photograph = _load_photograph(
@@ -54,7 +64,7 @@ class Backgrounds:
 def _crop_randomly(
     rng: np.random.Generator, photograph: np.ndarray, aspect: float, whole: bool
 ) -> np.ndarray:
-    """A random rectangle, of about the wanted width / height."""
+    """Cut out a random rectangle of about the given aspect, width / height."""
     height, width = photograph.shape[:2]
     part = rng.uniform(0.85, 1) if whole else rng.uniform(0.25, 1)
     aspect *= np.exp(rng.uniform(-0.25, 0.25))
@@ -65,7 +75,7 @@ def _crop_randomly(
 
 
 def _shift_colours(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """Other colours, contrast, and now and then far out of focus: few photographs become many."""
+    """Change colours and contrast, and sometimes blur, to vary a small set of photographs."""
     if rng.random() < 0.08:
         picture = picture[..., rng.permutation(3)]
     steps = np.linspace(0, 1, 256)[:, None]

@@ -1,4 +1,4 @@
-"""What light, lens, sensor and file do to a picture. Codes, distractors and backgrounds go through it together."""
+"""Simulate a camera on a finished scene: light, lens, sensor and file compression."""
 
 import cv2
 import numpy as np
@@ -9,8 +9,14 @@ from pipeline.training.synthetic.materials import sensor_noise, smooth_noise
 def photograph(
     rng: np.random.Generator, picture: np.ndarray, strength: float = 1.0, least: float = 1000.0
 ) -> np.ndarray:
-    """(H, W, 3) uint8 RGB in and out; `strength` 0 to 1: how often and how much. `least`: pixels of the smallest code, which
-    blur must not make a spot."""
+    """Apply the effects of a camera to a picture, (H, W, 3) uint8 RGB.
+
+    Args:
+        rng: The random generator.
+        picture: The scene.
+        strength: 0 to 1, how often effects occur and how strong they are.
+        least: Side of the smallest code in pixels; it limits the blur.
+    """
     if rng.random() < 0.7 * strength:
         picture = _apply_lighting(rng, picture)
     if rng.random() < 0.8 * strength:
@@ -26,7 +32,7 @@ def photograph(
 
 
 def _apply_lighting(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """Uneven light, vignetting, shadows with soft edges, reflections of lamps. Computed small: light is smooth."""
+    """Add uneven light, vignetting, soft shadows and reflections, computed at low resolution."""
     side = 48
     y, x = np.mgrid[:side, :side].astype(np.float32) / side - 0.5
     angle = rng.uniform(0, 2 * np.pi)
@@ -60,7 +66,7 @@ def _draw_shadow(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def _apply_tone_curve(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """White balance, exposure, contrast and gamma, as one table for each channel."""
+    """Change white balance, exposure, contrast and gamma by one lookup table for each channel."""
     steps = np.linspace(0, 1, 256)[:, None]
     curve = steps ** np.exp(rng.uniform(-0.5, 0.5))
     curve = 0.5 + (curve - 0.5) * np.exp(rng.uniform(-0.6, 0.35)) + rng.uniform(-0.1, 0.1)
@@ -83,7 +89,7 @@ def _apply_tone_curve(rng: np.random.Generator, picture: np.ndarray) -> np.ndarr
 def _apply_blur(
     rng: np.random.Generator, picture: np.ndarray, strength: float, most: float
 ) -> np.ndarray:
-    """A lens out of focus, or a hand that moved, from hardly to so much that thin bars run together."""
+    """Blur by defocus or motion, from slightly to so much that thin bars merge."""
     kind, side = rng.random(), picture.shape[0]
     amount = (
         side
@@ -115,13 +121,13 @@ def _apply_blur(
 
 
 def _apply_noise(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """Grain of the sensor, in brightness and in colour; now and then of clumps."""
+    """Add sensor noise in brightness or colour, sometimes with coarse grain."""
     size_hw = picture.shape[0], picture.shape[1]
     amount = rng.uniform(2, 12) if rng.random() < 0.8 else rng.uniform(12, 40)
     noise = sensor_noise(rng, size_hw, coloured=bool(rng.random() < 0.6))
     if rng.random() < 0.3:
         noise, amount = cv2.GaussianBlur(noise, (0, 0), 0.8), amount * 1.8
-    # the bank is even over 255 steps: its deviation is 74
+    # The noise is uniform over 255 steps, so its standard deviation is 74.
     return cv2.addWeighted(picture, 1, noise, amount / 74, -128 * amount / 74)
 
 

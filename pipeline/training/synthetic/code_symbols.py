@@ -1,4 +1,4 @@
-"""Codes with random contents, as their cells: what a standard says, before anything is drawn."""
+"""Codes with random contents as matrices of cells, before they are drawn."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,11 +19,14 @@ _DICTIONARIES = sorted(
 
 @dataclass(frozen=True)
 class CodeSymbol:
+    """A code as the standard defines it."""
+
     label: int
-    cells: np.ndarray  # (rows, columns) uint8, 1 where it is dark, without the quiet zone; a linear code's rows are its height
-    text: str  # what people read beneath it
-    quiet: int  # cells that the standard wants free around it
-    name: str
+    # (rows, columns) uint8, 1 where dark, without the quiet zone. A barcode repeats its row.
+    cells: np.ndarray
+    text: str  # printed beneath the code
+    quiet: int  # width of the quiet zone in cells
+    name: str  # of the symbology
 
 
 def draw_symbol(rng: np.random.Generator, stock: Typography, label: int) -> CodeSymbol:
@@ -139,7 +142,7 @@ def _random_barcode_text(rng: np.random.Generator, name: str) -> str:
         return f"A{random_digits(rng, int(rng.integers(4, 14)))}B"
     if name == "Code128" and rng.random() < 0.5:
         return random_digits(rng, 2 * int(rng.integers(2, 14)))
-    batch = "(10)" if name == "DataBarExp" else ""  # it holds GS1's elements
+    batch = "(10)" if name == "DataBarExp" else ""  # it encodes GS1 elements
     return batch + random_capitals(rng, 3, 24 if name == "Code128" else 14)
 
 

@@ -1,4 +1,4 @@
-"""Prints that are not flat: around bottles and cans, wrinkled, curled."""
+"""Bend prints: around bottles and cans, or with wrinkles."""
 
 import cv2
 import numpy as np
@@ -8,8 +8,10 @@ from pipeline.training.synthetic.print_layer import Code, PrintLayer
 
 
 def warp_onto_cylinder(rng: np.random.Generator, thing: PrintLayer) -> PrintLayer:
-    """Around an upright or a lying cylinder that is seen a little from above: the sides are squeezed, rows become arcs,
-    and it darkens towards its sides."""
+    """Warp a print onto an upright or a lying cylinder that is seen a little from above.
+
+    The sides are compressed and darker, and rows become arcs.
+    """
     if rng.random() < 0.3:
         return _transpose(_warp_onto_upright_cylinder(rng, _transpose(thing)))
     return _warp_onto_upright_cylinder(rng, thing)
@@ -22,7 +24,11 @@ def _transpose(thing: PrintLayer) -> PrintLayer:
 
 
 def _warp_onto_upright_cylinder(rng: np.random.Generator, thing: PrintLayer) -> PrintLayer:
-    """x = half * sin(t) / sin(a) for the angle t on the cylinder, from -a to a; y gains the arc's drop."""
+    """Warp a print onto an upright cylinder.
+
+    x = half * sin(t) / sin(a) for the angle t on the cylinder, from -a to a. The arc's drop is
+    added to y.
+    """
     height, width = thing.size_hw
     angle, drop = rng.uniform(0.4, 1.35), rng.uniform(-0.12, 0.2) * width
     half = width / 2
@@ -52,7 +58,7 @@ def _warp_onto_upright_cylinder(rng: np.random.Generator, thing: PrintLayer) -> 
 
 
 def apply_wrinkles(rng: np.random.Generator, thing: PrintLayer) -> PrintLayer:
-    """A smooth field moves every point a little, and its slope lightens and darkens."""
+    """Displace the points by a smooth random field, and shade the print by the field's slope."""
     height, width = thing.size_hw
     cells = (int(rng.integers(2, 7)), int(rng.integers(2, 7)))
     reach = rng.uniform(0.1, 0.45) * min(height / cells[0], width / cells[1])

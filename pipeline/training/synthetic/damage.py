@@ -1,4 +1,4 @@
-"""What happens to prints: scratches, stains, rubbed ink, folds, tape, fingers; or they are on a screen."""
+"""Damage prints: scratches, stains, rubbed ink, folds and fingers; or show them on a screen."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ _SKIN = ((236, 188, 160), (205, 150, 120), (150, 100, 75), (95, 62, 48))
 
 
 def apply_wear(rng: np.random.Generator, thing: PrintLayer) -> PrintLayer:
-    """As it is mostly; else with one of these. The codes stay recognisable."""
+    """Damage a print in one way, in 30 % of all cases; its codes stay recognisable."""
     if rng.random() > 0.3:
         return thing
     makers = (_add_scratches, _rub_off_ink, _add_stain, _add_fold, _show_on_screen, _add_fingers)
@@ -46,7 +46,7 @@ def _add_scratches(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
 
 
 def _rub_off_ink(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
-    """Ink is missing in small spots, more of them in some places: old labels, bad printers."""
+    """Remove ink in small spots, as on old labels or by bad printers."""
     size_hw = pixels.shape[0], pixels.shape[1]
     spots: np.ndarray = cv2.GaussianBlur(fine_noise(rng, size_hw), (0, 0), rng.uniform(0.5, 2.0))
     spots = spots / max(1e-6, float(spots.std())) + 2 * (smooth_noise(rng, size_hw, (3, 3)) - 0.5)
@@ -57,7 +57,7 @@ def _rub_off_ink(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
 
 
 def _add_stain(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
-    """Water, grease, dirt: a darker or yellowed cloud."""
+    """Add a darker or yellowed cloud, as of water, grease or dirt."""
     size_hw = pixels.shape[0], pixels.shape[1]
     depth = np.clip(smooth_noise(rng, size_hw, (4, 4)) * 3 - 1.3, 0, 1) * rng.uniform(0.1, 0.5)
     tint = rng.uniform(0.5, 1, 3)
@@ -67,7 +67,7 @@ def _add_stain(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
 
 
 def _add_fold(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
-    """One side of a line is darker, and the line shines: creases, the edge of a box, clear tape."""
+    """Darken one side of a bright line: a crease, the edge of a box, clear tape."""
     height, width = pixels.shape[:2]
     y, x = np.ogrid[:height, :width]
     angle = rng.uniform(0, np.pi)
@@ -84,7 +84,7 @@ def _add_fold(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
 
 
 def _show_on_screen(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
-    """The grid of a display's pixels, which beats with the camera's, its backlight and a little of its colours."""
+    """Add a display's pixel grid, which causes moiré, its backlight and a slight colour cast."""
     height, width = pixels.shape[:2]
     pitch, depth = rng.uniform(2.0, 4.5), rng.uniform(0.08, 0.4)
     columns = 1 - depth * (0.5 + 0.5 * np.cos(2 * np.pi * np.arange(width) / pitch))
@@ -100,7 +100,7 @@ def _show_on_screen(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
 
 
 def _add_fingers(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
-    """The tip of a finger or two over an edge."""
+    """Draw one or two fingertips over an edge."""
     height, width = pixels.shape[:2]
     skin = np.array(_SKIN[int(rng.integers(0, 4))], float)
     thick = min(height, width) * rng.uniform(0.06, 0.13)

@@ -1,4 +1,4 @@
-"""Fields and dots in rows that are no matrix code or marker."""
+"""Draw distractors with cells or dots in rows, which resemble matrix codes and markers."""
 
 import numpy as np
 
@@ -28,13 +28,13 @@ def render_grid(rng: np.random.Generator, stock: Typography, side: int) -> Print
 
 
 def random_size(rng: np.random.Generator, side: int) -> tuple[int, int]:
-    """(height, width) of a rectangle, the longer one `side`."""
+    """Draw the (height, width) of a rectangle whose longer side is `side`."""
     ratio = np.exp(rng.uniform(-0.7, 0.7))
     return max(8, int(side * min(1, ratio))), max(8, int(side * min(1, 1 / ratio)))
 
 
 def _render_checkerboard(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Chess boards, flags, floors. One with noise in it would be a code: regular only."""
+    """Draw a regular checkerboard; an irregular one could be a code."""
     ink, paper = random_ink_and_paper(rng)
     height, width = random_size(rng, side)
     cell = max(2, int(side / rng.uniform(3, 24)))
@@ -44,7 +44,7 @@ def _render_checkerboard(rng: np.random.Generator, stock: Typography, side: int)
 
 
 def _render_tiles(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Bricks, tiles, paving: joints between stones whose colours vary."""
+    """Draw bricks, tiles or paving of varying colours with joints between them."""
     height, width = random_size(rng, side)
     cell_w = max(4, int(side / rng.uniform(3, 20)))
     cell_h = max(3, int(cell_w * rng.choice([1.0, 0.5, 0.35])))
@@ -60,14 +60,14 @@ def _render_tiles(rng: np.random.Generator, stock: Typography, side: int) -> np.
 
 
 def _render_facade(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Windows of a building, shelves, drawers, solar panels: dark or bright fields in rows."""
+    """Draw dark or bright fields in rows: windows, shelves, drawers, solar panels."""
     height, width = random_size(rng, side)
     wall = random_colour(rng, 60, 255, 0.6)
     pixels = fill_plain((height, width), wall)
     step_x, step_y = (max(6, int(side / rng.uniform(3, 16))) for _ in range(2))
     part_x, part_y = rng.uniform(0.3, 0.85, 2)
     glass = random_colour(rng, 0, 160)
-    lit = rng.uniform(0, 0.3)  # too many would look like a code's cells
+    lit = rng.uniform(0, 0.3)  # more bright windows would look like the cells of a code
     for y in range(step_y // 4, height, step_y):
         for x in range(step_x // 4, width, step_x):
             fill = random_colour(rng, 150, 255, 0.5) if rng.random() < lit else glass
@@ -79,7 +79,7 @@ def _render_facade(rng: np.random.Generator, stock: Typography, side: int) -> np
 
 
 def _render_keyboard(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Keys with a letter on each: keyboards, keypads, calculators, remote controls."""
+    """Draw keys with a letter on each: a keyboard, a keypad, a calculator."""
     ink, key = random_ink_and_paper(rng, 0.6)
     columns, rows = int(rng.integers(3, 15)), int(rng.integers(3, 7))
     step = max(5, side // columns)
@@ -103,7 +103,7 @@ def _render_keyboard(rng: np.random.Generator, stock: Typography, side: int) -> 
 
 
 def _render_crossword(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """White fields with thin rules, few black ones, letters or numbers; also sudoku and calendars."""
+    """Draw a crossword, a sudoku or a calendar: ruled white cells, few black ones, letters."""
     count = int(rng.integers(5, 16))
     step = max(5, side // count)
     pixels = fill_plain((count * step + 1, count * step + 1), (250, 250, 245))
@@ -127,7 +127,7 @@ def _render_crossword(rng: np.random.Generator, stock: Typography, side: int) ->
 
 
 def _render_mesh(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Squared paper, window grilles, nets: lines both ways."""
+    """Draw lines in both directions: squared paper, window grilles, nets."""
     height, width = random_size(rng, side)
     pixels = render_material(rng, (height, width))
     ink, step = random_colour(rng), max(4, int(side / rng.uniform(4, 40)))
@@ -139,7 +139,7 @@ def _render_mesh(rng: np.random.Generator, stock: Typography, side: int) -> np.n
 
 
 def _render_halftone(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Dots in even rows: halftone, perforated sheets, loudspeakers, polka dots, bubble wrap."""
+    """Draw dots in regular rows: halftone, perforated sheets, loudspeakers, polka dots."""
     ink, paper = random_ink_and_paper(rng)
     height, width = random_size(rng, side)
     cell = max(3, int(side / rng.uniform(6, 50)))

@@ -1,4 +1,4 @@
-"""Shapes that are no code: rings, frames, dice, grains, signs."""
+"""Draw distractors of other shapes: rings, frames, dice, grains, signs."""
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ def render_shape(rng: np.random.Generator, stock: Typography, side: int) -> Prin
 
 
 def _render_rings(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Targets, wheels, lenses, spirals: circles in circles."""
+    """Draw circles inside circles: targets, wheels, lenses."""
     ink, paper = random_ink_and_paper(rng)
     pixels = fill_plain((side, side), paper)
     middle, radius = side // 2, side * 0.48
@@ -48,7 +48,7 @@ def _render_rings(rng: np.random.Generator, stock: Typography, side: int) -> np.
 
 
 def _render_frames(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Picture frames, screens, doors, speakers, sockets: rectangles in rectangles, without cells."""
+    """Draw rectangles inside rectangles: picture frames, screens, doors, sockets."""
     height, width = random_size(rng, side)
     pixels = fill_plain((height, width), random_colour(rng))
     x0, y0, x1, y1 = 0.0, 0.0, float(width), float(height)
@@ -63,7 +63,7 @@ def _render_frames(rng: np.random.Generator, stock: Typography, side: int) -> np
 
 
 def _render_dominoes(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Dice, dominoes, buttons, holes, lamps: round dots on squares."""
+    """Draw round dots on squares: dice, dominoes, buttons, lamps."""
     ink, paper = random_ink_and_paper(rng, 0.5)
     columns, rows = int(rng.integers(1, 6)), int(rng.integers(1, 4))
     step = max(12, side // columns)
@@ -100,7 +100,7 @@ def _render_dominoes(rng: np.random.Generator, stock: Typography, side: int) -> 
 
 
 def _render_noise(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Gravel, foliage, static: grains of one size without straight edges."""
+    """Draw grains of one size without straight edges: gravel, foliage, static."""
     height, width = random_size(rng, side)
     sigma = rng.uniform(0.6, 5)
     shade = cv2.GaussianBlur(fine_noise(rng, (height, width)), (0, 0), sigma)
@@ -112,7 +112,7 @@ def _render_noise(rng: np.random.Generator, stock: Typography, side: int) -> np.
 
 
 def _render_sign(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Road signs, logos, badges: a shape with a border and a letter, an arrow or a bar in it."""
+    """Draw a bordered shape with a word or an arrow in it: road signs, logos, badges."""
     ink, paper = random_ink_and_paper(rng, 0.5)
     pixels = render_material(rng, (side, side), room=False)
     middle, radius = side // 2, int(side * rng.uniform(0.3, 0.5))

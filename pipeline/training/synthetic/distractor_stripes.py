@@ -1,4 +1,4 @@
-"""Stripes that are no linear code: blinds, fences, crossings, keys, spines, stairs, rulers, cloth."""
+"""Draw distractors with stripes, which resemble barcodes: blinds, fences, rulers, cloth."""
 
 import cv2
 import numpy as np
@@ -39,13 +39,13 @@ def _random_size(rng: np.random.Generator, side: int) -> tuple[int, int]:
 
 
 def _tile_row(profile: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """(period,) becomes (H, W), the same in each row."""
+    """Repeat a profile along the rows: (period,) -> (H, W) float32."""
     row = np.tile(profile, size_hw[1] // len(profile) + 1)[: size_hw[1]]
     return np.broadcast_to(row, size_hw).astype(np.float32)
 
 
 def _render_blinds(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Slats of one width with a shade across each: window blinds, shutters, radiators, corrugated sheets, decking."""
+    """Draw shaded slats of one width: window blinds, shutters, radiators, decking."""
     height, width = _random_size(rng, side)
     period = max(3, int(side / rng.uniform(5, 60)))
     x = np.linspace(0, 1, period, endpoint=False)
@@ -68,7 +68,7 @@ def _render_blinds(rng: np.random.Generator, stock: Typography, side: int) -> np
 
 
 def _render_fence(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Bars before something else, evenly spaced, with two rails."""
+    """Draw evenly spaced bars with two rails before a material."""
     height, width = _random_size(rng, side)
     pixels = render_material(rng, (height, width))
     period = max(4, int(side / rng.uniform(6, 40)))
@@ -84,7 +84,7 @@ def _render_fence(rng: np.random.Generator, stock: Typography, side: int) -> np.
 
 
 def _render_crossing(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Few broad stripes of two colours: crossings, barriers, awnings."""
+    """Draw a few broad stripes of two colours: crossings, barriers, awnings."""
     height, width = _random_size(rng, side)
     ink, paper = random_ink_and_paper(rng)
     period = max(4, int(side / rng.uniform(2, 9)))
@@ -97,7 +97,7 @@ def _render_crossing(rng: np.random.Generator, stock: Typography, side: int) -> 
 
 
 def _render_piano_keys(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """A piano."""
+    """Draw the keys of a piano."""
     width, height = side, int(side * rng.uniform(0.15, 0.5))
     key = max(4, int(side / rng.uniform(8, 40)))
     pixels = fill_plain((height, width), (238, 236, 228))
@@ -109,7 +109,7 @@ def _render_piano_keys(rng: np.random.Generator, stock: Typography, side: int) -
 
 
 def _render_book_spines(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Books on a shelf, records, folders, planks of several colours: unequal stripes, some written on."""
+    """Draw unequal stripes, some with text: books on a shelf, records, folders."""
     height, width = _random_size(rng, side)
     pixels = fill_plain((height, width), random_colour(rng, 0, 90))
     mean = side / rng.uniform(5, 35)
@@ -129,7 +129,7 @@ def _render_book_spines(rng: np.random.Generator, stock: Typography, side: int) 
 
 
 def _render_stairs(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Stripes that grow: stairs, rails and boards seen along."""
+    """Draw stripes of growing width: stairs, or rails and boards in perspective."""
     height, width = _random_size(rng, side)
     growth = rng.uniform(1.04, 1.3)
     pixels, x, thick = (
@@ -146,7 +146,7 @@ def _render_stairs(rng: np.random.Generator, stock: Typography, side: int) -> np
 
 
 def _render_ruler(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Rulers, scales, tally marks: strokes of several lengths on one line, with numbers."""
+    """Draw strokes of several lengths on one line, with numbers: rulers, scales, tally marks."""
     ink, paper = random_ink_and_paper(rng, 0.2)
     width, height = side, int(side * rng.uniform(0.1, 0.35))
     pixels = fill_plain((height, width), paper)
@@ -172,7 +172,7 @@ def _render_ruler(rng: np.random.Generator, stock: Typography, side: int) -> np.
 
 
 def _render_cloth(rng: np.random.Generator, stock: Typography, side: int) -> np.ndarray:
-    """Stripes of several widths and colours that come again, also across: shirts, flags, tartan."""
+    """Draw repeated stripes of several widths and colours, also crossed: shirts, flags, tartan."""
     height, width = _random_size(rng, side)
     shades: list[Colour] = [random_colour(rng) for _ in range(int(rng.integers(2, 5)))]
     widths = np.maximum(1, (side * rng.uniform(0.01, 0.08, 2 * len(shades))).astype(int))

@@ -1,4 +1,4 @@
-"""Print without codes: headlines, paragraphs, tables, signs. What a detector of codes takes for codes most often."""
+"""Draw print without codes, which detectors most often mistake for codes: headlines, tables."""
 
 import cv2
 import numpy as np
@@ -22,13 +22,13 @@ from pipeline.training.synthetic.print_layer import PrintLayer, stamp_ink
 
 
 def random_ink_and_paper(rng: np.random.Generator, inverted: float = 0.3) -> tuple[Colour, Colour]:
-    """(ink, paper) that can be told apart."""
+    """Draw contrasting colours (ink, paper); `inverted` is the share of light ink on dark paper."""
     dark, light = random_colour(rng, 0, 90), random_colour(rng, 165, 255, 0.6)
     return (light, dark) if rng.random() < inverted else (dark, light)
 
 
 def render_paper(rng: np.random.Generator, size_hw: tuple[int, int], paper: Colour) -> np.ndarray:
-    """Of one colour, or unevenly so."""
+    """Draw paper of a uniform or a slightly uneven colour."""
     if rng.random() < 0.5:
         return fill_plain(size_hw, paper)
     darker: Colour = tuple(int(one * rng.uniform(0.7, 1)) for one in paper)  # type: ignore[assignment]
@@ -44,7 +44,7 @@ def draw_text_lines(
     height: int,
     box: tuple[int, int, int, int],
 ) -> None:
-    """Fills the box (x0, y0, x1, y1) of the canvas with lines of text of this height, in place, ragged on the right."""
+    """Fill the box (x0, y0, x1, y1) of the canvas with lines of text, in place, left-aligned."""
     x0, y0, x1, y1 = box
     gap, ragged = max(2, int(height * rng.uniform(1.1, 1.9))), rng.random() < 0.5
     page = np.zeros((max(0, y1 - y0), max(1, x1 - x0)), np.uint8)
@@ -58,7 +58,7 @@ def draw_text_lines(
 
 
 def render_headline(rng: np.random.Generator, stock: Typography, side: int) -> PrintLayer:
-    """One to three lines so large that they fill their ground, often capitals, often cut off."""
+    """Draw one to three lines that fill their paper, often in capitals and cut off."""
     ink, paper = random_ink_and_paper(rng, 0.4)
     font, stretch = stock.random_font(rng), rng.uniform(0.4, 1.5)
     height = int(side * rng.uniform(0.12, 0.6))
@@ -85,7 +85,7 @@ def render_headline(rng: np.random.Generator, stock: Typography, side: int) -> P
 
 
 def render_lettering(rng: np.random.Generator, stock: Typography, side: int) -> PrintLayer:
-    """Letters without a ground of their own: painted on whatever is behind them."""
+    """Draw letters without paper, which are painted directly on the background."""
     height = int(side * rng.uniform(0.1, 0.5))
     text = stock.random_text(rng, int(rng.integers(1, 4)))
     ink = render_text(
@@ -101,7 +101,7 @@ def render_lettering(rng: np.random.Generator, stock: Typography, side: int) -> 
 
 
 def render_paragraph(rng: np.random.Generator, stock: Typography, side: int) -> PrintLayer:
-    """A page, a newspaper, a leaflet: columns of small text under a headline."""
+    """Draw columns of small text under a headline: a page, a newspaper, a leaflet."""
     ink, paper = random_ink_and_paper(rng, 0.12)
     width, height = side, int(side * rng.uniform(0.4, 1.5))
     canvas = render_paper(rng, (height, width), paper)
@@ -135,7 +135,7 @@ def render_paragraph(rng: np.random.Generator, stock: Typography, side: int) -> 
 
 
 def render_listing(rng: np.random.Generator, stock: Typography, side: int) -> PrintLayer:
-    """Receipts, tables, number plates, keypads: rows of digits, with rules between them or without."""
+    """Draw rows of digits with or without rules: receipts, tables, number plates."""
     ink, paper = random_ink_and_paper(rng, 0.2)
     rows, columns = int(rng.integers(1, 14)), int(rng.integers(1, 6))
     height = max(5, side // (rows + columns))

@@ -1,4 +1,4 @@
-"""What scenes are written with: fonts and words, some of them kept for validation."""
+"""Fonts and words of scenes; some are reserved for validation."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,6 +38,8 @@ _VOWELS = np.array(list("aeiou"))
 
 @dataclass(frozen=True)
 class Typography:
+    """The fonts and words of one part of the data."""
+
     fonts: tuple[str, ...]
     words: tuple[str, ...]
 
@@ -51,7 +53,7 @@ class Typography:
         return str(rng.choice(self.words))
 
     def random_text(self, rng: np.random.Generator, words: int) -> str:
-        """So many words, in one of the ways people write: small, Capitalised, CAPITALS, with numbers."""
+        """Draw some words in one style: lower case, Capitalised or CAPITALS, with a few numbers."""
         style = rng.integers(0, 4)
         found = []
         for _ in range(words):
@@ -74,7 +76,7 @@ def random_digits(rng: np.random.Generator, count: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _render_cached_line(stock: Typography, number: int) -> np.ndarray:
-    """Line `number` of the stock: its words and font depend on nothing else, so every process has the same."""
+    """Render line `number`. It depends on nothing else, so all processes have the same lines."""
     rng = np.random.default_rng([41, len(stock.words), number])
     return render_text(
         stock.random_text(rng, int(rng.integers(3, 9))),
@@ -85,7 +87,10 @@ def _render_cached_line(stock: Typography, number: int) -> np.ndarray:
 
 
 def pick_cached_line(rng: np.random.Generator, stock: Typography, height: int) -> np.ndarray:
-    """(h, w) uint8 ink of some words of about this height: one of a thousand lines that are written once in each process."""
+    """Return ink of some words, (h, w) uint8, of about this height.
+
+    For speed it is one of a thousand lines that each process renders once.
+    """
     line = _render_cached_line(stock, int(rng.integers(0, 1000)))
     scale = height / 32
     if scale > 1.5:
@@ -98,14 +103,19 @@ def pick_cached_line(rng: np.random.Generator, stock: Typography, height: int) -
 
 @lru_cache(maxsize=2048)
 def render_letter(text: str, height: int, font: str) -> np.ndarray:
-    """`written`, remembered: for pictures that repeat few letters many times."""
+    """Render text and cache it, for pictures that repeat few letters many times."""
     return render_text(text, height, font)
 
 
 def render_text(text: str, height: int, font: str, stretch: float = 1.0) -> np.ndarray:
-    """(h, w) uint8, 255 where ink is; about `height` pixels from ascender to descender, tight around the letters.
+    """Render text as ink, (h, w) uint8, 255 where ink is, tight around the letters.
 
-    `stretch` widens or narrows the letters: a family of fonts from each."""
+    Args:
+        text: The text.
+        height: About the pixels from ascender to descender.
+        font: File name of the font.
+        stretch: Factor on the width of the letters, which gives more variety of fonts.
+    """
     face = _load_font(font, max(6, height))
     left, top, right, bottom = (round(edge) for edge in face.getbbox(text))
     width = max(1, right - left)
@@ -121,5 +131,5 @@ def render_text(text: str, height: int, font: str, stretch: float = 1.0) -> np.n
 @lru_cache(maxsize=256)
 def _load_font(font: str, size: int) -> ImageFont.FreeTypeFont:
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    # the basic layout is the same with and without libraqm
+    # The basic layout gives the same result with and without libraqm.
     return ImageFont.truetype(str(folder / font), size, layout_engine=ImageFont.Layout.BASIC)

@@ -1,4 +1,4 @@
-"""Cells become ink: squares, dots, rounded or smeared ones, bars of any height."""
+"""Draw the cells of a code as ink: squares, dots, rounded or smeared cells, bars."""
 
 import cv2
 import numpy as np
@@ -9,9 +9,14 @@ from pipeline.training.synthetic.code_symbols import BARCODE, DATA_MATRIX, MARKE
 def render_ink(
     rng: np.random.Generator, symbol: CodeSymbol, side: int, plain: bool = False
 ) -> np.ndarray:
-    """(h, w) uint8, 255 where ink is, the longer side at least `side` pixels where the cells allow; only the code itself.
+    """Draw a code without its quiet zone, (h, w) uint8, 255 where ink is.
 
-    `plain`: as the standard draws it."""
+    Args:
+        rng: The random generator.
+        symbol: The code.
+        side: Smallest length of the longer side in pixels, if the cells allow it.
+        plain: Draw the code as in its standard, without variations.
+    """
     if symbol.label == BARCODE:
         return _render_bars(rng, symbol, side, plain)
     cell = max(1, -(-side // max(symbol.cells.shape)))
@@ -44,7 +49,7 @@ def _render_squares(cells: np.ndarray, cell: int) -> np.ndarray:
 def _render_dots(
     rng: np.random.Generator, cells: np.ndarray, cell: int, radius: float
 ) -> np.ndarray:
-    """A dot for each dark cell: printed so, or peened into metal. `radius` in cells."""
+    """Draw a dot for each dark cell, as printed or peened into metal; `radius` is in cells."""
     offset = np.arange(cell) + 0.5 - cell / 2
     distance = np.hypot(*np.meshgrid(offset, offset)) / cell
     dot = np.clip((radius - distance) * cell + 0.5, 0, 1) * 255
@@ -52,7 +57,7 @@ def _render_dots(
 
 
 def _render_styled_cells(rng: np.random.Generator, symbol: CodeSymbol, cell: int) -> np.ndarray:
-    """Dots or rounded cells around solid finder patterns."""
+    """Draw dots or rounded cells; the finder patterns of a QR code are mostly solid."""
     if rng.random() < 0.5:
         ink = _render_dots(rng, symbol.cells, cell, rng.uniform(0.36, 0.55))
     else:
@@ -69,7 +74,7 @@ def _render_styled_cells(rng: np.random.Generator, symbol: CodeSymbol, cell: int
 
 
 def _add_logo(rng: np.random.Generator, ink: np.ndarray) -> np.ndarray:
-    """A free field in the middle with a shape in it, as large as the error correction bears."""
+    """Draw a logo on a cleared field in the middle, small enough for the error correction."""
     side = ink.shape[0]
     half = int(side * rng.uniform(0.08, 0.17))
     middle = side // 2
@@ -95,7 +100,7 @@ def _add_logo(rng: np.random.Generator, ink: np.ndarray) -> np.ndarray:
 
 
 def _vary_ink_amount(rng: np.random.Generator, ink: np.ndarray, cell: int) -> np.ndarray:
-    """Too much or too little ink, as printers give."""
+    """Dilate or erode the ink, as printers do with too much or too little of it."""
     amount = max(1, int(cell * rng.uniform(0, 0.3)))
     kernel = np.ones((amount + 1, amount + 1), np.uint8)
     if cell < 3:
@@ -106,7 +111,7 @@ def _vary_ink_amount(rng: np.random.Generator, ink: np.ndarray, cell: int) -> np
 def _render_bars(
     rng: np.random.Generator, symbol: CodeSymbol, side: int, plain: bool
 ) -> np.ndarray:
-    """The rows are stretched to a height between a line and a square; the long guard bars of EAN and UPC stay or go."""
+    """Draw a barcode with a random height; the long guard bars of EAN and UPC may be removed."""
     cells = symbol.cells
     if (
         not plain
@@ -116,7 +121,7 @@ def _render_bars(
     ):
         cells = cells[:40]
     columns = cells.shape[1]
-    # height / width: most are labels' usual ones, some are lines or nearly square
+    # Height / width: mostly as on usual labels; some barcodes are very flat or nearly square.
     ratio = rng.choice(
         [rng.uniform(0.3, 0.75), rng.uniform(0.12, 0.3), rng.uniform(0.75, 1.3)],
         p=[0.65, 0.25, 0.1],

@@ -1,4 +1,4 @@
-"""What a label is on: packaging, pages, metal, boards, with words and shapes of their own."""
+"""Draw what a label is attached to: packaging, pages, metal, circuit boards."""
 
 import cv2
 import numpy as np
@@ -31,7 +31,7 @@ from pipeline.training.synthetic.print_layer import (
 
 
 def render_distractor(rng: np.random.Generator, stock: Typography, side: int) -> PrintLayer:
-    """A thing that is no code, of about this size."""
+    """Draw something that is no code, of about this size in pixels."""
     makers = (
         render_headline,
         render_paragraph,
@@ -50,7 +50,7 @@ def mount_on_carrier(
     around: float,
     largest: int = 720,
 ) -> PrintLayer:
-    """`thing` somewhere on a surface that is `around` times as large, at most `largest` pixels."""
+    """Place a print at random on a surface `around` times as large, at most `largest` pixels."""
     if rng.random() < 0.25:
         thing = rotate_quarters(thing, int(rng.integers(1, 4)))
     height, width = thing.size_hw
@@ -83,7 +83,7 @@ def mount_on_carrier(
 def _render_page(
     rng: np.random.Generator, stock: Typography, size_hw: tuple[int, int], taken: tuple[int, int]
 ) -> np.ndarray:
-    """Text above and below the rows that are taken, of one or several sizes."""
+    """Draw a page with text above and below the rows `taken` (first, last)."""
     ink, paper = random_ink_and_paper(rng, 0.15)
     pixels = render_paper(rng, size_hw, paper)
     margin = int(size_hw[1] * rng.uniform(0.01, 0.1))
@@ -99,7 +99,7 @@ def _render_page(
 def _render_packaging(
     rng: np.random.Generator, stock: Typography, size_hw: tuple[int, int]
 ) -> np.ndarray:
-    """Fields of colour, large letters, small ones, a picture."""
+    """Draw packaging: coloured fields, large and small letters, a picture."""
     pixels = render_paper(rng, size_hw, random_colour(rng))
     height, width = size_hw
     for _ in range(int(rng.integers(1, 5))):
@@ -146,7 +146,7 @@ def _render_packaging(
 def _draw_edge(
     rng: np.random.Generator, pixels: np.ndarray, at: tuple[int, int], size_hw: tuple[int, int]
 ) -> None:
-    """The shadow of a sticker, or a frame around the field."""
+    """Draw a frame around the label or its shadow, in place."""
     reach = max(1, int(min(size_hw) * rng.uniform(0.01, 0.04)))
     x, y = at
     corner = (x + size_hw[1] + reach, y + size_hw[0] + reach)

@@ -1,4 +1,4 @@
-"""Materials: what labels are made of and stick on, and what stands for a background where there is no photograph."""
+"""Draw materials, on which labels are printed and which replace missing background photographs."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ Colour = tuple[int, int, int]
 def random_colour(
     rng: np.random.Generator, low: float = 0, high: float = 255, saturation: float = 1.0
 ) -> Colour:
-    """Grey-ish to vivid, its brightest channel between `low` and `high`."""
+    """Draw a colour, greyish to vivid, whose brightest channel is between `low` and `high`."""
     draws = rng.random(6).tolist()
     value, part = low + (high - low) * draws[0], saturation * draws[1] * draws[2]
     least, most = min(draws[3:]), max(draws[3:])
@@ -23,12 +23,12 @@ def random_colour(
 
 def fill_plain(size_hw: tuple[int, int], fill: Colour) -> np.ndarray:
     canvas = np.empty((*size_hw, 3), np.uint8)
-    # several times as fast as numpy's, whose innermost loop has three steps
+    # Much faster than numpy's broadcasting over three channels.
     return cv2.rectangle(canvas, (0, 0), (size_hw[1], size_hw[0]), fill, -1)
 
 
 def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
-    """A Gaussian blur; a wide one of the shrunk picture, which looks the same and takes a fraction of the time."""
+    """Apply a Gaussian blur. A wide one is computed on a shrunk picture, which is much faster."""
     shrink = int(sigma / 1.5)
     height, width = picture.shape[:2]
     if shrink < 2 or min(height, width) < 8 * shrink:
@@ -44,7 +44,11 @@ def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
 def smooth_noise(
     rng: np.random.Generator, size_hw: tuple[int, int], cells: tuple[int, int], channels: int = 1
 ) -> np.ndarray:
-    """(H, W) or (H, W, channels) float32 from 0 to 1: smooth noise of so many cells down and across."""
+    """Draw smooth noise from 0 to 1 with a number of `cells` (down, across).
+
+    Returns:
+        (H, W) or (H, W, channels) float32.
+    """
     small = rng.random((max(2, cells[0]), max(2, cells[1]), channels), np.float32)
     size = (size_hw[1], size_hw[0])
     between = (
@@ -56,7 +60,7 @@ def smooth_noise(
 
 
 def mix_colours(shade: np.ndarray, dark: Colour, light: Colour) -> np.ndarray:
-    """A shade (H, W) from 0 to 1 or 0 to 255 becomes a mixture of two colours, (H, W, 3) uint8."""
+    """Mix two colours by a shade (H, W), 0 to 1 or uint8: -> (H, W, 3) uint8."""
     if shade.dtype != np.uint8:
         shade = (np.clip(shade, 0, 1) * 255).astype(np.uint8)
     steps = np.linspace(0, 1, 256)[:, None]
@@ -65,7 +69,7 @@ def mix_colours(shade: np.ndarray, dark: Colour, light: Colour) -> np.ndarray:
 
 
 def fine_noise(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) float32 around 0, about -0.5 to 0.5, pixel by pixel: cut from a bank that each process has."""
+    """Cut independent pixel noise from a precomputed bank: (H, W) float32, -0.5 to 0.5."""
     height, width = min(size_hw[0], 1000), min(size_hw[1], 1000)
     top, left = int(rng.integers(0, 1024 - height)), int(rng.integers(0, 1024 - width))
     piece = _noise_bank()[top : top + height, left : left + width]
@@ -73,7 +77,10 @@ def fine_noise(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray
 
 
 def sensor_noise(rng: np.random.Generator, size_hw: tuple[int, int], coloured: bool) -> np.ndarray:
-    """(H, W, 3) uint8 around 128, the same in each channel or not: a sensor's noise. Sides up to 1000."""
+    """Cut sensor noise from a precomputed bank: (H, W, 3) uint8 around 128, sides up to 1000.
+
+    Without `coloured` all channels are equal.
+    """
     top, left = int(rng.integers(0, 1024 - size_hw[0])), int(rng.integers(0, 1024 - size_hw[1]))
     if "coloured" not in _BANKS:
         grey = (_noise_bank() * 255 + 128).astype(np.uint8)
@@ -107,7 +114,7 @@ def _render_paper(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndar
 
 
 def _render_metal(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
-    """Brushed: noise that is long in one direction."""
+    """Draw brushed metal: noise stretched in one direction."""
     across = rng.random() < 0.5
     brush = cv2.resize(
         fine_noise(rng, (size_hw[0], max(4, size_hw[1] // 40))), (size_hw[1], size_hw[0])
@@ -143,7 +150,7 @@ def _render_fabric(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.nda
 
 
 def _render_stone(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
-    """Stone, asphalt, cardboard, carpets: noise of several sizes."""
+    """Draw noise of several sizes: stone, asphalt, cardboard, carpets."""
     shade = np.full(size_hw, 0.5, np.float32)
     size = 4
     while size < max(size_hw):
@@ -159,7 +166,7 @@ def _render_gradient(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.n
 
 
 def _render_blobs(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
-    """Coloured noise far out of focus."""
+    """Draw smooth coloured noise, like a background far out of focus."""
     cells = tuple(int(one) for one in rng.integers(2, 14, 2))
     small = (smooth_noise(rng, (64, 64), (cells[0], cells[1]), 3) * 255).astype(np.uint8)
     return cv2.resize(small, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR)
@@ -170,7 +177,7 @@ def _render_plain(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndar
 
 
 def _render_room(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
-    """Surfaces that meet, things in front of them: polygons and ellipses over a material, each with its own."""
+    """Draw polygons and ellipses over a material, like surfaces and things in a room."""
     height, width = size_hw
     scene = render_material(rng, size_hw, room=False)
     for _ in range(int(rng.integers(2, 12))):
@@ -218,7 +225,7 @@ _MATERIALS: tuple[
 def render_material(
     rng: np.random.Generator, size_hw: tuple[int, int], room: bool = True
 ) -> np.ndarray:
-    """(H, W, 3) uint8. `room`: also several in one picture."""
+    """Draw a random material, (H, W, 3) uint8; with `room` sometimes several things in one picture."""
     if room and rng.random() < 0.45:
         return _render_room(rng, size_hw)
     makers, shares = zip(*_MATERIALS, strict=True)
@@ -230,7 +237,7 @@ def render_metal(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarr
 
 
 def render_circuit_board(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
-    """A printed circuit: traces, pads and chips on green, blue, black or red."""
+    """Draw a circuit board: traces, pads and chips on green, blue, black or red."""
     base = [(20, 80, 40), (15, 40, 90), (25, 25, 28), (110, 20, 25), (5, 60, 55)][
         int(rng.integers(0, 5))
     ]

@@ -1,4 +1,4 @@
-"""Where a print is in the frame: a plane seen by a camera, and what the frame shows of its codes."""
+"""Project prints into the frame of a camera and measure what the frame shows of their codes."""
 
 import cv2
 import numpy as np
@@ -7,7 +7,7 @@ from pipeline.training.synthetic.print_layer import PrintLayer
 
 
 def project_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """(N, 2) points through a homography, (N, 2) float32."""
+    """Project points (N, 2) by a homography (3, 3): -> (N, 2) float32."""
     return cv2.perspectiveTransform(points.reshape(1, -1, 2).astype(np.float32), matrix)[0]
 
 
@@ -19,8 +19,12 @@ def rectangle_corners(size_hw: tuple[int, int]) -> np.ndarray:
 def random_pose(
     rng: np.random.Generator, size_hw: tuple[int, int], turn: float, tilt: float
 ) -> np.ndarray:
-    """Homography (3, 3) from the print's pixels to a plane turned by `turn` and tilted by `tilt`, both in radians, about a
-    random axis, around the print's middle and about as large as the print. A pinhole camera two to five sizes away."""
+    """Draw the homography (3, 3) from a print's pixels to its picture by a pinhole camera.
+
+    The print is turned by `turn` and tilted by `tilt` about a random axis through its centre, both
+    in radians. The camera is about two to five times the print's size away. The picture is
+    centred on the origin and about as large as the print.
+    """
     height, width = size_hw
     size = float(np.hypot(height, width)) / 2
     axis = rng.uniform(0, 2 * np.pi)
@@ -37,7 +41,7 @@ def random_pose(
 
 
 def _rotation_about(axis: np.ndarray, angle: float) -> np.ndarray:
-    """Rodrigues' formula."""
+    """Return a rotation matrix (3, 3) by Rodrigues' formula."""
     x, y, z = axis
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
@@ -46,7 +50,7 @@ def _rotation_about(axis: np.ndarray, angle: float) -> np.ndarray:
 def scale_and_center(
     matrix: np.ndarray, box: np.ndarray, scale: float, centre: tuple[float, float]
 ) -> np.ndarray:
-    """The homography followed by a scaling that brings the middle of `box` (xyxy, in the plane) to `centre`."""
+    """Scale after a homography so that the centre of `box` (xyxy, in its plane) moves to `centre`."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     after = np.array(
         [[scale, 0, centre[0] - scale * x], [0, scale, centre[1] - scale * y], [0, 0, 1]]
@@ -59,13 +63,13 @@ def bounding_box(points: np.ndarray) -> np.ndarray:
 
 
 def box_of_codes(thing: PrintLayer, matrix: np.ndarray) -> np.ndarray:
-    """xyxy around all codes of a print, around the print where it has none."""
+    """Return the xyxy box around all codes of a print, or around a print without codes."""
     points = [points for _, points in thing.codes] or [rectangle_corners(thing.size_hw)]
     return bounding_box(project_points(np.concatenate(points), matrix))
 
 
 def visible_share(points: np.ndarray, frame_wh: tuple[int, int]) -> float:
-    """How much of the outlined area is inside the frame, 0 to 1."""
+    """Return the share of the outlined area that is inside the frame, 0 to 1."""
     hull = cv2.convexHull(points.astype(np.float32))
     area = cv2.contourArea(hull)
     if area < 1e-3:

@@ -1,4 +1,4 @@
-"""What is placed in a scene: a flat picture, where it is opaque, and the codes on it."""
+"""A print: a flat picture with its opacity and its codes, which is placed in a scene."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ Code = tuple[int, np.ndarray]  # class id; outline (N, 2) float32, xy in the pix
 
 @dataclass(frozen=True)
 class PrintLayer:
+    """A picture to place in a scene, and the codes on it."""
+
     pixels: np.ndarray  # (H, W, 3) uint8 RGB
     codes: tuple[Code, ...] = ()
     alpha: np.ndarray | None = None  # (H, W) uint8; None: opaque
@@ -21,7 +23,7 @@ class PrintLayer:
 
 
 def rectangle_outline(x0: float, y0: float, x1: float, y1: float, along: int = 5) -> np.ndarray:
-    """A rectangle as points on its edges, so that it can be bent. (4 * along, 2) float32."""
+    """Return points on the edges of a rectangle, (4 * along, 2) float32, so that it can be bent."""
     t = np.linspace(0, 1, along, endpoint=False)[:, None]
     corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
     following = np.roll(corners, -1, 0)
@@ -42,7 +44,7 @@ def stamp_ink(
     y: int,
     strength: float = 1.0,
 ) -> None:
-    """Lays ink (h, w) uint8 of one colour on the canvas at (x, y), in place; what lies beyond its edges is cut."""
+    """Lay ink (h, w) uint8 of one colour on the canvas at (x, y), in place, cut at its edges."""
     top, left = max(0, -y), max(0, -x)
     bottom, right = min(ink.shape[0], canvas.shape[0] - y), min(ink.shape[1], canvas.shape[1] - x)
     if bottom <= top or right <= left:
@@ -54,7 +56,7 @@ def stamp_ink(
 
 
 def paste_picture(canvas: np.ndarray, picture: np.ndarray, x: int, y: int) -> None:
-    """Lays an opaque picture on the canvas at (x, y), in place, cut at its edges."""
+    """Lay an opaque picture on the canvas at (x, y), in place, cut at its edges."""
     top, left = max(0, -y), max(0, -x)
     bottom, right = (
         min(picture.shape[0], canvas.shape[0] - y),
@@ -65,7 +67,7 @@ def paste_picture(canvas: np.ndarray, picture: np.ndarray, x: int, y: int) -> No
 
 
 def rotate_quarters(thing: PrintLayer, quarters: int) -> PrintLayer:
-    """Turned by quarters of a full turn, counter-clockwise."""
+    """Rotate a print by multiples of 90 degrees, counter-clockwise."""
     height, width = thing.size_hw
     codes = thing.codes
     for _ in range(quarters % 4):

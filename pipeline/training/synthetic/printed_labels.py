@@ -1,4 +1,4 @@
-"""A code as people print it: ink on paper or metal, its quiet zone, digits beneath, words around, several on a sheet."""
+"""Draw a printed code: ink on paper or metal, quiet zone, caption, words; or a sheet of codes."""
 
 from collections.abc import Callable, Sequence
 
@@ -31,7 +31,7 @@ from pipeline.training.synthetic.print_layer import (
     stamp_ink,
 )
 
-# how often a class is black on white, coloured, inverted, or hardly to be told from its ground
+# Shares of black on white, coloured, inverted, and low contrast.
 _STYLE_SHARES = {
     BARCODE: (0.7, 0.17, 0.05, 0.08),
     QR: (0.62, 0.22, 0.1, 0.06),
@@ -46,7 +46,15 @@ Material = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 def render_label(
     rng: np.random.Generator, stock: Typography, kind: int, side: int, bare: bool = False
 ) -> PrintLayer:
-    """One code of about `side` pixels on a ground of its own. `bare`: nothing but the code and its quiet zone."""
+    """Draw one code of about `side` pixels on its own ground.
+
+    Args:
+        rng: The random generator.
+        stock: Fonts and words.
+        kind: Class id of the code.
+        side: Longer side of the code in pixels.
+        bare: Draw only the code and its quiet zone.
+    """
     code = draw_symbol(rng, stock, kind)
     ink = render_ink(rng, code, side, plain=bare and rng.random() < 0.5)
     fill, paper, texture = _random_colours(rng, kind, side)
@@ -91,8 +99,8 @@ def _text_chance(kind: int) -> float:
 def _random_colours(
     rng: np.random.Generator, kind: int, side: int
 ) -> tuple[Colour, Colour, Material | None]:
-    """(ink, paper, what makes the ground where it is a material, else None)."""
-    # a small one without contrast cannot be seen
+    """Draw (ink, paper, function that draws the ground if it is a material, else None)."""
+    # A small code needs contrast to be visible.
     manner = int(rng.choice(4, p=_STYLE_SHARES[kind] if side >= 48 else (0.88, 0.12, 0, 0)))
     white = random_colour(rng, 215, 255, 0.12)
     if manner == 0:
@@ -137,7 +145,7 @@ def _render_low_contrast_material(rng: np.random.Generator, size_hw: tuple[int, 
 def _random_margins(
     rng: np.random.Generator, code: CodeSymbol, cell: float, shape: tuple[int, ...]
 ) -> tuple[int, int, int, int]:
-    """The quiet zone (top, right, bottom, left), now and then too small, and for bars none above and below."""
+    """Draw the quiet zone (top, right, bottom, left) in pixels, which is sometimes too small."""
     zone = code.quiet * cell * rng.uniform(0.6, 1.4, 4)
     if code.label == BARCODE:
         zone[[0, 2]] = rng.uniform(0.02, 0.3, 2) * shape[0]
@@ -166,7 +174,7 @@ def _render_caption(
 def _widen_margins(
     rng: np.random.Generator, margins: tuple[int, ...], shape: tuple[int, ...]
 ) -> tuple[int, int, int, int]:
-    """Margins with room for words, on some sides."""
+    """Widen the margins on some sides, to make room for words."""
     extra = [
         int(rng.uniform(0.1, 0.8) * min(shape) * (rng.random() < chance))
         for chance in (0.3, 0.12, 0.35, 0.12)
@@ -183,7 +191,11 @@ def _draw_words(
     free: tuple[int, int],
     below: int,
 ) -> None:
-    """Words where the label has room for them: `free` to the left of and above the quiet zone, and `below` it."""
+    """Draw words in place, outside the quiet zone.
+
+    `free` are the widths of the space to the left of it and above it, `below` is the row where it
+    ends.
+    """
     height, width = pixels.shape[:2]
     for y0, y1 in ((2, free[1]), (below, height - 2)):
         size = int((y1 - y0) / rng.integers(1, 4))
@@ -209,7 +221,7 @@ def _draw_border(rng: np.random.Generator, pixels: np.ndarray, fill: Colour) -> 
 def render_sheet(
     rng: np.random.Generator, stock: Typography, prints: Sequence[PrintLayer], columns: int
 ) -> PrintLayer:
-    """Prints in rows on one ground, as on a delivery note, a shelf or a calibration board."""
+    """Place prints in rows on one ground, as on a delivery note or a calibration board."""
     step_x = max(one.size_hw[1] for one in prints)
     step_y = max(one.size_hw[0] for one in prints)
     gap = int(rng.uniform(0.0, 0.35) * min(step_x, step_y)) + 2

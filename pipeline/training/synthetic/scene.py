@@ -1,4 +1,4 @@
-"""A scene: its layout drawn before a background and photographed, with the boxes of its codes."""
+"""Render a scene: draw its layout before a background, simulate a camera, return its boxes."""
 
 from dataclasses import dataclass
 
@@ -12,24 +12,31 @@ from pipeline.training.synthetic.materials import fill_plain, random_colour
 from pipeline.training.synthetic.perspective import project_points, rectangle_corners
 from pipeline.training.synthetic.scene_layout import PlacedPrint, SceneLayout, lay_out_scene
 
-cv2.setNumThreads(0)  # scenes are small, and those who draw them are several already
+cv2.setNumThreads(0)  # scenes are small, and several worker processes draw them at once
 
 
 @dataclass(frozen=True)
 class SceneTruth:
+    """The boxes and class ids of a scene's codes."""
+
     boxes: np.ndarray  # (N, 4) float32 xyxy in the scene's pixels
     labels: np.ndarray  # (N,) int64
 
 
 def compute_truth(seed: tuple[int, ...], stock: Typography, size: int) -> SceneTruth:
-    """The boxes of a scene, without its pixels."""
+    """Return the boxes of a scene without rendering its pixels."""
     return _scale_truth(lay_out_scene(np.random.default_rng([*seed, 0]), stock, size), size)
 
 
 def render_scene(
     seed: tuple[int, ...], stock: Typography, backgrounds: Backgrounds, size: int
 ) -> tuple[np.ndarray, SceneTruth]:
-    """(size, size, 3) uint8 RGB and its boxes. Raises InputError and OSError for a photograph that cannot be read."""
+    """Render a scene, (size, size, 3) uint8 RGB, and return it with its boxes.
+
+    Raises:
+        InputError: A background photograph cannot be decoded.
+        OSError: A background photograph cannot be read.
+    """
     layout = lay_out_scene(np.random.default_rng([*seed, 0]), stock, size)
     return render_layout(
         np.random.default_rng([*seed, 1]), layout, backgrounds, size
@@ -45,8 +52,11 @@ def _scale_truth(layout: SceneLayout, size: int) -> SceneTruth:
 def render_layout(
     rng: np.random.Generator, layout: SceneLayout, backgrounds: Backgrounds, size: int
 ) -> np.ndarray:
-    """A sharp layout is sampled at the scene's size; another one is drawn as the camera saw it, then resized as the detector
-    resizes: without smoothing."""
+    """Render the pixels of a layout.
+
+    A sharp layout is rendered at the scene's size. Another one is rendered in the frame's size
+    and then resized without smoothing, as the detector resizes its input.
+    """
     width, height = (size, size) if layout.sharp else layout.frame_wh
     if layout.clean:
         canvas = fill_plain(
@@ -75,7 +85,10 @@ def _draw_print(
     matrix: np.ndarray,
     finest: float,
 ) -> None:
-    """Draws a print into the canvas, in place, shrunk first where it has more than `finest` pixels for one of the canvas."""
+    """Draw a print into the canvas, in place.
+
+    The print is first shrunk if it has more than `finest` pixels for each pixel of the canvas.
+    """
     pixels, alpha = one.thing.pixels, one.thing.alpha
     size_hw = one.thing.size_hw
     quad = project_points(rectangle_corners(size_hw), matrix)
@@ -95,7 +108,7 @@ def _draw_print(
     )
     if right <= left or bottom <= top:
         return
-    # warpPerspective has a pixel's middle at whole numbers, the layout at halves
+    # warpPerspective has pixel centres at whole numbers, the layout at halves.
     to_region = (
         np.array([[1, 0, -left - 0.5], [0, 1, -top - 0.5], [0, 0, 1]])
         @ matrix
@@ -119,7 +132,7 @@ def _draw_print(
 def _coverage_mask(
     alpha: np.ndarray | None, quad: np.ndarray, matrix: np.ndarray, wh: tuple[int, int]
 ) -> np.ndarray:
-    """(H, W) float32 from 0 to 1: how much of each pixel the print covers, soft at its edges."""
+    """Return the share of each pixel that the print covers, (H, W) float32, soft at the edges."""
     if alpha is not None:
         mask = cv2.warpPerspective(alpha, matrix, wh, flags=cv2.INTER_LINEAR)
     else:

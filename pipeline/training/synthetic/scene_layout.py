@@ -1,4 +1,4 @@
-"""What is in a scene and where: all that decides its boxes, before any background or light."""
+"""Lay out a scene: which prints it has and where. The layout alone determines the boxes."""
 
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ from pipeline.training.synthetic.print_layer import PrintLayer
 from pipeline.training.synthetic.printed_labels import render_label, render_sheet
 
 _KINDS, _SHARES = (QR, BARCODE, DATA_MATRIX, MARKER), (0.25, 0.4, 0.21, 0.14)
-_MIN_VISIBLE_SHARE = 0.6  # of a code's area: what shows less of it is not called a code
+_MIN_VISIBLE_SHARE = 0.6  # a code that shows less of its area gets no box
 _MIN_BOX_SIDE = 6.0  # pixels of the frame
 _ASPECTS, _ASPECT_SHARES = (
     (4 / 3, 3 / 4, 1.0, 16 / 9, 9 / 16, 0.0),
@@ -34,19 +34,21 @@ _ASPECTS, _ASPECT_SHARES = (
 
 @dataclass(frozen=True)
 class PlacedPrint:
+    """A print and its place in the frame."""
+
     thing: PrintLayer
-    matrix: np.ndarray  # (3, 3), from the print's pixels to the frame's
-    shadow: float  # how dark a shadow it throws, 0 to 1
+    matrix: np.ndarray  # (3, 3) homography from the print's pixels to the frame's
+    shadow: float  # darkness of its shadow, 0 to 1
 
 
 @dataclass
 class SceneLayout:
-    """A frame of the aspect that the camera had; the scene is this frame squashed to a square."""
+    """The prints in a frame with the camera's aspect; the scene is this frame resized to a square."""
 
     frame_wh: tuple[int, int]
-    sharp: bool  # sampled straight from a large picture, as a resize without smoothing does
-    clean: bool  # drawn, not photographed
-    whole: bool  # nothing but the background, as it is
+    sharp: bool  # rendered at the scene's size, as by a resize without smoothing
+    clean: bool  # a generated file, not a photograph
+    whole: bool  # only the background, mostly unchanged
     placed: list[PlacedPrint] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)  # xyxy, in the frame
     labels: list[int] = field(default_factory=list)
@@ -88,7 +90,7 @@ def _random_kind(rng: np.random.Generator) -> int:
 
 
 def _random_turn(rng: np.random.Generator) -> float:
-    """Mostly upright, lying as often on a side; sometimes anyhow."""
+    """Draw an angle in radians: mostly near a multiple of 90 degrees, sometimes any angle."""
     quarter = rng.choice([0, 0, 0, 1, 2, 3]) * np.pi / 2
     return float(
         rng.uniform(0, 2 * np.pi) if rng.random() < 0.25 else quarter + rng.normal(0, 0.12)
@@ -114,7 +116,7 @@ def _apply_wear_and_bending(rng: np.random.Generator, thing: PrintLayer) -> Prin
 
 
 def _lay_out_clean_file(rng: np.random.Generator, stock: Typography, layout: SceneLayout) -> None:
-    """A file that a program made: one code, hardly more around it."""
+    """Lay out a generated file: one code and little around it."""
     thing = render_label(
         rng, stock, _random_kind(rng), int(min(layout.frame_wh) * rng.uniform(0.7, 1.2)), bare=True
     )
@@ -132,7 +134,7 @@ def _lay_out_clean_file(rng: np.random.Generator, stock: Typography, layout: Sce
 
 
 def _lay_out_close_up(rng: np.random.Generator, stock: Typography, layout: SceneLayout) -> None:
-    """One code, or two above one another, that someone wanted in the picture."""
+    """Lay out a close-up of one code, or of two above one another."""
     kind, part = _random_kind(rng), rng.uniform(0.3, 1.05)
     side = int(min(layout.frame_wh) * part * _random_detail(rng, layout))
     thing = render_label(rng, stock, kind, side, bare=bool(rng.random() < 0.35))
@@ -154,7 +156,7 @@ def _lay_out_close_up(rng: np.random.Generator, stock: Typography, layout: Scene
 
 
 def _lay_out_small_codes(rng: np.random.Generator, stock: Typography, layout: SceneLayout) -> None:
-    """One to four codes among other things, none of them large."""
+    """Lay out one to four small codes among other things."""
     _add_distractors(rng, stock, layout, int(rng.integers(0, 4)))
     for _ in range(int(rng.choice([1, 2, 3, 4], p=[0.5, 0.25, 0.15, 0.1]))):
         part = float(np.exp(rng.uniform(np.log(0.06), np.log(0.5))))
@@ -166,7 +168,7 @@ def _lay_out_small_codes(rng: np.random.Generator, stock: Typography, layout: Sc
 
 
 def _lay_out_sheet(rng: np.random.Generator, stock: Typography, layout: SceneLayout) -> None:
-    """A sheet with several codes of one kind."""
+    """Lay out a sheet with several codes of one kind."""
     kind = int(rng.choice(_KINDS, p=(0.25, 0.25, 0.15, 0.35)))
     columns, rows = (int(one) for one in rng.choice([1, 2, 3, 4], 2, p=[0.3, 0.4, 0.2, 0.1]))
     side = int(
@@ -185,7 +187,7 @@ def _lay_out_sheet(rng: np.random.Generator, stock: Typography, layout: SceneLay
 def _lay_out_without_codes(
     rng: np.random.Generator, stock: Typography, layout: SceneLayout
 ) -> None:
-    """No code, but what looks like one: a thing that fills the picture, several before a background, or both."""
+    """Lay out distractors without a code: a large one, several small ones, or both."""
     if rng.random() < 0.55:
         side = int(min(layout.frame_wh) * rng.uniform(0.8, 1.5) * _random_detail(rng, layout))
         _place_randomly(
@@ -199,7 +201,7 @@ def _lay_out_without_codes(
 
 
 def _random_detail(rng: np.random.Generator, layout: SceneLayout) -> float:
-    """How many pixels of a print there are for one of the frame."""
+    """Draw the resolution of a print: its pixels for each pixel of the frame."""
     return float(rng.uniform(1.1, 1.7) if layout.sharp else rng.uniform(1.0, 1.15))
 
 
@@ -222,7 +224,10 @@ def _add_distractors(
 def _place_randomly(
     rng: np.random.Generator, layout: SceneLayout, thing: PrintLayer, part: float
 ) -> None:
-    """So that its codes, or it, take `part` of the frame and cover no code; left out where there is no room."""
+    """Place a print at random so that its codes, or the print itself, fill `part` of the frame.
+
+    It must cover no earlier code. It is left out if six attempts fail.
+    """
     for _ in range(6):
         matrix = random_pose(rng, thing.size_hw, _random_turn(rng), _random_tilt(rng))
         box = box_of_codes(thing, matrix)
