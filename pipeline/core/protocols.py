@@ -71,6 +71,7 @@ class Source(Protocol):
     columns: Sequence[pa.Field]  # of its entries' `carried`; made by `make_carried_field`
     clip_length: int | None  # frames of each input; None: inputs are images
     has_image_files: bool  # each input is an encoded image file: see `ImageFileSource`
+    hint_if_empty: str  # what to say of other sources if nothing is found; may be empty
 
     def entries(self) -> Iterator[Entry]:
         """Yield every input once, sorted by key, without reading pixels."""

@@ -1,7 +1,8 @@
-"""What the class of a source declares for the readers of a finished run, and the values that pass between them.
+"""What the class of a source declares for the readers of a finished run, and the values that pass
+between them.
 
-A reader finds the class by the name of the source that the run's record holds, and calls `locate` and
-`reopen` with plain values of that record. Nothing that a run folder holds is ever instantiated.
+A reader finds the class by the name of the source that the run's record holds, and calls `locate`
+and `reopen` with plain values of that record. Nothing that a run folder holds is ever instantiated.
 """
 
 from __future__ import annotations  # readers of finished runs do without torch
@@ -40,8 +41,8 @@ class InputLocations:
     """Where the inputs of a finished run are. No method opens a file or asks whether it exists.
 
     `keys_are_files`: a key is the path of a file below `root`, or begins with one.
-    `file_column`: a column of the run's tables with the path below `root` of the file that holds the input.
-    `time_column`: a column with the seconds at which the input begins in that file.
+    `file_column`: a column of the run's tables with the path below `root` of the file that holds
+    the input. `time_column`: a column with the seconds at which the input begins in that file.
     """
 
     root: Location
@@ -51,7 +52,9 @@ class InputLocations:
 
     @property
     def have_derived_links(self) -> bool:
-        """Whether an input's address is `root` and its key, or `root` and the value of `file_column`."""
+        """Whether an input's address is `root` and its key, or `root` and the value of
+        `file_column`.
+        """
         return self.keys_are_files or self.file_column is not None
 
     def is_below_root(self, key: str) -> bool:
@@ -59,7 +62,10 @@ class InputLocations:
         return self.keys_are_files
 
     def find_file(self, key: str) -> Path | None:
-        """Return the local file that is this input; None if the input is no local file of its own."""
+        """Return the local file that is this input.
+
+        None if the input is no local file of its own.
+        """
         if self.keys_are_files and isinstance(self.root, Path):
             return resolve_below(self.root, key)
         return None

@@ -1,4 +1,6 @@
-"""Columns of a user's own tables that go into every row of a run: which of them, and with which type."""
+"""Columns of a user's own tables that go into every row of a run: which of them, and with which
+type.
+"""
 
 from collections.abc import Collection
 from typing import Any
@@ -37,7 +39,8 @@ def choose_fields(
         where: what the messages of errors begin with.
 
     Raises:
-        ConfigError: a column does not exist, its name is reserved, or its type has no place in a row.
+        ConfigError: a column does not exist, its name is reserved, or its type has no place in a
+        row.
     """
     given = _read_names(carry)
     unknown = [name for name in given or () if name not in schema.names]
@@ -77,7 +80,10 @@ def _read_names(carry: Any) -> list[str] | None:
 
 
 def convert_type(kind: pa.DataType) -> pa.DataType | None:
-    """Return the type in a run's tables; None for a type that is no single number, text, date or time."""
+    """Return the type in a run's tables.
+
+    None for a type that is no single number, text, date or time.
+    """
     if pa.types.is_dictionary(kind):
         return convert_type(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind):
@@ -97,10 +103,12 @@ def convert_type(kind: pa.DataType) -> pa.DataType | None:
 
 
 def convert_values(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Cast the values to the type. NaN becomes null: it equals nothing, so a plan would take it for a change.
+    """Cast the values to the type. NaN becomes null: it equals nothing, so a plan would take it for
+    a change.
 
     Raises:
-        pa.ArrowInvalid: the type or Python cannot hold a value, such as nanoseconds, or the year 10000.
+        pa.ArrowInvalid: the type or Python cannot hold a value, such as nanoseconds, or the year
+        10000.
     """
     values = column.cast(kind)
     if pa.types.is_temporal(kind):

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class ImageFileReader:
-    """Reads encoded images through a function that opens one, by any number of threads in any order."""
+    """Reads encoded images through a function that opens one, by any number of threads in any
+    order.
+    """
 
     reads_in_order = False
 

@@ -29,6 +29,7 @@ class ImageSource(ABC):
     columns: Sequence[pa.Field] = ()
     clip_length: int | None = None
     has_image_files = True
+    hint_if_empty = ""
 
     def __init__(
         self, image_decoder: ImageDecoder | None = None, prefetcher: Prefetcher | None = None
@@ -50,13 +51,18 @@ class ImageSource(ABC):
 
     @classmethod
     def locate(cls, recorded: RecordedSource) -> InputLocations:
-        """Return where a finished run's inputs are: in files below the folder, with no link to any of them."""
+        """Return where a finished run's inputs are: in files below the folder, with no link to any
+        of them.
+        """
         return InputLocations(recorded.folder)
 
     @classmethod
     @abstractmethod
     def reopen(cls, recorded: RecordedSource) -> ImageReader | None:
-        """Return a reader of a finished run's images. Raises ConfigError where the input is gone."""
+        """Return a reader of a finished run's images.
+
+        Raises ConfigError where the input is gone.
+        """
 
     @property
     def decoder(self) -> str:
@@ -64,7 +70,10 @@ class ImageSource(ABC):
         return self.image_decoder.name
 
     def read_size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
-        """Return the size of the upright image in pixels, from the header. Raises InputError and OSError."""
+        """Return the size of the upright image in pixels, from the header.
+
+        Raises InputError and OSError.
+        """
         with self._open_fetched(entry) as file:
             return read_image_header(file, max_pixels).size_hw
 

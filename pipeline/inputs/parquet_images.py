@@ -28,7 +28,10 @@ class ParquetImages:
     """Opens the images of Parquet rows as files. Several threads may use it at once."""
 
     def __init__(self, open_file: Callable[[str], BinaryIO], column: str) -> None:
-        """`open_file`: key of a Parquet file -> its bytes as a file. `column`: that of the images."""
+        """`open_file`: key of a Parquet file -> its bytes as a file.
+
+        `column`: that of the images.
+        """
         self.open_file, self.column = open_file, column
         self.first_rows = lru_cache(maxsize=64)(self._read_first_rows)
         self.groups = RowGroupCache(self._read_group)
@@ -56,8 +59,8 @@ class ParquetImages:
     def open_table(self, key: str, mtime_ns: int = 0) -> Iterator[pq.ParquetFile]:
         """Open a Parquet file that has the column of images.
 
-        `mtime_ns`: the time that the plan lists, in nanoseconds; 0 if any will do. Raises InputError, also for
-        errors while the file is in use.
+        `mtime_ns`: the time that the plan lists, in nanoseconds; 0 if any will do. Raises
+        InputError, also for errors while the file is in use.
         """
         with self.open_file(key) as file:
             if mtime_ns and _read_mtime_ns(file) not in (0, mtime_ns):
@@ -75,7 +78,9 @@ class ParquetImages:
                 ) from None
 
     def _check_table(self, table: pq.ParquetFile) -> None:
-        """Raise InputError or ArrowInvalid for a file without images, with a wrong footer, or too large."""
+        """Raise InputError or ArrowInvalid for a file without images, with a wrong footer, or too
+        large.
+        """
         schema, metadata = table.schema_arrow, table.metadata
         if schema.names.count(self.column) != 1 or not is_image_type(
             schema.field(self.column).type
@@ -105,7 +110,9 @@ class ParquetImages:
             )
 
     def _read_first_rows(self, file: str, mtime_ns: int) -> np.ndarray:
-        """Return (groups + 1,) the number of each row group's first row, and at last that of all rows."""
+        """Return (groups + 1,) the number of each row group's first row, and at last that of all
+        rows.
+        """
         with self.open_table(file, mtime_ns) as table:
             counts = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
         return np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))

@@ -53,7 +53,10 @@ class RowGroupCache:
         return future.result()
 
     def _drop_surplus(self) -> None:
-        """Drop groups until the rest fits, beginning with the one not used for the longest. Keep the last one."""
+        """Drop groups until the rest fits, beginning with the one not used for the longest.
+
+        Keep the last one.
+        """
         with self._lock:
             n_bytes = sum(
                 future.result().nbytes for future in self._groups.values() if future.done()

@@ -1,4 +1,6 @@
-"""Base of sources whose inputs are parts of video files, frames or clips: it finds and reads a part."""
+"""Base of sources whose inputs are parts of video files, frames or clips: it finds and reads a
+part.
+"""
 
 from __future__ import annotations  # readers of finished runs import sources, and do without torch
 
@@ -32,7 +34,10 @@ _TIME_TOLERANCE = 1e-6  # seconds; a tick that meets a frame's time means that f
 
 @dataclass(frozen=True)
 class VideoPart:
-    """A frame or a clip. `number` ends its key, `carried` goes into its rows after the video's path."""
+    """A frame or a clip.
+
+    `number` ends its key, `carried` goes into its rows after the video's path.
+    """
 
     number: int
     frames: tuple[int, ...]
@@ -40,15 +45,17 @@ class VideoPart:
 
 
 class VideoSource(ABC):
-    """A source of parts of videos. A subclass sets `identity`, `clip_length` and the columns, and adds `choose_parts`
-    and `reopen`.
+    """A source of parts of videos. A subclass sets `identity`, `clip_length` and the columns, and
+    adds `choose_parts` and `reopen`.
 
-    A part's key is `<the video's path>/<number>`. A video without a readable part, or one that ends before it
-    should, has a row of its own with the key `<the video's path>/`, beside the rows of the parts that are there.
+    A part's key is `<the video's path>/<number>`. A video without a readable part, or one that ends
+    before it should, has a row of its own with the key `<the video's path>/`, beside the rows of
+    the parts that are there.
     """
 
     decoder = VIDEO_DECODER
     has_image_files = False
+    hint_if_empty = ""
     identity: str
     clip_length: int | None
     columns: Sequence[pa.Field]  # the first one is the video's path
@@ -118,7 +125,10 @@ class VideoSource(ABC):
     def read(
         self, entries: Sequence[Entry], max_pixels: int, stage: TimeStage
     ) -> Iterator[Tensor | InputError | OSError]:
-        """Yield the pixels or the error of each part. Reading and decoding are one stage, `decode`."""
+        """Yield the pixels or the error of each part.
+
+        Reading and decoding are one stage, `decode`.
+        """
         for entry in entries:
             try:
                 with stage("decode"):
@@ -205,13 +215,17 @@ class VideoSource(ABC):
 
 
 def _split_entry(entry: Entry) -> tuple[Entry, int | None]:
-    """Return the video as it was listed, and the number of its part; None for the video as a whole."""
+    """Return the video as it was listed, and the number of its part.
+
+    None for the video as a whole.
+    """
     key, _, number = entry.key.rpartition("/")
     return Entry(key, entry.size, entry.mtime_ns), int(number) if number else None
 
 
 def choose_frames(index: VideoIndex, fps: float | None) -> np.ndarray:
-    """Return (N,) numbers of the frames that are shown at 0, 1/fps, 2/fps ... seconds; of all frames without fps.
+    """Return (N,) numbers of the frames that are shown at 0, 1/fps, 2/fps ... seconds; of all
+    frames without fps.
 
     A frame comes more than once where the video has fewer of them.
     """

@@ -61,7 +61,8 @@ class InputReader:
             size_hw: the size that the run's row has.
 
         Raises:
-            InputError: also if the file is not the one that the plan lists, or its size is not that of the row.
+            InputError: also if the file is not the one that the plan lists, or its size is not that
+            of the row.
         """
         if resolve_below(Path(), entry.key) is None:
             raise InputError(Status.UNREADABLE, "its name leads out of the input; no run made it")
@@ -86,7 +87,8 @@ class InputReader:
 def iterate_entries(
     run: FinishedRun, image_ids: Iterable[int]
 ) -> Iterator[tuple[int, Entry, tuple[int, int]]]:
-    """Yield (image_id, its entry in the plan, its size_hw in the run) of usable images, in ascending order.
+    """Yield (image_id, its entry in the plan, its size_hw in the run) of usable images, in
+    ascending order.
 
     One shard is read at a time.
     """

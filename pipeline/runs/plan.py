@@ -282,6 +282,5 @@ def _entries(table: pa.Table) -> Iterator[Entry]:
 
 def describe_empty_input(source: Source) -> str:
     kind, _, where = source.identity.partition(":")
-    hint = " For videos say source=video, or task=video; for archives source=tar or zip; for a list of images source=manifest."
-    hint = hint if kind == "folder" else ""
+    hint = f" {source.hint_if_empty}" if source.hint_if_empty else ""
     return f"No inputs found in {where} (source={kind}). The README names the file types.{hint}"

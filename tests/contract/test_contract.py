@@ -155,7 +155,7 @@ def test_a_source_lists_sorted_keys_and_reads_what_it_lists(name: str, tmp_path:
         entries = list(source.entries())
         keys = [entry.key for entry in entries]
         assert len(keys) > 1 and keys == sorted(set(keys)) and entries == list(source.entries())
-        assert str(tmp_path / "in") in source.identity and source.decoder
+        assert source.identity.startswith(f"{name}:{tmp_path / 'in'}") and source.decoder
         assert all(len(entry.carried) == len(source.columns) for entry in entries)
         shapes = [
             (

@@ -1,7 +1,7 @@
 """A new source is a file of code, a file of configuration and a test, and no edit elsewhere.
 
-The two files of a toy source, which is unlike the shipped ones, are added to a copy of the program. Every verb
-that reads inputs then works on its run.
+The two files of a toy source, which is unlike the shipped ones, are added to a copy of the program.
+Every verb that reads inputs then works on its run.
 """
 
 import base64
@@ -16,6 +16,7 @@ from tests.helpers.paths import SAMPLES
 from tests.helpers.program_copy import ProgramCopy
 
 COMPONENTS = Path(__file__).parent / "new_components"
+pytestmark = pytest.mark.long
 IMAGES = [SAMPLES / name for name in ("astronaut.jpg", "yard/grass.jpg", "yard/gravel.jpg")]
 
 

@@ -1,4 +1,4 @@
-"""Inputs of a finished run, read again."""
+"""Read the inputs of a finished run again."""
 
 from collections.abc import Callable
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""A run as those read it who come after it."""
+"""Read-only access to a finished run."""
 
 import logging
 from pathlib import Path

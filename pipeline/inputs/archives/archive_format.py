@@ -1,4 +1,6 @@
-"""What the kinds of archives have in common: the description of a member, and the operations on one archive."""
+"""What the kinds of archives have in common: the description of a member, and the operations on one
+archive.
+"""
 
 import os
 from collections.abc import Callable, Iterator
@@ -24,11 +26,12 @@ class Member:
 class ArchiveFormat:
     """One kind of archive.
 
-    `list_members(file)` yields all members in the archive's order, from headers alone. Where the archive is
-    damaged, it raises InputError after the members that come before the damage.
+    `list_members(file)` yields all members in the archive's order, from headers alone. Where the
+    archive is damaged, it raises InputError after the members that come before the damage.
 
-    `open_member(file, offset, size)` returns the member of that size whose headers begin at the offset, and its
-    bytes as a file that closes `file`. It raises InputError for a member that must not be read.
+    `open_member(file, offset, size)` returns the member of that size whose headers begin at the
+    offset, and its bytes as a file that closes `file`. It raises InputError for a member that must
+    not be read.
     """
 
     name: str

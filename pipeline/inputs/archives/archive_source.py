@@ -15,7 +15,8 @@ from pipeline.inputs.image_source import ImageSource
 class ArchiveSource(ImageSource):
     """Lists the members that are images by their suffix, archive by archive, sorted by key.
 
-    `root` is a folder of archives or one archive. A subclass sets the format, whose name is the component's.
+    `root` is a folder of archives or one archive. A subclass sets the format, whose name is the
+    component's.
     """
 
     archive_format: ClassVar[ArchiveFormat]

@@ -1,4 +1,7 @@
-"""Names of members as ends of keys. A member's name is only a label: it is never a path that is opened."""
+"""Names of members as ends of keys.
+
+A member's name is only a label: it is never a path that is opened.
+"""
 
 import os
 import re
@@ -14,7 +17,10 @@ _DRIVE = re.compile(rb"[A-Za-z]:[/\\]")
 
 
 class MemberLabels:
-    """Gives each member of an archive a label of its own. A name that repeats gets a number: a~2.jpg."""
+    """Gives each member of an archive a label of its own.
+
+    A name that repeats gets a number: a~2.jpg.
+    """
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}  # label -> how many members asked for it
@@ -33,9 +39,9 @@ class MemberLabels:
 def make_label(name: bytes) -> str:
     """Return a member's name as the end of a key: a path that stays below the archive's own.
 
-    The name is escaped as file names are (see `keys.py`), `..` and NUL as in addresses, and long parts are cut.
-    A folder that is named like an image gets a `~`, so that a file and a folder never need one place among a
-    run's pictures.
+    The name is escaped as file names are (see `keys.py`), `..` and NUL as in addresses, and long
+    parts are cut. A folder that is named like an image gets a `~`, so that a file and a folder
+    never need one place among a run's pictures.
     """
     *folders, last = [_escape_part(part) for part in _split(name[-_MAX_NAME_BYTES:])] or ["%"]
     marked = [folder + "~" * (read_suffix(folder) in IMAGE_SUFFIXES) for folder in folders]

@@ -1,7 +1,7 @@
 """The images among the members of archives: listed from headers, read in place, never extracted.
 
-What is wrong with a member is found when it is opened, from the same headers. So a plan needs to record only
-where the member begins.
+What is wrong with a member is found when it is opened, from the same headers. So a plan needs to
+record only where the member begins.
 """
 
 from collections.abc import Iterator
@@ -34,8 +34,8 @@ _MEMBER_BYTES = 400  # of memory for one member, beside its names
 class ArchiveMembers:
     """Lists and opens the images in the archives below a folder, or in one archive.
 
-    Keys are `<the archive's path>/<the member's label>`. A damaged archive gets a row of its own with the key
-    `<the archive's path>/`, beside the rows of the members that can be listed.
+    Keys are `<the archive's path>/<the member's label>`. A damaged archive gets a row of its own
+    with the key `<the archive's path>/`, beside the rows of the members that can be listed.
     """
 
     def __init__(self, root: str, archive_format: ArchiveFormat) -> None:
@@ -63,7 +63,9 @@ class ArchiveMembers:
             yield Entry(key, member.size, member.mtime_ns, carried, member.offset)
 
     def _list_images(self, archive: str) -> tuple[list[tuple[str, Member]], InputError | None]:
-        """Return (label, member) of the archive's images, sorted, and what is wrong with the archive."""
+        """Return (label, member) of the archive's images, sorted, and what is wrong with the
+        archive.
+        """
         images: list[tuple[str, Member]] = []
         problem, n_bytes, labels = None, 0, MemberLabels()
         try:
@@ -112,7 +114,10 @@ class ArchiveMembers:
         return contents
 
     def _check_planned(self, entry: Entry) -> tuple[str, str | None]:
-        """Return (archive, name of the member or None). A plan that no run made might name any file."""
+        """Return (archive, name of the member or None).
+
+        A plan that no run made might name any file.
+        """
         if len(entry.carried) == len(ARCHIVE_COLUMNS) and entry.offset >= NOT_A_FILE_OFFSET:
             archive, name = entry.carried
             if isinstance(archive, str) and entry.key.startswith(f"{archive}/"):
@@ -122,7 +127,9 @@ class ArchiveMembers:
         )
 
     def _find_problem(self, archive: str) -> InputError:
-        """Return what is wrong with a damaged archive, as a new error, because several threads may raise it."""
+        """Return what is wrong with a damaged archive, as a new error, because several threads may
+        raise it.
+        """
         problem = self._problems.get(archive) or self._list_images(archive)[1]
         if problem is None:
             return InputError(

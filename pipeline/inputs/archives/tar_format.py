@@ -34,7 +34,10 @@ _COMPRESSED = {
 
 
 def list_members(file: BinaryIO) -> Iterator[Member]:
-    """Yield the members of an archive. Raises InputError where it is damaged, after those before."""
+    """Yield the members of an archive.
+
+    Raises InputError where it is damaged, after those before.
+    """
     size, offset = file.seek(0, 2), 0
     _check_start(file, size)
     while True:
@@ -114,7 +117,9 @@ def _check_start(file: BinaryIO, size: int) -> None:
 
 
 def _check_end(file: BinaryIO, offset: int) -> None:
-    """Raise InputError if something follows the end mark, such as a second archive after `cat a.tar b.tar`."""
+    """Raise InputError if something follows the end mark, such as a second archive after `cat a.tar
+    b.tar`.
+    """
     file.seek(offset)
     if file.read(_CHECKED_PADDING).strip(b"\0"):
         raise InputError(

@@ -1,8 +1,8 @@
 """Headers of tar archives: ustar, GNU and pax (POSIX.1-2008, `pax`).
 
-tarfile parses a block. The code that joins blocks is here, because tarfile (3.11) ends a listing at a damaged
-header without an error, loops for ever at a negative size, and takes time and memory with the square of a pax
-header's length.
+tarfile parses a block. The code that joins blocks is here, because tarfile (3.11) ends a listing at
+a damaged header without an error, loops for ever at a negative size, and takes time and memory with
+the square of a pax header's length.
 """
 
 import tarfile
@@ -142,7 +142,8 @@ def round_to_blocks(size: int) -> int:
 
 
 def _parse_pax(data: bytes) -> dict[bytes, bytes]:
-    r"""Parse a pax header: records `<length> <keyword>=<value>\n`, with the length of the whole record."""
+    r"""Parse a pax header: records `<length> <keyword>=<value>\n`, with the length of the whole
+    record."""
     records, at = {}, 0
     while at < len(data) and data[at]:
         digits = data[at : at + 20].partition(b" ")[0]
@@ -162,7 +163,10 @@ def _parse_number(digits: bytes) -> int:
 
 
 def _parse_nanoseconds(seconds: bytes | None) -> int:
-    """Convert decimal seconds, such as 1700000000.25, to nanoseconds; 0 if it is no time after 1970."""
+    """Convert decimal seconds, such as 1700000000.25, to nanoseconds.
+
+    0 if it is no time after 1970.
+    """
     whole, _, fraction = (seconds or b"").partition(b".")
     parts = whole, fraction[:9].ljust(9, b"0")
     is_valid = all(part.isdigit() and len(part) < 20 for part in parts)

@@ -13,8 +13,9 @@ _MAX_CACHED_BYTES = 64 << 20  # of a member; a thread that decodes it needs as m
 class ZipContents(FileSlice):
     """A member's bytes. A zip bomb costs only as much as is read of it.
 
-    Length and CRC are checked with the last byte. Inflated bytes are cached, because reading a TIFF's header seeks
-    to and fro; those of a large member are not, and seeking back in it inflates it again from the beginning.
+    Length and CRC are checked with the last byte. Inflated bytes are cached, because reading a
+    TIFF's header seeks to and fro; those of a large member are not, and seeking back in it inflates
+    it again from the beginning.
     """
 
     def __init__(

@@ -17,8 +17,8 @@ from pipeline.inputs.archives.zip_records import (
     widen_fields,
 )
 
-# 4.3.12: signature, made by, version, flags, method, time, date, CRC, packed size, size, lengths of name, extra
-# and comment, disk, attributes, attributes of the system, offset
+# 4.3.12: signature, made by, version, flags, method, time, date, CRC, packed size, size, lengths of
+# name, extra and comment, disk, attributes, attributes of the system, offset
 _DIRECTORY_ENTRY = struct.Struct("<4s6H3L5H2L")
 _END_RECORD = struct.Struct("<4s4H2LH")  # 4.3.16
 _END_RECORD_64, _LOCATOR_64 = struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")  # 4.3.14, 4.3.15
@@ -78,7 +78,10 @@ def find_directory(file: BinaryIO) -> ZipDirectory:
 
 
 def _read_end_64(file: BinaryIO, end: int) -> tuple[int, int, int, int] | None:
-    """Return (end of the directory, members, bytes, offset) from the 64-bit end record; None without one."""
+    """Return (end of the directory, members, bytes, offset) from the 64-bit end record.
+
+    None without one.
+    """
     file.seek(max(0, end - _LOCATOR_64.size))
     locator = file.read(_LOCATOR_64.size)
     if len(locator) < _LOCATOR_64.size or not locator.startswith(b"PK\6\7"):
@@ -137,9 +140,11 @@ def read_directory(file: BinaryIO, directory: ZipDirectory) -> Iterator[Director
 
 
 def check_no_overlap(file: BinaryIO, directory: ZipDirectory) -> None:
-    """Raise InputError where members overlap: a few megabytes may then claim to be a million large images.
+    """Raise InputError where members overlap: a few megabytes may then claim to be a million large
+    images.
 
-    A member that reaches beyond the directory's start is not counted: it fails on its own when it is opened.
+    A member that reaches beyond the directory's start is not counted: it fails on its own when it
+    is opened.
     """
     starts, ends = array("q"), array("q")
     try:

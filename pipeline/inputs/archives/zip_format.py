@@ -1,7 +1,8 @@
 """Zip archives: list their members from the directory, and open one.
 
-zipfile does not read here: it needs a kilobyte of memory for each member, gives up a whole directory for one bad
-name, inflates without a limit, and reads the directory again to open a member. Tests compare with it.
+zipfile does not read here: it needs a kilobyte of memory for each member, gives up a whole
+directory for one bad name, inflates without a limit, and reads the directory again to open a
+member. Tests compare with it.
 """
 
 import io
@@ -30,7 +31,10 @@ _MAX_INFLATION = 1032  # bytes that deflate can make of one (zlib's "maximum com
 
 
 def list_members(file: BinaryIO) -> Iterator[Member]:
-    """Yield the members of an archive. Raises InputError where it is damaged, after those before."""
+    """Yield the members of an archive.
+
+    Raises InputError where it is damaged, after those before.
+    """
     try:
         directory = find_directory(file)
     except InputError as error:
@@ -52,7 +56,9 @@ def list_members(file: BinaryIO) -> Iterator[Member]:
 
 
 def _list_without_directory(file: BinaryIO) -> Iterator[Member]:
-    """Yield members from the front of a truncated archive, up to one that is cut or does not tell its size."""
+    """Yield members from the front of a truncated archive, up to one that is cut or does not tell
+    its size.
+    """
     offset, length = 0, file.seek(0, 2)
     while offset < length:
         header = read_local_header(file, offset)
@@ -98,7 +104,10 @@ ZIP = ArchiveFormat("zip", (".zip",), list_members, open_member)
 
 
 def _check_readable(header: LocalHeader, packed_size: int, size: int, available: int) -> None:
-    """Raise InputError for a member that is not read. `available`: bytes from its contents to the archive's end."""
+    """Raise InputError for a member that is not read.
+
+    `available`: bytes from its contents to the archive's end.
+    """
     flags, method = header.flags, header.method
     if flags & _ENCRYPTED_FLAG:
         raise InputError(Status.UNREADABLE, "encrypted; pack it without a password")

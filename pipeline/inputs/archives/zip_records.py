@@ -8,7 +8,8 @@ from typing import BinaryIO
 UTF8_FLAG = 0x800  # 4.4.4: the name is UTF-8
 LATER_FLAG = 0x8  # 4.4.4: CRC and sizes follow the contents
 
-# 4.3.7: signature, version, flags, method, time, date, CRC, packed size, size, lengths of name and extra
+# 4.3.7: signature, version, flags, method, time, date, CRC, packed size, size, lengths of name and
+# extra
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 LOCAL_HEADER_SIZE = _LOCAL_HEADER.size
 _LOCAL_SIGNATURE = b"PK\3\4"
@@ -71,8 +72,8 @@ def widen_fields(extra: bytes, *values: int) -> list[int]:
 def decode_zip_name(name: bytes, flags: int) -> bytes:
     """Return a name as UTF-8.
 
-    A name without the flag is in code page 437 (4.4.4, D.1). The names in Unix and macOS archives are UTF-8
-    without the flag, so a name that is valid UTF-8 is taken as it is.
+    A name without the flag is in code page 437 (4.4.4, D.1). The names in Unix and macOS archives
+    are UTF-8 without the flag, so a name that is valid UTF-8 is taken as it is.
     """
     if flags & UTF8_FLAG or name.isascii():
         return name
@@ -84,7 +85,10 @@ def decode_zip_name(name: bytes, flags: int) -> bytes:
 
 
 def convert_dos_time(date: int, time: int) -> int:
-    """Convert an MS-DOS date and time (4.4.6), which has no zone, to nanoseconds as if it were UTC; 0 if invalid."""
+    """Convert an MS-DOS date and time (4.4.6), which has no zone, to nanoseconds as if it were UTC.
+
+    0 if invalid.
+    """
     year, month, day = 1980 + (date >> 9), date >> 5 & 0xF, date & 0x1F
     if not 1 <= month <= 12 or not 1 <= day <= 31:
         return 0

@@ -1,4 +1,5 @@
-"""Why a decoder refused an image file: which format it was meant to be, and whether its end is missing.
+"""Why a decoder refused an image file: which format it was meant to be, and whether its end is
+missing.
 
 This decides statuses and messages only, never pixels.
 """
@@ -120,7 +121,9 @@ def _is_jpeg_truncated(data: bytes) -> bool:
 
 
 def _is_png_truncated(data: bytes) -> bool:
-    """Return whether a chunk (ISO/IEC 15948, 5.3) runs past the end of the file, or IEND never comes."""
+    """Return whether a chunk (ISO/IEC 15948, 5.3) runs past the end of the file, or IEND never
+    comes.
+    """
     at = 8
     while at + 12 <= len(data):
         length, chunk_type = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]

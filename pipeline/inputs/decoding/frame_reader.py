@@ -65,7 +65,8 @@ class FrameReader:
 
         stored = self._reformatter.reformat(frame, format="rgb24").to_ndarray()  # (H, W, 3)
         upright = np.rot90(stored, self.index.rotation // 90).transpose(2, 0, 1)  # (3, H, W)
-        # copied by numpy: torch would start its threads for these few bytes, which takes twice as long
+        # copied by numpy: torch would start its threads for these few bytes, which takes twice as
+        # long
         pixels = torch.from_numpy(np.ascontiguousarray(upright))
         self.last_number, self._last_frame = number, pixels
         return pixels
@@ -105,7 +106,9 @@ class FrameReader:
         return None if self._is_lost else frame
 
     def _decode_until(self, pts: int) -> tuple[av.VideoFrame | None, bool]:
-        """Return the first frame shown at `pts` or later, or None, and whether it is the first one decoded."""
+        """Return the first frame shown at `pts` or later, or None, and whether it is the first one
+        decoded.
+        """
         for i, frame in enumerate(self._decoded):
             if frame.pts is not None and frame.pts >= pts:
                 return frame, i == 0

@@ -11,7 +11,8 @@ from pipeline.inputs.decoding.diagnosis import DIAGNOSED_BYTES, diagnose_failure
 from pipeline.inputs.decoding.formats import IMAGE_FORMATS
 
 Image.init()  # now, not in the first of several threads that need a plug-in
-# `open_image` applies max_pixels instead: per run, with a typed error, without Python's global warning state
+# `open_image` applies max_pixels instead: per run, with a typed error, without Python's global
+# warning state
 Image.MAX_IMAGE_PIXELS = None
 
 _MIN_FILE_LIMIT = (

@@ -1,7 +1,8 @@
-"""Decode image files to upright RGB: JPEG by the fast decoder (`jpeg_decoder.py`), other formats by Pillow.
+"""Decode image files to upright RGB: JPEG by the fast decoder (`jpeg_decoder.py`), other formats by
+Pillow.
 
-Pillow decodes what the fast decoder refuses, and its verdict is final. Both give the same pixels for a JPEG
-(a test compares them), so a result does not depend on which of the two decoded it.
+Pillow decodes what the fast decoder refuses, and its verdict is final. Both give the same pixels
+for a JPEG (a test compares them), so a result does not depend on which of the two decoded it.
 """
 
 import io
@@ -21,7 +22,8 @@ from pipeline.inputs.decoding.jpeg_segments import hide_exif
 
 IMAGE_DECODER = f"jpeg: {JPEG_DECODER}, rest: pillow {version('pillow')}"
 
-# EXIF orientation -> (transpose, flip vertically, flip horizontally), applied in this order to (3, H, W)
+# EXIF orientation -> (transpose, flip vertically, flip horizontally), applied in this order to (3,
+# H, W)
 _UPRIGHT = {
     2: (False, False, True),
     3: (False, True, True),
@@ -56,9 +58,10 @@ def decode_or_error(data: bytes, max_pixels: int) -> Tensor | InputError:
 def decode_image(data: bytes, max_pixels: int) -> Tensor:
     """Decode a whole file to (3, H, W) uint8 RGB, upright.
 
-    The memory layout is the decoder's, mostly (H, W, 3): a copy to another one would take longer than it saves.
-    Palettes and CMYK are converted. 16-bit grey is scaled to 8 bits; of 16-bit colour Pillow keeps the upper
-    eight. Alpha is dropped, as torchvision's decoders do. An animation gives its first frame.
+    The memory layout is the decoder's, mostly (H, W, 3): a copy to another one would take longer
+    than it saves. Palettes and CMYK are converted. 16-bit grey is scaled to 8 bits; of 16-bit
+    colour Pillow keeps the upper eight. Alpha is dropped, as torchvision's decoders do. An
+    animation gives its first frame.
 
     Raises:
         InputError: EMPTY, UNSUPPORTED, TRUNCATED, CORRUPT, TOO_LARGE or OUT_OF_MEMORY.
@@ -94,7 +97,10 @@ def _try_fast_decoder(data: bytes) -> Tensor | None:
 
 
 def _decode_with_pillow(image: Image.Image, data: bytes) -> Tensor:
-    """Decode an open image to (3, H, W) uint8 RGB, as stored; `data` is the file, for the error's text."""
+    """Decode an open image to (3, H, W) uint8 RGB, as stored.
+
+    `data` is the file, for the error's text.
+    """
     try:
         array = _convert_to_rgb(image)
     except InputError:

@@ -1,4 +1,5 @@
-"""The fast JPEG decoder of this machine: torchcodec's, or torchvision's where torchcodec does not load.
+"""The fast JPEG decoder of this machine: torchcodec's, or torchvision's where torchcodec does not
+load.
 
 Both wrap libjpeg-turbo and give the same pixels. The fingerprint of a run names the one in use.
 """
@@ -33,8 +34,8 @@ def _load_torchvision() -> DecodeJpegs:
     return decode
 
 
-# (name, function that loads its decoder), in the order of preference. A library that is absent or does not load
-# raises ImportError, RuntimeError or OSError.
+# (name, function that loads its decoder), in the order of preference. A library that is absent or
+# does not load raises ImportError, RuntimeError or OSError.
 JPEG_LIBRARIES = (
     (f"torchcodec {version('torchcodec')}", _load_torchcodec),
     (f"torchvision {version('torchvision')}", _load_torchvision),

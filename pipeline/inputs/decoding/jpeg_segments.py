@@ -7,9 +7,11 @@ SOS, EOI = 0xDA, 0xD9  # start of scan; end of image
 
 
 def iterate_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield (offset, marker) of each segment up to the start of scan or the end of image, which is the last.
+    """Yield (offset, marker) of each segment up to the start of scan or the end of image, which is
+    the last.
 
-    The iteration ends early where the file ends, or where no marker stands at a place that needs one.
+    The iteration ends early where the file ends, or where no marker stands at a place that needs
+    one.
     """
     at = 2
     while at + 2 <= len(data) and data[at] == 0xFF:
@@ -25,7 +27,8 @@ def iterate_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def hide_exif(data: bytes) -> bytes | None:
-    """Return the file with its APP1 segments renamed, so that a decoder finds no orientation in them.
+    """Return the file with its APP1 segments renamed, so that a decoder finds no orientation in
+    them.
 
     None: the segments cannot be followed up to the scan.
     """

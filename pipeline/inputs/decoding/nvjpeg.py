@@ -1,7 +1,8 @@
 """Decode JPEG files on the GPU (nvJPEG), many at a time, where a run asks for it with `jpeg=gpu`.
 
-Its pixels differ from the CPU's by a level or two, because it uses another inverse DCT and interpolates colour
-in another way. The decoder's name is part of the fingerprint, so these runs get a folder of their own.
+Its pixels differ from the CPU's by a level or two, because it uses another inverse DCT and
+interpolates colour in another way. The decoder's name is part of the fingerprint, so these runs get
+a folder of their own.
 """
 
 import io
@@ -31,7 +32,9 @@ _MODES = ("L", "RGB")  # nvJPEG would take the inks of CMYK for colours
 
 
 def build_gpu_decoder(device: str) -> ImageDecoder:
-    """Return a decoder that uses nvJPEG on the device, or else the CPU's, after a warning that says why."""
+    """Return a decoder that uses nvJPEG on the device, or else the CPU's, after a warning that says
+    why.
+    """
     try:
         return GpuJpegDecoder.find(device)
     except RuntimeError as error:
@@ -98,7 +101,8 @@ class GpuJpegDecoder:
     def _decode_batch(self, files: list[bytes]) -> Sequence[Tensor | None]:
         """Decode the files in one call; None for a file that fails.
 
-        One bad file fails the whole call, so a batch that fails is halved until the bad file is alone.
+        One bad file fails the whole call, so a batch that fails is halved until the bad file is
+        alone.
         """
         if not files:
             return []

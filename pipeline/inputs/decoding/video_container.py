@@ -1,6 +1,7 @@
 """Open video files by PyAV, and diagnose those that cannot be read.
 
-PyAV brings its own FFmpeg. So every machine gives the same frames, and damage is reported instead of concealed.
+PyAV brings its own FFmpeg. So every machine gives the same frames, and damage is reported instead
+of concealed.
 """
 
 import os
@@ -21,8 +22,8 @@ VIDEO_DECODER = f"video: av {version('av')}"
 VIDEO_ERRORS = (av.FFmpegError, ValueError, IndexError)
 
 _OPTIONS = {
-    # The format is found by content, whatever the file's name. Playlists (HLS, DASH, concat) are left out,
-    # because they would open other files and addresses.
+    # The format is found by content, whatever the file's name. Playlists (HLS, DASH, concat) are
+    # left out, because they would open other files and addresses.
     "format_whitelist": "mov,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg",
     "fflags": "+genpts",  # AVI carries no presentation times
 }

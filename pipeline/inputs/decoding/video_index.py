@@ -24,7 +24,10 @@ _MAX_FRAME_PIXELS = 1 << 27
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """What is known of a video before its frames are decoded. Frames are numbered in the order they are shown."""
+    """What is known of a video before its frames are decoded.
+
+    Frames are numbered in the order they are shown.
+    """
 
     pts: np.ndarray  # (F,) int64, ascending, in units of `time_base`
     keyframes: np.ndarray  # (K,) int64, ascending: the pts at which decoding can begin

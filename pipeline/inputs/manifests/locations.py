@@ -92,7 +92,9 @@ class ManifestFiles:
 
 
 def resolve_root(folder: Location, root: str | None) -> Location:
-    """Return what relative paths begin at: `root`, which is relative to `folder`, the manifest's own."""
+    """Return what relative paths begin at: `root`, which is relative to `folder`, the manifest's
+    own.
+    """
     if root and is_uri(root):
         return parse_location(root)
     if isinstance(folder, Uri):

@@ -1,4 +1,6 @@
-"""Read the rows of a manifest as a stream: Parquet, CSV, tab-separated values, or text with a path in each line."""
+"""Read the rows of a manifest as a stream: Parquet, CSV, tab-separated values, or text with a path
+in each line.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

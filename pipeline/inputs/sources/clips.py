@@ -17,10 +17,12 @@ from pipeline.inputs.video_source import (
 
 
 class Clips(VideoSource):
-    """Lists clips of `length` frames, sampled at `fps` frames a second of the video (null: all its frames).
+    """Lists clips of `length` frames, sampled at `fps` frames a second of the video (null: all its
+    frames).
 
-    A clip begins every `stride` of the sampled frames (null: where the one before ends). The last clip ends with
-    the video, so that no second is left out. In a video shorter than one clip the last frame is repeated.
+    A clip begins every `stride` of the sampled frames (null: where the one before ends). The last
+    clip ends with the video, so that no second is left out. In a video shorter than one clip the
+    last frame is repeated.
     """
 
     columns = (

@@ -18,6 +18,11 @@ class Folder(ImageSource):
     `root` is a folder or one image, as a path or an address.
     """
 
+    hint_if_empty = (
+        "For videos say source=video, or task=video; for archives source=tar or zip; "
+        "for a list of images source=manifest."
+    )
+
     def __init__(self, root: str, image_decoder: ImageDecoder | None = None) -> None:
         self.listing = open_listing(root, IMAGE_SUFFIXES, "images")
         self.identity = f"folder:{self.listing.identity}"

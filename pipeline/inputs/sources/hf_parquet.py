@@ -33,9 +33,9 @@ _SUFFIX_COLUMN = ""  # in the tables of `_read_rows`; no column that is carried 
 class HfParquet(ImageSource):
     """Lists the rows of Parquet files without reading an image.
 
-    A row's key is `<the Parquet file's path>/<its number, from 0>`, with the suffix of its image's name if the file
-    has that. `carry`: columns that go into every row; null for all but the images. A Parquet file that cannot be
-    read, or lacks a column, is one row with the key `<its path>/`.
+    A row's key is `<the Parquet file's path>/<its number, from 0>`, with the suffix of its image's
+    name if the file has that. `carry`: columns that go into every row; null for all but the images.
+    A Parquet file that cannot be read, or lacks a column, is one row with the key `<its path>/`.
     """
 
     def __init__(
@@ -64,7 +64,9 @@ class HfParquet(ImageSource):
                 yield from _make_entries(file, rows)
 
     def _is_folder(self, key: str) -> bool:
-        """Return whether it is a folder called *.parquet, as Spark makes them: its files are listed instead."""
+        """Return whether it is a folder called *.parquet, as Spark makes them: its files are listed
+        instead.
+        """
         root = self.listing.root
         return isinstance(root, Path) and (root / key_to_path(key)).is_dir()
 
@@ -82,7 +84,10 @@ class HfParquet(ImageSource):
         return ImageFileReader(ParquetImages(listing.open, recorded.settings["column"]).open)
 
     def _read_rows(self, file: str) -> pa.Table:
-        """Return for all rows of a Parquet file the suffix of its key and the carried columns. Raises InputError."""
+        """Return for all rows of a Parquet file the suffix of its key and the carried columns.
+
+        Raises InputError.
+        """
         with self.images.open_table(file) as table:
             schema, names = table.schema_arrow, [field.name for field in self.columns]
             absent = [name for name in names if name not in schema.names]

@@ -48,10 +48,11 @@ _ENTRY_SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("mtime_n
 class Manifest(ImageSource):
     """Lists the paths in one column of a manifest, sorted by key.
 
-    A key is the path as the manifest has it, changed so that it leads out of no folder (see `keys.py`). A path that
-    comes more than once is one input if its rows are equal. `root`: see `manifests.locations.resolve_root`.
-    `carry`: columns that go into every row; null for all others. With the columns `size` (bytes) and `mtime` (a
-    whole number or a time) no file is asked for them while listing.
+    A key is the path as the manifest has it, changed so that it leads out of no folder (see
+    `keys.py`). A path that comes more than once is one input if its rows are equal. `root`: see
+    `manifests.locations.resolve_root`. `carry`: columns that go into every row; null for all
+    others. With the columns `size` (bytes) and `mtime` (a whole number or a time) no file is asked
+    for them while listing.
     """
 
     def __init__(
@@ -135,7 +136,10 @@ class Manifest(ImageSource):
             self._sorted = None
 
     def _sorted_rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yield (key, size, mtime_ns, *carried) by key. The manifest is read and sorted again only if it changed."""
+        """Yield (key, size, mtime_ns, *carried) by key.
+
+        The manifest is read and sorted again only if it changed.
+        """
         file = self._find_file()
         if self._sorted is None or self._sorted[0] != file:
             self.close()
@@ -161,7 +165,10 @@ class Manifest(ImageSource):
         return rows
 
     def _prepare_rows(self, table: pa.Table, first: int) -> pa.Table:
-        """Return the rows of a batch as they are sorted. `first`: the number of rows before them."""
+        """Return the rows of a batch as they are sorted.
+
+        `first`: the number of rows before them.
+        """
         paths = table[self.column].cast(pa.string())
         without_path = pc.index(pc.fill_null(pc.equal(paths, ""), True), True).as_py()
         if without_path >= 0:
@@ -185,7 +192,10 @@ class Manifest(ImageSource):
         )
 
     def _convert_numbers(self, table: pa.Table, name: str | None) -> pa.ChunkedArray:
-        """Return a column as int64, with times as nanoseconds; nulls where there is no such column."""
+        """Return a column as int64, with times as nanoseconds.
+
+        Nulls where there is no such column.
+        """
         if name is None:
             return pa.chunked_array([pa.nulls(len(table), pa.int64())])
         column = table[name]
@@ -223,7 +233,10 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _find_number(schema: pa.Schema, name: str) -> str | None:
-    """Return the name if one column has it and holds whole numbers, or times for `mtime`; otherwise None."""
+    """Return the name if one column has it and holds whole numbers, or times for `mtime`.
+
+    Otherwise None.
+    """
     types = [field.type for field in schema if field.name == name]
     if len(types) != 1:
         return None

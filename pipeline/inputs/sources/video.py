@@ -19,10 +19,11 @@ from pipeline.inputs.video_source import (
 
 
 class Video(VideoSource):
-    """Lists frames of videos: with `every` the frames 0, N, 2N ...; with `fps` those shown at 0, 1/fps, 2/fps ... seconds.
+    """Lists frames of videos: with `every` the frames 0, N, 2N ...; with `fps` those shown at 0,
+    1/fps, 2/fps ... seconds.
 
-    Without either it lists one frame a second. Each frame comes once. Times are the frames' own, from the first
-    frame, so a variable frame rate is no problem.
+    Without either it lists one frame a second. Each frame comes once. Times are the frames' own,
+    from the first frame, so a variable frame rate is no problem.
     """
 
     columns = (

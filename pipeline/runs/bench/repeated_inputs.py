@@ -23,6 +23,7 @@ class RepeatedSource:
         )
         self.columns, self.clip_length = source.columns, source.clip_length
         self.has_image_files = source.has_image_files
+        self.hint_if_empty = source.hint_if_empty
         readable = list(
             islice((e for e in source.entries() if _is_readable(source, e, max_pixels)), n)
         )

@@ -19,7 +19,9 @@ from pipeline.storage.publish import publish_folder
 
 
 def count_duplicates(settings: Settings) -> str:
-    """Write <output>/duplicates/<hash of the input>/duplicates.parquet, and return the counts as text."""
+    """Write <output>/duplicates/<hash of the input>/duplicates.parquet, and return the counts as
+    text.
+    """
     if settings.input is None:
         raise ConfigError("duplicates needs input=FOLDER.")
     source: Source = instantiate(settings.components["source"])

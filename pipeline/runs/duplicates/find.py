@@ -1,7 +1,8 @@
 """Find duplicates before a model sees them: files of equal bytes, and images that look alike.
 
-Each image is compared with those before it in the order of the plan. The first of its kind is never a duplicate,
-and a duplicate is never compared with: it is the duplicate of a first one, not of another duplicate.
+Each image is compared with those before it in the order of the plan. The first of its kind is never
+a duplicate, and a duplicate is never compared with: it is the duplicate of a first one, not of
+another duplicate.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -40,7 +41,10 @@ class Duplicates:
 
 
 def require_image_files(source: Source) -> ImageFileSource:
-    """Return the source. Raises ConfigError if its inputs are no image files, which can be compared."""
+    """Return the source.
+
+    Raises ConfigError if its inputs are no image files, which can be compared.
+    """
     if not source.has_image_files:
         raise ConfigError(
             "Duplicates are found among image files; the source's inputs are parts of videos."
@@ -52,8 +56,8 @@ def require_image_files(source: Source) -> ImageFileSource:
 class ImageScan:
     """Reads all images of a source with several threads, and gives the results in order.
 
-    `list_entries` lists all images in the order of the plan, each time it is called. `track(i)` is entered around
-    the work on image i.
+    `list_entries` lists all images in the order of the plan, each time it is called. `track(i)` is
+    entered around the work on image i.
     """
 
     source: ImageFileSource
@@ -95,9 +99,9 @@ class ImageScan:
 def find_duplicates(scan: ImageScan, near: bool, skip: Collection[int] = ()) -> Duplicates:
     """Find images of equal bytes and, with `near`, images that look alike.
 
-    Only files of equal size are compared byte by byte; with `near` every other image is decoded. An image that
-    cannot be decoded duplicates none and is duplicated by none. Neither do the images of `skip`, which are not
-    read.
+    Only files of equal size are compared byte by byte; with `near` every other image is decoded. An
+    image that cannot be decoded duplicates none and is duplicated by none. Neither do the images of
+    `skip`, which are not read.
     """
     by_bytes = _find_equal_bytes(scan, skip)
     first = by_bytes

@@ -1,4 +1,6 @@
-"""Skip duplicates during a run (`skip_duplicates=`): only the first of its kind is shown to the model."""
+"""Skip duplicates during a run (`skip_duplicates=`): only the first of its kind is shown to the
+model.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +23,10 @@ from pipeline.runs.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class SkippedDuplicates(Mapping[int, ExcludedInput]):
-    """What the rows of skipped images say, by image_id. A large collection has many, so they stay in Arrow arrays."""
+    """What the rows of skipped images say, by image_id.
+
+    A large collection has many, so they stay in Arrow arrays.
+    """
 
     table: pa.Table  # of DUPLICATES_SCHEMA, sorted by image_id
 
@@ -46,8 +51,9 @@ def load_or_find_duplicates(
 ) -> Mapping[int, ExcludedInput]:
     """Return the images of the plan to skip.
 
-    They are found once for a plan, and kept beside it under the plan's hash. So a resumed run skips the same
-    images, and searches again if inputs were added or changed. Images that killed a process before are not read.
+    They are found once for a plan, and kept beside it under the plan's hash. So a resumed run skips
+    the same images, and searches again if inputs were added or changed. Images that killed a
+    process before are not read.
     """
     if settings.skip_duplicates is None:
         return {}

@@ -1,4 +1,4 @@
-"""Members of tar archives: formats, what is not to be read, damage, and headers that nobody's program wrote."""
+"""Members of tar archives: formats, members that are refused, damage, and forged headers."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Members of zip archives: what zipfile says, what is not to be read, damage, and archives made to harm."""
+"""Members of zip archives, compared with zipfile: members that are refused, damage, zip bombs."""
 
 import random
 import re

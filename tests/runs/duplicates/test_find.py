@@ -1,4 +1,4 @@
-"""Which pictures are the same."""
+"""Find images of equal bytes, and images that look alike."""
 
 from pathlib import Path
 from shutil import copy

@@ -1,4 +1,4 @@
-"""skip_duplicates=: one row each all the same; and the verb that counts them."""
+"""skip_duplicates=: every duplicate still has its row; and the verb that counts duplicates."""
 
 from collections.abc import Callable
 from pathlib import Path
