@@ -1,4 +1,4 @@
-"""The pipeline's rows equal the plain one-image torchvision loop's, whatever the batch size and however images are mixed."""
+"""The pipeline's rows equal those of a plain one-image torchvision loop, at every batch size."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -134,7 +134,7 @@ def test_every_architecture_of_torchvision_is_compared() -> None:
 
 
 def test_a_naive_batch_would_fail_this_comparison(mixed_images: Path) -> None:
-    """The reason for the buckets: one padded batch changes what an R-CNN finds, so the tests above can fail."""
+    """Padding a batch changes the results of an R-CNN, so the tests above can fail."""
     images = _files(mixed_images)
     name = "fasterrcnn_mobilenet_v3_large_fpn"
     model = build(name, detector=True, **SMALL)
@@ -207,8 +207,10 @@ def _rows_of(rows: pa.Table, path: Path, root: Path) -> pa.Table:
 
 
 def _differing(rows: pa.Table, expected: dict[str, np.ndarray]) -> int:
-    """How many rows one of the two has alone. As sets: near-ties may change places. Each expected row takes one row of its
-    class within the tolerances."""
+    """Count the rows that only one of the two has.
+
+    Each expected row takes one row of its class within the tolerances, in any order.
+    """
     scores, ids, boxes = (
         rows["score"].to_numpy(),
         rows["class_id"].to_numpy(),

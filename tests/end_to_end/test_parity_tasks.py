@@ -1,4 +1,4 @@
-"""Masks, points, regions and vectors equal the plain one-image torchvision call's, for mixed image sizes and batches."""
+"""Masks, keypoints, segments and embeddings equal those of plain one-image torchvision calls."""
 
 from collections.abc import Callable
 from functools import partial
@@ -63,7 +63,7 @@ def awake_detector(name: str, images: list[Path]) -> nn.Module:
 
 
 def match(rows: pa.Table, expected: dict[str, np.ndarray]) -> list[int]:
-    """For each expected detection the row that is it."""
+    """Return the matching row of each expected detection."""
     assert rows.num_rows == len(expected["scores"])
     scores, ids, boxes = (
         rows["score"].to_numpy(),

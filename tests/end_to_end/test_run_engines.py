@@ -1,4 +1,4 @@
-"""Whole runs with other engines and batch sizes than the default ones."""
+"""Whole runs with an engine or a batch size other than the default."""
 
 import json
 from collections.abc import Callable

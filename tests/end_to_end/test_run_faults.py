@@ -126,7 +126,7 @@ def test_another_device_or_library_in_between_is_recorded(
 ) -> None:
     run = annotate("model=codes", YARD, "shard_size=2")
     (run / "_committed" / "00000001.json").unlink()
-    monkeypatch.setattr("pipeline.runs.fingerprint.platform.python_version", lambda: "3.99")
+    monkeypatch.setattr("pipeline.runs.run_record.platform.python_version", lambda: "3.99")
     annotate("model=codes", YARD, "shard_size=2", "batch_size=1")
     record = json.loads((run / "run.json").read_text())
     assert record["python"] != "3.99" and record["config"]["batch_size"] is None

@@ -1,4 +1,4 @@
-"""Whole runs with tiles and mirror images: they equal plain loops over crops, and find what one look at an image misses."""
+"""Whole runs with tiles and mirror images equal plain loops over crops, and find small objects."""
 
 import contextlib
 import io
@@ -29,7 +29,7 @@ from tests.helpers.reference import build, decoded, plain_classification, save_m
 from tests.helpers.runs import read, settings_for
 
 SCORE, BOX = 2e-4, 0.05
-RCNN = "fasterrcnn_mobilenet_v3_large_fpn"  # one whose results would change with the padding of its batch
+RCNN = "fasterrcnn_mobilenet_v3_large_fpn"  # its results depend on the padding of its batch
 SMALL = {
     "min_size": 64,
     "max_size": 128,
@@ -64,7 +64,7 @@ def awake_detector(images: list[Path], tmp_path: Path) -> tuple[nn.Module, Path]
 def seen_in_crops(
     model: nn.Module, image: Tensor, shown: Sequence[View]
 ) -> list[dict[str, Tensor]]:
-    """A plain loop: cut, mirror, detect, one view after the other."""
+    """Detect in a plain loop: crop, mirror and detect one view after the other."""
     transform, answers = get_model_weights(RCNN).DEFAULT.transforms(), []
     for view in shown:
         x_min, y_min, x_max, y_max = view.window_xyxy
@@ -172,7 +172,7 @@ def test_flip_classifies_by_the_mean_of_both_probabilities(
 def find_bright(
     self: DetectorNetwork, inputs: list[Tensor], sizes_hw: list[tuple[int, int]]
 ) -> list[dict[str, Tensor]]:
-    """A detector of pixels above 0.5: what it finds in a mirror image is the mirror image of what it finds."""
+    """Detect pixels above 0.5. In a mirror image it finds the mirror image of its result."""
     found = []
     for image in inputs:
         y, x = (image.mean(dim=0) > 0.5).nonzero(as_tuple=True)
@@ -185,7 +185,7 @@ def find_bright(
 
 @pytest.fixture
 def bright(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`model=codes` becomes that detector, and sees images at their own size."""
+    """Replace `model=codes` by that detector, without resizing images."""
     monkeypatch.setattr(DetectorNetwork, "forward", find_bright)
     monkeypatch.setattr(DetectorNetwork, "preprocess", lambda self, image: image.float() / 255)
     monkeypatch.setattr(DetectorNetwork, "bucket", lambda self, size_hw: size_hw)
@@ -236,7 +236,7 @@ def test_one_broken_view_fails_its_image_and_no_other(
         (tmp_path / "in").mkdir(exist_ok=True)
         picture(300, 100, seed=i).save(tmp_path / "in" / f"{i}.png")
     shown: list[Tensor] = []
-    marked = decoded(tmp_path / "in" / "1.png")[:, :, 66:166]  # its second tile
+    marked = decoded(tmp_path / "in" / "1.png")[:, :, 66:166]  # the second tile of that image
 
     def forward(
         self: DetectorNetwork, inputs: list[Tensor], sizes_hw: list[tuple[int, int]]
@@ -322,7 +322,7 @@ D2GO = [
 
 @pytest.fixture
 def canvas(tmp_path: Path) -> Path:
-    """36 photographs at their own size on 4000 x 3000 pixels, and where their objects are (instances.json)."""
+    """Put 36 photographs on 4000 x 3000 pixels, with their objects in instances.json."""
     data = shared("data/coco128")
     truth = json.loads((data / "instances.json").read_text())
     fitting = [
@@ -350,7 +350,7 @@ def canvas(tmp_path: Path) -> Path:
 
 
 def ap50(rows: pa.Table, truth: Path) -> float:
-    """By pycocotools, all detections counted."""
+    """Compute AP50 with pycocotools over all detections."""
     found = [
         {"image_id": 1, "category_id": label, "score": score, "bbox": [x0, y0, x1 - x0, y1 - y0]}
         for label, score, (x0, y0, x1, y1) in zip(
@@ -393,7 +393,7 @@ def test_tiles_find_small_objects_and_none_twice(
 
 
 def doubled(rows: pa.Table) -> int:
-    """Pairs of one class whose IoU is above 0.5. The model itself leaves none: its own threshold is 0.5."""
+    """Count pairs of one class with an IoU above 0.5. The model's own NMS leaves none."""
     boxes, labels = (
         torch.from_numpy(read_boxes_xyxy(rows)),
         torch.from_numpy(rows["class_id"].to_numpy().copy()),

@@ -1,4 +1,4 @@
-"""Windows, mirror images, and how the answers about them become one answer about the image."""
+"""Views of an image: tile windows, mirror images, and merging the outputs of all views."""
 
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ from pipeline.inference.views import (
     move_to_image_frame,
 )
 
-# --- windows
+# --- tile windows
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.2, 0.25, 0.5, 0.9])
@@ -59,7 +59,11 @@ def test_tiles_are_spread_evenly_and_no_more_than_needed():
     ("views", "size_hw", "expected"),
     [
         (Views(), (3000, 4000), [View((0, 0, 4000, 3000))]),
-        (Views(tile=100), (100, 100), [View((0, 0, 100, 100))]),  # nothing larger than the tile
+        (
+            Views(tile=100),
+            (100, 100),
+            [View((0, 0, 100, 100))],
+        ),  # the image is no larger than the tile
         (Views(tile=100), (1, 1), [View((0, 0, 1, 1))]),
         (Views(flip=True), (20, 30), [View((0, 0, 30, 20)), View((0, 0, 30, 20), True)]),
         (
@@ -87,7 +91,7 @@ def test_a_view_shows_its_window_of_an_image_or_clip(shape):
     assert crop_view(pixels, View((0, 0, 12, 8))) is pixels, "the whole image was copied"
 
 
-# --- back to the image
+# --- from the view's frame to the image's
 
 NAMES = ("nose", "left_eye", "right_eye", "left_ear", "middle", "left_")
 WINDOW = (100, 50, 200, 130)  # 100 x 80
@@ -107,7 +111,7 @@ def test_left_and_right_points_change_places_by_name():
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_detection_returns_to_its_place(mirrored):
-    """The object lies at (110, 60, 130, 100) of the image; what a model says of the mirrored view is its mirror image."""
+    """The object is at (110, 60, 130, 100). The output of a mirrored view is a mirror image."""
     view = View(WINDOW, mirrored)
     box = [70.0, 10.0, 90.0, 50.0] if mirrored else [10.0, 10.0, 30.0, 50.0]
     points = torch.tensor(
@@ -141,21 +145,21 @@ def test_a_detection_returns_to_its_place(mirrored):
 # --- merging
 
 
-def said(*rows):
-    """Detections of a view: (x_min, y_min, x_max, y_max, score, label)."""
+def detections(*rows):
+    """Make a view's output from rows (x_min, y_min, x_max, y_max, score, label)."""
     table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 6)
     return {"boxes": table[:, :4], "scores": table[:, 4], "labels": table[:, 5].long()}
 
 
 def test_a_single_view_is_handed_through():
-    answer = said((1, 2, 3, 4, 0.5, 1))
+    answer = detections((1, 2, 3, 4, 0.5, 1))
     assert Views().merge([answer], Views().list_views((10, 10))) is answer
 
 
 def test_no_detections_in_any_view():
     views = Views(tile=40, flip=True)
     shown = views.list_views((40, 60))
-    merged = views.merge([said()] * len(shown), shown)
+    merged = views.merge([detections()] * len(shown), shown)
     assert (
         merged["boxes"].shape == (0, 4)
         and merged["scores"].shape == (0,)
@@ -164,11 +168,11 @@ def test_no_detections_in_any_view():
 
 
 def test_what_belongs_to_a_detection_stays_with_it():
-    """Two views of 60 x 40 pixels, the second mirrored; the second sees the same object better, and one more."""
+    """The second of two views is mirrored. It shows the same object better, and another one."""
     views = Views(flip=True, keypoint_names=("left_a", "right_a"))
     first, second = (
-        said((10, 10, 20, 20, 0.6, 1)),
-        said((40, 10, 50, 20, 0.9, 1), (0, 0, 10, 10, 0.3, 1)),
+        detections((10, 10, 20, 20, 0.6, 1)),
+        detections((40, 10, 50, 20, 0.9, 1), (0, 0, 10, 10, 0.3, 1)),
     )
     for one, value in ((first, 1.0), (second, 2.0)):
         n = len(one["scores"])

@@ -1,4 +1,4 @@
-"""Devices and precisions."""
+"""engine=eager: devices and precisions."""
 
 import pytest
 import torch
@@ -59,10 +59,10 @@ def test_auto_is_a_device_that_is_here() -> None:
 def test_a_model_for_the_cpu_stays_there_unless_another_device_was_asked_for() -> None:
     only = Model(Doubles(), lambda x: x, lambda size: None, cpu_only=True)
     engine = Eager("auto", "fp32")
-    engine.device = "meta"  # as if that were the best that this machine has
+    engine.device = "meta"  # as if `auto` had chosen it
     engine.prepare(only)
     assert engine.device == "cpu"
     engine = Eager("cpu", "fp32")
-    engine.device = "meta"  # as if it had been asked for by name
+    engine.device = "meta"  # as if the user had named it
     with pytest.raises(ConfigError, match="runs on the CPU only"):
         engine.prepare(only)
