@@ -185,8 +185,8 @@ def read_label_map(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
                 raise InputError(
                     Status.UNSUPPORTED,
                     f"{path.name} has {width}x{height} pixels of mode {image.mode}; "
-                    f"expected class ids in mode P or L and the size of its image, "
-                    f"{size_hw[1]}x{size_hw[0]}",
+                    f"expected {size_hw[1]}x{size_hw[0]} of P or L, "
+                    "which are the size of its image and a mode for class ids",
                 )
             return np.array(image)
     except (ValueError, SyntaxError) as error:  # Pillow raises either for a broken PNG

@@ -72,7 +72,7 @@ class ProblemList:
         lines = [*self.shown, *([f"and {more:,} more like these"] if more else [])]
         count = "a problem" if self.count == 1 else f"{self.count:,} problems"
         raise ConfigError(
-            f"{self.what}: {count}. Correct the data or remove these images before training:\n  "
+            f"{self.what}: {count}, to be corrected (or the images removed) before training:\n  "
             + "\n  ".join(lines)
         )
 

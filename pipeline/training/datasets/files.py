@@ -112,11 +112,11 @@ class Files:
     ) -> tuple[list[AnnotatedImage], list[AnnotatedImage], str]:
         """Return (training, validation, text that identifies how the second was chosen)."""
         if listing.validation is not None and part == _DEFAULT_PART:
-            log.info("%s has a validation part, which is used.", problems.what)
+            log.info("%s has a validation part of its own, which is used.", problems.what)
             return found, *self._check_images(listing, listing.validation, problems)
         if listing.validation is not None:
             log.info(
-                "%s: its own validation part is not used, because train.validation=%g.",
+                "%s: its own validation part is left out, because train.validation=%g.",
                 problems.what,
                 part,
             )
