@@ -41,7 +41,7 @@ def test_figures_and_classes_are_in_it(tmp_path, steps):
 
 
 def test_without_a_single_figure_there_is_a_page(tmp_path):
-    assert "What was minimised" in written(tmp_path, [], figures=({"ap": None}, {"ap": None}))
+    assert "Training losses" in written(tmp_path, [], figures=({"ap": None}, {"ap": None}))
 
 
 def test_what_others_have_named_is_text_and_nothing_is_fetched(tmp_path):

@@ -83,8 +83,8 @@ def find_preprocessing_weights(settings: Settings, parts: Components) -> str | N
         return None
     if repr(like.transforms()) != repr(model.transform):
         raise ConfigError(
-            f"model={settings.model} has a preprocessing of its own ({model.transform!r}), not that "
-            f"of {like!r}: a program file can only name the preprocessing of torchvision's weights."
+            f"model={settings.model} is prepared in a way of its own ({model.transform!r}), "
+            f"not as {like!r}: a program file can only name the preprocessing of torchvision's weights."
         )
     return f"{type(like).__name__}.{like.name}"
 
