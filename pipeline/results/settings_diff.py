@@ -1,4 +1,4 @@
-"""What the records of two runs (run.json) say differently of how their rows were made."""
+"""Compare the settings of two runs, as their records (run.json) hold them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ _ALSO = (
 
 
 def diff_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Name -> [before, after]; null where one has no such setting."""
+    """Return the settings that differ: name -> [before, after], None where a run lacks it."""
     one, other = (
         dict(_flat("", record["fingerprint_of"] | {name: record.get(name) for name in _ALSO}))
         for record in (before, after)
@@ -25,11 +25,13 @@ def diff_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[s
 
 
 def format_settings_diff(settings: Mapping[str, list[Any]]) -> str:
+    """Return the settings that differ as lines for people."""
     said = {name: f"{_short(a)} -> {_short(b)}" for name, (a, b) in settings.items()}
     return "settings that differ\n" + (format_pairs(said) or "  none")
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, value) for each value in a nested mapping."""
     if not isinstance(value, dict):
         yield name, value
         return

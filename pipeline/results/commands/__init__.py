@@ -1,4 +1,4 @@
-"""One verb a file. Each reads finished runs and needs no model.
+"""One verb a file: `Options` are its settings, `run_command` does the work.
 
-A verb imports no other verb.
+Each verb reads finished runs and needs no model. A verb imports no other verb.
 """

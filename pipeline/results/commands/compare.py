@@ -1,6 +1,11 @@
-"""What changed between two runs over the same images, without ground truth: compare runs=[BEFORE,AFTER]. Images are matched
-by key; boxes one-to-one by overlap, those of one class first; of whole images the best class is compared. Leaves
-images.parquet, predictions.parquet (those that are not the same) and summary.json."""
+"""What changed between two runs over the same images, without ground truth.
+
+  compare runs=[BEFORE,AFTER]
+
+Images are matched by key, boxes one-to-one by overlap, those of one class first. Of whole images
+the best class is compared. Leaves images.parquet, predictions.parquet (the rows that are not the
+same) and summary.json.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -31,12 +36,13 @@ from pipeline.results.settings_diff import diff_settings, format_settings_diff
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage.publish import publish_folder
 
-# Score and box: what one model's rows may differ by from batch to batch (see the README). Mask: some pixels of a thousand at
-# its edge. Embedding: the last digits of a vector.
+# Scores and boxes of one model differ by this much when batches have other sizes. A mask may
+# differ in a few pixels of its edge, an embedding in the last digits.
 _ROUNDING = Tolerance(score=2e-4, box=0.05, mask=0.01, embedding=1e-4)
 
 
 def parse_two_runs(key: str, value: Any) -> tuple[Location, Location]:
+    """Read the locations of exactly two runs."""
     given = check_paths(key, value)
     if len(given) != 2:
         raise build_refusal(key, value, "two runs, such as [outputs/detect-a-1234,outputs/latest]")
@@ -44,13 +50,15 @@ def parse_two_runs(key: str, value: Any) -> tuple[Location, Location]:
 
 
 def parse_tolerance(key: str, value: Any) -> Tolerance:
+    """Read a mapping of tolerances; those that it leaves out keep their defaults."""
     known = [one.name for one in fields(Tolerance)]
     if not OmegaConf.is_dict(value):
         raise build_refusal(key, value, "a mapping such as {score: 0.01, box: 2}")
     for name in value:
         if name not in known:
             raise ConfigError(
-                f"{key}: there is no {name!r}.{suggest_nearest(str(name), known)} It has {', '.join(known)}."
+                f"{key}: there is no {name!r}.{suggest_nearest(str(name), known)} It has "
+                f"{', '.join(known)}."
             )
     given = {
         str(name): check_fraction(float("inf"))(f"{key}.{name}", most)
@@ -76,6 +84,7 @@ class Options:
 
 
 def run_command(options: Options) -> str:
+    """Compare two runs, write the three files and return a text about them."""
     before, after = (FinishedRun.open(path) for path in options.runs)
     matcher = _matcher(before, after, options.iou)
     names = pa.array(dict.fromkeys((*before.categories, *after.categories)), pa.string())
@@ -141,17 +150,20 @@ def _changes(
     names: pa.Array,
     tolerance: Tolerance,
 ) -> Iterator[ImageChanges]:
+    """Yield what changed, some thousand images at a time."""
     for window in read_aligned(before, after, ("class_name", "score", *matcher.columns)):
         yield find_changes(window, matcher, names, tolerance)
 
 
 def _nothing_shared(before: FinishedRun, after: FinishedRun) -> str:
+    """Return the message for two runs without a common image."""
     first = [
         run.read_table("images", run.shard_ids[0], ["key"])["key"][0].as_py()
         for run in (before, after)
     ]
     return (
-        f"runs: no image is in both. {before.path} has {first[0]!r} ..., {after.path} has {first[1]!r} ... "
+        f"runs: no image is in both. {before.path} has {first[0]!r} ..., {after.path} has "
+        f"{first[1]!r} ... "
         "Images are matched by their path below the input folder, suffix included."
     )
 

@@ -1,6 +1,11 @@
-"""Each box of a run as a picture of its own, in a folder for each class: crops run=outputs/latest margin=0.1. The images are
-read again from the run's input, and turned upright. Leaves CLASS/path/of/image.jpg-000.jpg (0: the image's best), and
-crops.parquet, which says what each file shows. For fewer crops refilter first."""
+"""Each box of a run as a picture of its own, in a folder for each class.
+
+  crops run=outputs/latest margin=0.1
+
+The images are read again from the run's input and turned upright. Leaves
+CLASS/path/of/image.jpg-000.jpg (number 0 is the image's best box) and crops.parquet, a table of
+what each file shows. For fewer crops, refilter the run first.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -62,7 +67,7 @@ class Options:
 
 @dataclass(frozen=True)
 class _Image:
-    """An image and its boxes, as rows of a dict each."""
+    """An image and its boxes, each box a row as a dict."""
 
     entry: Entry
     size_hw: tuple[int, int]
@@ -70,6 +75,7 @@ class _Image:
 
 
 def run_command(options: Options) -> str:
+    """Cut out every box, write crops.parquet and return a text about both."""
     run = FinishedRun.open(options.run)
     if Content.BOXES not in find_task(run.task).contents:
         raise ConfigError(f"crops: {run.task} has no boxes to cut out.")
@@ -108,7 +114,7 @@ def run_command(options: Options) -> str:
 
 
 def _images(run: FinishedRun, shard_id: int) -> Iterator[_Image]:
-    """Those of a shard that have boxes."""
+    """Yield the images of a shard that have boxes."""
     images = run.read_table("images", shard_id, ["height", "width", "n_predictions"])
     tables = images, run.read_table("predictions", shard_id, [*_FOUND, *BOX_COLUMNS])
     for (row, found), entry in zip(
@@ -124,6 +130,7 @@ _Cut = tuple[list[dict[str, Any]], list[str]]  # rows, what could not be cut and
 def _each(
     cut: Callable[[_Image], _Cut], images: Iterable[_Image], in_order: bool
 ) -> Iterable[_Cut]:
+    """Cut images one after the other if `in_order`, else in threads."""
     from pipeline.core.cpu import map_in_threads  # late: it imports torch
 
     return map(cut, images) if in_order else map_in_threads(cut, images)
@@ -132,6 +139,11 @@ def _each(
 def _cut(
     image: _Image, inputs: InputReader, folder: Path, names: Sequence[str], margin: float
 ) -> _Cut:
+    """Write the crops of one image.
+
+    Returns:
+        The rows of the crops, and a sentence for each box without a crop.
+    """
     from PIL import Image
 
     try:

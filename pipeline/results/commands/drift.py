@@ -1,6 +1,11 @@
-"""Whether a run's images and detections are still like those of an earlier one: drift run=NEW reference=OLD. Exit code 7 if
-a measure is above its threshold, and chance alone would not do that. Shares of classes: population stability index, Jensen-
-Shannon distance; numbers: Kolmogorov-Smirnov statistic. Leaves drift.json and drift.png."""
+"""Whether a run's images and detections are still like those of an earlier run.
+
+  drift run=NEW reference=OLD
+
+The exit code is 7 if a measure is above its threshold and chance alone does not explain it. Shares
+of classes are compared by the population stability index and the Jensen-Shannon distance, numbers
+by the Kolmogorov-Smirnov statistic. Leaves drift.json and drift.png.
+"""
 
 import json
 from dataclasses import asdict, dataclass
@@ -57,7 +62,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Measure:
-    """One comparison. `chance`: how probable a value as large is without drift."""
+    """One comparison. `chance` is the probability of a value as large without drift."""
 
     what: str
     measure: str
@@ -70,7 +75,11 @@ class Measure:
 
 
 def run_command(options: Options) -> str:
-    """Raises Drifted, which carries the same text, once the files are written."""
+    """Measure drift, write the files and return a text about them.
+
+    Raises:
+        Drifted: a measure is above its threshold. The error carries the same text.
+    """
     new, reference = FinishedRun.open(options.run), FinishedRun.open(options.reference)
     ours, theirs = (
         measure_distributions(new, options.brightness),
@@ -105,6 +114,7 @@ def run_command(options: Options) -> str:
 
 
 def _shares(reference: Distributions, new: Distributions, options: Options) -> list[Measure]:
+    """Compare counts of kinds: of statuses and of classes."""
     measures = []
     for what, before in reference.shares.items():
         kinds = sorted({*before, *new.shares[what]})
@@ -114,7 +124,7 @@ def _shares(reference: Distributions, new: Distributions, options: Options) -> l
         )
         n = int(p.sum()), int(q.sum())
         if not all(n):
-            continue  # nothing was found in one of them: its detections per image say so
+            continue  # nothing was found in one run; its detections per image show that
         index, chance = stability_index(p, q)
         for measure, value, threshold in (
             ("PSI", index, options.psi),
@@ -126,6 +136,7 @@ def _shares(reference: Distributions, new: Distributions, options: Options) -> l
 
 
 def _numbers(reference: Distributions, new: Distributions, options: Options) -> list[Measure]:
+    """Compare samples of numbers, such as scores or widths."""
     measures = []
     for what, before in reference.numbers.items():
         after = new.numbers.get(what, before[:0])
@@ -141,6 +152,7 @@ def _numbers(reference: Distributions, new: Distributions, options: Options) -> 
 
 
 def _table(measures: list[Measure]) -> list[str]:
+    """Return the measures as the lines of a table."""
     lines = [
         f"{'':<22}{'measure':<9}{'value':>7}{'threshold':>11}{'chance':>9}   {'values':<23}median"
     ]
@@ -154,7 +166,7 @@ def _table(measures: list[Measure]) -> list[str]:
 
 
 def _classes(reference: Distributions, new: Distributions) -> list[str]:
-    """Those whose share of all detections changed most."""
+    """List the classes whose share of all detections changed most."""
     before, after = reference.shares[CLASS], new.shares[CLASS]
     share = {
         name: (before[name] / before.total(), after[name] / after.total())

@@ -1,10 +1,14 @@
-"""How right a finished run is, beside annotations: evaluate run=outputs/latest truth=instances.json.
+"""How right a finished run is, against annotations: evaluate run=outputs/latest truth=FILE.
 
-  boxes, masks, keypoints   truth=FILE.json, COCO's format: AP, AR, best score threshold by class, confusion matrix
-  classes of whole images   truth=FILE (CSV, Parquet, JSON: key, label) or FOLDER (a sub-folder for each class): top-1, top-5
-  segmentation              truth=FOLDER of indexed PNG files of the images' names, 255 for what is not to count: mIoU
+  boxes, masks, keypoints   truth=FILE.json in COCO's format: AP, AR, best score threshold by
+                            class, confusion matrix
+  classes of whole images   truth=FILE (CSV, Parquet, JSON: key, label) or FOLDER (a sub-folder
+                            for each class): top-1, top-5
+  segmentation              truth=FOLDER of indexed PNG files with the images' names; pixels of
+                            value 255 do not count: mIoU
 
-Leaves RUN/evaluation: summary.json, per_class.csv, confusion.csv and pictures."""
+Leaves RUN/evaluation: summary.json, per_class.csv, confusion.csv and pictures.
+"""
 
 import json
 from collections.abc import Mapping
@@ -48,6 +52,7 @@ class Options:
 
 
 def run_command(options: Options) -> str:
+    """Evaluate a run, write the files and return a text about them."""
     run = FinishedRun.open(options.run)
     found = evaluate(run, options.truth, options.score)
     target = options.output or run.path / "evaluation"
@@ -57,7 +62,7 @@ def run_command(options: Options) -> str:
 
 
 def make_summary(run: FinishedRun, truth: Path, found: Evaluation) -> dict[str, Any]:
-    """What summary.json holds; others may rely on its keys."""
+    """Return the content of summary.json. Other programs rely on its keys."""
     return {
         "version": SUMMARY_VERSION,
         "run": run.path.name,
@@ -75,6 +80,7 @@ def make_summary(run: FinishedRun, truth: Path, found: Evaluation) -> dict[str, 
 
 
 def save_evaluation(found: Evaluation, summary: Mapping[str, Any], folder: Path) -> None:
+    """Write summary.json, the two tables and the pictures into a folder."""
     from pipeline.results.evaluation.plots import save_evaluation_plots
 
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
@@ -85,6 +91,7 @@ def save_evaluation(found: Evaluation, summary: Mapping[str, Any], folder: Path)
 
 
 def _write_csv(table: pa.Table, path: Path) -> None:
+    """Write a table as CSV, with texts that no spreadsheet takes for a formula."""
     columns = [
         escape_formulas(one) if pa.types.is_string(one.type) else one for one in table.columns
     ]
@@ -92,7 +99,10 @@ def _write_csv(table: pa.Table, path: Path) -> None:
 
 
 def _listed(confusion: Confusion) -> pa.Table:
-    """A row for each pair of classes that occurs: with 1000 classes a matrix is mostly zeros."""
+    """Return a row for each pair of classes that occurs.
+
+    A whole matrix of 1000 classes would be mostly zeros.
+    """
     truth, found = np.nonzero(confusion.counts)
     names = pa.array(confusion.names, pa.string())
     return pa.table(

@@ -1,4 +1,7 @@
-"""A finished run in another program's format: export run=outputs/latest to=coco. What the format cannot hold is said."""
+"""A finished run in another program's format: export run=outputs/latest to=coco.
+
+The output names everything that the format cannot hold.
+"""
 
 import os
 import shutil
@@ -29,6 +32,7 @@ from pipeline.storage.publish import publish_folder
 
 
 def list_formats() -> list[str]:
+    """Return the names of the shipped exporters."""
     return sorted(file.stem for file in (find_resource("conf") / "exporter").glob("*.yaml"))
 
 
@@ -47,6 +51,7 @@ class Options:
 
 
 def run_command(options: Options) -> str:
+    """Export a run and return a text that also says what is not in the export."""
     run, exporter = FinishedRun.open(options.run), build_exporter(options.to)
     contents = find_task(run.task).contents
     if not (contents & exporter.holds) - {Content.SCORES}:
@@ -103,6 +108,11 @@ def run_command(options: Options) -> str:
 
 
 def build_exporter(name: str) -> Exporter:
+    """Build a shipped exporter.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
     if name not in list_formats():
         raise ConfigError(
             f"to={name}: expected {', '.join(list_formats())}.{suggest_nearest(name, list_formats())}"
@@ -113,7 +123,10 @@ def build_exporter(name: str) -> Exporter:
 
 
 class _Placing:
-    """`ExportContext.place_image`. An image that is no file of its own, such as a row of a Parquet file, can be copied."""
+    """Puts images where the user wants them: `ExportContext.place_image`.
+
+    An image that is no file of its own, such as a row of a Parquet file, can only be copied.
+    """
 
     def __init__(self, run: FinishedRun, image_folder: str, images: str, stage: Path) -> None:
         self.run, self.image_folder, self.images, self.stage = run, image_folder, images, stage

@@ -1,5 +1,9 @@
-"""A finished run with a stricter filter, as a run of its own: refilter run=outputs/latest min_score=0.7 classes=[dog].
-What is not given stays as it was in the run."""
+"""A finished run with a stricter filter, as a run of its own.
+
+  refilter run=outputs/latest min_score=0.7 classes=[dog]
+
+A setting that is not given stays as it was in the run.
+"""
 
 import hashlib
 import json
@@ -36,7 +40,7 @@ from pipeline.runs.plan import load_plan
 from pipeline.runs.run_folder import RunFolder
 
 _BOXES = ("min_area", "nms_iou", "max_detections")
-_COUNTED = ("nms_iou", "max_detections")  # in a run they come after the other filters
+_COUNTED = ("nms_iou", "max_detections")  # a run applies them after the other filters
 log = logging.getLogger(__name__)
 
 
@@ -66,6 +70,7 @@ class Options:
 
 
 def run_command(options: Options) -> str:
+    """Write the filtered run and return a text about it."""
     run = FinishedRun.open(options.run)
     before = run.record["fingerprint_of"]["filters"]
     wanted = _wanted(options, before)
@@ -91,7 +96,10 @@ def run_command(options: Options) -> str:
 
 
 def _wanted(options: Options, before: Mapping[str, Any]) -> dict[str, Any]:
-    """The filter settings of the new run. A score for some classes leaves the others as they were."""
+    """Return the filter settings of the new run.
+
+    A `min_score` for some classes leaves those of the other classes as they were.
+    """
     given = {name: getattr(options, name) for name in before}
     wanted = {name: before[name] if value is None else value for name, value in given.items()}
     if isinstance(given["min_score"], dict) and "default" not in given["min_score"]:
@@ -105,12 +113,14 @@ def _wanted(options: Options, before: Mapping[str, Any]) -> dict[str, Any]:
         )
     if wanted == before:
         raise ConfigError(
-            f"refilter: nothing is asked for that the run does not have. Say one of {', '.join(before)}."
+            "refilter: nothing is asked for that the run does not have. Say one of "
+            f"{', '.join(before)}."
         )
     return wanted
 
 
 def _check_task(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a filter that the task does not have."""
     filters = find_task(run.task).filters
     wrong = [
         name
@@ -121,7 +131,8 @@ def _check_task(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str
         raise ConfigError(f"{wrong[0]}: {run.task} has no such filter.")
     if wanted["top_k"] and before["top_k"] and wanted["top_k"] > before["top_k"]:
         raise ConfigError(
-            f"top_k={wanted['top_k']}: the run kept the best {before['top_k']}; what it left out is not there."
+            f"top_k={wanted['top_k']}: the run kept the best {before['top_k']}; what it left out "
+            "is not there."
         )
     for name in _COUNTED:
         if before[name] is not None:
@@ -133,7 +144,11 @@ def _check_task(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str
 
 
 def _filter(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str, Any]) -> Filters:
-    """Raises ConfigError where it would let pass what the run has not kept."""
+    """Build the filter.
+
+    Raises:
+        ConfigError: it would keep rows that the run has not kept.
+    """
     names = run.categories
     thresholds, old = (
         np.array(make_score_thresholds(names, one["classes"], one["exclude"], one["min_score"]))
@@ -148,12 +163,14 @@ def _filter(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str, An
         )
     if before["min_area"] is not None and wanted["min_area"] < before["min_area"]:
         raise ConfigError(
-            f"min_area={wanted['min_area']:g}: the run kept nothing below {before['min_area']:g}. Run it anew."
+            f"min_area={wanted['min_area']:g}: the run kept nothing below {before['min_area']:g}. "
+            "Run it anew."
         )
     for name in _COUNTED:
         if before[name] is not None and wanted[name] > before[name]:
             raise ConfigError(
-                f"{name}={wanted[name]:g}: the run was made with {before[name]:g}; the model must run again."
+                f"{name}={wanted[name]:g}: the run was made with {before[name]:g}; the model must "
+                "run again."
             )
     return Filters(tuple(thresholds.tolist()), *(wanted[name] for name in _BOXES))
 
@@ -161,6 +178,7 @@ def _filter(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str, An
 def _commit(
     run: FinishedRun, folder: RunFolder, shard_id: int, keep: Filters, top_k: int | None
 ) -> None:
+    """Filter one shard and commit it to the new run's folder."""
     images, predictions = (
         run.read_table("images", shard_id),
         run.read_table("predictions", shard_id),
@@ -176,7 +194,7 @@ def _commit(
 
 
 def _recounted(images: pa.Table, predictions: pa.Table) -> pa.Table:
-    """`n_predictions` of these predictions; null stays null."""
+    """Return the images with `n_predictions` of these predictions. Null stays null."""
     ids = images["image_id"].to_numpy()
     counts = np.bincount(predictions["image_id"].to_numpy() - ids[0], minlength=len(ids)).astype(
         np.int32
@@ -189,7 +207,7 @@ def _recounted(images: pa.Table, predictions: pa.Table) -> pa.Table:
 
 
 def _identity(run: FinishedRun) -> dict[str, str]:
-    """The run and what was committed of it: one that has changed since has another."""
+    """Return the run's name, and a hash of its markers that changes when its rows change."""
     digest = hashlib.sha256()
     for shard_id in run.shard_ids:
         parts = run.folder.read_marker(shard_id)["parts"]  # without pictures, which may be added
@@ -198,6 +216,7 @@ def _identity(run: FinishedRun) -> dict[str, str]:
 
 
 def _publish_plan(run: FinishedRun, folder: RunFolder) -> None:
+    """Copy the run's plan, unless an earlier call has done so."""
     if load_plan(folder).parts:  # it was begun before
         return
     names = [*(part.file for part in run.plan.parts), "plan/plan.json"]

@@ -1,6 +1,11 @@
-"""Boxes of one class that come again and again at one place of a camera's images: repeats run=outputs/latest. A camera is a
-folder, or a video. Such boxes are often no animals but stones: they are flagged for review, and nothing is changed. Leaves
-places.parquet, predictions.parquet (the boxes at them) and sheet-000.jpg ..., pages of examples."""
+"""Boxes of one class that come again and again at one place of a camera's images.
+
+  repeats run=outputs/latest
+
+A camera is a folder, or a video. Such boxes often show stones instead of animals. They are
+flagged for review, and nothing is changed. Leaves places.parquet, predictions.parquet (the boxes
+at these places) and sheet-000.jpg ..., which are pages of examples.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -38,6 +43,7 @@ _COLUMNS = ["image_id", "key", "class_id", "class_name", "score", *BOX_COLUMNS]
 
 
 def parse_overlap(key: str, value: object) -> float:
+    """Read a number above 0, up to 1."""
     given = check_fraction(1.0)(key, value)
     if given == 0:
         raise build_refusal(key, value, "a number above 0, up to 1")
@@ -60,6 +66,7 @@ class Options:
 
 
 def run_command(options: Options) -> str:
+    """Find the places, write the files and return a text about them."""
     run = FinishedRun.open(options.run)
     if Content.BOXES not in find_task(run.task).contents:
         raise ConfigError(f"repeats: {run.task} has no boxes that could come again at one place.")
@@ -84,9 +91,11 @@ def run_command(options: Options) -> str:
 
 
 def _line(categories: Sequence[str], one: RepeatedPlace, keys: dict[int, str]) -> str:
+    """Return one place as a line of text."""
     where = repr(one.camera) if one.camera else "the input folder"
     return (
-        f"  {categories[one.class_id]} in {one.images:,} of {one.images_of_camera:,} images of {where}, "
+        f"  {categories[one.class_id]} in {one.images:,} of {one.images_of_camera:,} images of "
+        f"{where}, "
         f"scores up to {one.max_score:.2f}, e.g. {keys[one.examples[0]]!r}"
     )
 
@@ -94,7 +103,11 @@ def _line(categories: Sequence[str], one: RepeatedPlace, keys: dict[int, str]) -
 def _write_predictions(
     run: FinishedRun, found: Sequence[RepeatedPlace], path: Path
 ) -> dict[int, str]:
-    """The boxes at places, in the run's order. Returns the keys of the places' examples, by row."""
+    """Write the boxes at all places, in the run's order.
+
+    Returns:
+        The image keys of the examples, by row number.
+    """
     at = np.concatenate([np.zeros(0, np.int64), *(one.rows for one in found)])
     place = np.repeat(np.arange(len(found), dtype=np.int32), [len(one.rows) for one in found])
     order = np.argsort(at)
@@ -123,6 +136,7 @@ def _write_predictions(
 def _places(
     categories: Sequence[str], found: Sequence[RepeatedPlace], keys: dict[int, str]
 ) -> pa.Table:
+    """Return the table of places."""
     box = np.array([one.box for one in found]).reshape(-1, 4)
     columns = {
         "place": pa.array(range(len(found)), pa.int32()),
@@ -148,6 +162,7 @@ def _places(
 def _draw(
     run: FinishedRun, found: Sequence[RepeatedPlace], images: np.ndarray, folder: Path
 ) -> None:
+    """Write the pages of examples, or warn if the input is gone."""
     from pipeline.results.repeats.sheets import save_example_sheets  # late: drawing imports torch
 
     try:

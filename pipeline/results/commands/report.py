@@ -1,5 +1,10 @@
-"""A finished run as one HTML page that opens offline: report run=outputs/latest. Its figures, and a gallery to search, in
-which images that failed come first, then the least certain. A run leaves one at its end, with fewer thumbnails."""
+"""A finished run as one HTML page that opens offline.
+
+  report run=outputs/latest
+
+It has the run's figures and a gallery to search. Images that failed come first, then the least
+certain. A run leaves such a page at its end, with fewer thumbnails.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +29,7 @@ class Options:
 
 
 def run_command(options: Options) -> str:
+    """Write the page and return a text about it."""
     run = FinishedRun.open(options.run)
     target = (options.output or run.path / REPORT_NAME).absolute()
     with (

@@ -1,4 +1,4 @@
-"""What a sweep ends with: its runs in one table, best first, and with `truth=` a plot of accuracy against speed."""
+"""The table of a sweep's runs, best first. With `truth=`, also a plot of accuracy against speed."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,8 +23,10 @@ _COUNTS = ("images", "failed", "predictions", "images_per_s")
 
 
 def summarize_sweep(jobs: Sequence[Job], truth: Path | None, output: Location) -> str:
-    """Leaves <output>/sweeps/<hash of the settings>/sweep.parquet, and accuracy.svg where there is a truth. The table, the
-    most accurate first, else the fastest."""
+    """Return a table of the runs: the most accurate first, or without a truth the fastest first.
+
+    Leaves <output>/sweeps/<hash of the settings>/sweep.parquet, and with a truth accuracy.svg.
+    """
     keys = dict.fromkeys(key for one in jobs for key in one.settings)
     varied = [key for key in keys if len({one.settings.get(key) for one in jobs}) > 1]
     measured = [_accuracy(one.run, truth) if truth and one.run else {} for one in jobs]
@@ -45,13 +47,14 @@ def summarize_sweep(jobs: Sequence[Job], truth: Path | None, output: Location) -
         row["run"] is not None for row in rows
     ):
         said.append(
-            "Combinations with one run differ in what does not change results; `bench` compares their speeds."
+            "Combinations with one run differ in what does not change results; `bench` compares "
+            "their speeds."
         )
     return "\n\n".join([*said, f"  {target}/"])
 
 
 def _accuracy(run: Location, truth: Path) -> dict[str, Any]:
-    """The two figures that its evaluation leads with, or why there are none."""
+    """Return the first two figures of a run's evaluation, or why there are none."""
     from pipeline.results.evaluation.evaluate import evaluate
 
     try:
@@ -64,6 +67,7 @@ def _accuracy(run: Location, truth: Path) -> dict[str, Any]:
 def _row(
     one: Job, varied: Sequence[str], accuracies: Sequence[str], figures: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """Return one run's row: the settings that vary, its accuracies, its counts."""
     row: dict[str, Any] = {key: one.settings.get(key, "") for key in varied}
     row |= {name: figures.get(name) for name in accuracies}
     row |= _counts(FinishedRun.open(one.run)) if one.run else dict.fromkeys(_COUNTS)
@@ -85,7 +89,10 @@ def _counts(run: FinishedRun) -> dict[str, Any]:
 
 
 def _rate(run: FinishedRun) -> float | None:
-    """Images per second over all sessions that worked at it, loading the model not counted; None where that is not known."""
+    """Return images per second over all sessions of a run, without loading the model.
+
+    None where that is not known.
+    """
     timings = [one for one in read_timings(run.folder.local("timing.jsonl")) if "seconds" in one]
     seconds = sum(one["seconds"] for one in timings)
     return round(sum(one["images"] for one in timings) / seconds, 2) if seconds else None
@@ -107,6 +114,7 @@ def _cell(value: Any) -> str:
 def _save_plot(
     rows: Sequence[Mapping[str, Any]], varied: Sequence[str], accuracy: str, path: Path
 ) -> None:
+    """Draw accuracy against speed, a labelled point for each run."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -1,4 +1,7 @@
-"""Whether a run folder holds what was committed: sizes, SHA-256, row counts, and one row for each input."""
+"""Whether a run folder holds what was committed: verify run=outputs/latest.
+
+Checks sizes, SHA-256, row counts, and that each input has one row.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,16 +30,23 @@ class Options:
 
 
 def run_command(options: Options) -> str:
+    """Verify a run and return a text about it."""
     return verify_run(options.run)
 
 
 def verify_run(run: Location) -> str:
-    """What was found right. Raises Damaged, naming every shard that is not, and ConfigError for what is no run folder."""
+    """Return a sentence about what was found right.
+
+    Raises:
+        Damaged: some shards are not as they were committed. The message names every one.
+        ConfigError: `run` is no run folder.
+    """
     folder = RunFolder(resolve_latest(run) if isinstance(run, Uri) else run)
     plan = load_plan(folder)
     if not folder.has_begun() or not plan.parts:
         raise ConfigError(
-            f"run={run}: expected the folder of a run, with plan/ and _committed/ in it. Say run=outputs/latest."
+            f"run={run}: expected the folder of a run, with plan/ and _committed/ in it. Say "
+            "run=outputs/latest."
         )
     strays = folder.committed_shards() - set(range(plan.n_shards))
     found = [
@@ -67,11 +77,15 @@ def verify_run(run: Location) -> str:
 
 
 class _Wrong(Exception):
-    """Of one shard."""
+    """One shard is not as it was committed."""
 
 
 def _check_shard(folder: RunFolder, shard: Shard) -> tuple[int, int]:
-    """(rows of images, rows of predictions) of a shard that is whole. Raises _Wrong for the first thing that is not."""
+    """Return a shard's numbers of images and predictions.
+
+    Raises:
+        _Wrong: for the first thing that is not as committed.
+    """
     for name, part in folder.read_marker(shard.shard_id)["parts"].items():
         _check_part(folder.local(name), name, part)
     images, predictions = (
@@ -107,6 +121,7 @@ def _check_shard(folder: RunFolder, shard: Shard) -> tuple[int, int]:
 
 
 def _check_part(path: Path, name: str, said: dict[str, Any]) -> None:
+    """Check one file's presence, size and hash."""
     if not path.is_file():
         raise _Wrong(f"{name} is missing")
     if path.stat().st_size != said["bytes"]:

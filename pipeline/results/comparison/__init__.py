@@ -1,1 +1,1 @@
-"""What changed between two runs over the same images."""
+"""Find what changed between two runs over the same images."""

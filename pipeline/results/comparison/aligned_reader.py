@@ -1,4 +1,4 @@
-"""Two finished runs beside each other, in the order of their keys, however each was cut into shards."""
+"""Read two finished runs side by side in the order of their keys, however each was sharded."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _IMAGES = ["key", "width", "height", "status"]
 
 @dataclass(frozen=True)
 class RunTables:
-    """What one run says of a window's images."""
+    """What one run holds for the images of a window."""
 
     images: (
         pa.Table
@@ -26,7 +26,7 @@ class RunTables:
 
 @dataclass(frozen=True)
 class AlignedImages:
-    """Some images: no run says anything of them in another window."""
+    """A window of images, with everything that both runs hold for them."""
 
     keys: pa.Array  # ascending, each once
     before: RunTables
@@ -36,8 +36,13 @@ class AlignedImages:
 def read_aligned(
     before: FinishedRun, after: FinishedRun, columns: Sequence[str]
 ) -> Iterator[AlignedImages]:
-    """Every image of either run once. `columns`: of predictions, besides `key`. Holds some thousand images of each part of
-    the two plans, since only within a part keys ascend."""
+    """Yield every image of either run in exactly one window.
+
+    Keys ascend only within a part of a plan, so some thousand images of each part are in memory.
+
+    Args:
+        columns: the columns of predictions to read, besides `key`.
+    """
     runs = [
         [_Stream(_pieces(run, columns, part)) for part in range(len(run.plan.parts))]
         for run in (before, after)
@@ -52,25 +57,25 @@ _Piece = tuple[pa.Table, pa.Table]  # images, predictions
 
 
 class _Stream:
-    """Rows that come in the order of their keys."""
+    """Rows of one part of a plan, which come in the order of their keys."""
 
     def __init__(self, pieces: Iterator[_Piece]) -> None:
         self.pieces = pieces
         self.held: _Piece | None = None
 
     def fill(self) -> bool:
-        """Whether there is more."""
+        """Read the next rows if none are left. Returns whether there are any."""
         if self.held is None:
             self.held = next(self.pieces, None)
         return self.held is not None
 
     @property
     def last(self) -> str:
-        """The last key of what is held. Only after `fill`."""
+        """The last key that has been read. Valid only after `fill`."""
         return str(self.held[0]["key"][-1]) if self.held else ""
 
     def take(self, bound: str) -> _Piece | None:
-        """What is held of keys up to `bound`."""
+        """Remove and return the rows with keys up to `bound`."""
         if self.held is None or self.held[0]["key"][0].as_py() > bound:
             return None
         images, predictions = self.held
@@ -80,7 +85,7 @@ class _Stream:
 
 
 def _pieces(run: FinishedRun, columns: Sequence[str], part: int) -> Iterator[_Piece]:
-    """The tables of a part of its plan, shards put together until they have enough images."""
+    """Yield the tables of a part of the plan; small shards are put together."""
     first, wanted = run.plan.parts[part].first_shard, list(dict.fromkeys(["key", *columns]))
     here = range(first, first + run.plan.parts[part].shards)
     held: list[_Piece] = []
@@ -111,7 +116,7 @@ def _window(before: Sequence[_Piece], after: Sequence[_Piece]) -> AlignedImages:
         [chunk for images, _ in (*before, *after) for chunk in images["key"].chunks]
     ).unique()
     keys = keys.take(pc.array_sort_indices(keys))
-    # a window has something of one of the two at least, whose empty tables stand for the other's
+    # a window has rows of at least one run; empty tables of the same schema stand for the other
     empty = [tuple(table.slice(0, 0) for table in (*before, *after)[0])]
     return AlignedImages(
         keys, *(_side(keys, _joined(pieces or empty)) for pieces in (before, after))

@@ -1,4 +1,4 @@
-"""What became of the images of one run in another: predictions that stayed, came, went, or have another class now."""
+"""Find what became of a run's rows in another run: they stayed, came, went or changed class."""
 
 from dataclasses import dataclass
 
@@ -39,13 +39,13 @@ class Tolerance:
     embedding: float  # cosine distance
 
     def __str__(self) -> str:
-        """As it is given on the command line."""
+        """Return it as it is given on the command line."""
         return "{" + ", ".join(f"{name}: {value:g}" for name, value in vars(self).items()) + "}"
 
 
 @dataclass(frozen=True)
 class ImageChanges:
-    """Of one window. Predictions are those of images that both runs have looked at."""
+    """The changes in one window. Predictions are those of images that both runs have looked at."""
 
     images: pa.Table  # one row for each key
     predictions: pa.Table  # one row for each that is not the same
@@ -69,7 +69,7 @@ class _Fates:
 def find_changes(
     window: AlignedImages, matcher: RowMatcher, names: pa.Array, tolerance: Tolerance
 ) -> ImageChanges:
-    """`names`: of the classes of both runs, each once."""
+    """Compare the rows of one window. `names`: the classes of both runs, each once."""
     in_both = _known(window.before) & _known(window.after) & ~_duplicate(window)
     before, after = (
         select_rows(side, matcher, names, in_both) for side in (window.before, window.after)
@@ -99,13 +99,13 @@ def find_changes(
 
 
 def _known(side: RunTables) -> np.ndarray:
-    """(N,) bool: which of the window's images the run has."""
+    """Return (N,) bool: which of the window's images the run has."""
     known: np.ndarray = pc.is_valid(side.images["key"]).to_numpy()
     return known
 
 
 def _duplicate(window: AlignedImages) -> np.ndarray:
-    """(N,) bool: which of its images one of the runs has not looked at."""
+    """Return (N,) bool: which images one of the runs has not looked at."""
     either = [
         pc.fill_null(mark_duplicates(side.images), False).to_numpy()
         for side in (window.before, window.after)
@@ -210,7 +210,10 @@ def _text(side: RunTables, name: str) -> pa.ChunkedArray:
 def _predictions(
     keys: pa.Array, names: pa.Array, before: ComparedRows, after: ComparedRows, fates: _Fates
 ) -> pa.Table:
-    """What is not the same, image by image. The box is that of the second run; of what was lost, the first's."""
+    """Return the rows that are not the same, image by image.
+
+    The box is that of the second run; for a lost row it is the first's.
+    """
     changed = np.flatnonzero(fates.kind != SAME)
     changed = changed[np.argsort(fates.at[changed], kind="stable")]
     a, b = (pa.array(rows[changed], mask=rows[changed] < 0) for rows in (fates.before, fates.after))

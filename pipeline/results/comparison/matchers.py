@@ -1,4 +1,4 @@
-"""Which rows of one run mean the same as which of another: of boxes, of regions, of whole images. A window at a time."""
+"""Match the rows of two runs that mean the same: boxes, regions, or classes of whole images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _MASK = Content.MASKS.columns
 
 @dataclass(frozen=True)
 class ComparedRows:
-    """The rows of one run that take part."""
+    """The rows of one run that take part in a comparison."""
 
     table: pa.Table
     at: np.ndarray  # (P,) ascending: the image's position in the window
@@ -30,7 +30,7 @@ class ComparedRows:
 
 @dataclass(frozen=True)
 class RowPairs:
-    """Pairs of rows that mean the same. What was not measured is NaN."""
+    """Pairs of rows that mean the same. NaN stands for what was not measured."""
 
     before: np.ndarray  # (M,) rows of the first run
     after: np.ndarray  # (M,) rows of the second
@@ -40,7 +40,11 @@ class RowPairs:
 
 
 class RowMatcher(Protocol):
-    """`columns` of predictions it needs; `first_only` where the best row of an image is all of it that counts."""
+    """How rows are matched, by the comparison that their task declares.
+
+    `columns` are the columns of predictions that it reads. `first_only`: of an image, only the best
+    row takes part.
+    """
 
     columns: Sequence[str]
     first_only: bool
@@ -49,8 +53,11 @@ class RowMatcher(Protocol):
 
 
 class BoxMatcher:
-    """One-to-one and greedy: pairs of one class before pairs of two, then those that overlap most, then those of the
-    nearest scores. Boxes that overlap by less than `least_iou` are two objects."""
+    """Match boxes one to one, greedily.
+
+    Pairs of one class come before pairs of two, then those that overlap most, then those with the
+    nearest scores. Boxes that overlap by less than `least_iou` are two objects.
+    """
 
     columns: Sequence[str] = BOX_COLUMNS
     first_only = False
@@ -71,7 +78,7 @@ class BoxMatcher:
 
 
 class MaskMatcher:
-    """Of segmentation: an image has at most one region of a class."""
+    """Match regions of one class: an image has at most one region of a class."""
 
     columns: Sequence[str] = _MASK
     first_only = False
@@ -91,7 +98,7 @@ class MaskMatcher:
 
 
 class LabelMatcher:
-    """Of whole images: the best class with the best class. The ranks behind it are not looked at."""
+    """Match the best classes of whole images. The ranks behind them are not compared."""
 
     first_only = True
 
@@ -111,7 +118,10 @@ class LabelMatcher:
 def select_rows(
     side: RunTables, matcher: RowMatcher, names: pa.Array, images: np.ndarray
 ) -> ComparedRows:
-    """Those of `images` ((N,) bool) that take part. `names`: of classes, whose numbers `Rows` has."""
+    """Select the rows of `images` ((N,) bool) that take part.
+
+    `names`: the names of classes, whose positions become `ComparedRows.classes`.
+    """
     keep = images[side.at]
     if matcher.first_only:
         keep &= np.diff(side.at, prepend=-1) > 0
@@ -123,7 +133,7 @@ def select_rows(
 
 
 def measure_mask_iou(before: pa.Table, after: pa.Table) -> np.ndarray:
-    """(N,) IoU of the first mask with the first, and so on; 0 where their images differ in size."""
+    """Return (N,) IoU of the masks of two tables, row by row; 0 where image sizes differ."""
     from pycocotools import mask as coco_mask
 
     def masks(table: pa.Table) -> list[dict]:
@@ -141,7 +151,11 @@ def measure_mask_iou(before: pa.Table, after: pa.Table) -> np.ndarray:
 
 
 def measure_cosine_distance(before: pa.Table, after: pa.Table) -> np.ndarray:
-    """(N,) of the first vector with the first, and so on. Raises ValueError where their lengths differ."""
+    """Return (N,) cosine distances of the vectors of two tables, row by row.
+
+    Raises:
+        ValueError: their lengths differ.
+    """
     a, b = (
         np.stack(table[_EMBEDDING].to_numpy()).astype(np.float64)
         if len(table)
@@ -154,4 +168,5 @@ def measure_cosine_distance(before: pa.Table, after: pa.Table) -> np.ndarray:
 
 
 def _unknown(rows: np.ndarray) -> np.ndarray:
+    """Return NaN for each row."""
     return np.full(len(rows), np.nan)

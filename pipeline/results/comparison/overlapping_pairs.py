@@ -1,4 +1,4 @@
-"""Which rows of one table mean the same as rows of another. Boxes are `xyxy`, arrays of shape (N, 4)."""
+"""Find pairs of overlapping boxes. Boxes are `xyxy`, arrays of shape (N, 4)."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,13 @@ def find_overlapping_pairs(
     groups_b: np.ndarray,
     least_iou: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(rows of a, rows of b, IoU) of all pairs within one group that overlap by `least_iou` or more. Groups ascend."""
+    """Find all pairs within one group that overlap by `least_iou` or more.
+
+    Groups must ascend.
+
+    Returns:
+        Rows of a, rows of b and the IoU of each pair.
+    """
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for a, b in _pairs(groups_a, groups_b):
         iou = paired_box_iou(boxes_a[a], boxes_b[b])
@@ -27,7 +33,7 @@ def find_overlapping_pairs(
 
 
 def _pairs(groups_a: np.ndarray, groups_b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(rows of a, rows of b): every pair within one group, about `_PAIRS` at a time."""
+    """Yield (rows of a, rows of b): every pair within one group, about `_PAIRS` at a time."""
     starts = np.searchsorted(groups_b, groups_a, side="left")
     counts = np.searchsorted(groups_b, groups_a, side="right") - starts
     chunk = np.cumsum(counts) // _PAIRS

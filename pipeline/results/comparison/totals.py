@@ -1,4 +1,4 @@
-"""The changes of all windows together: counts, and what a person reads first."""
+"""Sum up the changes of all windows, for summary.json and for people."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from pipeline.results.comparison.changes import (
 )
 
 _MOST_TOLD = 10
-# after the number of predictions that came, went or have another class
+# images with as many changed predictions are sorted by these, in this order
 _BY = {
     "max_score_shift": "scores by up to {:.4f}",
     "max_box_shift": "boxes by up to {:.1f} px",
@@ -33,7 +33,7 @@ _BY = {
 
 
 class ChangeTotals:
-    """Grows by one window's changes after the other; its size does not."""
+    """Sums of the changes of all windows so far. Its size does not grow."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
@@ -45,6 +45,7 @@ class ChangeTotals:
         self.most_changed: list[dict[str, Any]] = []  # rows of images
 
     def add(self, changes: ImageChanges) -> None:
+        """Add the changes of one window."""
         self.images.update(
             {
                 one["values"]: one["counts"]
@@ -66,7 +67,7 @@ class ChangeTotals:
         self._remember(changes.images)
 
     def _remember(self, images: pa.Table) -> None:
-        """Those that changed most, of all so far."""
+        """Keep the images that changed most, of all so far."""
         changed = images.filter(pc.equal(images["change"], CHANGED))
         measures = [changed[name].fill_null(0).to_numpy() for name in _BY]
         moved = sum(changed[name].to_numpy() for name in (ADDED, LOST, RENAMED))
@@ -100,7 +101,7 @@ class ChangeTotals:
         }
 
     def _classes(self) -> list[dict[str, Any]]:
-        """Of classes that either run found, the most frequent first."""
+        """Return a row for each class that either run found, the most frequent first."""
         came, went = Counter[str](), Counter[str]()
         for (a, b), n in self.became.items():
             went[a] += n
@@ -134,12 +135,14 @@ class ChangeTotals:
     def text(self) -> str:
         fates = self.fates
         lines = [
-            f"predictions: {fates[SAME]:,} the same, {fates[SHIFTED]:,} shifted, {fates[RENAMED]:,} of another class, "
+            f"predictions: {fates[SAME]:,} the same, {fates[SHIFTED]:,} shifted, "
+            f"{fates[RENAMED]:,} of another class, "
             f"{fates[ADDED]:,} added, {fates[LOST]:,} lost"
         ]
         if self.pairs:
             lines.append(
-                f"score after - before: {self.mean_shift:+.4f} (mean), {self.shift_most:.4f} (largest, either way)"
+                f"score after - before: {self.mean_shift:+.4f} (mean), {self.shift_most:.4f} "
+                "(largest, either way)"
             )
         lines += ["", *_table(self._classes(), _MOST_TOLD + 5)] if self.classes.any() else []
         if self.became:
@@ -151,10 +154,12 @@ class ChangeTotals:
 
 
 def _much(image: dict[str, Any]) -> tuple[float, ...]:
+    """Return the sorting key of images: how much an image changed."""
     return image[ADDED] + image[LOST] + image[RENAMED], *(image[name] or 0.0 for name in _BY)
 
 
 def _one(image: dict[str, Any]) -> str:
+    """Return one image's changes as a line of text."""
     kinds = {ADDED: "added", LOST: "lost", RENAMED: "of another class"}
     said = [f"{image[kind]} {words}" for kind, words in kinds.items() if image[kind]]
     if image["status_before"] != image["status_after"]:
@@ -165,7 +170,7 @@ def _one(image: dict[str, Any]) -> str:
 
 
 def _table(rows: Sequence[dict[str, Any]], most: int) -> list[str]:
-    """Columns under their names, the first to the left."""
+    """Return rows as the lines of a table, the first column on the left."""
     shown = [
         [f"{value:,}" if isinstance(value, int) else value for value in row.values()]
         for row in rows[:most]

@@ -1,1 +1,1 @@
-"""Whether a run is still like an earlier one: its distributions, and how far they are apart."""
+"""Measure how far the distributions of two runs are apart."""

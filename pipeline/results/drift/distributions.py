@@ -1,4 +1,4 @@
-"""What the images and detections of a finished run are like: counts of kinds, and samples of numbers."""
+"""Count and sample what the images and detections of a finished run are like."""
 
 import logging
 from collections import Counter, defaultdict
@@ -26,13 +26,21 @@ _LOOKED_AT = 1 << 16  # pixels of an image
 
 @dataclass(frozen=True)
 class Distributions:
+    """What images and detections of one run are like."""
+
     shares: dict[str, Counter[str]]  # kind -> how many
     numbers: dict[str, np.ndarray]  # (N,) of all images or detections; of brightness a sample's
 
 
 def measure_distributions(run: FinishedRun, brightness: int) -> Distributions:
-    """Of images that are usable, and of the best class only where images have labels. `brightness`: how many images are
-    looked at for it; none where they are not there any more, which is said."""
+    """Measure the distributions of a run's usable images and their rows.
+
+    Where rows are classes of whole images, only the best class of an image counts.
+
+    Args:
+        brightness: how many images are read again to measure it. If the input is gone, a warning
+            says so and there are none.
+    """
     shares: dict[str, Counter[str]] = {STATUS: Counter(), CLASS: Counter()}
     numbers: dict[str, list[np.ndarray]] = defaultdict(list)
     image_ids = []
@@ -58,7 +66,7 @@ def measure_distributions(run: FinishedRun, brightness: int) -> Distributions:
 
 
 def _found(run: FinishedRun, shard_id: int) -> pa.Table:
-    """A shard's predictions; of labels of whole images the best only."""
+    """Read a shard's predictions; of classes of whole images only the best."""
     rows = run.read_table("predictions", shard_id, ["image_id", "class_name", "score"])
     if not _has_labels(run):
         return rows
@@ -71,6 +79,7 @@ def _has_labels(run: FinishedRun) -> bool:
 
 
 def _numbers(images: pa.Table, found: pa.Table, labels: bool) -> dict[str, np.ndarray]:
+    """Return samples of numbers, by name."""
     width, height = (images[name].to_numpy().astype(np.float64) for name in ("width", "height"))
     numbers = {
         "width": width,
@@ -86,6 +95,7 @@ def _numbers(images: pa.Table, found: pa.Table, labels: bool) -> dict[str, np.nd
 
 
 def _counts(column: pa.ChunkedArray) -> Counter[str]:
+    """Count the values of a column."""
     return Counter(
         {
             one["values"]: one["counts"]
@@ -95,7 +105,10 @@ def _counts(column: pa.ChunkedArray) -> Counter[str]:
 
 
 def _brightness(run: FinishedRun, image_ids: np.ndarray, most: int) -> np.ndarray:
-    """(N,) mean luma, 0 to 255, of at most so many of these images, the same ones each time."""
+    """Return (N,) mean luma, 0 to 255, of at most `most` images.
+
+    The same images are chosen each time.
+    """
     chosen = np.random.default_rng(0).permutation(image_ids)[:most]
     try:
         inputs = InputReader(run)
@@ -115,6 +128,7 @@ def _brightness(run: FinishedRun, image_ids: np.ndarray, most: int) -> np.ndarra
 
 
 def _lumas(run: FinishedRun, inputs: InputReader, image_ids: np.ndarray) -> Iterator[float]:
+    """Yield the mean luma of each image that can still be read."""
     for _, entry, size_hw in iterate_entries(run, image_ids.tolist()):
         try:
             pixels = inputs.read(entry, size_hw)  # (H, W, 3)

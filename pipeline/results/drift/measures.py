@@ -1,16 +1,22 @@
-"""How far one sample is from another: numbers by the Kolmogorov-Smirnov statistic, shares of kinds by the population
-stability index and the Jensen-Shannon distance."""
+"""Measure how far one sample is from another.
+
+Numbers are compared by the Kolmogorov-Smirnov statistic, counts of kinds by the population
+stability index and the Jensen-Shannon distance.
+"""
 
 import numpy as np
 
 _UNSEEN = 0.5  # added to every count, because a share of zero would make the index infinite
-_FEW = 100  # values, of which the exact probability is known at once
+_FEW = 100  # values, up to which the exact probability takes no time
 
 
 def kolmogorov_smirnov(reference: np.ndarray, new: np.ndarray) -> tuple[float, float]:
-    """(D, p) of two samples of numbers, not empty. D, from 0 to 1, is the largest difference between the shares of both
-    that are below some value; p how often chance alone gives as large a one (of many, asymptotic; too large where values
-    repeat)."""
+    """Return (D, p) of two samples of numbers, which must not be empty.
+
+    D, from 0 to 1, is the largest difference between the shares of both samples below some value. p
+    is the probability that chance alone gives as large a D. For more than 100 values p is
+    asymptotic; it is too large where values repeat.
+    """
     from scipy.stats import ks_2samp
 
     few = max(len(reference), len(new)) <= _FEW
@@ -19,9 +25,12 @@ def kolmogorov_smirnov(reference: np.ndarray, new: np.ndarray) -> tuple[float, f
 
 
 def stability_index(reference: np.ndarray, new: np.ndarray) -> tuple[float, float]:
-    """(PSI, p) of two arrays of counts of the same kinds, (K,), not all zero. PSI = sum of (q - p) ln(q / p): Siddiqi,
-    Credit Risk Scorecards, 2006. Where nothing has changed, PSI / (1/n + 1/m) follows chi-squared with K - 1 degrees
-    of freedom: Yurdakul and Naranjo, Journal of Risk Model Validation 14 (4), 2020."""
+    """Return (PSI, p) of two arrays (K,) of counts of the same kinds, not all zero.
+
+    PSI = sum of (q - p) ln(q / p): Siddiqi, Credit Risk Scorecards, 2006. Without drift, PSI / (1/n
+    + 1/m) follows chi-squared with K - 1 degrees of freedom: Yurdakul and Naranjo, Journal of Risk
+    Model Validation 14 (4), 2020.
+    """
     from scipy.stats import chi2
 
     p, q = _shares(reference), _shares(new)
@@ -30,12 +39,16 @@ def stability_index(reference: np.ndarray, new: np.ndarray) -> tuple[float, floa
 
 
 def jensen_shannon(reference: np.ndarray, new: np.ndarray) -> float:
-    """Of two arrays of counts, not all zero: the square root of the divergence in bits (Endres and Schindelin, 2003), from 0
-    for equal shares to 1 for nothing in common."""
+    """Return the Jensen-Shannon distance of two arrays of counts, not all zero.
+
+    It is the square root of the divergence in bits (Endres and Schindelin, 2003): 0 for equal
+    shares, 1 for nothing in common.
+    """
     from scipy.spatial.distance import jensenshannon
 
     return float(jensenshannon(reference, new, base=2))
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:
+    """Return the share of each kind, after adding `_UNSEEN` to its count."""
     return (counts + _UNSEEN) / (counts + _UNSEEN).sum()

@@ -1,4 +1,4 @@
-"""Two runs' distributions as a picture."""
+"""Draw the distributions of two runs."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ _REFERENCE, _NEW = "#a0aec0", "#c53030"
 
 
 def save_distribution_plot(reference: Distributions, new: Distributions, path: Path) -> None:
-    """A panel for classes and one for each number: the reference filled, the run as a line. Heights are shares."""
+    """Draw a panel for classes and one for each number.
+
+    The reference is filled, the run is a line. Heights are shares.
+    """
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
     names = [
@@ -38,13 +41,17 @@ def save_distribution_plot(reference: Distributions, new: Distributions, path: P
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
-    """Edges; of a few whole numbers a bin each, or else some would be empty by rounding alone."""
+    """Return the edges of bins; a few whole numbers have a bin each.
+
+    Otherwise rounding would leave some bins empty.
+    """
     if values.dtype.kind == "i" and np.ptp(values) < _BINS:
         return np.arange(values.min(), values.max() + 2) - 0.5
     return np.histogram_bin_edges(values.astype(np.float64), bins=_BINS)
 
 
 def _classes(axes: Any, reference: Distributions, new: Distributions) -> None:
+    """Draw the shares of the most frequent classes."""
     before, after = reference.shares[CLASS], new.shares[CLASS]
     most = [name for name, _ in (before + after).most_common(_CLASSES)]
     at = np.arange(len(most))

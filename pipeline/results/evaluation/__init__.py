@@ -1,1 +1,1 @@
-"""How right a finished run is, beside annotations. Reads tables and truth, no model."""
+"""Measure how right a finished run is, against annotations. It needs no model."""

@@ -1,4 +1,4 @@
-"""Average precision, and the score threshold that suits a class best. Pure arithmetic on matches."""
+"""Compute average precision, and the best score threshold of a class, from matches."""
 
 from dataclasses import asdict, dataclass, fields
 
@@ -12,14 +12,17 @@ RECALLS = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """NaN for a class that truth does not have in that area."""
+    """Precision and recall as COCO tabulates them. NaN for a class without truth in that area."""
 
     precision: np.ndarray  # (T, R, classes, A) at the most detections per image
     recall: np.ndarray  # (T, classes, A, M)
 
 
 def compute_precision_recall(matches: CocoMatches) -> PrecisionRecall:
-    """As COCOeval.accumulate does it: precision made to fall, then read at each recall."""
+    """Tabulate precision and recall as COCOeval.accumulate does.
+
+    Precision is made to fall with recall, then read at each recall.
+    """
     setting = matches.setting
     n_areas, n_classes = matches.n_truth.shape
     t, m = len(setting.thresholds), len(setting.max_detections)
@@ -45,8 +48,13 @@ def compute_precision_recall(matches: CocoMatches) -> PrecisionRecall:
 def interpolate_precision(
     right: np.ndarray, wrong: np.ndarray, n_truth: int, recalls: np.ndarray = RECALLS
 ) -> np.ndarray:
-    """(recalls,) the best precision at that recall or a higher one, 0 where it is not reached. `right` and `wrong` (D,)
-    bool, best score first."""
+    """Return (recalls,) the best precision at each recall or a higher one, 0 beyond the last.
+
+    Args:
+        right: (D,) bool, best score first.
+        wrong: (D,) bool, in the same order.
+        n_truth: how many objects there are to be found.
+    """
     if not len(right):
         return np.zeros(len(recalls))
     hits, misses = np.cumsum(right, dtype=float), np.cumsum(wrong, dtype=float)
@@ -56,8 +64,10 @@ def interpolate_precision(
 
 
 def summarize_metrics(matches: CocoMatches, found: PrecisionRecall) -> dict[str, float | None]:
-    """COCO's summary, by the names of its figures in lower case; `ar_max10`: average recall with at most 10 detections per
-    image and class."""
+    """Return COCO's summary, by the names of its figures in lower case.
+
+    `ar_max10` is the average recall with at most 10 detections per image and class.
+    """
     setting = matches.setting
 
     def of(values: np.ndarray, threshold: float | None, area: str) -> float | None:
@@ -78,7 +88,7 @@ def summarize_metrics(matches: CocoMatches, found: PrecisionRecall) -> dict[str,
 
 @dataclass(frozen=True)
 class BestThreshold:
-    """Keeping scores from `threshold` on gives this precision and recall."""
+    """The precision and recall of the scores from `threshold` on."""
 
     f1: float
     threshold: float
@@ -89,10 +99,13 @@ class BestThreshold:
 def find_best_threshold(
     scores: np.ndarray, right: np.ndarray, wrong: np.ndarray, n_truth: int
 ) -> BestThreshold | None:
-    """Over every score that occurs as a threshold, the one with the highest F1 = 2 TP / (2 TP + FP + FN) (van Rijsbergen,
-    Information Retrieval, 1979, ch. 7), the highest of equals; None where nothing right was found. Exact, not from the
-    interpolated curve: COCO's matching goes from the best score down, so a threshold changes no match above it. Arrays (D,),
-    best score first."""
+    """Return the score threshold with the highest F1; None where nothing right was found.
+
+    F1 = 2 TP / (2 TP + FP + FN) (van Rijsbergen, Information Retrieval, 1979, ch. 7). Every score
+    that occurs is tried; of equal F1 the highest threshold is taken. This is exact and uses no
+    interpolated curve: COCO matches from the best score down, so that a threshold changes no match
+    above it. All arrays are (D,), best score first.
+    """
     last = (
         np.flatnonzero(np.r_[scores[1:] != scores[:-1], True]) if len(scores) else np.zeros(0, int)
     )
@@ -111,7 +124,10 @@ def find_best_threshold(
 
 
 def measure_class(matches: CocoMatches, found: PrecisionRecall, k: int) -> dict[str, float | None]:
-    """Of class k, of any area: ap, ap50, ap75 and the columns of its best F1 at IoU 0.5."""
+    """Return ap, ap50, ap75 and the best threshold of class k, at any area.
+
+    The threshold is the best one at IoU 0.5.
+    """
     own, n_truth = matches.of_class(k), int(matches.n_truth[0, k])
     matched, ignored = matches.matched[0, 0, own], matches.ignored[0, 0, own]  # any area, IoU 0.5
     best = find_best_threshold(
@@ -124,5 +140,5 @@ def measure_class(matches: CocoMatches, found: PrecisionRecall, k: int) -> dict[
 
 
 def make_threshold_columns(best: BestThreshold | None) -> dict[str, float | None]:
-    """As a class's row has them."""
+    """Return the best threshold as columns of a class's row."""
     return asdict(best) if best else {one.name: None for one in fields(BestThreshold)}

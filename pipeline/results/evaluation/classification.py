@@ -1,4 +1,4 @@
-"""Classes of whole images beside their true ones."""
+"""Compare classes of whole images with their true ones."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ _TOPS = (1, 5)
 
 @dataclass(frozen=True)
 class _Found:
-    """Every prediction on an image of truth."""
+    """Every prediction on an image that is in truth."""
 
     image: np.ndarray  # (N,) truth's number
     k: np.ndarray  # (N,) class id
@@ -37,7 +37,11 @@ class _Found:
 
 
 def evaluate_classification(run: FinishedRun, path: Path) -> Evaluation:
-    """Raises ConfigError."""
+    """Evaluate the classes of images against a table of labels or class folders.
+
+    Raises:
+        ConfigError: truth cannot be read, or has nothing in common with the run.
+    """
     truth = read_label_file(run, path)
     pairs = pair_images(run, truth["key"].combine_chunks())
     label_of, same, notes = _class_ids(truth["label"].combine_chunks(), run.categories)
@@ -78,9 +82,15 @@ def evaluate_classification(run: FinishedRun, path: Path) -> Evaluation:
 def _class_ids(
     labels: pa.Array, categories: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """(class id of each label, -1 for a label that the model does not know; the id that each class id is counted as; what is
-    to be said). A label is a class's name, or one but for its case, or an id. Classes of one name count as one, unless all
-    labels are ids."""
+    """Find the class id of each label.
+
+    A label is a class's name (case may differ) or an id. Classes of one name count as one, unless
+    all labels are ids.
+
+    Returns:
+        The class id of each label, -1 for one that the model does not know. The id under which each
+        class id is counted. Sentences for the user.
+    """
     first: dict[str, int] = {}
     same = np.array([first.setdefault(name, i) for i, name in enumerate(categories)])
     folded = {name.casefold(): i for name, i in reversed(first.items())}
@@ -97,7 +107,8 @@ def _class_ids(
     unknown = sorted(set(given) - set(by_name) - set(by_id))
     if len(unknown) == len(given):
         raise ConfigError(
-            f"None of truth's labels is a class of the run: {shorten_list(unknown, 5)}. Expected names such as "
+            f"None of truth's labels is a class of the run: {shorten_list(unknown, 5)}. Expected "
+            "names such as "
             f"{shorten_list(categories, 5)}, or class ids from 0 to {len(categories) - 1}."
         )
     if not by_name:
@@ -107,10 +118,12 @@ def _class_ids(
         & {categories[i] for i in by_name.values()}
     )
     notes = [
-        f"{len(unknown)} of truth's labels are unknown to the model, so never found: {shorten_list(unknown)}."
+        f"{len(unknown)} of truth's labels are unknown to the model, so never found: "
+        f"{shorten_list(unknown)}."
     ] * bool(unknown)
     notes += [
-        f"Several classes have one name and count as one: {shorten_list(shared)}. Ids tell them apart."
+        f"Several classes have one name and count as one: {shorten_list(shared)}. Ids tell them "
+        "apart."
     ] * bool(shared)
     known = {label: same[i] for label, i in (by_name | by_id).items()}
     ids = np.array([known.get(label, -1) for label in given])
@@ -120,7 +133,7 @@ def _class_ids(
 def _found(
     run: FinishedRun, number_of: np.ndarray, same: np.ndarray, label_of: np.ndarray
 ) -> _Found:
-    """Of classes that count as one, an image has the best."""
+    """Read the predictions on truth's images; of classes that count as one, only the best."""
     parts = []
     for shard_id in run.shard_ids:
         rows = run.read_table("predictions", shard_id, ["image_id", "class_id", "score"])
@@ -135,14 +148,14 @@ def _found(
 
 
 def _kept(run: FinishedRun) -> int:
-    """How many classes of an image the run has kept at most."""
+    """Return how many classes of an image the run kept at most."""
     if Content.RANKS not in find_task(run.task).contents:
         return 1
     return run.record["fingerprint_of"]["filters"]["top_k"] or len(run.categories)
 
 
 def _any(numbers: np.ndarray, n: int) -> np.ndarray:
-    """(n,) bool: which numbers occur."""
+    """Return (n,) bool: which numbers occur."""
     return np.bincount(numbers, minlength=n) > 0
 
 
@@ -153,8 +166,10 @@ def _rows(
     right: dict[int, np.ndarray],
     found: _Found,
 ) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """A row for each class that truth or the run has, and the curves: one class against the rest, over every prediction that
-    the run kept."""
+    """Return a row for each class that truth or the run has, and the curves.
+
+    A curve is one class against the rest, over every prediction that the run kept.
+    """
     order = np.lexsort((-found.score, found.k))
     score, hit, k = found.score[order], found.hit[order], found.k[order]
     n_truth = np.bincount(label_of[label_of >= 0], minlength=len(categories))
@@ -185,7 +200,10 @@ def _rows(
 def _confusion(
     categories: tuple[str, ...], present: np.ndarray, label_of: np.ndarray, found: _Found
 ) -> Confusion:
-    """Of each image's best class. Labels that the model does not know have no row."""
+    """Count which class was found as which, by each image's best class.
+
+    Labels that the model does not know have no row.
+    """
     nothing, first = len(present), found.rank == 0
     best = np.full(len(label_of), nothing)
     best[found.image[first]] = np.searchsorted(present, found.k[first])

@@ -1,5 +1,7 @@
-"""Which detection found which object, by COCO's own library, and kept small: a shard's detections are Python objects only
-while they are matched."""
+"""Match detections with objects by COCO's own library, in little memory.
+
+A shard's detections are Python objects only while they are matched.
+"""
 
 import io
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ IOU_TYPES = {
 
 @dataclass(frozen=True)
 class CocoParameters:
-    """How COCO evaluates a kind: T thresholds of IoU (of OKS, for keypoints), A areas, R recalls."""
+    """How COCO evaluates a kind: T thresholds of IoU (OKS for keypoints), A areas, R recalls."""
 
     thresholds: np.ndarray  # (T,)
     recalls: np.ndarray  # (R,)
@@ -30,6 +32,7 @@ class CocoParameters:
 
 
 def read_coco_parameters(kind: str) -> CocoParameters:
+    """Return pycocotools' own parameters for boxes, masks or keypoints."""
     from pycocotools.cocoeval import Params
 
     own = Params(iouType=IOU_TYPES[kind])
@@ -38,8 +41,11 @@ def read_coco_parameters(kind: str) -> CocoParameters:
 
 @dataclass(frozen=True)
 class CocoMatches:
-    """D detections of all images, sorted by class, then best score first, then by image: the order in which COCO counts
-    them. An ignored one is neither right nor wrong: it found a crowd, or something of another size."""
+    """D detections of all images, sorted by class, then best score first, then by image.
+
+    COCO counts in this order. An ignored detection is neither right nor wrong: it found a crowd, or
+    an object of another size.
+    """
 
     setting: CocoParameters
     starts: np.ndarray  # (classes + 1,) detections of class k are starts[k] .. starts[k + 1]
@@ -50,11 +56,12 @@ class CocoMatches:
     n_truth: np.ndarray  # (A, classes) objects that are to be found
 
     def of_class(self, k: int) -> slice:
+        """Return where the detections of class k are."""
         return slice(self.starts[k], self.starts[k + 1])
 
 
 class CocoMatcher:
-    """`add` images in any order, each once, then ask for `matches`."""
+    """Matches images that are added in any order, each once."""
 
     def __init__(self, kind: str, n_classes: int) -> None:
         self.kind, self.setting = kind, read_coco_parameters(kind)
@@ -71,8 +78,14 @@ class CocoMatcher:
         truth: list[dict[str, Any]],
         found: list[dict[str, Any]],
     ) -> None:
-        """`images`: id, height, width. `truth` and `found` in COCO's format with `image_id` and the class's position as
-        `category_id`; `found` has `score`, and bbox, segmentation or keypoints, whichever the kind asks for."""
+        """Match the detections of some images.
+
+        Args:
+            images: dicts with id, height, width.
+            truth: annotations in COCO's format, with `image_id`, and the class's position as
+                `category_id`.
+            found: the same for detections, with `score` and bbox, segmentation or keypoints.
+        """
         present = sorted({one["category_id"] for one in (*truth, *found)})
         if not present:
             return
@@ -84,7 +97,10 @@ class CocoMatcher:
             self._keep(k, of_class[:, [one is not None for one in of_class[0]]])
 
     def _keep(self, k: int, entries: np.ndarray) -> None:
-        """`entries` (A, images) are COCOeval's of one class; detections of an image are the same ones in every area."""
+        """Keep what COCOeval found for one class. `entries` (A, images) are its `evalImgs`.
+
+        The detections of an image are the same ones in every area.
+        """
         first = entries[0]
         counts = [len(one["dtScores"]) for one in first]
         image = np.repeat([one["image_id"] for one in first], counts)
@@ -102,6 +118,7 @@ class CocoMatcher:
         )
 
     def matches(self) -> CocoMatches:
+        """Return the matches of all images that were added."""
         k, image, scores, rank, matched, ignored = (
             np.concatenate(column, axis=-1) for column in zip(*self.parts, strict=True)
         )
@@ -125,7 +142,7 @@ def _evaluated(
     truth: list[dict],
     found: list[dict],
 ) -> "COCOeval":
-    """COCOeval after its `evaluate`. It reports progress on stdout, which is ours."""
+    """Return a COCOeval after its `evaluate`, whose progress messages are dropped."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 

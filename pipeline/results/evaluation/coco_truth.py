@@ -1,4 +1,4 @@
-"""Annotations in COCO's format, read once, with what COCO's own library would trip over put right or refused."""
+"""Read annotations in COCO's format; what COCO's library would trip over is mended or refused."""
 
 import json
 from collections import Counter
@@ -16,7 +16,7 @@ _COPIED = ("segmentation", "keypoints")
 
 @dataclass(frozen=True)
 class CocoTruth:
-    """Images are in the order of their ids, as COCO's evaluation takes them."""
+    """Annotations by image, in the order of the images' ids, as COCO's evaluation takes them."""
 
     names: tuple[str, ...]
     sizes_hw: np.ndarray  # (images, 2) int64, -1 where the file says none
@@ -26,7 +26,7 @@ class CocoTruth:
 
     @property
     def holds(self) -> frozenset[str]:
-        """What every annotation has."""
+        """The kinds of shapes that every annotation has."""
         every = [one for image in self.annotations for one in image]
         columns = {"boxes": "bbox", "masks": "segmentation", "keypoints": "keypoints"}
         return frozenset(
@@ -37,7 +37,11 @@ class CocoTruth:
 
 
 def read_coco_truth(path: Path) -> CocoTruth:
-    """Raises ConfigError for what is no such file."""
+    """Read a file in COCO's format.
+
+    Raises:
+        ConfigError: it is no such file.
+    """
     try:
         content = json.loads(path.read_bytes())
         return _truth(content)
@@ -82,7 +86,10 @@ def _truth(content: dict[str, Any]) -> CocoTruth:
 def _annotation(
     given: Mapping[str, Any], categories: Mapping[int, str], size_hw: list[int]
 ) -> dict[str, Any]:
-    """Only what is evaluated; `area` and `num_keypoints` are found where the file leaves them out."""
+    """Return what is evaluated of an annotation.
+
+    `area` and `num_keypoints` are computed where the file leaves them out.
+    """
     if int(given["category_id"]) not in categories:
         raise ValueError(f"category_id {given['category_id']} is no category")
     box = [float(value) for value in given["bbox"]]

@@ -1,4 +1,4 @@
-"""Which class was found as which."""
+"""Count which class was found as which, for boxes."""
 
 import numpy as np
 
@@ -9,8 +9,12 @@ IOU = 0.5  # of boxes; the field's convention
 
 
 class BoxConfusion:
-    """Objects and detections of one image, one to one: first pairs of one class, then the others, better overlaps first;
-    what is left over goes to nothing. A crowd is no object, and who finds only a crowd of his class is left out."""
+    """Pairs objects and detections of an image one to one, and counts the pairs by class.
+
+    Pairs of one class come first, then the others, better overlaps first. What is left over is
+    paired with nothing. A crowd is no object, and a detection that finds only a crowd of its class
+    is not counted.
+    """
 
     def __init__(self, names: tuple[str, ...], score: float) -> None:
         self.names, self.score = names, score
@@ -24,8 +28,15 @@ class BoxConfusion:
         found_classes: np.ndarray,
         found_xywh: np.ndarray,
     ) -> None:
-        """Of one image: truth's classes (G,), boxes (G, 4) and whether each is a crowd (G,); of what was found with at least
-        `score`: classes (D,), boxes (D, 4)."""
+        """Count one image.
+
+        Args:
+            classes: (G,) of truth's objects.
+            boxes_xywh: (G, 4) of truth's objects.
+            crowd: (G,) bool: the object is a crowd.
+            found_classes: (D,) of detections with at least `score`.
+            found_xywh: (D, 4) of the same detections.
+        """
         nothing = len(self.names)
         iou = _iou(found_xywh, boxes_xywh, crowd)  # (D, G)
         single = np.flatnonzero(~crowd)
@@ -38,12 +49,16 @@ class BoxConfusion:
         self.counts[nothing, :nothing] += np.bincount(found_classes[spare], minlength=nothing)
 
     def result(self) -> Confusion:
+        """Return the counts so far."""
         how = f"score from {self.score:g}, IoU of boxes from {IOU:g}"
         return Confusion((*self.names, "background"), self.counts, "objects", how)
 
 
 def _pairs(iou: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(row, column) of pairs with at least IOU, greedily: `same` (D, G) first, then by overlap; each row and column once."""
+    """Return (rows, columns) of pairs with at least IOU, each row and column once.
+
+    Pairs that are `same` (D, G) come first, then those that overlap more.
+    """
     rows, columns = np.nonzero(iou >= IOU)
     order = np.lexsort((-iou[rows, columns], ~same[rows, columns]))
     order = order[match_one_to_one(rows[order], columns[order])]
@@ -51,7 +66,7 @@ def _pairs(iou: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _iou(found_xywh: np.ndarray, boxes_xywh: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """(D, G); beside a crowd, the share of the detection that lies in it, as COCO has it."""
+    """Return (D, G) IoU. For a crowd it is the share of the detection inside, as in COCO."""
     from pycocotools import mask as coco_mask
 
     if not len(found_xywh) or not len(boxes_xywh):

@@ -1,4 +1,4 @@
-"""Boxes, masks and keypoints beside annotations in COCO's format."""
+"""Evaluate boxes, masks and keypoints against annotations in COCO's format."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ _POINTS = 17  # COCO's, for which its OKS has constants
 
 @dataclass(frozen=True)
 class _Part:
-    """Some of truth's images. In both lists `image_id` is the image's number and `category_id` the class's position."""
+    """Some of truth's images. `image_id` is an image's number, `category_id` a class's position."""
 
     images: list[dict[str, Any]]
     truth: list[dict[str, Any]]
@@ -47,7 +47,14 @@ class _Part:
 
 
 def evaluate_detection(run: FinishedRun, path: Path, score: float) -> Evaluation:
-    """`score`: of the confusion matrix. Raises ConfigError."""
+    """Evaluate detections against a file in COCO's format.
+
+    Args:
+        score: the confusion matrix leaves out detections below it.
+
+    Raises:
+        ConfigError: the file cannot be read, or has nothing in common with the run.
+    """
     truth = read_coco_truth(path)
     pairs = pair_images(run, pa.array(truth.names, pa.string()), truth.sizes_hw)
     classes = pair_classes(run, truth.categories)
@@ -85,7 +92,10 @@ def evaluate_detection(run: FinishedRun, path: Path, score: float) -> Evaluation
 
 
 def _kinds(run: FinishedRun, truth: CocoTruth) -> tuple[list[str], list[str]]:
-    """(what both have, what the task is about first; what is to be said of the rest)."""
+    """Return the kinds of shapes that both have, and sentences about the others.
+
+    The first kind is the one that the task is about.
+    """
     contents = find_task(run.task).contents
     wanted = [str(kind) for kind in _KINDS if kind in contents]
     kinds = [kind for kind in wanted if kind in truth.holds]
@@ -96,8 +106,10 @@ def _kinds(run: FinishedRun, truth: CocoTruth) -> tuple[list[str], list[str]]:
     points = read_name_list(run.schema, "keypoint_names")
     if "keypoints" in kinds and (len(points) != _POINTS or truth.keypoint_names != points):
         raise ConfigError(
-            f"The run's keypoints are {', '.join(points)}; truth's are {', '.join(truth.keypoint_names) or 'not named'}. "
-            f"Expected COCO's {_POINTS} in COCO's order on both sides: OKS, which their AP is made of, is defined for those."
+            f"The run's keypoints are {', '.join(points)}; truth's are "
+            f"{', '.join(truth.keypoint_names) or 'not named'}. "
+            f"Expected COCO's {_POINTS} in COCO's order on both sides: OKS, which their AP is "
+            "made of, is defined for those."
         )
     said = "not evaluated, because not all of truth's annotations have them"
     return kinds, [f"{kind.capitalize()} are {said}." for kind in wanted if kind not in kinds]
@@ -106,7 +118,7 @@ def _kinds(run: FinishedRun, truth: CocoTruth) -> tuple[list[str], list[str]]:
 def _parts(
     run: FinishedRun, truth: CocoTruth, classes: ClassPairs, pairs: ImagePairs
 ) -> Iterator[_Part]:
-    """Every evaluated image once: those of a shard, shard by shard, then those that the run does not have."""
+    """Yield every evaluated image once: shard by shard, then those that the run does not have."""
     position = {i: k for k, i in enumerate(classes.ids)}
 
     def part(numbers: np.ndarray, predictions: pa.Table) -> _Part:
@@ -134,6 +146,7 @@ def _parts(
 
 
 def _paired(predictions: pa.Table, number_of: np.ndarray, index_of: np.ndarray) -> pa.Table:
+    """Return the predictions on truth's images and classes, with `image` and `k`."""
     image, k = (
         number_of[predictions["image_id"].to_numpy()],
         index_of[predictions["class_id"].to_numpy()],
@@ -143,7 +156,10 @@ def _paired(predictions: pa.Table, number_of: np.ndarray, index_of: np.ndarray) 
 
 
 def _detections(kind: str, found: pa.Table) -> list[dict[str, Any]]:
-    """As COCO's library takes results: of one kind, because it would measure a mask's size by a box beside it."""
+    """Return detections as COCO's library takes results, of one kind only.
+
+    Beside a box it would measure a mask's size by the box.
+    """
     if kind == "boxes":
         own = [{"bbox": box} for box in _xywh(found).tolist()]
     elif kind == "masks":
@@ -166,13 +182,14 @@ def _detections(kind: str, found: pa.Table) -> list[dict[str, Any]]:
 
 
 def _xywh(found: pa.Table) -> np.ndarray:
-    """(N, 4) float64: the difference of float32 coordinates is not rounded again."""
+    """Return (N, 4) boxes in float64, so that a difference is not rounded again."""
     boxes = read_boxes_xyxy(found).astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
     return boxes
 
 
 def _confuse(confusion: BoxConfusion, part: _Part) -> None:
+    """Add the images of a part to the confusion matrix."""
     found = part.found.filter(
         pa.array(part.found["score"].to_numpy() >= np.float32(confusion.score))
     )
@@ -199,7 +216,7 @@ def _rows(
     matches: CocoMatches,
     found: PrecisionRecall,
 ) -> Iterator[dict[str, Any]]:
-    """A row for each class."""
+    """Yield a row for each class."""
     for k, (class_id, name) in enumerate(zip(classes.ids, classes.names, strict=True)):
         yield {
             "kind": kind,

@@ -1,4 +1,4 @@
-"""True labels of whole images, as people have them: a table, or folders named after the classes."""
+"""Read true labels of whole images from a table, or from folders named after the classes."""
 
 import json
 import os
@@ -18,8 +18,15 @@ _SCHEMA = pa.schema([("key", pa.string()), ("label", pa.string())])
 
 
 def read_label_file(run: FinishedRun, path: Path) -> pa.Table:
-    """(key, label), each key once. `path`: CSV, Parquet or JSON with these two columns (JSON also {key: label}); or a
-    folder, where an image's label is the name of the first folder below it. Raises ConfigError."""
+    """Return a table (key, label), each key once.
+
+    Args:
+        path: CSV, Parquet or JSON with these two columns (JSON also {key: label}), or a folder,
+            where an image's label is the name of the first folder below it.
+
+    Raises:
+        ConfigError: there are no such labels, or several for one image.
+    """
     try:
         table = (
             _in_folders(run, path)
@@ -28,7 +35,8 @@ def read_label_file(run: FinishedRun, path: Path) -> pa.Table:
         )
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise ConfigError(
-            f"truth={path}: expected a CSV, Parquet or JSON file with the columns key and label, or a folder with a "
+            f"truth={path}: expected a CSV, Parquet or JSON file with the columns key and label, "
+            "or a folder with a "
             f"sub-folder for each class ({str(error).splitlines()[0]})."
         ) from None
     table = table.filter(pc.and_(pc.is_valid(table["key"]), pc.is_valid(table["label"])))
@@ -36,16 +44,19 @@ def read_label_file(run: FinishedRun, path: Path) -> pa.Table:
     twice = counted.filter(pc.greater(counted.field("counts"), 1))
     if len(twice):
         raise ConfigError(
-            f"truth={path}: {twice[0]['values'].as_py()!r} has several labels; expected one an image."
+            f"truth={path}: {twice[0]['values'].as_py()!r} has several labels; expected one an "
+            "image."
         )
     if not len(table):
         raise ConfigError(
-            f"truth={path}: no labels in it. Expected the columns key and label, or a folder for each class."
+            f"truth={path}: no labels in it. Expected the columns key and label, or a folder for "
+            "each class."
         )
     return table
 
 
 def _in_file(path: Path) -> pa.Table:
+    """Read a table by its file's suffix."""
     if path.suffix.casefold() == ".parquet":
         return pq.read_table(path, columns=_SCHEMA.names, partitioning=None)
     if path.suffix.casefold() == ".json":
@@ -65,7 +76,11 @@ def _in_file(path: Path) -> pa.Table:
 
 
 def _in_folders(run: FinishedRun, folder: Path) -> pa.Table:
-    """Of the run's own input the keys say it; so frames and clips of videos in such folders have labels too."""
+    """Take labels from the names of folders.
+
+    If the folder is the run's own input, the run's keys are used, so that frames and clips of
+    videos in such folders have labels too.
+    """
     if folder.resolve() == (run.input.resolve() if isinstance(run.input, Path) else None):
         keys = run.read_columns("images", ["key"])["key"].combine_chunks()
     else:
@@ -75,6 +90,7 @@ def _in_folders(run: FinishedRun, folder: Path) -> pa.Table:
 
 
 def _files(folder: Path) -> Iterator[str]:
+    """Yield the keys of all files below a folder, in order."""
     for root, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):

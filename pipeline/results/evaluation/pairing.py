@@ -1,4 +1,4 @@
-"""Which image and which class of a run is which of the truth's."""
+"""Find which image and which class of a run is which of the truth's."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,22 +18,23 @@ Spelling = Callable[[pa.Array], pa.Array]
 
 
 def keep_name(names: pa.Array) -> pa.Array:
+    """Return names as they are."""
     return names
 
 
 def drop_folders(names: pa.Array) -> pa.Array:
-    """a/b/c.jpg -> c.jpg"""
+    """Return the last part of each name: a/b/c.jpg -> c.jpg."""
     return pc.replace_substring_regex(names, r"^.*/", "")
 
 
 def drop_suffix(names: pa.Array) -> pa.Array:
-    """a/b.c/d.jpg -> a/b.c/d"""
+    """Return names without their suffix: a/b.c/d.jpg -> a/b.c/d."""
     return pc.replace_substring_regex(names, r"\.[^./]*$", "")
 
 
 @dataclass(frozen=True)
 class ImagePairs:
-    """`number_of[image_id]`: the image in truth, -1 for none."""
+    """`number_of[image_id]` is the image's number in truth, -1 for none."""
 
     number_of: np.ndarray  # (images of the run,) int64
     sizes_hw: np.ndarray  # (images of truth, 2) int64: as truth says, else as the run does, else -1
@@ -51,16 +52,27 @@ def pair_images(
         (drop_folders, drop_folders),
     ),
 ) -> ImagePairs:
-    """Truth's `names`, no two alike, beside the run's keys: equal in the first spelling (of names, of keys), else in the
-    next, where only one of all names and one of all keys has it. `sizes_hw` (names, 2), -1 where truth says none. Raises
-    ConfigError where nothing meets, or where a size differs."""
+    """Pair truth's images with the run's.
+
+    A pair has equal names in the first spelling, or else in the next, where exactly one name and
+    one key have it.
+
+    Args:
+        names: of truth's images, no two alike.
+        sizes_hw: (names, 2) pixels, -1 where truth does not say.
+        spellings: functions (of names, of keys) that make both comparable, in the order of trial.
+
+    Raises:
+        ConfigError: there are no pairs, or an image has another size in the run.
+    """
     table = run.read_columns("images", ["image_id", "key", "width", "height", "status"])
     keys = table["key"].combine_chunks()
     found = _meet(names, keys, spellings)
     paired = found >= 0
     if not paired.any():
         raise ConfigError(
-            f"None of truth's {len(names):,} images is in the run. Truth: {_some(names)}. The run: {_some(keys)}."
+            f"None of truth's {len(names):,} images is in the run. Truth: {_some(names)}. The "
+            f"run: {_some(keys)}."
         )
     seen = np.stack([table[name].fill_null(-1).to_numpy() for name in ("height", "width")], axis=1)
     sizes = np.full((len(names), 2), -1) if sizes_hw is None else sizes_hw.copy()
@@ -73,7 +85,8 @@ def pair_images(
     evaluated[found[twins]] = False
     if not evaluated.any():
         raise ConfigError(
-            "All of truth's images are duplicates that the run did not look at. Give truth of the first ones."
+            "All of truth's images are duplicates that the run did not look at. Give truth of the "
+            "first ones."
         )
     lost, left = (
         keys.filter(pa.array(paired & mark_failed(table).to_numpy())),
@@ -100,19 +113,22 @@ def pair_images(
 
 
 def _check_sizes(keys: pa.Array, said_hw: np.ndarray, seen_hw: np.ndarray) -> None:
+    """Raise ConfigError if sizes differ that both sides know."""
     differ = np.flatnonzero(((said_hw != seen_hw) & (said_hw >= 0) & (seen_hw >= 0)).any(axis=1))
     if len(differ):
         (height, width), (seen_height, seen_width) = said_hw[differ[0]], seen_hw[differ[0]]
         raise ConfigError(
-            f"{keys[differ[0]].as_py()}: {width}x{height} pixels in truth, {seen_width}x{seen_height} in the run, upright "
-            f"({len(differ):,} such images). Expected truth of the same images, turned as their EXIF says."
+            f"{keys[differ[0]].as_py()}: {width}x{height} pixels in truth, "
+            f"{seen_width}x{seen_height} in the run, upright "
+            f"({len(differ):,} such images). Expected truth of the same images, turned as their "
+            "EXIF says."
         )
 
 
 def _meet(
     names: pa.Array, keys: pa.Array, spellings: Sequence[tuple[Spelling, Spelling]]
 ) -> np.ndarray:
-    """(keys,) the number of each one's name, -1 for none."""
+    """Return (keys,) the number of each key's name, -1 for none."""
     numbers = np.full(len(keys), -1)
     for of_name, of_key in spellings:
         free_names, free_keys = (
@@ -131,15 +147,18 @@ def _meet(
 
 
 def _once(values: pa.Array) -> pa.Array:
+    """Return the values that occur once."""
     counted = pc.value_counts(values)
     return counted.field("values").filter(pc.equal(counted.field("counts"), 1))
 
 
 def _note(names: pa.Array, what: str) -> str:
+    """Return a sentence about these names; empty if there are none."""
     return f"{len(names):,} {what}: {_some(names)}" if len(names) else ""
 
 
 def _some(names: pa.Array) -> str:
+    """Return the first names as text."""
     return ", ".join(names.slice(0, _SHOWN).to_pylist()) + (", ..." if len(names) > _SHOWN else "")
 
 
@@ -154,8 +173,14 @@ class ClassPairs:
 
 
 def pair_classes(run: FinishedRun, truth: Mapping[int, str]) -> ClassPairs:
-    """By id where the names agree (case apart), else by name. A class that the run was told to leave out is not evaluated;
-    one that the model does not know is, as never found. Raises ConfigError where nothing meets."""
+    """Pair truth's classes with the model's by name; case may differ.
+
+    A class that the run was told to leave out is not evaluated. One that the model does not know is
+    evaluated as never found.
+
+    Raises:
+        ConfigError: there are no pairs, or truth has two categories of one name.
+    """
     model, kept = run.categories, find_requested_classes(run)
     left_out = [name for i, name in enumerate(model) if i not in kept and name not in PLACEHOLDERS]
     unwanted = {name.casefold() for name in left_out}
@@ -164,19 +189,22 @@ def pair_classes(run: FinishedRun, truth: Mapping[int, str]) -> ClassPairs:
     by_name = {name.casefold(): k for k, name in enumerate(names)}
     if len(by_name) < len(names):
         raise ConfigError(
-            f"truth has several categories of one name among {shorten_list(names)}. Give each a name of its own."
+            f"truth has several categories of one name among {shorten_list(names)}. Give each a "
+            "name of its own."
         )
     index_of = np.array(
         [by_name.get(name.casefold(), -1) if i in kept else -1 for i, name in enumerate(model)]
     )
     if not (index_of >= 0).any():
         raise ConfigError(
-            f"None of truth's classes is one of the run's. Truth has {shorten_list(names)}; the run {shorten_list(_real(model))}."
+            f"None of truth's classes is one of the run's. Truth has {shorten_list(names)}; the "
+            f"run {shorten_list(_real(model))}."
         )
     unknown = [name for k, name in enumerate(names) if k not in index_of]
     more = [model[i] for i in sorted(kept) if index_of[i] < 0 and model[i] not in PLACEHOLDERS]
     notes = [
-        f"{len(unknown)} classes of truth are unknown to the model, so never found: {shorten_list(unknown)}."
+        f"{len(unknown)} classes of truth are unknown to the model, so never found: "
+        f"{shorten_list(unknown)}."
         if unknown
         else "",
         f"{len(more)} classes of the model are not in truth and left out: {shorten_list(more)}."
@@ -188,14 +216,17 @@ def pair_classes(run: FinishedRun, truth: Mapping[int, str]) -> ClassPairs:
 
 
 def find_requested_classes(run: FinishedRun) -> set[int]:
-    """The ids of the model's classes that the run was to find."""
+    """Return the ids of the classes that the run was to find."""
     filters = run.record["fingerprint_of"]["filters"]
     thresholds = make_score_thresholds(run.categories, filters["classes"], filters["exclude"], 0.0)
     return {i for i, least in enumerate(thresholds) if least == 0}
 
 
 def describe_filters(run: FinishedRun, *more: str) -> tuple[str, ...]:
-    """What the run's own filters, and `more` of them, kept from being measured."""
+    """Return a sentence about the run's filters, because they limit what can be measured.
+
+    `more`: names of further filters that matter here.
+    """
     filters = run.record["fingerprint_of"]["filters"]
     names = ("min_score", "min_area", "nms_iou", "max_detections", *more)
     on = [f"{name}={filters[name]}" for name in names if filters.get(name)]
@@ -204,4 +235,5 @@ def describe_filters(run: FinishedRun, *more: str) -> tuple[str, ...]:
 
 
 def _real(names: Sequence[str]) -> list[str]:
+    """Return the names without placeholders."""
     return [name for name in names if name not in PLACEHOLDERS]

@@ -1,4 +1,4 @@
-"""An evaluation as pictures: legible with 80 classes, and with more those that truth has most of."""
+"""Draw an evaluation: legible with 80 classes, and with more those that truth has most of."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ _BLUE, _RED, _GREY, _LIGHT = "#2b6cb0", "#c53030", "#a0aec0", "#e2e8f0"
 
 
 def save_evaluation_plots(found: Evaluation, folder: Path) -> None:
-    """confusion.png; precision_recall.png and f1.png where predictions have scores; iou.png where they are pixels."""
+    """Write confusion.png, and precision_recall.png and f1.png, or iou.png for pixels."""
     _save(draw_confusion(found.confusion), folder / "confusion.png")
     rows = found.rows()
     shown = sorted(
@@ -32,7 +32,7 @@ def save_evaluation_plots(found: Evaluation, folder: Path) -> None:
 
 
 def draw_confusion(confusion: Confusion) -> "Figure":
-    """A square for each pair, as a share of the truth's class; numbers where there is room for them."""
+    """Draw a square for each pair, as a share of the truth's class; numbers if there is room."""
     counts, names = _largest(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     n = len(names)
@@ -75,8 +75,11 @@ def draw_curves(
     shown: Sequence[int],
     most: int = 10,
 ) -> "Figure":
-    """Precision over recall, both from 0 to 1: the mean of all classes, then a panel for each, with the point of the best
-    F1. The panels are drawn on one pair of axes: a hundred pairs take half a minute."""
+    """Draw precision over recall, both from 0 to 1: the mean of all classes, then each class.
+
+    A dot marks the best F1. All panels are drawn on one pair of axes, because a hundred pairs take
+    half a minute.
+    """
     columns = max(4, min(most, len(shown) + 1))
     lines = -(-(len(shown) + 1) // columns)
     figure = _figure((max(7.0, 1.4 * columns), 1.55 * lines + 0.6))
@@ -112,6 +115,7 @@ def draw_curves(
 def _panel(
     axes: "Axes", at: tuple[int, int], precision: np.ndarray, name: str, colour: str
 ) -> None:
+    """Draw one curve into its panel."""
     for half in (0, 0.5, 1):
         axes.plot(*_within(at, np.array([0, 1]), np.full(2, half)), color=_LIGHT, linewidth=0.7)
         axes.plot(*_within(at, np.full(2, half), np.array([0, 1])), color=_LIGHT, linewidth=0.7)
@@ -124,12 +128,15 @@ def _panel(
 
 
 def _within(at: tuple[int, int], x: Any, y: Any) -> tuple[Any, Any]:
-    """0..1 in the panel of this column and line -> where that is on the axes, whose y goes down."""
+    """Map 0..1 in the panel of this column and line to the axes, whose y goes down."""
     return at[0] + 0.88 * x, at[1] + 0.95 - 0.78 * y
 
 
 def draw_bars(figure_name: str, rows: Sequence[Mapping[str, Any]]) -> "Figure":
-    """A bar for each class, the best on top; for F1 with precision and recall, and the threshold that gives them."""
+    """Draw a bar for each class, the best on top.
+
+    For F1 also precision, recall and the threshold that gives them.
+    """
     rows = sorted(rows, key=lambda row: row[figure_name] or 0.0)
     figure = _figure((8, 0.19 * len(rows) + 1.8))
     axes = figure.subplots()
@@ -177,7 +184,7 @@ def draw_bars(figure_name: str, rows: Sequence[Mapping[str, Any]]) -> "Figure":
 
 
 def _largest(confusion: Confusion) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Without classes that do not occur, and at most as many as a picture shows; `nothing` stays."""
+    """Return the classes that occur, at most as many as a picture shows, and `nothing`."""
     total = confusion.counts[:-1].sum(axis=1) + confusion.counts[:, :-1].sum(axis=0)
     order = np.argsort(-total, kind="stable")[:_MOST]
     kept = np.r_[np.sort(order[total[order] > 0]), len(total)]
@@ -185,11 +192,12 @@ def _largest(confusion: Confusion) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _told(shown: int, there: int) -> str:
+    """Return how many classes are shown, if not all are."""
     return f" ({shown} of {there:,} classes)" if shown < there else ""
 
 
 def _short(count: int) -> str:
-    """1234567 -> 1.2M"""
+    """Return a count in few letters: 1234567 -> 1.2M."""
     return next(
         (
             f"{count / size:.3g}{unit}"

@@ -1,4 +1,4 @@
-"""What an evaluation gives."""
+"""The values that an evaluation returns."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ Metrics = Mapping[
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """How the truth's images and the run's met."""
+    """How truth's images and the run's were paired."""
 
     truth: int  # in truth: all but duplicates are evaluated
     duplicates: int  # of those, not looked at in the run because another image is the same picture
@@ -25,8 +25,11 @@ class ImageCounts:
 
 @dataclass(frozen=True)
 class Confusion:
-    """`counts[t, p]`: how many that are class t were found as class p. The last of `names` stands for nothing: as a row,
-    what was found where truth has nothing; as a column, what was not found."""
+    """`counts[t, p]` is how many of class t were found as class p.
+
+    The last of `names` stands for nothing. Its row counts what was found where truth has nothing,
+    its column what was not found.
+    """
 
     names: tuple[str, ...]
     counts: np.ndarray  # (C + 1, C + 1) int64
@@ -36,7 +39,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`kind` is what the task is about, and what `curves` and `confusion` belong to."""
+    """The figures of a run. `curves` and `confusion` belong to `kind`, which the task is about."""
 
     kind: str  # boxes, masks, keypoints, labels, regions
     figures: Mapping[str, Metrics]  # by kind: an instance segmentation has boxes and masks
@@ -49,15 +52,16 @@ class Evaluation:
     curves: np.ndarray | None = field(default=None, repr=False)
 
     def rows(self) -> list[Mapping[str, Any]]:
-        """The classes of `kind`, in the order of `curves`."""
+        """Return the classes of `kind`, in the order of `curves`."""
         return [row for row in self.classes if row["kind"] == self.kind]
 
 
 def mean_of_defined(values: np.ndarray) -> float | None:
-    """Of those that are no NaN; None where there are none."""
+    """Return the mean of the values that are not NaN; None if there are none."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else None
 
 
 def nan_to_none(value: float) -> float | None:
+    """Return the value as a float, or None for NaN."""
     return None if math.isnan(value) else float(value)

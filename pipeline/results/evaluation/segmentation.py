@@ -1,4 +1,4 @@
-"""Every pixel's class beside indexed PNG files: mIoU."""
+"""Evaluate the classes of pixels against indexed PNG files: mIoU."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,10 +34,15 @@ _SPELLINGS = (
 
 
 def evaluate_segmentation(run: FinishedRun, folder: Path) -> Evaluation:
-    """Raises ConfigError."""
+    """Evaluate regions against a folder of label maps.
+
+    Raises:
+        ConfigError: the folder has no usable label maps of the run's images.
+    """
     if len(run.categories) > IGNORED_LABEL:
         raise ConfigError(
-            f"An indexed PNG file tells {IGNORED_LABEL} classes and {IGNORED_LABEL} for none; the run has {len(run.categories)}."
+            f"An indexed PNG file tells {IGNORED_LABEL} classes and {IGNORED_LABEL} for none; the "
+            f"run has {len(run.categories)}."
         )
     files = pa.array(
         sorted(path_to_key(str(path.relative_to(folder))) for path in folder.rglob("*.png")),
@@ -45,7 +50,8 @@ def evaluate_segmentation(run: FinishedRun, folder: Path) -> Evaluation:
     )
     if not len(files):
         raise ConfigError(
-            f"truth={folder}: no PNG files in it. Expected an indexed one for each image: a.jpg.png or a.png."
+            f"truth={folder}: no PNG files in it. Expected an indexed one for each image: "
+            "a.jpg.png or a.png."
         )
     names = drop_suffix(files)
     pairs = pair_images(run, names, spellings=_SPELLINGS)
@@ -57,7 +63,8 @@ def evaluate_segmentation(run: FinishedRun, folder: Path) -> Evaluation:
         np.add.at(counts, (labels[counted], answers), 1)
     if not counts.any():
         raise ConfigError(
-            f"truth={folder}: every pixel is {IGNORED_LABEL}, which does not count. Expected class ids in some."
+            f"truth={folder}: every pixel is {IGNORED_LABEL}, which does not count. Expected "
+            "class ids in some."
         )
     rows = _rows(counts, run.categories)
     known = counts[:-1, :-1]
@@ -81,7 +88,10 @@ def evaluate_segmentation(run: FinishedRun, folder: Path) -> Evaluation:
 
 
 def _label_maps(run: FinishedRun, pairs: ImagePairs) -> Iterator[tuple[int, np.ndarray | None]]:
-    """(truth's number, the run's class ids (H, W) uint8) of every evaluated image; None where the run has no answer."""
+    """Yield (truth's number, class ids (H, W) uint8 of the run) of every evaluated image.
+
+    Class ids are None where the run has no usable image.
+    """
     left = pairs.evaluated.copy()
     for images, predictions in run.read_shards():
         for image in select_usable(images).to_pylist():
@@ -94,19 +104,25 @@ def _label_maps(run: FinishedRun, pairs: ImagePairs) -> Iterator[tuple[int, np.n
 
 
 def _read(path: Path, found: np.ndarray | None, categories: tuple[str, ...]) -> np.ndarray:
-    """(H, W) uint8 class ids. Raises ConfigError for what is no label map of this image and these classes."""
+    """Return (H, W) uint8 class ids.
+
+    Raises:
+        ConfigError: the file is no label map of this image and these classes.
+    """
     try:
         with Image.open(path, formats=["PNG"]) as image:
             if image.mode not in ("P", "L"):
                 raise ConfigError(
-                    f"{path}: expected an indexed PNG (or 8 bits of grey), whose values are class ids; got {image.mode}."
+                    f"{path}: expected an indexed PNG (or 8 bits of grey), whose values are class "
+                    f"ids; got {image.mode}."
                 )
             if found is not None and image.size != found.shape[::-1]:
                 size, seen = (
                     f"{width}x{height}" for width, height in (image.size, found.shape[::-1])
                 )
                 raise ConfigError(
-                    f"{path}: {size} pixels; the run's image has {seen}, upright. Expected equal sizes."
+                    f"{path}: {size} pixels; the run's image has {seen}, upright. Expected equal "
+                    "sizes."
                 )
             labels = np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
@@ -114,14 +130,18 @@ def _read(path: Path, found: np.ndarray | None, categories: tuple[str, ...]) -> 
     wrong = np.setdiff1d(labels, [*range(len(categories)), IGNORED_LABEL])
     if len(wrong):
         raise ConfigError(
-            f"{path}: value {wrong[0]}; expected the run's class ids, 0 ({categories[0]}) to {len(categories) - 1} "
+            f"{path}: value {wrong[0]}; expected the run's class ids, 0 ({categories[0]}) to "
+            f"{len(categories) - 1} "
             f"({categories[-1]}), or {IGNORED_LABEL}."
         )
     return labels
 
 
 def measure_class_iou(counts: np.ndarray) -> np.ndarray:
-    """(C, P) pixels of class c found as p, P not below C -> (C,) IoU, NaN for a class that neither side has."""
+    """Return (C,) IoU of classes from (C, P) pixels of class c found as p, P >= C.
+
+    NaN for a class that neither side has.
+    """
     known = counts[:, : len(counts)]
     with np.errstate(invalid="ignore"):
         return np.asarray(
@@ -130,8 +150,10 @@ def measure_class_iou(counts: np.ndarray) -> np.ndarray:
 
 
 def _rows(counts: np.ndarray, categories: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A row for each class that truth or the run has: TP / (TP + FP + FN) of pixels is the IoU, 2 TP / (2 TP + FP + FN) the
-    F1, also called Dice."""
+    """Return a row for each class that truth or the run has.
+
+    In pixels, IoU is TP / (TP + FP + FN), and F1, also called Dice, 2 TP / (2 TP + FP + FN).
+    """
     right, truth, found = counts.diagonal()[:-1], counts.sum(axis=1)[:-1], counts.sum(axis=0)[:-1]
     with np.errstate(invalid="ignore"):
         figures = {

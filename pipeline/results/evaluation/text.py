@@ -1,4 +1,4 @@
-"""An evaluation as a person reads it in a terminal."""
+"""Write an evaluation as text for a terminal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +24,7 @@ _ROWS = (
 
 
 def format_evaluation(found: Evaluation) -> str:
+    """Return the figures, the best and worst classes, and the most confused ones."""
     images = found.images
     usable = images.truth - images.duplicates - images.failed - images.not_in_run
     lines = [f"{images.truth:,} images in truth, {usable:,} of them usable in the run"]
@@ -39,13 +40,15 @@ def format_evaluation(found: Evaluation) -> str:
     if confused:
         lines += [
             "",
-            f"most confused {', '.join([found.confusion.unit, *([found.confusion.how] * bool(found.confusion.how))])}",
+            "most confused "
+            f"{', '.join([found.confusion.unit, *([found.confusion.how] * bool(found.confusion.how))])}",
             *confused,
         ]
     return "\n".join(lines)
 
 
 def _heading(kind: str, settings: Mapping[str, Any]) -> str:
+    """Return a kind with the way in which COCO measures it."""
     if kind not in settings.get("max_detections", ()):
         return kind
     overlap = "OKS" if kind == "keypoints" else "IoU"
@@ -53,14 +56,14 @@ def _heading(kind: str, settings: Mapping[str, Any]) -> str:
 
 
 def _pairs(values: Mapping[str, str], columns: int = 3) -> list[str]:
-    """Names and figures, read downwards."""
+    """Return names and figures in columns, to be read downwards."""
     cells = [f"{name:<20} {value:>7}" for name, value in values.items()]
     height = -(-len(cells) // columns)
     return ["  " + "    ".join(cells[i::height]).rstrip() for i in range(height)]
 
 
 def _classes(found: Evaluation) -> list[str]:
-    """The best and the worst of the classes that truth has."""
+    """Return the best and the worst of the classes that truth has, as lines."""
     by = next(name for name in ("ap", "iou", "top1") if name in found.rows()[0])
     rows = sorted((row for row in found.rows() if row["truth"]), key=lambda row: -(row[by] or 0.0))
     names = [name for name in _ROWS if name in found.rows()[0]]
@@ -82,7 +85,10 @@ def _classes(found: Evaluation) -> list[str]:
 
 
 def _most_confused(confusion: Confusion, most: int = 5) -> list[str]:
-    """Of two classes; what was missed or made up is in the classes' recall and precision."""
+    """Return the pairs of classes that were most often confused, as lines.
+
+    What was missed or made up is in the classes' recall and precision.
+    """
     counts = confusion.counts[:-1, :-1] * ~np.eye(len(confusion.names) - 1, dtype=bool)
     order = np.argsort(-counts, axis=None, kind="stable")[:most]
     pairs = [np.unravel_index(i, counts.shape) for i in order if counts.flat[i]]

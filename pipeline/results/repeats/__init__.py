@@ -1,1 +1,1 @@
-"""Boxes that come again and again at one place of a camera."""
+"""Find boxes that come again and again at one place of a camera."""

@@ -1,4 +1,4 @@
-"""Places at which boxes of one class come again and again: a stone that looks like an animal, a sign on a wall."""
+"""Cluster boxes of one class by their place, to find what always stands there."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from pipeline.ops.boxes import paired_box_iou
 
 @dataclass(frozen=True)
 class BoxCluster:
-    """`box_xyxy`: the median of its boxes. `members`: their rows, ascending."""
+    """`box_xyxy` is the median of its boxes, `members` are their rows, ascending."""
 
     box_xyxy: np.ndarray
     members: np.ndarray
@@ -18,12 +18,15 @@ class BoxCluster:
 def cluster_boxes(
     boxes_xyxy: np.ndarray, images: np.ndarray, least_iou: float, least_images: int
 ) -> list[BoxCluster]:
-    """Places of boxes (N, 4) of one camera and class that are in `least_images` images ((N,) numbers) or more, those of the
-    most images first. A box belongs to one place at most: it overlaps the place's own box by `least_iou` or more.
+    """Find clusters of boxes (N, 4) of one camera and class, those of the most images first.
 
-    Every box is tried as a place, once the boxes of places found before are gone; the median of what it gathers then gathers
-    anew, so that the result does not hang on which box came first. Boxes are sorted by their left edge, because those that
-    overlap enough lie near each other there: a box is compared with its neighbours, not with all.
+    A cluster has boxes in `least_images` images ((N,) numbers) or more. A box belongs to one
+    cluster at most: it overlaps the cluster's own box by `least_iou` or more.
+
+    Every box is tried as a centre, after the boxes of earlier clusters are removed. The median of
+    the boxes that it gathers then gathers anew, so that the result does not depend on which box
+    came first. Boxes are sorted by their left edge, because boxes that overlap enough are near each
+    other there: a box is compared with its neighbours, not with all.
     """
     order = np.argsort(boxes_xyxy[:, 0], kind="stable")
     near = _Neighbours(boxes_xyxy[order].astype(np.float64), images[order], least_iou)
@@ -51,11 +54,13 @@ class _Neighbours:
     def __init__(self, boxes_xyxy: np.ndarray, images: np.ndarray, least_iou: float) -> None:
         self.boxes, self.images, self.least_iou = boxes_xyxy, images, least_iou
         self.left = np.ascontiguousarray(boxes_xyxy[:, 0])
-        self.free = np.ones(len(boxes_xyxy), dtype=bool)  # not yet of a place
+        self.free = np.ones(len(boxes_xyxy), dtype=bool)  # not yet in a cluster
 
     def reach(self) -> np.ndarray:
-        """(N,) no more boxes than this can be at one place with each of these: those whose upper left corners are near its
-        own, counted in a grid by sums over its cells."""
+        """Return (N,) an upper bound of the number of boxes in a cluster around each box.
+
+        It counts the boxes whose upper left corners are near, in a grid, by sums over its cells.
+        """
         corners, slack = self.boxes[:, :2], self._slack(self.boxes)
         n = min(1024, int(len(corners) ** 0.5) + 1)  # cells a side
         first = corners.min(axis=0, initial=np.inf)
@@ -65,7 +70,7 @@ class _Neighbours:
             at = np.clip((points - first) / span * n, 0, n - 1).astype(np.int64)
             return at[:, 0], at[:, 1]
 
-        sums = np.zeros((n + 1, n + 1), dtype=np.int64)  # of the cells before
+        sums = np.zeros((n + 1, n + 1), dtype=np.int64)  # sums over all cells above and left
         np.add.at(sums[1:, 1:], cells(corners), 1)
         sums = sums.cumsum(axis=0).cumsum(axis=1)
         (x, y), (x_end, y_end) = cells(corners - slack), cells(corners + slack)
@@ -75,7 +80,7 @@ class _Neighbours:
         return reach
 
     def of(self, box_xyxy: np.ndarray) -> np.ndarray:
-        """The rows that are free and overlap the box enough."""
+        """Return the rows that are free and overlap the box enough."""
         slack = self._slack(box_xyxy[None])[0]
         first, last = np.searchsorted(
             self.left, [box_xyxy[0] - slack[0], np.nextafter(box_xyxy[0] + slack[0], np.inf)]
@@ -90,11 +95,14 @@ class _Neighbours:
         ]
 
     def count(self, rows: np.ndarray) -> int:
-        """Images."""
+        """Return in how many images these rows are."""
         return len(np.unique(self.images[rows]))
 
     def _slack(self, boxes_xyxy: np.ndarray) -> np.ndarray:
-        """(N, 2) how far from these boxes' upper left corners one may be. Two boxes' IoU is at most the width they share by
-        the width they span, which is longer by the distances of both edges."""
+        """Return (N, 2) how far from these boxes' upper left corners another box's corner may be.
+
+        The IoU of two boxes is at most the width they share by the width they span, which is longer
+        by the distances of both edges.
+        """
         sides = np.clip(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0, None)
         return sides * (1 - self.least_iou) / self.least_iou * (1 + 1e-9)

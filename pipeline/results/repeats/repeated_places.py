@@ -1,4 +1,4 @@
-"""The places of a whole run at which boxes come again and again, camera by camera and class by class."""
+"""Find the places of a whole run at which boxes repeat, by camera and class."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class RunBoxes:
 
 @dataclass(frozen=True)
 class RepeatedPlace:
-    """A place of many images."""
+    """A place with boxes of one class in many images."""
 
     camera: str
     images_of_camera: int
@@ -45,7 +45,7 @@ class RepeatedPlace:
 
 
 def read_run_boxes(run: FinishedRun) -> RunBoxes:
-    """48 bytes a box."""
+    """Read all boxes of a run: 48 bytes each."""
     cameras: Counter[str] = Counter()
     numbers: dict[str, int] = {}
     columns: list[tuple[np.ndarray, ...]] = []
@@ -81,7 +81,7 @@ def read_run_boxes(run: FinishedRun) -> RunBoxes:
 def find_repeated_places(
     rows: RunBoxes, least_iou: float, least_images: int
 ) -> list[RepeatedPlace]:
-    """Those of the most images first."""
+    """Find the places that have boxes in `least_images` images or more, the most frequent first."""
     names = list(rows.cameras)
     found = []
     for members in _groups(rows):
@@ -111,7 +111,7 @@ def find_repeated_places(
 
 
 def _groups(rows: RunBoxes) -> Iterator[np.ndarray]:
-    """The rows, ascending, of each camera and class."""
+    """Yield the rows, ascending, of each camera and class."""
     order = np.lexsort((rows.classes, rows.camera))
     ends = (np.diff(rows.camera[order]) != 0) | (np.diff(rows.classes[order]) != 0)
     yield from np.split(order, np.flatnonzero(ends) + 1) if len(order) else ()

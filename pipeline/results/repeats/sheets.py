@@ -1,4 +1,4 @@
-"""Pages of examples of places where boxes come again and again."""
+"""Draw pages of examples of repeated places."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,16 +18,23 @@ from pipeline.runs.finished_run import FinishedRun
 _TILE, _GAP, _LETTER = 200, 8, 14  # pixels, points
 _STEP = _TILE + _LETTER * 2 + _GAP  # from one place to the next
 _PER_PAGE = 10
-_AROUND = 0.75  # of the box's longer side, on each side: what stands there must be seen
+_AROUND = 0.75  # of the box's longer side, on each side, so that the surroundings are visible
 _EMPTY, _INK = "#e4e4e4", "#1a1a1a"
 
 
 def save_example_sheets(
     run: FinishedRun, found: Sequence[RepeatedPlace], images: np.ndarray, folder: Path
 ) -> None:
-    """Leaves sheet-000.jpg and so on: a line for each place, with its examples from the first to the last. `images`: the
-    image_id of each of the run's boxes. An image that cannot be read any more is a grey tile. Raises ConfigError where the
-    input is gone."""
+    """Write sheet-000.jpg and so on: a line for each place, with examples from first to last.
+
+    An image that cannot be read any more is a grey tile.
+
+    Args:
+        images: the image_id of each of the run's boxes.
+
+    Raises:
+        ConfigError: the input is gone.
+    """
     with closing(InputReader(run)) as inputs:
         tiles = _tiles(run, inputs, found, images)
     for page, first in enumerate(range(0, len(found), _PER_PAGE)):
@@ -52,7 +59,7 @@ def save_example_sheets(
 def _tiles(
     run: FinishedRun, inputs: InputReader, found: Sequence[RepeatedPlace], images: np.ndarray
 ) -> dict[tuple[int, int], Image.Image]:
-    """(place, number of the example) -> its picture; each image is read once."""
+    """Return (place, number of the example) -> its picture. Each image is read once."""
     wanted = defaultdict(list)
     for place, one in enumerate(found):
         for i, row in enumerate(one.examples):
@@ -69,7 +76,7 @@ def _tiles(
 
 
 def _tile(pixels: np.ndarray, one: RepeatedPlace, name: str) -> Image.Image:
-    """The place with what is around it, fitted into a square, its own box drawn."""
+    """Return the place with its surroundings, fitted into a square, with the box drawn."""
     size_hw = pixels.shape[0], pixels.shape[1]
     box = one.box * np.array([size_hw[1], size_hw[0]] * 2)
     left, top, right, bottom = compute_crop_window(box, _AROUND, size_hw)

@@ -1,1 +1,4 @@
-"""What the HTML report of a finished run is made of: figures of all rows, a gallery of some, thumbnails, one page."""
+"""Make the HTML report of a finished run: statistics of all rows, a gallery of some images.
+
+Begin with `write.py`.
+"""

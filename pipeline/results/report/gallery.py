@@ -1,4 +1,4 @@
-"""The images of a run that are most in need of a look, and what the page is told of each."""
+"""Choose the images of a run that most need a look, and make the data of the page's gallery."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,9 +19,12 @@ _FAILED, _NOTHING = -1.0, np.inf
 
 
 class Gallery:
-    """Keeps the `most` images that need a look most, however many it is given: those that failed, then by their best score,
-    lowest first, then those in which nothing was found, and duplicates. Failed ones take at most half of it where there are
-    others."""
+    """Keeps the `most` images that need a look most, of all that are added.
+
+    First come images that failed, then those with the lowest best score, then those in which
+    nothing was found, and duplicates. Failed images take at most half of the gallery if there are
+    others.
+    """
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -31,7 +34,7 @@ class Gallery:
         self._limit = _NOTHING  # of `concern`: more is of no interest any more
 
     def add(self, images: pa.Table, predictions: pa.Table) -> None:
-        """A shard's rows, in input order."""
+        """Add a shard's rows, in input order."""
         counts = images["n_predictions"].fill_null(0).to_numpy()
         concern = _concern(images, predictions["score"].to_numpy(), counts)
         keep = concern <= self._limit
@@ -47,7 +50,10 @@ class Gallery:
             self._cut()
 
     def shown(self) -> tuple[pa.Table, pa.Table]:
-        """(images, predictions), the most in need of a look first; predictions of an image follow one another."""
+        """Return (images, predictions), the most in need of a look first.
+
+        Predictions of an image follow one another.
+        """
         self._cut()
         images, predictions = self._images[0], self._predictions[0]
         n_failed = int((images["concern"].to_numpy() < 0).sum())
@@ -66,6 +72,7 @@ class Gallery:
         return images.append_column("listed", pa.array(counts)), predictions.take(pa.array(at))
 
     def _cut(self) -> None:
+        """Drop the images that cannot be among the `most` any more."""
         images, predictions = pa.concat_tables(self._images), pa.concat_tables(self._predictions)
         images = images.take(
             np.lexsort((images["image_id"].to_numpy(), images["concern"].to_numpy()))
@@ -83,7 +90,7 @@ class Gallery:
 
 
 def _concern(images: pa.Table, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(images,) float64, lowest first: _FAILED, the best score, or _NOTHING."""
+    """Return (images,) float64, lowest first: _FAILED, the best score, or _NOTHING."""
     concern = np.full(len(images), _NOTHING)
     some = counts > 0
     if some.any():
@@ -99,9 +106,15 @@ def make_gallery_data(
     file_column: str | None = None,
     time_column: str | None = None,
 ) -> Mapping[str, Any]:
-    """What the page's script gets: columns of lists, so that thousands of images stay a few megabytes. Scores are in units
-    of 1/10000, boxes in whole pixels. `overlays`: names below overlays/, None where there is none. `file_column` and
-    `time_column`: columns with the file that holds an image, and the seconds at which it begins there."""
+    """Return what the page's script gets: columns as lists, which keep thousands of images small.
+
+    Scores are in units of 1/10000, boxes in whole pixels.
+
+    Args:
+        overlays: the name below overlays/ of each image, None where there is none.
+        file_column: the column with the file that holds an image.
+        time_column: the column with the seconds at which an image begins in its file.
+    """
     keys, errors = images["key"].to_pylist(), images["error"].to_pylist()
     statuses = images["status"].cast(pa.string()).to_pylist()
     told: dict[str, Any] = {

@@ -1,5 +1,7 @@
-"""The page: one HTML file that needs nothing else and fetches nothing. Everything from a run is text to it, escaped by Jinja
-in the page and by `tojson` in the blocks of data."""
+"""Write the page: one HTML file that needs nothing else and fetches nothing.
+
+All text from a run is escaped: by Jinja in the page, by `tojson` in the blocks of data.
+"""
 
 import base64
 import hashlib
@@ -15,7 +17,10 @@ _HERE = Path(__file__).parent
 
 
 def write_page(file: TextIO, content: Mapping[str, Any]) -> None:
-    """`content` is what report.html.j2 names; iterators in it are used up one by one, as the page is written."""
+    """Write the page. `content` has the names that report.html.j2 uses.
+
+    Iterators in it are consumed one by one, as the page is written.
+    """
     # files of this package
     style = Markup((_HERE / "report.css").read_text(encoding="utf-8"))  # noqa: S704
     script = Markup((_HERE / "report.js").read_text(encoding="utf-8"))  # noqa: S704
@@ -27,7 +32,7 @@ def write_page(file: TextIO, content: Mapping[str, Any]) -> None:
 
 @cache
 def load_template() -> Template:
-    """Compiled once: that takes 0.1 s."""
+    """Compile the template, once: that takes 0.1 s."""
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -37,7 +42,11 @@ def load_template() -> Template:
 
 
 def _policy(style: str, script: str) -> str:
-    """Nothing may be fetched or run but this style and this script; pictures come from the page and from files."""
+    """Return the content security policy.
+
+    Nothing may be fetched or run but this style and this script. Pictures come from the page and
+    from files.
+    """
     hashes = {name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for name, text in
               (("style-src", style), ("script-src", script))}  # fmt: skip
     own = "; ".join(f"{name} 'sha256-{value}'" for name, value in hashes.items())

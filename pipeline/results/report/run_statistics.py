@@ -1,4 +1,4 @@
-"""Figures over all rows of a run, shard by shard, as charts that the page can draw."""
+"""Count all rows of a run, shard by shard, for the charts of the page."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +27,11 @@ _STAGES = {  # as they overlap in time: what is ahead of the loop, the loop itse
 
 @dataclass(frozen=True)
 class Chart:
-    """Counts by label. `ticks` are the labels that an axis has room for, beside the number of their bin; bars have none."""
+    """Counts by label.
+
+    `ticks` are the labels that an axis has room for, with the number of their bin. A chart of
+    horizontal bars has none.
+    """
 
     title: str
     heads: tuple[str, str]  # of its table
@@ -46,7 +50,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Seconds per stage, in groups that overlap in time, and images through the loop in a second of it."""
+    """Seconds per stage, in groups that overlap in time, and images per second of the loop."""
 
     images: int
     seconds: dict[str, dict[str, float]]
@@ -62,7 +66,7 @@ class StageTimes:
 
 
 class RunStatistics:
-    """Counts what it is given."""
+    """Counts of everything that was added."""
 
     def __init__(self, categories: Sequence[str]) -> None:
         self.categories = categories
@@ -73,6 +77,7 @@ class RunStatistics:
         self.per_image = np.zeros(_MANY + 1, np.int64)
 
     def add(self, images: pa.Table, predictions: pa.Table) -> None:
+        """Count the rows of one shard."""
         for one in images["status"].cast(pa.string()).value_counts().to_pylist():
             self.statuses[one["values"]] += one["counts"]
         self.classes += np.bincount(predictions["class_id"].to_numpy(), minlength=len(self.classes))
@@ -110,14 +115,14 @@ class RunStatistics:
         return len(self._by_name())
 
     def _by_name(self) -> Counter[str]:
-        """Names need not be unique: ImageNet has two kinds of crane."""
+        """Return predictions by class name. ImageNet has two classes called crane."""
         counted: Counter[str] = Counter()
         for name, count in zip(self.categories, self.classes.tolist(), strict=True):
             counted[name] += count
         return +counted
 
     def charts(self) -> list[Chart]:
-        """Those that say something: no chart of one bar that holds everything."""
+        """Return the charts that say something: none has a single bar with everything."""
         charts = [self._classes(), self._scores()]
         charts += [self._per_image()] if np.count_nonzero(self.per_image) > 1 else []
         charts += [self._sides()] if self.sides.any() else []
@@ -168,7 +173,7 @@ class RunStatistics:
 
 
 def summarize_stages(timings: Iterable[Mapping[str, Any]]) -> StageTimes | None:
-    """Of all shards together; None where nothing is known."""
+    """Return the seconds of all shards together; None if none are known."""
     images, spent = 0, Counter[str]()
     for one in timings:
         images += one.get("images", 0)

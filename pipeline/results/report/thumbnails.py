@@ -1,4 +1,4 @@
-"""Small pictures of images, made of their overlays, or of the images themselves."""
+"""Make thumbnails of images from their overlays, or from the images themselves."""
 
 import base64
 import io
@@ -23,7 +23,7 @@ _THREADS = 4  # Pillow lets others run while it decodes
 
 
 def find_overlays(folder: RunFolder, keys: Sequence[str]) -> list[str | None]:
-    """Of each image the key of its overlay, where there is one."""
+    """Return the key of each image's overlay, None where there is none."""
     names = [make_overlay_key(key) for key in keys]
     insides = [resolve_below(Path("overlays"), name) for name in names]
     paths = [str(path) if path else None for path in insides]
@@ -34,7 +34,10 @@ def find_overlays(folder: RunFolder, keys: Sequence[str]) -> list[str | None]:
 def make_thumbnail_blocks(
     makers: Sequence[Callable[[], bytes] | None],
 ) -> Iterator[tuple[int, list[str]]]:
-    """(number, thumbnails as base64) of each block that has any; an empty text where there is no maker or it failed."""
+    """Yield (number, thumbnails as base64) of each block that has any.
+
+    A thumbnail is an empty text where there is no maker or it failed.
+    """
     with ThreadPoolExecutor(_THREADS) as pool:
         for first in range(0, len(makers), BLOCK_SIZE):
             made = list(pool.map(_attempted, makers[first : first + BLOCK_SIZE]))
@@ -43,15 +46,17 @@ def make_thumbnail_blocks(
 
 
 def prepare_from_overlay(path: Path) -> Callable[[], bytes]:
+    """Return a function that makes the thumbnail from an overlay."""
     return partial(_shrink_overlay, path)
 
 
 def prepare_from_input(path: Path, max_pixels: int) -> Callable[[], bytes]:
+    """Return a function that makes the thumbnail from an image file."""
     return partial(_shrink_input, path, max_pixels)
 
 
 def prepare_from_pixels(read: Callable[[], np.ndarray]) -> Callable[[], bytes]:
-    """`read` gives (H, W, 3) uint8 RGB, upright."""
+    """Return a function that makes the thumbnail. `read` gives (H, W, 3) uint8 RGB, upright."""
     return lambda: _small(Image.fromarray(read()))
 
 
@@ -74,7 +79,7 @@ def _shrink_overlay(path: Path) -> bytes:
 
 
 def _shrink_input(path: Path, max_pixels: int) -> bytes:
-    """As a run decodes it. Needs torch, which overlays do not."""
+    """Decode an image file as a run does, and shrink it. It needs torch; overlays do not."""
     from pipeline.inputs.decoding.image import decode_image
 
     return _small(
@@ -85,6 +90,7 @@ def _shrink_input(path: Path, max_pixels: int) -> bytes:
 
 
 def _small(image: Image.Image) -> bytes:
+    """Return an image as a small WebP file."""
     image = image.convert("RGB")
     image.thumbnail((SIDE, SIDE), reducing_gap=2.0)
     file = io.BytesIO()

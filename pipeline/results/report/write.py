@@ -1,4 +1,4 @@
-"""A run's report, as a file: at the end of a run, or when it is asked for."""
+"""Write a run's report, at the end of the run or by the verb `report`."""
 
 import logging
 import os
@@ -50,8 +50,11 @@ _AT_THE_END = 500  # thumbnails that a run makes at its end: 6 ms of a slow core
 
 
 def publish_report(folder: RunFolder) -> None:
-    """RUN/report.html, by the process that holds the folder's lock. Where it cannot be made, that is a warning: nothing
-    needs it. Thumbnails are made of overlays alone: no input is decoded where nobody watches over it."""
+    """Write RUN/report.html. The caller holds the folder's lock.
+
+    A failure is a warning, because nothing needs the report. Thumbnails are made from overlays
+    alone: decoding an input could crash this process, which nobody supervises at this point.
+    """
     try:
         folder.staging.mkdir(parents=True, exist_ok=True)
         with (folder.staging / REPORT_NAME).open("w", **TEXT_OPTIONS) as file:
@@ -68,8 +71,16 @@ def publish_report(folder: RunFolder) -> None:
 def write_report(
     run: FinishedRun, file: TextIO, place: Location, thumbnails: int, from_inputs: bool
 ) -> int:
-    """The page, as it is to lie in the folder `place`; `from_inputs`: images without an overlay are read for a thumbnail.
-    Returns the number of images in the gallery."""
+    """Write the page.
+
+    Args:
+        place: the folder in which the page will be; links are relative to it.
+        thumbnails: how many images get one at most.
+        from_inputs: read images that have no overlay for their thumbnails.
+
+    Returns:
+        The number of images in the gallery.
+    """
     figures, gallery = RunStatistics(run.categories), Gallery(_MOST_IMAGES)
     for images, predictions in _shards(run):
         figures.add(images, predictions)
@@ -93,7 +104,7 @@ def write_report(
 
 
 def _shards(run: FinishedRun) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """With the columns that the page shows, and no masks or embeddings."""
+    """Yield the tables with the columns that the page shows: no masks, no embeddings."""
     of_images = [*IMAGE_COLUMNS, *filter(None, _file_and_time_columns(run))]
     of_predictions = [*PREDICTION_COLUMNS]
     for content, columns in SHOWN_CONTENTS.items():
