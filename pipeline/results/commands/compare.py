@@ -29,8 +29,9 @@ from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.locations import Location
 from pipeline.core.task_roles import Content, RowComparison
 from pipeline.results.comparison.aligned_reader import read_aligned
-from pipeline.results.comparison.changes import DUPLICATE, ImageChanges, Tolerance, find_changes
+from pipeline.results.comparison.changes import ImageChanges, find_changes
 from pipeline.results.comparison.matchers import BoxMatcher, LabelMatcher, MaskMatcher, RowMatcher
+from pipeline.results.comparison.row_fates import DUPLICATE, Tolerance
 from pipeline.results.comparison.totals import ChangeTotals
 from pipeline.results.settings_diff import diff_settings, format_settings_diff
 from pipeline.runs.finished_run import FinishedRun

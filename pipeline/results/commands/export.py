@@ -102,7 +102,8 @@ def run_command(options: Options) -> str:
     )
     if place.elsewhere:
         said.append(
-            f"{place.elsewhere:,} images are no files below {run.input}; images=copy puts them beside it."
+            f"{place.elsewhere:,} images are no files below {run.input}; images=copy puts them "
+            "beside it."
         )
     return "\n".join(said)
 
@@ -115,7 +116,8 @@ def build_exporter(name: str) -> Exporter:
     """
     if name not in list_formats():
         raise ConfigError(
-            f"to={name}: expected {', '.join(list_formats())}.{suggest_nearest(name, list_formats())}"
+            f"to={name}: expected "
+            f"{', '.join(list_formats())}.{suggest_nearest(name, list_formats())}"
         )
     node: Any = OmegaConf.load(find_resource("conf") / "exporter" / f"{name}.yaml")
     exporter: Exporter = instantiate(node)

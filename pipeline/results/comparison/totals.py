@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.text_tables import format_columns
-from pipeline.results.comparison.changes import (
+from pipeline.results.comparison.changes import ImageChanges
+from pipeline.results.comparison.row_fates import (
     ADDED,
     CHANGED,
     DUPLICATE,
@@ -20,7 +21,6 @@ from pipeline.results.comparison.changes import (
     SAME,
     SHIFTED,
     UNCHANGED,
-    ImageChanges,
 )
 
 _MOST_TOLD = 10

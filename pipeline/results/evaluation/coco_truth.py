@@ -104,7 +104,8 @@ def _annotation(
     mask = one.get("segmentation", ())
     if isinstance(mask, dict) and size_hw[0] > 0 and list(mask["size"]) != size_hw:
         raise ValueError(
-            f"annotation {given.get('id')} has a mask of another size (height, width) than its image"
+            f"annotation {given.get('id')} has a mask of another size (height, width) than its "
+            "image"
         )
     if isinstance(mask, list) and any(len(polygon) < 4 or len(polygon) % 2 for polygon in mask):
         raise ValueError(

@@ -11,7 +11,7 @@ from pipeline.core.schema import BOX_COLUMNS
 from pipeline.core.tables import mark_failed
 from pipeline.core.task_roles import Content
 
-MOST_ROWS = 100  # of one image that the page lists; they are in the order of the tables, best first
+MOST_ROWS = 100  # that the page lists of one image, in the order of the tables, best first
 IMAGE_COLUMNS = ("image_id", "key", "width", "height", "status", "error", "n_predictions")
 PREDICTION_COLUMNS = ("image_id", "class_id", "score")
 SHOWN_CONTENTS = {Content.BOXES: BOX_COLUMNS, Content.AREAS: ("share",)}  # with their columns
@@ -30,8 +30,8 @@ class Gallery:
         self.most = most
         self._images: list[pa.Table] = []
         self._predictions: list[pa.Table] = []
-        self._waiting = 0  # images since the last time that the pool was cut
-        self._limit = _NOTHING  # of `concern`: more is of no interest any more
+        self._waiting = 0  # images added since the last cut
+        self._limit = _NOTHING  # images with more `concern` cannot be shown any more
 
     def add(self, images: pa.Table, predictions: pa.Table) -> None:
         """Add a shard's rows, in input order."""
@@ -117,7 +117,7 @@ def make_gallery_data(
     """
     keys, errors = images["key"].to_pylist(), images["error"].to_pylist()
     statuses = images["status"].cast(pa.string()).to_pylist()
-    told: dict[str, Any] = {
+    data: dict[str, Any] = {
         "key": keys,
         "status": statuses,
         "error": {i: error for i, error in enumerate(errors) if error},
@@ -125,7 +125,7 @@ def make_gallery_data(
         "height": images["height"].fill_null(0).to_pylist(),
         "n": images["n_predictions"].to_pylist(),
         "listed": images["listed"].to_pylist(),
-        # the same name as the image's is not said twice
+        # 1 stands for the image's own name
         "overlay": [1 if name == key else name for name, key in zip(overlays, keys, strict=True)],
         "class": predictions["class_id"].to_pylist(),
         "score": np.round(predictions["score"].to_numpy().astype(np.float64) * 10_000)
@@ -133,7 +133,7 @@ def make_gallery_data(
         .tolist(),
     }
     if set(BOX_COLUMNS) <= set(predictions.schema.names):
-        told["box"] = (
+        data["box"] = (
             np.column_stack([predictions[name].to_numpy() for name in BOX_COLUMNS])
             .round()
             .astype(int)
@@ -141,13 +141,13 @@ def make_gallery_data(
             .tolist()
         )
     if "share" in predictions.schema.names:
-        told["share"] = (
+        data["share"] = (
             np.round(predictions["share"].to_numpy().astype(np.float64) * 10_000)
             .astype(np.int64)
             .tolist()
         )
     if file_column is not None:
-        told["file"] = images[file_column].to_pylist()
+        data["file"] = images[file_column].to_pylist()
     if time_column is not None:
-        told["seconds"] = images[time_column].to_pylist()
-    return told
+        data["seconds"] = images[time_column].to_pylist()
+    return data

@@ -1,18 +1,18 @@
 "use strict";
-// The gallery. Everything that comes from the run is put into the page as text, never as markup.
+// The gallery. Everything from the run enters the page as text, never as markup.
 (() => {
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
   const total = data.key.length;
-  const CHUNK = 60; // cards made at a time
+  const CHUNK = 60; // number of cards added at a time
   const OK = "ok";
-  const DUPLICATE = "duplicate"; // not looked at, which is no failure
+  const DUPLICATE = "duplicate"; // skipped by the run; this is no failure
   const failed = (i) => data.status[i] !== OK && data.status[i] !== DUPLICATE;
 
-  // --- what is known of each image
+  // --- the data of each image
 
-  const first = new Uint32Array(total + 1); // where its predictions begin
-  const best = new Float32Array(total).fill(-1); // -1: it has none
+  const first = new Uint32Array(total + 1); // index of an image's first prediction
+  const best = new Float32Array(total).fill(-1); // -1: no predictions
   const weakest = new Float32Array(total).fill(2);
   for (let i = 0; i < total; i++) {
     first[i + 1] = first[i] + data.listed[i];
@@ -33,10 +33,10 @@
     return data.n[i] === 1 ? `${name} ${score}` : `${name} ${score}, ${data.n[i] - 1} more`;
   };
 
-  // characters that have no shape, or turn the letters around them: a name must not look like another
+  // invisible characters, and those that reverse the text around them: no name may look like another
   const visible = (text) => text.replace(/[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu, (letter) =>
     `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
-  // a long name is cut in its middle: the ends of names are what tells them apart
+  // a long name is cut in its middle, because names mostly differ at their ends
   const TAIL = 12;
   const named = (key) => {
     const letters = Array.from(visible(key));
@@ -44,7 +44,7 @@
       Object.assign(document.createElement("span"), { textContent: part.join("") }));
   };
 
-  // --- addresses: a key is a path, but for bytes that are no text, written \xNN
+  // --- addresses: a key is a path in which bytes that are no text are written \xNN
 
   const address = (key) => key.split(/(\\x[0-9a-f]{2})/).map((part, at) =>
     at % 2 ? `%${part.slice(2)}` : part.split("/").map(encodeURIComponent).join("/")).join("");
@@ -52,17 +52,17 @@
     const name = data.overlay[i] === 1 ? data.key[i] : data.overlay[i];
     return name === null ? null : `${data.overlays}/${address(name)}`;
   };
-  const originalOf = (i) => { // null: no file that a browser could open
+  const originalOf = (i) => { // null: there is no file that a browser could open
     if (data.original) return data.original[i];
     const seconds = data.seconds?.[i];
     return `${data.input.replace(/\/$/, "")}/${address(data.file ? data.file[i] : data.key[i])}${seconds == null ? "" : `#t=${seconds}`}`;
   };
 
-  // --- thumbnails: blocks at the end of the page, which may still be on their way
+  // --- thumbnails: blocks at the end of the page, which the browser may not have read yet
 
   const blocks = new Map();
   const arrived = (element) => element && (element.nextElementSibling || document.readyState !== "loading");
-  const thumbnailOf = (i) => { // null: not yet; "": none
+  const thumbnailOf = (i) => { // null: not read yet; "": no thumbnail
     const number = Math.floor(i / data.block);
     if (!blocks.has(number)) {
       const element = $(`thumbnails-${number}`);
@@ -100,7 +100,7 @@
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
     return element;
   };
-  const boxesOf = (i) => { // over a picture of the whole image, whatever its scale
+  const boxesOf = (i) => { // drawn over a picture of the whole image, at any scale
     if (!data.box || !data.width[i]) return [];
     const drawing = svg("svg", { viewBox: `0 0 ${data.width[i]} ${data.height[i]}`, "aria-hidden": "true" });
     for (let p = first[i]; p < first[i + 1]; p++) {
@@ -112,7 +112,7 @@
 
   // --- filters
 
-  const counted = new Map(); // class name -> images shown here that have it
+  const counted = new Map(); // class name -> number of images in the gallery that have it
   for (let i = 0; i < total; i++) {
     const names = new Set();
     for (let p = first[i]; p < first[i + 1]; p++) names.add(className(p));
@@ -176,8 +176,8 @@
 
   // --- cards
 
-  let shown = []; // the images that match, in order
-  let at = 0; // the place of the one that has the keyboard
+  let shown = []; // the images that match the filters, in order
+  let at = 0; // the position in `shown` of the card that has the focus
   const cards = $("cards");
   const buttons = cards.getElementsByTagName("button");
 
@@ -243,7 +243,7 @@
     if (button) { moveTo([...buttons].indexOf(button)); open(); }
   });
 
-  // --- the filters in the address, so that a link keeps them
+  // --- the filters are part of the address, so that a link keeps them
 
   const remember = (filter) => {
     const words = new URLSearchParams();
@@ -307,7 +307,7 @@
       image.src = left.shift();
       return undefined;
     };
-    image.addEventListener("error", next); // moved away, or of a format that browsers do not show
+    image.addEventListener("error", next); // the file was moved, or browsers cannot show its format
     frame.append(image, ...boxesOf(i));
     $("view-picture").replaceChildren(frame);
     next();

@@ -16,9 +16,9 @@ _SCORE_BINS = 20
 _SIDES = np.array(
     [0, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
 )  # pixels: where the bins of image sizes begin
-_MANY = 10  # predictions of an image: so many or more are one bin
+_MANY = 10  # images with as many predictions or more are one bin
 _MOST_BARS = 15
-_STAGES = {  # as they overlap in time: what is ahead of the loop, the loop itself, what is behind it
+_STAGES = {  # the groups overlap in time, the stages of the loop do not
     "ahead of the model": ("read", "decode", "transform", "copy"),
     "the loop": ("wait", "forward", "behind"),
     "behind the model": ("rows", "write", "draw"),

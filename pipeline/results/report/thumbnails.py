@@ -17,9 +17,9 @@ from pipeline.runs.run_folder import RunFolder
 log = logging.getLogger(__name__)
 SIDE = 224  # pixels, of the longer side
 BLOCK_SIZE = 50  # thumbnails in one block of the page
-_LARGEST = 2560 * 2560  # pixels: a run makes no larger overlay
+_LARGEST = 2560 * 2560  # pixels: no overlay is larger
 _QUALITY = 60
-_THREADS = 4  # Pillow lets others run while it decodes
+_THREADS = 4  # Pillow releases the GIL while it decodes
 
 
 def find_overlays(folder: RunFolder, keys: Sequence[str]) -> list[str | None]:
@@ -63,7 +63,7 @@ def prepare_from_pixels(read: Callable[[], np.ndarray]) -> Callable[[], bytes]:
 def _attempted(make: Callable[[], bytes] | None) -> str:
     try:
         return base64.b64encode(make()).decode() if make else ""
-    except Exception as error:  # noqa: BLE001 - hostile bytes raise anything, and the page can do without a picture
+    except Exception as error:  # noqa: BLE001 - hostile bytes raise anything
         log.debug("no thumbnail: %s", error)
         return ""
 

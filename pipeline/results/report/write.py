@@ -44,9 +44,9 @@ REPORT_NAME = "report.html"
 TEXT_OPTIONS: Any = {
     "encoding": "utf-8",
     "errors": "backslashreplace",
-}  # a path may hold bytes that are no text
-_MOST_IMAGES = 5000  # in the gallery; what a browser shows without waiting
-_AT_THE_END = 500  # thumbnails that a run makes at its end: 6 ms of a slow core each
+}  # because a path may hold bytes that are no text
+_MOST_IMAGES = 5000  # in the gallery: as many as a browser shows at once
+_AT_THE_END = 500  # thumbnails that a run makes at its end: 6 ms each
 
 
 def publish_report(folder: RunFolder) -> None:
