@@ -22,6 +22,7 @@ class Listed:
     identity: str = "folder:/somewhere"
     drawn: int = 0
     columns: tuple = ()
+    hint_if_empty: str = ""
 
     def entries(self):
         for name in sorted(self.names):
