@@ -13,7 +13,7 @@ from pipeline.core.protocols import ExecutionResult, Executor
 from pipeline.core.types import Writer
 from pipeline.results.report.write import publish_report
 from pipeline.runs.components import Components, build_components
-from pipeline.runs.plan import describe_empty_input
+from pipeline.runs.plan_freezing import describe_empty_input
 from pipeline.runs.retry import find_shards_with_errors
 from pipeline.runs.session import RunSession
 from pipeline.runs.summary import describe_plan, summarize_run

@@ -1,15 +1,15 @@
-"""Where a run's time went, and what would move it: one sentence at its end."""
+"""Name the slowest stage of a run and what would make it faster."""
 
 from collections.abc import Mapping
 
-_LEAST = 0.4  # of the time: less is nobody's fault alone
-_AHEAD = ("read", "decode", "transform", "copy")
-_BEHIND = ("rows", "write", "draw")
+_MIN_SHARE = 0.4  # of the elapsed time, from which one stage is called the bottleneck
+_LOADER_STAGES = ("read", "decode", "transform", "copy")
+_WRITER_STAGES = ("rows", "write", "draw")
 _MORE_WORKERS = (
     "workers={workers} of {cores} cores were used; workers={more} may help, or smaller images"
 )
 _FEWER_PIXELS = "all {cores} cores were used: smaller images, or more cores"
-_MOVES = {
+_ADVICE = {
     "read": "a faster disk, or more workers: workers={more} instead of {workers}",
     "copy": "a smaller network input; the link to the device is full",
     "forward": "engine=fast (bf16 where the processor has it, compiled), a smaller model, or a GPU",
@@ -25,26 +25,33 @@ _MOVES = {
 def describe_bottleneck(
     seconds: Mapping[str, float], wall: float, workers: int, cores: int, device: str, precision: str
 ) -> str:
-    """`seconds` as `StageTimer` has them, `wall` the time on the clock.
+    """Return one sentence for the user.
 
-    The loop itself is in `wait` (for inputs), `forward` or `behind` (waiting for rows and files); the longest of them is the
-    bottleneck. Where it waits, the longest of the stages that it waits for is to blame.
+    The main loop spends its time in `wait` (for the loader), `forward` or `behind` (waiting for the
+    writer). The longest of these is the bottleneck. Where the loop waits, the bottleneck is the longest
+    of the stages that it waits for.
+
+    Args:
+        seconds: Seconds by stage, from `StageTimer.total_seconds`.
+        wall: Elapsed seconds.
+        workers: Decoding threads.
+        cores: Available cores.
+        device: Device of the forward pass.
+        precision: Precision of the forward pass.
     """
     in_loop = {name: seconds[name] for name in ("wait", "forward", "behind")}
-    name = max(in_loop, key=lambda one: in_loop[one])
+    name = max(in_loop, key=lambda stage: in_loop[stage])
     share = in_loop[name] / wall if wall > 0 else 0.0
-    if share < _LEAST:
+    if share < _MIN_SHARE:
         return "No single stage is the bottleneck."
     if name == "wait":
-        name = max(_AHEAD, key=lambda one: seconds[one])
+        name = max(_LOADER_STAGES, key=lambda stage: seconds[stage])
         kind = "more" if workers < cores else "all"
-        advice = _MOVES.get(name) or (_MORE_WORKERS if kind == "more" else _FEWER_PIXELS)
+        advice = _ADVICE.get(name) or (_MORE_WORKERS if kind == "more" else _FEWER_PIXELS)
     else:
-        name = name if name != "behind" else max(_BEHIND, key=lambda one: seconds[one])
+        name = name if name != "behind" else max(_WRITER_STAGES, key=lambda stage: seconds[stage])
         fast = " of fast" if precision != "fp32" else ""
         on_cuda = " on cuda" if device.startswith("cuda") else ""
-        advice = _MOVES[f"forward{fast}{on_cuda}" if name == "forward" else name]
-    told = {"workers": workers, "more": max(cores, 2 * workers), "cores": cores}
-    return (
-        f"Bottleneck: {name}, {share:.0%} of the time. What would move it: {advice.format(**told)}."
-    )
+        advice = _ADVICE[f"forward{fast}{on_cuda}" if name == "forward" else name]
+    values = {"workers": workers, "more": max(cores, 2 * workers), "cores": cores}
+    return f"Bottleneck: {name}, {share:.0%} of the time. What would move it: {advice.format(**values)}."

@@ -1,4 +1,4 @@
-"""What the settings ask for, built and checked before a weight is loaded or an image opened; then the model at work."""
+"""Build and check the components that the settings name; then load the model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from pipeline.runs.duplicates.find import require_image_files
 
 @dataclass(frozen=True)
 class Components:
-    """What the settings ask for, built and checked, before a weight is loaded or an image opened."""
+    """The components of a run, built and checked before weights are loaded or images are opened."""
 
     source: Source
     format: Format
@@ -36,12 +36,12 @@ class Components:
     filters: Filters
     views: Views
     engine: Engine
-    batch_size: int | None  # None: to be found by measuring
+    batch_size: int | None  # None: measured after loading the model
     sinks: Mapping[str, Sink]  # by name, without those switched off
 
 
 def build_components(settings: Settings) -> Components:
-    """Build and check everything cheap. Raises ConfigError."""
+    """Build and check all components without loading weights. Raises ConfigError."""
     if settings.input is None:
         raise ConfigError(f"task={settings.task} has no samples to run on: say input=FOLDER.")
     if "parquet" not in settings.components["sink"]:
@@ -57,7 +57,9 @@ def build_components(settings: Settings) -> Components:
         raise ConfigError(f"model={spec.name} does {', '.join(served)}, not task={settings.task}.")
     task = instantiate(settings.components["task"], spec=spec)
     check_clips(settings, task, source, spec)
-    add_source_columns(task.schema, source.columns)  # refuses names that are taken
+    add_source_columns(
+        task.schema, source.columns
+    )  # raises ConfigError for names that the task has
     filters = build_filters(settings, task, spec.categories)
     sinks = build_sinks(settings)
     views = build_views(settings, task, spec)
@@ -93,7 +95,7 @@ def build_sinks(settings: Settings) -> dict[str, Sink]:
 
 
 def build_batch_size(settings: Settings, device: str) -> int | None:
-    """The one asked for, or else the task's for this kind of device. None for `auto`."""
+    """Return the batch size that is set, or the task's for this kind of device; None for `auto`."""
     if settings.batch_size is None:
         presets = settings.components["task"]["presets"]["batch_size"]
         return int(presets["cpu" if device == "cpu" else "gpu"])
@@ -101,7 +103,7 @@ def build_batch_size(settings: Settings, device: str) -> int | None:
 
 
 def check_clips(settings: Settings, task: Task, source: Source, spec: ModelSpec) -> None:
-    """Raise ConfigError where the source's inputs are not what the task takes."""
+    """Raise ConfigError if the source yields images where the task takes clips, or the reverse."""
     if task.takes_clips and source.clip_length is None:
         raise ConfigError(
             f"task={settings.task} takes clips of videos: say source=clips, or leave source= out."
@@ -119,7 +121,7 @@ def check_clips(settings: Settings, task: Task, source: Source, spec: ModelSpec)
 
 
 def build_filters(settings: Settings, task: Task, categories: Sequence[str]) -> Filters:
-    """The filter that the settings ask for. Raises ConfigError for one that means nothing to the task."""
+    """Build the filters. Raises ConfigError for a filter that the task does not have."""
     for name in ("min_area", "nms_iou", "max_detections", "top_k"):
         if getattr(settings, name) is not None and name not in task.filters:
             raise ConfigError(
@@ -132,7 +134,7 @@ def build_filters(settings: Settings, task: Task, categories: Sequence[str]) -> 
 
 
 def build_views(settings: Settings, task: Task, spec: ModelSpec) -> Views:
-    """What the model is to be shown of an image. Raises ConfigError for what cannot be put together again."""
+    """Build the views of an image. Raises ConfigError for views whose results cannot be merged."""
     tiles, merging = settings.tiles, task.merging
     if tiles.size is not None and merging not in (ViewMerging.BOXES, ViewMerging.SHAPES):
         raise ConfigError(
@@ -162,23 +164,30 @@ def load_predictor(
     parts: Components,
     images: int,
     first: Sequence[Entry],
-    given_up: Mapping[int, ExcludedInput] | None = None,
+    excluded: Mapping[int, ExcludedInput] | None = None,
 ) -> Predictor:
-    """The model in the hands of the chosen engine, which is to expect so many images; `first` are some of them, `given_up`
-    those not to be touched."""
+    """Load the model and prepare it with the chosen engine.
+
+    Args:
+        settings: The settings of the run.
+        parts: The components.
+        images: How many images the engine should expect.
+        first: Entries to measure the batch size with, for `batch_size=auto`.
+        excluded: Inputs that must not be read, by image_id.
+    """
     engine = parts.engine
     model = engine.prepare(parts.format.load())
     batch_size = parts.batch_size or find_fastest_batch_size(
         engine, model, parts.source, first, settings.max_pixels
     )
     engine.prepare_for_run(images, batch_size)
-    return _predictor(settings, parts, engine, model, batch_size, given_up or {})
+    return _build_predictor(settings, parts, engine, model, batch_size, excluded or {})
 
 
 def load_reference(settings: Settings, parts: Components, predictor: Predictor) -> Predictor:
     """Load the model again, in fp32, with the batch size and excluded inputs of `predictor`."""
     engine = BaseEngine(parts.engine.device, "fp32")
-    return _predictor(
+    return _build_predictor(
         settings,
         parts,
         engine,
@@ -188,13 +197,13 @@ def load_reference(settings: Settings, parts: Components, predictor: Predictor) 
     )
 
 
-def _predictor(
+def _build_predictor(
     settings: Settings,
     parts: Components,
     engine: Engine,
     model: Model,
     batch_size: int,
-    given_up: Mapping[int, ExcludedInput],
+    excluded: Mapping[int, ExcludedInput],
 ) -> Predictor:
     loader = Loader(
         parts.source,
@@ -206,6 +215,6 @@ def _predictor(
         upload=engine.make_uploader(),
         overlap=engine.device != "cpu",
         watchdog=Watchdog(settings.timeout, InFlightTable.attach()),
-        excluded=given_up,
+        excluded=excluded,
     )
     return Predictor(loader, engine, parts.task, parts.filters.apply)

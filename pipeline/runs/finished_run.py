@@ -1,4 +1,4 @@
-"""A run as those read it who come after it: what was committed, shard by shard or as a whole. No model, no writing."""
+"""Read-only access to the committed tables of a run. Loads no model."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """Readers trust markers: a part without one is not there."""
+    """A run folder with the plan and the shards that have a marker. Parts without a marker are ignored."""
 
     folder: RunFolder
     record: dict[str, Any]  # run.json
@@ -36,24 +36,27 @@ class FinishedRun:
 
     @classmethod
     def open(cls, path: Location) -> "FinishedRun":
-        """Raises ConfigError for what is no run, has no tables, or nothing committed; warns of one that is not complete."""
-        folder = RunFolder(
-            resolve_latest(path) if isinstance(path, Uri) else path.resolve()
-        )  # `latest` may come to lead away
+        """Open a run. Warns where it is not complete.
+
+        Raises:
+            ConfigError: The path is no run folder, or nothing is committed.
+        """
+        # `latest` may lead to another run later.
+        folder = RunFolder(resolve_latest(path) if isinstance(path, Uri) else path.resolve())
         return cls.from_folder(folder, path)
 
     @classmethod
     def from_folder(cls, folder: RunFolder, path: Location | None = None) -> "FinishedRun":
-        """The same where the folder is in hand; `path` is what messages call it."""
+        """Open a run whose folder exists as an object. `path` is its name in messages."""
         plan, path = load_plan(folder), path or folder.path
         if not folder.has_begun() or not plan.parts:
-            said = (
+            problem = (
                 "is no folder"
                 if not folder.exists()
                 else "is not the folder of a run: it has no plan/ and no _committed/"
             )
             raise ConfigError(
-                f"run={path}: {said}. Say run=outputs/latest, or one of its neighbours."
+                f"run={path}: {problem}. Say run=outputs/latest, or one of its neighbours."
             )
         shard_ids = tuple(sorted(folder.committed_shards() & set(range(plan.n_shards))))
         if not shard_ids or not {folder.part_name("images", i) for i in shard_ids} <= {
@@ -81,12 +84,12 @@ class FinishedRun:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Index = the model's own class id."""
+        """Class names; index = class id."""
         return read_categories(self.schema)
 
     @property
     def schema(self) -> pa.Schema:
-        """Of predictions, with the metadata."""
+        """Schema of the predictions, with metadata."""
         part = self.folder.part_name("predictions", self.shard_ids[0])
         with self._reading(part):
             return pq.read_schema(self.folder.local(part))
@@ -127,36 +130,36 @@ class FinishedRun:
         return self.locations.root
 
     def read_shards(self) -> Iterator[tuple[pa.Table, pa.Table]]:
-        """(images, predictions) of each shard, in input order; predictions of an image follow one another."""
-        brought = self.folder.store.fetch_all(
+        """Yield (images, predictions) of each shard in input order. Rows of one image are adjacent."""
+        fetched = self.folder.store.fetch_all(
             self.folder.part_name(kind, i)
             for i in self.shard_ids
             for kind in ("images", "predictions")
         )
         for shard_id in self.shard_ids:
-            next(brought), next(brought)
+            next(fetched), next(fetched)
             yield self.read_table("images", shard_id), self.read_table("predictions", shard_id)
 
     def read_table(
         self, kind: str, shard_id: int, columns: Sequence[str] | None = None
     ) -> pa.Table:
-        """`images` or `predictions` of one shard. Raises PipelineError where it is damaged, as all do that read tables."""
+        """Read `images` or `predictions` of one shard. Raises PipelineError if the part is damaged."""
         part = self.folder.part_name(kind, shard_id)
         with self._reading(part):
             return pq.read_table(self.folder.local(part), columns=columns, partitioning=None)
 
     def read_columns(self, kind: str, columns: Sequence[str]) -> pa.Table:
-        """`images` or `predictions` of all shards at once: of few and narrow columns."""
+        """Read columns of `images` or `predictions` of all shards into memory."""
         with self._reading(kind):
             return self.open_dataset(kind).to_table(columns=list(columns))
 
     def count_rows(self, kind: str) -> int:
-        """How many rows all shards have."""
+        """Count the rows of `images` or `predictions` of all shards."""
         with self._reading(kind):
             return int(self.open_dataset(kind).count_rows())
 
     def open_dataset(self, kind: str) -> ds.Dataset:
-        """`images` or `predictions` of all shards, to be scanned."""
+        """Return `images` or `predictions` of all shards as a dataset to scan."""
         with self._reading(kind):
             paths = self.folder.store.fetch_all(
                 self.folder.part_name(kind, i) for i in self.shard_ids

@@ -39,11 +39,14 @@ _PARTS = ("images", "predictions")  # the folders whose files are only to be tru
 
 
 class RunFolder:
-    """One run's folder. Only a process that holds its lock may write: the only one, or one of several writers, each with
-    shards and a stage of its own."""
+    """The folder of one run, on a disk or in an object store.
+
+    Only a process that holds its lock may write. That is either the single writer, or one of several
+    writers with shards and a staging folder of their own.
+    """
 
     def __init__(self, path: Location, writer: Writer | None = None) -> None:
-        self.path = path  # or address: to name it; `local` is for reading
+        self.path = path  # for messages; `local` gives paths to read
         self.writer = writer or Writer()
         self.store: RunStorage = open_run_storage(path, self.writer)
         self.staging = self.store.staging
@@ -52,12 +55,12 @@ class RunFolder:
         return self.store.exists()
 
     def local(self, name: str) -> Path:
-        """Where one of its files can be read: there, or a copy of it. It need not exist."""
+        """Return a local path of a file, which is a copy for an object store. The file need not exist."""
         return self.store.fetch(name)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder, clean up after an interrupted run. Raises RunLocked when another process holds it."""
+        """Lock the folder and remove what an interrupted run left. Raises RunLocked."""
         with translate_write_errors(self.path):
             self.store.create()
         with self.store.acquire(self._remove_leftovers):
@@ -67,15 +70,15 @@ class RunFolder:
                 shutil.rmtree(self.staging, ignore_errors=True)
 
     def critical_section(self) -> AbstractContextManager[None]:
-        """For what all writers share, one after the other; who writes alone has it at once."""
+        """Return a context in which no other writer changes shared files. A single writer never waits."""
         return self.store.critical_section() if self.writer.name else nullcontext()
 
     def has_begun(self) -> bool:
-        """Whether there is a place for markers, or one of them."""
+        """Return whether the folder has a marker or a folder for markers."""
         return bool(self.store.list_files("_committed")) or self.local("_committed").is_dir()
 
     def committed_shards(self) -> set[int]:
-        """The ids of the shards that have a marker."""
+        """Return the ids of the shards that have a marker."""
         return set(self._list_markers())
 
     def _list_markers(self) -> dict[int, str]:
@@ -107,11 +110,11 @@ class RunFolder:
         return f"{kind}/part-{text}.parquet" if text else f"{kind}/{make_part_name(shard_id)}"
 
     def read_marker(self, shard_id: int) -> dict[str, Any]:
-        """What was committed of a shard."""
+        """Return the content of a shard's marker."""
         return _read(self.local(self.marker_name(shard_id)))
 
     def check_parts(self) -> None:
-        """Raise PipelineError when a part that a marker names is absent or has another size. Reads no part."""
+        """Raise PipelineError if a part that a marker names is missing or has another size. Reads no part."""
         sizes = {
             f"{kind}/{name}": size
             for kind in _PARTS
@@ -129,7 +132,7 @@ class RunFolder:
                     )
 
     def create_stage(self, shard_id: int) -> Path:
-        """A new, empty folder to write a shard's files in."""
+        """Create an empty staging folder for a shard's files."""
         stage = self.staging / make_shard_name(shard_id)
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir(parents=True)
@@ -192,7 +195,7 @@ class RunFolder:
         shutil.rmtree(stage)
 
     def publish_json(self, name: str, content: Any) -> None:
-        """Write a JSON file whole or not at all."""
+        """Publish a JSON file atomically."""
         staged = self.staging / name
         staged.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
@@ -206,11 +209,11 @@ class RunFolder:
         self.store.publish([self.staging / name], self.staging)
 
     def append_line(self, name: str, content: Any) -> None:
-        """Add a line to a log that is no part of the promise (timing.jsonl)."""
+        """Append a line to a log that is not published atomically, such as timing.jsonl."""
         self.store.append_line(name, json.dumps(content).encode())
 
     def _remove_leftovers(self, alone: bool) -> None:
-        """Of other writers' too, unless they are at work: what they leave is written again with its shard."""
+        """Remove staging folders and parts without a marker; only own ones while other writers exist."""
         shutil.rmtree(self.store.staging_root if alone else self.staging, ignore_errors=True)
         if not alone:
             return
@@ -239,14 +242,14 @@ def _read(marker: Path) -> dict[str, Any]:
 
 
 def _describe(part: Path) -> dict[str, Any]:
-    """Reopened, so that a part that cannot be read is found before it is published."""
+    """Reopen a staged part and return its rows, bytes and SHA-256. Raises for a damaged part."""
     with pq.ParquetFile(part) as file:
         rows = sum(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
     return {"rows": rows, "bytes": part.stat().st_size, "sha256": hash_file(part)}
 
 
 def update_latest(run: Location) -> None:
-    """Make `latest` beside the run folder a link to it, or in a store an object that names it, replaced in one step."""
+    """Point `latest` to the run: a link beside the run folder, or an object that names it."""
     if isinstance(run, Uri):
         write_latest(run)
         return
@@ -255,6 +258,6 @@ def update_latest(run: Location) -> None:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(run.name)
         temporary.replace(run.parent / "latest")
-    except OSError as error:  # a file system without links, or something else of that name: the run does not need it
+    except OSError as error:  # no links, or another file of that name; the run goes on without
         temporary.unlink(missing_ok=True)
         log.warning("%s was not made: %s", run.parent / "latest", error.strerror)

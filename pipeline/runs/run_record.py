@@ -1,4 +1,4 @@
-"""run.json: the record of everything that the results of a run depend on."""
+"""run.json: the record of settings, weights, versions and device that the results of a run depend on."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ _LIBRARIES = (
 )
 
 
-_IF_USED = ("onnxruntime",)  # imported for some models only
+_OPTIONAL_LIBRARIES = ("onnxruntime",)  # recorded where the model has imported them
 
 
 def make_record(
@@ -42,7 +42,7 @@ def make_record(
     sha256: str | None,
     device: str,
 ) -> dict[str, Any]:
-    """The content of run.json. No time and no host, so that the same run leaves the same bytes."""
+    """Return the content of run.json. It has no time and no host, so that equal runs leave equal bytes."""
     return {
         "visionbatch": __version__,
         "task": settings.task,
@@ -51,7 +51,7 @@ def make_record(
         "weights_sha256": sha256,
         "preprocessing": spec.preprocessing,
         "categories": list(spec.categories),
-        "config": _told(
+        "config": _redact(
             {k: v for k, v in settings.to_plain().items() if k not in ("dry_run", "shard")}
         ),
         "fingerprint_of": determined_by,
@@ -59,49 +59,58 @@ def make_record(
         "decoder": determined_by["decoder"],
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES}
-        | {name: sys.modules[name].__version__ for name in _IF_USED if name in sys.modules},
-        "git_revision": _git_revision(),
+        | {
+            name: sys.modules[name].__version__
+            for name in _OPTIONAL_LIBRARIES
+            if name in sys.modules
+        },
+        "git_revision": _read_git_revision(),
     }
 
 
-def _told(value: Any) -> Any:
-    """As it may be written down: an address may hold a signature."""
+def _redact(value: Any) -> Any:
+    """Remove signatures from addresses."""
     if isinstance(value, Mapping):
-        return {name: _told(one) for name, one in value.items()}
+        return {name: _redact(item) for name, item in value.items()}
     return redact_secrets(value) if isinstance(value, str) else value
 
 
-def merge_record(path: Path, this: dict[str, Any]) -> dict[str, Any]:
-    """What run.json is to hold: the record of the session that began the run, and where later ones differed, under
-    `resumed_with`. Differing libraries, code or devices are said, because shards of one run then differ in their making."""
+def merge_record(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the run's first record, with the differences of later sessions under `resumed_with`.
+
+    Warns where device, decoder, code or libraries differ, because the shards of the run were then computed
+    differently.
+    """
     if not path.is_file():
-        return this
+        return record
     first: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    here = json.loads(json.dumps(this))
+    current = json.loads(json.dumps(record))
     keys = ("device", "decoder", "python", "libraries", "git_revision", "config", "weights_sha256")
-    differing = {key: here[key] for key in keys if here[key] != first.get(key)}
-    told = [key for key in differing if key != "config"]
-    if told:
-        log.warning("This run was begun with another %s; its run.json lists both.", ", ".join(told))
+    differing = {key: current[key] for key in keys if current[key] != first.get(key)}
+    warned = [key for key in differing if key != "config"]
+    if warned:
+        log.warning(
+            "This run was begun with another %s; its run.json lists both.", ", ".join(warned)
+        )
     if differing and differing not in first.get("resumed_with", []):
         first["resumed_with"] = [*first.get("resumed_with", []), differing]
     return first
 
 
-def _git_revision() -> str | None:
-    """The checkout's commit, `-dirty` when files differ from it; None for an installed wheel."""
+def _read_git_revision() -> str | None:
+    """Return the commit of the checkout, with `-dirty` where files differ from it; None for an installed wheel."""
     root = find_resource("conf").parent
     if not (root / ".git").exists():
         return None
     try:
-        head = _git(root, "rev-parse", "HEAD")
-        return head + ("-dirty" if _git(root, "status", "--porcelain", "-uno") else "")
+        head = _run_git(root, "rev-parse", "HEAD")
+        return head + ("-dirty" if _run_git(root, "status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
 
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
+def _run_git(root: Path, *arguments: str) -> str:
+    finished = subprocess.run(
         ["git", *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=10
     )
-    return done.stdout.strip()
+    return finished.stdout.strip()

@@ -21,7 +21,8 @@ from pipeline.runs.duplicates.skip import load_or_find_duplicates
 from pipeline.runs.fingerprint import collect_determinants, make_run_name
 from pipeline.runs.isolation.quarantine import Quarantine
 from pipeline.runs.pictures import PictureDrawer, ShardPictures, find_lacking_pictures
-from pipeline.runs.plan import Plan, freeze_plan, load_plan
+from pipeline.runs.plan import Plan, load_plan
+from pipeline.runs.plan_freezing import freeze_plan
 from pipeline.runs.progress import ProgressBar
 from pipeline.runs.retry import retry_failed_images
 from pipeline.runs.run_folder import RunFolder, update_latest

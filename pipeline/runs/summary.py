@@ -19,7 +19,7 @@ from pipeline.inference.precision_check import PrecisionAgreement
 from pipeline.ops.filters import PLACEHOLDERS
 from pipeline.runs.bottleneck import describe_bottleneck
 from pipeline.runs.components import Components
-from pipeline.runs.plan import PlanDifference, find_new_entries
+from pipeline.runs.plan_freezing import PlanDifference, find_new_entries
 from pipeline.runs.run_folder import RunFolder
 from pipeline.runs.session import RunSession
 

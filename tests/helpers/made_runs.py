@@ -15,7 +15,7 @@ from pipeline.config.instantiate import instantiate
 from pipeline.core.schema import CLASS_NAME_TYPE, make_images_schema, read_categories
 from pipeline.core.shard_names import make_part_name
 from pipeline.core.types import Entry
-from pipeline.runs.plan import freeze_plan
+from pipeline.runs.plan_freezing import freeze_plan
 from pipeline.runs.run_folder import RunFolder
 from tests.helpers.pictures import spec_of
 from tests.helpers.runs import settings_for

@@ -14,7 +14,8 @@ from time import perf_counter
 
 from pipeline.core.shard_names import make_marker_name
 from pipeline.core.types import Entry
-from pipeline.runs.plan import freeze_plan, load_plan
+from pipeline.runs.plan import load_plan
+from pipeline.runs.plan_freezing import freeze_plan
 from pipeline.runs.run_folder import RunFolder
 
 _FOLDER = 1000  # keys in a folder

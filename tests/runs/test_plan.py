@@ -8,8 +8,9 @@ import pytest
 from pipeline.core.errors import ConfigError, InputChanged
 from pipeline.core.types import Entry
 from pipeline.inputs.sources.folder import Folder
-from pipeline.runs import plan as plan_module
-from pipeline.runs.plan import Plan, PlanDifference, find_new_entries, freeze_plan, load_plan
+from pipeline.runs import plan_freezing as plan_module
+from pipeline.runs.plan import Plan, load_plan
+from pipeline.runs.plan_freezing import PlanDifference, find_new_entries, freeze_plan
 from pipeline.runs.run_folder import RunFolder
 
 
@@ -376,7 +377,7 @@ def test_the_parts_are_named_in_plan_json(tmp_path):
 
 
 def test_parts_of_one_listing_are_open_one_after_the_other(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.runs.plan._SHARDS_PER_PART", 2)
+    monkeypatch.setattr("pipeline.runs.plan_freezing._SHARDS_PER_PART", 2)
     names = [f"{i:02d}.jpg" for i in range(40)]
     folder = RunFolder(tmp_path / "run")
     freeze_plan(folder, Listed(names[::2]), 1, None, False)

@@ -55,7 +55,7 @@ def test_it_says_what_it_has_been_at_for_long(monkeypatch: pytest.MonkeyPatch) -
         "os.get_terminal_size", lambda *a: __import__("os").terminal_size((100, 24))
     )
     monkeypatch.setattr("pipeline.runs.progress._LONG_S", 0.5)
-    with board.track([3, 4], 60), ProgressBar(done=0, total=4, quiet=False, board=board):
+    with board.track([3, 4], 60), ProgressBar(done=0, total=4, quiet=False, in_flight=board):
         until = time.monotonic() + 20
         while "2 images in hand for" not in terminal.getvalue() and time.monotonic() < until:
             time.sleep(0.05)

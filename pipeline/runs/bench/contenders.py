@@ -19,7 +19,7 @@ from pipeline.inference.predictor import Predictor
 from pipeline.runs.bench.baseline import PlainModel
 from pipeline.runs.bench.repeated_inputs import RepeatedSource
 from pipeline.runs.components import Components
-from pipeline.runs.plan import freeze_plan
+from pipeline.runs.plan_freezing import freeze_plan
 from pipeline.runs.progress import ProgressBar
 from pipeline.runs.run_folder import RunFolder
 from pipeline.runs.shard_writer import ShardRunner

@@ -19,7 +19,7 @@ from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs import parquet_images, row_groups
 from pipeline.inputs.parquet_images import ParquetImages
 from pipeline.inputs.sources.hf_parquet import HfParquet
-from pipeline.runs.plan import freeze_plan
+from pipeline.runs.plan_freezing import freeze_plan
 from pipeline.runs.run_folder import RunFolder
 from tests.helpers.paths import SAMPLES
 from tests.helpers.pictures import picture

@@ -18,7 +18,7 @@ from pipeline.results.commands.verify import Options as VerifyOptions
 from pipeline.results.commands.verify import run_command as verify
 from pipeline.runs.components import build_components
 from pipeline.runs.fingerprint import collect_determinants, make_run_name
-from pipeline.runs.plan import freeze_plan
+from pipeline.runs.plan_freezing import freeze_plan
 from pipeline.runs.run_folder import RunFolder
 from pipeline.storage.external_sort import SortedRows
 from tests.helpers.paths import SAMPLES
