@@ -1,1 +1,1 @@
-"""How fast a run is on this machine, beside the loops that people write, and beside what the hardware allows."""
+"""Benchmark of a run on this machine, against plain PyTorch loops and the limit of the hardware."""

@@ -1,4 +1,7 @@
-"""The benchmark: every contender in turn, several times over, in one process; a table, a JSON file and a plot."""
+"""The `bench` command: measure the pipeline and other loops in turn, in one process.
+
+Each loop is measured several times. The result is a table, a JSON file and a plot.
+"""
 
 import json
 import statistics
@@ -15,19 +18,19 @@ from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
 from pipeline.core.cpu import count_available_cores
 from pipeline.core.text_tables import format_columns, format_pairs
-from pipeline.runs.bench import contenders
-from pipeline.runs.bench.baseline import PlainModel
-from pipeline.runs.bench.contenders import LoadedEngine, Measurement
+from pipeline.runs.bench import measured_loops
+from pipeline.runs.bench.measured_loops import LoadedEngine, Measurement
+from pipeline.runs.bench.plain_model import PlainModel
 from pipeline.runs.bench.plot import save_bench_plot
 from pipeline.runs.bench.repeated_inputs import RepeatedSource
 from pipeline.runs.components import Components, build_components, load_predictor
 
 LOOP = "plain loop"
 _FAST = "pipeline.inference.engines.fast.Fast"
-_PARTS: Mapping[str, Callable[[LoadedEngine], Measurement]] = {
-    "pipeline": contenders.measure_pipeline,
-    "forward alone": contenders.measure_forward,
-    "decoding alone": contenders.measure_decoding,
+_ENGINE_LOOPS: Mapping[str, Callable[[LoadedEngine], Measurement]] = {
+    "pipeline": measured_loops.measure_pipeline,
+    "forward alone": measured_loops.measure_forward,
+    "decoding alone": measured_loops.measure_decoding,
 }
 
 
@@ -39,66 +42,78 @@ def run_benchmark(settings: Settings) -> str:
         build_components(settings),
         sinks={"parquet": instantiate(settings.components["sink"]["parquet"])},
     )
+
     source = RepeatedSource(parts.source, settings.bench.images, settings.max_pixels)
-    engaged = load_engines(settings, replace(parts, source=source), source)
+    engines = load_engines(settings, replace(parts, source=source), source)
     device = parts.engine.device
-    tutorial = PlainModel(parts.format, source, settings.max_pixels, device)
-    batch_size = next(iter(engaged.values())).predictor.batch_size
+    plain_model = PlainModel(parts.format, source, settings.max_pixels, device)
+    batch_size = next(iter(engines.values())).predictor.batch_size
+
     runs: dict[str, Callable[[], Measurement]] = {
-        LOOP: lambda: contenders.measure_plain_loop(tutorial),
-        "plain DataLoader": lambda: contenders.measure_plain_dataloader(tutorial, batch_size),
+        LOOP: lambda: measured_loops.measure_plain_loop(plain_model),
+        "plain DataLoader": lambda: measured_loops.measure_plain_dataloader(
+            plain_model, batch_size
+        ),
     }
     if settings.bench.peers:
         from pipeline.runs.bench.ray_data import prepare_ray_data_job
 
-        runs["Ray Data"] = prepare_ray_data_job(tutorial, batch_size, settings.output)
-    for engine, one in engaged.items():
-        runs |= {f"{engine}: {what}": partial(part, one) for what, part in _PARTS.items()}
-    first = {name: run() for name, run in runs.items()}  # warm: caches, compilation, threads
-    taken: dict[str, list[Measurement]] = {name: [] for name in runs}
-    for _ in range(
-        settings.bench.repeats
-    ):  # in turn, so that a slow minute of the machine hits all alike
+        runs["Ray Data"] = prepare_ray_data_job(plain_model, batch_size, settings.output)
+    for engine_name, engine in engines.items():
+        runs |= {
+            f"{engine_name}: {loop_name}": partial(measure_loop, engine)
+            for loop_name, measure_loop in _ENGINE_LOOPS.items()
+        }
+
+    first = {name: run() for name, run in runs.items()}  # fills caches, compiles, starts threads
+    measurements: dict[str, list[Measurement]] = {name: [] for name in runs}
+    # The loops run in turn, so that a slow minute of the machine affects all of them alike.
+    for _ in range(settings.bench.repeats):
         for name, run in runs.items():
-            taken[name].append(run())
-    result = compute_figures(
-        taken, first, {name: one.ready_s for name, one in engaged.items()}, device
-    )
+            measurements[name].append(run())
+    load_seconds = {name: engine.load_s for name, engine in engines.items()}
+    result = compute_bench_figures(measurements, first, load_seconds, device)
     source.close()
+
     result |= {
         "task": settings.task,
         "model": settings.model,
         "images": len(source.listed),
         "batch_size": batch_size,
     }
+
     name = f"{settings.task}-{Path(settings.model).stem}"
     files = {"figures": folder / f"{name}.json", "plot": folder / f"{name}.svg"}
     files["figures"].write_text(json.dumps(result, indent=2) + "\n")
     save_bench_plot(result, files["plot"])
-    return f"{format_table(result)}\n\n{format_pairs({what: str(path) for what, path in files.items()})}"
+    listed_files = format_pairs({label: str(path) for label, path in files.items()})
+    return f"{format_table(result)}\n\n{listed_files}"
 
 
 def load_engines(
     settings: Settings, parts: Components, source: RepeatedSource
 ) -> dict[str, LoadedEngine]:
-    """The model in the hands of the chosen engine, and of those that it is to be compared with."""
-    engaged = {}
+    """Load the model with the chosen engine and with each engine to compare it with."""
+    engines = {}
     for name, node in select_engines(settings).items():
-        begun = time.perf_counter()
+        start = time.perf_counter()
         with_engine = replace(parts, engine=instantiate(node))
-        # as for a long run: what pays there is compiled
+        # The engine compiles the model, as it does for a long run.
         predictor = load_predictor(settings, with_engine, 1_000_000, source.listed)
         label = f"{name} {with_engine.engine.precision}"
-        engaged[label] = LoadedEngine(
-            settings, with_engine, source, predictor, time.perf_counter() - begun
+        engines[label] = LoadedEngine(
+            settings, with_engine, source, predictor, time.perf_counter() - start
         )
-    return engaged
+    return engines
 
 
 def select_engines(settings: Settings) -> dict[str, dict[str, Any]]:
-    """By name: the chosen one first; with `bench.engines` also plain fp32, compiled fp32, and engine=fast."""
+    """Return the configuration of each engine to measure, by name.
+
+    The chosen engine comes first. `bench.engines` adds eager fp32, compiled fp32 and engine=fast.
+    """
     chosen = dict(settings.components["engine"])
-    found = {chosen["_target_"].rpartition(".")[2].casefold(): chosen}
+    nodes = {chosen["_target_"].rpartition(".")[2].casefold(): chosen}
     if settings.bench.engines:
         fast = {"_target_": _FAST, "device": settings.device, "compile": True}
         eager = {
@@ -106,29 +121,39 @@ def select_engines(settings: Settings) -> dict[str, dict[str, Any]]:
             "device": settings.device,
             "precision": None,
         }
-        found |= {
+        nodes |= {
             "eager": eager,
             "compiled": fast | {"precision": "fp32"},
             "fast": fast | {"precision": None},
         }
-    return found
+    return nodes
 
 
-def compute_figures(
-    taken: Mapping[str, list[Measurement]],
+def compute_bench_figures(
+    measurements: Mapping[str, list[Measurement]],
     first: Mapping[str, Measurement],
-    ready: Mapping[str, float],
+    load_seconds: Mapping[str, float],
     device: str,
 ) -> dict[str, Any]:
-    """Medians, spreads, ratios to the plain loop of the same round, and each engine's efficiency.
+    """Compute medians, spreads, ratios to the plain loop of the same round, and efficiencies.
 
-    On a CPU decoding and the forward pass share the cores: the most that it allows is cores / (decoding's + forward's
-    core-seconds an image). On a GPU they do not: it is the slower of the two rates.
+    The efficiency of an engine is the pipeline's rate divided by the rate that the hardware allows. On
+    a CPU, decoding and the forward pass share the cores, so the limit is the number of cores divided by
+    the core-seconds that both need for an image. On a GPU the limit is the slower of the two rates.
+
+    Args:
+        measurements: The measurements of each loop, one for each round.
+        first: The first measurement of each loop, which includes the warm-up.
+        load_seconds: Seconds that each engine took to load the model.
+        device: The device of the engines.
     """
-    rates = {name: [one.rate for one in runs] for name, runs in taken.items()}
+    rates = {name: [item.rate for item in runs] for name, runs in measurements.items()}
     median = {name: statistics.median(values) for name, values in rates.items()}
     cores = count_available_cores()
-    bounds = {engine: _bound(engine, taken, median, cores, device) for engine in ready}
+    bounds = {
+        engine: _compute_bound(engine, measurements, median, cores, device)
+        for engine in load_seconds
+    }
     return {
         "contenders": {
             name: {
@@ -148,7 +173,7 @@ def compute_figures(
                 "efficiency": median[f"{engine}: pipeline"] / bounds[engine],
                 "load_s": seconds,
             }
-            for engine, seconds in ready.items()
+            for engine, seconds in load_seconds.items()
         },
         "device": device,
         "cores": cores,
@@ -156,30 +181,42 @@ def compute_figures(
     }
 
 
-def _bound(
+def _compute_bound(
     engine: str,
-    taken: Mapping[str, list[Measurement]],
+    measurements: Mapping[str, list[Measurement]],
     median: Mapping[str, float],
     cores: int,
     device: str,
 ) -> float:
+    """Return the images per second that the hardware allows. See `compute_bench_figures`."""
     forward, decoding = f"{engine}: forward alone", f"{engine}: decoding alone"
     if torch.device(device).type != "cpu":
         return min(median[forward], median[decoding])
-    decode_core_s = statistics.median(one.core_seconds / one.images for one in taken[decoding])
+    decode_core_s = statistics.median(
+        item.core_seconds / item.images for item in measurements[decoding]
+    )
     return cores / (decode_core_s + cores / median[forward])
 
 
 def format_table(result: Mapping[str, Any]) -> str:
+    """Format the figures as a table with a heading and a legend."""
     rows = [("", "images/s", "least", "most", "x loop", "efficiency", "load s", "warm-up s")]
-    for name, one in result["contenders"].items():
+    for name, row in result["contenders"].items():
         engine = result["engines"].get(name.removesuffix(": pipeline"))
-        own = (f"{engine['efficiency']:.2f}", f"{engine['load_s']:.1f}") if engine else ("", "")
-        numbers = [f"{one[key]:.1f}" for key in ("images_per_s", "least", "most")]
-        rows.append(
-            (name, *numbers, f"{one['ratio_to_loop']:.2f}", *own, f"{one['warm_up_s']:.1f}")
+        efficiency = (
+            (f"{engine['efficiency']:.2f}", f"{engine['load_s']:.1f}") if engine else ("", "")
         )
-    where = f"{result['cores']} cores" if result["device"] == "cpu" else result["device"]
-    head = f"{result['task']} {result['model']}, {result['images']} images in batches of {result['batch_size']}, {where}"
-    tail = "efficiency: of what the hardware allows, decoding and the forward pass measured alone; x loop: in the same round"
+        numbers = [f"{row[key]:.1f}" for key in ("images_per_s", "least", "most")]
+        rows.append(
+            (name, *numbers, f"{row['ratio_to_loop']:.2f}", *efficiency, f"{row['warm_up_s']:.1f}")
+        )
+    hardware = f"{result['cores']} cores" if result["device"] == "cpu" else result["device"]
+    head = (
+        f"{result['task']} {result['model']}, {result['images']} images in batches of "
+        f"{result['batch_size']}, {hardware}"
+    )
+    tail = (
+        "efficiency: share of the rate that the hardware allows, computed from decoding and the "
+        "forward pass measured alone; x loop: rate / plain loop's rate in the same round"
+    )
     return "\n".join([head, "", format_columns(rows), "", tail])

@@ -1,11 +1,11 @@
-"""The figures of a benchmark as a picture."""
+"""Plot of the figures of a benchmark."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 
 def save_bench_plot(result: Mapping, path: Path) -> None:
-    """Horizontal bars of images/s with their spread, and a line at what the hardware allows."""
+    """Save horizontal bars of images/s with their spread, and a line at the limit of the hardware."""
     import matplotlib as mpl
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 

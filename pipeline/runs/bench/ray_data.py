@@ -1,4 +1,4 @@
-"""Ray Data at the same work, for comparison: what its users write, on this machine's cores."""
+"""The same work as a Ray Data job on this machine, for comparison."""
 
 import logging
 import shutil
@@ -11,15 +11,22 @@ import numpy as np
 import torch
 
 from pipeline.core.errors import ConfigError
-from pipeline.runs.bench.baseline import PlainModel, PlainReader
-from pipeline.runs.bench.contenders import Measurement, measure
+from pipeline.runs.bench.measured_loops import Measurement, measure
+from pipeline.runs.bench.plain_model import PlainModel, PlainReader
 
 
 def prepare_ray_data_job(
-    tutorial: PlainModel, batch_size: int, output: str
+    plain_model: PlainModel, batch_size: int, output: str
 ) -> Callable[[], Measurement]:
-    """Files -> map (decode and prepare) -> map_batches (one actor with the model) -> Parquet. The start of Ray itself is not
-    in the time, that of the job's workers is. Ray is stopped afterwards: its servers would take time from the others."""
+    """Return a function that runs the Ray Data job once and measures it.
+
+    The job reads files, decodes and preprocesses in `map`, predicts in `map_batches` with one actor,
+    and writes Parquet. The time includes the start of the job's workers but not that of Ray. Ray is
+    stopped after each job, because its servers would slow the other measurements.
+
+    Raises:
+        ConfigError: Ray is not installed.
+    """
     try:
         import ray
     except ImportError:
@@ -27,29 +34,29 @@ def prepare_ray_data_job(
             "bench.peers=true needs Ray: pip install 'visionbatch[ray]', or say bench.peers=false."
         ) from None
 
-    def job(folder: str) -> None:
-        reader, model = tutorial.reader, ray.put(tutorial)
+    def run_job(folder: str) -> None:
+        reader, model_reference = plain_model.reader, ray.put(plain_model)
         items = ray.data.from_items([{"index": i} for i in range(len(reader))])
-        found = items.map(lambda row: _prepare(row, reader)).map_batches(
+        predictions = items.map(lambda row: _prepare(row, reader)).map_batches(
             _Model,
-            fn_constructor_args=[model],
+            fn_constructor_args=[model_reference],
             batch_size=batch_size,
             compute=ray.data.ActorPoolStrategy(size=1),
-            num_gpus=int(tutorial.device.startswith("cuda")),
+            num_gpus=int(plain_model.device.startswith("cuda")),
         )
-        found.write_parquet(folder)
+        predictions.write_parquet(folder)
 
-    def measured() -> Measurement:
+    def measure_job() -> Measurement:
         folder = mkdtemp(prefix="ray-", dir=Path(output).expanduser())
         ray.init(logging_level=logging.ERROR, include_dashboard=False, log_to_driver=False)
         try:
             ray.data.DataContext.get_current().enable_progress_bars = False
-            return measure(len(tutorial.reader), lambda: job(folder))
+            return measure(len(plain_model.reader), lambda: run_job(folder))
         finally:
             ray.shutdown()
             shutil.rmtree(folder)
 
-    return measured
+    return measure_job
 
 
 def _prepare(row: dict[str, Any], reader: PlainReader) -> dict[str, Any]:
@@ -58,29 +65,31 @@ def _prepare(row: dict[str, Any], reader: PlainReader) -> dict[str, Any]:
 
 
 class _Model:
-    """One actor with the model."""
+    """The callable of the actor that has the model."""
 
-    def __init__(self, stored: Any) -> None:
+    def __init__(self, model_reference: Any) -> None:
         import ray
 
-        self.tutorial: PlainModel = ray.get(stored)
+        self.plain_model: PlainModel = ray.get(model_reference)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         images = [torch.from_numpy(np.array(pixels)) for pixels in batch["pixels"]]
         sizes = [(int(height), int(width)) for height, width in batch["size_hw"]]
-        answers = self.tutorial.predict(list(zip(images, sizes, strict=True)))
-        return {"index": batch["index"], "found": [_numbers(one) for one in _one_by_one(answers)]}
+        outputs = self.plain_model.predict(list(zip(images, sizes, strict=True)))
+        return {
+            "index": batch["index"],
+            "found": [_list_numbers(output) for output in _split_by_image(outputs)],
+        }
 
 
-def _one_by_one(answers: Any) -> Any:
-    return (
-        answers["out"] if isinstance(answers, dict) else answers
-    )  # a segmenter's are in a mapping
+def _split_by_image(outputs: Any) -> Any:
+    """Return the outputs as a sequence of images. Only a segmenter's are in a mapping."""
+    return outputs["out"] if isinstance(outputs, dict) else outputs
 
 
-def _numbers(answer: Any) -> list[float]:
-    """Something of each image's answer to be written: scores or logits; of maps their maxima."""
-    if isinstance(answer, dict):
-        answer = answer.get("scores", next(iter(answer.values())))
-    values = answer.float().cpu()
+def _list_numbers(output: Any) -> list[float]:
+    """Return the numbers to write for an image: scores or logits, or the maximum of each map."""
+    if isinstance(output, dict):
+        output = output.get("scores", next(iter(output.values())))
+    values = output.float().cpu()
     return (values.flatten(1).amax(1) if values.dim() > 1 else values).tolist()

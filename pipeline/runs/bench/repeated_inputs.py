@@ -1,4 +1,4 @@
-"""A source's readable inputs over and over, until there are enough to measure."""
+"""A source that repeats the readable inputs of another, so that there are enough to measure."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import nullcontext
@@ -13,20 +13,18 @@ from pipeline.core.types import Entry, InputError
 
 
 class RepeatedSource:
-    """`n` inputs with keys of their own, `<round>/<key>`; those that cannot be read are left out."""
+    """A source of `n` inputs with the keys `<round>/<key>`. Unreadable inputs are left out."""
 
     def __init__(self, source: Source, n: int, max_pixels: int) -> None:
-        self.source, self.identity, self.decoder = (
-            source,
-            f"repeated {source.identity}",
-            source.decoder,
-        )
+        self.source = source
+        self.identity, self.decoder = f"repeated {source.identity}", source.decoder
         self.columns, self.clip_length = source.columns, source.clip_length
         self.has_image_files = source.has_image_files
         self.hint_if_empty = source.hint_if_empty
-        readable = list(
-            islice((e for e in source.entries() if _is_readable(source, e, max_pixels)), n)
+        candidates = (
+            entry for entry in source.entries() if _is_readable(source, entry, max_pixels)
         )
+        readable = list(islice(candidates, n))
         if not readable:
             raise ConfigError(f"No input that can be read in {source.identity.partition(':')[2]}.")
         self.listed = [
@@ -41,27 +39,29 @@ class RepeatedSource:
         return iter(self.listed)
 
     def read_size_hw(self, entry: Entry, max_pixels: int) -> tuple[int, int]:
-        return self.source.read_size_hw(_original(entry), max_pixels)
+        return self.source.read_size_hw(_restore_entry(entry), max_pixels)
 
     def group_key(self, entry: Entry) -> Hashable:
-        return entry.key.partition("/")[0], self.source.group_key(_original(entry))
+        return entry.key.partition("/")[0], self.source.group_key(_restore_entry(entry))
 
     def read(
         self, entries: Sequence[Entry], max_pixels: int, stage: TimeStage
     ) -> Iterator[Tensor | InputError | OSError]:
-        return self.source.read([_original(entry) for entry in entries], max_pixels, stage)
+        return self.source.read([_restore_entry(entry) for entry in entries], max_pixels, stage)
 
     def prefetch(self, entries: Sequence[Entry], seconds: float) -> None:
-        self.source.prefetch(list(dict.fromkeys(_original(entry) for entry in entries)), seconds)
+        self.source.prefetch(
+            list(dict.fromkeys(_restore_entry(entry) for entry in entries)), seconds
+        )
 
     def release(self, entries: Sequence[Entry]) -> None:
-        self.source.release([_original(entry) for entry in entries])
+        self.source.release([_restore_entry(entry) for entry in entries])
 
     def close(self) -> None:
         self.source.close()
 
 
-def _original(entry: Entry) -> Entry:
+def _restore_entry(entry: Entry) -> Entry:
     return replace(entry, key=entry.key.partition("/")[2])
 
 

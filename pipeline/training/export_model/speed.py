@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.core.text_tables import format_columns
 from pipeline.inference.predictor import Predictor
-from pipeline.runs.bench.contenders import measure
+from pipeline.runs.bench.measured_loops import measure
 from pipeline.training.export_model.reference_network import SingleImageDetector, compute_output
 
 _BUDGET_S = 3.0  # time for all measurements, unless a single round takes longer

@@ -1,4 +1,4 @@
-"""The benchmark: what it repeats, what it makes of times, and one small run of it."""
+"""Tests of the benchmark: repeated inputs, figures, the plain model, and one small run."""
 
 import json
 import os
@@ -12,9 +12,9 @@ import torch
 from pipeline.core.errors import ConfigError
 from pipeline.inputs.sources.folder import Folder
 from pipeline.models.registry import find_format
-from pipeline.runs.bench.baseline import PlainModel
-from pipeline.runs.bench.benchmark import compute_figures, format_table, select_engines
-from pipeline.runs.bench.contenders import Measurement
+from pipeline.runs.bench.benchmark import compute_bench_figures, format_table, select_engines
+from pipeline.runs.bench.measured_loops import Measurement
+from pipeline.runs.bench.plain_model import PlainModel
 from pipeline.runs.bench.ray_data import prepare_ray_data_job
 from pipeline.runs.bench.repeated_inputs import RepeatedSource
 from tests.helpers.paths import REPOSITORY, SAMPLES
@@ -29,9 +29,9 @@ NAMES = (
     f"{ENGINE}: decoding alone",
 )
 SECONDS = ([2.0, 4.0, 2.0], [4.0, 4.0, 4.0], [1.0, 2.0, 1.0], [0.8, 0.8, 0.8], [0.4, 0.4, 0.4])
-# ten images in so many seconds; decoding takes one core
+# Ten images in each of these times; decoding uses one core.
 EVEN = {
-    name: [Measurement(10, one, one) for one in values]
+    name: [Measurement(10, seconds, seconds) for seconds in values]
     for name, values in zip(NAMES, SECONDS, strict=True)
 }
 
@@ -39,9 +39,9 @@ EVEN = {
 def test_rates_are_medians_and_ratios_are_of_the_same_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.runs.bench.benchmark.available_cores", lambda: 2)
+    monkeypatch.setattr("pipeline.runs.bench.benchmark.count_available_cores", lambda: 2)
     first = {name: Measurement(10, 5.0, 5.0) for name in NAMES}
-    result = compute_figures(EVEN, first, {ENGINE: 1.5}, "cpu")
+    result = compute_bench_figures(EVEN, first, {ENGINE: 1.5}, "cpu")
     ours, engine = result["contenders"][f"{ENGINE}: pipeline"], result["engines"][ENGINE]
     assert (ours["images_per_s"], ours["least"], ours["most"], ours["ratio_to_loop"]) == (
         10.0,
@@ -56,7 +56,7 @@ def test_rates_are_medians_and_ratios_are_of_the_same_round(
 
 
 def test_on_a_gpu_the_slower_half_is_the_bound() -> None:
-    engine = compute_figures(
+    engine = compute_bench_figures(
         EVEN, {name: runs[0] for name, runs in EVEN.items()}, {ENGINE: 0.0}, "cuda:1"
     )["engines"][ENGINE]
     assert engine["bound_images_per_s"] == pytest.approx(12.5) and engine[
@@ -64,8 +64,8 @@ def test_on_a_gpu_the_slower_half_is_the_bound() -> None:
     ] == pytest.approx(0.8)
 
 
-def test_the_table_has_a_line_for_each() -> None:
-    result = compute_figures(
+def test_the_table_has_a_line_for_each_loop() -> None:
+    result = compute_bench_figures(
         EVEN, {name: runs[0] for name, runs in EVEN.items()}, {ENGINE: 0.0}, "cuda"
     )
     text = format_table(result | {"task": "classify", "model": "m", "images": 10, "batch_size": 4})
@@ -88,33 +88,33 @@ def test_the_table_has_a_line_for_each() -> None:
 def test_the_chosen_engine_is_measured_and_those_to_compare_with(
     given: list[str], names: list[str]
 ) -> None:
-    found = select_engines(settings_for(*given))
-    assert list(found) == names
-    assert all("device" in node for node in found.values())
+    nodes = select_engines(settings_for(*given))
+    assert list(nodes) == names
+    assert all("device" in node for node in nodes.values())
 
 
-def test_the_tutorials_detector_is_torchvisions_own(tmp_path: Path) -> None:
-    """Resized and normalised by itself, inside its call, as it comes from its builder."""
+def test_the_plain_detector_is_torchvisions_own(tmp_path: Path) -> None:
+    """The detector resizes and normalizes inside its call, as its builder made it."""
     settings = settings_for("model=codes")
     source = RepeatedSource(Folder(str(SAMPLES)), 2, 10**8)
-    tutorial = PlainModel(find_format(settings), source, 10**8, "cpu")
-    pixels, size_hw = tutorial.reader[0]
+    plain_model = PlainModel(find_format(settings), source, 10**8, "cpu")
+    pixels, size_hw = plain_model.reader[0]
     assert (
         pixels.dtype == torch.float32
         and pixels.shape == (3, *size_hw)
         and 0.5 < float(pixels.max()) <= 1
     )
-    (answer,) = tutorial.predict([(pixels, size_hw)])
+    (answer,) = plain_model.predict([(pixels, size_hw)])
     assert set(answer) == {"boxes", "scores", "labels"} and len(answer["boxes"])
 
 
-def test_without_ray_its_users_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"visionbatch\[ray\]"):
         prepare_ray_data_job(None, 1, ".")  # type: ignore[arg-type]
 
 
-def test_readable_inputs_are_repeated_under_names_of_their_own(tmp_path: Path) -> None:
+def test_readable_inputs_are_repeated_under_distinct_keys(tmp_path: Path) -> None:
     for name in ("desk.jpg", "other.jpg"):
         (tmp_path / name).write_bytes(next(SAMPLES.rglob("*.jpg")).read_bytes())
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
@@ -132,7 +132,7 @@ def test_readable_inputs_are_repeated_under_names_of_their_own(tmp_path: Path) -
     }
 
 
-def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
+def test_no_readable_input_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     with pytest.raises(ConfigError, match="No input that can be read"):
         RepeatedSource(Folder(str(tmp_path)), 5, 10**8)

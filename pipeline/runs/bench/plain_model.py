@@ -1,4 +1,4 @@
-"""The model as a tutorial uses it: torchvision's own calls, one after the other, nothing of this pipeline around them."""
+"""The model as a tutorial uses it: torchvision's own calls without the pipeline around them."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -16,14 +16,13 @@ from pipeline.models.networks.detector import DetectorNetwork
 from pipeline.models.networks.segmenter import SegmenterNetwork
 from pipeline.runs.bench.repeated_inputs import RepeatedSource
 
-Sized = tuple[
-    Tensor, tuple[int, int]
-]  # the model's input, and the size of the image it was made of
+# The model's input, and (height, width) of the original image.
+SizedInput = tuple[Tensor, tuple[int, int]]
 Prepare = Callable[[Tensor], Tensor]
 
 
-class PlainReader(Dataset[Sized]):
-    """Reads, decodes and prepares image i."""
+class PlainReader(Dataset[SizedInput]):
+    """Data set whose item i is read, decoded and preprocessed when it is asked for."""
 
     def __init__(self, source: RepeatedSource, max_pixels: int, prepare: Prepare) -> None:
         self.source, self.max_pixels, self.prepare = source, max_pixels, prepare
@@ -31,8 +30,8 @@ class PlainReader(Dataset[Sized]):
     def __len__(self) -> int:
         return len(self.source.listed)
 
-    def __getitem__(self, index: int) -> Sized:
-        """Raises InputError and OSError: a benchmark wants images that can be read."""
+    def __getitem__(self, index: int) -> SizedInput:
+        """Return an input. Raises InputError and OSError: a benchmark needs readable images."""
         (pixels,) = self.source.read(
             [self.source.listed[index]], self.max_pixels, lambda stage: nullcontext()
         )
@@ -42,7 +41,7 @@ class PlainReader(Dataset[Sized]):
 
 
 class PlainModel:
-    """`reader` gives images one by one, `predict` is the model's call on a list of them."""
+    """A model with the data set `reader` of its inputs. `predict` calls it on a list of them."""
 
     def __init__(
         self, model_format: Format, source: RepeatedSource, max_pixels: int, device: str
@@ -50,24 +49,25 @@ class PlainModel:
         self.device = device
         model = model_format.load()
         model.network.eval().to(device)
-        prepare, self.call = _as_published(model_format, model)
+        prepare, self.call = _get_published_calls(model_format, model)
         self.reader = PlainReader(source, max_pixels, prepare)
 
-    def predict(self, batch: Sequence[Sized]) -> Any:
+    def predict(self, batch: Sequence[SizedInput]) -> Any:
         with torch.inference_mode():
             return self.call(
                 [pixels.to(self.device) for pixels, _ in batch], [size_hw for _, size_hw in batch]
             )
 
 
-def _as_published(model_format: Format, model: Model) -> tuple[Prepare, Callable[..., Any]]:
-    """(preprocessing, call): a torchvision builder's own ones. Other formats have none but ours."""
+def _get_published_calls(model_format: Format, model: Model) -> tuple[Prepare, Callable[..., Any]]:
+    """Return (preprocessing, call) of a torchvision builder; for other formats the pipeline's own."""
     wrapped = model.network
     if isinstance(wrapped, DetectorNetwork):
         detector = wrapped.unwrap()
-        return lambda image: convert_image_dtype(
-            image, torch.float32
-        ), lambda images, sizes_hw: detector(images)
+        return (
+            lambda image: convert_image_dtype(image, torch.float32),
+            lambda images, sizes_hw: detector(images),
+        )
     if isinstance(wrapped, ClassifierNetwork | SegmenterNetwork) and hasattr(
         model_format, "transform"
     ):
