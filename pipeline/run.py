@@ -69,8 +69,10 @@ def check_input(session: RunSession) -> None:
     if session.settings.changed == "trust":
         if not session.plan.parts:
             raise ConfigError(
-                f"changed=trust: {session.folder.path} has no plan to trust yet; leave it out once, and one is made. "
-                "If one was made on a machine of another kind, say precision= and device= on both: they decide the "
+                f"changed=trust: {session.folder.path} has no plan to trust yet; leave it out "
+                "once, and one is made. "
+                "If one was made on a machine of another kind, say precision= and device= on "
+                "both: they decide the "
                 "folder's name."
             )
     elif not session.folder.exists() and next(session.parts.source.entries(), None) is None:

@@ -42,7 +42,10 @@ def s3(s3_server: Store) -> Store:
 
 @pytest.fixture(autouse=True)
 def own_log_level() -> Iterator[None]:
-    """A command line run in this process sets the program's log level; the next test has its own."""
+    """A command line run in this process sets the program's log level.
+
+    The next test has its own.
+    """
     yield
     logging.getLogger("pipeline").setLevel(logging.NOTSET)
 

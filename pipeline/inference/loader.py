@@ -19,9 +19,9 @@
        |  prefetch        IN MEMORY: a queue of two batches.
        v  Batch           to the predictor, which owns its memory from here on
 
-With `overlap` one "prefetch" thread runs all stages but the threads of the pool ("decode"), ahead of
-the forward pass in the calling thread. Without `overlap` the calling thread runs them, nothing is
-decoded before it is asked for, and the queue does not exist.
+With `overlap` one "prefetch" thread runs all stages but the threads of the pool ("decode"), ahead
+of the forward pass in the calling thread. Without `overlap` the calling thread runs them, nothing
+is decoded before it is asked for, and the queue does not exist.
 
 No stage keeps a reference to a value that it has handed on: memory is freed when the predictor
 drops a batch. All values are frozen. Threads return outcomes, and one consumer combines them.
@@ -53,8 +53,8 @@ BeginDecoding = Callable[[Shard, Sequence[Item]], DecodingGroup]
 Upload = Callable[[Sequence[Tensor]], list[Tensor]]
 _MOST_WORKERS = 32
 _PREFETCHED_BATCHES = 2
-# Without overlap a group is what the decoding threads do in one turn. Its inputs wait in memory, for
-# a large detector 13 MB each, hence the upper limit.
+# Without overlap a group is what the decoding threads do in one turn. Its inputs wait in memory,
+# for a large detector 13 MB each, hence the upper limit.
 _IMAGES_PER_THREAD_IN_TURN = 16
 _MOST_IMAGES_IN_TURN = 128
 
@@ -166,8 +166,8 @@ class Loader:
         """
         readable = [item for item in items if item.status is Status.OK]
         failed = [item for item in items if item.status is not Status.OK]
-        # DataLoader draws the groups and hands each to `ReadableItems`, which begins its decoding in
-        # our threads. Its worker processes are not used: to send an image from one process to
+        # DataLoader draws the groups and hands each to `ReadableItems`, which begins its decoding
+        # in our threads. Its worker processes are not used: to send an image from one process to
         # another costs more than to decode it (measured).
         yield from DataLoader(
             ReadableItems(shard, readable, begin),

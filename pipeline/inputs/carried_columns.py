@@ -62,7 +62,8 @@ def choose_fields(
             )
         if kind is None:
             raise ConfigError(
-                f"{where}: column {name!r} ({schema.field(name).type}) cannot go into a row. {advice}"
+                f"{where}: column {name!r} ({schema.field(name).type}) cannot go into a row. "
+                f"{advice}"
             )
     return [make_carried_field(name, kind) for name, kind in types.items()]
 

@@ -26,7 +26,8 @@ class InputReader:
             ConfigError: the input is gone, or is no collection of images.
         """
         no_images = ConfigError(
-            f"{run.path} was run over source={run.source}, which has no images that could be read again."
+            f"{run.path} was run over source={run.source}, which has no images that could be read "
+            "again."
         )
         try:
             source_class = run.find_source_class()

@@ -28,8 +28,8 @@ def describe_bottleneck(
     """Return one sentence for the user.
 
     The main loop spends its time in `wait` (for the loader), `forward` or `behind` (waiting for the
-    writer). The longest of these is the bottleneck. Where the loop waits, the bottleneck is the longest
-    of the stages that it waits for.
+    writer). The longest of these is the bottleneck. Where the loop waits, the bottleneck is the
+    longest of the stages that it waits for.
 
     Args:
         seconds: Seconds by stage, from `StageTimer.total_seconds`.

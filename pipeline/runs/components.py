@@ -110,13 +110,15 @@ def check_clips(settings: Settings, task: Task, source: Source, spec: ModelSpec)
         )
     if source.clip_length is not None and not task.takes_clips:
         raise ConfigError(
-            f"source=clips is for task=video. For task={settings.task} on frames of videos say source=video."
+            f"source=clips is for task=video. For task={settings.task} on frames of videos say "
+            "source=video."
         )
     if source.clip_length is not None and source.clip_length not in spec.clip_lengths:
         lengths = spec.clip_lengths
         expected = f"{'at least ' if len(lengths) > 1 else ''}{lengths.start}"
         raise ConfigError(
-            f"source.length={source.clip_length}: model={spec.name} takes clips of {expected} frames."
+            f"source.length={source.clip_length}: model={spec.name} takes clips of {expected} "
+            "frames."
         )
 
 
@@ -125,7 +127,8 @@ def build_filters(settings: Settings, task: Task, categories: Sequence[str]) -> 
     for name in ("min_area", "nms_iou", "max_detections", "top_k"):
         if getattr(settings, name) is not None and name not in task.filters:
             raise ConfigError(
-                f"{name} means nothing to task={task.name}, which has: {', '.join(sorted(task.filters))}."
+                f"{name} means nothing to task={task.name}, which has: "
+                f"{', '.join(sorted(task.filters))}."
             )
     thresholds = make_score_thresholds(
         categories, settings.classes, settings.exclude, settings.min_score
@@ -138,7 +141,8 @@ def build_views(settings: Settings, task: Task, spec: ModelSpec) -> Views:
     tiles, merging = settings.tiles, task.merging
     if tiles.size is not None and merging not in (ViewMerging.BOXES, ViewMerging.SHAPES):
         raise ConfigError(
-            f"tiles.size means nothing to task={task.name}, which has no boxes to put together; leave it out."
+            f"tiles.size means nothing to task={task.name}, which has no boxes to put together; "
+            "leave it out."
         )
     if tiles.merge == "nmm" and merging is ViewMerging.SHAPES:
         shapes = " and ".join(sorted(task.needs - {"boxes"}))
@@ -148,12 +152,14 @@ def build_views(settings: Settings, task: Task, spec: ModelSpec) -> Views:
         )
     if settings.flip and merging is ViewMerging.NONE:
         raise ConfigError(
-            f"flip=true means nothing to task={task.name}, which cannot put the results of an image "
+            f"flip=true means nothing to task={task.name}, which cannot put the results of an "
+            "image "
             "and its mirror image together; leave it out."
         )
     if settings.flip and "keypoints" in task.needs and not spec.keypoint_names:
         raise ConfigError(
-            f"flip=true: model={spec.name} does not name its points: left and right cannot be exchanged."
+            f"flip=true: model={spec.name} does not name its points: left and right cannot be "
+            "exchanged."
         )
     union = tiles.merge == "nmm"
     return Views(tiles.size, tiles.overlap, tiles.iou, union, settings.flip, spec.keypoint_names)

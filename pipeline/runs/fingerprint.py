@@ -1,8 +1,9 @@
-"""The fingerprint: everything that determines a run's rows, and the name of the run folder made of it.
+"""The fingerprint: everything that determines a run's rows, and the name of the run folder made of
+it.
 
-It holds names of components and their settings, never the Python path of a class, so that moving a class
-renames no run. Settings that change no row are not part of it: batch size, shard size, workers, device,
-executor, pictures.
+It holds names of components and their settings, never the Python path of a class, so that moving a
+class renames no run. Settings that change no row are not part of it: batch size, shard size,
+workers, device, executor, pictures.
 """
 
 import json
@@ -76,7 +77,10 @@ def _describe_sinks(settings: Settings) -> dict[str, Any]:
 
 
 def _describe_source(settings: Settings) -> dict[str, Any]:
-    """Return which parts of its files a source lists, such as a frame rate. The input is in its identity."""
+    """Return which parts of its files a source lists, such as a frame rate.
+
+    The input is in its identity.
+    """
     own = _select_settings(settings.components["source"])
     own = {name: value for name, value in own.items() if value != settings.input}
     return {"source_settings": own} if own else {}

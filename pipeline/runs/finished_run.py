@@ -27,7 +27,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run folder with the plan and the shards that have a marker. Parts without a marker are ignored."""
+    """A run folder with the plan and the shards that have a marker.
+
+    Parts without a marker are ignored.
+    """
 
     folder: RunFolder
     record: dict[str, Any]  # run.json
@@ -63,7 +66,8 @@ class FinishedRun:
             f"images/{name}" for name in folder.store.list_files("images")
         }:
             raise ConfigError(
-                f"run={path}: it has no committed tables. Runs have them with the sink `parquet`, once complete."
+                f"run={path}: it has no committed tables. Runs have them with the sink `parquet`, "
+                "once complete."
             )
         if len(shard_ids) < plan.n_shards:
             log.warning("%s is not complete: %d of %d shards.", path, len(shard_ids), plan.n_shards)
@@ -117,7 +121,10 @@ class FinishedRun:
 
     @cached_property
     def locations(self) -> InputLocations:
-        """Return where the inputs are, as their source declares; only the folder of a source that is not known."""
+        """Return where the inputs are, as their source declares.
+
+        Only the folder of a source that is not known.
+        """
         recorded = self.recorded_source
         try:
             return self.find_source_class().locate(recorded)
@@ -130,7 +137,10 @@ class FinishedRun:
         return self.locations.root
 
     def read_shards(self) -> Iterator[tuple[pa.Table, pa.Table]]:
-        """Yield (images, predictions) of each shard in input order. Rows of one image are adjacent."""
+        """Yield (images, predictions) of each shard in input order.
+
+        Rows of one image are adjacent.
+        """
         fetched = self.folder.store.fetch_all(
             self.folder.part_name(kind, i)
             for i in self.shard_ids
@@ -143,7 +153,10 @@ class FinishedRun:
     def read_table(
         self, kind: str, shard_id: int, columns: Sequence[str] | None = None
     ) -> pa.Table:
-        """Read `images` or `predictions` of one shard. Raises PipelineError if the part is damaged."""
+        """Read `images` or `predictions` of one shard.
+
+        Raises PipelineError if the part is damaged.
+        """
         part = self.folder.part_name(kind, shard_id)
         with self._reading(part):
             return pq.read_table(self.folder.local(part), columns=columns, partitioning=None)

@@ -1,7 +1,8 @@
 """Draw pictures that a run lacks from its committed rows, without the model.
 
-Pictures determine no rows, so they are no part of the fingerprint: `overlays=true` on a run without overlays
-finds the same run folder and draws what is missing. Pictures that exist are left as they are.
+Pictures determine no rows, so they are no part of the fingerprint: `overlays=true` on a run without
+overlays finds the same run folder and draws what is missing. Pictures that exist are left as they
+are.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,8 +1,11 @@
-"""The frozen list of inputs, cut into shards. It is streamed from disk and never held in memory as a whole.
+"""The frozen list of inputs, cut into shards.
 
-`plan/part-NNNNNNNN.parquet` holds what the source knows of each input, in the order of the keys. One row group is
-one shard. `plan/plan.json` names the parts and is replaced last, so a plan is complete or absent. Inputs that appear
-later become further parts: existing shards never change. `plan_freezing.py` writes the plan.
+It is streamed from disk and never held in memory as a whole.
+
+`plan/part-NNNNNNNN.parquet` holds what the source knows of each input, in the order of the keys.
+One row group is one shard. `plan/plan.json` names the parts and is replaced last, so a plan is
+complete or absent. Inputs that appear later become further parts: existing shards never change.
+`plan_freezing.py` writes the plan.
 """
 
 import json
@@ -43,7 +46,8 @@ class PlanPart:
     first_image_id: int
     shards: int
     images: int
-    # Number of the source listing that the part comes from. Keys ascend across the parts of a listing.
+    # Number of the source listing that the part comes from. Keys ascend across the parts of a
+    # listing.
     listing: int = 0
 
 
@@ -81,14 +85,20 @@ class Plan:
         return Shard(shard.shard_id, image_id, (entry,))
 
     def shard_sizes(self) -> Iterator[tuple[int, int]]:
-        """Yield (shard_id, number of images) of every shard. Reads the footers of the parts only."""
+        """Yield (shard_id, number of images) of every shard.
+
+        Reads the footers of the parts only.
+        """
         for part in self.parts:
             metadata = pq.read_metadata(self.folder.local(part.file))
             for i in range(part.shards):
                 yield part.first_shard + i, metadata.row_group(i).num_rows
 
     def entries_by_key(self) -> Iterator[Entry]:
-        """Yield every planned input in the order of the keys. Opens one part of each listing at a time."""
+        """Yield every planned input in the order of the keys.
+
+        Opens one part of each listing at a time.
+        """
         listings = groupby(self.parts, key=attrgetter("listing"))
         streams = [chain.from_iterable(map(self._entries_of, list(parts))) for _, parts in listings]
         return merge(*streams, key=attrgetter("key"))
@@ -108,7 +118,8 @@ def load_plan(folder: RunFolder) -> Plan:
     """Read the plan of a run; one without parts if there is none yet.
 
     Raises:
-        ConfigError: plan.json names files that no run writes. A foreign run could name files outside.
+        ConfigError: plan.json names files that no run writes. A foreign run could name files
+            outside.
     """
     path = folder.local("plan/plan.json")
     listed = json.loads(path.read_text())["parts"] if path.is_file() else []
@@ -116,7 +127,8 @@ def load_plan(folder: RunFolder) -> Plan:
     for part in parts:
         if not _PART_NAME.fullmatch(part.file):
             raise ConfigError(
-                f"{path}: expected parts called plan/part-00000000.parquet, got {part.file!r}; no run wrote it."
+                f"{path}: expected parts called plan/part-00000000.parquet, got {part.file!r}; no "
+                "run wrote it."
             )
     return Plan(folder, parts)
 

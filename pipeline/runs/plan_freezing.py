@@ -67,7 +67,10 @@ def freeze_plan(
 def find_new_entries(
     planned: Iterable[Entry], listed: Iterable[Entry], difference: PlanDifference
 ) -> Iterator[Entry]:
-    """Merge two streams sorted by key. Yields entries that are not planned and fills `difference`."""
+    """Merge two streams sorted by key.
+
+    Yields entries that are not planned and fills `difference`.
+    """
     planned_entries = iter(planned)
     expected = next(planned_entries, None)
     for entry in listed:
@@ -99,7 +102,8 @@ def _describe_difference(difference: PlanDifference, folder: RunFolder) -> str:
     if difference.removed:
         lines.append(f"  removed ({len(difference.removed)}): {shorten_list(difference.removed)}")
     lines.append(
-        "Say changed=accept to keep the rows already written and go on, or output=ELSEWHERE to start afresh."
+        "Say changed=accept to keep the rows already written and go on, or output=ELSEWHERE to "
+        "start afresh."
     )
     return "\n".join(lines)
 

@@ -15,10 +15,12 @@ _LONG_S = 5  # in work, after which the bar shows an input
 
 
 class ProgressBar:
-    """Shows images/s, errors so far and the time left. Silent if `quiet` or if stderr is no terminal.
+    """Shows images/s, errors so far and the time left.
 
-    A thread refreshes the bar each second, also while no image is finished, and shows how long inputs
-    have been in work.
+    Silent if `quiet` or if stderr is no terminal.
+
+    A thread refreshes the bar each second, also while no image is finished, and shows how long
+    inputs have been in work.
 
     Args:
         done: Images that were finished before this session.

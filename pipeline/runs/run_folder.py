@@ -1,9 +1,11 @@
-"""The only code that publishes files in a run folder, which is on a disk (`disk.py`) or in an object store (`objects.py`).
+"""The only code that publishes files in a run folder, which is on a disk (`disk.py`) or in an
+object store (`objects.py`).
 
-A shard is written below a staging folder as a miniature run folder. Committing it means: every staged file is closed, the
-Parquet parts are reopened and counted, everything is published, durably and each file whole or not at all, and last of all
-the marker `_committed/NNNNNNNN.json` is published the same way. Readers trust markers only; a part that has none is removed at
-the next start, a picture that has none is written again.
+A shard is written below a staging folder as a miniature run folder. Committing it means: every
+staged file is closed, the Parquet parts are reopened and counted, everything is published, durably
+and each file whole or not at all, and last of all the marker `_committed/NNNNNNNN.json` is
+published the same way. Readers trust markers only; a part that has none is removed at the next
+start, a picture that has none is written again.
 """
 
 import json
@@ -41,8 +43,8 @@ _PARTS = ("images", "predictions")  # the folders whose files are only to be tru
 class RunFolder:
     """The folder of one run, on a disk or in an object store.
 
-    Only a process that holds its lock may write. That is either the single writer, or one of several
-    writers with shards and a staging folder of their own.
+    Only a process that holds its lock may write. That is either the single writer, or one of
+    several writers with shards and a staging folder of their own.
     """
 
     def __init__(self, path: Location, writer: Writer | None = None) -> None:
@@ -55,7 +57,10 @@ class RunFolder:
         return self.store.exists()
 
     def local(self, name: str) -> Path:
-        """Return a local path of a file, which is a copy for an object store. The file need not exist."""
+        """Return a local path of a file, which is a copy for an object store.
+
+        The file need not exist.
+        """
         return self.store.fetch(name)
 
     @contextmanager
@@ -70,7 +75,10 @@ class RunFolder:
                 shutil.rmtree(self.staging, ignore_errors=True)
 
     def critical_section(self) -> AbstractContextManager[None]:
-        """Return a context in which no other writer changes shared files. A single writer never waits."""
+        """Return a context in which no other writer changes shared files.
+
+        A single writer never waits.
+        """
         return self.store.critical_section() if self.writer.name else nullcontext()
 
     def has_begun(self) -> bool:
@@ -105,7 +113,10 @@ class RunFolder:
         return f"_committed/{text}.json" if text else make_marker_name(shard_id)
 
     def part_name(self, kind: str, shard_id: int) -> str:
-        """Return the path of a shard's table below the run folder. `kind` is `images` or `predictions`."""
+        """Return the path of a shard's table below the run folder.
+
+        `kind` is `images` or `predictions`.
+        """
         text = self._numbers_of_old_runs.get(shard_id)
         return f"{kind}/part-{text}.parquet" if text else f"{kind}/{make_part_name(shard_id)}"
 
@@ -114,7 +125,10 @@ class RunFolder:
         return _read(self.local(self.marker_name(shard_id)))
 
     def check_parts(self) -> None:
-        """Raise PipelineError if a part that a marker names is missing or has another size. Reads no part."""
+        """Raise PipelineError if a part that a marker names is missing or has another size.
+
+        Reads no part.
+        """
         sizes = {
             f"{kind}/{name}": size
             for kind in _PARTS
@@ -127,8 +141,10 @@ class RunFolder:
             for name, part in _read(marker)["parts"].items():
                 if sizes.get(name) != part["bytes"]:
                     raise PipelineError(
-                        f"{self.path / name} is missing or damaged: its marker says {part['bytes']} bytes. Restore it, or "
-                        f"delete {self.path / self.marker_name(shard_id)} and run again to compute that shard anew."
+                        f"{self.path / name} is missing or damaged: its marker says "
+                        f"{part['bytes']} bytes. Restore it, or "
+                        f"delete {self.path / self.marker_name(shard_id)} and run again to "
+                        "compute that shard anew."
                     )
 
     def create_stage(self, shard_id: int) -> Path:
@@ -164,7 +180,8 @@ class RunFolder:
         counted = parts.get(f"images/{make_part_name(shard_id)}", {"rows": n_images})["rows"]
         if counted != n_images:
             raise PipelineError(
-                f"shard {shard_id} has {counted} image rows for {n_images} inputs; nothing was committed."
+                f"shard {shard_id} has {counted} image rows for {n_images} inputs; nothing was "
+                "committed."
             )
 
         if self.store.find_existing([make_marker_name(shard_id)]):
@@ -213,7 +230,10 @@ class RunFolder:
         self.store.append_line(name, json.dumps(content).encode())
 
     def _remove_leftovers(self, alone: bool) -> None:
-        """Remove staging folders and parts without a marker; only own ones while other writers exist."""
+        """Remove staging folders and parts without a marker.
+
+        Only own ones while other writers exist.
+        """
         shutil.rmtree(self.store.staging_root if alone else self.staging, ignore_errors=True)
         if not alone:
             return

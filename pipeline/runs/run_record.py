@@ -42,7 +42,10 @@ def make_record(
     sha256: str | None,
     device: str,
 ) -> dict[str, Any]:
-    """Return the content of run.json. It has no time and no host, so that equal runs leave equal bytes."""
+    """Return the content of run.json.
+
+    It has no time and no host, so that equal runs leave equal bytes.
+    """
     return {
         "visionbatch": __version__,
         "task": settings.task,
@@ -78,8 +81,8 @@ def _redact(value: Any) -> Any:
 def merge_record(path: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Return the run's first record, with the differences of later sessions under `resumed_with`.
 
-    Warns where device, decoder, code or libraries differ, because the shards of the run were then computed
-    differently.
+    Warns where device, decoder, code or libraries differ, because the shards of the run were then
+    computed differently.
     """
     if not path.is_file():
         return record
@@ -98,7 +101,10 @@ def merge_record(path: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_git_revision() -> str | None:
-    """Return the commit of the checkout, with `-dirty` where files differ from it; None for an installed wheel."""
+    """Return the commit of the checkout, with `-dirty` where files differ from it.
+
+    None for an installed wheel.
+    """
     root = find_resource("conf").parent
     if not (root / ".git").exists():
         return None

@@ -76,7 +76,10 @@ class RunSession:
         }
 
     def make_job(self, retry_shards: Sequence[int]) -> ShardJob:
-        """Return what an executor needs. `retry_shards` are computed after its shards, in this process."""
+        """Return what an executor needs.
+
+        `retry_shards` are computed after its shards, in this process.
+        """
         run_here = partial(self.run_shards, retry_shards=retry_shards)
         return ShardJob(run_here, self.make_order(), self.create_progress_bar)
 

@@ -1,7 +1,8 @@
 """Turn shards into committed files.
 
-`ShardRunner` is the loop. `ShardWriter` collects finished inputs in the calling thread. `ShardCommitter`
-makes their rows, passes these to the sinks and commits the shard, in one write thread behind the forward pass.
+`ShardRunner` is the loop. `ShardWriter` collects finished inputs in the calling thread.
+`ShardCommitter` makes their rows, passes these to the sinks and commits the shard, in one write
+thread behind the forward pass.
 """
 
 import logging
@@ -30,14 +31,17 @@ from pipeline.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 _MAX_PENDING_GROUPS = 4  # groups that may wait for the write thread
-# Rows are made for a group of images, because an Arrow table of few rows costs as much as one of many.
-# The second limit bounds the memory of the model's outputs, such as masks.
+# Rows are made for a group of images, because an Arrow table of few rows costs as much as one of
+# many. The second limit bounds the memory of the model's outputs, such as masks.
 _GROUP_IMAGES, _GROUP_BYTES = 64, 64 << 20
 
 
 @dataclass(frozen=True)
 class ShardRunner:
-    """Computes and commits shards. Each input gets exactly one row of `images`, or the run stops."""
+    """Computes and commits shards.
+
+    Each input gets exactly one row of `images`, or the run stops.
+    """
 
     plan: Plan
     folder: RunFolder
@@ -60,8 +64,8 @@ class ShardRunner:
 class ShardWriter:
     """Collects finished inputs in groups and hands each group to the write thread.
 
-    Shards must come one after the other. When an exception ends the `with` block, an incomplete shard
-    is dropped.
+    Shards must come one after the other. When an exception ends the `with` block, an incomplete
+    shard is dropped.
     """
 
     def __init__(self, runner: ShardRunner) -> None:
@@ -95,7 +99,10 @@ class ShardWriter:
             self._committer.abandon(error or PipelineError("abandoned"))
 
     def write(self, shard: Shard, finished: Sequence[ItemOutputs]) -> None:
-        """Add finished inputs of a shard. Raises what the write thread raised for an earlier group."""
+        """Add finished inputs of a shard.
+
+        Raises what the write thread raised for an earlier group.
+        """
         self._group += finished
         self._group_bytes += sum(
             tensor.nbytes
@@ -174,7 +181,8 @@ class ShardCommitter:
                 self._open, self._n_rows, self._n_errors = self._open_sinks(shard), 0, 0
             if self._open.shard is not shard:
                 raise PipelineError(
-                    f"a batch of shard {shard.shard_id} came before the shard before it was complete."
+                    f"a batch of shard {shard.shard_id} came before the shard before it was "
+                    "complete."
                 )
             for writer in self._open.writers:
                 writer.write(images, predictions)

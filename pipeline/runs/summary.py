@@ -53,7 +53,8 @@ def describe_plan(session: RunSession) -> str:
     changed = len(difference.changed) + len(difference.removed)
     if changed:
         rows["changed"] = (
-            f"{changed:,} inputs since the run began; run will name them and refuse (changed=accept goes on)"
+            f"{changed:,} inputs since the run began; run will name them and refuse "
+            "(changed=accept goes on)"
         )
     return "Plan (dry_run: nothing is written)\n" + format_pairs(rows)
 

@@ -1,7 +1,7 @@
 """Run the commands, queries and programs of README and docs, each block in a folder of its own.
 
-A block that cannot run here has the line `<!-- not run: REASON -->` above it. Where a command would download weights, random
-ones are used; everything else runs as written.
+A block that cannot run here has the line `<!-- not run: REASON -->` above it. Where a command would
+download weights, random ones are used; everything else runs as written.
 """
 
 import shutil
@@ -65,13 +65,17 @@ def here(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def arguments_of(command: list[str]) -> list[str]:
-    """Translate a documented command to the program's arguments; empty for one that only make runs."""
+    """Translate a documented command to the program's arguments.
+
+    Empty for one that only make runs.
+    """
     program, *words = command
     if program == "python" and words[:2] == ["-m", "pipeline"]:
         words = words[2:]
     elif program not in ("make", "visionbatch"):
         pytest.fail(
-            f"{command}: neither make nor visionbatch. Mark the block as not run, or teach the test."
+            f"{command}: neither make nor visionbatch. Mark the block as not run, or teach the "
+            "test."
         )
     if program == "make" and words[0] in MAKE_ONLY:
         return []

@@ -31,8 +31,9 @@ PREPARED = "preprocess=MobileNet_V2_Weights.IMAGENET1K_V2"  # what the builder's
 
 @pytest.fixture(scope="session")
 def real_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A real ImageNet classifier as its makers would export it today: traced, torch.export, and ONNX with its weights in a
-    file beside it; the batch is dynamic."""
+    """A real ImageNet classifier as its makers would export it today: traced, torch.export, and
+    ONNX with its weights in a file beside it; the batch is dynamic.
+    """
     weights, folder = (
         shared("weights/mobilenet_v2_imagenet.pth"),
         tmp_path_factory.mktemp("exported"),

@@ -25,8 +25,9 @@ from tests.helpers.reference import (
 from tests.helpers.runs import read
 
 SCORE, BOX = 2e-4, 0.05  # absolute; pixels of the original
-# Part of the rows. Random detectors have hundreds of boxes of nearly one place and score, and where two overlap just by the
-# threshold of the non-maximum suppression, rounding decides which stays: seen on one CPU, 1 to 3 of 600 rows.
+# Part of the rows. Random detectors have hundreds of boxes of nearly one place and score, and where
+# two overlap just by the threshold of the non-maximum suppression, rounding decides which stays:
+# seen on one CPU, 1 to 3 of 600 rows.
 TIES = 0.01
 BATCH_SIZES = (1, 3, 8)
 SMALL = {"min_size": 96, "max_size": 160}
@@ -166,7 +167,8 @@ def _run(
     *more: str,
 ) -> Path:
     arguments = "{" + ",".join(f"{k}:{v}" for k, v in model_args.items()) + "}"
-    # another output each time: the batch size is not part of a run's identity, and the second run would find it complete
+    # another output each time: the batch size is not part of a run's identity, and the second run
+    # would find it complete
     output = f"output={images.parent / f'batch-{batch_size}'}"
     base = [
         f"task={task}",
@@ -191,8 +193,8 @@ def _wake_detector(model: nn.Module, name: str, images: list[Path]) -> None:
     ]
     if "ssd" in name:  # one score layer per feature map
         heads = [_last_convolution(m) for m in model.head.classification_head.module_list]  # type: ignore[union-attr]
-    # A random SSDlite amplifies rounding so much that torchvision's own float32 loop is up to 2e-4 from the same network in
-    # float64: scores of half the spread keep that noise below the bound.
+    # A random SSDlite amplifies rounding so much that torchvision's own float32 loop is up to 2e-4
+    # from the same network in float64: scores of half the spread keep that noise below the bound.
     wake(model, lambda: model(inputs), heads, spread=0.75 if "ssdlite" in name else 1.5)
 
 

@@ -109,7 +109,8 @@ def test_masks_equal_torchvisions_thresholded_pixel_for_pixel(
             for i, mask in zip(match(rows, one), one["masks"][:, 0] > 0.5, strict=True):
                 compared += mask.size
                 differing += int((decode_rle(counts[i], size_hw) != mask).sum())
-    # a probability of 0.5 exactly may fall on either side when another batch size rounds another way
+    # a probability of 0.5 exactly may fall on either side when another batch size rounds another
+    # way
     assert differing <= compared * 1e-5
 
 

@@ -108,7 +108,10 @@ def test_published_weights_are_loaded_into_the_quantized_network(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With a file of the published kind in the cache, made here from real float weights; its name's SHA-256 is another's."""
+    """With a file of the published kind in the cache, made here from real float weights.
+
+    Its name's SHA-256 is another's.
+    """
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setattr("pipeline.models.weights._check_hash", lambda path: None)
     name = "quantized_mobilenet_v2"

@@ -1,4 +1,7 @@
-"""Interrupted and started again, with more or other inputs. What kills leave behind is in tests/faults."""
+"""Interrupted and started again, with more or other inputs.
+
+What kills leave behind is in tests/faults.
+"""
 
 import shutil
 import signal

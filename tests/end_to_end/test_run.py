@@ -94,7 +94,10 @@ def test_a_real_detector_reaches_its_reference_figures(
 
 
 def _only_boxes(truth: Path, predictions: pa.Table) -> Path:
-    """coco50's annotations are in native ids, which are torchvision's too; nothing to convert, but say so if not."""
+    """coco50's annotations are in native ids, which are torchvision's too.
+
+    Nothing to convert, but say so if not.
+    """
     names = {c["id"]: c["name"] for c in json.loads(truth.read_text())["categories"]}
     ours = dict(
         zip(predictions["class_id"].to_pylist(), predictions["class_name"].to_pylist(), strict=True)
@@ -145,8 +148,8 @@ def test_odd_and_broken_images_are_a_row_each(annotate: Callable[..., Path]) -> 
         good = row["status"] == Status.OK
         assert (row["error"] is None) == good == (row["n_predictions"] is not None)
     fine = {row["key"] for row in images.to_pylist() if row["status"] == Status.OK}
-    # PngSuite's own convention: exactly the files whose names begin with x are damaged. Of one only a checksum is wrong,
-    # and Pillow decodes it.
+    # PngSuite's own convention: exactly the files whose names begin with x are damaged. Of one only
+    # a checksum is wrong, and Pillow decodes it.
     suite = {name for name in names if name.startswith("pngsuite/")}
     assert suite - fine == {name for name in suite if name.startswith("pngsuite/x")} - {
         "pngsuite/xcsn0g01.png"

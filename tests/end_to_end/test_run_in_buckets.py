@@ -244,7 +244,10 @@ def test_a_run_that_dies_at_a_write_is_resumed_to_the_same_bytes(undisturbed, sa
 
 @pytest.mark.faults
 def test_at_many_writes(undisturbed, samples, s3):
-    """At every seventeenth: each takes two processes that load PyTorch. A disk is tried at each operation."""
+    """At every seventeenth: each takes two processes that load PyTorch.
+
+    A disk is tried at each operation.
+    """
     at, code = 1, 9
     while code == 9:
         bucket = s3.bucket(f"every-{at}")

@@ -7,7 +7,8 @@ from pipeline.core.package_files import find_resource
 
 PACKAGE = find_resource("conf").parent / "pipeline"
 
-# folder of a kind of component below conf/ -> folder of its code below pipeline/, and of its tests below tests/
+# folder of a kind of component below conf/ -> folder of its code below pipeline/, and of its tests
+# below tests/
 COMPONENT_FOLDERS = {
     "engine": "inference/engines",
     "examples": "training/datasets",

@@ -55,7 +55,8 @@ A, NEAR_A, FAR = (
         (boxes(A, NEAR_A), [0.9, 0.8], [0, 1], 0.5, [True, True]),
         (boxes(A, FAR, NEAR_A), [0.9, 0.1, 0.8], [3, 3, 3], 0.0, [True, True, False]),
         (boxes(A, A), [0.9, 0.8], [0, 0], 1.0, [True, True]),  # > iou, and nothing is more than 1
-        # a box that is itself dropped drops nothing: the third overlaps only the second by more than a half
+        # a box that is itself dropped drops nothing: the third overlaps only the second by more
+        # than a half
         (
             boxes((0, 0, 10, 10), (3, 0, 13, 10), (6, 0, 16, 10)),
             [0.9, 0.8, 0.7],

@@ -1,4 +1,7 @@
-"""Tables of what two views saw -> what is kept. Image 1000 x 500; tile L is its left 600 columns, R its right 600."""
+"""Tables of what two views saw -> what is kept.
+
+Image 1000 x 500; tile L is its left 600 columns, R its right 600.
+"""
 
 from time import perf_counter
 

@@ -1,7 +1,8 @@
 """Measure planning: `python -m tests.runs.plan_benchmark FOLDER [KEYS] [SHARD_SIZE]`.
 
-Plans a generated listing of KEYS (10,000,000) keys, cuts it into shards, lists it again as a resumed run does, and counts
-what is left with half of the shards committed. Prints, as JSON, seconds, bytes on disk and peak memory.
+Plans a generated listing of KEYS (10,000,000) keys, cuts it into shards, lists it again as a
+resumed run does, and counts what is left with half of the shards committed. Prints, as JSON,
+seconds, bytes on disk and peak memory.
 """
 
 import json

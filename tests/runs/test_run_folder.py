@@ -142,7 +142,10 @@ def failing(monkeypatch, name, at):
 
 
 def test_a_disk_that_fails_to_flush_leaves_no_marker(tmp_path, monkeypatch):
-    """At whichever flush of the commit it happens. The marker's own folder is flushed when all else is on the disk."""
+    """At whichever flush of the commit it happens.
+
+    The marker's own folder is flushed when all else is on the disk.
+    """
     at, outcomes = 0, []
     while not outcomes or outcomes[-1] != "committed":
         at += 1

@@ -1,5 +1,7 @@
-"""The commit protocol where there are no renames, on fsspec's store in memory. Runs in buckets of an S3 server, with kills
-and faults, are in test_run_in_buckets.py."""
+"""The commit protocol where there are no renames, on fsspec's store in memory.
+
+Runs in buckets of an S3 server, with kills and faults, are in test_run_in_buckets.py.
+"""
 
 import json
 import time

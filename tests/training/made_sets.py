@@ -46,7 +46,10 @@ def paint(scene: Scene, folder: Path) -> Path:
 
 
 def coco_of(scenes: Sequence[Scene] = SCENES, names: Sequence[str] = NAMES) -> dict[str, Any]:
-    """COCO's content: category ids 3, 5, 7 ..., images from 10, annotations from 1; each mask the box as a polygon."""
+    """COCO's content: category ids 3, 5, 7 ..., images from 10, annotations from 1.
+
+    Each mask the box as a polygon.
+    """
     content: dict[str, Any] = {"images": [], "annotations": []}
     content["categories"] = [{"id": 3 + 2 * i, "name": name} for i, name in enumerate(names)]
     for number, scene in enumerate(scenes, start=10):

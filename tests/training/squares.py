@@ -14,7 +14,10 @@ CATEGORIES = ("__background__", "red", "green")
 
 @dataclass(frozen=True)
 class Squares:
-    """`n` pictures of `side` pixels with a square each, every fifth with none. `broken`: numbers that cannot be read."""
+    """`n` pictures of `side` pixels with a square each, every fifth with none.
+
+    `broken`: numbers that cannot be read.
+    """
 
     n: int
     task: str = "detect"

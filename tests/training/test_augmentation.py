@@ -26,8 +26,9 @@ def scene(
     size_hw: tuple[int, int] = (96, 120),
     boxes: tuple[tuple[int, ...], ...] = BOXES,
 ) -> Example:
-    """Rectangles, each in the colour of its class; keypoints: its top left corner as left_eye, the top right as right_eye,
-    its middle as nose."""
+    """Rectangles, each in the colour of its class; keypoints: its top left corner as left_eye, the
+    top right as right_eye, its middle as nose.
+    """
     image = BACKGROUND[:, None, None].repeat(1, *size_hw)
     masks = torch.zeros(len(boxes), *size_hw, dtype=torch.uint8)
     for i, (x_min, y_min, x_max, y_max) in enumerate(boxes):

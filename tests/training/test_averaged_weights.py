@@ -51,7 +51,8 @@ def test_the_network_has_the_average_inside_and_is_as_before_afterwards():
     with average.swap_in(one, lambda: one(images)):
         assert one[0].weight.data.equal(average.weights["0.weight"])
         assert not one[0].weight.data.equal(before["0.weight"])
-        # the statistics are those of the averaged weights: outputs of the norm have mean 0 and variance 1
+        # the statistics are those of the averaged weights: outputs of the norm have mean 0 and
+        # variance 1
         one.eval()
         normed = one[1](one[0](images)).transpose(0, 1).flatten(1)
         assert normed.mean(dim=1).abs().max() < 1e-5

@@ -18,7 +18,8 @@ LOGITS = torch.tensor(
 @pytest.mark.parametrize(
     ("labels", "hard"),
     [
-        # one object: its three backgrounds are the batch's hardest, all of them in the image without objects
+        # one object: its three backgrounds are the batch's hardest, all of them in the image
+        # without objects
         ([[1, 0, 0, 0], [0, 0, 0, 0]], [(1, 0), (1, 1), (1, 2), (1, 3), (0, 1), (0, 2)]),
         # no object at all: as for one in each image
         ([[0, 0, 0, 0], [0, 0, 0, 0]], [(1, 0), (1, 1), (1, 2), (1, 3), (0, 1), (0, 2)]),

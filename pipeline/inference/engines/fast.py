@@ -77,8 +77,8 @@ class Fast(BaseEngine):
             self._compile_parts(batch_size if has_one_shape else None)
 
     def _compile_parts(self, batch_size: int | None) -> None:
-        # Freezing makes weights constants, which are packed once. It works only as a global setting,
-        # not as an option of torch.compile.
+        # Freezing makes weights constants, which are packed once. It works only as a global
+        # setting, not as an option of torch.compile.
         inductor.freezing = True
         # hides "No CUDA runtime is found"
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

@@ -46,7 +46,8 @@ def list_members(file: BinaryIO) -> Iterator[Member]:
         except DamagedHeader as error:
             raise InputError(
                 error.status,
-                f"no member's headers at byte {offset} of {size}: {error}; what follows is not read",
+                f"no member's headers at byte {offset} of {size}: {error}; what follows is not "
+                "read",
             ) from None
         if header is None:
             return _check_end(file, offset)

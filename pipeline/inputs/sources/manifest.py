@@ -180,7 +180,8 @@ class Manifest(ImageSource):
         sizes = self._convert_numbers(table, self.size)
         if (pc.min(sizes).as_py() or 0) < 0:
             raise ConfigError(
-                f"{self.where}: column {self.size!r} has {pc.min(sizes)}; expected bytes, 0 or more."
+                f"{self.where}: column {self.size!r} has {pc.min(sizes)}; expected bytes, 0 or "
+                "more."
             )
 
         keys = [listed_paths_to_keys(chunk) for chunk in paths.chunks]

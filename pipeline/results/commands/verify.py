@@ -63,7 +63,8 @@ def verify_run(run: Location) -> str:
         more = f"\n  ... and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
         listed = "".join(f"\n  {one}" for one in found[:_MOST_TOLD])
         raise RunDamaged(
-            f"{run} is damaged:{listed}{more}\nRestore the named files, or delete the markers of these shards in "
+            f"{run} is damaged:{listed}{more}\nRestore the named files, or delete the markers of "
+            "these shards in "
             f"{folder.path / '_committed'} and run again: they are computed anew."
         )
     complete = len(folder.committed_shards())

@@ -137,9 +137,10 @@ def compute_bench_figures(
 ) -> dict[str, Any]:
     """Compute medians, spreads, ratios to the plain loop of the same round, and efficiencies.
 
-    The efficiency of an engine is the pipeline's rate divided by the rate that the hardware allows. On
-    a CPU, decoding and the forward pass share the cores, so the limit is the number of cores divided by
-    the core-seconds that both need for an image. On a GPU the limit is the slower of the two rates.
+    The efficiency of an engine is the pipeline's rate divided by the rate that the hardware allows.
+    On a CPU, decoding and the forward pass share the cores, so the limit is the number of cores
+    divided by the core-seconds that both need for an image. On a GPU the limit is the slower of the
+    two rates.
 
     Args:
         measurements: The measurements of each loop, one for each round.

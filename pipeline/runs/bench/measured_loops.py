@@ -31,7 +31,10 @@ _MAX_KEPT_BYTES = 1 << 30  # of the inputs for measuring the forward pass alone
 
 @dataclass(frozen=True)
 class Measurement:
-    """Images and time of one pass. `core_seconds` is the CPU time of all threads of this process."""
+    """Images and time of one pass.
+
+    `core_seconds` is the CPU time of all threads of this process.
+    """
 
     images: int
     seconds: float
@@ -65,7 +68,7 @@ def measure(images: int, work: Callable[[], object]) -> Measurement:
 
 
 def measure_plain_loop(plain_model: PlainModel) -> Measurement:
-    """Measure a loop over single images, as plain_models show it."""
+    """Measure a loop over single images, as tutorials show it."""
 
     def work() -> None:
         for i in range(len(plain_model.reader)):
@@ -132,4 +135,4 @@ def measure_decoding(engine: LoadedEngine) -> Measurement:
 
 
 def _load_batches(engine: LoadedEngine) -> Iterator[Batch]:
-    return engine.predictor.load_load_batches([Shard(0, 0, tuple(engine.entries))])
+    return engine.predictor.load_batches([Shard(0, 0, tuple(engine.entries))])

@@ -20,9 +20,9 @@ def prepare_ray_data_job(
 ) -> Callable[[], Measurement]:
     """Return a function that runs the Ray Data job once and measures it.
 
-    The job reads files, decodes and preprocesses in `map`, predicts in `map_batches` with one actor,
-    and writes Parquet. The time includes the start of the job's workers but not that of Ray. Ray is
-    stopped after each job, because its servers would slow the other measurements.
+    The job reads files, decodes and preprocesses in `map`, predicts in `map_batches` with one
+    actor, and writes Parquet. The time includes the start of the job's workers but not that of Ray.
+    Ray is stopped after each job, because its servers would slow the other measurements.
 
     Raises:
         ConfigError: Ray is not installed.

@@ -1,7 +1,8 @@
 """Compute shards on the GPUs of this machine or of a Ray cluster.
 
-Ray places and restarts actors. An actor holds no model but supervises a worker process, so that an input that
-kills or hangs its decoder is found as in any other run. Only shard ids and counts pass through Ray.
+Ray places and restarts actors. An actor holds no model but supervises a worker process, so that an
+input that kills or hangs its decoder is found as in any other run. Only shard ids and counts pass
+through Ray.
 """
 
 import logging
@@ -96,7 +97,8 @@ class Ray:
         is_number = isinstance(gpus, int | float) and not isinstance(gpus, bool)
         if gpus is not None and (not is_number or gpus < 0):
             raise ConfigError(
-                f"executor.gpus={gpus}: expected a number, 0 or more (0.5: two workers on a GPU), got {gpus!r}."
+                f"executor.gpus={gpus}: expected a number, 0 or more (0.5: two workers on a GPU), "
+                f"got {gpus!r}."
             )
         self.address, self.workers, self.cpus, self.gpus = address, workers, cpus, gpus
         self.attempts, self.dashboard = attempts, dashboard
@@ -144,7 +146,8 @@ class Ray:
                 f"\n  shard {shard_id}: {reason}" for shard_id, reason in sorted(abandoned.items())
             )
             raise PipelineError(
-                f"{len(abandoned)} shards were lost {self.attempts} times with their workers and given up; all others "
+                f"{len(abandoned)} shards were lost {self.attempts} times with their workers and "
+                "given up; all others "
                 f"are committed, and the same command tries these again:{listed}"
             )
 
@@ -238,7 +241,8 @@ def allocate_workers(nodes: Sequence[NodeResources], requested: Ray) -> WorkerAl
     if not 0 < workers <= count_workers(cpus):
         machines = ", ".join(f"{node.cpus:g} cores and {node.gpus:g} GPUs" for node in nodes)
         raise ConfigError(
-            f"executor: no room for {max(workers, 1)} workers with {cpus} cores and {gpus:g} GPUs each; the machines have "
+            f"executor: no room for {max(workers, 1)} workers with {cpus} cores and {gpus:g} GPUs "
+            "each; the machines have "
             f"{machines}. Set fewer executor.workers, cpus or gpus."
         )
     return WorkerAllocation(workers, cpus, gpus)

@@ -67,7 +67,8 @@ class Slurm:
         minutes: Time limit of an element; it is queued again when the time is over.
         cluster: `slurm`, or `local` for processes on this machine.
         setup: Shell lines that run before the program.
-        gpus_per_node, cpus_per_task, mem_gb, partition, account: Slurm's options; None leaves one out.
+        gpus_per_node, cpus_per_task, mem_gb, partition, account: Slurm's options; None leaves one
+        out.
 
     Raises:
         ConfigError: A setting is impossible, or submitit is not installed.
@@ -107,7 +108,8 @@ class Slurm:
             "account": account,
         }
         self.options = {name: value for name, value in options.items() if value is not None}
-        # The elements accept this name beside them, because they may start before this process ends.
+        # The elements accept this name beside them, because they may start before this process
+        # ends.
         self.writer = Writer(f"planner-of-{nodes}")
         _import_submitit()
 
@@ -198,7 +200,8 @@ class Slurm:
 
 
 def _get_job_folder(order: Mapping[str, Any]) -> Path:
-    """Return the folder of script and logs: beside the run folder, absolute, because jobs start elsewhere.
+    """Return the folder of script and logs: beside the run folder, absolute, because jobs start
+    elsewhere.
 
     For a run in an object store it is below ./outputs, which the nodes must share.
     """
@@ -212,6 +215,7 @@ def _import_submitit() -> Any:
         import submitit
     except ImportError:
         raise ConfigError(
-            "executor=slurm needs submitit: pip install 'visionbatch[slurm]', or say executor=local."
+            "executor=slurm needs submitit: pip install 'visionbatch[slurm]', or say "
+            "executor=local."
         ) from None
     return submitit

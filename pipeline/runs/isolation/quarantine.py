@@ -1,7 +1,8 @@
 """Find the input that kills runners, and exclude it.
 
-Inputs that a runner was working on when it died are suspects. The next runner tries each of them alone. An
-input that kills this runner too is excluded: its row says so, and the run goes on without it.
+Inputs that a runner was working on when it died are suspects. The next runner tries each of them
+alone. An input that kills this runner too is excluded: its row says so, and the run goes on without
+it.
 """
 
 import json
@@ -18,9 +19,9 @@ from pipeline.runs.run_folder import RunFolder
 class Quarantine:
     """Suspected and excluded inputs of a run, kept in the run folder for whoever resumes it.
 
-    Each writer has a file of its own and reads all of them. A single writer tries the suspects of all
-    files. One of several writers tries only its own; an input that another writer suspects becomes its
-    suspect when it kills this writer too.
+    Each writer has a file of its own and reads all of them. A single writer tries the suspects of
+    all files. One of several writers tries only its own; an input that another writer suspects
+    becomes its suspect when it kills this writer too.
     """
 
     def __init__(self, folder: RunFolder) -> None:

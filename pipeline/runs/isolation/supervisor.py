@@ -1,8 +1,11 @@
-"""The process that a user starts. It starts the runner, which has the model, and restarts it when it dies or hangs.
+"""The process that a user starts.
 
-A crash in a decoder ends the whole process, and Python cannot catch it. Decoding in threads is fast because nothing
-isolates them. So this process imports the standard library only, holds no model, and reads from the in-flight
-table which inputs the dead runner was working on. The next runner tries each of them alone (`quarantine.py`).
+It starts the runner, which has the model, and restarts it when it dies or hangs.
+
+A crash in a decoder ends the whole process, and Python cannot catch it. Decoding in threads is fast
+because nothing isolates them. So this process imports the standard library only, holds no model,
+and reads from the in-flight table which inputs the dead runner was working on. The next runner
+tries each of them alone (`quarantine.py`).
 """
 
 import os
@@ -18,7 +21,8 @@ from types import FrameType
 from pipeline.core.inflight import TABLE_VARIABLE, InFlightTable, WorkerDeath
 
 StartProcess = Callable[..., "subprocess.Popen[bytes]"]
-# Environment variable of the runner: the read end of a pipe. The other end closes when this process ends.
+# Environment variable of the runner: the read end of a pipe. The other end closes when this process
+# ends.
 LIFELINE = "VISIONBATCH_LIFELINE"
 _MAX_DEATHS = 3  # in a row, without progress in between
 _GRACE_S = 30  # between a signal and SIGKILL; Slurm's default
@@ -31,7 +35,10 @@ RUNNER = (sys.executable, "-P", "-c", _PROGRAM.format(str(Path(__file__).parents
 
 
 def supervise(arguments: Sequence[str], program: Sequence[str] = RUNNER) -> int:
-    """Run `program` with these arguments until it is done. Returns the exit code of the last runner."""
+    """Run `program` with these arguments until it is done.
+
+    Returns the exit code of the last runner.
+    """
     with InFlightTable.create_shared() as (table, path):
         supervisor = RunnerSupervisor(table, path, [*program, *arguments])
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -40,7 +47,8 @@ def supervise(arguments: Sequence[str], program: Sequence[str] = RUNNER) -> int:
 
 
 def restart_until_done(supervisor: "RunnerSupervisor", report: Callable[[str], None]) -> int:
-    """Start runners until one ends by itself or on a signal, or three in a row die without progress.
+    """Start runners until one ends by itself or on a signal, or three in a row die without
+    progress.
 
     Args:
         supervisor: Starts the runners.
@@ -91,7 +99,8 @@ class RunnerSupervisor:
         table: The in-flight table that the runners write.
         path: The file of that table.
         command: The command line of a runner.
-        start: Starts a process from a command with `env` and `pass_fds`, as `subprocess.Popen` does.
+        start: Starts a process from a command with `env` and `pass_fds`, as `subprocess.Popen`
+            does.
     """
 
     def __init__(

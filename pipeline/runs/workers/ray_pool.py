@@ -44,7 +44,8 @@ class WorkerPool:
         self.signals = signals
         self.abandoned: dict[int, str] = {}  # shard_id -> reason
         self._workers: dict[int, Any] = {}  # by worker number
-        # Ray's reference to a reply -> (worker number, shard id); shard id None: the reply to `ready`
+        # Ray's reference to a reply -> (worker number, shard id); shard id None: the reply to
+        # `ready`
         self._pending: dict[Any, tuple[int, int | None]] = {}
         self._ready: set[int] = set()  # worker numbers
         self._queue: deque[int] = deque()  # shards that were never lost
@@ -95,7 +96,10 @@ class WorkerPool:
         )
 
     def _handle_replies(self, progress: Progress | None) -> None:
-        """Handle the replies that arrive within a second. `progress` is None while workers start."""
+        """Handle the replies that arrive within a second.
+
+        `progress` is None while workers start.
+        """
         ray = import_ray()
         self.signals.raise_pending()
         for reference in ray.wait(list(self._pending), timeout=_POLL_S)[0]:

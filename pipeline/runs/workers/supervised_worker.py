@@ -16,8 +16,8 @@ from pipeline.core.inflight import InFlightTable
 from pipeline.runs.isolation.supervisor import RUNNER, RunnerSupervisor, restart_until_done
 
 WORKER = (*RUNNER, "worker")
-# `messages` for the user, and either `images` and `errors` of a shard, or why the worker `failed` with
-# its exit `code`.
+# `messages` for the user, and either `images` and `errors` of a shard, or why the worker `failed`
+# with its exit `code`.
 WorkerReply = dict[str, Any]
 
 
@@ -28,7 +28,8 @@ class SupervisedWorker:
     that the previous one had not committed.
 
     Args:
-        order: The worker's first input line, as JSON. It starts in `order["folder"]` if that exists.
+        order: The worker's first input line, as JSON. It starts in `order["folder"]` if that
+            exists.
         environment: Variables in addition to those of this process.
         command: The command line of the worker.
     """

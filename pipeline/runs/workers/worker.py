@@ -1,8 +1,9 @@
 """A process that computes shards for another process.
 
-It reads lines on stdin: first the order, as JSON, then shard ids. It writes lines of JSON on stdout:
-`ready` when the model is loaded, `shard` with `images` and `errors` for each committed shard, `message`
-for the user, and `failed` with the reason. Otherwise it computes shards as every run does.
+It reads lines on stdin: first the order, as JSON, then shard ids. It writes lines of JSON on
+stdout: `ready` when the model is loaded, `shard` with `images` and `errors` for each committed
+shard, `message` for the user, and `failed` with the reason. Otherwise it computes shards as every
+run does.
 """
 
 import json
@@ -25,7 +26,10 @@ from pipeline.runs.session import RunSession
 
 
 class ReplyChannel:
-    """Writes replies to stdout, a line each, from any thread. Other output of this process goes to stderr."""
+    """Writes replies to stdout, a line each, from any thread.
+
+    Other output of this process goes to stderr.
+    """
 
     def __init__(self) -> None:
         self._file = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -123,8 +127,10 @@ def _check_session(session: RunSession, expected_run: str) -> None:
     folder = session.folder.path
     if folder.name != expected_run:
         raise ConfigError(
-            f"This worker would make {folder.name}, not {expected_run}: on its machine the same settings mean "
-            "another precision or decoder. Say precision= and device=, or use machines that are alike."
+            f"This worker would make {folder.name}, not {expected_run}: on its machine the same "
+            "settings mean "
+            "another precision or decoder. Say precision= and device=, or use machines that are "
+            "alike."
         )
     if not session.plan.parts:
         raise ConfigError(f"{folder} has no plan here: output= must be one place for all machines.")

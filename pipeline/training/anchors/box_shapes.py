@@ -46,7 +46,10 @@ def compute_best_iou(boxes_wh: np.ndarray, anchors_wh: np.ndarray) -> np.ndarray
 
 
 def measure_fit(boxes_wh: np.ndarray, anchors_wh: np.ndarray) -> AnchorFit:
-    """Measure the fit of anchors. It is an upper bound, as if each anchor were centred on its box."""
+    """Measure the fit of anchors.
+
+    It is an upper bound, as if each anchor were centred on its box.
+    """
     best = compute_best_iou(boxes_wh, anchors_wh)
     return AnchorFit(float((best >= MATCHED).mean()), float(best.mean()))
 

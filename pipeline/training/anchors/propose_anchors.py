@@ -234,7 +234,8 @@ def _format_proposal(
         *([_format_row("proposed", found)] if found else []),
     ]
     lines = [
-        f"{len(boxes_wh):,} boxes in {images:,} images, the median {width:.0f} x {height:.0f} pixels of what {model} sees.",
+        f"{len(boxes_wh):,} boxes in {images:,} images, the median {width:.0f} x {height:.0f} "
+        f"pixels of what {model} sees.",
         format_columns(rows),
         f"own: {own.anchors.to_overrides()}",
         f"plot: {files[0]}, figures: {files[1]}",

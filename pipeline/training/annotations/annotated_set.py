@@ -35,7 +35,10 @@ class AnnotatedImage:
 
     @property
     def has_objects(self) -> bool:
-        """Tell whether there is an object to learn from; with keypoints, one that has a keypoint."""
+        """Tell whether there is an object to learn from.
+
+        With keypoints, one that has a keypoint.
+        """
         return (
             bool(len(self.labels))
             if self.keypoints is None

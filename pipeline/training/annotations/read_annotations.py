@@ -14,7 +14,8 @@ from pipeline.training.annotations.yolo_reader import TASKS as YOLO_TASKS
 from pipeline.training.annotations.yolo_reader import read_yolo
 
 EXPECTED = (
-    "a .json file in COCO's format, YOLO's data.yaml, a folder with Annotations/*.xml as VOC's, or for task=classify a "
+    "a .json file in COCO's format, YOLO's data.yaml, a folder with Annotations/*.xml as VOC's, "
+    "or for task=classify a "
     "folder with a sub-folder for each class"
 )
 

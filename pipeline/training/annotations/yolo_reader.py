@@ -138,7 +138,8 @@ class _YoloReader:
         other = self.image_of.setdefault(labels, image)
         if other != image:
             self.problems.add(
-                f"{self._relative_name(other)}: {self._relative_name(image)} has the same labels, {labels.name}"
+                f"{self._relative_name(other)}: {self._relative_name(image)} has the same labels, "
+                f"{labels.name}"
             )
         try:
             text = labels.read_bytes()

@@ -50,7 +50,8 @@ class Files:
         self.names = _select_classes(listing.names, classes, problems.what)
         if task == "segment" and len(self.names) >= IGNORED_LABEL:
             raise ConfigError(
-                f"{problems.what}: {len(self.names)} classes; task=segment has room for {IGNORED_LABEL - 1}."
+                f"{problems.what}: {len(self.names)} classes; task=segment has room for "
+                f"{IGNORED_LABEL - 1}."
             )
         self.categories = self.names if task == "classify" else (BACKGROUND, *self.names)
         self.keypoint_names = listing.keypoint_names
@@ -133,14 +134,16 @@ class Files:
         learnt = f"of {shorten_list(self.names)}"
         if not any(one.has_objects for one in (*training, *held_out)):
             raise ConfigError(
-                f"{what}: none of its {len(training) + len(held_out):,} images has an object {learnt}."
+                f"{what}: none of its {len(training) + len(held_out):,} images has an object "
+                f"{learnt}."
             )
         for part, images in (("to learn from", training), ("for validation", held_out)):
             if not any(one.has_objects for one in images):
                 raise ConfigError(
                     f"{what}: of {len(training)} images to learn from and {len(held_out)} for "
                     f"validation, none {part} has an object {learnt}. Set train.validation= to a "
-                    "share above 0 and give the data two such images, or set it to another data set."
+                    "share above 0 and give the data two such images, or set it to another data "
+                    "set."
                 )
         both = _resolve_shared_names(training, held_out) & _resolve_shared_names(held_out, training)
         if both:

@@ -72,7 +72,8 @@ def export_and_compare(settings: Settings) -> str:
         (stage / "parity.json").write_text(f"{record}\n", encoding="utf-8")
     if done.faults:
         raise PipelineError(
-            f"{done.text()}\n\nThe exported program is NOT equal to eager: {'; '.join(done.faults)}."
+            f"{done.text()}\n\nThe exported program is NOT equal to eager: "
+            f"{'; '.join(done.faults)}."
         )
     return done.text()
 
@@ -90,7 +91,8 @@ def _export_to(
     probes = _build_probes(settings, parts, eager, input_hw, entries)
     network = extract_network(parts.format.load())
     with torch.no_grad():
-        # The pipeline's own engines fold them too: fewer operators, the same results up to rounding.
+        # The pipeline's own engines fold them too: fewer operators, the same results up to
+        # rounding.
         fold_batch_norms(network)
     file = PROGRAM_FILES[str(settings.to)]
     run = settings_for_program(settings, stage, preprocess)

@@ -82,7 +82,8 @@ class ExportResult:
         raw = "of the best detections have no like" if detector else "of the largest logit apart"
         inputs = "other inputs" if detector else "noise"
         lines = [
-            f"{self.settings.model} ({self.spec.weights}), task={self.settings.task}, to={self.settings.to}: {self.how}",
+            f"{self.settings.model} ({self.spec.weights}), task={self.settings.task}, "
+            f"to={self.settings.to}: {self.how}",
             format_pairs(
                 {"program": f"{self.file.stat().st_size / 1e6:.1f} MB: {self.file}", **self.takes()}
             ),

@@ -84,7 +84,8 @@ def find_preprocessing_weights(settings: Settings, parts: Components) -> str | N
     if repr(like.transforms()) != repr(model.transform):
         raise ConfigError(
             f"model={settings.model} is prepared in a way of its own ({model.transform!r}), "
-            f"not as {like!r}: a program file can only name the preprocessing of torchvision's weights."
+            f"not as {like!r}: a program file can only name the preprocessing of torchvision's "
+            "weights."
         )
     return f"{type(like).__name__}.{like.name}"
 

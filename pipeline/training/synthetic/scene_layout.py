@@ -43,7 +43,10 @@ class PlacedPrint:
 
 @dataclass
 class SceneLayout:
-    """The prints in a frame with the camera's aspect; the scene is this frame resized to a square."""
+    """The prints in a frame with the camera's aspect.
+
+    The scene is this frame resized to a square.
+    """
 
     frame_wh: tuple[int, int]
     sharp: bool  # rendered at the scene's size, as by a resize without smoothing

@@ -1,5 +1,7 @@
-"""jpeg=gpu: what is given to nvJPEG, what is not, and what happens where it refuses. Here another decoder stands in for it,
-which wants whole batches too."""
+"""jpeg=gpu: what is given to nvJPEG, what is not, and what happens where it refuses.
+
+Here another decoder stands in for it, which wants whole batches too.
+"""
 
 import io
 import logging

@@ -163,7 +163,8 @@ def test_other_columns_are_carried(tmp_path: Path) -> None:
             {},
             "picture",
             None,
-            r"a.parquet: no column 'picture' of images .*; it has image \(struct.*source.column=NAME",
+            r"a.parquet: no column 'picture' of images .*; it has image "
+            r"\(struct.*source.column=NAME",
         ),
         ({"label": [1]}, "label", None, r"no column 'label' of images"),
         (

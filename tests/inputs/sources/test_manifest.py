@@ -325,7 +325,8 @@ def test_columns_can_be_chosen(
             "key",
             ["x"],
             None,
-            "column 'key' has a name that a run's tables use themselves. Say what to carry: source.carry=",
+            "column 'key' has a name that a run's tables use themselves. Say what to carry: "
+            "source.carry=",
         ),
         ("score", [0.5], None, "column 'score' has a name"),
         (

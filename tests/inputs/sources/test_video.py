@@ -112,7 +112,10 @@ def test_frames_are_read_in_any_order_and_by_several_at_once(tmp_path: Path) -> 
 
 
 def test_detections_carry_their_time(annotate: Callable[..., Path], tmp_path: Path) -> None:
-    """The three clips through the real detector; frames are those of the plain loop, so rows need no second reference."""
+    """The three clips through the real detector.
+
+    Frames are those of the plain loop, so rows need no second reference.
+    """
     weights = shared("weights/d2go_coco.pt")
     made = annotate(
         "task=detect",

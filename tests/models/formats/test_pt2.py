@@ -120,7 +120,8 @@ def test_inspect_tells_sizes(names: str, tmp_path: Path) -> None:
         ),
         (
             "task=detect preprocess=DEFAULT",
-            "gives mul any x 5; task=detect expects boxes, labels, scores.*task=classify or segment",
+            "gives mul any x 5; task=detect expects boxes, labels, scores.*task=classify or "
+            "segment",
         ),
     ],
 )

@@ -118,7 +118,8 @@ def test_a_program_with_another_interface_is_refused(tmp_path: Path) -> None:
         ("task=embed", "model=torchscript can do classify, detect or segment, not task=embed"),
         (
             "task=classify",
-            "Name the torchvision weights whose preprocessing it expects: preprocess=MobileNet_V2_Weights",
+            "Name the torchvision weights whose preprocessing it expects: "
+            "preprocess=MobileNet_V2_Weights",
         ),
         (
             "task=classify preprocess=MobileNetV2_Weights.IMAGENET1K_V1",

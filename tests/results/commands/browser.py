@@ -28,8 +28,10 @@ def chromium() -> Iterator[Browser]:
 
 
 def opened(browser: Browser, report: Path, address: str = "", **options: object) -> Page:
-    """The report as a file, in a context of its own. `page.said` collects the browser's complaints and what was asked of
-    the network."""
+    """The report as a file, in a context of its own.
+
+    `page.said` collects the browser's complaints and what was asked of the network.
+    """
     page = browser.new_context(**options).new_page()  # type: ignore[arg-type]
     page.said = []  # type: ignore[attr-defined]
     page.on("console", lambda message: page.said.append(message.text))  # type: ignore[attr-defined]

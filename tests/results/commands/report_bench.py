@@ -1,7 +1,7 @@
 """Measure the HTML report: `python -m tests.results.commands.report_bench FOLDER [IMAGES]`.
 
-Makes a run of IMAGES (5,000) images with overlays. Prints, as JSON, how long its report takes to write, and what Chromium
-needs to show and to filter it.
+Makes a run of IMAGES (5,000) images with overlays. Prints, as JSON, how long its report takes to
+write, and what Chromium needs to show and to filter it.
 """
 
 import json
@@ -19,7 +19,8 @@ from tests.helpers.pictures import picture
 from tests.results.commands.browser import chromium, opened
 
 _PREDICTIONS = 20  # an image, on average
-# done to the filters one after the other, each timed until the frame after the one that shows the result
+# done to the filters one after the other, each timed until the frame after the one that shows the
+# result
 _FILTERS = {
     "text": "text.value = '99'",
     "status": "text.value = ''; status.value = 'failed'",

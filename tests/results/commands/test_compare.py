@@ -63,7 +63,8 @@ def fates(**given: int) -> dict[str, int]:
         ([box(DOG, 0.5, 0, 0, 9, 9)], [box(DOG, 0.51, 0, 0, 9, 9)], fates(shifted=1)),
         ([box(DOG, 0.5, 0, 0, 9, 9)], [box(DOG, 0.5, 0.1, 0, 9, 9)], fates(shifted=1)),
         ([box(DOG, 0.5, 0, 0, 9, 9)], [box(CAT, 0.9, 0, 0, 9, 9)], fates(another_class=1)),
-        ([box(DOG, 0.5, 0, 0, 9, 9)], [box(DOG, 0.5, 0, 0, 9, 4)], fates(added=1, lost=1)),  # IoU below 0.5
+        # IoU below 0.5
+        ([box(DOG, 0.5, 0, 0, 9, 9)], [box(DOG, 0.5, 0, 0, 9, 4)], fates(added=1, lost=1)),
         ([box(DOG, 0.5, 0, 0, 0, 0)], [box(DOG, 0.5, 0, 0, 0, 0)], fates(same=1)),  # without area
         # one object under two names: each meets its own, though the other overlaps as much
         ([box(DOG, 0.9, 0, 0, 9, 9), box(CAT, 0.8, 0, 0, 9, 9)], [box(CAT, 0.9, 0, 0, 9, 9), box(DOG, 0.8, 0, 0, 9, 9)],

@@ -1,4 +1,7 @@
-"""The verb: where exports go, what is said, what is refused. The formats have tests of their own."""
+"""The verb: where exports go, what is said, what is refused.
+
+The formats have tests of their own.
+"""
 
 import errno
 import json

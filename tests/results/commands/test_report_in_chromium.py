@@ -62,7 +62,8 @@ def names(page: Page) -> list[str]:
 def pictures(page: Page) -> list[str]:
     """What every card shows: a picture, one with boxes over it, or a word."""
     page.wait_for_function(
-        "() => [...document.querySelectorAll('#cards .picture')].every((one) => one.hasChildNodes())"
+        "() => [...document.querySelectorAll('#cards .picture')].every((one) => "
+        "one.hasChildNodes())"
     )
     shown = """(all) => all.map((one) => one.textContent || [...one.children].map((each) => each.localName).join(" "))"""
     return page.locator("#cards .picture").evaluate_all(shown)

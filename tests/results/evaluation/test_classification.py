@@ -133,7 +133,10 @@ def test_one_image_finds_a_class_once(tmp_path: Path) -> None:
 
 
 def test_a_name_comes_before_an_id(tmp_path: Path) -> None:
-    """Digits, whose classes may not be in the order of their ids; and an exact name before another case of it."""
+    """Digits, whose classes may not be in the order of their ids.
+
+    And an exact name before another case of it.
+    """
     names = ("1", "0", "Cardigan", "cardigan")
     run = made_run(
         tmp_path / "run",

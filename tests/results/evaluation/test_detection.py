@@ -77,8 +77,9 @@ def assert_equal_to_pycocotools(
 def scene(
     rng: np.random.Generator, kind: str, n_images: int
 ) -> tuple[list[Row], list[dict[str, Any]]]:
-    """Objects of all sizes in 300x400 images, some of them crowds, and detections near them and elsewhere; scores of two
-    digits, so that many are equal."""
+    """Objects of all sizes in 300x400 images, some of them crowds, and detections near them and
+    elsewhere; scores of two digits, so that many are equal.
+    """
     rows, annotations = [], []
     for number in range(n_images):
         name, found = f"{number:03d}.jpg", []
@@ -269,8 +270,8 @@ def test_images_meet_by_key_then_by_last_name(tmp_path: Path) -> None:
     assert result.rows()[0]["recall"] == pytest.approx(2 / 6)  # x and y; z could be either
     said = "\n".join(result.notes)
     assert (
-        "1 of truth's images failed in the run; they count as images without predictions: broken.jpg"
-        in said
+        "1 of truth's images failed in the run; they count as images without predictions: "
+        "broken.jpg" in said
     )
     assert "3 of truth's images are not in the run" in said and "z.jpg, absent.jpg" in said
     assert "3 images of the run are not in truth and left out: b/x.jpg, p/z.jpg, q/z.jpg" in said
@@ -434,8 +435,9 @@ def test_a_real_detector_on_real_photographs(annotate: Callable[..., Path]) -> N
     ("task", "file"), [("instances", "instances.json"), ("keypoints", "person_keypoints.json")]
 )
 def test_real_annotations(task: str, file: str, tmp_path: Path) -> None:
-    """Polygons, crowds and points that are not labelled are the file's; what is found is made of them, a little aside,
-    and every fourth is missing."""
+    """Polygons, crowds and points that are not labelled are the file's; what is found is made of
+    them, a little aside, and every fourth is missing.
+    """
     truth = shared(f"data/coco50/{file}")
     with contextlib.redirect_stdout(io.StringIO()):
         objects = COCO(str(truth))
@@ -508,8 +510,8 @@ def test_duplicates_are_not_evaluated(tmp_path: Path) -> None:
     )
     assert (skipping.images.truth, skipping.images.duplicates, skipping.images.failed) == (4, 2, 0)
     assert (
-        "2 images of truth are duplicates that were not looked at; they are not evaluated: b0.jpg, b1.jpg"
-        in skipping.notes
+        "2 images of truth are duplicates that were not looked at; they are not evaluated: "
+        "b0.jpg, b1.jpg" in skipping.notes
     )
 
 

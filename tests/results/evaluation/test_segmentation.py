@@ -58,7 +58,8 @@ def run(tmp_path: Path) -> Path:
 def test_pixels_are_counted(name: str, mode: str, run: Path, tmp_path: Path) -> None:
     save(tmp_path / "truth" / name, TRUE, mode)
     result = evaluated(run, tmp_path / "truth")
-    # background: 1 right, 1 made up; road: 1 right, 1 made up, 1 missed; sky: 1 right, 1 missed; one pixel does not count
+    # background: 1 right, 1 made up; road: 1 right, 1 made up, 1 missed; sky: 1 right, 1 missed;
+    # one pixel does not count
     assert [row["iou"] for row in result.rows()] == pytest.approx([1 / 2, 1 / 3, 1 / 2])
     assert result.figures["regions"] == pytest.approx(
         {

@@ -56,7 +56,8 @@ OK, BAD, TWIN = "ok", "corrupt", "duplicate"
         (9, [[]], {}),
         (9, [[(OK, [])]], {"0": []}),
         (9, [[(BAD, [])]], {"0": []}),
-        # failed, least certain, most certain, nothing found; a weak second prediction does not matter
+        # failed, least certain, most certain, nothing found; a weak second prediction does not
+        # matter
         (
             9,
             [[(OK, []), (OK, [0.9, 0.1]), (OK, [0.5])], [(BAD, [])]],

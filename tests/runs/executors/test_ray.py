@@ -1,5 +1,7 @@
-"""Who gets which shard, and what becomes of those of a lost worker. Here Ray is a few lines that answer at once; the real
-one is in tests/contract and tests/faults."""
+"""Who gets which shard, and what becomes of those of a lost worker.
+
+Here Ray is a few lines that answer at once; the real one is in tests/contract and tests/faults.
+"""
 
 from collections.abc import Callable
 from types import SimpleNamespace

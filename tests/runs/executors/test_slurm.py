@@ -1,5 +1,7 @@
-"""The array job as it is submitted, to an `sbatch` that only notes it. No Slurm was at hand: what its elements do is in
-tests/contract, where they are processes."""
+"""The array job as it is submitted, to an `sbatch` that only notes it.
+
+No Slurm was at hand: what its elements do is in tests/contract, where they are processes.
+"""
 
 import json
 import os

@@ -1,5 +1,6 @@
-"""A worker process in the hands of another: what it had in hand goes to the next one, and its last words are heard. The
-workers here are a few lines each, without a model."""
+"""A worker process in the hands of another: what it had in hand goes to the next one, and its last
+words are heard. The workers here are a few lines each, without a model.
+"""
 
 import json
 import sys
@@ -61,7 +62,8 @@ for line in sys.stdin: done(int(line))
         answer = one.do(5)
     assert answer["images"] == 15
     assert answer["messages"] == [
-        "WARNING: The runner died of SIGKILL, with 0 inputs in hand. Starting another, which goes on."
+        "WARNING: The runner died of SIGKILL, with 0 inputs in hand. Starting another, which goes "
+        "on."
     ]
 
 

@@ -25,7 +25,8 @@ def test_a_polygon_is_a_mask_and_its_box(tmp_path: Path) -> None:
     for scene in SCENES:
         width, height = scene.size
         lines = [
-            f"{NAMES.index(name)} {x / width} {y / height} {x_max / width} {y / height} {x_max / width} {y_max / height} "
+            f"{NAMES.index(name)} {x / width} {y / height} {x_max / width} {y / height} "
+            f"{x_max / width} {y_max / height} "
             f"{x / width} {y_max / height}\n"
             for name, x, y, x_max, y_max in scene.objects
         ]

@@ -143,8 +143,10 @@ def _image(number: int, **values: Any) -> Callable[[dict[str, Any]], Any]:
         (_set(0, bbox=[100, 6, 30, 30]), "a.png: annotation 1: .*outside"),
         (_set(0, bbox=[63.5, 6, -1, 30]), "a.png: annotation 1: the box .* is empty"),
         (_set(1, bbox=[10, 6, 30, 0]), "a.png: annotation 2: the box .* is empty"),
-        (_set(1, bbox=[10, 6, 0.0005, 9]), "a.png: annotation 2: the box .* is empty"),  # it would be, once resized
-        (_set(1, bbox=[64, 6, 0.9, 10]), "a.png: annotation 2: the box"),  # nothing is left when it is clipped
+        # it would be, once resized
+        (_set(1, bbox=[10, 6, 0.0005, 9]), "a.png: annotation 2: the box .* is empty"),
+        # nothing is left when it is clipped
+        (_set(1, bbox=[64, 6, 0.9, 10]), "a.png: annotation 2: the box"),
         (_set(1, bbox=[10, 6, float("nan"), 5]), "a.png: annotation 2: the box .* is empty"),
         (_set(1, bbox=[10, 6, float("inf"), 5]), "a.png: annotation 2: the box .* outside"),
         (_set(1, bbox=[10, 6]), "a.png: annotation 2: expected bbox="),
