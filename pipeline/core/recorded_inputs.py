@@ -71,7 +71,7 @@ class InputLocations:
         return None
 
     def make_link(self, key: str) -> str | None:
-        """Return an address that browsers open, of an input whose link is not derived from its key."""
+        """Return a browser address of an input whose link is not derived from its key."""
         return None
 
 
@@ -97,7 +97,7 @@ class SourceClass(Protocol):
     """The class methods of a source component."""
 
     def locate(self, recorded: RecordedSource) -> InputLocations:
-        """Return where the inputs of a finished run are, without asking the file system for them."""
+        """Return where the inputs of a finished run are, without a look at the file system."""
         ...
 
     def reopen(self, recorded: RecordedSource) -> ImageReader | None:

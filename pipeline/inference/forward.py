@@ -1,4 +1,4 @@
-"""Run forward passes so that a bad input, or too little memory, fails one image and not its batch."""
+"""Run forward passes so that a bad input or too little memory fails one image, not its batch."""
 
 from __future__ import annotations  # `Output` is a string at run time
 

@@ -1,4 +1,4 @@
-"""Read the inputs of a finished run again, for pictures and measurements of what the run has found."""
+"""Read the inputs of a finished run again, to draw or measure its predictions."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path

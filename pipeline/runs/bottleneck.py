@@ -54,4 +54,7 @@ def describe_bottleneck(
         on_cuda = " on cuda" if device.startswith("cuda") else ""
         advice = _ADVICE[f"forward{fast}{on_cuda}" if name == "forward" else name]
     values = {"workers": workers, "more": max(cores, 2 * workers), "cores": cores}
-    return f"Bottleneck: {name}, {share:.0%} of the time. What would move it: {advice.format(**values)}."
+    return (
+        f"Bottleneck: {name}, {share:.0%} of the time. "
+        f"What would move it: {advice.format(**values)}."
+    )

@@ -36,7 +36,7 @@ class Components:
     filters: Filters
     views: Views
     engine: Engine
-    batch_size: int | None  # None: measured after loading the model
+    batch_size: int | None  # None: measured after the model is loaded
     sinks: Mapping[str, Sink]  # by name, without those switched off
 
 
@@ -57,9 +57,8 @@ def build_components(settings: Settings) -> Components:
         raise ConfigError(f"model={spec.name} does {', '.join(served)}, not task={settings.task}.")
     task = instantiate(settings.components["task"], spec=spec)
     check_clips(settings, task, source, spec)
-    add_source_columns(
-        task.schema, source.columns
-    )  # raises ConfigError for names that the task has
+    # Raises ConfigError for columns whose names the task uses itself.
+    add_source_columns(task.schema, source.columns)
     filters = build_filters(settings, task, spec.categories)
     sinks = build_sinks(settings)
     views = build_views(settings, task, spec)
@@ -95,7 +94,7 @@ def build_sinks(settings: Settings) -> dict[str, Sink]:
 
 
 def build_batch_size(settings: Settings, device: str) -> int | None:
-    """Return the batch size that is set, or the task's for this kind of device; None for `auto`."""
+    """Return the configured batch size, or the task's for this kind of device; None for `auto`."""
     if settings.batch_size is None:
         presets = settings.components["task"]["presets"]["batch_size"]
         return int(presets["cpu" if device == "cpu" else "gpu"])

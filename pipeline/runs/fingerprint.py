@@ -1,9 +1,8 @@
-"""The fingerprint: everything that determines a run's rows, and the name of the run folder made of
-it.
+"""The fingerprint of everything that determines a run's rows, and the name of the run folder.
 
-It holds names of components and their settings, never the Python path of a class, so that moving a
-class renames no run. Settings that change no row are not part of it: batch size, shard size,
-workers, device, executor, pictures.
+The fingerprint covers the names of components and their settings but never the Python path of a
+class, so that moving a class renames no run. Settings that change no row are not part of it: batch
+size, shard size, workers, device, executor, pictures.
 """
 
 import json
@@ -25,7 +24,7 @@ _FILTERS = ("classes", "exclude", "min_score", "min_area", "nms_iou", "max_detec
 def collect_determinants(
     settings: Settings, spec: ModelSpec, source: Source, engine: Engine
 ) -> dict[str, Any]:
-    """Return everything that determines a run's rows, as JSON can hold it."""
+    """Return everything that determines a run's rows, in JSON types."""
     components = settings.components
     return {
         "schema_version": SCHEMA_VERSION,
@@ -50,7 +49,10 @@ def collect_determinants(
 
 
 def make_run_name(determined_by: Mapping[str, Any]) -> str:
-    """Return `<task>-<model>-<fingerprint>`, a valid name of one folder whatever task and model are called."""
+    """Return `<task>-<model>-<fingerprint>`.
+
+    Characters of the task and the model that folder names do not allow are replaced.
+    """
     canonical = json.dumps(determined_by, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     model = re.sub(r"[^A-Za-z0-9_.]+", "_", Path(determined_by["model"]).stem)
     task = re.sub(r"[^A-Za-z0-9_.-]+", "_", determined_by["task"]["name"])
@@ -77,9 +79,9 @@ def _describe_sinks(settings: Settings) -> dict[str, Any]:
 
 
 def _describe_source(settings: Settings) -> dict[str, Any]:
-    """Return which parts of its files a source lists, such as a frame rate.
+    """Return the settings that select parts of the source's files, such as a frame rate.
 
-    The input is in its identity.
+    The input is left out because the source's identity has it.
     """
     own = _select_settings(settings.components["source"])
     own = {name: value for name, value in own.items() if value != settings.input}
@@ -87,7 +89,7 @@ def _describe_source(settings: Settings) -> dict[str, Any]:
 
 
 def _describe_views(settings: Settings) -> dict[str, Any]:
-    """Return the settings of tiles and mirror images, where they are asked for."""
+    """Return the settings of tiles and mirror images, if either is used."""
     tiles = settings.tiles
     if tiles.size is None and not settings.flip:
         return {}
@@ -98,7 +100,7 @@ def _describe_views(settings: Settings) -> dict[str, Any]:
 
 
 def _describe_network(settings: Settings) -> dict[str, Any]:
-    """Return what changes the network of a builder, where it is given."""
+    """Return the settings that change a builder's network, if any is set."""
     anchors = {name: value for name, value in vars(settings.anchors).items() if value is not None}
     return ({"backbone": settings.backbone} if settings.backbone else {}) | (
         {"anchors": anchors} if anchors else {}
@@ -110,5 +112,5 @@ def _describe_duplicates(settings: Settings) -> dict[str, Any]:
 
 
 def _normalize(value: Any) -> Any:
-    """Sort class names and fold their case, because [dog, Cat] and [cat, dog] ask for the same."""
+    """Sort class names and fold their case, because [dog, Cat] and [cat, dog] mean the same."""
     return sorted({name.casefold() for name in value}) if isinstance(value, tuple) else value

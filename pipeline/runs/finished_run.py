@@ -39,7 +39,7 @@ class FinishedRun:
 
     @classmethod
     def open(cls, path: Location) -> "FinishedRun":
-        """Open a run. Warns where it is not complete.
+        """Open a run. Warns if it is not complete.
 
         Raises:
             ConfigError: The path is no run folder, or nothing is committed.
@@ -50,7 +50,7 @@ class FinishedRun:
 
     @classmethod
     def from_folder(cls, folder: RunFolder, path: Location | None = None) -> "FinishedRun":
-        """Open a run whose folder exists as an object. `path` is its name in messages."""
+        """Open a run from its `RunFolder`. Messages name it `path`."""
         plan, path = load_plan(folder), path or folder.path
         if not folder.has_begun() or not plan.parts:
             problem = (
@@ -105,7 +105,7 @@ class FinishedRun:
 
     @property
     def recorded_source(self) -> RecordedSource:
-        """Return what the record says of the source, as plain values."""
+        """Return what run.json records about the source, as plain values."""
         determined_by = self.record["fingerprint_of"]
         path = key_to_path(determined_by["source"].partition(":")[2])
         first = next(self.plan.entries_by_id(), None) if self.plan.n_images == 1 else None
@@ -121,9 +121,9 @@ class FinishedRun:
 
     @cached_property
     def locations(self) -> InputLocations:
-        """Return where the inputs are, as their source declares.
+        """Return where the inputs are.
 
-        Only the folder of a source that is not known.
+        The source declares it. For a source that this version does not have it is only the folder.
         """
         recorded = self.recorded_source
         try:
@@ -133,7 +133,7 @@ class FinishedRun:
 
     @property
     def input(self) -> Location:
-        """Return the folder below which the keys of its images lead. It may be gone."""
+        """Return the folder that the keys of the images are relative to. It may no longer exist."""
         return self.locations.root
 
     def read_shards(self) -> Iterator[tuple[pa.Table, pa.Table]]:

@@ -64,7 +64,7 @@ class ShardPictures:
 def find_lacking_pictures(
     folder: RunFolder, plan: Plan, sinks: Mapping[str, Sink], index: int, count: int
 ) -> list[ShardPictures]:
-    """Return the committed shards without all pictures that the sinks draw: all, or every `count`-th."""
+    """Return the committed shards, of every `count`-th, that lack pictures of the sinks."""
     if not any(isinstance(sink, PictureSink) for sink in sinks.values()):
         return []
     committed, lacking, first_image_id = folder.committed_shards(), [], 0

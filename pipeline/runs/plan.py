@@ -52,7 +52,7 @@ class PlanPart:
 
 
 class Plan:
-    """Which images each shard holds."""
+    """The planned images and the shards that they belong to."""
 
     def __init__(self, folder: RunFolder, parts: Iterable[PlanPart]) -> None:
         self.folder = folder
@@ -68,7 +68,7 @@ class Plan:
         return Shard(shard_id, table["image_id"][0].as_py(), tuple(read_entries(table)))
 
     def find_shard(self, image_id: int) -> Shard:
-        """Read the shard that holds an image. Raises IndexError."""
+        """Read the shard that contains an image. Raises IndexError."""
         part = self.parts[bisect_right(self.parts, image_id, key=attrgetter("first_image_id")) - 1]
         end = part.first_image_id
         for shard_id, size in self.shard_sizes():
@@ -115,11 +115,11 @@ class Plan:
 
 
 def load_plan(folder: RunFolder) -> Plan:
-    """Read the plan of a run; one without parts if there is none yet.
+    """Read the plan of a run. The plan has no parts if none is written yet.
 
     Raises:
-        ConfigError: plan.json names files that no run writes. A foreign run could name files
-            outside.
+        ConfigError: plan.json names files that no run writes. This check keeps a foreign run from
+            naming files outside its folder.
     """
     path = folder.local("plan/plan.json")
     listed = json.loads(path.read_text())["parts"] if path.is_file() else []

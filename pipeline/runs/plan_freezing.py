@@ -1,4 +1,4 @@
-"""Write the plan of a run, or compare it with the input and add what is new."""
+"""Write the plan of a run, or compare it with the input and add the new inputs."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -31,17 +31,17 @@ class PlanDifference:
 def freeze_plan(
     folder: RunFolder, source: Source, shard_size: int, limit: int | None, accept_changes: bool
 ) -> Plan:
-    """Write the plan, or add the inputs that the source has got since.
+    """Write the plan, or add inputs that are new in the source.
 
     Args:
         folder: The locked run folder.
         source: Lists the inputs.
         shard_size: Images of a shard.
         limit: Most images of the plan; None: all.
-        accept_changes: Keep the rows of inputs that have changed or are gone.
+        accept_changes: Keep the rows of inputs that have changed or no longer exist.
 
     Raises:
-        InputChanged: Planned inputs have changed or are gone.
+        InputChanged: Planned inputs have changed or no longer exist.
         ConfigError: The source has no inputs.
     """
     plan = load_plan(folder)
@@ -56,7 +56,7 @@ def freeze_plan(
     new = find_new_entries(plan.entries_by_key(), source.entries(), difference)
     room = None if limit is None else max(0, limit - plan.n_images)
     parts = _stage_parts(plan, islice(new, room), shard_size, schema)
-    deque(new, maxlen=0)  # read to the end, to find all differences
+    deque(new, maxlen=0)  # reads to the end, to find all differences
     if difference.changed or difference.removed:
         if not accept_changes:
             raise InputChanged(_describe_difference(difference, folder))
@@ -109,7 +109,7 @@ def _describe_difference(difference: PlanDifference, folder: RunFolder) -> str:
 
 
 def _accept_difference(plan: Plan, difference: PlanDifference) -> None:
-    """Rewrite the parts so that they list changed inputs as they are now, in their old places."""
+    """Rewrite the parts so that they list changed inputs as they are now, at their old ids."""
     removed = {
         key: replace(entry, size=_REMOVED_SIZE, mtime_ns=0)
         for key, entry in difference.removed.items()
@@ -133,7 +133,7 @@ def _accept_difference(plan: Plan, difference: PlanDifference) -> None:
 def _stage_parts(
     plan: Plan, entries: Iterator[Entry], shard_size: int, schema: pa.Schema
 ) -> list[PlanPart]:
-    """Write entries as further parts below the staging folder, where no reader looks for them."""
+    """Write entries as further parts below the staging folder, which no reader reads."""
     parts: list[PlanPart] = []
     listing = plan.parts[-1].listing + 1 if plan.parts else 0
     first = next(entries, None)

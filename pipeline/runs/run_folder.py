@@ -1,11 +1,14 @@
-"""The only code that publishes files in a run folder, which is on a disk (`disk.py`) or in an
-object store (`objects.py`).
+"""The run folder, on a disk or in an object store. Only this module publishes files in it.
 
-A shard is written below a staging folder as a miniature run folder. Committing it means: every
-staged file is closed, the Parquet parts are reopened and counted, everything is published, durably
-and each file whole or not at all, and last of all the marker `_committed/NNNNNNNN.json` is
-published the same way. Readers trust markers only; a part that has none is removed at the next
-start, a picture that has none is written again.
+A shard is first written below a staging folder, laid out like the run folder. A commit has three
+steps, after all staged files are closed:
+
+1. The Parquet parts are reopened and their rows counted.
+2. All files are published, each durably and atomically.
+3. The marker `_committed/NNNNNNNN.json` is published in the same way.
+
+Readers trust markers only. At the next start a part without a marker is removed, and a picture
+without a marker is drawn again.
 """
 
 import json
@@ -37,18 +40,18 @@ from pipeline.storage.publish import translate_write_errors
 from pipeline.storage.run_storage import RunStorage, open_run_storage
 
 log = logging.getLogger(__name__)
-_PARTS = ("images", "predictions")  # the folders whose files are only to be trusted with a marker
+_PARTS = ("images", "predictions")  # folders whose files are valid only with a marker
 
 
 class RunFolder:
     """The folder of one run, on a disk or in an object store.
 
-    Only a process that holds its lock may write. That is either the single writer, or one of
-    several writers with shards and a staging folder of their own.
+    Only a process that has locked it may write. That is the single writer, or one of several
+    writers, each with its own shards and staging folder.
     """
 
     def __init__(self, path: Location, writer: Writer | None = None) -> None:
-        self.path = path  # for messages; `local` gives paths to read
+        self.path = path  # for messages; `local` returns paths to read
         self.writer = writer or Writer()
         self.store: RunStorage = open_run_storage(path, self.writer)
         self.staging = self.store.staging
@@ -57,7 +60,7 @@ class RunFolder:
         return self.store.exists()
 
     def local(self, name: str) -> Path:
-        """Return a local path of a file, which is a copy for an object store.
+        """Return the local path of a file, for an object store that of a copy.
 
         The file need not exist.
         """
@@ -97,7 +100,7 @@ class RunFolder:
 
     @cached_property
     def _numbers_of_old_runs(self) -> dict[int, str]:
-        """Shard id -> its number as text, for shards that an earlier version named with five digits."""
+        """Map shards that an earlier version named with five digits to their number as text."""
         texts = {
             shard_id: name.removesuffix(".json") for shard_id, name in self._list_markers().items()
         }
@@ -108,7 +111,7 @@ class RunFolder:
         }
 
     def marker_name(self, shard_id: int) -> str:
-        """Return the path of a shard's marker below the run folder, also in a run of an earlier version."""
+        """Return the path of a shard's marker below the run folder, for old runs too."""
         text = self._numbers_of_old_runs.get(shard_id)
         return f"_committed/{text}.json" if text else make_marker_name(shard_id)
 
@@ -201,7 +204,7 @@ class RunFolder:
         """Publish pictures of a committed shard, then replace its marker by one that counts them.
 
         After an interruption the old marker is still valid and the pictures are drawn again.
-        `pictures` is that of `commit`, for the sinks that drew.
+        `pictures` is as in `commit`, for the sinks that have drawn.
         """
         files = _list_files(stage)
         self.store.publish(files, stage)
@@ -216,9 +219,8 @@ class RunFolder:
         staged = self.staging / name
         staged.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        staged.write_bytes(
-            text.encode("utf-8", "backslashreplace")
-        )  # a path may hold bytes that are no text
+        # A path may contain bytes that are no text.
+        staged.write_bytes(text.encode("utf-8", "backslashreplace"))
         self.store.publish([staged], self.staging)
 
     def publish_file(self, name: str) -> None:
@@ -232,7 +234,7 @@ class RunFolder:
     def _remove_leftovers(self, alone: bool) -> None:
         """Remove staging folders and parts without a marker.
 
-        Only own ones while other writers exist.
+        While other writers exist (`alone` is false), only this writer's staging folder is removed.
         """
         shutil.rmtree(self.store.staging_root if alone else self.staging, ignore_errors=True)
         if not alone:
@@ -278,6 +280,6 @@ def update_latest(run: Location) -> None:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(run.name)
         temporary.replace(run.parent / "latest")
-    except OSError as error:  # no links, or another file of that name; the run goes on without
+    except OSError as error:  # no links here, or another file of that name; not fatal
         temporary.unlink(missing_ok=True)
         log.warning("%s was not made: %s", run.parent / "latest", error.strerror)

@@ -1,4 +1,4 @@
-"""run.json: the record of settings, weights, versions and device that the results of a run depend on."""
+"""Make run.json, which records the settings, weights, versions and device of a run."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ _LIBRARIES = (
 )
 
 
-_OPTIONAL_LIBRARIES = ("onnxruntime",)  # recorded where the model has imported them
+_OPTIONAL_LIBRARIES = ("onnxruntime",)  # recorded if the model has imported them
 
 
 def make_record(
@@ -44,7 +44,7 @@ def make_record(
 ) -> dict[str, Any]:
     """Return the content of run.json.
 
-    It has no time and no host, so that equal runs leave equal bytes.
+    It contains no time and no host, so that equal runs write equal bytes.
     """
     return {
         "visionbatch": __version__,
@@ -72,7 +72,7 @@ def make_record(
 
 
 def _redact(value: Any) -> Any:
-    """Remove signatures from addresses."""
+    """Remove secrets from addresses."""
     if isinstance(value, Mapping):
         return {name: _redact(item) for name, item in value.items()}
     return redact_secrets(value) if isinstance(value, str) else value
@@ -81,8 +81,8 @@ def _redact(value: Any) -> Any:
 def merge_record(path: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Return the run's first record, with the differences of later sessions under `resumed_with`.
 
-    Warns where device, decoder, code or libraries differ, because the shards of the run were then
-    computed differently.
+    Warns if the device, the decoder, the code or the libraries differ, because some shards of the
+    run are then computed differently.
     """
     if not path.is_file():
         return record
@@ -101,9 +101,9 @@ def merge_record(path: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_git_revision() -> str | None:
-    """Return the commit of the checkout, with `-dirty` where files differ from it.
+    """Return the commit of the checkout, with `-dirty` if files differ from it.
 
-    None for an installed wheel.
+    An installed wheel has no commit: None.
     """
     root = find_resource("conf").parent
     if not (root / ".git").exists():

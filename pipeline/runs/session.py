@@ -1,4 +1,4 @@
-"""One call of `run`: its settings, components, run folder and plan, and how its shards are computed."""
+"""One call of `run`: its settings, components, run folder and plan. It computes the shards."""
 
 import logging
 from collections import ChainMap
@@ -35,7 +35,7 @@ _COMPARED_IMAGES = 32  # images on which an inexact engine is compared with fp32
 
 @dataclass(frozen=True)
 class RunSession:
-    """What one process knows of a run: settings, components, run folder and plan."""
+    """The settings, components, run folder and plan of a run, in one process."""
 
     settings: Settings
     parts: Components
@@ -51,7 +51,7 @@ class RunSession:
         return cls(settings, parts, determined_by, folder, load_plan(folder))
 
     def freeze_plan(self) -> "RunSession":
-        """Return this session with the plan made, compared with the input, or trusted."""
+        """Return this session with a plan that is new, compared with the input, or trusted."""
         settings = self.settings
         if settings.changed == "trust":
             return self
@@ -62,7 +62,7 @@ class RunSession:
         return replace(self, plan=plan)
 
     def list_uncommitted(self, index: int = 0, count: int = 1) -> list[int]:
-        """Return the shards without a marker, in order: of all, or of every `count`-th."""
+        """Return the shards without a marker, in order: of all shards, or of every `count`-th."""
         committed = self.folder.committed_shards()
         shard_ids = range(index, self.plan.n_shards, count)
         return [shard_id for shard_id in shard_ids if shard_id not in committed]
@@ -117,7 +117,7 @@ class RunSession:
         return drawer.draw(lacking, progress)
 
     def create_progress_bar(self) -> ProgressBar:
-        """Return a bar over the shards of this process that begins with those committed."""
+        """Return a progress bar over the shards of this process, committed ones included."""
         shard, committed = self.settings.shard, self.folder.committed_shards()
         sizes = {i: n for i, n in self.plan.shard_sizes() if i % shard.count == shard.index}
         done = sum(n for shard_id, n in sizes.items() if shard_id in committed)
@@ -152,7 +152,7 @@ class RunSession:
         return quarantine
 
     def _write_record(self, predictor: Predictor) -> None:
-        """Write run.json, or add to it how this session differs, and point `latest` to the run."""
+        """Write run.json, or add the differences of this session, and point `latest` to the run."""
         record = make_record(
             self.settings,
             self.parts.spec,

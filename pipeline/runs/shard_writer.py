@@ -40,7 +40,7 @@ _GROUP_IMAGES, _GROUP_BYTES = 64, 64 << 20
 class ShardRunner:
     """Computes and commits shards.
 
-    Each input gets exactly one row of `images`, or the run stops.
+    Each input gets exactly one row of `images`; otherwise the run stops.
     """
 
     plan: Plan
@@ -101,7 +101,7 @@ class ShardWriter:
     def write(self, shard: Shard, finished: Sequence[ItemOutputs]) -> None:
         """Add finished inputs of a shard.
 
-        Raises what the write thread raised for an earlier group.
+        Raises the error that the write thread raised for an earlier group.
         """
         self._group += finished
         self._group_bytes += sum(
@@ -122,7 +122,7 @@ class ShardWriter:
             self._wait_for_pending(_MAX_PENDING_GROUPS)
 
     def write_tables(self, shard: Shard, images: pa.Table, predictions: pa.Table) -> None:
-        """Add rows that the shard had before, as they are."""
+        """Add rows that the shard already had, unchanged."""
         self._n_handed_over += images.num_rows
         self._submit(partial(self._committer.add_tables, shard, images, predictions))
 
@@ -149,7 +149,7 @@ class ShardCommitter:
     """Makes rows, writes them to the sinks and commits each complete shard.
 
     Only the write thread calls its methods, except `abandon`, which is called after that thread has
-    ended. It reports a commit at once, because a worker gets its next shard only then.
+    ended. It reports a commit at once, because a worker gets its next shard only after that.
     """
 
     def __init__(self, runner: ShardRunner) -> None:
@@ -196,7 +196,7 @@ class ShardCommitter:
             self._report(shard)
 
     def abandon(self, error: BaseException) -> None:
-        """Let the sinks of an incomplete shard end with this error, so that they finish no file."""
+        """Close the sinks of an incomplete shard with this error, so that they finish no file."""
         if self._open:
             self._open.stack.__exit__(type(error), error, error.__traceback__)
 
@@ -215,7 +215,7 @@ class ShardCommitter:
 
     def _commit(self, opened: OpenShard) -> None:
         shard = opened.shard
-        opened.stack.close()  # sinks finish their files here, and only here
+        opened.stack.close()  # the sinks finish their files
         pictures = count_pictured(self.runner.sinks, shard.first_image_id, len(shard))
         self.runner.folder.commit(shard.shard_id, len(shard), opened.context.stage, pictures)
         self.predictor.release(shard)

@@ -27,7 +27,7 @@ _MOST_CLASSES = 15
 
 
 def describe_plan(session: RunSession) -> str:
-    """Describe what `run` would do now. Writes nothing."""
+    """Describe what `run` would do with these settings. Writes nothing."""
     settings, parts, plan = session.settings, session.parts, session.plan
     spec, source = parts.spec, parts.source
     difference = PlanDifference()
@@ -166,7 +166,7 @@ def _describe_speed(session: RunSession, result: ExecutionResult) -> list[str]:
 
 
 def count_rows(folder: RunFolder, shard_ids: Iterable[int]) -> tuple[Counter[str], Counter[str]]:
-    """Return (images by status, predictions by class) of those of the shards that are committed."""
+    """Return (images by status, predictions by class) of the committed shards among these."""
     committed = sorted(folder.committed_shards() & set(shard_ids))
     columns = {"images": "status", "predictions": "class_name"}
     statuses, classes = (
@@ -187,7 +187,7 @@ def _count_values(parts: Iterable[Path], column: str) -> Counter[str]:
 
 
 def _list_files(folder: RunFolder) -> Mapping[str, str]:
-    """Return where the user finds what the run left, without pictures and report that do not exist."""
+    """Return the paths of the run's files for the user, without those that do not exist."""
     run = folder.path
     files = {
         "rows": f"{run}/images/*.parquet  {run}/predictions/*.parquet",

@@ -42,7 +42,7 @@ class ObjectCrop(nn.Module):
 
 
 def _draw_window(size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Draw a window (left, top, right, bottom) inside the image, at least one pixel wide and high."""
+    """Draw a window (left, top, right, bottom) inside the image, at least one pixel in size."""
     while True:
         parts = _LEAST_SIDE + (1 - _LEAST_SIDE) * torch.rand(2)
         if 1 / _MOST_STRETCHED <= float(parts[0] / parts[1]) <= _MOST_STRETCHED:

@@ -17,9 +17,12 @@ from pipeline.training.training_log import read_log
 _HERE = Path(__file__).parent
 _COLOURS = ("#2b6cb0", "#c53030", "#2f855a", "#b7791f", "#6b46c1", "#4a5568")
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em; color: #1a202c; }
-table { border-collapse: collapse; margin: 1em 0; } th, td { padding: .2em .8em; text-align: right; }
-th:first-child, td:first-child { text-align: left; } tr { border-bottom: 1px solid #e2e8f0; } .best { font-weight: bold; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em;
+  color: #1a202c; }
+table { border-collapse: collapse; margin: 1em 0; }
+th, td { padding: .2em .8em; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+tr { border-bottom: 1px solid #e2e8f0; } .best { font-weight: bold; }
 img { max-width: 100%; } dt { float: left; clear: left; width: 11em; color: #4a5568; }
 dd { margin-left: 11em; overflow-wrap: anywhere; } .wide { overflow-x: auto; }
 """

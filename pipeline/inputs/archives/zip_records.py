@@ -57,7 +57,7 @@ def read_local_header(file: BinaryIO, offset: int) -> LocalHeader | None:
 
 
 def widen_fields(extra: bytes, *values: int) -> list[int]:
-    """Replace 32-bit values that are full of ones by the values of the 64-bit extra field (4.5.3)."""
+    """Replace 32-bit values of all ones by the values of the 64-bit extra field (4.5.3)."""
     at = 0
     while at + 4 <= len(extra):
         number, length = struct.unpack_from("<HH", extra, at)

@@ -106,7 +106,7 @@ def is_truncated(data: bytes, name: str) -> bool:
 
 
 def _is_jpeg_truncated(data: bytes) -> bool:
-    """Return whether the segments run past the end of the file, or no end marker follows the scan."""
+    """Return whether segments run past the end of the file or no end marker follows the scan."""
     at, marker = 0, 0
     for at, marker in iterate_segments(data):  # noqa: B007 - only the last one counts
         pass

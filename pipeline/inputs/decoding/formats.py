@@ -3,8 +3,8 @@
 # What a source takes for an image by its name. The last four are not decoded: they get a row that
 # says so.
 IMAGE_SUFFIXES = frozenset((
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".jp2", ".jxl",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif",
+    ".tiff", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".jp2", ".jxl",
 ))  # fmt: skip
 
 # Formats of photographs and screenshots, by Pillow's names. Left out are formats that run code or

@@ -15,7 +15,8 @@ from av.video.stream import VideoStream
 from pipeline.core.types import InputError, Status
 
 VIDEO_SUFFIXES = frozenset((
-    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv",
+    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
+    ".ogv", ".ts", ".webm", ".wmv",
 ))  # fmt: skip
 VIDEO_DECODER = f"video: av {version('av')}"
 # what PyAV raises for damaged files; the latter two come from its own code

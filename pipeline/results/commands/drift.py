@@ -160,7 +160,10 @@ def _table(measures: list[Measure]) -> list[str]:
         chance = f"{one.chance:.3f}" if one.chance >= 0.001 else "<0.001"
         n = f"{one.n[0]:,} -> {one.n[1]:,}"
         median = f"{one.median[0]:.4g} -> {one.median[1]:.4g}" if one.median else ""
-        line = f"{one.what:<22}{one.measure:<9}{one.value:>7.3f}{one.threshold:>11g}{chance:>9}   {n:<23}{median}"
+        line = (
+            f"{one.what:<22}{one.measure:<9}{one.value:>7.3f}{one.threshold:>11g}{chance:>9}   "
+            f"{n:<23}{median}"
+        )
         lines.append((line.rstrip() + "   DRIFT") if one.drift else line.rstrip())
     return lines
 

@@ -58,7 +58,10 @@ def run_command(options: Options) -> str:
     target = options.output or run.path / "evaluation"
     with publish_folder(target.absolute(), replace=options.output is None) as folder:
         save_evaluation(found, make_summary(run, options.truth, found), folder)
-    return f"{format_evaluation(found)}\n\n{target}: summary.json, per_class.csv, confusion.csv and pictures."
+    return (
+        f"{format_evaluation(found)}\n\n"
+        f"{target}: summary.json, per_class.csv, confusion.csv and pictures."
+    )
 
 
 def make_summary(run: FinishedRun, truth: Path, found: Evaluation) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def make_prediction_table(
 def measure_pairs(
     before: ComparedRows, after: ComparedRows, found: RowPairs, n: int
 ) -> dict[str, np.ndarray]:
-    """Return (n,) arrays by name: differences between the pairs of each image, NaN without pairs."""
+    """Return (n,) arrays by name: differences of the pairs of each image, NaN without pairs."""
     at = before.at[found.before]
     shifts = after.scores[found.after] - before.scores[found.before]
     # scores of two classes are not compared

@@ -229,9 +229,13 @@ def describe_filters(run: FinishedRun, *more: str) -> tuple[str, ...]:
     """
     filters = run.record["fingerprint_of"]["filters"]
     names = ("min_score", "min_area", "nms_iou", "max_detections", *more)
-    on = [f"{name}={filters[name]}" for name in names if filters.get(name)]
-    said = f"The run was filtered by {', '.join(on)}; the figures are of what that left. min_score=0 shows the model alone."
-    return (said,) if on else ()
+    active = [f"{name}={filters[name]}" for name in names if filters.get(name)]
+    if not active:
+        return ()
+    return (
+        f"The run was filtered by {', '.join(active)}; the figures are of what that left. "
+        "min_score=0 shows the model alone.",
+    )
 
 
 def _real(names: Sequence[str]) -> list[str]:

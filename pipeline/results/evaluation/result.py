@@ -48,8 +48,8 @@ class Evaluation:
     images: ImageCounts
     settings: Mapping[str, Any]  # how it was measured
     notes: tuple[str, ...] = ()  # what a reader of the figures must know, for people
-    # (101, classes) precision at recall 0, 0.01 .. 1, NaN for a class without truth; at IoU 0.5
-    # where there is one
+    # (101, classes) precision at recall 0, 0.01 .. 1; NaN for a class without truth. At IoU 0.5
+    # for kinds that have an IoU.
     curves: np.ndarray | None = field(default=None, repr=False)
 
     def rows(self) -> list[Mapping[str, Any]]:

@@ -38,12 +38,8 @@ def format_evaluation(found: Evaluation) -> str:
     lines += ["", *_classes(found)]
     confused = _most_confused(found.confusion)
     if confused:
-        lines += [
-            "",
-            "most confused "
-            f"{', '.join([found.confusion.unit, *([found.confusion.how] * bool(found.confusion.how))])}",
-            *confused,
-        ]
+        unit = ", ".join(filter(None, [found.confusion.unit, found.confusion.how]))
+        lines += ["", f"most confused {unit}", *confused]
     return "\n".join(lines)
 
 
@@ -52,7 +48,8 @@ def _heading(kind: str, settings: Mapping[str, Any]) -> str:
     if kind not in settings.get("max_detections", ()):
         return kind
     overlap = "OKS" if kind == "keypoints" else "IoU"
-    return f"{kind}: {overlap} 0.50 to 0.95, at most {settings['max_detections'][kind]} an image and class (COCO)"
+    most = settings["max_detections"][kind]
+    return f"{kind}: {overlap} 0.50 to 0.95, at most {most} an image and class (COCO)"
 
 
 def _pairs(values: Mapping[str, str], columns: int = 3) -> list[str]:

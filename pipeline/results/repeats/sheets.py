@@ -46,8 +46,11 @@ def save_example_sheets(
         for line, one in enumerate(here):
             top = _GAP + line * _STEP
             name = run.categories[one.class_id]
-            said = f"place {first + line}: {name} in {one.images:,} of {one.images_of_camera:,} images   {one.camera}/"
-            pen.text((_GAP, top), make_printable(said), _INK, font)
+            caption = (
+                f"place {first + line}: {name} in {one.images:,} of {one.images_of_camera:,} "
+                f"images   {one.camera}/"
+            )
+            pen.text((_GAP, top), make_printable(caption), _INK, font)
             for i in range(len(one.examples)):
                 at = (_GAP + i * (_TILE + _GAP), top + _LETTER + 8)
                 sheet.paste(

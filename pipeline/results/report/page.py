@@ -47,7 +47,12 @@ def _policy(style: str, script: str) -> str:
     Nothing may be fetched or run but this style and this script. Pictures come from the page and
     from files.
     """
-    hashes = {name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for name, text in
-              (("style-src", style), ("script-src", script))}  # fmt: skip
-    own = "; ".join(f"{name} 'sha256-{value}'" for name, value in hashes.items())
-    return f"default-src 'none'; {own}; img-src 'self' file: data:; base-uri 'none'; form-action 'none'"
+    texts = {"style-src": style, "script-src": script}
+    digests = {name: hashlib.sha256(text.encode()).digest() for name, text in texts.items()}
+    sources = "; ".join(
+        f"{name} 'sha256-{base64.b64encode(digest).decode()}'" for name, digest in digests.items()
+    )
+    return (
+        f"default-src 'none'; {sources}; img-src 'self' file: data:; base-uri 'none'; "
+        "form-action 'none'"
+    )

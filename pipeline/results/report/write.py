@@ -119,7 +119,7 @@ def _shards(run: FinishedRun) -> Iterator[tuple[pa.Table, pa.Table]]:
 def _file_and_time_columns(run: FinishedRun) -> tuple[str | None, str | None]:
     """Return the columns that say which file an image is in, and where.
 
-    None for one that the run lacks.
+    A column that the run lacks is None.
     """
     names, locations = run.schema.names, run.locations
     file_column, time_column = locations.file_column, locations.time_column

@@ -60,7 +60,7 @@ class PlainModel:
 
 
 def _get_published_calls(model_format: Format, model: Model) -> tuple[Prepare, Callable[..., Any]]:
-    """Return (preprocessing, call) of a torchvision builder; for other formats the pipeline's own."""
+    """Return (preprocessing, call): torchvision's own for its builders, else the pipeline's."""
     wrapped = model.network
     if isinstance(wrapped, DetectorNetwork):
         detector = wrapped.unwrap()

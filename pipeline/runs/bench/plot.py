@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def save_bench_plot(result: Mapping, path: Path) -> None:
-    """Save horizontal bars of images/s with their spread, and a line at the limit of the hardware."""
+    """Save horizontal bars of images/s with their spread and the limit of the hardware."""
     import matplotlib as mpl
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 

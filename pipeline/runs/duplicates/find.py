@@ -29,7 +29,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Duplicates:
-    """For each image the one that it duplicates: `first[i]` is i for an image that duplicates none."""
+    """The image that each image duplicates.
+
+    `first[i]` is i for an image that duplicates none.
+    """
 
     first: np.ndarray  # (N,) int64
     same_bytes: np.ndarray  # (N,) bool; False: the two look alike

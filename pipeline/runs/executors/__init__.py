@@ -1,4 +1,4 @@
-"""Executors: one component a file, configured by `conf/executor/`.
+"""Executors, one in each file. `conf/executor/` configures them.
 
 An executor imports no other executor.
 """

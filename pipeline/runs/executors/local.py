@@ -7,7 +7,7 @@ from pipeline.core.protocols import ExecutionResult, ShardJob
 
 
 class Local:
-    """Gives all shards to one runner in order, so that it decodes ahead across shard borders."""
+    """Gives all shards to one runner in order, so that decoding runs ahead across shards."""
 
     writer = None
 

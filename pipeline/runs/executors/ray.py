@@ -1,7 +1,7 @@
 """Compute shards on the GPUs of this machine or of a Ray cluster.
 
-Ray places and restarts actors. An actor holds no model but supervises a worker process, so that an
-input that kills or hangs its decoder is found as in any other run. Only shard ids and counts pass
+Ray places and restarts actors. An actor has no model. It supervises a worker process, so that an
+input that crashes or hangs the decoder is found as in a local run. Only shard ids and counts pass
 through Ray.
 """
 
@@ -22,7 +22,7 @@ from pipeline.runs.workers.ray_pool import SHARDS_PER_WORKER, WorkerPool, import
 from pipeline.runs.workers.supervised_worker import SupervisedWorker, WorkerReply
 
 log = logging.getLogger(__name__)
-_OBJECT_STORE_BYTES = 80 << 20  # the smallest that Ray takes; the pipeline stores nothing in it
+_OBJECT_STORE_BYTES = 80 << 20  # Ray's minimum; the pipeline stores nothing in it
 _CONNECT_S = 10.0
 _LOCK_PATIENCE_S = 90.0  # for the lock of a driver or worker that has died
 # A Ray that this process starts sends no usage statistics and listens on 127.0.0.1 only, which is
@@ -214,7 +214,9 @@ class WorkerAllocation:
 
 
 def allocate_workers(nodes: Sequence[NodeResources], requested: Ray) -> WorkerAllocation:
-    """Choose what was not requested: as many cores for each worker as leave room for all workers.
+    """Choose the values that were not requested.
+
+    Each worker gets the most cores with which all workers still fit on the machines.
 
     Raises:
         ConfigError: The machines have no room for the requested workers.
@@ -224,7 +226,7 @@ def allocate_workers(nodes: Sequence[NodeResources], requested: Ray) -> WorkerAl
         gpus = float(any(node.gpus >= 1 for node in nodes))
 
     def count_workers(cpus: int) -> int:
-        """Return how many workers with so many cores the machines have room for."""
+        """Return how many workers with `cpus` cores each fit on the machines."""
         limits = (
             min(node.cpus // cpus, node.gpus // gpus if gpus else node.cpus) for node in nodes
         )

@@ -35,7 +35,7 @@ _COMMON_OPTIONS = (
 
 @dataclass(frozen=True)
 class ArrayElement:
-    """The callable that submitit pickles, starts on a node and queues again.
+    """The callable that submitit pickles, starts on a node and queues again after a timeout.
 
     Attributes:
         settings: The settings of the element, as JSON.
@@ -55,7 +55,7 @@ class ArrayElement:
         return code
 
     def checkpoint(self) -> Any:
-        """Return the job to queue when the time is over or the node is taken away."""
+        """Return the job to queue again after the time limit or the loss of the node."""
         return _import_submitit().helpers.DelayedSubmission(self)
 
 
@@ -67,8 +67,8 @@ class Slurm:
         minutes: Time limit of an element; it is queued again when the time is over.
         cluster: `slurm`, or `local` for processes on this machine.
         setup: Shell lines that run before the program.
-        gpus_per_node, cpus_per_task, mem_gb, partition, account: Slurm's options; None leaves one
-        out.
+        gpus_per_node, cpus_per_task, mem_gb, partition, account: Slurm's options. None leaves an
+            option out.
 
     Raises:
         ConfigError: A setting is impossible, or submitit is not installed.
@@ -166,13 +166,14 @@ class Slurm:
                 "script, logs": f"{folder}/",
                 "watch": f"squeue --job {array_id}",
                 "stop": f"scancel {array_id}",
-                "afterwards": "the same command again: it says Complete, or submits what is still missing",
+                "afterwards": "the same command again: it says Complete, or submits what is still "
+                "missing",
             }
         title = f"Submitted: job {array_id}, {self.nodes} elements for {n_shards:,} shards"
         return f"{title}\n{format_pairs(rows)}"
 
     def _make_elements(self, order: Mapping[str, Any]) -> Iterator[ArrayElement]:
-        """Yield one element per node: a local run of every `nodes`-th shard with the plan as it is."""
+        """Yield one element per node: a local run of every `nodes`-th shard of the frozen plan."""
         settings = order["settings"]
         components = {
             **settings["parts"],
@@ -200,10 +201,10 @@ class Slurm:
 
 
 def _get_job_folder(order: Mapping[str, Any]) -> Path:
-    """Return the folder of script and logs: beside the run folder, absolute, because jobs start
-    elsewhere.
+    """Return the absolute path of the folder for the script and the logs.
 
-    For a run in an object store it is below ./outputs, which the nodes must share.
+    It is beside the run folder. For a run in an object store it is below ./outputs, which the nodes
+    must share. The path is absolute because jobs start in another folder.
     """
     output = parse_location(order["settings"]["output"])
     parent = Path("outputs") if isinstance(output, Uri) else output

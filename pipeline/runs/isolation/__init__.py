@@ -1,4 +1,4 @@
-"""Keep one bad input from ending a run: the supervisor and the quarantine.
+"""The supervisor and the quarantine, which keep one bad input from ending a run.
 
 `supervisor.py` imports the standard library only, besides modules that do the same.
 """

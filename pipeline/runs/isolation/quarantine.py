@@ -17,7 +17,7 @@ from pipeline.runs.run_folder import RunFolder
 
 
 class Quarantine:
-    """Suspected and excluded inputs of a run, kept in the run folder for whoever resumes it.
+    """Suspected and excluded inputs of a run, kept in the run folder for later sessions.
 
     Each writer has a file of its own and reads all of them. A single writer tries the suspects of
     all files. One of several writers tries only its own; an input that another writer suspects
@@ -40,11 +40,11 @@ class Quarantine:
 
     @property
     def excluded(self) -> Mapping[int, ExcludedInput]:
-        """Inputs that are not to be touched, by image_id."""
+        """Inputs that must not be read, by image_id."""
         return self._excluded
 
     def record_death(self, death: WorkerDeath | None, table: InFlightTable) -> None:
-        """Make the inputs of the last runner suspects. Exclude a suspect that was alone in work."""
+        """Suspect the in-flight inputs of the dead runner. Exclude a suspect that ran alone."""
         if death is None:
             return
         alone = death.image_ids[0] if len(death.image_ids) == 1 else None
@@ -58,7 +58,7 @@ class Quarantine:
         self._publish()
 
     def release_all(self) -> None:
-        """Forget the excluded inputs, so that they are tried like any other."""
+        """Forget the excluded inputs, so that they are tried like any other input."""
         self._excluded.clear()
         self._publish()
 
@@ -86,6 +86,6 @@ class Quarantine:
                 self.folder.store.remove(file)
 
     def _list_files(self) -> list[str]:
-        """Return the files of all writers that there have been."""
+        """Return the files of all writers so far."""
         names = self.folder.store.list_files("")
         return [name for name in names if fnmatchcase(name, "suspects*.json")]

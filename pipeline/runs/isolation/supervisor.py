@@ -1,11 +1,9 @@
-"""The process that a user starts.
+"""The supervisor process, which the user starts. It starts the runner and restarts a dead one.
 
-It starts the runner, which has the model, and restarts it when it dies or hangs.
-
-A crash in a decoder ends the whole process, and Python cannot catch it. Decoding in threads is fast
-because nothing isolates them. So this process imports the standard library only, holds no model,
-and reads from the in-flight table which inputs the dead runner was working on. The next runner
-tries each of them alone (`quarantine.py`).
+The runner has the model and decodes in threads. Threads are fast but not isolated: a crash in a
+decoder ends the whole process, and Python cannot catch it. The supervisor therefore imports the
+standard library only and has no model. After a death it reads from the in-flight table which inputs
+the runner was working on. The next runner tries each of them alone (`quarantine.py`).
 """
 
 import os
@@ -28,7 +26,7 @@ _MAX_DEATHS = 3  # in a row, without progress in between
 _GRACE_S = 30  # between a signal and SIGKILL; Slurm's default
 _ORPHAN_GRACE_S = 5  # the same after the supervisor has died
 _POLL_S = 0.5
-# The runner imports this very package, whatever lies in the current folder. The package's parent is
+# The runner must import this package, whatever the current folder contains. The package's parent is
 # the last entry of the path, where it shadows nothing.
 _PROGRAM = "import sys; sys.path.append({!r}); from pipeline.cli import main; sys.exit(main())"
 RUNNER = (sys.executable, "-P", "-c", _PROGRAM.format(str(Path(__file__).parents[3])))
@@ -47,12 +45,11 @@ def supervise(arguments: Sequence[str], program: Sequence[str] = RUNNER) -> int:
 
 
 def restart_until_done(supervisor: "RunnerSupervisor", report: Callable[[str], None]) -> int:
-    """Start runners until one ends by itself or on a signal, or three in a row die without
-    progress.
+    """Start runners until one ends normally or by a signal, or three in a row die without progress.
 
     Args:
         supervisor: Starts the runners.
-        report: Is called with a message for the user after each death.
+        report: Called with a message for the user after each death.
 
     Returns:
         The exit code for the user.
@@ -84,7 +81,7 @@ def restart_until_done(supervisor: "RunnerSupervisor", report: Callable[[str], N
 def _describe_death(
     code: int, hung_image_ids: tuple[int, ...], table: InFlightTable
 ) -> WorkerDeath:
-    """Describe the end of a runner with a negative exit code, or of one that was killed because it hung."""
+    """Describe the death of a runner: by a signal, or because it hung and was killed."""
     if hung_image_ids:
         reason = "The runner took longer than timeout= allows"
         return WorkerDeath("timeout", reason, hung_image_ids, table.run)
@@ -144,7 +141,7 @@ class RunnerSupervisor:
             except subprocess.TimeoutExpired:
                 now = time.monotonic()
 
-            # After Ctrl-Z this process was stopped too: deadlines passed that nobody missed.
+            # After Ctrl-Z this process was stopped too, so the deadlines that passed do not count.
             if now - last_poll > 10 * _POLL_S:
                 lenient_until = now + (now - last_poll)
             last_poll = now
@@ -171,9 +168,10 @@ def _print_message(message: str) -> None:
 
 
 def exit_with_supervisor() -> None:
-    """Let this runner end when its supervisor has ended in any way.
+    """End this runner when its supervisor has ended for any reason.
 
-    Otherwise it would go on unseen and hold the run folder. A thread sends SIGTERM, then SIGKILL.
+    Otherwise the runner would continue without a user and keep the run folder locked. A thread
+    sends SIGTERM to this process, then SIGKILL.
     """
     lifeline = os.environ.get(LIFELINE)
     if lifeline is None:

@@ -1,4 +1,4 @@
-"""Worker processes that do shards for another process.
+"""Worker processes that compute shards for another process.
 
-Begin with `worker.py`.
+Start reading with `worker.py`.
 """

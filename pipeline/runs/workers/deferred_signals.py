@@ -1,11 +1,11 @@
-"""Hold back SIGINT and SIGTERM until the driver of a Ray cluster can handle them."""
+"""Defer SIGINT and SIGTERM until the driver of a Ray cluster can handle them."""
 
 import signal
 from types import FrameType
 
 
 class DeferredSignals:
-    """Remembers signals and raises the first one when the driver asks for it.
+    """Records signals and raises the first one when the driver calls `raise_pending`.
 
     An exception that a signal handler raises inside Ray's own code does not reach the driver.
     """
@@ -20,7 +20,7 @@ class DeferredSignals:
     def install(self) -> None:
         """Install the handlers, also after Ray has installed its own."""
         for number in self._handlers:
-            signal.signal(number, self._remember)
+            signal.signal(number, self._record_signal)
 
     def raise_pending(self) -> None:
         """Restore the handler of the first received signal and send that signal again."""
@@ -35,5 +35,5 @@ class DeferredSignals:
         if kind is None:
             self.raise_pending()
 
-    def _remember(self, number: int, frame: FrameType | None) -> None:
+    def _record_signal(self, number: int, frame: FrameType | None) -> None:
         self._received.append(number)

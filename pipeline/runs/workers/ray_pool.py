@@ -15,13 +15,17 @@ from pipeline.runs.workers.supervised_worker import WorkerReply
 log = logging.getLogger(__name__)
 SHARDS_PER_WORKER = 2  # a worker decodes the second ahead while it computes the first
 _POLL_S = 1.0
-_SLOW_START_S = 30.0  # without a ready worker, after which the user is told
+_SLOW_START_S = 30.0  # without a ready worker, until the user gets a message
 _SHUTDOWN_S = 8.0  # for workers to end by themselves
-_PERMANENT_EXIT_CODES = (2, 3, 4)  # settings, lock, full disk: another worker would fail alike
+_PERMANENT_EXIT_CODES = (
+    2,
+    3,
+    4,
+)  # settings, lock, full disk: another worker would fail in the same way
 
 
 class WorkerPool:
-    """Actors that compute shards, and the shards given to each.
+    """Actors that compute shards, and the shards assigned to each.
 
     Each shard of a lost worker is tried again alone on a worker, so that a shard that kills its
     worker takes no other shard with it. A shard that has lost `attempts` workers is abandoned.
@@ -30,7 +34,7 @@ class WorkerPool:
         create_worker: Creates the actor with this number.
         size: Number of workers.
         attempts: Workers that one shard may lose.
-        signals: Raised between two polls.
+        signals: The deferred signals, raised between two polls.
     """
 
     def __init__(
@@ -121,7 +125,7 @@ class WorkerPool:
                     self._assign_shards(ready)
 
     def _assign_shards(self, number: int) -> None:
-        """Give a worker two shards, or one that was lost before."""
+        """Assign a worker two shards, or one that was lost before."""
         while True:
             assigned = self._list_assigned(number)
             computes_lost_shard = any(self._n_losses[shard_id] for shard_id in assigned)
@@ -143,7 +147,7 @@ class WorkerPool:
         """Queue the shards of a failed worker again and create another worker.
 
         Raises:
-            PipelineError: Another worker would fail alike, or no worker makes progress.
+            PipelineError: Another worker would fail in the same way, or no worker makes progress.
         """
         reason, code = reply["failed"], reply["code"]
         if code in _PERMANENT_EXIT_CODES:
@@ -185,7 +189,7 @@ class WorkerPool:
 
 
 def _get_reply(ray: Any, reference: Any) -> WorkerReply:
-    """Return a worker's reply; of an actor that Ray has lost, a reply that says so."""
+    """Return a worker's reply, or a failure reply for an actor that Ray has lost."""
     try:
         reply: WorkerReply = ray.get(reference)
         return reply
@@ -201,7 +205,7 @@ def _make_error(message: str, exit_code: int) -> PipelineError:
 
 
 def import_ray() -> Any:
-    """Import Ray. Raises ConfigError where it is not installed."""
+    """Import Ray. Raises ConfigError if it is not installed."""
     try:
         import ray
     except ImportError:

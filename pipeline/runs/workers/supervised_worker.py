@@ -1,4 +1,4 @@
-"""A worker process that a process without a model starts, supervises and gives shards to.
+"""A worker process, started and supervised by a process that has no model.
 
 This module imports the standard library only, besides modules that do the same.
 """
@@ -42,7 +42,7 @@ class SupervisedWorker:
     ) -> None:
         self._order, self._environment, self._command = json.dumps(order), environment, command
         self._folder = order["folder"] if Path(order["folder"]).is_dir() else None
-        self._changed = Condition()  # guards all that follows
+        self._changed = Condition()  # guards the attributes below
         self._assigned: dict[int, None] = {}  # shard ids in the order in which they were given
         self._replies: dict[int, WorkerReply] = {}  # of committed shards
         self._messages: list[str] = []
@@ -61,7 +61,7 @@ class SupervisedWorker:
             return self._make_reply({} if self._is_ready else None)
 
     def do(self, shard_id: int) -> WorkerReply:
-        """Give the worker a shard and wait until it is committed."""
+        """Assign the worker a shard and wait until it is committed."""
         with self._changed:
             self._assigned[shard_id] = None
             self._write_line(str(shard_id))
@@ -77,7 +77,7 @@ class SupervisedWorker:
         self._thread.join()
 
     def _make_reply(self, reply: WorkerReply | None) -> WorkerReply:
-        """Add the messages so far to a reply, or to the failure where there is none."""
+        """Add the messages so far to a reply, or to a failure reply if `reply` is None."""
         messages, self._messages = self._messages, []
         if reply is None:
             failed = self._failure or f"ended with exit code {self._exit_code}"
@@ -110,7 +110,7 @@ class SupervisedWorker:
     def _start(
         self, command: Sequence[str], env: Mapping[str, str], pass_fds: Sequence[int]
     ) -> "subprocess.Popen[bytes]":
-        """Start a worker and give it the order and the shards that are not committed."""
+        """Start a worker and send it the order and the shards that are not committed."""
         self._read_to_end()
         worker = subprocess.Popen(
             command,
@@ -154,7 +154,7 @@ class SupervisedWorker:
                 self._handle_line(json.loads(line))
 
     def _handle_line(self, line: dict[str, Any]) -> None:
-        """Handle one line of the worker; `worker.py` describes them."""
+        """Handle one line from the worker. `worker.py` describes the lines."""
         with self._changed:
             if "shard" in line:
                 shard_id = line.pop("shard")
@@ -166,6 +166,6 @@ class SupervisedWorker:
             self._changed.notify_all()
 
     def _handle_death(self, message: str) -> None:
-        """Keep the supervisor's message: after the last death it is the reason of the failure."""
+        """Keep the supervisor's message: after the last death it explains the failure."""
         self._failure = message
         self._handle_line({"message": f"WARNING: {message}"})

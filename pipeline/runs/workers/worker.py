@@ -43,7 +43,7 @@ class ReplyChannel:
 
 
 class ForwardingHandler(logging.Handler):
-    """Sends log records as messages, because the user reads the log of the other process."""
+    """Sends log records as messages, because the user sees only the log of the other process."""
 
     def __init__(self, channel: ReplyChannel) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class ForwardingHandler(logging.Handler):
 
 
 class ShardProgress(ProgressBar):
-    """Reports committed shards instead of images, because only a committed shard is computed once."""
+    """Reports committed shards instead of images, because an image may be computed twice."""
 
     def __init__(self, channel: ReplyChannel) -> None:
         super().__init__(0, 0, quiet=True)
@@ -65,10 +65,10 @@ class ShardProgress(ProgressBar):
 
 
 class ShardQueue:
-    """Shard ids read from lines by a thread, so that it is known whether one waits."""
+    """Queue of shard ids that a thread reads from lines."""
 
     def __init__(self, lines: Iterable[str]) -> None:
-        self._waiting: SimpleQueue[int | None] = SimpleQueue()  # None: no more will come
+        self._waiting: SimpleQueue[int | None] = SimpleQueue()  # None: the end
         Thread(target=self._read, args=[lines], name="read orders", daemon=True).start()
 
     def iterate_rounds(self) -> Iterator[Iterator[int]]:
@@ -123,7 +123,7 @@ def _compute_shards(orders: TextIO, channel: ReplyChannel) -> None:
 
 
 def _check_session(session: RunSession, expected_run: str) -> None:
-    """Raise ConfigError where this machine would compute other rows, or does not share the folder."""
+    """Raise ConfigError if this machine computes other rows or does not share the folder."""
     folder = session.folder.path
     if folder.name != expected_run:
         raise ConfigError(

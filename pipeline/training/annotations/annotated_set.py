@@ -35,9 +35,9 @@ class AnnotatedImage:
 
     @property
     def has_objects(self) -> bool:
-        """Tell whether there is an object to learn from.
+        """Return whether there is an object to learn from.
 
-        With keypoints, one that has a keypoint.
+        With keypoints, such an object has at least one keypoint.
         """
         return (
             bool(len(self.labels))

@@ -25,8 +25,9 @@ from pipeline.training.annotations.dataset_listing import (
 
 TASKS = frozenset({"detect", "segment"})
 NAMES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
-    "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
 )  # fmt: skip
 _SETS = {"detect": "Main", "segment": "Segmentation"}
 _ANNOTATIONS = {"detect": ("Annotations", ".xml"), "segment": ("SegmentationClass", ".png")}

@@ -232,7 +232,7 @@ def _box_to_xyxy(box: np.ndarray) -> np.ndarray:
 
 
 def _add_visibility(points: np.ndarray) -> np.ndarray:
-    """Add the visibility if it is missing, (K, 2 or 3) -> (K, 3); a point at 0 0 is not labelled."""
+    """Add a missing visibility, (K, 2 or 3) -> (K, 3). A point at 0 0 is not labelled."""
     if points.shape[1] == 3:
         return points
     return np.concatenate([points, 2.0 * (points != 0).any(axis=1, keepdims=True)], axis=1)

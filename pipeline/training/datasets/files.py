@@ -1,4 +1,4 @@
-"""Annotated image files: COCO's JSON, YOLO's data.yaml, a VOC folder, or a folder for each class."""
+"""Annotated image files: COCO JSON, YOLO data.yaml, a VOC folder, or a folder for each class."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -78,7 +78,7 @@ class Files:
     def _check_images(
         self, listing: DatasetListing, listed: Sequence[ListedImage], problems: ProblemList
     ) -> tuple[list[AnnotatedImage], str]:
-        """Return the images without problems, and the SHA-256 of annotations, names and file sizes."""
+        """Return the images without problems and the SHA-256 of annotations, names and sizes."""
         first = 0 if self.task == "classify" else 1
         id_of = {name: number for number, name in enumerate(self.names, start=first)}
         other = UNKNOWN if self.only is None else NOT_LEARNT

@@ -105,5 +105,8 @@ class ExportResult:
         if self.faults:
             return "NOT equal"
         if self.parity.shows_nothing:
-            return "neither finds anything, which shows nothing; say input=FOLDER with images of what it knows"
+            return (
+                "neither finds anything, which shows nothing; say input=FOLDER with images of what "
+                "it knows"
+            )
         return "equal"

@@ -91,7 +91,7 @@ class ExportParity:
 
 @dataclass(frozen=True)
 class RowLimits:
-    """Limits on rows: the `least` score by class id, and the `most` rows of an image (None: any)."""
+    """Limits on rows: the `least` score by class id and the `most` rows of an image (None: any)."""
 
     least: Sequence[float]
     most: int | None

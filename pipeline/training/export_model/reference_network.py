@@ -105,7 +105,7 @@ def measure_difference(expected: Any, found: Any) -> float:
 
 
 def _unmatched_share(these: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> float:
-    """Return the share of the best of `these` that have no counterpart in `others`, in any order."""
+    """Return the share of the best of `these` without a counterpart in `others`, in any order."""
     best = these["scores"].argsort(descending=True)[:_BEST]
     if not len(best):
         return 0.0

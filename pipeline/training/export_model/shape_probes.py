@@ -48,7 +48,7 @@ class ProbeSet:
 
     @property
     def example(self) -> Tensor:
-        """The input to export with: a batch of two, because exporters treat a size of 1 as fixed."""
+        """The input to export with. It is a batch of two: exporters treat a size of 1 as fixed."""
         return self.batches[0].input if self.batches else self.one.input
 
 

@@ -10,27 +10,29 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _TRAINING_FONTS = """
-    DejaVuSans.ttf DejaVuSans-Bold.ttf DejaVuSans-Oblique.ttf DejaVuSansMono.ttf DejaVuSansMono-Bold.ttf DejaVuSerif.ttf
-    DejaVuSerif-Bold.ttf DejaVuSerif-Italic.ttf STIXGeneral.ttf STIXGeneralBol.ttf STIXGeneralItalic.ttf cmb10.ttf
-    cmr10.ttf cmtt10.ttf
+    DejaVuSans.ttf DejaVuSans-Bold.ttf DejaVuSans-Oblique.ttf DejaVuSansMono.ttf
+    DejaVuSansMono-Bold.ttf DejaVuSerif.ttf DejaVuSerif-Bold.ttf DejaVuSerif-Italic.ttf
+    STIXGeneral.ttf STIXGeneralBol.ttf STIXGeneralItalic.ttf cmb10.ttf cmr10.ttf cmtt10.ttf
 """
 _VALIDATION_FONTS = """
-    DejaVuSans-BoldOblique.ttf DejaVuSerif-BoldItalic.ttf DejaVuSansMono-Oblique.ttf STIXGeneralBolIta.ttf cmss10.ttf
+    DejaVuSans-BoldOblique.ttf DejaVuSerif-BoldItalic.ttf DejaVuSansMono-Oblique.ttf
+    STIXGeneralBolIta.ttf cmss10.ttf
 """
 _TRAINING_WORDS = """
-    the sale new open daily fresh milk bread stop exit hotel news world city market express pizza coffee tea organic
-    natural total price best before use by made in lot batch serial model type fragile handle with care this side up
-    priority mail ship to from order date weight net kg ml contents store dry place warning danger keep out no parking
-    police taxi bus school street avenue university library museum music live tonight welcome home love peace free WIFI
-    scan me menu ticket seat row gate flight boarding passport vitamin sugar salt energy protein cereal chocolate butter
-    water juice wine beer soap shampoo clean power battery charge input output voltage volume edition press science
-    history of and for on at to
+    the sale new open daily fresh milk bread stop exit hotel news world city market express pizza
+    coffee tea organic natural total price best before use by made in lot batch serial model type
+    fragile handle with care this side up priority mail ship to from order date weight net kg ml
+    contents store dry place warning danger keep out no parking police taxi bus school street avenue
+    university library museum music live tonight welcome home love peace free WIFI scan me menu
+    ticket seat row gate flight boarding passport vitamin sugar salt energy protein cereal chocolate
+    butter water juice wine beer soap shampoo clean power battery charge input output voltage volume
+    edition press science history of and for on at to
 """
 _VALIDATION_WORDS = """
-    garden winter bicycle thunder orange silver harbour castle station window doctor forest engine canvas mirror pepper
-    salmon violet walnut ribbon saddle tunnel velvet wizard zebra anchor breeze copper dragon falcon ginger hammer
-    island jungle kitten lemon magnet needle oyster pirate quartz rocket spider turtle umbrella village wagon yellow
-    zipper almond
+    garden winter bicycle thunder orange silver harbour castle station window doctor forest engine
+    canvas mirror pepper salmon violet walnut ribbon saddle tunnel velvet wizard zebra anchor breeze
+    copper dragon falcon ginger hammer island jungle kitten lemon magnet needle oyster pirate quartz
+    rocket spider turtle umbrella village wagon yellow zipper almond
 """
 _LETTERS = np.array(list("abcdefghijklmnoprstuvwz"))
 _VOWELS = np.array(list("aeiou"))

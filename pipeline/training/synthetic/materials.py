@@ -225,7 +225,10 @@ _MATERIALS: tuple[
 def render_material(
     rng: np.random.Generator, size_hw: tuple[int, int], room: bool = True
 ) -> np.ndarray:
-    """Draw a random material, (H, W, 3) uint8; with `room` sometimes several things in one picture."""
+    """Draw a random material, (H, W, 3) uint8.
+
+    With `room` the picture sometimes has several things.
+    """
     if room and rng.random() < 0.45:
         return _render_room(rng, size_hw)
     makers, shares = zip(*_MATERIALS, strict=True)

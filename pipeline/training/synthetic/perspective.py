@@ -50,7 +50,7 @@ def _rotation_about(axis: np.ndarray, angle: float) -> np.ndarray:
 def scale_and_center(
     matrix: np.ndarray, box: np.ndarray, scale: float, centre: tuple[float, float]
 ) -> np.ndarray:
-    """Scale after a homography so that the centre of `box` (xyxy, in its plane) moves to `centre`."""
+    """Scale after a homography and move the centre of `box` (xyxy, in its plane) to `centre`."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     after = np.array(
         [[scale, 0, centre[0] - scale * x], [0, scale, centre[1] - scale * y], [0, 0, 1]]
