@@ -129,16 +129,23 @@ class Task(Protocol):
     All but `schema` are attributes of the class, because readers of finished runs ask the class and
     have no model. A task's module imports torch only where it makes or draws rows, so that such
     readers need not wait for it.
+
+    The class is built with `spec: ModelSpec` and the keys of its configuration file, all by name.
+    The run's filters are applied to the rows that `make_rows` returns: a task that joins several
+    detections into one row sees all that the model reports, also those below `min_score`.
     """
 
     name: str  # the name of its file in conf/task/
     needs: frozenset[str]  # the outputs of a model that it reads, by the names in `types.Model`
     takes_clips: bool  # inputs are clips of videos, not images
     contents: frozenset[Content]  # what its rows hold, in the columns that `Content` names
-    filters: frozenset[str]  # the filter settings that make sense for it
+    # The filter settings that make sense for it. Others are refused, but `classes`, `exclude` and
+    # `min_score` work on any rows and are never refused.
+    filters: frozenset[str]
     merging: ViewMerging  # how outputs for tiles and mirror images become one
     comparison: RowComparison  # which rows of two runs mean the same
-    # how its rows are measured against annotations, or a sentence that says why they cannot be
+    # How its rows are measured against annotations, or why they cannot be: the end of a sentence
+    # that begins "task=NAME cannot be evaluated: ".
     evaluations: tuple[EvaluationMethod, ...] | str
     schema: pa.Schema  # of its rows: `make_predictions_schema`, with columns of its own
 

@@ -11,7 +11,12 @@ from pipeline.core.schema import BOX_COLUMNS
 
 
 class Content(StrEnum):
-    """One kind of information in prediction rows. It always has the same columns."""
+    """One kind of information in prediction rows. It always has the same columns.
+
+    Every task has the columns of SCORES and LABELS. A task declares LABELS only if a row says
+    something about the whole image. It declares at least one content besides SCORES, or else
+    `export` finds nothing to export. Of rows with LABELS, drift looks at an image's first row only.
+    """
 
     SCORES = "scores"
     LABELS = "labels"  # a row is a class of the whole image or clip, the best first
@@ -54,12 +59,15 @@ class ViewMerging(StrEnum):
 
 
 class RowComparison(StrEnum):
-    """Which rows of two runs over the same images mean the same."""
+    """Which rows of two runs over the same images mean the same.
+
+    BOXES needs the columns of `Content.BOXES`, REGIONS those of `Content.MASKS`.
+    """
 
     BOXES = "boxes"  # those that overlap, one to one
-    REGIONS = "regions"  # those of one class: an image has at most one
-    LABELS = "labels"  # the best class of an image, and its embedding where both runs have one
-    NONE = "none"
+    REGIONS = "regions"  # those of one class, with the overlap of their masks: at most one each
+    LABELS = "labels"  # the first of an image, and its embedding where both runs have one
+    NONE = "none"  # `compare` refuses such runs
 
 
 class EvaluationMethod(StrEnum):
