@@ -42,10 +42,7 @@ def s3(s3_server: Store) -> Store:
 
 @pytest.fixture(autouse=True)
 def own_log_level() -> Iterator[None]:
-    """A command line run in this process sets the program's log level.
-
-    The next test has its own.
-    """
+    """Restore the log level, which a command line in this process sets, after each test."""
     yield
     logging.getLogger("pipeline").setLevel(logging.NOTSET)
 
@@ -54,7 +51,10 @@ def own_log_level() -> Iterator[None]:
 def refuse_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[list[str], str], None]:
-    """refuse_early(overrides, message): the run is refused so before weights are loaded, and leaves nothing."""
+    """Return a function that checks that a run is refused with `message` and leaves nothing.
+
+    The run must be refused before weights are loaded.
+    """
 
     def call(overrides: list[str], message: str) -> None:
         monkeypatch.setattr(

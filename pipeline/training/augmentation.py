@@ -175,7 +175,7 @@ class _CenterCropWithPadding(v2.RandomCrop):
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         params: dict[str, Any] = super().make_params(flat_inputs)
-        image = next(one for one in flat_inputs if isinstance(one, tv_tensors.Image))
+        image = next(item for item in flat_inputs if isinstance(item, tv_tensors.Image))
         left, top, right, bottom = params["padding"]
         params["top"] = (image.shape[-2] + top + bottom - params["height"]) // 2
         params["left"] = (image.shape[-1] + left + right - params["width"]) // 2

@@ -44,21 +44,23 @@ class FrozenLayers:
                 f"train.frozen_stages={stages}: expected 0 (nothing is frozen) "
                 f"to {STAGES} (the whole backbone is frozen)."
             )
-        found = find_stages(network) if stages else {}
-        if stages and min(found.values(), default=STAGES + 1) > stages:
+        stage_of = find_stages(network) if stages else {}
+        if stages and min(stage_of.values(), default=STAGES + 1) > stages:
             raise ConfigError(
                 f"train.frozen_stages={stages}: this network's maps are never that large, "
                 "so nothing would be frozen. "
-                f"Its first stage is {min(found.values(), default=STAGES)}; say that, or 0."
+                f"Its first stage is {min(stage_of.values(), default=STAGES)}; say that, or 0."
             )
         self.network, self.stages = network, stages
-        self.modules = [module for module, stage in found.items() if stage <= stages]
+        self.modules = [module for module, stage in stage_of.items() if stage <= stages]
         for module in self.modules:
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(False)
         if keep_statistics:
             self.modules += [
-                one for one in _find_backbone(network)[0].modules() if isinstance(one, _BatchNorm)
+                layer
+                for layer in _find_backbone(network)[0].modules()
+                if isinstance(layer, _BatchNorm)
             ]
         self.apply()
 
@@ -95,14 +97,14 @@ def find_stages(network: nn.Module) -> dict[nn.Module, int]:
                 reached, min(STAGES, math.ceil(math.log2(max(1.0, side / smaller)) - 0.2))
             )
         stage_of[name] = reached
-    found = {
+    stage_of_module = {
         module: _find_stage(name, stage_of)
         for name, module in backbone.named_modules()
         if name != head and _has_values(module)
     }
     return {
         module: stage
-        for module, stage in sorted(found.items(), key=lambda one: one[1] or 0)
+        for module, stage in sorted(stage_of_module.items(), key=lambda item: item[1] or 0)
         if stage
     }
 

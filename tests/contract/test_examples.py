@@ -1,4 +1,4 @@
-"""Every data set that training learns from keeps the contract of `pipeline/training/protocols.py`."""
+"""Every training data set keeps the contract of `pipeline/training/data_protocols.py`."""
 
 import pickle
 from pathlib import Path

@@ -66,7 +66,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def awkward(tmp_path: Path) -> Callable[..., Path]:
-    """awkward(shard_size) is a run over images whose names are hard, each with one box, and one that failed."""
+    """Return a function that makes a run over images with hard names and one failed image."""
     for key in KEYS:
         file = tmp_path / "in" / key_to_path(key)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -177,8 +177,8 @@ def test_a_run_that_names_files_outside_of_its_input_is_refused(
 
 
 def test_exporting_does_without_torch() -> None:
-    code = "import sys; from pipeline.results.commands.export import *; [build_exporter(name) for name in list_formats()]"
-    code += "; print('torch' in sys.modules)"
+    code = "import sys; from pipeline.results.commands.export import *"
+    code += "; [build_exporter(name) for name in list_formats()]; print('torch' in sys.modules)"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -15,7 +15,10 @@ MAY_RENAME = {
 
 
 def renames_in(source: str) -> list[int]:
-    """Return the lines that rename a file: os.replace, os.rename, shutil.move, Path.replace and Path.rename."""
+    """Return the lines that rename a file.
+
+    They call os.replace, os.rename, shutil.move, Path.replace or Path.rename.
+    """
     lines = []
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):

@@ -1,4 +1,4 @@
-"""Names with a shard's number: they sort like numbers, and runs of earlier versions are read too."""
+"""Names with a shard's number sort like numbers, and names of earlier versions are read."""
 
 import pytest
 

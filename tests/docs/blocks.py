@@ -15,7 +15,7 @@ _NOT_RUN = re.compile(r"<!-- not run: .+ -->")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: where it begins, its language, its text, and whether it is marked as not run."""
+    """A fenced block: its line, language and text, and whether it is marked as not run."""
 
     page: Path
     line: int

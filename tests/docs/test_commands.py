@@ -67,7 +67,7 @@ def here(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def arguments_of(command: list[str]) -> list[str]:
     """Translate a documented command to the program's arguments.
 
-    Empty for one that only make runs.
+    The result is empty for a command that only make runs.
     """
     program, *words = command
     if program == "python" and words[:2] == ["-m", "pipeline"]:

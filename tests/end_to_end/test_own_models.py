@@ -1,4 +1,4 @@
-"""The user's own model as a file gives the rows of the same network run by torchvision, in every format."""
+"""A user's model file of any format gives the rows of the same network run by torchvision."""
 
 import json
 import warnings
@@ -31,8 +31,9 @@ PREPARED = "preprocess=MobileNet_V2_Weights.IMAGENET1K_V2"  # what the builder's
 
 @pytest.fixture(scope="session")
 def real_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A real ImageNet classifier as its makers would export it today: traced, torch.export, and
-    ONNX with its weights in a file beside it; the batch is dynamic.
+    """Export a real ImageNet classifier with a dynamic batch: traced, torch.export and ONNX.
+
+    The ONNX file has its weights in a file beside it.
     """
     weights, folder = (
         shared("weights/mobilenet_v2_imagenet.pth"),

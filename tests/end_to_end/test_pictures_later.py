@@ -1,4 +1,7 @@
-"""Pictures asked for later are drawn from the committed rows, without the model, and equal those of the run itself."""
+"""Pictures that are requested later are drawn from the committed rows, without the model.
+
+They equal the pictures of the run itself.
+"""
 
 import json
 from pathlib import Path

@@ -70,7 +70,7 @@ def test_all_twelve_are_known() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", BUILDERS)
 def test_each_is_described_like_its_float_builder(name: str) -> None:
-    """Without data, which it cannot be quantized without: from the float network, whose parameters are as many."""
+    """No calibration data is needed: the float network has as many parameters."""
     made = [
         find_format(settings_for("task=embed", f"model={one}", "weights=random", "input=."))
         for one in (name, name.removeprefix("quantized_"))
@@ -108,9 +108,9 @@ def test_published_weights_are_loaded_into_the_quantized_network(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With a file of the published kind in the cache, made here from real float weights.
+    """Run with a file of the published kind in the cache, made here from real float weights.
 
-    Its name's SHA-256 is another's.
+    The SHA-256 in its name belongs to another file.
     """
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setattr("pipeline.models.weights._check_hash", lambda path: None)

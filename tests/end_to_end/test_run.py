@@ -1,4 +1,7 @@
-"""Whole runs over real files: the embedded samples, COCO photographs with real models, odd and broken images."""
+"""Whole runs over real files.
+
+The inputs are the embedded samples, COCO photographs with real models, and odd and broken images.
+"""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Runs whose images and results are in a bucket of a real S3 server (moto's, in a process of its own)."""
+"""Runs whose images and results are in a bucket of a real S3 server (moto, as a process)."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def bucket(s3):
 
 @pytest.fixture(scope="module")
 def undisturbed(samples, s3_server):
-    """(name of the run folder, its files) of a run in the bucket `undisturbed` that nothing disturbs."""
+    """Return (name of the run folder, its files) of an undisturbed run in a bucket."""
     s3_server.bucket("undisturbed")
     ended = run(settings_for(f"input={samples}", "output=s3://undisturbed/runs", *OURS))
     return ended.run.name, results(s3_server, "undisturbed")
@@ -244,9 +244,9 @@ def test_a_run_that_dies_at_a_write_is_resumed_to_the_same_bytes(undisturbed, sa
 
 @pytest.mark.faults
 def test_at_many_writes(undisturbed, samples, s3):
-    """At every seventeenth: each takes two processes that load PyTorch.
+    """Kill at every seventeenth operation, because each kill needs two processes with PyTorch.
 
-    A disk is tried at each operation.
+    The test with a disk kills at each operation.
     """
     at, code = 1, 9
     while code == 9:

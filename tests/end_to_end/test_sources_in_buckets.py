@@ -1,4 +1,7 @@
-"""Lists, tables and archives in a bucket, and several writers of one run there: rows and bytes are those of files."""
+"""Lists, tables and archives in a bucket, and several writers of one run there.
+
+Rows and bytes are those of the same inputs as files.
+"""
 
 import shutil
 import subprocess
@@ -21,7 +24,7 @@ DESK = SAMPLES / "desk"
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory, s3_server):
-    """A folder with the pictures of a desk as files, a list, a table and archives, and the bucket that has the same."""
+    """Return a folder with pictures as files, a list, a table and archives, and an equal bucket."""
     folder = tmp_path_factory.mktemp("collection")
     shutil.copytree(DESK, folder / "desk", ignore=shutil.ignore_patterns("*.json"))
     pictures = sorted((folder / "desk").glob("*.jpg"))

@@ -37,7 +37,10 @@ def test_two_participants_killed_at_random_moments(
     annotate: Callable[..., Path], tmp_path: Path
 ) -> None:
     seed = os.environ.get("KILL_SEED", str(random.randrange(10**6)))
-    program = f"import sys; from tests.faults.test_shared_runs import killed_again_and_again as k; k({seed!r}, sys.argv[1])"
+    program = (
+        "import sys; from tests.faults.test_shared_runs import killed_again_and_again as k; "
+        f"k({seed!r}, sys.argv[1])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "out")],
         check=False,

@@ -16,11 +16,13 @@ def record(device: str = "cpu", **determined_by: Any) -> dict[str, Any]:
     [
         (record(), record(), {}),
         (record(model="a"), record(model="b"), {"model": ["a", "b"]}),
-        (record(filters={"min_score": 0.3, "nms_iou": None}), record(filters={"min_score": 0.5, "nms_iou": None}),
+        (record(filters={"min_score": 0.3, "nms_iou": None}),
+         record(filters={"min_score": 0.5, "nms_iou": None}),
          {"filters.min_score": [0.3, 0.5]}),
         (record(), record(views={"flip": True}), {"views.flip": [None, True]}),
         (record(), record("cuda"), {"device": ["cpu", "cuda"]}),
-        (record(), record() | {"libraries": {"torch": "2.16"}}, {"libraries.torch": ["2.15", "2.16"]}),
+        (record(), record() | {"libraries": {"torch": "2.16"}},
+         {"libraries.torch": ["2.15", "2.16"]}),
     ],
 )  # fmt: skip
 def test_what_differs(

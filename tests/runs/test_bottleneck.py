@@ -1,4 +1,4 @@
-"""The sentence at a run's end names the stage that took the time, and the setting that would move it."""
+"""The summary of a run names the slowest stage and the setting that would speed it up."""
 
 import pytest
 

@@ -46,7 +46,8 @@ def test_its_rows_come_image_by_image_in_input_order(path: Path) -> None:
         for pair in group_by_image(images, predictions)
     ]
     assert [(image["key"], [row["score"] for row in rows]) for image, rows in found] == [
-        ("a.jpg", [pytest.approx(0.9), 0.5]), ("b.jpg", []), ("c.jpg", []), ("d/e.jpg", [0.25]), ("f.jpg", []),
+        ("a.jpg", [pytest.approx(0.9), 0.5]), ("b.jpg", []), ("c.jpg", []), ("d/e.jpg", [0.25]),
+        ("f.jpg", []),
     ]  # fmt: skip
     assert (
         run.open_dataset("images").count_rows() == 5

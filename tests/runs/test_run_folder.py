@@ -230,8 +230,10 @@ def test_a_second_run_on_the_folder_is_refused_and_names_the_first(folder):
 
 
 def test_a_lock_held_by_another_process_is_respected(tmp_path):
-    program = "import fcntl, sys; f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX); f.write('process 1 on mars'); "
-    program += "f.flush(); print('held', flush=True); sys.stdin.read()"
+    program = "import fcntl, sys; f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX); "
+    program += (
+        "f.write('process 1 on mars'); f.flush(); print('held', flush=True); sys.stdin.read()"
+    )
     command = [sys.executable, "-I", "-S", "-c", program, str(tmp_path / ".lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"

@@ -67,7 +67,8 @@ def test_one_elsewhere_counts_until_it_ends(place, monkeypatch):
 
 
 def test_a_holder_that_died_on_this_machine_gives_way_at_once(place):
-    program = "from pipeline.storage.lease_holder import Holder; import json; print(json.dumps(vars(Holder.for_this_process())))"
+    program = "from pipeline.storage.lease_holder import Holder; import json; "
+    program += "print(json.dumps(vars(Holder.for_this_process())))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,7 @@
-"""Addresses listed and opened as folders are: a real S3 server, an HTTP server, and fsspec's store in memory."""
+"""Addresses are listed and opened like folders.
+
+The servers are a real S3 server, an HTTP server, and fsspec's store in memory.
+"""
 
 import functools
 import http.server

@@ -40,7 +40,10 @@ def test_rows_are_those_of_classify() -> None:
 
 
 def plain_clips(path: Path, length: int) -> list[Tensor]:
-    """(T, 3, H, W) uint8 clips as a tutorial's loop cuts them, and the rest as one that ends with the video."""
+    """Return (T, 3, H, W) uint8 clips as a tutorial's loop cuts them.
+
+    The last clip ends with the video.
+    """
     with av.open(path) as container:
         frames = [
             torch.from_numpy(frame.to_ndarray(format="rgb24"))

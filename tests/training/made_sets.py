@@ -106,7 +106,8 @@ def write_voc(folder: Path, scenes: Sequence[Scene] = SCENES, **parts: str) -> P
     for scene in scenes:
         paint(scene, folder / "JPEGImages")
         objects = "".join(
-            f"<object><name>{name}</name><difficult>1</difficult><bndbox><xmin>{x + 1}</xmin><ymin>{y + 1}</ymin>"
+            f"<object><name>{name}</name><difficult>1</difficult><bndbox>"
+            f"<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin>"
             f"<xmax>{x_max}</xmax><ymax>{y_max}</ymax></bndbox></object>"
             for name, x, y, x_max, y_max in scene.objects
         )

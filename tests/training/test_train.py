@@ -84,7 +84,8 @@ def test_boxes_are_learnt_and_their_weights_run_as_they_are(tmp_path, annotate):
     assert re.fullmatch(r"train-detect-ssdlite320_mobilenet_v3_large-[0-9a-f]{8}", folder.name)
     left = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     assert left == {
-        "best.safetensors", "last.safetensors", "steps.jsonl", "epochs.jsonl", "tensorboard", "trained.json", "report.html",
+        "best.safetensors", "last.safetensors", "steps.jsonl", "epochs.jsonl", "tensorboard",
+        "trained.json", "report.html",
     }  # fmt: skip
     trained = read_checkpoint_metadata(folder / "best.safetensors")
     assert (trained.task, trained.categories) == ("detect", CATEGORIES)
@@ -146,7 +147,7 @@ def test_one_class_is_nothing_to_tell_apart(tmp_path):
 
 @pytest.mark.long
 def test_a_file_is_the_same_wherever_it_lies(tmp_path, monkeypatch):
-    """Its training goes on when it is named otherwise, and what is left does not say where it was."""
+    """A renamed file resumes its training, and the results do not contain its path."""
     monkeypatch.chdir(tmp_path)
     spec = settings_for("task=classify", "model=mobilenet_v3_small", "weights=random")
     builder = find_format(spec)
@@ -247,7 +248,8 @@ def test_two_trainings_do_not_write_to_one_folder(tmp_path):
         (["train.data=/nowhere.json"], "/nowhere.json"),
         (["train.data={data}", "precision=fp16", "device=cpu"], "precision=fp16 is for GPUs"),
         (["train.data={data}", "task=keypoints", "model=keypointrcnn_resnet50_fpn"], "keypoints"),
-        (["train.data={data}", "model=maskrcnn_resnet50_fpn"], "more than boxes; say task=instances"),
+        (["train.data={data}", "model=maskrcnn_resnet50_fpn"],
+         "more than boxes; say task=instances"),
         (["train.data={data}", "model=fasterrcnn"], "needs a backbone"),
         (["train.data={data}", "train.frozen_stages=6"], "expected 0 .* to 5"),
     ],

@@ -84,8 +84,8 @@ def propose_sizes(boxes_wh: np.ndarray, own: Sequence[Sequence[float]]) -> list[
     most = np.quantile(sizes, 0.99)
     used = max(1, sum(min(level) / _STRIDES_APART <= most for level in own))
     each = len(own[0])
-    found = _extend_to(np.exp(cluster_values(np.log(sizes), used * each)), used * each)
-    levels = [found[i * each : (i + 1) * each] for i in range(used)]
+    centres = _extend_to(np.exp(cluster_values(np.log(sizes), used * each)), used * each)
+    levels = [centres[i * each : (i + 1) * each] for i in range(used)]
     least = [min(level) / _STRIDES_APART for level in own]
     made = [[max(size, least[i]) for size in level] for i, level in enumerate(levels)]
     return [[_round_to_three_digits(size) for size in level] for level in made] + [
@@ -95,8 +95,8 @@ def propose_sizes(boxes_wh: np.ndarray, own: Sequence[Sequence[float]]) -> list[
 
 def propose_ratios(boxes_wh: np.ndarray, count: int) -> list[float]:
     """Propose `count` aspect ratios, height / width."""
-    found = np.exp(cluster_values(np.log(boxes_wh[:, 1] / boxes_wh[:, 0]), count))
-    return [_round_to_three_digits(ratio) for ratio in _extend_to(found, count)]
+    centres = np.exp(cluster_values(np.log(boxes_wh[:, 1] / boxes_wh[:, 0]), count))
+    return [_round_to_three_digits(ratio) for ratio in _extend_to(centres, count)]
 
 
 def propose_elongations(boxes_wh: np.ndarray, count: int) -> list[float]:

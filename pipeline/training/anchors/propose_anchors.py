@@ -126,12 +126,12 @@ def find_better_anchors(network: nn.Module, boxes_wh: np.ndarray) -> Proposal:
         boxes_wh = boxes_wh[:: -(-len(boxes_wh) // _MAX_FCOS_BOXES)]
     before = _measure(network, own, None, boxes_wh)
     tried = []
-    for one in _list_candidates(network, own, boxes_wh):
+    for candidate in _list_candidates(network, own, boxes_wh):
         try:
-            tried.append(_measure(network, own, one, boxes_wh))
+            tried.append(_measure(network, own, candidate, boxes_wh))
         except ConfigError:  # an anchor so thin that torchvision rounds it to 0 pixels
             continue
-    best = max(tried, key=lambda one: one.fit.rank, default=before)
+    best = max(tried, key=lambda candidate: candidate.fit.rank, default=before)
     return Proposal(before, best if best.fit.rank > before.fit.rank else None, strides)
 
 
@@ -165,12 +165,12 @@ def _measure(
 
     The network's generator makes the shapes, so that its rounding and clipping are included.
     """
-    told = others or own
+    measured = others or own
     shapes = np.concatenate(compute_anchor_shapes(network, others)).astype(float)
     if not isinstance(network, FCOS):
-        return MeasuredAnchors(told, shapes, measure_fit(boxes_wh, shapes))
-    strides, grids = ([level[0] for level in one.sizes or ()] for one in (told, own))
-    return MeasuredAnchors(told, shapes, measure_stride_fit(boxes_wh, strides, grids))
+        return MeasuredAnchors(measured, shapes, measure_fit(boxes_wh, shapes))
+    strides, grids = ([level[0] for level in anchors.sizes or ()] for anchors in (measured, own))
+    return MeasuredAnchors(measured, shapes, measure_stride_fit(boxes_wh, strides, grids))
 
 
 def plot_proposal(proposal: Proposal, boxes_wh: np.ndarray) -> "Figure":
@@ -192,10 +192,15 @@ def plot_proposal(proposal: Proposal, boxes_wh: np.ndarray) -> "Figure":
     sets = [("own", "x", _BLUE, proposal.own)] + (
         [("proposed", "+", _RED, proposal.found)] if proposal.found else []
     )
-    for name, mark, colour, one in sets:
-        label = f"{name}: recall {one.fit.recall:.3f}"
+    for name, mark, colour, measured in sets:
+        label = f"{name}: recall {measured.fit.recall:.3f}"
         axes.scatter(
-            one.shapes[:, 0], one.shapes[:, 1], marker=mark, s=60, color=colour, label=label
+            measured.shapes[:, 0],
+            measured.shapes[:, 1],
+            marker=mark,
+            s=60,
+            color=colour,
+            label=label,
         )
     axes.set(
         xscale="log",

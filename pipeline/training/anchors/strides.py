@@ -61,8 +61,8 @@ def measure_stride_fit(
         learns = inside & (furthest > least) & (furthest < most)
         share = np.maximum(dx / half[:, 0, None, None], dy / half[:, 1, None, None])
         nearest = np.where(learns, np.minimum(nearest, share), nearest)
-    found = np.isfinite(nearest)
-    return AnchorFit(float(found.mean()), float(np.where(found, 1 - nearest, 0).mean()))
+    has_place = np.isfinite(nearest)
+    return AnchorFit(float(has_place.mean()), float(np.where(has_place, 1 - nearest, 0).mean()))
 
 
 def propose_strides(boxes_wh: np.ndarray, own: Sequence[float]) -> list[float]:

@@ -55,18 +55,18 @@ class AnnotatedSet:
 
     def __init__(self, images: Sequence[AnnotatedImage], task: str, max_pixels: int) -> None:
         self.task, self.max_pixels = task, max_pixels
-        self.names = [one.name for one in images]
-        self.paths = [str(one.path) for one in images]
-        self.sizes_hw = np.array([one.size_hw for one in images], np.int64).reshape(-1, 2)
-        self.labels = PackedArrays([one.labels for one in images])
-        self.boxes_xyxy = PackedArrays([one.boxes_xyxy for one in images])
-        self.keypoints = PackedArrays.from_optional([one.keypoints for one in images])
-        self.crowd = PackedArrays.from_optional([one.crowd for one in images])
-        self.masks = PackedMasks.from_optional([one.masks for one in images])
+        self.names = [item.name for item in images]
+        self.paths = [str(item.path) for item in images]
+        self.sizes_hw = np.array([item.size_hw for item in images], np.int64).reshape(-1, 2)
+        self.labels = PackedArrays([item.labels for item in images])
+        self.boxes_xyxy = PackedArrays([item.boxes_xyxy for item in images])
+        self.keypoints = PackedArrays.from_optional([item.keypoints for item in images])
+        self.crowd = PackedArrays.from_optional([item.crowd for item in images])
+        self.masks = PackedMasks.from_optional([item.masks for item in images])
         self.label_maps = (
             None
             if not images or images[0].label_map is None
-            else [str(one.label_map) for one in images]
+            else [str(item.label_map) for item in images]
         )
         self.class_of = images[0].class_of if images else None
 
@@ -93,38 +93,38 @@ class AnnotatedSet:
         )
 
     def example(self, number: int, epoch: int) -> Example:
-        one = self.get_image(number)
-        with one.path.open("rb") as file:
+        item = self.get_image(number)
+        with item.path.open("rb") as file:
             check_file_size(file, self.max_pixels)
             pixels = decode_image(file.read(), self.max_pixels)
-        if tuple(pixels.shape[1:]) != one.size_hw:
-            height, width = one.size_hw
+        if tuple(pixels.shape[1:]) != item.size_hw:
+            height, width = item.size_hw
             raise InputError(
                 Status.CHANGED, f"it had {width}x{height} pixels when its annotations were checked"
             )
-        return Example(pixels, self._target(one))
+        return Example(pixels, self._target(item))
 
     def boxes(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
         for number, (height, width) in enumerate(self.sizes_hw.tolist()):
             yield (height, width), self.boxes_xyxy[number]
 
-    def _target(self, one: AnnotatedImage) -> dict[str, Tensor]:
+    def _target(self, item: AnnotatedImage) -> dict[str, Tensor]:
         if self.task == "classify":
-            return {"label": torch.tensor(int(one.labels[0]))}
+            return {"label": torch.tensor(int(item.labels[0]))}
         if self.task == "segment":
-            return {"mask": torch.from_numpy(build_label_map(one))}
+            return {"mask": torch.from_numpy(build_label_map(item))}
         # Copies, because augmentation may change an example in place.
         target = {
-            "boxes": torch.from_numpy(one.boxes_xyxy.copy()),
-            "labels": torch.from_numpy(one.labels.copy()),
+            "boxes": torch.from_numpy(item.boxes_xyxy.copy()),
+            "labels": torch.from_numpy(item.labels.copy()),
         }
-        if one.masks is not None:
-            masks = [decode_mask(mask, one.size_hw) for mask in one.masks]
+        if item.masks is not None:
+            masks = [decode_mask(mask, item.size_hw) for mask in item.masks]
             target["masks"] = torch.from_numpy(
-                np.stack(masks) if masks else np.zeros((0, *one.size_hw), np.uint8)
+                np.stack(masks) if masks else np.zeros((0, *item.size_hw), np.uint8)
             )
-        if one.keypoints is not None:
-            target["keypoints"] = torch.from_numpy(one.keypoints.copy())
+        if item.keypoints is not None:
+            target["keypoints"] = torch.from_numpy(item.keypoints.copy())
         return target
 
 
@@ -147,7 +147,7 @@ def decode_mask(mask: Mask, size_hw: tuple[int, int]) -> np.ndarray:
     return found
 
 
-def build_label_map(one: AnnotatedImage) -> np.ndarray:
+def build_label_map(item: AnnotatedImage) -> np.ndarray:
     """Build the class ids of an image's pixels, (H, W) int64, for task=segment.
 
     Pixels of a crowd and pixels where two classes overlap are ignored (255), as in torchvision's
@@ -157,15 +157,15 @@ def build_label_map(one: AnnotatedImage) -> np.ndarray:
         InputError: A mask or the label map cannot be decoded.
         OSError: The label map cannot be read.
     """
-    if one.label_map is not None:
-        values = read_label_map(one.label_map, one.size_hw)
-        return (values if one.class_of is None else one.class_of[values]).astype(np.int64)
-    classes = np.zeros(one.size_hw, np.int64)
-    crowds = np.zeros(len(one.labels), bool) if one.crowd is None else one.crowd
+    if item.label_map is not None:
+        values = read_label_map(item.label_map, item.size_hw)
+        return (values if item.class_of is None else item.class_of[values]).astype(np.int64)
+    classes = np.zeros(item.size_hw, np.int64)
+    crowds = np.zeros(len(item.labels), bool) if item.crowd is None else item.crowd
     for label, mask, crowd in zip(
-        one.labels.tolist(), one.masks or (), crowds.tolist(), strict=True
+        item.labels.tolist(), item.masks or (), crowds.tolist(), strict=True
     ):
-        inside = decode_mask(mask, one.size_hw) > 0
+        inside = decode_mask(mask, item.size_hw) > 0
         other = inside & (classes > 0) & (classes != label)
         classes[inside] = IGNORED_LABEL if crowd else label
         classes[other] = IGNORED_LABEL

@@ -59,15 +59,15 @@ class AnnotationChecker:
         """
         digest, names = sha256(), set[str]()
         annotated = []
-        for one, seen in self._check_files(listed):
-            digest.update(f"{one.name}\0{seen.size}\n".encode("utf-8", "surrogateescape"))
+        for image, file_check in self._check_files(listed):
+            digest.update(f"{image.name}\0{file_check.size}\n".encode("utf-8", "surrogateescape"))
             before = self.problems.count
-            if one.name in names:
-                self.problems.add(f"{one.name}: two images have this name")
-            names.add(one.name)
-            found = self._check_objects(one, seen)
-            if found is not None and self.problems.count == before:
-                annotated.append(found)
+            if image.name in names:
+                self.problems.add(f"{image.name}: two images have this name")
+            names.add(image.name)
+            checked = self._check_objects(image, file_check)
+            if checked is not None and self.problems.count == before:
+                annotated.append(checked)
         return annotated, digest.hexdigest()
 
     def _check_files(
@@ -77,73 +77,78 @@ class AnnotationChecker:
         with ThreadPoolExecutor(
             count_available_cores(), initializer=disable_openmp_threads
         ) as threads:
-            while some := list(islice(waiting, _FILES_PER_ROUND)):
-                yield from zip(some, threads.map(self._check_file, some), strict=True)
+            while batch := list(islice(waiting, _FILES_PER_ROUND)):
+                yield from zip(batch, threads.map(self._check_file, batch), strict=True)
 
-    def _check_file(self, one: ListedImage) -> _FileCheck:
-        if not one.path.is_file():
-            return _FileCheck(problem=f"there is no file {one.path}")
+    def _check_file(self, image: ListedImage) -> _FileCheck:
+        if not image.path.is_file():
+            return _FileCheck(problem=f"there is no file {image.path}")
         try:
-            with one.path.open("rb") as file:
+            with image.path.open("rb") as file:
                 header = read_image_header(file, self.max_pixels)
             values = None
-            if one.label_map is not None:
+            if image.label_map is not None:
                 counts = np.bincount(
-                    read_label_map(one.label_map, header.size_hw).ravel(), minlength=256
+                    read_label_map(image.label_map, header.size_hw).ravel(), minlength=256
                 )
                 values = np.setdiff1d(np.flatnonzero(counts), (0, IGNORED_LABEL))
-            return _FileCheck(header, one.path.stat().st_size, values)
+            return _FileCheck(header, image.path.stat().st_size, values)
         except InputError as error:
             return _FileCheck(problem=str(error))
         except OSError as error:
             return _FileCheck(problem=f"{error.strerror or error}")
 
-    def _check_objects(self, one: ListedImage, seen: _FileCheck) -> AnnotatedImage | None:
-        if seen.header is None:
-            self.problems.add(f"{one.name}: {seen.problem}")
+    def _check_objects(self, image: ListedImage, file_check: _FileCheck) -> AnnotatedImage | None:
+        if file_check.header is None:
+            self.problems.add(f"{image.name}: {file_check.problem}")
             return None
-        _check_size(one, seen.header, self.problems)
-        labels = one.labels if seen.values is None else self._list_map_labels(one, seen.values)
+        _check_size(image, file_check.header, self.problems)
+        labels = (
+            image.labels
+            if file_check.values is None
+            else self._list_map_labels(image, file_check.values)
+        )
         ids = self.class_ids[labels]
         for row in np.flatnonzero(ids == UNKNOWN).tolist():
             name = self.names[labels[row]]
             self.problems.add(
-                f"{one.describe_object(row)}: the class {name!r} is none of those that are learned"
+                f"{image.describe_object(row)}: the class {name!r} is none of those that are "
+                "learned"
             )
         rows = np.flatnonzero(ids >= 0)
-        frame = ImageFrame(one, seen.header.size_hw, rows, self.problems)
+        frame = ImageFrame(image, file_check.header.size_hw, rows, self.problems)
         return AnnotatedImage(
-            name=one.name,
-            path=one.path,
-            size_hw=seen.header.size_hw,
+            name=image.name,
+            path=image.path,
+            size_hw=file_check.header.size_hw,
             labels=ids[rows],
             boxes_xyxy=check_boxes(frame),
             masks=None
-            if one.masks is None
-            else tuple(check_mask(frame, row, one.masks[row]) for row in rows.tolist()),
+            if image.masks is None
+            else tuple(check_mask(frame, row, image.masks[row]) for row in rows.tolist()),
             keypoints=None
-            if one.keypoints is None
-            else check_keypoints(frame, one.keypoints[rows]),
-            crowd=None if one.crowd is None else one.crowd[rows],
-            label_map=one.label_map,
-            class_of=None if one.label_map is None else self.class_of,
+            if image.keypoints is None
+            else check_keypoints(frame, image.keypoints[rows]),
+            crowd=None if image.crowd is None else image.crowd[rows],
+            label_map=image.label_map,
+            class_of=None if image.label_map is None else self.class_of,
         )
 
-    def _list_map_labels(self, one: ListedImage, values: np.ndarray) -> np.ndarray:
+    def _list_map_labels(self, image: ListedImage, values: np.ndarray) -> np.ndarray:
         """Return the class indices that occur in a label map; report values that are no class."""
-        strange = values[values > len(self.names)]
-        if len(strange):
+        unknown = values[values > len(self.names)]
+        if len(unknown):
             self.problems.add(
-                f"{one.name}: its label map has the class {strange[0]}; "
+                f"{image.name}: its label map has the class {unknown[0]}; "
                 f"expected 0 to {len(self.names)}, or 255"
             )
         return values[values <= len(self.names)] - 1
 
 
-def _check_size(one: ListedImage, header: ImageHeader, problems: ProblemList) -> None:
-    if one.size_hw in (None, header.size_hw):
+def _check_size(image: ListedImage, header: ImageHeader, problems: ProblemList) -> None:
+    if image.size_hw in (None, header.size_hw):
         return
-    (height, width), (listed_height, listed_width) = header.size_hw, one.size_hw or (0, 0)
+    (height, width), (listed_height, listed_width) = header.size_hw, image.size_hw or (0, 0)
     turned = ""
     if header.orientation >= 5 and (listed_height, listed_width) == (width, height):
         turned = (
@@ -151,6 +156,6 @@ def _check_size(one: ListedImage, header: ImageHeader, problems: ProblemList) ->
             "picture before that. Annotate it upright, or store its pixels upright"
         )
     problems.add(
-        f"{one.name}: the annotation says {listed_width}x{listed_height}, "
+        f"{image.name}: the annotation says {listed_width}x{listed_height}, "
         f"the file has {width}x{height}{turned}"
     )

@@ -31,16 +31,18 @@ def read_class_folders(path: Path, problems: ProblemList) -> DatasetListing:
         ConfigError: The folder has no sub-folders.
     """
     folders = _list_folders(path)
-    own = next((name for name in _VALIDATION if name in folders), None)
+    held_out = next((name for name in _VALIDATION if name in folders), None)
     if (
-        own
+        held_out
         and "train" in folders
         and set(folders) <= {"train", *_VALIDATION}
         and _list_folders(path / "train")
     ):
         names = _list_folders(path / "train")
-        parts = {part: _list_part(path / part, path, names, problems) for part in ("train", own)}
-        return DatasetListing(tuple(names), parts["train"], parts[own], _hash_names(names))
+        parts = {
+            part: _list_part(path / part, path, names, problems) for part in ("train", held_out)
+        }
+        return DatasetListing(tuple(names), parts["train"], parts[held_out], _hash_names(names))
     if not folders:
         raise ConfigError(
             f"train.data={path}: expected a folder with a sub-folder for each class; "
@@ -57,7 +59,7 @@ def _list_part(
     label_of = {name: label for label, name in enumerate(names)}
     listed = []
     for image in sorted(
-        one.name for one in folder.iterdir() if one.is_file() and _is_image(one.name)
+        path.name for path in folder.iterdir() if path.is_file() and _is_image(path.name)
     ):
         problems.add(f"{(folder / image).relative_to(root)}: it is in no class's folder")
     for name in _list_folders(folder):
@@ -77,7 +79,7 @@ def _list_part(
 
 def _list_folders(path: Path) -> list[str]:
     return sorted(
-        one.name for one in path.iterdir() if one.is_dir() and not one.name.startswith(".")
+        entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")
     )
 
 
@@ -92,5 +94,5 @@ def _is_image(name: str) -> bool:
 
 
 def _hash_names(names: list[str]) -> str:
-    """The images' names and sizes are added where they are read."""
+    """Return the SHA-256 of the class names. `AnnotationChecker` adds names and sizes of images."""
     return hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()

@@ -83,11 +83,15 @@ class _CocoReader:
     ) -> None:
         self.content, self.task, self.images, self.problems = content, task, images, problems
         categories = sorted(
-            (one for one in content["categories"] if not is_background(str(one["name"]))),
-            key=lambda one: int(one["id"]),
+            (
+                category
+                for category in content["categories"]
+                if not is_background(str(category["name"]))
+            ),
+            key=lambda category: int(category["id"]),
         )
-        self.names = tuple(str(one["name"]) for one in categories)
-        self.label_of = {int(one["id"]): label for label, one in enumerate(categories)}
+        self.names = tuple(str(category["name"]) for category in categories)
+        self.label_of = {int(category["id"]): label for label, category in enumerate(categories)}
         if len(self.label_of) < len(categories) or len(set(self.names)) < len(categories):
             raise ValueError("two categories have one id or one name")
         self.point_names = _find_keypoint_names(categories) if task == "keypoints" else ()
@@ -98,13 +102,13 @@ class _CocoReader:
         }
         if len(annotations) < len(self.content["images"]):
             raise ValueError("two images have one id")
-        for one in self.content["annotations"]:
-            if one["image_id"] in annotations:
-                annotations[one["image_id"]].append(one)
+        for annotation in self.content["annotations"]:
+            if annotation["image_id"] in annotations:
+                annotations[annotation["image_id"]].append(annotation)
             else:
                 self.problems.add(
-                    f"annotation {one.get('id')}: "
-                    f"image_id {one['image_id']!r} is none of the file's images"
+                    f"annotation {annotation.get('id')}: "
+                    f"image_id {annotation['image_id']!r} is none of the file's images"
                 )
         listed = [
             self._list_image(image, annotations[image["id"]]) for image in self.content["images"]
@@ -116,8 +120,10 @@ class _CocoReader:
     ) -> ListedImage:
         name = str(image["file_name"])
         height, width = (int(image.get(side) or 0) for side in ("height", "width"))
-        found = list(self._parse_objects(name, annotations))
-        labels, boxes, masks, points, crowd, ids = zip(*found, strict=True) if found else ((),) * 6
+        objects = list(self._parse_objects(name, annotations))
+        labels, boxes, masks, points, crowd, ids = (
+            zip(*objects, strict=True) if objects else ((),) * 6
+        )
         return ListedImage(
             name=name,
             path=_find_image(self.images, name),
@@ -139,31 +145,32 @@ class _CocoReader:
         self, name: str, annotations: Sequence[Mapping[str, Any]]
     ) -> Iterator[tuple[Any, ...]]:
         """Yield (label, box, mask, keypoints, crowd, id) of each valid object."""
-        for one in annotations:
-            crowd = bool(one.get("iscrowd"))
+        for annotation in annotations:
+            crowd = bool(annotation.get("iscrowd"))
             if crowd and self.task != "segment":
                 continue
             try:
-                label = self.label_of.get(one["category_id"])
+                label = self.label_of.get(annotation["category_id"])
                 if label is None:
                     raise ValueError(
-                        f"category_id {one['category_id']!r} is none of the file's categories"
+                        f"category_id {annotation['category_id']!r} is none of the file's "
+                        "categories"
                     )
-                box = _parse_box(one.get("bbox")) if self.task != "segment" else ()
+                box = _parse_box(annotation.get("bbox")) if self.task != "segment" else ()
                 mask = (
-                    _parse_mask(one.get("segmentation"))
+                    _parse_mask(annotation.get("segmentation"))
                     if self.task in ("instances", "segment")
                     else ()
                 )
                 points = (
-                    _parse_keypoints(one.get("keypoints"), len(self.point_names))
+                    _parse_keypoints(annotation.get("keypoints"), len(self.point_names))
                     if self.task == "keypoints"
                     else ()
                 )
             except (ValueError, TypeError, KeyError, OverflowError) as error:
-                self.problems.add(f"{name}: annotation {one.get('id')}: {error}")
+                self.problems.add(f"{name}: annotation {annotation.get('id')}: {error}")
                 continue
-            yield label, box, mask, points, crowd, one.get("id", "?")
+            yield label, box, mask, points, crowd, annotation.get("id", "?")
 
 
 def _find_image(folders: Sequence[Path], name: str) -> Path:
@@ -206,7 +213,11 @@ def _parse_keypoints(given: Any, count: int) -> np.ndarray:
 
 
 def _find_keypoint_names(categories: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    lists = {tuple(map(str, one["keypoints"])) for one in categories if one.get("keypoints")}
+    lists = {
+        tuple(map(str, category["keypoints"]))
+        for category in categories
+        if category.get("keypoints")
+    }
     if len(lists) != 1:
         raise ValueError(f"the categories name {len(lists)} lists of keypoints; expected one")
     return lists.pop()

@@ -17,7 +17,7 @@ _SLACK = 1e-3  # pixels, for float arithmetic
 class ImageFrame:
     """An image, the rows of its objects that are learned, and the list of problems."""
 
-    one: ListedImage
+    image: ListedImage
     size_hw: tuple[int, int]
     rows: np.ndarray
     problems: ProblemList
@@ -25,10 +25,10 @@ class ImageFrame:
     @property
     def scale(self) -> np.ndarray:
         """(2,): factors from listed x and y to pixels."""
-        return np.array(self.size_hw[::-1] if self.one.fractions else (1.0, 1.0))
+        return np.array(self.size_hw[::-1] if self.image.fractions else (1.0, 1.0))
 
     def add_problem(self, row: int, text: str) -> None:
-        self.problems.add(f"{self.one.describe_object(row)}: {text}")
+        self.problems.add(f"{self.image.describe_object(row)}: {text}")
 
     def pixels_outside(self, points: np.ndarray) -> np.ndarray:
         """Return how many pixels each point lies outside the image; infinity if it is not finite.
@@ -41,9 +41,9 @@ class ImageFrame:
 
 def check_boxes(frame: ImageFrame) -> np.ndarray:
     """Check the boxes and return them clipped, (N, 4) float32 xyxy in pixels."""
-    if not len(frame.one.boxes_xyxy):
+    if not len(frame.image.boxes_xyxy):
         return np.zeros((0, 4), np.float32)
-    corners = frame.one.boxes_xyxy[frame.rows].reshape(-1, 2, 2) * frame.scale
+    corners = frame.image.boxes_xyxy[frame.rows].reshape(-1, 2, 2) * frame.scale
     outside = frame.pixels_outside(corners).max(axis=1)
     clipped = corners.clip(0, frame.size_hw[::-1]).astype(np.float32)
     # torchvision's detectors raise an error for a box that is empty after resizing.
@@ -53,13 +53,13 @@ def check_boxes(frame: ImageFrame) -> np.ndarray:
     for i in np.flatnonzero(empty | (outside > TOLERANCE + _SLACK)).tolist():
         text = " ".join(f"{value:.6g}" for value in corners[i].ravel())
         if no_extent[i]:
-            what = "is empty"
+            problem = "is empty"
         else:
-            what = (
+            problem = (
                 f"lies outside of the image of {frame.size_hw[1]}x{frame.size_hw[0]} "
                 f"by {outside[i]:.1f} pixels"
             )
-        frame.add_problem(int(frame.rows[i]), f"the box {text} (x_min y_min x_max y_max) {what}")
+        frame.add_problem(int(frame.rows[i]), f"the box {text} (x_min y_min x_max y_max) {problem}")
     return clipped.reshape(-1, 4)
 
 
@@ -108,7 +108,7 @@ def check_mask(frame: ImageFrame, row: int, mask: Mask) -> Mask:
 
 
 def _is_valid_run_length(counts: object, pixels: int) -> bool:
-    """Tell whether run lengths are a mask of so many pixels.
+    """Return whether run lengths make a mask of `pixels` pixels.
 
     Only the area of compressed run lengths is checked here; pycocotools checks them when it
     decodes them.
@@ -116,7 +116,9 @@ def _is_valid_run_length(counts: object, pixels: int) -> bool:
     from pycocotools import mask as coco_mask
 
     if isinstance(counts, list):
-        return all(isinstance(one, int) and one >= 0 for one in counts) and sum(counts) == pixels
+        return (
+            all(isinstance(count, int) and count >= 0 for count in counts) and sum(counts) == pixels
+        )
     if not isinstance(counts, str | bytes) or not counts:
         return False
     area = int(coco_mask.area({"size": [1, pixels], "counts": counts}))

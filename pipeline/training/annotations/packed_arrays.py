@@ -13,7 +13,7 @@ class PackedArrays:
     """A list of arrays (N_i, ...), one for each image, stored as one array."""
 
     def __init__(self, parts: Sequence[np.ndarray]) -> None:
-        self.starts = _start_offsets([len(one) for one in parts])
+        self.starts = _start_offsets([len(item) for item in parts])
         self.values = np.concatenate(parts) if len(parts) else np.zeros(0)
 
     @classmethod
@@ -31,14 +31,14 @@ class PackedMasks:
     """The masks of each image. Polygons are packed; run lengths, which are rare, are not."""
 
     def __init__(self, images: Sequence[Sequence[Mask]]) -> None:
-        self.starts = _start_offsets([len(one) for one in images])
+        self.starts = _start_offsets([len(item) for item in images])
         masks = list(chain.from_iterable(images))
         self.runs: dict[int, dict[str, Any]] = {
             i: mask for i, mask in enumerate(masks) if isinstance(mask, dict)
         }
         polygons = [mask if isinstance(mask, tuple) else () for mask in masks]
         self.polygons = _start_offsets(
-            [len(one) for one in polygons]
+            [len(item) for item in polygons]
         )  # by mask, the first of its polygons
         self.points = PackedArrays(list(chain.from_iterable(polygons)))
 

@@ -61,9 +61,9 @@ def read_annotations(
         ) from None
     inside = next(
         (
-            one.name
+            file.name
             for pattern in ("*.yaml", "*.yml", "*.json")
-            for one in sorted(path.glob(pattern))
+            for file in sorted(path.glob(pattern))
         ),
         None,
     )

@@ -22,16 +22,18 @@ def split_for_validation(
             without. At least one image of a group of two or more is chosen, and never all.
     """
     groups: dict[int, list[AnnotatedImage]] = {}
-    for one in images:
-        groups.setdefault(int(one.labels[0]) if by_class else int(one.has_objects), []).append(one)
+    for image in images:
+        groups.setdefault(int(image.labels[0]) if by_class else int(image.has_objects), []).append(
+            image
+        )
     chosen: set[str] = set()
     for group in groups.values():
         count = min(max(1, round(part * len(group))), len(group) - 1) if part else 0
         chosen |= set(
-            sorted((one.name for one in group), key=lambda name: _hash_name(name, seed))[:count]
+            sorted((image.name for image in group), key=lambda name: _hash_name(name, seed))[:count]
         )
-    return [one for one in images if one.name not in chosen], [
-        one for one in images if one.name in chosen
+    return [image for image in images if image.name not in chosen], [
+        image for image in images if image.name in chosen
     ]
 
 

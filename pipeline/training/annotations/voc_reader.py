@@ -59,16 +59,17 @@ def read_voc(path: Path, task: str, problems: ProblemList) -> DatasetListing:
     else:
         parts = {
             "train": sorted(
-                one.name.removesuffix(suffix) for one in (path / folder).glob(f"*{suffix}")
+                item.name.removesuffix(suffix) for item in (path / folder).glob(f"*{suffix}")
             )
         }
     reader: _LabelMapReader | _BoxReader = (
         _LabelMapReader(path, problems) if task == "segment" else _BoxReader(path, problems)
     )
     read = {
-        part: [one for stem in stems if (one := reader.read(stem))] for part, stems in parts.items()
+        part: [item for stem in stems if (item := reader.read(stem))]
+        for part, stems in parts.items()
     }
-    listed = {part: [reader.list_image(one) for one in files] for part, files in read.items()}
+    listed = {part: [reader.list_image(item) for item in files] for part, files in read.items()}
     return DatasetListing(
         reader.names(), listed["train"], listed.get("val") or None, reader.digest.hexdigest()
     )
@@ -106,10 +107,10 @@ class _BoxReader:
             root = parse_xml(data)
             objects = [
                 (
-                    _find_text(one, "name"),
-                    [float(_find_text(one, f"bndbox/{side}")) for side in _SIDES],
+                    _find_text(element, "name"),
+                    [float(_find_text(element, f"bndbox/{side}")) for side in _SIDES],
                 )
-                for one in root.iter("object")
+                for element in root.iter("object")
             ]
             sides = [int(float(root.findtext(f"size/{side}") or 0)) for side in ("height", "width")]
         except OSError as error:
@@ -127,23 +128,25 @@ class _BoxReader:
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self.found)) if self.given is None else self.given
 
-    def list_image(self, one: _VocAnnotation) -> ListedImage:
+    def list_image(self, annotation: _VocAnnotation) -> ListedImage:
         names = self.names()
-        known = [row for row, label in enumerate(one.classes) if label in names]
-        for row in set(range(len(one.classes))) - set(known):
+        known = [row for row, label in enumerate(annotation.classes) if label in names]
+        for row in set(range(len(annotation.classes))) - set(known):
             self.problems.add(
-                f"{one.name}: object {row + 1}: "
-                f"the class {one.classes[row]!r} is not in the list of classes"
+                f"{annotation.name}: object {row + 1}: "
+                f"the class {annotation.classes[row]!r} is not in the list of classes"
             )
-        boxes = np.array([one.boxes[row] for row in known], np.float64).reshape(-1, 4) - (
+        boxes = np.array([annotation.boxes[row] for row in known], np.float64).reshape(-1, 4) - (
             1,
             1,
             0,
             0,
         )
-        labels = np.array([names.index(one.classes[row]) for row in known], np.int64)
+        labels = np.array([names.index(annotation.classes[row]) for row in known], np.int64)
         ids = tuple(row + 1 for row in known)
-        return ListedImage(one.name, one.image, labels, boxes, ids, size_hw=one.size_hw)
+        return ListedImage(
+            annotation.name, annotation.image, labels, boxes, ids, size_hw=annotation.size_hw
+        )
 
 
 class _LabelMapReader:
@@ -164,13 +167,13 @@ class _LabelMapReader:
     def names(self) -> tuple[str, ...]:
         return self.given
 
-    def list_image(self, one: _VocAnnotation) -> ListedImage:
+    def list_image(self, annotation: _VocAnnotation) -> ListedImage:
         return ListedImage(
-            one.name,
-            one.image,
+            annotation.name,
+            annotation.image,
             np.zeros(0, np.int64),
             empty_boxes(),
-            label_map=self.path / one.name,
+            label_map=self.path / annotation.name,
         )
 
 
@@ -203,20 +206,21 @@ def _find_image(folder: Path, stem: str, named: str | None) -> Path:
     If there is none, return the path where it should be.
     """
     names = [Path(named).name] if named else []
-    tried = [
+    candidates = [
         folder / name
         for name in (*names, *(f"{stem}{suffix}" for suffix in sorted(IMAGE_SUFFIXES)))
     ]
     return next(
-        (one for one in tried if one.is_file()), tried[0] if names else folder / f"{stem}.jpg"
+        (path for path in candidates if path.is_file()),
+        candidates[0] if names else folder / f"{stem}.jpg",
     )
 
 
 def _find_text(parent: Element, path: str) -> str:
-    found = parent.findtext(path)
-    if not found or not found.strip():
+    text = parent.findtext(path)
+    if not text or not text.strip():
         raise ValueError(f"an object has no {path.replace('/', ', ')}")
-    return found.strip()
+    return text.strip()
 
 
 def parse_xml(data: bytes) -> Element:

@@ -106,20 +106,20 @@ class _YoloReader:
         """List the images of a part. Raises ConfigError if a folder or list does not exist."""
         return [
             image
-            for one in (given if isinstance(given, list) else [given])
-            for image in self._list_part(str(one))
+            for part in (given if isinstance(given, list) else [given])
+            for image in self._list_part(str(part))
         ]
 
     def _list_part(self, given: str) -> Iterator[Path]:
         # Roboflow writes ../train/images although the folder is beside the file.
-        tried = [
+        candidates = [
             self.root / given,
             self.path.parent / given,
             self.path.parent / given.removeprefix("../"),
         ]
-        found = next((one for one in tried if one.exists()), None)
+        found = next((path for path in candidates if path.exists()), None)
         if found is None:
-            raise ConfigError(f"{self.path}: there is no {tried[0]}, which it names.")
+            raise ConfigError(f"{self.path}: there is no {candidates[0]}, which it names.")
         if found.is_dir():
             for folder, folders, files in os.walk(found):
                 folders.sort()
@@ -172,7 +172,7 @@ class _YoloReader:
             image.relative_to(self.root) if image.is_relative_to(self.root) else image
         ).as_posix()
 
-    def _parse_lines(self, text: bytes, said: str) -> Iterator[tuple[Any, ...]]:
+    def _parse_lines(self, text: bytes, place: str) -> Iterator[tuple[Any, ...]]:
         """Yield (line number, label, box, polygon, keypoints) of each valid line."""
         for number, line in enumerate(text.decode("utf-8", "replace").splitlines(), start=1):
             if not line.strip():
@@ -186,7 +186,7 @@ class _YoloReader:
                     )
                 box, polygon, points = self._parse_values(values[1:])
             except ValueError as error:
-                self.problems.add(f"{said} {number}: {error}")
+                self.problems.add(f"{place} {number}: {error}")
                 continue
             yield number, self.labels[int(values[0])], box, polygon, points
 
@@ -249,13 +249,13 @@ def _find_point_names(data: Mapping[str, Any], count: int) -> tuple[str, ...]:
     lists: Sequence[Any] = (
         list(given.values()) if isinstance(given, dict) else [given] if given else []
     )
-    named = {tuple(map(str, one)) for one in lists}
+    named = {tuple(map(str, item)) for item in lists}
     if named:
         names = named.pop()
         if named or len(names) != count or len(set(names)) != count:
             raise ValueError(f"kpt_names are not one list of {count} names")
         return names
-    other = [int(one) for one in data.get("flip_idx") or range(count)]
+    other = [int(item) for item in data.get("flip_idx") or range(count)]
     if sorted(other) != list(range(count)) or any(other[other[i]] != i for i in range(count)):
         raise ValueError(f"flip_idx does not exchange {count} points in pairs")
     coco = tuple(KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.meta["keypoint_names"])

@@ -55,15 +55,15 @@ class Files:
             )
         self.categories = self.names if task == "classify" else (BACKGROUND, *self.names)
         self.keypoint_names = listing.keypoint_names
-        found, digest = self._check_images(listing, listing.training, problems)
+        checked, digest = self._check_images(listing, listing.training, problems)
         if isinstance(validation, str):
             problems.raise_if_any()
             training, (held_out, which) = (
-                found,
+                checked,
                 self._read_validation_set(_parse_path("train.validation", validation)),
             )
         else:
-            training, held_out, which = self._split(listing, found, problems, validation, seed)
+            training, held_out, which = self._split(listing, checked, problems, validation, seed)
             problems.raise_if_any()
         self._check_parts(problems.what, training, held_out)
         self.identity: Mapping[str, str] = {
@@ -87,7 +87,7 @@ class Files:
             listing, class_ids, problems, self.max_pixels
         ).check_images(listed)
         if self.task == "classify":
-            images = [one for one in images if len(one.labels)]
+            images = [image for image in images if len(image.labels)]
         return images, f"{listing.digest}{digest}"
 
     def _read_validation_set(self, path: Path) -> tuple[list[AnnotatedImage], str]:
@@ -106,7 +106,7 @@ class Files:
     def _split(
         self,
         listing: DatasetListing,
-        found: list[AnnotatedImage],
+        images: list[AnnotatedImage],
         problems: ProblemList,
         part: float,
         seed: int,
@@ -114,7 +114,7 @@ class Files:
         """Return (training, validation, text that identifies how the second was chosen)."""
         if listing.validation is not None and part == _DEFAULT_PART:
             log.info("%s has a validation part of its own, which is used.", problems.what)
-            return found, *self._check_images(listing, listing.validation, problems)
+            return images, *self._check_images(listing, listing.validation, problems)
         if listing.validation is not None:
             log.info(
                 "%s: its own validation part is left out, because train.validation=%g.",
@@ -122,7 +122,7 @@ class Files:
                 part,
             )
         return *split_for_validation(
-            found, part, seed, self.task == "classify"
+            images, part, seed, self.task == "classify"
         ), f"{part:g} by seed {seed}"
 
     def _check_parts(
@@ -132,13 +132,13 @@ class Files:
         if not training and not held_out:
             raise ConfigError(f"{what}: there are no images in it.")
         learnt = f"of {shorten_list(self.names)}"
-        if not any(one.has_objects for one in (*training, *held_out)):
+        if not any(image.has_objects for image in (*training, *held_out)):
             raise ConfigError(
                 f"{what}: none of its {len(training) + len(held_out):,} images has an object "
                 f"{learnt}."
             )
         for part, images in (("to learn from", training), ("for validation", held_out)):
-            if not any(one.has_objects for one in images):
+            if not any(image.has_objects for image in images):
                 raise ConfigError(
                     f"{what}: of {len(training)} images to learn from and {len(held_out)} for "
                     f"validation, none {part} has an object {learnt}. Set train.validation= to a "
@@ -155,7 +155,7 @@ class Files:
             )
         first = 0 if self.task == "classify" else 1
         seen = np.bincount(
-            np.concatenate([one.labels for one in training]), minlength=len(self.categories)
+            np.concatenate([image.labels for image in training]), minlength=len(self.categories)
         )
         absent = [name for name, count in zip(self.names, seen[first:], strict=True) if not count]
         if absent:
@@ -165,12 +165,12 @@ class Files:
 def _parse_path(key: str, given: str | None) -> Path:
     if given is None:
         raise ConfigError(f"{key}= is needed: annotated images to learn from.")
-    found = parse_location(given)
-    if isinstance(found, Uri):
+    location = parse_location(given)
+    if isinstance(location, Uri):
         raise ConfigError(
-            f"{key}={found}: expected a file or folder of this machine; copy it here first."
+            f"{key}={location}: expected a file or folder of this machine; copy it here first."
         )
-    return found
+    return location
 
 
 def _select_classes(
@@ -193,5 +193,5 @@ def _resolve_shared_names(
 
     Resolving every path of a large data set would take minutes.
     """
-    names = {one.path.name for one in others}
-    return {one.path.resolve() for one in images if one.path.name in names}
+    names = {image.path.name for image in others}
+    return {image.path.resolve() for image in images if image.path.name in names}

@@ -91,36 +91,35 @@ def _export_to(
     probes = _build_probes(settings, parts, eager, input_hw, entries)
     network = extract_network(parts.format.load())
     with torch.no_grad():
-        # The pipeline's own engines fold them too: fewer operators, the same results up to
-        # rounding.
+        # The pipeline's engines fold batch norms too. It saves operators and changes only rounding.
         fold_batch_norms(network)
     file = PROGRAM_FILES[str(settings.to)]
     run = settings_for_program(settings, stage, preprocess)
-    ways = list_export_methods(str(settings.to), settings.task, network, probes.example)
-    how, held = write_best_program(ways, stage / file, lambda: _load_program(run), probes)
-    here, fp32 = _build_predictors(
+    methods = list_export_methods(str(settings.to), settings.task, network, probes.example)
+    how, limits = write_best_program(methods, stage / file, lambda: _load_program(run), probes)
+    exported, fp32 = _build_predictors(
         settings,
         parts,
-        settings_for_program(settings, stage, preprocess, not held.any_batch),
+        settings_for_program(settings, stage, preprocess, not limits.any_batch),
         entries,
     )
     compared = measure_parity(
-        here, fp32, Shard(0, 0, entries), _find_limits(settings, parts, eager)
+        exported, fp32, Shard(0, 0, entries), _find_limits(settings, parts, eager)
     )
     image = next(_read_images(settings, parts, entries), None)
-    most = parts.batch_size or here.batch_size
+    most = parts.batch_size or exported.batch_size
     return ExportResult(
         settings=settings,
         spec=parts.spec,
         file=target / file,
         command=format_run_command(
-            settings_for_program(settings, target, preprocess, not held.any_batch)
+            settings_for_program(settings, target, preprocess, not limits.any_batch)
         ),
         how=how,
-        held=held,
+        limits=limits,
         input_hw=input_hw,
         parity=compared,
-        speed={} if image is None else measure_forward_speeds(image, eager, fp32, here, most),
+        speed={} if image is None else measure_forward_speeds(image, eager, fp32, exported, most),
     )
 
 
@@ -137,8 +136,8 @@ def _build_predictors(
         exported = replace(build_components(run), source=parts.source)
     except ConfigError as error:
         raise PipelineError(f"The program was made, but a run cannot take it: {error}") from None
-    here = load_predictor(run, exported, len(entries), entries)
-    return here, load_reference(settings, parts, here)
+    exported_predictor = load_predictor(run, exported, len(entries), entries)
+    return exported_predictor, load_reference(settings, parts, exported_predictor)
 
 
 def _find_input_hw(settings: Settings, parts: Components) -> tuple[int, int] | None:
@@ -188,7 +187,9 @@ def _read_images(
 def _find_limits(settings: Settings, parts: Components, eager: nn.Module) -> RowLimits:
     """Combine the limits on rows of the settings with those inside a detector."""
     least, most = detector_limits(eager)
-    given = [one for one in (most, settings.max_detections, settings.top_k) if one is not None]
+    given = [
+        limit for limit in (most, settings.max_detections, settings.top_k) if limit is not None
+    ]
     return RowLimits(
-        [max(one, least) for one in parts.filters.min_scores], min(given, default=None)
+        [max(limit, least) for limit in parts.filters.min_scores], min(given, default=None)
     )

@@ -33,8 +33,8 @@ class ExportResult:
     spec: ModelSpec
     file: Path  # of the program, once the folder is published
     command: str  # runs the program
-    how: str
-    held: ProgramLimits
+    how: str  # the export method
+    limits: ProgramLimits
     input_hw: tuple[int, int] | None
     parity: ExportParity
     speed: dict[str, Speed]
@@ -43,13 +43,13 @@ class ExportResult:
     def faults(self) -> list[str]:
         """The reasons why the program is not equal to the eager model."""
         return self.parity.faults() + (
-            [] if self.settings.task == "detect" else check_raw_difference(self.held.difference)
+            [] if self.settings.task == "detect" else check_raw_difference(self.limits.difference)
         )
 
     def takes(self) -> dict[str, str]:
-        batch = "any" if self.held.any_batch else "1 only"
+        batch = "any" if self.limits.any_batch else "1 only"
         size = (
-            _SIZES[self.held.any_size]
+            _SIZES[self.limits.any_size]
             if self.input_hw is None
             else "{} x {}, as its preprocessing makes".format(*self.input_hw)
         )
@@ -69,7 +69,7 @@ class ExportResult:
             **self.takes(),
             "equal": not self.faults,
             "faults": self.faults,
-            "raw_difference": self.held.difference,
+            "raw_difference": self.limits.difference,
             "parity": self.parity.record(),
             "speed": {name: asdict(one) for name, one in self.speed.items()},
             "cores": count_available_cores(),
@@ -90,7 +90,10 @@ class ExportResult:
             "",
             f"beside eager fp32 on {self.parity.images} images: {self._verdict()}",
             format_pairs(
-                {**self.parity.describe(), "raw": f"{self.held.difference:.2g} {raw}, on {inputs}"}
+                {
+                    **self.parity.describe(),
+                    "raw": f"{self.limits.difference:.2g} {raw}, on {inputs}",
+                }
             ),
             "",
             f"forward passes on {count_available_cores()} cores",

@@ -101,7 +101,9 @@ def measure_parity(
     exported: Predictor, eager: Predictor, shard: Shard, limits: RowLimits
 ) -> ExportParity:
     """Run both predictors on all inputs of the shard and compare their rows."""
-    (images, expected), (others, found) = (_predict_shard(one, shard) for one in (eager, exported))
+    (images, expected), (others, found) = (
+        _predict_shard(predictor, shard) for predictor in (eager, exported)
+    )
     return compute_parity(images, expected, others, found, limits)
 
 
@@ -166,17 +168,17 @@ def check_raw_difference(difference: float) -> list[str]:
 def _predict_shard(predictor: Predictor, shard: Shard) -> tuple[pa.Table, pa.Table]:
     """Return all rows of `images`, sorted by image_id, and of `predictions`."""
     tables = [predictor.make_tables(batch) for _, batch in predictor.predict([shard])]
-    images = pa.concat_tables([one for one, _ in tables]).sort_by("image_id")
+    images = pa.concat_tables([image_rows for image_rows, _ in tables]).sort_by("image_id")
     return images, pa.concat_tables([predictor.schema.empty_table(), *(rows for _, rows in tables)])
 
 
 def _count_status_differences(images: pa.Table, others: pa.Table) -> int:
     pairs_of_status = zip(images["status"].to_pylist(), others["status"].to_pylist(), strict=True)
-    return sum(one != other for one, other in pairs_of_status)
+    return sum(status != other for status, other in pairs_of_status)
 
 
 def _is_near_threshold(table: pa.Table, rows: np.ndarray, limits: RowLimits) -> np.ndarray:
-    """Tell which rows are so near a threshold that rounding alone may remove them.
+    """Return which rows are so near a threshold that rounding alone may remove them.
 
     Returns:
         (len(rows),) bool.
@@ -199,26 +201,26 @@ def _lowest_scores(
     """Return, by image_id, the lowest score and the number of rows."""
     last: dict[int, float] = {}
     count: dict[int, int] = {}
-    for one, value in zip(image.tolist(), score.tolist(), strict=True):
-        last[one] = min(value, last.get(one, value))
-        count[one] = count.get(one, 0) + 1
+    for image_id, value in zip(image.tolist(), score.tolist(), strict=True):
+        last[image_id] = min(value, last.get(image_id, value))
+        count[image_id] = count.get(image_id, 0) + 1
     return last, count
 
 
 def _share_of_differing_pixels(images: pa.Table, expected: pa.Table, found: pa.Table) -> float:
     """Return the share of all pixels whose class differs."""
-    differing = looked_at = 0
-    for one in images.select(["image_id", "height", "width"]).to_pylist():
-        if one["height"] is None:
+    differing = compared = 0
+    for row in images.select(["image_id", "height", "width"]).to_pylist():
+        if row["height"] is None:
             continue
-        size_hw = (one["height"], one["width"])
+        size_hw = (row["height"], row["width"])
         maps = [
-            make_label_map(_select_image(table, one["image_id"]), size_hw)
+            make_label_map(_select_image(table, row["image_id"]), size_hw)
             for table in (expected, found)
         ]
         differing += int((maps[0] != maps[1]).sum())
-        looked_at += maps[0].size
-    return differing / max(1, looked_at)
+        compared += maps[0].size
+    return differing / max(1, compared)
 
 
 def _select_image(table: pa.Table, image_id: int) -> pa.Table:

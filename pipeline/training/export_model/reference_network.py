@@ -119,4 +119,4 @@ def _unmatched_share(these: Mapping[str, Tensor], others: Mapping[str, Tensor]) 
 
 def all_detections_empty(answers: Sequence[Any]) -> bool:
     """Tell whether all outputs are detections and empty; then their agreement proves nothing."""
-    return all(isinstance(one, Mapping) and not len(one["scores"]) for one in answers)
+    return all(isinstance(answer, Mapping) and not len(answer["scores"]) for answer in answers)

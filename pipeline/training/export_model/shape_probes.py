@@ -96,21 +96,22 @@ def build_detection_probes(network: nn.Module, images: Iterable[Tensor]) -> Prob
     Raises:
         PipelineError: There is no image.
     """
-    one: ShapeProbe | None = None
+    probe: ShapeProbe | None = None
     for image in images:
         given = image.float() / 255
-        one = ShapeProbe(given, compute_output(network, given))
-        if not all_detections_empty([one.expected]):
+        probe = ShapeProbe(given, compute_output(network, given))
+        if not all_detections_empty([probe.expected]):
             break
-    if one is None:
+    if probe is None:
         raise PipelineError(
             "None of the images can be read, so the export cannot be compared. Say input=FOLDER."
         )
-    height, width = one.input.shape[-2:]
-    narrow = interpolate(one.input[None], size=(height, max(1, width * 2 // 3)), mode="bilinear")[0]
-    others = (one.input[:, : max(1, height * 3 // 4)].contiguous(), narrow)
+    height, width = probe.input.shape[-2:]
+    narrow_hw = (height, max(1, width * 2 // 3))
+    narrow = interpolate(probe.input[None], size=narrow_hw, mode="bilinear")[0]
+    others = (probe.input[:, : max(1, height * 3 // 4)].contiguous(), narrow)
     return ProbeSet(
-        one, (), tuple(ShapeProbe(given, compute_output(network, given)) for given in others)
+        probe, (), tuple(ShapeProbe(given, compute_output(network, given)) for given in others)
     )
 
 
@@ -141,7 +142,10 @@ def probe_program(program: nn.Module, probes: ProbeSet) -> ProgramLimits:
 
 
 def write_best_program(
-    ways: Sequence[ExportMethod], file: Path, opened: Callable[[], nn.Module], probes: ProbeSet
+    methods: Sequence[ExportMethod],
+    file: Path,
+    load_program: Callable[[], nn.Module],
+    probes: ProbeSet,
 ) -> tuple[str, ProgramLimits]:
     """Write the program file with the best method.
 
@@ -149,9 +153,9 @@ def write_best_program(
     program is right for a single input.
 
     Args:
-        ways: The methods to try.
+        methods: The methods to try.
         file: The file to write.
-        opened: Loads the program from the file.
+        load_program: Loads the program from the file.
         probes: The inputs to test with.
 
     Returns:
@@ -162,29 +166,29 @@ def write_best_program(
     """
     right: list[tuple[ExportMethod, ProgramLimits]] = []
     failed: list[str] = []
-    for way in ways:
+    for method in methods:
         try:
             with silence_exporters():
-                way.write(file)
-                found = probe_program(opened(), probes)
+                method.write(file)
+                limits = probe_program(load_program(), probes)
         except Exception as error:  # noqa: BLE001 - exporters raise anything
             failed.append(
-                f"{way.how}: {' '.join(str(error).split())[:300] or type(error).__name__}"
+                f"{method.how}: {' '.join(str(error).split())[:300] or type(error).__name__}"
             )
             continue
-        if found.is_unrestricted:
-            return way.how, found
-        right.append((way, found))
+        if limits.is_unrestricted:
+            return method.how, limits
+        right.append((method, limits))
     if not right:
         raise PipelineError(
             "No exporter makes a program of this model that gives its results:\n  "
             + "\n  ".join(failed)
         )
-    way, found = right[-1]
-    if way is not ways[-1]:
+    method, limits = right[-1]
+    if method is not methods[-1]:
         with silence_exporters():
-            way.write(file)  # a later method has overwritten the file
-    return way.how, found
+            method.write(file)  # a later method has overwritten the file
+    return method.how, limits
 
 
 def _measure_difference(program: nn.Module, probe: ShapeProbe) -> float:
@@ -195,7 +199,7 @@ def _measure_difference(program: nn.Module, probe: ShapeProbe) -> float:
         return float("inf")
 
 
-def _is_close(found: float, probe: ShapeProbe) -> bool:
-    return found <= (
+def _is_close(difference: float, probe: ShapeProbe) -> bool:
+    return difference <= (
         MAX_LOGIT_DIFFERENCE if isinstance(probe.expected, Tensor) else _MAX_UNMATCHED_SHARE
     )

@@ -81,13 +81,15 @@ def time_in_turns(calls: Mapping[str, Callable[[], object]], images: int) -> dic
     first = next(iter(calls))
     return {
         name: Speed(
-            images_per_s=statistics.median(one[name] for one in rates),
-            ratio=statistics.median(one[name] / one[first] for one in rates),
+            images_per_s=statistics.median(rate[name] for rate in rates),
+            ratio=statistics.median(rate[name] / rate[first] for rate in rates),
         )
         for name in calls
     }
 
 
 def format_speeds(measured: Mapping[str, Speed]) -> str:
-    rows = [(name, f"{one.images_per_s:.1f}", f"{one.ratio:.2f}") for name, one in measured.items()]
+    rows = [
+        (name, f"{rate.images_per_s:.1f}", f"{rate.ratio:.2f}") for name, rate in measured.items()
+    ]
     return format_columns([("", "images/s", f"x {next(iter(measured))}"), *rows])

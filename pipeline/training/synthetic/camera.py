@@ -111,7 +111,10 @@ def _apply_blur(
         kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float64)
         angle = rng.uniform(0, np.pi)
         end = np.array([np.cos(angle), np.sin(angle)]) * 2.2 * amount
-        ends = [tuple(int(one) for one in np.round((reach + sign * end) * 16)) for sign in (1, -1)]
+        ends = [
+            tuple(int(coordinate) for coordinate in np.round((reach + sign * end) * 16))
+            for sign in (1, -1)
+        ]
         mask = np.zeros(kernel.shape, np.uint8)
         cv2.line(mask, ends[0], ends[1], 255, 1, cv2.LINE_AA, 4)
         kernel = mask.astype(np.float64)

@@ -62,7 +62,7 @@ def _add_stain(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     depth = np.clip(smooth_noise(rng, size_hw, (4, 4)) * 3 - 1.3, 0, 1) * rng.uniform(0.1, 0.5)
     tint = rng.uniform(0.5, 1, 3)
     return cv2.multiply(
-        pixels, cv2.merge([1 - depth * np.float32(one) for one in tint]), dtype=cv2.CV_8U
+        pixels, cv2.merge([1 - depth * np.float32(value) for value in tint]), dtype=cv2.CV_8U
     )
 
 
@@ -95,7 +95,7 @@ def _show_on_screen(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     lifted = cv2.convertScaleAbs(pixels, alpha=0.85, beta=float(rng.uniform(5, 35)))
     tint = rng.uniform(0.85, 1.15, 3) * (0.92, 1.0, 1.1)
     return cv2.multiply(
-        lifted, cv2.merge([gain * np.float32(one) for one in tint]), dtype=cv2.CV_8U
+        lifted, cv2.merge([gain * np.float32(value) for value in tint]), dtype=cv2.CV_8U
     )
 
 
@@ -118,6 +118,6 @@ def _add_fingers(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
         )
         for shrink, shade in ((1.0, 0.72), (0.85, 0.9), (0.6, 1.0)):
             ends = [(int(x), int(y)) for x, y in (tip, root)]
-            fill = tuple(float(one) for one in skin * shade)
+            fill = tuple(float(value) for value in skin * shade)
             cv2.line(pixels, ends[0], ends[1], fill, max(2, int(2 * thick * shrink)), cv2.LINE_AA)
     return pixels

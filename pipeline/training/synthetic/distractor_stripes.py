@@ -77,7 +77,7 @@ def _render_fence(rng: np.random.Generator, stock: Typography, side: int) -> np.
     for x in range(int(rng.integers(0, period)), width, period):
         pixels[:, x : x + thick] = fill
         if thick > 3:
-            pixels[:, x : x + thick // 3] = tuple(one * 2 // 3 for one in fill)
+            pixels[:, x : x + thick // 3] = tuple(value * 2 // 3 for value in fill)
     for y in rng.uniform(0, 1, 2) * height:
         pixels[int(y) : int(y) + thick] = fill
     return pixels
@@ -177,7 +177,7 @@ def _render_cloth(rng: np.random.Generator, stock: Typography, side: int) -> np.
     shades: list[Colour] = [random_colour(rng) for _ in range(int(rng.integers(2, 5)))]
     widths = np.maximum(1, (side * rng.uniform(0.01, 0.08, 2 * len(shades))).astype(int))
     profile = np.concatenate(
-        [np.full((one, 3), shades[i % len(shades)], np.uint8) for i, one in enumerate(widths)]
+        [np.full((value, 3), shades[i % len(shades)], np.uint8) for i, value in enumerate(widths)]
     )
     row = np.tile(profile, (width // len(profile) + 1, 1))[:width]
     pixels = np.repeat(row[None], height, 0)

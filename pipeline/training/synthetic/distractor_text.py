@@ -31,7 +31,7 @@ def render_paper(rng: np.random.Generator, size_hw: tuple[int, int], paper: Colo
     """Draw paper of a uniform or a slightly uneven colour."""
     if rng.random() < 0.5:
         return fill_plain(size_hw, paper)
-    darker: Colour = tuple(int(one * rng.uniform(0.7, 1)) for one in paper)  # type: ignore[assignment]
+    darker: Colour = tuple(int(value * rng.uniform(0.7, 1)) for value in paper)  # type: ignore[assignment]
     small = mix_colours(smooth_noise(rng, (32, 32), (3, 3)), darker, paper)
     return cv2.resize(small, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR)
 

@@ -57,15 +57,17 @@ class Typography:
     def random_text(self, rng: np.random.Generator, words: int) -> str:
         """Draw some words in one style: lower case, Capitalised or CAPITALS, with a few numbers."""
         style = rng.integers(0, 4)
-        found = []
+        text_words = []
         for _ in range(words):
             word = (
                 self.random_word(rng)
                 if rng.random() > 0.12
                 else random_digits(rng, int(rng.integers(1, 6)))
             )
-            found.append(word.upper() if style == 1 else word.capitalize() if style == 2 else word)
-        return " ".join(found)
+            text_words.append(
+                word.upper() if style == 1 else word.capitalize() if style == 2 else word
+            )
+        return " ".join(text_words)
 
 
 TRAINING = Typography(tuple(_TRAINING_FONTS.split()), tuple(_TRAINING_WORDS.split()))

@@ -16,7 +16,7 @@ def random_colour(
     value, part = low + (high - low) * draws[0], saturation * draws[1] * draws[2]
     least, most = min(draws[3:]), max(draws[3:])
     red, green, blue = (
-        int(value * (1 - part * (most - one) / (most - least + 1e-9))) for one in draws[3:]
+        int(value * (1 - part * (most - number) / (most - least + 1e-9))) for number in draws[3:]
     )
     return red, green, blue
 
@@ -167,7 +167,7 @@ def _render_gradient(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.n
 
 def _render_blobs(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     """Draw smooth coloured noise, like a background far out of focus."""
-    cells = tuple(int(one) for one in rng.integers(2, 14, 2))
+    cells = tuple(int(number) for number in rng.integers(2, 14, 2))
     small = (smooth_noise(rng, (64, 64), (cells[0], cells[1]), 3) * 255).astype(np.uint8)
     return cv2.resize(small, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR)
 
@@ -248,7 +248,7 @@ def render_circuit_board(rng: np.random.Generator, size_hw: tuple[int, int]) -> 
     cloudy = 0.5 + 0.5 * smooth_noise(rng, size_hw, (3, 3))
     scene = mix_colours(cloudy, (red, green, blue), base)
     height, width = size_hw
-    trace = tuple(min(255, one + 40) for one in base)
+    trace = tuple(min(255, number + 40) for number in base)
     for _ in range(int(rng.integers(8, 30))):
         x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
         bend = int(rng.integers(-width // 3, width // 3 + 1))
@@ -269,6 +269,6 @@ def render_circuit_board(rng: np.random.Generator, size_hw: tuple[int, int]) -> 
             cv2.rectangle(scene, (left, y), (left + step // 2, y + step), (190, 180, 140), -1)
     for _ in range(int(rng.integers(0, 5))):
         x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
-        w, h = (int(one) for one in rng.uniform(0.05, 0.3, 2) * (width, height))
+        w, h = (int(number) for number in rng.uniform(0.05, 0.3, 2) * (width, height))
         cv2.rectangle(scene, (x, y), (x + w, y + h), (30, 30, 32), -1)
     return scene

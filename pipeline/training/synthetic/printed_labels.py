@@ -128,7 +128,7 @@ def _random_colours(
 
 
 def _to_colour(values: np.ndarray) -> Colour:
-    red, green, blue = (int(np.clip(one, 0, 255)) for one in values)
+    red, green, blue = (int(np.clip(item, 0, 255)) for item in values)
     return red, green, blue
 
 
@@ -153,7 +153,7 @@ def _random_margins(
         zone *= rng.choice([1.0, 2.0, 3.0])
     if rng.random() < 0.08:
         zone[int(rng.integers(0, 4))] = 0
-    top, right, bottom, left = (max(1, int(one)) for one in zone)
+    top, right, bottom, left = (max(1, int(item)) for item in zone)
     return top, right, bottom, left
 
 
@@ -222,16 +222,16 @@ def render_sheet(
     rng: np.random.Generator, stock: Typography, prints: Sequence[PrintLayer], columns: int
 ) -> PrintLayer:
     """Place prints in rows on one ground, as on a delivery note or a calibration board."""
-    step_x = max(one.size_hw[1] for one in prints)
-    step_y = max(one.size_hw[0] for one in prints)
+    step_x = max(item.size_hw[1] for item in prints)
+    step_y = max(item.size_hw[0] for item in prints)
     gap = int(rng.uniform(0.0, 0.35) * min(step_x, step_y)) + 2
     rows = -(-len(prints) // columns)
     size_hw = (rows * (step_y + gap) + gap, columns * (step_x + gap) + gap)
     paper = random_colour(rng, 200, 255, 0.2) if rng.random() < 0.8 else random_colour(rng)
     pixels = render_paper(rng, size_hw, paper)
     codes: list[Code] = []
-    for number, one in enumerate(prints):
+    for number, item in enumerate(prints):
         x, y = gap + number % columns * (step_x + gap), gap + number // columns * (step_y + gap)
-        paste_picture(pixels, one.pixels, x, y)
-        codes += shift_codes(one.codes, x, y)
+        paste_picture(pixels, item.pixels, x, y)
+        codes += shift_codes(item.codes, x, y)
     return PrintLayer(pixels, tuple(codes))

@@ -66,8 +66,8 @@ def render_layout(
     else:
         canvas = np.ascontiguousarray(backgrounds.crop(rng, (height, width), layout.whole))
     to_canvas = np.diag([width / layout.frame_wh[0], height / layout.frame_wh[1], 1.0])
-    for one in layout.placed:
-        _draw_print(rng, canvas, one, to_canvas @ one.matrix, 1.7 if layout.sharp else 1.25)
+    for placed in layout.placed:
+        _draw_print(rng, canvas, placed, to_canvas @ placed.matrix, 1.7 if layout.sharp else 1.25)
     if not layout.sharp and rng.random() < 0.25:
         canvas = compress_as_jpeg(rng, canvas)
     if canvas.shape[:2] != (size, size):
@@ -81,7 +81,7 @@ def render_layout(
 def _draw_print(
     rng: np.random.Generator,
     canvas: np.ndarray,
-    one: PlacedPrint,
+    placed: PlacedPrint,
     matrix: np.ndarray,
     finest: float,
 ) -> None:
@@ -89,8 +89,8 @@ def _draw_print(
 
     The print is first shrunk if it has more than `finest` pixels for each pixel of the canvas.
     """
-    pixels, alpha = one.thing.pixels, one.thing.alpha
-    size_hw = one.thing.size_hw
+    pixels, alpha = placed.thing.pixels, placed.thing.alpha
+    size_hw = placed.thing.size_hw
     quad = project_points(rectangle_corners(size_hw), matrix)
     edges = np.linalg.norm(quad - np.roll(quad, -1, 0), axis=1)  # top, right, bottom, left
     scale = [
@@ -124,8 +124,8 @@ def _draw_print(
         warped = cv2.convertScaleAbs(warped, alpha=rng.uniform(0.65, 1.05))
     if rng.random() < 0.3:
         mask = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.5, 1.2))
-    if one.shadow:
-        region[:] = _apply_shadow(rng, region, mask, one.shadow)
+    if placed.shadow:
+        region[:] = _apply_shadow(rng, region, mask, placed.shadow)
     region[:] = cv2.blendLinear(warped, np.ascontiguousarray(region), mask, 1 - mask)
 
 

@@ -240,13 +240,13 @@ def _place_randomly(
         room = np.abs(frame - scale * size) / 2
         spread = 0.5 if part > 0.5 else 1.0
         middle = frame / 2 + rng.uniform(-1, 1, 2) * (room * spread + 0.04 * frame)
-        found = PlacedPrint(
+        candidate = PlacedPrint(
             thing,
             scale_and_center(matrix, box, scale, (middle[0], middle[1])),
             float(rng.choice([0, rng.uniform(0.2, 0.7)])),
         )
-        if _has_room(layout, found):
-            _add_print(layout, found)
+        if _has_room(layout, candidate):
+            _add_print(layout, candidate)
             return
 
 

@@ -1,4 +1,4 @@
-"""What tar and zip have in common: labels, order, what is wrong with an archive, and reading by several threads."""
+"""Behaviour common to tar and zip: labels, order, damaged archives, reading by several threads."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor

@@ -184,7 +184,7 @@ def test_a_compressed_archive_is_a_row_that_says_what_to_do(
 
 
 def test_a_header_that_costs_tarfile_minutes() -> None:
-    """Of digits, or of records that are one letter long: both take tarfile the square of the length."""
+    """Headers of digits, or of records of one letter, take tarfile the square of their length."""
     for hostile in (b"1" * 900_000, b"1 " * 450_000):
         began = time.monotonic()
         listing, ended = found(header("first.jpg") + pax(hostile) + header())
@@ -209,7 +209,7 @@ def test_an_archive_cut_short(cut: int, tmp_path: Path) -> None:
 
 
 def test_mutated_archives_are_listed_or_end_in_an_input_error(tmp_path: Path) -> None:
-    """Headers are hit on purpose, and their checksums mended, else nothing behind the checksum would be tried."""
+    """Damage headers on purpose and mend their checksums, to test the code behind the checksum."""
     whole = bytearray(
         tar_of(
             tmp_path / "w", [(LONG, b"1"), ("b.jpg", image()), ("c.jpg", b"")], tarfile.PAX_FORMAT

@@ -32,7 +32,10 @@ def one_byte(path: Path, at: int, value: int) -> None:
 
 
 def raw(*records: tuple[bytes, bytes, int, int, int], overlap: bool = False) -> bytes:
-    """An archive of (name, packed bytes, method, size, CRC); with `overlap` all but the first share its bytes."""
+    """Make an archive of (name, packed bytes, method, size, CRC).
+
+    With `overlap` all members share the bytes of the first.
+    """
     body, directory = b"", b""
     for i, (name, packed, method, size, crc) in enumerate(records):
         at = 0 if overlap else len(body)

@@ -27,7 +27,10 @@ from tests.helpers.runs import read, settings_for
 
 @pytest.fixture
 def listed(tmp_path: Path) -> Iterator[Callable[..., Manifest]]:
-    """listed("a.csv", content, ...) is the source over a manifest of this content: bytes, text, or columns of Parquet."""
+    """Return listed("a.csv", content, ...), which makes a source over a manifest.
+
+    The content is bytes, text, or columns of Parquet.
+    """
     made: list[Manifest] = []
 
     def make(
@@ -278,8 +281,10 @@ def test_other_columns_are_carried_with_their_types(
     source = listed("a.parquet", COLUMNS)
     first, second = source.entries()
     assert [(field.name, str(field.type)) for field in source.columns] == [
-        ("name", "string"), ("n", "int8"), ("share_of", "float"), ("half", "float"), ("big", "string"), ("kind", "string"),
-        ("flag", "bool"), ("day", "date32[day]"), ("taken", "timestamp[us, tz=UTC]"), ("nothing", "string"),
+        ("name", "string"), ("n", "int8"), ("share_of", "float"), ("half", "float"),
+        ("big", "string"), ("kind", "string"),
+        ("flag", "bool"), ("day", "date32[day]"), ("taken", "timestamp[us, tz=UTC]"),
+        ("nothing", "string"),
     ]  # fmt: skip
     assert first.carried == (None, -2, None, None, "y", "q", None, None, None, None)
     taken = datetime.datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=datetime.UTC)

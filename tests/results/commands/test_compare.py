@@ -1,4 +1,7 @@
-"""What changed between two runs: tables of made runs, and real runs of an input and its recompressed copy."""
+"""Comparison of two runs.
+
+The runs are made from tables, or are real runs of an input and its recompressed copy.
+"""
 
 import json
 import shutil
@@ -67,13 +70,16 @@ def fates(**given: int) -> dict[str, int]:
         ([box(DOG, 0.5, 0, 0, 9, 9)], [box(DOG, 0.5, 0, 0, 9, 4)], fates(added=1, lost=1)),
         ([box(DOG, 0.5, 0, 0, 0, 0)], [box(DOG, 0.5, 0, 0, 0, 0)], fates(same=1)),  # without area
         # one object under two names: each meets its own, though the other overlaps as much
-        ([box(DOG, 0.9, 0, 0, 9, 9), box(CAT, 0.8, 0, 0, 9, 9)], [box(CAT, 0.9, 0, 0, 9, 9), box(DOG, 0.8, 0, 0, 9, 9)],
+        ([box(DOG, 0.9, 0, 0, 9, 9), box(CAT, 0.8, 0, 0, 9, 9)],
+         [box(CAT, 0.9, 0, 0, 9, 9), box(DOG, 0.8, 0, 0, 9, 9)],
          fates(shifted=2)),
         # two equal boxes: by the nearest score
-        ([box(DOG, 0.9, 0, 0, 9, 9), box(DOG, 0.4, 0, 0, 9, 9)], [box(DOG, 0.4, 0, 0, 9, 9), box(DOG, 0.9, 0, 0, 9, 9)],
+        ([box(DOG, 0.9, 0, 0, 9, 9), box(DOG, 0.4, 0, 0, 9, 9)],
+         [box(DOG, 0.4, 0, 0, 9, 9), box(DOG, 0.9, 0, 0, 9, 9)],
          fates(same=2)),
         # one for one: of two that overlap a third the better one is it
-        ([box(DOG, 0.9, 0, 0, 9, 9), box(DOG, 0.8, 0, 0, 9, 8)], [box(DOG, 0.8, 0, 0, 9, 8)], fates(same=1, lost=1)),
+        ([box(DOG, 0.9, 0, 0, 9, 9), box(DOG, 0.8, 0, 0, 9, 8)], [box(DOG, 0.8, 0, 0, 9, 8)],
+         fates(same=1, lost=1)),
     ],
 )  # fmt: skip
 def test_boxes(
@@ -165,7 +171,8 @@ def test_the_tables_say_which_and_how_much(tmp_path: Path) -> None:
     ], min_score=0.3)  # fmt: skip
     after = made_run(tmp_path / "new", [
         Row("a.jpg", found=[box(DOG, 0.5, 0, 0, 10, 8), box(SIGN, 0.75, 50, 50, 60, 60)]),
-        Row("b.jpg", None, status="corrupt", error="x"), Row("c.jpg", (30, 41)), Row("d.jpg"), Row("new.jpg"),
+        Row("b.jpg", None, status="corrupt", error="x"), Row("c.jpg", (30, 41)), Row("d.jpg"),
+        Row("new.jpg"),
     ], shard_size=2, min_score=0.5)  # fmt: skip
     text, summary, images, predictions = compared(before, after)
     assert summary["images"] == {
@@ -177,8 +184,10 @@ def test_the_tables_say_which_and_how_much(tmp_path: Path) -> None:
     }
     assert summary["settings"] == {"filters.min_score": [0.3, 0.5]}
     assert summary["became"] == [{"before": "cat", "after": "stop sign", "predictions": 1}]
-    assert [(row["key"], row["change"], row["added"], row["lost"], row["before"], row["after"]) for row in images] == [
-        ("a.jpg", "changed", 0, 0, 2, 2), ("b.jpg", "changed", 0, 1, 1, 0), ("c.jpg", "changed", 0, 0, 0, 0),
+    columns = ("key", "change", "added", "lost", "before", "after")
+    assert [tuple(row[name] for name in columns) for row in images] == [
+        ("a.jpg", "changed", 0, 0, 2, 2), ("b.jpg", "changed", 0, 1, 1, 0),
+        ("c.jpg", "changed", 0, 0, 0, 0),
         ("d.jpg", "unchanged", 0, 0, 0, 0), ("gone.jpg", "only_before", None, None, 1, None),
         ("new.jpg", "only_after", None, None, None, 0),
     ]  # fmt: skip

@@ -24,7 +24,7 @@ def cropped(run: Path, *words: str) -> str:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Two pictures under names that differ in the suffix, one of them to be turned, and one in a folder."""
+    """Write two pictures whose names differ in the suffix (one turned) and one in a folder."""
     folder = tmp_path / "photos"
     (folder / "sub").mkdir(parents=True)
     exif = Image.Exif()
@@ -67,13 +67,15 @@ def test_each_box_is_a_picture_in_its_classs_folder(photos: Path) -> None:
     run = run_over(photos, rows)
     assert f"{run}/crops: 4 crops in 2 folders." in cropped(run)
     expected = {
-        "dog/a.jpg-000.jpg": (10, 20), "dog/a.png-000.jpg": (10, 10), "dog/sub/b.png-000.jpg": (5, 5),
+        "dog/a.jpg-000.jpg": (10, 20), "dog/a.png-000.jpg": (10, 10),
+        "dog/sub/b.png-000.jpg": (5, 5),
         "stop sign/a.jpg-001.jpg": (20, 30),
     }  # fmt: skip
     assert pictures(run / "crops") == expected
-    told = pq.read_table(run / "crops" / "crops.parquet").to_pylist()
-    assert {one["file"] for one in told} == set(expected)
-    assert [(one["key"], one["number"], one["window_x_min"], one["window_x_max"]) for one in told] == [
+    rows = pq.read_table(run / "crops" / "crops.parquet").to_pylist()
+    assert {row["file"] for row in rows} == set(expected)
+    columns = ("key", "number", "window_x_min", "window_x_max")
+    assert [tuple(row[name] for name in columns) for row in rows] == [
         ("a.jpg", 0, 0, 10), ("a.jpg", 1, 5, 25), ("a.png", 0, 10, 20), ("sub/b.png", 0, 35, 40)
     ]  # fmt: skip
     with (
@@ -116,7 +118,7 @@ def test_nothing_is_read_or_written_outside(key: str, photos: Path, tmp_path: Pa
 
 
 def test_old_boxes_are_not_cut_out_of_a_new_picture(photos: Path) -> None:
-    """As it is after changed=accept: the plan lists the new file, the row has the old one's boxes."""
+    """After changed=accept the plan lists the new file, and the row has the old file's boxes."""
     rows = [
         Row("a.jpg", (30, 40), [box(1, 0.9, 0, 0, 9, 9)]),
         Row("a.png", (30, 40), [box(1, 0.9, 0, 0, 9, 9)]),

@@ -1,4 +1,7 @@
-"""Whether a run is like its reference: made runs whose one property moved, and pictures that got darker."""
+"""Comparison of a run with its reference.
+
+One property of a made run has moved, or the pictures have become darker.
+"""
 
 import json
 import logging

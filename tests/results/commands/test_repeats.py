@@ -65,7 +65,8 @@ def test_of_one_camera_and_one_class(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", rows)
     before = read(run, "predictions")
     text, places, detections = flagged(run, "shown=0")
-    assert [(one["camera"], one["class_name"], one["images"], one["images_of_camera"]) for one in places] == [
+    columns = ("camera", "class_name", "images", "images_of_camera")
+    assert [tuple(place[name] for name in columns) for place in places] == [
         ("a", "dog", 4, 4), ("d/e", "cat", 3, 3)
     ]  # fmt: skip
     first = places[0]
@@ -76,7 +77,8 @@ def test_of_one_camera_and_one_class(tmp_path: Path) -> None:
     assert (first["mean_score"], first["max_score"], first["detections"]) == (0.59375, 0.6875, 4)
     assert first["examples"] == [f"a/{i}.jpg" for i in range(4)]
     assert [(one["place"], one["key"], one["x_max"]) for one in detections] == [
-        *((0, f"a/{i}.jpg", 110) for i in range(4)), (1, "d/e/0.jpg", 400), (1, "d/e/1.jpg", 200), (1, "d/e/2.jpg", 400)
+        *((0, f"a/{i}.jpg", 110) for i in range(4)),
+        (1, "d/e/0.jpg", 400), (1, "d/e/1.jpg", 200), (1, "d/e/2.jpg", 400)
     ]  # fmt: skip
     assert (
         "2 places, with 7 of 17 boxes; 13 usable images of 4 cameras" in text

@@ -65,7 +65,9 @@ def pictures(page: Page) -> list[str]:
         "() => [...document.querySelectorAll('#cards .picture')].every((one) => "
         "one.hasChildNodes())"
     )
-    shown = """(all) => all.map((one) => one.textContent || [...one.children].map((each) => each.localName).join(" "))"""
+    shown = """(all) => all.map(
+      (one) => one.textContent || [...one.children].map((each) => each.localName).join(" ")
+    )"""
     return page.locator("#cards .picture").evaluate_all(shown)
 
 
@@ -240,9 +242,11 @@ _CONTRAST = """() => {
     const colour = one ? getComputedStyle(one).backgroundColor : "rgb(255, 255, 255)";
     return colour === "rgba(0, 0, 0, 0)" ? behind(one.parentElement) : colour;
   };
-  const holdsText = (one) => [...one.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
+  const holdsText = (one) =>
+    [...one.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
   return [...document.querySelectorAll("body *")]
-    .filter((one) => holdsText(one) && one.checkVisibility() && !one.closest("svg, script, option, .unseen"))
+    .filter((one) => holdsText(one) && one.checkVisibility())
+    .filter((one) => !one.closest("svg, script, option, .unseen"))
     .map((one) => {
       const [a, b] = [getComputedStyle(one).color, behind(one)].map(light);
       return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), one.outerHTML.slice(0, 80)];

@@ -14,7 +14,7 @@ from tests.helpers.pictures import picture
 
 
 def run_of(path: Path, keys: str, shard_size: int = 2) -> FinishedRun:
-    """An image for each letter, with as many boxes as the letter's place in the alphabet, up to three."""
+    """Make an image for each letter, with 0 boxes for `a`, 1 for `b`, 2 for `c`, 3 for `d`."""
     rows = [
         Row(f"{key}.jpg", found=[box(1, 0.5, i, 0, i + 9, 9) for i in range((ord(key) - 97) % 4)])
         for key in keys

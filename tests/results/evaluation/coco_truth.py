@@ -19,7 +19,10 @@ def write_truth(
     names: dict[int, str],
     **category: Any,
 ) -> Path:
-    """`images`: name -> (height, width), numbered from 0; an annotation's `image_id` is its image's name."""
+    """Write a COCO file. `images` maps names to (height, width) and is numbered from 0.
+
+    An annotation's `image_id` is the name of its image.
+    """
     ids = {name: number for number, name in enumerate(images)}
     every = [
         {"id": number, "iscrowd": 0, "area": one["bbox"][2] * one["bbox"][3]}
@@ -37,7 +40,7 @@ def write_truth(
 
 
 def by_pycocotools(run: Path, truth: Path, iou_type: str) -> COCOeval:
-    """Everything at once, ids as the run and the file have them: what a user does without this program."""
+    """Evaluate all images at once with the ids of the run and the file, as a user does by hand."""
     with contextlib.redirect_stdout(io.StringIO()):
         objects = COCO(str(truth))
         id_of = {image["file_name"]: image["id"] for image in objects.dataset["images"]}

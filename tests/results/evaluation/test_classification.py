@@ -133,10 +133,7 @@ def test_one_image_finds_a_class_once(tmp_path: Path) -> None:
 
 
 def test_a_name_comes_before_an_id(tmp_path: Path) -> None:
-    """Digits, whose classes may not be in the order of their ids.
-
-    And an exact name before another case of it.
-    """
+    """Digits may not be in the order of their ids, and an exact name wins over another case."""
     names = ("1", "0", "Cardigan", "cardigan")
     run = made_run(
         tmp_path / "run",
@@ -234,7 +231,7 @@ def test_files_that_cannot_be_read_are_refused(name: str, run: Path, tmp_path: P
 def test_a_real_run_in_class_folders(
     task: str, tmp_path: Path, annotate: Callable[..., Path]
 ) -> None:
-    """Random weights: what is right depends on the seed, so the expected figure is counted from the rows."""
+    """With random weights the hits depend on the seed, so they are counted from the rows."""
     for i, name in enumerate(("tench", "goldfish", "goldfish")):
         (tmp_path / "in" / name).mkdir(parents=True, exist_ok=True)
         picture(64, 64, seed=i).save(tmp_path / "in" / name / f"{i}.png")

@@ -77,8 +77,9 @@ def assert_equal_to_pycocotools(
 def scene(
     rng: np.random.Generator, kind: str, n_images: int
 ) -> tuple[list[Row], list[dict[str, Any]]]:
-    """Objects of all sizes in 300x400 images, some of them crowds, and detections near them and
-    elsewhere; scores of two digits, so that many are equal.
+    """Make objects of all sizes in 300x400 images, some of them crowds, and detections.
+
+    Detections are near the objects and elsewhere. Scores have two digits, so that many are equal.
     """
     rows, annotations = [], []
     for number in range(n_images):
@@ -435,8 +436,9 @@ def test_a_real_detector_on_real_photographs(annotate: Callable[..., Path]) -> N
     ("task", "file"), [("instances", "instances.json"), ("keypoints", "person_keypoints.json")]
 )
 def test_real_annotations(task: str, file: str, tmp_path: Path) -> None:
-    """Polygons, crowds and points that are not labelled are the file's; what is found is made of
-    them, a little aside, and every fourth is missing.
+    """The file has polygons, crowds and points that are not labelled.
+
+    Predictions are made from them, slightly moved, and every fourth is missing.
     """
     truth = shared(f"data/coco50/{file}")
     with contextlib.redirect_stdout(io.StringIO()):

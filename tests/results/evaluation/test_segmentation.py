@@ -96,8 +96,9 @@ def test_what_is_no_label_map_is_refused(run: Path, tmp_path: Path) -> None:
     truth.mkdir()
     with pytest.raises(ConfigError, match="no PNG files in it"):
         evaluated(run, truth)
-    for labels, said in (([[0, 7, 1]] * 2, r"x.png: value 7; expected .*0 \(__background__\) to 2 \(sky\), or 255"),
-                         ([[0, 1]], "x.png: 2x1 pixels; the run's image has 3x2")):  # fmt: skip
+    wrong_value = r"x.png: value 7; expected .*0 \(__background__\) to 2 \(sky\), or 255"
+    wrong_size = "x.png: 2x1 pixels; the run's image has 3x2"
+    for labels, said in (([[0, 7, 1]] * 2, wrong_value), ([[0, 1]], wrong_size)):
         save(truth / "x.png", labels)
         with pytest.raises(ConfigError, match=said):
             evaluated(run, truth)

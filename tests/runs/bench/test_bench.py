@@ -148,7 +148,8 @@ def test_a_small_benchmark_from_the_command_line(tmp_path: Path) -> None:
         f"output={tmp_path}",
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "bench", *words], cwd=REPOSITORY, capture_output=True, text=True,
+        [sys.executable, "-m", "pipeline", "bench", *words], cwd=REPOSITORY, capture_output=True,
+        text=True,
         check=False, env=os.environ,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -143,7 +143,8 @@ def test_the_verb_lists_them_and_skips_none(
     said = capsys.readouterr().out
     assert "images                        14" in said and "that look like one before     1" in said
     (file,) = (tmp_path / "out").glob("duplicates/*/duplicates.parquet")
-    assert [(row["key"], row["first_key"], row["same_bytes"]) for row in pq.read_table(file).to_pylist()] == [
+    rows = pq.read_table(file).to_pylist()
+    assert [(row["key"], row["first_key"], row["same_bytes"]) for row in rows] == [
         ("03b.jpg", "03.jpg", True), ("sub.png", "07.jpg", False),
     ]  # fmt: skip
 

@@ -111,7 +111,10 @@ class Hand:
 
 @pytest.fixture
 def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """crew(fate, shards, size): what was committed, the crew, and (worker, shards in hand) at each order."""
+    """Return crew(fate, shards, size), which runs a worker pool.
+
+    It returns the committed shards, the pool, and (worker, assigned shards) at each assignment.
+    """
 
     def get(reference: Any) -> Any:
         return reference[2]()

@@ -117,7 +117,8 @@ def test_settings_that_cannot_be_are_refused(given: str, said: str, tmp_path: Pa
 
 def test_an_element_that_is_not_complete_has_failed() -> None:
     """Outside of this process, whose signals it would take."""
-    program = f"from pipeline.runs.executors.slurm import ArrayElement; ArrayElement({json.dumps('{}')})()"
+    program = "from pipeline.runs.executors.slurm import ArrayElement; "
+    program += f"ArrayElement({json.dumps('{}')})()"
     done = subprocess.run(
         [sys.executable, "-c", program], check=False, capture_output=True, text=True
     )

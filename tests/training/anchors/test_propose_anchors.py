@@ -28,7 +28,7 @@ STRIDES = [8.0, 16.0, 32.0, 64.0, 128.0]
 
 
 class Boxes:
-    """Examples with boxes (w, h) at one corner of an image of 600 x 800, and one image without any."""
+    """Examples with boxes (w, h) at a corner of a 600 x 800 image, and one image without boxes."""
 
     def __init__(self, shapes: list[tuple[float, float]]) -> None:
         self.shapes = np.array(shapes, dtype=np.float32).reshape(-1, 2)

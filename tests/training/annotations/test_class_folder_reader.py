@@ -92,7 +92,10 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "cat" / "0.png").write_bytes(b"")
     paint(Scene("loose.png"), tmp_path)
-    expected = r"(?s)3 problems.*loose.png: it is in no class's folder.*empty: the class has no images.*cat/0.png: .*zero bytes"
+    expected = (
+        r"(?s)3 problems.*loose.png: it is in no class's folder.*"
+        r"empty: the class has no images.*cat/0.png: .*zero bytes"
+    )
     with pytest.raises(ConfigError, match=expected):
         opened(tmp_path, "classify")
 

@@ -24,7 +24,8 @@ def annotate(folder: Path, name: str, *objects: str, more: str = "") -> Path:
 
 def box(x_min: object, y_min: object, x_max: object, y_max: object, name: str = "cat") -> str:
     sides = zip(("xmin", "ymin", "xmax", "ymax"), (x_min, y_min, x_max, y_max), strict=True)
-    return f"<name>{name}</name><bndbox>{''.join(f'<{side}>{value}</{side}>' for side, value in sides)}</bndbox>"
+    corners = "".join(f"<{side}>{value}</{side}>" for side, value in sides)
+    return f"<name>{name}</name><bndbox>{corners}</bndbox>"
 
 
 def test_pixels_count_from_one_and_the_last_belongs_to_the_box(tmp_path: Path) -> None:

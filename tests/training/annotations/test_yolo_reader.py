@@ -79,7 +79,8 @@ def test_a_list_of_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("root", "train"), [(None, "images"), (".", "images"), ("gone", "images"), (None, "../images"), (None, ["images"])]
+    ("root", "train"),
+    [(None, "images"), (".", "images"), ("gone", "images"), (None, "../images"), (None, ["images"])]
 )  # fmt: skip
 def test_where_images_are(root: str | None, train: Any, tmp_path: Path) -> None:
     file = write_yolo(

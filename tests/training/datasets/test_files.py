@@ -138,7 +138,8 @@ def _image(number: int, **values: Any) -> Callable[[dict[str, Any]], Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set(0, bbox=[40, 6, 30, 30]), r"a.png: annotation 1: the box 40 6 70 36 .* outside .* 64x48 by 6.0 pixels"),
+        (_set(0, bbox=[40, 6, 30, 30]),
+         r"a.png: annotation 1: the box 40 6 70 36 .* outside .* 64x48 by 6.0 pixels"),
         (_set(0, bbox=[-5, 6, 30, 30]), "a.png: annotation 1: the box -5 6 .* by 5.0 pixels"),
         (_set(0, bbox=[100, 6, 30, 30]), "a.png: annotation 1: .*outside"),
         (_set(0, bbox=[63.5, 6, -1, 30]), "a.png: annotation 1: the box .* is empty"),
@@ -222,7 +223,7 @@ def test_an_image_of_too_many_pixels_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stored", [True, False])
 def test_an_image_that_exif_turns(stored: bool, tmp_path: Path) -> None:
-    """Annotated as it is seen (48x64) it is learnt from, turned; annotated as it is stored it is refused."""
+    """Boxes must be in the turned image (48x64). Boxes in the stored image are refused."""
     content = coco_of(SCENES[:2])
     scene = Scene("a.jpg", (64, 48))
     content["images"][0] |= {

@@ -1,4 +1,4 @@
-"""Every way of every target leaves a program that the pipeline's own format opens, with the original's answers."""
+"""Every export method writes a program that the pipeline opens, with the original's outputs."""
 
 from pathlib import Path
 

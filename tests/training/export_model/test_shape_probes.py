@@ -1,4 +1,4 @@
-"""What a program holds of its example is found by running it, and the way that holds nothing is taken."""
+"""Probes find the shapes that a program has fixed. The first method that fixes none is used."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -6,7 +6,7 @@ from pipeline.training.synthetic.print_layer import PrintLayer, rectangle_outlin
 
 
 def flat():
-    """A white rectangle on black: where its pixels are after bending is where its outline must be."""
+    """Return a white rectangle on black. After bending, its outline must follow its pixels."""
     pixels = np.zeros((160, 200, 3), np.uint8)
     pixels[50:110, 60:150] = 255
     return PrintLayer(pixels, ((2, rectangle_outline(60, 50, 150, 110)),))
