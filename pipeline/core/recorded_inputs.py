@@ -1,8 +1,8 @@
-"""What the class of a source declares for the readers of a finished run, and the values that pass
-between them.
+"""The class methods of a source for reading the inputs of a finished run again, and their values.
 
-A reader finds the class by the name of the source that the run's record holds, and calls `locate`
-and `reopen` with plain values of that record. Nothing that a run folder holds is ever instantiated.
+The run's record names the source. A command finds the source's class by this name, and calls
+`locate` and `reopen` with plain values of the record. No class that a run folder names is ever
+instantiated.
 """
 
 from __future__ import annotations  # readers of finished runs do without torch
@@ -64,7 +64,7 @@ class InputLocations:
     def find_file(self, key: str) -> Path | None:
         """Return the local file that is this input.
 
-        None if the input is no local file of its own.
+        None if the input is not a separate local file.
         """
         if self.keys_are_files and isinstance(self.root, Path):
             return resolve_below(self.root, key)
@@ -97,13 +97,13 @@ class SourceClass(Protocol):
     """The class methods of a source component."""
 
     def locate(self, recorded: RecordedSource) -> InputLocations:
-        """Return where the inputs of a finished run are, without a look at the file system."""
+        """Return where the inputs of a finished run are, without accessing the file system."""
         ...
 
     def reopen(self, recorded: RecordedSource) -> ImageReader | None:
-        """Return a reader of the run's images; None if its inputs are no images.
+        """Return a reader of the run's images; None if its inputs are not images.
 
         Raises:
-            ConfigError: the input is gone.
+            ConfigError: The input no longer exists.
         """
         ...

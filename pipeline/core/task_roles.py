@@ -1,6 +1,7 @@
-"""The words with which a task declares what its rows hold and what others may do with them.
+"""The words by which a task declares what its rows hold and how other code handles them.
 
-A task names a role, the rooms above implement it. So a new task needs no edit in any of them.
+A task only names a role; the code of the role is in other rooms. So a new task needs no edit
+in them.
 """
 
 from enum import StrEnum
@@ -15,7 +16,8 @@ class Content(StrEnum):
 
     Every task has the columns of SCORES and LABELS. A task declares LABELS only if a row says
     something about the whole image. It declares at least one content besides SCORES, or else
-    `export` finds nothing to export. Of rows with LABELS, drift looks at an image's first row only.
+    `export` finds nothing to export. If rows have LABELS, `drift` uses only
+    the first row of each image.
     """
 
     SCORES = "scores"
@@ -29,11 +31,11 @@ class Content(StrEnum):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of `predictions` that hold it."""
+        """Return the columns of `predictions` that hold this content."""
         return _COLUMNS[self]
 
     def is_in(self, schema: pa.Schema) -> bool:
-        """Tell whether a schema has all of its columns."""
+        """Return whether a schema has all columns of this content."""
         return set(self.columns) <= set(schema.names)
 
 
@@ -53,20 +55,20 @@ class ViewMerging(StrEnum):
     """How a model's outputs for several views of an image (tiles, mirror images) become one."""
 
     BOXES = "boxes"  # boxes of one object are joined, by suppression (nms) or by union (nmm)
-    SHAPES = "shapes"  # as BOXES, but what lies within a box (mask, points) allows no union
+    SHAPES = "shapes"  # as BOXES, but without nmm, because masks and keypoints cannot be joined
     MEAN = "mean"  # outputs for the image and its mirror image are averaged; no tiles
     NONE = "none"  # the model sees the whole image only
 
 
 class RowComparison(StrEnum):
-    """Which rows of two runs over the same images mean the same.
+    """How `compare` decides which rows of two runs describe the same object or region.
 
     BOXES needs the columns of `Content.BOXES`, REGIONS those of `Content.MASKS`.
     """
 
-    BOXES = "boxes"  # those that overlap, one to one
-    REGIONS = "regions"  # those of one class, with the overlap of their masks: at most one each
-    LABELS = "labels"  # the first of an image, and its embedding where both runs have one
+    BOXES = "boxes"  # boxes that overlap, matched one to one
+    REGIONS = "regions"  # masks of the same class; an image has at most one mask of a class
+    LABELS = "labels"  # the first row of an image, and its embedding if both runs have one
     NONE = "none"  # `compare` refuses such runs
 
 

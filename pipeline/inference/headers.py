@@ -16,7 +16,7 @@ _CHUNKS_PER_WORKER = 4
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of one input tells."""
+    """The content of one header: the size of the image, and the views that follow from it."""
 
     size_hw: tuple[int, int]  # pixels, upright frame
     views: tuple[View, ...]
@@ -24,7 +24,10 @@ class Header:
 
 @dataclass(frozen=True)
 class HeaderReader:
-    """Reads headers in the threads of a pool. The threads return outcomes and change nothing."""
+    """Reads headers in the threads of a pool.
+
+    The threads return outcomes and change no shared state.
+    """
 
     source: Source
     views: Views
@@ -34,7 +37,10 @@ class HeaderReader:
     timer: StageTimer
 
     def read_shard(self, shard: Shard, pool: ThreadPoolExecutor, workers: int) -> list[Item]:
-        """Return one item per entry of the shard, in order. Those that failed say why."""
+        """Return one item per entry of the shard, in order.
+
+        An item whose header cannot be read holds the failure.
+        """
         planned = list(enumerate(shard.entries, start=shard.first_image_id))
         # A header takes about as long as handing a call to another thread, so one call reads many.
         length = max(1, -(-len(planned) // (_CHUNKS_PER_WORKER * workers)))

@@ -28,9 +28,11 @@ class ParquetImages:
     """Opens the images of Parquet rows as files. Several threads may use it at once."""
 
     def __init__(self, open_file: Callable[[str], BinaryIO], column: str) -> None:
-        """`open_file`: key of a Parquet file -> its bytes as a file.
+        """Prepare to open images.
 
-        `column`: that of the images.
+        Args:
+            open_file: A function that opens the Parquet file of a key.
+            column: Name of the column that holds the images.
         """
         self.open_file, self.column = open_file, column
         self.first_rows = lru_cache(maxsize=64)(self._read_first_rows)
@@ -59,8 +61,12 @@ class ParquetImages:
     def open_table(self, key: str, mtime_ns: int = 0) -> Iterator[pq.ParquetFile]:
         """Open a Parquet file that has the column of images.
 
-        `mtime_ns`: the time that the plan lists, in nanoseconds; 0 if any will do. Raises
-        InputError, also for errors while the file is in use.
+        Args:
+            key: Key of the Parquet file.
+            mtime_ns: The modification time in the plan, in nanoseconds; 0 accepts any time.
+
+        Raises:
+            InputError: The file cannot be read, now or inside the `with` block.
         """
         with self.open_file(key) as file:
             if mtime_ns and _read_mtime_ns(file) not in (0, mtime_ns):
@@ -78,7 +84,7 @@ class ParquetImages:
                 ) from None
 
     def _check_table(self, table: pq.ParquetFile) -> None:
-        """Raise InputError or ArrowInvalid for a file without images, with a wrong footer, or too
+        """Raise InputError or ArrowInvalid if the file has no images, a wrong footer, or is too
         large.
         """
         schema, metadata = table.schema_arrow, table.metadata
@@ -110,8 +116,8 @@ class ParquetImages:
             )
 
     def _read_first_rows(self, file: str, mtime_ns: int) -> np.ndarray:
-        """Return (groups + 1,) the number of each row group's first row, and at last that of all
-        rows.
+        """Return (groups + 1,) the number of the first row of each row group, then the number of
+        all rows.
         """
         with self.open_table(file, mtime_ns) as table:
             counts = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
@@ -136,7 +142,7 @@ def is_image_type(kind: pa.DataType) -> bool:
 
 
 def find_path_column(schema: pa.Schema, column: str) -> str | None:
-    """Return Parquet's name for the images' file names in the struct; None if it has none."""
+    """Return the dotted name of the column of file names in the struct; None if it has none."""
     kind = schema.field(column).type
     if not pa.types.is_struct(kind) or kind.get_field_index(_PATH) < 0:
         return None
@@ -146,7 +152,7 @@ def find_path_column(schema: pa.Schema, column: str) -> str | None:
 
 
 def known_suffix(path: str | None, suffixes: frozenset[str]) -> str:
-    """Return the lower-case suffix of a file name if it is one of `suffixes`; otherwise nothing."""
+    """Return the lower-case suffix of a file name if it is one of `suffixes`; else an empty text."""
     suffix = PurePosixPath(path or "").suffix.casefold()
     return suffix if suffix in suffixes else ""
 
@@ -158,7 +164,7 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 
 def _read_mtime_ns(file: BinaryIO) -> int:
-    """Return the time of a local file in nanoseconds; 0 for any other."""
+    """Return the modification time of a local file in nanoseconds; 0 for a remote file."""
     try:
         return os.fstat(file.fileno()).st_mtime_ns
     except (OSError, AttributeError):  # io.UnsupportedOperation is an OSError

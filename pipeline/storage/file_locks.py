@@ -1,4 +1,4 @@
-"""Locks of a run folder on a file system. The system releases them however a process ends.
+"""Lock a run folder on a file system. The system releases the locks however a process ends.
 
 `.lock`            held exclusively by the only writer, or shared by each of several writers
 `.locks/<writer>`  held by the writer of that name, so that each name is unique and is visible
@@ -33,8 +33,8 @@ def lock_folder(folder: Path, writer: Writer, begin: Callable[[bool], None]) -> 
     Args:
         folder: The run folder, which must exist.
         writer: The writer that this process is.
-        begin: Called with whether there is no other writer, while no other writer can start and
-            none is in the critical section.
+        begin: Called with True if there is no other writer. During the call no other writer can
+            start, and none is in the critical section.
 
     Raises:
         RunLocked: Another writer holds the folder; the message names it.
@@ -86,10 +86,10 @@ def _wait_for_admission(folder: Path, writer: Writer, own_lock: int) -> dict[str
         own_lock: Descriptor of the writer's lock file.
 
     Returns:
-        Name -> process, of the other writers.
+        The other writers: name -> process.
 
     Raises:
-        RunLocked: The writer's patience is over.
+        RunLocked: The writer has waited for `patience_s` seconds.
     """
     deadline = time.monotonic() + writer.patience_s
     is_logged = False
@@ -107,7 +107,7 @@ def _wait_for_admission(folder: Path, writer: Writer, own_lock: int) -> dict[str
         if time.monotonic() >= deadline:
             raise _make_locked_error(folder, holders)
         if not is_logged:
-            log.info("Waiting for what still writes to %s (%s).", folder, holders)
+            log.info("Waiting for the processes that still write to %s (%s).", folder, holders)
         is_logged = True
         time.sleep(_TICK_S)
 

@@ -1,4 +1,4 @@
-"""A remote file that can be searched in: each read is a request for a range of bytes."""
+"""A seekable remote file: each read requests a range of bytes."""
 
 import io
 from collections.abc import Callable
@@ -8,7 +8,7 @@ MIN_REQUEST_BYTES = 1 << 20  # buffer size for `io.BufferedReader` around a `Ran
 
 
 class RangeFile(io.RawIOBase):
-    """A raw binary file over a function that reads ranges."""
+    """A raw, seekable binary file that calls a function for each range of bytes that is read."""
 
     def __init__(self, read_range: Callable[[int, int], bytes], size: int) -> None:
         """Make a file that is positioned at its start.

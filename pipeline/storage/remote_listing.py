@@ -16,15 +16,15 @@ from pipeline.storage.store_errors import StoreTooSlow, StoreUnavailable
 
 _PROBE_TIMEOUT_S = 10.0  # to read another file, which shows whether the store answers at all
 _PROBE_FILES = 2
-_MARKER_FOLDER = "_committed/"  # a folder that has it is a run folder, not an input
+_MARKER_FOLDER = "_committed/"  # a folder that contains this one is a run folder, not an input
 _Named = tuple[str, dict[str, Any]]  # name below the root, info of the store
 
 
 class RemoteListing:
-    r"""Files of certain kinds below an address.
+    r"""The files with certain suffixes below an address.
 
-    A name is its key, except for `\x` (see `keys.py`). A store that lists in the order of names is
-    read page by page, any other folder by folder.
+    The key of a file is its name below the address, except for `\x` escapes (see `keys.py`). A store
+    that lists in the order of names is read page by page, any other store folder by folder.
     """
 
     def __init__(

@@ -35,8 +35,8 @@ class ShardSettings:
     index: int = setting(
         check_integer(0),
         0,
-        "several processes, also on several machines, can share a run: this one computes the "
-        "shards whose number modulo shard.count is shard.index",
+        "several processes can share a run, also on several machines; this one computes the shards "
+        "whose number modulo shard.count is shard.index",
     )
     count: int = setting(check_integer(1), 1, "number of processes that share the run")
 
@@ -59,7 +59,7 @@ class ComputeSettings:
     shard_size: int = setting(
         check_integer(1),
         256,
-        "images between two commits; an interrupted run repeats at most this many",
+        "images that are committed together; an interrupted run repeats at most this many",
     )
     shard: ShardSettings = nested_settings(ShardSettings, "index: 3")
     workers: int | None = setting(
@@ -68,18 +68,19 @@ class ComputeSettings:
     timeout: int = setting(
         check_integer(1),
         120,
-        "seconds to read and decode one input; the status of one that takes longer is timeout",
+        "seconds to read and decode one input; an input that takes longer gets the status timeout",
     )
     device: str = setting(check_text, "auto", "auto, cpu, cuda, cuda:1, mps")
     jpeg: str = setting(
         check_choice("cpu", "gpu"),
         "cpu",
-        "gpu: the GPU decodes JPEG files (nvJPEG); helps where the GPU waits for decoding",
+        "gpu: the GPU decodes JPEG files (nvJPEG), which helps if the GPU waits for decoding",
     )
     precision: str | None = setting(
         allow_none(check_choice("fp32", "bf16", "fp16")),
         None,
-        "fp32, bf16 or fp16; null: the engine's own; another precision makes another run folder",
+        "fp32, bf16 or fp16; null: chosen by the engine; another precision leads to another run "
+        "folder",
     )
 
 

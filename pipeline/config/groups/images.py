@@ -37,7 +37,7 @@ class InputSettings:
     max_pixels: int = setting(
         check_integer(1),
         100_000_000,
-        "a larger image is not decoded; its status is too_large",
+        "most pixels of an image that is decoded; the status of a larger image is too_large",
     )
     retry: str | None = setting(
         allow_none(check_choice("errors")),
@@ -47,14 +47,15 @@ class InputSettings:
     skip_duplicates: str | None = setting(
         allow_none(check_choice("bytes", "near")),
         None,
-        "bytes: of files with equal bytes, annotate only the first; near: also of images that look "
-        "alike",
+        "bytes: annotate only the first of several files with equal bytes; near: also only the "
+        "first of images that look alike",
     )
     changed: str = setting(
         check_choice("refuse", "accept", "trust"),
         "refuse",
-        "if inputs changed since the run began: refuse to go on, or accept them and keep the rows "
-        "already written; trust: do not list the inputs again and use the plan as it is",
+        "what to do if inputs changed since the run began: refuse: do not continue; accept: "
+        "continue and keep the rows already written; trust: use the plan as it is, without listing "
+        "the inputs",
     )
 
 
@@ -77,7 +78,7 @@ class FilterSettings:
     nms_iou: float | None = setting(
         check_optional_fraction,
         None,
-        "drop a box that overlaps a box with a higher score, of any class, by more than this IoU",
+        "drop a box if its IoU with a box of any class and a higher score is above this",
     )
     max_detections: int | None = setting(
         check_optional_integer(1), None, "at most this many boxes for each image"
@@ -96,19 +97,20 @@ class TileSettings:
     size: int | None = setting(
         check_optional_integer(32),
         None,
-        "detect, instances, keypoints: also look at tiles of a larger image; the side of a tile in "
-        "pixels of the upright original, for example 640; null: no tiles",
+        "detect, instances, keypoints: also process square tiles of each larger image; the side of "
+        "a tile in pixels of the upright original, for example 640; null: no tiles",
     )
     overlap: float = setting(
         check_fraction(0.9),
         0.2,
-        "least part of its side that a tile shares with the next; small objects should fit in it",
+        "least fraction of its side that a tile shares with the next one; the shared strip should "
+        "be wider than a small object",
     )
     merge: str = setting(
         check_choice("nms", "nmm"),
         "nms",
-        "nms: keep an object's best box; nmm: join the parts of an object that tiles cut (boxes "
-        "only)",
+        "nms: keep an object's best box; nmm: join the boxes of an object that lies on several "
+        "tiles (only for tasks without masks and keypoints)",
     )
     iou: float = setting(
         check_fraction(1.0),
@@ -119,11 +121,11 @@ class TileSettings:
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """Tiles and mirror images (each costs one more forward pass)."""
+    """Tiles and mirror images (each tile and each mirror image is one more model input)."""
 
     tiles: TileSettings = nested_settings(TileSettings, "size: 640")
     flip: bool = setting(
         check_flag,
         False,
-        "also look at the mirror image; boxes are merged as for tiles, probabilities are averaged",
+        "also process the mirror image; boxes are merged as for tiles, probabilities are averaged",
     )

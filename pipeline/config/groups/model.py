@@ -53,8 +53,8 @@ class AnchorSettings:
     sizes: list[list[float]] | None = setting(
         check_anchor_sizes,
         None,
-        "anchor sizes for each level, in pixels of the network's input: [[32], [64], [128]]; for "
-        "FCOS its strides; null: those of the torchvision builder",
+        "anchor sizes for each level of feature maps, in pixels of the network's input: [[32], "
+        "[64], [128]]; for FCOS its strides; null: those of the torchvision builder",
     )
     ratios: list[float] | None = setting(
         check_anchor_ratios,
@@ -83,7 +83,7 @@ class ModelSettings:
     categories: str | None = setting(
         check_optional_text,
         None,
-        "class names for a weights file that has none: coco, imagenet, or a text or JSON file",
+        "class names, if the weights file has none: coco, imagenet, or a text or JSON file",
     )
     preprocess: str = setting(
         check_text,
@@ -104,7 +104,7 @@ class ModelSettings:
         "TorchScript and .pt2 files can run code; true: you trust this file",
     )
     seed: int = setting(
-        check_integer(0), 0, "for weights=random and for the random choices of training"
+        check_integer(0), 0, "seed of weights=random and of the random choices of training"
     )
     backbone: str | None = setting(
         check_optional_text,

@@ -22,7 +22,7 @@ AUGMENTATIONS = ("flip", "crop", "colour")
 
 
 def check_validation(key: str, value: Any) -> float | str:
-    """Accept a part of the data or a path."""
+    """Accept a fraction of the data or a path."""
     return value if isinstance(value, str) and value else check_fraction(0.9)(key, value)
 
 
@@ -52,8 +52,8 @@ class TrainSettings:
     validation: float | str = setting(
         check_validation,
         0.1,
-        "the part of the data to validate with, drawn by `seed`; or other data: a path as for "
-        "train.data",
+        "the fraction of the data to validate with, drawn with `seed`; or a path of other data, as "
+        "for train.data",
     )
     epochs: int = setting(check_integer(1), 20, "passes over the training data")
     batch_size: int = setting(check_integer(1), 8, "images for each step")
@@ -67,7 +67,7 @@ class TrainSettings:
     warmup: float = setting(
         check_fraction(0.9),
         0.05,
-        "part of all steps in which the learning rate rises; afterwards it falls as a cosine",
+        "fraction of all steps in which the learning rate rises; then it falls as a cosine",
     )
     ema: float = setting(
         check_fraction(0.99999),
@@ -80,13 +80,14 @@ class TrainSettings:
     frozen_stages: int | None = setting(
         check_optional_integer(0),
         None,
-        "stages of the backbone that do not learn: 0 none ... 5 all; null: 2, but 0 for random "
-        "weights and ViTs",
+        "stages of the backbone that are not trained, from 0 (none) to 5 (all); null: 2, but 0 for "
+        "random weights and ViTs",
     )
     augment: list[str] = setting(
         check_augmentations,
         ["flip", "crop", "colour"],
-        "[] for none; leave flip out for classes that mean left or right",
+        "random changes of the images; [] for none; leave out flip if classes differ by left and "
+        "right",
     )
 
 
@@ -113,7 +114,9 @@ class BenchSettings:
     """What `bench` measures."""
 
     images: int = setting(
-        check_integer(1), 512, "images of a measurement; readable inputs are repeated to get them"
+        check_integer(1),
+        512,
+        "images in each measurement; if the input has fewer readable images, they are repeated",
     )
     repeats: int = setting(
         check_integer(1), 5, "repetitions of each measurement; medians are printed"

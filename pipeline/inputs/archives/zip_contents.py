@@ -11,11 +11,12 @@ _MAX_CACHED_BYTES = 64 << 20  # of a member; a thread that decodes it needs as m
 
 
 class ZipContents(FileSlice):
-    """A member's bytes. A zip bomb costs only as much as is read of it.
+    """The bytes of a member as a file.
 
-    Length and CRC are checked with the last byte. Inflated bytes are cached, because reading a
-    TIFF's header seeks to and fro; those of a large member are not, and seeking back in it inflates
-    it again from the beginning.
+    Bytes are inflated only when they are read, so a zip bomb does not fill the memory. Length and
+    CRC are checked when the last byte is read. Inflated bytes are cached, because reading the header
+    of a TIFF seeks back and forth. A member larger than the cache is not cached: seeking back in it
+    inflates it again from the beginning.
     """
 
     def __init__(
@@ -27,7 +28,16 @@ class ZipContents(FileSlice):
         is_deflated: bool,
         crc: int | None,
     ) -> None:
-        """Begin before the first byte. `crc`: None if it follows the contents."""
+        """Prepare to read from the first byte.
+
+        Args:
+            file: The archive.
+            start: Position of the member's first packed byte in the archive.
+            packed_size: Bytes in the archive.
+            size: Bytes when inflated, as the header states.
+            is_deflated: False if the bytes are stored without compression.
+            crc: The expected CRC; None if it is stored after the contents.
+        """
         super().__init__(file, start, size)
         self._packed_size, self._is_deflated, self._expected_crc = packed_size, is_deflated, crc
         self._cache = bytearray() if size <= _MAX_CACHED_BYTES else None
@@ -70,7 +80,7 @@ class ZipContents(FileSlice):
         return data
 
     def _inflate(self, max_bytes: int) -> bytes:
-        """Return the next inflated bytes; nothing at the end of the stream."""
+        """Return the next inflated bytes; no bytes at the end of the stream."""
         data = b""
         while not data and not self._inflater.eof:
             packed = self._inflater.unconsumed_tail or self._file.read(

@@ -1,4 +1,7 @@
-"""Records of zip archives, as bytes hold them. Section numbers are of PKWARE's APPNOTE 6.3.10."""
+"""Read the binary records of zip archives.
+
+Section numbers such as 4.3.7 refer to PKWARE's APPNOTE 6.3.10.
+"""
 
 import calendar
 import struct
@@ -20,7 +23,7 @@ _64_BIT_FIELD = 1  # number of the extra field with 64-bit values
 class LocalHeader:
     """The header before a member's contents. With LATER_FLAG its sizes and CRC are not known."""
 
-    name: bytes  # UTF-8 where the archive tells
+    name: bytes  # as UTF-8, see `decode_zip_name`
     flags: int
     method: int
     crc: int
@@ -57,7 +60,7 @@ def read_local_header(file: BinaryIO, offset: int) -> LocalHeader | None:
 
 
 def widen_fields(extra: bytes, *values: int) -> list[int]:
-    """Replace 32-bit values of all ones by the values of the 64-bit extra field (4.5.3)."""
+    """Replace each value 0xFFFFFFFF by its value in the 64-bit extra field (4.5.3)."""
     at = 0
     while at + 4 <= len(extra):
         number, length = struct.unpack_from("<HH", extra, at)
@@ -72,8 +75,8 @@ def widen_fields(extra: bytes, *values: int) -> list[int]:
 def decode_zip_name(name: bytes, flags: int) -> bytes:
     """Return a name as UTF-8.
 
-    A name without the flag is in code page 437 (4.4.4, D.1). The names in Unix and macOS archives
-    are UTF-8 without the flag, so a name that is valid UTF-8 is taken as it is.
+    A name without the flag is in code page 437 (4.4.4, D.1). Archives made on Unix and
+    macOS have UTF-8 names without the flag, so a name that is valid UTF-8 is not converted.
     """
     if flags & UTF8_FLAG or name.isascii():
         return name
@@ -85,9 +88,9 @@ def decode_zip_name(name: bytes, flags: int) -> bytes:
 
 
 def convert_dos_time(date: int, time: int) -> int:
-    """Convert an MS-DOS date and time (4.4.6), which has no zone, to nanoseconds as if it were UTC.
+    """Convert an MS-DOS date and time (4.4.6) to nanoseconds since 1970.
 
-    0 if invalid.
+    The format has no time zone, so UTC is assumed. An invalid date gives 0.
     """
     year, month, day = 1980 + (date >> 9), date >> 5 & 0xF, date & 0x1F
     if not 1 <= month <= 12 or not 1 <= day <= 31:

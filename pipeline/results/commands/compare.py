@@ -2,9 +2,9 @@
 
   compare runs=[BEFORE,AFTER]
 
-Images are matched by key, boxes one-to-one by overlap, those of one class first. Of whole images
-the best class is compared. Leaves images.parquet, predictions.parquet (the rows that are not the
-same) and summary.json.
+Images are matched by key. Boxes are matched one to one by overlap, boxes of the same class first.
+For classes of whole images, the best class is compared. The command writes images.parquet,
+predictions.parquet (the rows that are not the same) and summary.json.
 """
 
 import json
@@ -78,9 +78,9 @@ class Options:
         None,
         "a new folder; AFTER/compare/BEFORE's name unless given, made anew",
     )
-    iou: float = setting(check_fraction(1.0), 0.5, "overlap from which two boxes may be one object")
+    iou: float = setting(check_fraction(1.0), 0.5, "least IoU of two boxes that can be one object")
     tolerance: Tolerance = setting(
-        parse_tolerance, _ROUNDING, "differences that are rounding; some of these"
+        parse_tolerance, _ROUNDING, "largest differences that count as rounding; give any of these"
     )
 
 

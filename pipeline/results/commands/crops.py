@@ -1,8 +1,8 @@
-"""Each box of a run as a picture of its own, in a folder for each class.
+"""Save each box of a run as a JPEG file, in a folder for each class.
 
   crops run=outputs/latest margin=0.1
 
-The images are read again from the run's input and turned upright. Leaves
+The images are read again from the run's input and turned upright. The files are
 CLASS/path/of/image.jpg-000.jpg (number 0 is the image's best box) and crops.parquet, a table of
 what each file shows. For fewer crops, refilter the run first.
 """
@@ -61,7 +61,7 @@ class Options:
     margin: float = setting(
         check_fraction(10),
         0.0,
-        "around the box, on each side, in parts of its longer side",
+        "space added on each side of a box, as a fraction of its longer side",
     )
 
 

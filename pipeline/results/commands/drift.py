@@ -1,10 +1,10 @@
-"""Whether a run's images and detections are still like those of an earlier run.
+"""Check whether a run's images and detections are still like those of an earlier run.
 
   drift run=NEW reference=OLD
 
 The exit code is 7 if a measure is above its threshold and chance alone does not explain it. Shares
-of classes are compared by the population stability index and the Jensen-Shannon distance, numbers
-by the Kolmogorov-Smirnov statistic. Leaves drift.json and drift.png.
+of classes are compared by the population stability index and the Jensen-Shannon distance; numbers
+are compared by the Kolmogorov-Smirnov statistic. The command writes drift.json and drift.png.
 """
 
 import json
@@ -35,7 +35,7 @@ _MOST_TOLD = 8  # classes
 @dataclass(frozen=True)
 class Options:
     run: Location = setting(check_path, Path("outputs/latest"), "the run's folder")
-    reference: Location = setting(check_path, help="the folder of a run that was as it should be")
+    reference: Location = setting(check_path, help="the folder of the earlier run to compare with")
     output: Location | None = setting(
         check_optional_path,
         None,
@@ -44,7 +44,7 @@ class Options:
     psi: float = setting(
         check_fraction(float("inf")),
         0.25,
-        "stability index of classes; 0.1 is usual for a watch",
+        "population stability index of classes; 0.1 is usual for a warning",
     )
     js: float = setting(check_fraction(1.0), 0.2, "Jensen-Shannon distance of classes")
     ks: float = setting(
@@ -53,10 +53,14 @@ class Options:
         "Kolmogorov-Smirnov statistic of scores, counts, sizes, brightness",
     )
     chance: float = setting(
-        check_fraction(1.0), 0.01, "what is more probable than this without drift is none"
+        check_fraction(1.0),
+        0.01,
+        "a value that is more probable than this without drift is not reported",
     )
     brightness: int = setting(
-        check_integer(0), 500, "images of each run to be read again for it; 0: none"
+        check_integer(0),
+        500,
+        "images of each run to read again, to measure their brightness; 0: none",
     )
 
 

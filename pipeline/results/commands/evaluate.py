@@ -1,4 +1,4 @@
-"""How right a finished run is, against annotations: evaluate run=outputs/latest truth=FILE.
+"""Measure accuracy with annotations: evaluate run=outputs/latest truth=FILE.
 
   boxes, masks, keypoints   truth=FILE.json in COCO's format: AP, AR, best score threshold by
                             class, confusion matrix
@@ -7,7 +7,7 @@
   segmentation              truth=FOLDER of indexed PNG files with the images' names; pixels of
                             value 255 do not count: mIoU
 
-Leaves RUN/evaluation: summary.json, per_class.csv, confusion.csv and pictures.
+The command writes summary.json, per_class.csv, confusion.csv and plots to RUN/evaluation.
 """
 
 import json
@@ -42,9 +42,9 @@ SUMMARY_VERSION = "1"
 @dataclass(frozen=True)
 class Options:
     run: Location = setting(check_path, Path("outputs/latest"), "the run's folder")
-    truth: Path = setting(check_local_path, help="what is right: a file or folder, see above")
+    truth: Path = setting(check_local_path, help="the annotations: a file or folder, see above")
     score: float = setting(
-        check_fraction(1.0), 0.5, "boxes: what the confusion matrix leaves out below"
+        check_fraction(1.0), 0.5, "boxes: the confusion matrix leaves out lower scores"
     )
     output: Location | None = setting(
         check_optional_path, None, "a new folder; RUN/evaluation unless given, made anew each time"

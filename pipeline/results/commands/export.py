@@ -1,4 +1,4 @@
-"""A finished run in another program's format: export run=outputs/latest to=coco.
+"""Convert a finished run to another program's format: export run=outputs/latest to=coco.
 
 The output names everything that the format cannot hold.
 """
@@ -46,7 +46,9 @@ class Options:
         "a new folder; RUN/exports/FORMAT unless given, made anew each time",
     )
     images: str = setting(
-        check_choice("none", "link", "copy"), "none", "the images beside it: none, link or copy"
+        check_choice("none", "link", "copy"),
+        "none",
+        "put the images into the export: none, link or copy",
     )
 
 

@@ -1,8 +1,8 @@
-"""A finished run with a stricter filter, as a run of its own.
+"""Apply a stricter filter to a finished run. The result is a new run.
 
   refilter run=outputs/latest min_score=0.7 classes=[dog]
 
-A setting that is not given stays as it was in the run.
+A setting that is not given keeps the value that it had in the run.
 """
 
 import hashlib
@@ -50,22 +50,28 @@ class Options:
     output: Location | None = setting(
         check_optional_path,
         None,
-        "where the new run's folder is to be; beside the run unless given",
+        "the folder in which the new run folder is made; beside the run unless given",
     )
     min_score: float | Mapping[str, float] | None = setting(
-        check_min_score, None, "0.7, or {default: 0.5, person: 0.8}"
+        check_min_score, None, "lowest score: 0.7, or {default: 0.5, person: 0.8}"
     )
-    classes: tuple[str, ...] | None = setting(check_names, None, "[dog, cat]")
-    exclude: tuple[str, ...] | None = setting(check_names, None, "[person]")
-    min_area: float | None = setting(check_area, None, "square pixels")
+    classes: tuple[str, ...] | None = setting(
+        check_names, None, "only these class names: [dog, cat]"
+    )
+    exclude: tuple[str, ...] | None = setting(
+        check_names, None, "all but these class names: [person]"
+    )
+    min_area: float | None = setting(check_area, None, "smallest area of a box, in square pixels")
     nms_iou: float | None = setting(
         check_optional_fraction,
         None,
-        "overlap above which the weaker of two boxes goes, across classes",
+        "drop a box if its IoU with a box of any class and a higher score is above this",
     )
-    max_detections: int | None = setting(check_optional_integer(1), None, "per image")
+    max_detections: int | None = setting(
+        check_optional_integer(1), None, "at most this many boxes for each image"
+    )
     top_k: int | None = setting(
-        check_optional_integer(1), None, "classes per image, where the run ranked them"
+        check_optional_integer(1), None, "classes for each image, if the run has ranked classes"
     )
 
 

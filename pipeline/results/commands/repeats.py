@@ -1,10 +1,10 @@
-"""Boxes of one class that come again and again at one place of a camera's images.
+"""Find boxes of one class that recur at one place in the images of a fixed camera.
 
   repeats run=outputs/latest
 
 A camera is a folder, or a video. Such boxes often show stones instead of animals. They are
-flagged for review, and nothing is changed. Leaves places.parquet, predictions.parquet (the boxes
-at these places) and sheet-000.jpg ..., which are pages of examples.
+listed for review, and the run is not changed. The command writes places.parquet,
+predictions.parquet (the boxes at these places) and sheet-000.jpg ..., which are pages of examples.
 """
 
 import logging
@@ -56,12 +56,12 @@ class Options:
     output: Location | None = setting(
         check_optional_path, None, "a new folder; RUN/repeats unless given, made anew each time"
     )
-    iou: float = setting(parse_overlap, 0.9, "overlap from which boxes are at one place")
+    iou: float = setting(parse_overlap, 0.9, "least IoU of boxes at the same place")
     images: int = setting(
-        check_integer(2), 20, "from so many images of a camera a place is flagged"
+        check_integer(2), 20, "least number of images of a camera with a box at the place"
     )
     shown: int = setting(
-        check_integer(0), 40, "places on the pages, those of the most images; 0: no pages"
+        check_integer(0), 40, "places to show on the pages, most images first; 0: no pages"
     )
 
 

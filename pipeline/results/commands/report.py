@@ -1,9 +1,9 @@
-"""A finished run as one HTML page that opens offline.
+"""Make one HTML page of a finished run. It opens offline.
 
   report run=outputs/latest
 
-It has the run's figures and a gallery to search. Images that failed come first, then the least
-certain. A run leaves such a page at its end, with fewer thumbnails.
+The page has the run's figures and a gallery to search. Images that failed come first, then the
+least certain ones. A run makes such a page at its end, with fewer thumbnails.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,9 @@ class Options:
         check_optional_path, None, "a new file; RUN/report.html unless given, made anew each time"
     )
     thumbnails: int = setting(
-        check_integer(0), 2000, "images that get one, the most in need of a look first; 7 KB each"
+        check_integer(0),
+        2000,
+        "most thumbnails to make, failed and uncertain images first; 7 KB each",
     )
 
 

@@ -1,6 +1,6 @@
-"""Whether a run folder holds what was committed: verify run=outputs/latest.
+"""Check that a run folder holds what was committed: verify run=outputs/latest.
 
-Checks sizes, SHA-256, row counts, and that each input has one row.
+The command checks sizes, SHA-256 and row counts, and that each input has one row.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Compare classes of whole images with their true ones."""
+"""Evaluate the classes of whole images against their true classes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +27,13 @@ _TOPS = (1, 5)
 
 @dataclass(frozen=True)
 class _Found:
-    """Every prediction on an image that is in truth."""
+    """The predictions on the images of truth, as columns."""
 
-    image: np.ndarray  # (N,) truth's number
+    image: np.ndarray  # (N,) number of the image in truth
     k: np.ndarray  # (N,) class id
     score: np.ndarray  # (N,)
-    rank: np.ndarray  # (N,) in its image, 0 is the best
-    hit: np.ndarray  # (N,) bool: it is the image's true class
+    rank: np.ndarray  # (N,) position among the image's predictions, 0 is the best
+    hit: np.ndarray  # (N,) bool: the class is the image's true class
 
 
 def evaluate_classification(run: FinishedRun, path: Path) -> Evaluation:
@@ -84,12 +84,12 @@ def _class_ids(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Find the class id of each label.
 
-    A label is a class's name (case may differ) or an id. Classes of one name count as one, unless
-    all labels are ids.
+    A label is a class's name (case may differ) or an id. Classes with the same name count as one
+    class, unless all labels are ids.
 
     Returns:
-        The class id of each label, -1 for one that the model does not know. The id under which each
-        class id is counted. Sentences for the user.
+        Three values: the class id of each label, -1 if the model does not know it; for each class id
+        the id under which it is counted; sentences for the user.
     """
     first: dict[str, int] = {}
     same = np.array([first.setdefault(name, i) for i, name in enumerate(categories)])
@@ -133,7 +133,10 @@ def _class_ids(
 def _found(
     run: FinishedRun, number_of: np.ndarray, same: np.ndarray, label_of: np.ndarray
 ) -> _Found:
-    """Read the predictions on truth's images; of classes that count as one, only the best."""
+    """Read the predictions on the images of truth.
+
+    If an image has predictions of several classes that count as one, only the best is kept.
+    """
     parts = []
     for shard_id in run.shard_ids:
         rows = run.read_table("predictions", shard_id, ["image_id", "class_id", "score"])
@@ -148,14 +151,14 @@ def _found(
 
 
 def _kept(run: FinishedRun) -> int:
-    """Return how many classes of an image the run kept at most."""
+    """Return the largest number of classes that the run kept for an image."""
     if Content.RANKS not in find_task(run.task).contents:
         return 1
     return run.record["fingerprint_of"]["filters"]["top_k"] or len(run.categories)
 
 
 def _any(numbers: np.ndarray, n: int) -> np.ndarray:
-    """Return (n,) bool: which numbers occur."""
+    """Return (n,) bool: whether each number from 0 to n - 1 occurs in `numbers`."""
     return np.bincount(numbers, minlength=n) > 0
 
 
@@ -168,7 +171,7 @@ def _rows(
 ) -> tuple[list[dict[str, Any]], np.ndarray]:
     """Return a row for each class that truth or the run has, and the curves.
 
-    A curve is one class against the rest, over every prediction that the run kept.
+    A curve treats one class against all others, and covers all predictions that the run kept.
     """
     order = np.lexsort((-found.score, found.k))
     score, hit, k = found.score[order], found.hit[order], found.k[order]
@@ -200,7 +203,7 @@ def _rows(
 def _confusion(
     categories: tuple[str, ...], present: np.ndarray, label_of: np.ndarray, found: _Found
 ) -> Confusion:
-    """Count which class was found as which, by each image's best class.
+    """Count how often each true class was predicted as each class, by the best class of each image.
 
     Labels that the model does not know have no row.
     """

@@ -1,4 +1,4 @@
-"""Find which image and which class of a run is which of the truth's."""
+"""Pair the images and classes of a run with those of the truth (the annotations)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,10 +34,10 @@ def drop_suffix(names: pa.Array) -> pa.Array:
 
 @dataclass(frozen=True)
 class ImagePairs:
-    """`number_of[image_id]` is the image's number in truth, -1 for none."""
+    """The images of a run, paired with those of the truth."""
 
-    number_of: np.ndarray  # (images of the run,) int64
-    sizes_hw: np.ndarray  # (images of truth, 2) int64: as truth says, else as the run does, else -1
+    number_of: np.ndarray  # (images of the run,) int64: image_id -> number in truth, -1 for none
+    sizes_hw: np.ndarray  # (images of truth, 2) int64: from truth, else from the run, else -1
     evaluated: np.ndarray  # (images of truth,) bool: all but the run's duplicates
     images: ImageCounts
     notes: tuple[str, ...]
@@ -54,13 +54,14 @@ def pair_images(
 ) -> ImagePairs:
     """Pair truth's images with the run's.
 
-    A pair has equal names in the first spelling, or else in the next, where exactly one name and
-    one key have it.
+    Two images are a pair if their names are equal in the first spelling. The images that are left
+    are compared in the next spelling. A spelling that several names or keys share makes no pair.
 
     Args:
-        names: of truth's images, no two alike.
-        sizes_hw: (names, 2) pixels, -1 where truth does not say.
-        spellings: functions (of names, of keys) that make both comparable, in the order of trial.
+        names: Names of truth's images, all different.
+        sizes_hw: (names, 2) pixels, -1 where truth does not state a size.
+        spellings: Pairs of functions, one for names and one for keys, that make both comparable. They
+            are tried in this order.
 
     Raises:
         ConfigError: there are no pairs, or an image has another size in the run.
@@ -113,7 +114,7 @@ def pair_images(
 
 
 def _check_sizes(keys: pa.Array, said_hw: np.ndarray, seen_hw: np.ndarray) -> None:
-    """Raise ConfigError if sizes differ that both sides know."""
+    """Raise ConfigError if both sides know the size of an image and the sizes differ."""
     differ = np.flatnonzero(((said_hw != seen_hw) & (said_hw >= 0) & (seen_hw >= 0)).any(axis=1))
     if len(differ):
         (height, width), (seen_height, seen_width) = said_hw[differ[0]], seen_hw[differ[0]]
@@ -128,7 +129,7 @@ def _check_sizes(keys: pa.Array, said_hw: np.ndarray, seen_hw: np.ndarray) -> No
 def _meet(
     names: pa.Array, keys: pa.Array, spellings: Sequence[tuple[Spelling, Spelling]]
 ) -> np.ndarray:
-    """Return (keys,) the number of each key's name, -1 for none."""
+    """Return (keys,) for each key the number of the name that matches it, -1 for none."""
     numbers = np.full(len(keys), -1)
     for of_name, of_key in spellings:
         free_names, free_keys = (
@@ -158,15 +159,15 @@ def _note(names: pa.Array, what: str) -> str:
 
 
 def _some(names: pa.Array) -> str:
-    """Return the first names as text."""
+    """Return the first few names as text."""
     return ", ".join(names.slice(0, _SHOWN).to_pylist()) + (", ..." if len(names) > _SHOWN else "")
 
 
 @dataclass(frozen=True)
 class ClassPairs:
-    """Truth's classes that are evaluated, in the order of their ids."""
+    """The classes of truth that are evaluated, in the order of their ids."""
 
-    ids: tuple[int, ...]  # truth's
+    ids: tuple[int, ...]  # in truth
     names: tuple[str, ...]
     index_of: np.ndarray  # (the model's class ids,) position in `names`, -1 for none
     notes: tuple[str, ...]
@@ -175,8 +176,8 @@ class ClassPairs:
 def pair_classes(run: FinishedRun, truth: Mapping[int, str]) -> ClassPairs:
     """Pair truth's classes with the model's by name; case may differ.
 
-    A class that the run was told to leave out is not evaluated. One that the model does not know is
-    evaluated as never found.
+    A class that the run's filters leave out is not evaluated. A class that the model does not know
+    is evaluated as if it was never found.
 
     Raises:
         ConfigError: there are no pairs, or truth has two categories of one name.
@@ -216,7 +217,7 @@ def pair_classes(run: FinishedRun, truth: Mapping[int, str]) -> ClassPairs:
 
 
 def find_requested_classes(run: FinishedRun) -> set[int]:
-    """Return the ids of the classes that the run was to find."""
+    """Return the ids of the classes that the run's filters keep."""
     filters = run.record["fingerprint_of"]["filters"]
     thresholds = make_score_thresholds(run.categories, filters["classes"], filters["exclude"], 0.0)
     return {i for i, least in enumerate(thresholds) if least == 0}
@@ -225,7 +226,7 @@ def find_requested_classes(run: FinishedRun) -> set[int]:
 def describe_filters(run: FinishedRun, *more: str) -> tuple[str, ...]:
     """Return a sentence about the run's filters, because they limit what can be measured.
 
-    `more`: names of further filters that matter here.
+    `more` holds the names of further filters to mention.
     """
     filters = run.record["fingerprint_of"]["filters"]
     names = ("min_score", "min_area", "nms_iou", "max_detections", *more)

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.results.evaluation.result import Confusion, Evaluation
 
-_MOST = 8  # classes at each end
+_MOST = 8  # classes to list at the top and at the bottom
 _ROWS = (
     "truth",
     "predictions",
@@ -44,7 +44,7 @@ def format_evaluation(found: Evaluation) -> str:
 
 
 def _heading(kind: str, settings: Mapping[str, Any]) -> str:
-    """Return a kind with the way in which COCO measures it."""
+    """Return the heading of a kind of figures, with the way in which COCO measures it."""
     if kind not in settings.get("max_detections", ()):
         return kind
     overlap = "OKS" if kind == "keypoints" else "IoU"
@@ -53,14 +53,17 @@ def _heading(kind: str, settings: Mapping[str, Any]) -> str:
 
 
 def _pairs(values: Mapping[str, str], columns: int = 3) -> list[str]:
-    """Return names and figures in columns, to be read downwards."""
+    """Return lines that hold names and figures in columns. Each column is read downwards."""
     cells = [f"{name:<20} {value:>7}" for name, value in values.items()]
     height = -(-len(cells) // columns)
     return ["  " + "    ".join(cells[i::height]).rstrip() for i in range(height)]
 
 
 def _classes(found: Evaluation) -> list[str]:
-    """Return the best and the worst of the classes that truth has, as lines."""
+    """Return a table of the best and the worst classes, as lines.
+
+    Classes without truth are left out.
+    """
     by = next(name for name in ("ap", "iou", "top1") if name in found.rows()[0])
     rows = sorted((row for row in found.rows() if row["truth"]), key=lambda row: -(row[by] or 0.0))
     names = [name for name in _ROWS if name in found.rows()[0]]
@@ -84,7 +87,7 @@ def _classes(found: Evaluation) -> list[str]:
 def _most_confused(confusion: Confusion, most: int = 5) -> list[str]:
     """Return the pairs of classes that were most often confused, as lines.
 
-    What was missed or made up is in the classes' recall and precision.
+    Missed objects and false detections are not listed; recall and precision show them.
     """
     counts = confusion.counts[:-1, :-1] * ~np.eye(len(confusion.names) - 1, dtype=bool)
     order = np.argsort(-counts, axis=None, kind="stable")[:most]

@@ -1,4 +1,4 @@
-"""Find the places of a whole run at which boxes repeat, by camera and class."""
+"""Find the places at which boxes recur, for each camera and class of a run."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ EXAMPLES = 6  # of a place
 
 @dataclass(frozen=True)
 class RunBoxes:
-    """All boxes of a run, in its order."""
+    """All boxes of a run, in the order of its rows."""
 
-    cameras: Counter[str]  # folder, or video -> usable images; in the order of their numbers
-    camera: np.ndarray  # (N,) number
+    cameras: Counter[str]  # folder or video -> number of usable images; in the order of `camera`
+    camera: np.ndarray  # (N,) position in `cameras`
     classes: np.ndarray  # (N,) ids
     images: np.ndarray  # (N,) ids
     scores: np.ndarray  # (N,)
@@ -41,11 +41,11 @@ class RepeatedPlace:
     images: int
     mean_score: float
     max_score: float
-    examples: np.ndarray  # some of the rows, from the first to the last
+    examples: np.ndarray  # some of `rows`, spread evenly from the first image to the last
 
 
 def read_run_boxes(run: FinishedRun) -> RunBoxes:
-    """Read all boxes of a run: 48 bytes each."""
+    """Read all boxes of a run. Each takes 48 bytes of memory."""
     cameras: Counter[str] = Counter()
     numbers: dict[str, int] = {}
     columns: list[tuple[np.ndarray, ...]] = []
@@ -111,7 +111,7 @@ def find_repeated_places(
 
 
 def _groups(rows: RunBoxes) -> Iterator[np.ndarray]:
-    """Yield the rows, ascending, of each camera and class."""
+    """Yield the row numbers of each combination of camera and class, in ascending order."""
     order = np.lexsort((rows.classes, rows.camera))
     ends = (np.diff(rows.camera[order]) != 0) | (np.diff(rows.classes[order]) != 0)
     yield from np.split(order, np.flatnonzero(ends) + 1) if len(order) else ()

@@ -1,4 +1,4 @@
-"""Write a run's report, at the end of the run or by the verb `report`."""
+"""Write the report of a run, at the end of the run or for the verb `report`."""
 
 import logging
 import os
@@ -44,7 +44,7 @@ REPORT_NAME = "report.html"
 TEXT_OPTIONS: Any = {
     "encoding": "utf-8",
     "errors": "backslashreplace",
-}  # because a path may hold bytes that are no text
+}  # because a path may hold bytes that are not valid text
 _MOST_IMAGES = 5000  # in the gallery: as many as a browser shows at once
 _AT_THE_END = 500  # thumbnails that a run makes at its end: 6 ms each
 
@@ -52,8 +52,9 @@ _AT_THE_END = 500  # thumbnails that a run makes at its end: 6 ms each
 def publish_report(folder: RunFolder) -> None:
     """Write RUN/report.html. The caller holds the folder's lock.
 
-    A failure is a warning, because nothing needs the report. Thumbnails are made from overlays
-    alone: decoding an input could crash this process, which nobody supervises at this point.
+    A failure is only logged as a warning, because nothing depends on the report. Thumbnails are
+    made from overlays only. Decoding an input could crash this process, which has no supervisor at
+    this point.
     """
     try:
         folder.staging.mkdir(parents=True, exist_ok=True)
@@ -75,8 +76,8 @@ def write_report(
 
     Args:
         place: the folder in which the page will be; links are relative to it.
-        thumbnails: how many images get one at most.
-        from_inputs: read images that have no overlay for their thumbnails.
+        thumbnails: the largest number of thumbnails to make.
+        from_inputs: make the thumbnails of images without an overlay from the input.
 
     Returns:
         The number of images in the gallery.
@@ -117,9 +118,9 @@ def _shards(run: FinishedRun) -> Iterator[tuple[pa.Table, pa.Table]]:
 
 
 def _file_and_time_columns(run: FinishedRun) -> tuple[str | None, str | None]:
-    """Return the columns that say which file an image is in, and where.
+    """Return the names of two columns: the file that holds an image, and the time in that file.
 
-    A column that the run lacks is None.
+    None stands for a column that the run lacks.
     """
     names, locations = run.schema.names, run.locations
     file_column, time_column = locations.file_column, locations.time_column
@@ -132,7 +133,10 @@ def _file_and_time_columns(run: FinishedRun) -> tuple[str | None, str | None]:
 def _makers(
     run: FinishedRun, images: pa.Table, overlays: list[str | None], most: int, from_inputs: bool
 ) -> list[Callable[[], bytes] | None]:
-    """What makes each image's thumbnail, for the first `most` that have something to make it of."""
+    """Return a function for each image that makes its thumbnail.
+
+    Only the first `most` images with an overlay or a readable input get one; the others get None.
+    """
     max_pixels = run.record["config"].get("max_pixels", 100_000_000)
     folder = run.input if run.locations.keys_are_files and isinstance(run.input, Path) else None
 
@@ -160,7 +164,10 @@ def _makers(
 
 
 def _readers(run: FinishedRun, image_ids: Sequence[int]) -> dict[int, Callable[[], np.ndarray]]:
-    """What reads each of these images again; nothing where the input is gone."""
+    """Return a function for each image that reads its pixels again.
+
+    The result is empty if the input no longer exists.
+    """
     try:
         inputs = InputReader(run)
     except ConfigError as error:
@@ -173,7 +180,10 @@ def _readers(run: FinishedRun, image_ids: Sequence[int]) -> dict[int, Callable[[
 
 
 def _originals(run: FinishedRun, images: pa.Table) -> dict[str, list[str | None]]:
-    """An address for each image, None where it has none, unless the keys tell."""
+    """Return the address of each original for the page, None for an image without an address.
+
+    The result is empty if the page's script derives the addresses itself.
+    """
     if run.locations.have_derived_links:
         return {}
     try:
@@ -184,7 +194,7 @@ def _originals(run: FinishedRun, images: pa.Table) -> dict[str, list[str | None]
 
 
 def _thumbnail(folder: RunFolder, overlay: str) -> bytes:
-    """Of an overlay that is brought when its turn comes."""
+    """Make the thumbnail of an overlay, which is fetched only now."""
     return prepare_from_overlay(folder.local(overlay))()
 
 
@@ -197,7 +207,10 @@ def _summary(run: FinishedRun) -> dict[str, Any]:
 
 
 def _facts(run: FinishedRun) -> dict[str, str]:
-    """How the run was made, in the order of the page; what run.json does not say is left out."""
+    """Return how the run was made, in the order of the page.
+
+    Facts that run.json does not contain are left out.
+    """
     record, determined_by = run.record, run.record["fingerprint_of"]
     filters = {name: value for name, value in determined_by["filters"].items() if value is not None}
     engine = [record.get("device"), determined_by.get("engine", {}).get("precision")]
@@ -216,7 +229,10 @@ def _facts(run: FinishedRun) -> dict[str, str]:
 
 
 def _addresses(run: FinishedRun, place: Location) -> dict[str, Any]:
-    """What the page's script needs to find pictures and names; addresses are percent-encoded."""
+    """Return what the page's script needs to find pictures and class names.
+
+    Addresses are percent-encoded.
+    """
     overlays, root = f"{run.path}/overlays", run.input
     if isinstance(run.path, Path) and isinstance(place, Path):
         overlays = os.path.relpath(overlays, place)
