@@ -152,7 +152,7 @@ def find_path_column(schema: pa.Schema, column: str) -> str | None:
 
 
 def known_suffix(path: str | None, suffixes: frozenset[str]) -> str:
-    """Return the lower-case suffix of a file name if it is one of `suffixes`; else an empty text."""
+    """Return the lower-case suffix of a file name if it is one of `suffixes`; else an empty one."""
     suffix = PurePosixPath(path or "").suffix.casefold()
     return suffix if suffix in suffixes else ""
 

@@ -23,8 +23,8 @@ _Named = tuple[str, dict[str, Any]]  # name below the root, info of the store
 class RemoteListing:
     r"""The files with certain suffixes below an address.
 
-    The key of a file is its name below the address, except for `\x` escapes (see `keys.py`). A store
-    that lists in the order of names is read page by page, any other store folder by folder.
+    The key of a file is its name below the address, except for `\x` escapes (see `keys.py`). A
+    store that lists in the order of names is read page by page, any other store folder by folder.
     """
 
     def __init__(

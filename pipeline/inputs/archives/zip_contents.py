@@ -14,9 +14,9 @@ class ZipContents(FileSlice):
     """The bytes of a member as a file.
 
     Bytes are inflated only when they are read, so a zip bomb does not fill the memory. Length and
-    CRC are checked when the last byte is read. Inflated bytes are cached, because reading the header
-    of a TIFF seeks back and forth. A member larger than the cache is not cached: seeking back in it
-    inflates it again from the beginning.
+    CRC are checked when the last byte is read. Inflated bytes are cached, because reading the
+    header of a TIFF seeks back and forth. A member larger than the cache is not
+    cached: seeking back in it inflates it again from the beginning.
     """
 
     def __init__(

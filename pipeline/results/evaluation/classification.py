@@ -88,8 +88,8 @@ def _class_ids(
     class, unless all labels are ids.
 
     Returns:
-        Three values: the class id of each label, -1 if the model does not know it; for each class id
-        the id under which it is counted; sentences for the user.
+        Three values: the class id of each label, -1 if the model does not know it; for each class
+        id the id under which it is counted; sentences for the user.
     """
     first: dict[str, int] = {}
     same = np.array([first.setdefault(name, i) for i, name in enumerate(categories)])

@@ -60,8 +60,8 @@ def pair_images(
     Args:
         names: Names of truth's images, all different.
         sizes_hw: (names, 2) pixels, -1 where truth does not state a size.
-        spellings: Pairs of functions, one for names and one for keys, that make both comparable. They
-            are tried in this order.
+        spellings: Pairs of functions, one for names and one for keys, that make both comparable.
+            They are tried in this order.
 
     Raises:
         ConfigError: there are no pairs, or an image has another size in the run.
