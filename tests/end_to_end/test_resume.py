@@ -1,6 +1,6 @@
-"""Interrupted and started again, with more or other inputs.
+"""Runs that are interrupted and resumed, with more or other inputs.
 
-What kills leave behind is in tests/faults.
+Tests of kills are in tests/faults.
 """
 
 import shutil

@@ -97,9 +97,9 @@ def test_a_real_detector_reaches_its_reference_figures(
 
 
 def _only_boxes(truth: Path, predictions: pa.Table) -> Path:
-    """coco50's annotations are in native ids, which are torchvision's too.
+    """The annotations of coco50 have COCO's own ids, which torchvision uses too.
 
-    Nothing to convert, but say so if not.
+    The test fails if the ids would need conversion.
     """
     names = {c["id"]: c["name"] for c in json.loads(truth.read_text())["categories"]}
     ours = dict(

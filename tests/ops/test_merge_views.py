@@ -1,4 +1,4 @@
-"""Tables of what two views saw -> what is kept.
+"""Detections of two views and those that are kept after merging.
 
 Image 1000 x 500; tile L is its left 600 columns, R its right 600.
 """

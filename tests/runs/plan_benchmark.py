@@ -23,7 +23,7 @@ _FOLDER = 1000  # keys in a folder
 
 
 class Generated:
-    """A source as far as planning goes: keys as long as cameras make them."""
+    """A source that only lists entries. Its keys are as long as those of cameras."""
 
     identity, columns = "generated:listing", ()
 
@@ -36,29 +36,29 @@ class Generated:
             yield Entry(key, 1_000_000 + i % 999_983, 1_700_000_000_000_000_000 + i * 1_000_003)
 
 
-def _held() -> int:
+def measure_peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main(folder: str, keys: str = "10_000_000", shard_size: str = "256") -> None:
     source, run = Generated(int(keys)), RunFolder(Path(folder) / "run")
-    found: dict[str, float] = {
+    figures: dict[str, float] = {
         "keys": source.count,
         "shard_size": int(shard_size),
-        "before_mb": _held() / 1e6,
+        "before_mb": measure_peak_bytes() / 1e6,
     }
 
     def timed(name: str, start: float) -> None:
-        found[f"{name}_s"], found[f"{name}_peak_mb"] = (
+        figures[f"{name}_s"], figures[f"{name}_peak_mb"] = (
             round(perf_counter() - start, 2),
-            round(_held() / 1e6),
+            round(measure_peak_bytes() / 1e6),
         )
 
     start = perf_counter()
     plan = freeze_plan(run, source, int(shard_size), None, False)  # type: ignore[arg-type]
     timed("plan", start)
-    found["shards"], found["parts"] = plan.n_shards, len(plan.parts)
-    found["plan_mb"] = sum(path.stat().st_size for path in (run.path / "plan").iterdir()) / 1e6
+    figures["shards"], figures["parts"] = plan.n_shards, len(plan.parts)
+    figures["plan_mb"] = sum(path.stat().st_size for path in (run.path / "plan").iterdir()) / 1e6
     (run.path / "_committed").mkdir()
     for shard_id in range(0, plan.n_shards, 2):
         marker = {"shard": shard_id, "images": int(shard_size), "parts": {}, "other_files": 0}
@@ -69,13 +69,16 @@ def main(folder: str, keys: str = "10_000_000", shard_size: str = "256") -> None
     start = perf_counter()
     plan = load_plan(run)
     run.check_parts()
-    found["left"] = plan.n_shards - len(run.committed_shards())
+    figures["left"] = plan.n_shards - len(run.committed_shards())
     timed("open_and_count", start)
     chosen = random.Random(0).choices(range(plan.n_shards), k=100)
     start = perf_counter()
     read = sum(len(plan.read_shard(shard_id)) for shard_id in chosen)
-    found["shard_ms"], found["images_in_100_shards"] = round((perf_counter() - start) * 10, 2), read
-    print(json.dumps(found, indent=1))
+    figures["shard_ms"], figures["images_in_100_shards"] = (
+        round((perf_counter() - start) * 10, 2),
+        read,
+    )
+    print(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pipeline.core.timing import STAGES
 from pipeline.runs.bottleneck import describe_bottleneck
 
 
-def sentence(
+def describe(
     wall: float = 10.0,
     workers: int = 1,
     cores: int = 2,
@@ -37,7 +37,7 @@ def sentence(
     ],
 )
 def test_the_longest_part_of_the_loop_is_named_with_what_moves_it(seconds, named, advice):
-    said = sentence(**seconds)
+    said = describe(**seconds)
     assert (
         said.startswith(f"Bottleneck: {named}")
         and advice in said
@@ -46,25 +46,25 @@ def test_the_longest_part_of_the_loop_is_named_with_what_moves_it(seconds, named
 
 
 def test_with_all_cores_at_work_more_workers_are_not_the_advice():
-    said = sentence(wait=6.0, decode=7.0, workers=2)
+    said = describe(wait=6.0, decode=7.0, workers=2)
     assert "all 2 cores were used" in said and "workers=" not in said
 
 
 def test_a_gpu_is_not_advised_to_who_has_one():
-    said = sentence(forward=9.0, device="cuda:1")
+    said = describe(forward=9.0, device="cuda:1")
     assert "batch_size" in said and "GPU" not in said
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_the_fast_engine_is_not_advised_to_who_has_it(device):
-    assert "engine=fast" in sentence(forward=9.0, device=device)
-    assert "engine=fast" not in sentence(forward=9.0, device=device, precision="bf16")
+    assert "engine=fast" in describe(forward=9.0, device=device)
+    assert "engine=fast" not in describe(forward=9.0, device=device, precision="bf16")
 
 
 @pytest.mark.parametrize("seconds", [{}, {"forward": 3.0, "wait": 3.0, "behind": 3.0}])
 def test_no_sentence_is_made_up(seconds):
-    assert sentence(**seconds) == "No single stage is the bottleneck."
+    assert describe(**seconds) == "No single stage is the bottleneck."
 
 
 def test_a_run_without_time_does_not_divide_by_it():
-    assert sentence(wall=0.0) == "No single stage is the bottleneck."
+    assert describe(wall=0.0) == "No single stage is the bottleneck."

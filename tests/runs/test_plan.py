@@ -16,7 +16,7 @@ from pipeline.runs.run_folder import RunFolder
 
 @dataclass
 class Listed:
-    """A source of entries made of names; counts how many were drawn from it."""
+    """A source of entries with these names. It counts the entries that were read."""
 
     names: list[str]
     sizes: dict[str, int] = field(default_factory=dict)

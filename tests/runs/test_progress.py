@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on."""
+"""The progress bar of a run."""
 
 import io
 import time

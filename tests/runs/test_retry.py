@@ -1,4 +1,4 @@
-"""retry=errors: failed images once more, the rows of all others as they were."""
+"""retry=errors computes failed images again and keeps the rows of all others."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ BROKEN = ("03.jpg", "04.jpg", "10.jpg")
 
 @pytest.fixture
 def photos(photos: Path) -> Path:
-    """Three of them cut."""
+    """Return a folder of photographs of which three are cut off."""
     for name in BROKEN:
         (photos / name).write_bytes((photos / name).read_bytes()[:800])
     return photos
@@ -30,7 +30,7 @@ def mend(photos: Path, *names: str) -> None:
 
 
 def others(rows: pa.Table) -> list[dict]:
-    """The rows of the images that were never broken."""
+    """Return the rows of the images that were never broken."""
     return [row for row in rows.to_pylist() if row["key"] not in BROKEN]
 
 

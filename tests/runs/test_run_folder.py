@@ -16,8 +16,8 @@ from pipeline.runs.run_folder import RunFolder, update_latest
 from pipeline.storage.publish import publish_file, publish_folder
 
 
-def staged(folder, shard_id=0, images=3, predictions=2):
-    """A stage with two parts and an overlay, as the sinks leave it."""
+def stage_files(folder, shard_id=0, images=3, predictions=2):
+    """Create a stage with two parts and an overlay, as the sinks write it."""
     stage = folder.create_stage(shard_id)
     for kind, rows in (("images", images), ("predictions", predictions)):
         path = stage / kind / make_part_name(shard_id)
@@ -29,8 +29,8 @@ def staged(folder, shard_id=0, images=3, predictions=2):
     return stage
 
 
-def visible(folder):
-    """Every file of the run that a reader would see."""
+def list_visible(folder):
+    """Return every file of the run that a reader sees."""
     found = (path.relative_to(folder.path) for path in folder.path.rglob("*") if path.is_file())
     return sorted(str(path) for path in found if path.parts[0] not in (".tmp", ".lock"))
 
@@ -57,18 +57,18 @@ def test_an_absent_folder_has_nothing_committed(tmp_path):
 def test_a_stage_is_new_and_empty_and_not_visible(folder):
     (folder.create_stage(3) / "left.txt").write_text("from an earlier try")
     assert list(folder.create_stage(3).iterdir()) == []
-    assert visible(folder) == []
+    assert list_visible(folder) == []
 
 
 def test_a_commit_publishes_the_files_and_a_marker(folder):
-    folder.commit(0, 3, staged(folder))
-    assert visible(folder) == COMMITTED
+    folder.commit(0, 3, stage_files(folder))
+    assert list_visible(folder) == COMMITTED
     assert folder.committed_shards() == {0}
     assert not any(path.is_file() for path in folder.staging.rglob("*"))
 
 
 def test_the_marker_tells_rows_bytes_and_sha256_of_every_part(folder):
-    folder.commit(0, 3, staged(folder))
+    folder.commit(0, 3, stage_files(folder))
     marker = json.loads((folder.path / "_committed" / "00000000.json").read_text())
     assert (marker["shard"], marker["images"], marker["other_files"]) == (0, 3, 1)
     assert set(marker["parts"]) == {
@@ -89,23 +89,23 @@ def test_the_marker_comes_last(folder, monkeypatch):
         "replace",
         lambda self, target: (published.append(Path(target).name), replace(self, target))[1],
     )
-    folder.commit(0, 3, staged(folder))
+    folder.commit(0, 3, stage_files(folder))
     assert published[-1] == "00000000.json"
     assert set(published[:-1]) == {"part-00000000.parquet", "0.jpg"}
 
 
 def test_shards_are_committed_side_by_side(folder):
     for shard_id in (0, 7, 12345):
-        folder.commit(shard_id, 3, staged(folder, shard_id))
+        folder.commit(shard_id, 3, stage_files(folder, shard_id))
     assert folder.committed_shards() == {0, 7, 12345}
-    assert len(visible(folder)) == 12
+    assert len(list_visible(folder)) == 12
 
 
 def test_a_shard_can_be_committed_without_parquet(folder):
     stage = folder.create_stage(0)
     (stage / "notes.txt").write_text("a sink of another kind")
     folder.commit(0, 3, stage)
-    assert visible(folder) == ["_committed/00000000.json", "notes.txt"]
+    assert list_visible(folder) == ["_committed/00000000.json", "notes.txt"]
 
 
 @pytest.mark.parametrize("rows", [0, 2, 4])
@@ -113,22 +113,22 @@ def test_a_wrong_number_of_rows_commits_nothing(folder, rows):
     with pytest.raises(
         PipelineError, match=f"shard 0 has {rows} image rows for 3 inputs; nothing was committed"
     ):
-        folder.commit(0, 3, staged(folder, images=rows))
-    assert visible(folder) == [] and folder.committed_shards() == set()
+        folder.commit(0, 3, stage_files(folder, images=rows))
+    assert list_visible(folder) == [] and folder.committed_shards() == set()
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -4])
 def test_a_part_that_cannot_be_read_commits_nothing(folder, keep):
-    stage = staged(folder)
+    stage = stage_files(folder)
     part = stage / "predictions" / "part-00000000.parquet"
     part.write_bytes(part.read_bytes()[:keep])
     with pytest.raises(pa.ArrowInvalid):
         folder.commit(0, 3, stage)
-    assert visible(folder) == []
+    assert list_visible(folder) == []
 
 
 def failing(monkeypatch, name, at):
-    """Make the n-th call of `os.<name>` fail as a broken disk does. Returns the calls made."""
+    """Make the n-th call of `os.<name>` fail like a broken disk. Returns the calls so far."""
     calls, real = [], getattr(os, name)
 
     def call(*arguments, **options):
@@ -142,16 +142,16 @@ def failing(monkeypatch, name, at):
 
 
 def test_a_disk_that_fails_to_flush_leaves_no_marker(tmp_path, monkeypatch):
-    """At whichever flush of the commit it happens.
+    """Fail at each flush of a commit in turn.
 
-    The marker's own folder is flushed when all else is on the disk.
+    The folder of the marker is flushed last, after everything else.
     """
     at, outcomes = 0, []
     while not outcomes or outcomes[-1] != "committed":
         at += 1
         folder = RunFolder(tmp_path / f"run{at}")
         with folder.lock(), monkeypatch.context() as patch:
-            stage = staged(folder)
+            stage = stage_files(folder)
             calls = failing(patch, "fsync", at)
             try:
                 folder.commit(0, 3, stage)
@@ -161,7 +161,7 @@ def test_a_disk_that_fails_to_flush_leaves_no_marker(tmp_path, monkeypatch):
             else:
                 outcomes.append("committed")
         if folder.committed_shards():
-            assert visible(folder) == COMMITTED
+            assert list_visible(folder) == COMMITTED
     without = outcomes.count("no marker")
     assert without >= 4  # three files and the marker, at least
     assert outcomes == ["no marker"] * without + ["marker"] * (len(outcomes) - without - 1) + [
@@ -173,8 +173,8 @@ def test_a_disk_that_fails_to_flush_leaves_no_marker(tmp_path, monkeypatch):
 def test_what_an_interrupted_commit_left_is_gone_at_the_next_start(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
     with folder.lock():
-        folder.commit(0, 3, staged(folder, 0))
-        stage = staged(folder, 1)
+        folder.commit(0, 3, stage_files(folder, 0))
+        stage = stage_files(folder, 1)
         with monkeypatch.context() as patch:
             patch.setattr(
                 folder,
@@ -183,9 +183,9 @@ def test_what_an_interrupted_commit_left_is_gone_at_the_next_start(tmp_path, mon
             )
             with pytest.raises(OSError, match="killed"):
                 folder.commit(1, 3, stage)
-    assert "images/part-00000001.parquet" in visible(folder)
+    assert "images/part-00000001.parquet" in list_visible(folder)
     with folder.lock():
-        parts = [name for name in visible(folder) if name.endswith(".parquet")]
+        parts = [name for name in list_visible(folder) if name.endswith(".parquet")]
         assert parts == ["images/part-00000000.parquet", "predictions/part-00000000.parquet"]
         assert not folder.staging.exists()
 
@@ -193,7 +193,7 @@ def test_what_an_interrupted_commit_left_is_gone_at_the_next_start(tmp_path, mon
 def test_leftovers_are_the_unmarked_parts_and_nothing_else(tmp_path):
     folder = RunFolder(tmp_path / "run")
     with folder.lock():
-        folder.commit(3, 3, staged(folder, 3))
+        folder.commit(3, 3, stage_files(folder, 3))
     kept = [
         "images/notes.txt",
         "plan/part-00000009.parquet",
@@ -250,7 +250,7 @@ def test_a_lock_held_by_another_process_is_respected(tmp_path):
 
 
 def test_a_refused_run_removes_nothing(folder):
-    stage = staged(folder)
+    stage = stage_files(folder)
     with pytest.raises(RunLocked), RunFolder(folder.path).lock():
         pass
     assert len([path for path in stage.rglob("*") if path.is_file()]) == 3

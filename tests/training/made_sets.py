@@ -36,7 +36,7 @@ def images(part: AnnotatedSet) -> list[AnnotatedImage]:
 
 
 def paint(scene: Scene, folder: Path) -> Path:
-    """Grey, with red rectangles where objects are."""
+    """Write a grey picture with red rectangles at the objects."""
     folder.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", scene.size, (90, 90, 90))
     for _, x_min, y_min, x_max, y_max in scene.objects:
@@ -46,9 +46,10 @@ def paint(scene: Scene, folder: Path) -> Path:
 
 
 def coco_of(scenes: Sequence[Scene] = SCENES, names: Sequence[str] = NAMES) -> dict[str, Any]:
-    """COCO's content: category ids 3, 5, 7 ..., images from 10, annotations from 1.
+    """Return the content of a COCO file.
 
-    Each mask the box as a polygon.
+    Category ids are 3, 5, 7 ..., image ids start at 10, annotation ids at 1. Each mask is the box
+    as a polygon.
     """
     content: dict[str, Any] = {"images": [], "annotations": []}
     content["categories"] = [{"id": 3 + 2 * i, "name": name} for i, name in enumerate(names)]
@@ -81,7 +82,7 @@ def write_coco(
 
 
 def write_yolo(folder: Path, scenes: Sequence[Scene] = SCENES, **more: Any) -> Path:
-    """Labels only of images with objects."""
+    """Write a YOLO data set. Only images with objects have a file of labels."""
     (folder / "labels").mkdir(parents=True)
     for scene in scenes:
         paint(scene, folder / "images")
@@ -101,7 +102,7 @@ def write_yolo(folder: Path, scenes: Sequence[Scene] = SCENES, **more: Any) -> P
 
 
 def write_voc(folder: Path, scenes: Sequence[Scene] = SCENES, **parts: str) -> Path:
-    """`parts`: train="a b", val="c" -> ImageSets/Main."""
+    """Write a VOC folder. `parts` are the lists in ImageSets/Main, such as train="a b"."""
     (folder / "Annotations").mkdir(parents=True)
     for scene in scenes:
         paint(scene, folder / "JPEGImages")
@@ -122,7 +123,7 @@ def write_voc(folder: Path, scenes: Sequence[Scene] = SCENES, **parts: str) -> P
 
 
 def write_classes(folder: Path, **images: int) -> Path:
-    """cat=3 -> cat/0.png, cat/1.png, cat/sub/2.png (the last of each below a folder)."""
+    """Write class folders. cat=3 makes cat/0.png, cat/1.png and cat/sub/2.png."""
     for name, count in images.items():
         for i in range(count):
             place = folder / name / "sub" if i == count - 1 else folder / name

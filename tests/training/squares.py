@@ -14,9 +14,9 @@ CATEGORIES = ("__background__", "red", "green")
 
 @dataclass(frozen=True)
 class Squares:
-    """`n` pictures of `side` pixels with a square each, every fifth with none.
+    """Data set of `n` pictures of `side` pixels, each but every fifth with a square.
 
-    `broken`: numbers that cannot be read.
+    Pictures whose numbers are in `broken` cannot be read.
     """
 
     n: int
@@ -35,7 +35,7 @@ class Squares:
         return f"square-{number}.png"
 
     def _drawn(self, number: int) -> tuple[np.ndarray, list[int], int]:
-        """(pixels (3, H, W), box, class from 1)."""
+        """Return (pixels (3, H, W), box xyxy, class from 1)."""
         rng = np.random.default_rng(number)
         pixels = rng.integers(90, 130, (3, self.side, self.side), dtype=np.uint8)
         size = int(rng.integers(self.side // 4, self.side // 2))

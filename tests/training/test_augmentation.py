@@ -1,4 +1,4 @@
-"""Augmentation: objects stay where they are seen, and chance is the seed's alone."""
+"""Augmentation keeps annotations on their objects, and only the seed decides its random values."""
 
 import pickle
 from collections.abc import Mapping
@@ -21,13 +21,14 @@ COLOURS = torch.tensor(
 BOXES = ((10, 12, 50, 60), (60, 20, 110, 44), (70, 60, 116, 90))
 
 
-def scene(
+def make_scene(
     task: str = "detect",
     size_hw: tuple[int, int] = (96, 120),
     boxes: tuple[tuple[int, ...], ...] = BOXES,
 ) -> Example:
-    """Rectangles, each in the colour of its class; keypoints: its top left corner as left_eye, the
-    top right as right_eye, its middle as nose.
+    """Make an image of rectangles in the colours of their classes.
+
+    Keypoints are the top left corner (left_eye), the top right (right_eye) and the middle (nose).
     """
     image = BACKGROUND[:, None, None].repeat(1, *size_hw)
     masks = torch.zeros(len(boxes), *size_hw, dtype=torch.uint8)
@@ -35,16 +36,16 @@ def scene(
         image[:, y_min:y_max, x_min:x_max] = COLOURS[i][:, None, None]
         masks[i, y_min:y_max, x_min:x_max] = 1
     labels = torch.arange(1, len(boxes) + 1)
-    found = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    box_tensor = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
     if task == "classify":
         return Example(image, {"label": torch.tensor(2)})
     if task == "segment":
         return Example(image, {"mask": (masks * labels[:, None, None]).sum(dim=0)})
-    target: dict[str, Tensor] = {"boxes": found, "labels": labels}
+    target: dict[str, Tensor] = {"boxes": box_tensor, "labels": labels}
     if task == "instances":
         target["masks"] = masks
     if task == "keypoints":
-        x_min, y_min, x_max, y_max = found.unbind(1)
+        x_min, y_min, x_max, y_max = box_tensor.unbind(1)
         corners = [
             ((x_min + x_max) / 2, (y_min + y_max) / 2),
             (x_min + 1, y_min + 1),
@@ -55,27 +56,27 @@ def scene(
     return Example(image, target)
 
 
-def seen(image: Tensor) -> dict[int, list[int]]:
-    """Class -> the box around its colour, as far as it is in the image."""
-    found = {}
+def find_boxes(image: Tensor) -> dict[int, list[int]]:
+    """Return the box around the colour of each class that is visible."""
+    box_of = {}
     for i, colour in enumerate(COLOURS):
         rows, columns = torch.where((image == colour[:, None, None]).all(dim=0))
         if len(rows):
-            found[i + 1] = [
+            box_of[i + 1] = [
                 int(columns.min()),
                 int(rows.min()),
                 int(columns.max()) + 1,
                 int(rows.max()) + 1,
             ]
-    return found
+    return box_of
 
 
-def same(first: Example, second: Example) -> bool:
+def is_same(first: Example, second: Example) -> bool:
     targets = zip(first.target.values(), second.target.values(), strict=True)
     return torch.equal(first.image, second.image) and all(torch.equal(*pair) for pair in targets)
 
 
-def shapes(target: Mapping[str, Tensor]) -> dict[str, Any]:
+def describe_target(target: Mapping[str, Tensor]) -> dict[str, Any]:
     return {name: (value.dtype, value.ndim) for name, value in target.items()}
 
 
@@ -87,9 +88,9 @@ def test_boxes_stay_around_what_they_are_about(task: str) -> None:
     augment = Augmentation.for_training(task, ["flip", "crop"], keypoint_names=POINTS)
     cropped = left_out = 0
     for seed in range(60):
-        before = scene(task)
+        before = make_scene(task)
         after = augment(before, seed)
-        visible = seen(after.image)
+        visible = find_boxes(after.image)
         for label, box in zip(
             after.target["labels"].tolist(), after.target["boxes"].tolist(), strict=True
         ):
@@ -105,7 +106,9 @@ def test_boxes_stay_around_what_they_are_about(task: str) -> None:
             y_max,
         ) in visible.items():  # what is seen of those that are no objects any more
             assert (x_max - x_min) * (y_max - y_min) <= 0.2 * whole[label]
-        assert len(after.target["labels"]) > 0 and shapes(after.target) == shapes(before.target)
+        assert len(after.target["labels"]) > 0 and describe_target(after.target) == describe_target(
+            before.target
+        )
         cropped += after.image.shape != before.image.shape
         left_out += len(after.target["labels"]) < 3
     assert cropped > 20 and left_out > 5
@@ -114,7 +117,7 @@ def test_boxes_stay_around_what_they_are_about(task: str) -> None:
 def test_boxes_that_are_cut_show_most_of_their_object() -> None:
     augment, parts = Augmentation.for_training("detect", ["crop"]), []
     for seed in range(80):
-        after = augment(scene(), seed)
+        after = augment(make_scene(), seed)
         for label, (x_min, y_min, x_max, y_max) in zip(
             after.target["labels"].tolist(), after.target["boxes"].tolist(), strict=True
         ):
@@ -126,7 +129,7 @@ def test_boxes_that_are_cut_show_most_of_their_object() -> None:
 def test_masks_go_with_their_boxes() -> None:
     augment = Augmentation.for_training("instances", ["flip", "crop"])
     for seed in range(40):
-        after = augment(scene("instances"), seed)
+        after = augment(make_scene("instances"), seed)
         assert after.target["masks"].shape == (len(after.target["labels"]), *after.image.shape[1:])
         for label, mask in zip(after.target["labels"].tolist(), after.target["masks"], strict=True):
             assert torch.equal(
@@ -135,15 +138,15 @@ def test_masks_go_with_their_boxes() -> None:
 
 
 def test_an_object_that_is_cut_has_the_box_of_its_mask() -> None:
-    """Of an L only a bar may be left."""
-    before = scene("instances", boxes=BOXES[:1])
+    """A crop may leave only one bar of an L."""
+    before = make_scene("instances", boxes=BOXES[:1])
     x_min, y_min, x_max, y_max = BOXES[0]
     before.target["masks"][0, y_min : y_max - 8, x_min + 8 : x_max] = 0
     before.image[:, y_min : y_max - 8, x_min + 8 : x_max] = 90
     augment, bars = Augmentation.for_training("instances", ["crop"]), 0
     for seed in range(300):
         after = augment(before, seed)
-        for box in seen(after.image).values():
+        for box in find_boxes(after.image).values():
             sides = box[2] - box[0], box[3] - box[1]
             assert after.target["boxes"].tolist() == ([box] if min(sides) > 1 else [])
             bars += sides[1] == 8
@@ -156,7 +159,7 @@ def test_keypoints_stay_on_their_object() -> None:
         0,
     )
     for seed in range(60):
-        after = augment(scene("keypoints"), seed)
+        after = augment(make_scene("keypoints"), seed)
         for label, points in zip(
             after.target["labels"].tolist(), after.target["keypoints"], strict=True
         ):
@@ -179,15 +182,15 @@ def test_keypoints_stay_on_their_object() -> None:
 def test_a_mirror_image_exchanges_left_and_right() -> None:
     augment, before = (
         Augmentation.for_training("keypoints", ["flip"], keypoint_names=POINTS),
-        scene("keypoints", boxes=BOXES[:1]),
+        make_scene("keypoints", boxes=BOXES[:1]),
     )
     before.target["keypoints"][0, 0] = 0  # not labelled
     results = [augment(before, seed) for seed in range(20)]
-    kept = [one for one in results if same(one, before)]
+    kept = [one for one in results if is_same(one, before)]
     (mirrored,) = {
         tuple(map(tuple, one.target["keypoints"][0].tolist()))
         for one in results
-        if not same(one, before)
+        if not is_same(one, before)
     }
     assert 0 < len(kept) < 20
     assert mirrored == (
@@ -200,17 +203,19 @@ def test_a_mirror_image_exchanges_left_and_right() -> None:
 def test_names_must_be_those_of_the_keypoints() -> None:
     with pytest.raises(ValueError, match="0 names of keypoints for 3"):
         for seed in range(20):
-            Augmentation.for_training("keypoints", ["flip"])(scene("keypoints"), seed)
+            Augmentation.for_training("keypoints", ["flip"])(make_scene("keypoints"), seed)
 
 
 @pytest.mark.parametrize("task", ["detect", "instances", "keypoints"])
 def test_images_without_objects(task: str) -> None:
     augment, sizes = Augmentation.for_training(task, ALL, keypoint_names=POINTS), set()
     for seed in range(20):
-        before = scene(task, boxes=())
+        before = make_scene(task, boxes=())
         after = augment(before, seed)
         sizes.add(after.image.shape)
-        assert shapes(after.target) == shapes(before.target) and after.target["boxes"].shape == (
+        assert describe_target(after.target) == describe_target(before.target) and after.target[
+            "boxes"
+        ].shape == (
             0,
             4,
         )
@@ -223,7 +228,7 @@ def test_images_without_objects(task: str) -> None:
 def test_tiny_images(size_hw: tuple[int, int]) -> None:
     augment = Augmentation.for_training("detect", ALL)
     for seed in range(10):
-        after = augment(scene(size_hw=size_hw, boxes=((0, 0, *size_hw[::-1]),)), seed)
+        after = augment(make_scene(size_hw=size_hw, boxes=((0, 0, *size_hw[::-1]),)), seed)
         assert min(after.image.shape) >= 1 and len(after.target["boxes"]) == 1
 
 
@@ -234,7 +239,7 @@ def test_tiny_images(size_hw: tuple[int, int]) -> None:
 @pytest.mark.parametrize("size_hw", [(96, 120), (40, 200), (20, 20)])
 def test_images_to_classify_get_one_size(names: list[str], size_hw: tuple[int, int]) -> None:
     augment = Augmentation.for_training("classify", names, crop_hw=(48, 56), resize=60)
-    after = augment(scene("classify", size_hw, ()), 5)
+    after = augment(make_scene("classify", size_hw, ()), 5)
     assert (
         after.image.shape == (3, 48, 56)
         and after.image.dtype == torch.uint8
@@ -263,7 +268,7 @@ def test_pixels_keep_their_classes(names: list[str], size_hw: tuple[int, int]) -
         "segment", [name for name in names if name != "colour"], (64, 72), resize=50
     )
     for seed in range(15):
-        after = augment(scene("segment", size_hw, boxes), seed)
+        after = augment(make_scene("segment", size_hw, boxes), seed)
         mask = after.target["mask"]
         assert (
             after.image.shape == (3, 64, 72)
@@ -279,14 +284,14 @@ def test_pixels_keep_their_classes(names: list[str], size_hw: tuple[int, int]) -
 
 
 def test_for_validation_segmentation_keeps_its_shape() -> None:
-    after = Augmentation.for_validation("segment", (64, 64), 48)(scene("segment"), 0)
+    after = Augmentation.for_validation("segment", (64, 64), 48)(make_scene("segment"), 0)
     assert after.image.shape == (3, 48, 60) and after.target["mask"].shape == (48, 60)
 
 
 @pytest.mark.parametrize("task", ["detect", "instances", "keypoints"])
 def test_for_validation_detectors_get_images_as_they_are(task: str) -> None:
-    before = scene(task)
-    assert same(Augmentation.for_validation(task)(before, 3), before)
+    before = make_scene(task)
+    assert is_same(Augmentation.for_validation(task)(before, 3), before)
 
 
 @pytest.mark.parametrize("task", ["classify", "segment"])
@@ -306,12 +311,12 @@ def whole(task: str) -> Augmentation:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_seed_gives_one_example_whatever_came_before(task: str) -> None:
-    augment, before = whole(task), scene(task)
+    augment, before = whole(task), make_scene(task)
     first = augment(before, 7)
     torch.rand(3)
     augment(before, 8)
-    assert same(augment(before, 7), first) and same(before, scene(task))
-    assert same(pickle.loads(pickle.dumps(augment))(before, 7), first)  # noqa: S301 - our own bytes
+    assert is_same(augment(before, 7), first) and is_same(before, make_scene(task))
+    assert is_same(pickle.loads(pickle.dumps(augment))(before, 7), first)  # noqa: S301 - our own bytes
     others = [augment(before, seed).image for seed in range(5)]
     assert (
         sum(one.shape == first.image.shape and torch.equal(one, first.image) for one in others) <= 1
@@ -322,25 +327,25 @@ def test_the_process_keeps_its_own_chance() -> None:
     torch.manual_seed(1)
     expected = torch.rand(4)
     torch.manual_seed(1)
-    whole("detect")(scene(), 3)
+    whole("detect")(make_scene(), 3)
     assert torch.equal(torch.rand(4), expected)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_what_comes_out_are_plain_tensors(task: str) -> None:
-    after = whole(task)(scene(task), 1)
+    after = whole(task)(make_scene(task), 1)
     assert {type(one) for one in (after.image, *after.target.values())} == {Tensor}
 
 
 def test_channels_are_in_the_networks_order() -> None:
-    example = scene()
+    example = make_scene()
     for made in (Augmentation.for_validation("detect"), Augmentation.for_training("detect", [])):
         assert made.with_channels("rgb")(example, 0).image.equal(example.image)
         assert made.with_channels("bgr")(example, 0).image.equal(example.image.flip(0))
 
 
 def test_colours_change_mildly() -> None:
-    augment, before = Augmentation.for_training("detect", ["colour"]), scene()
+    augment, before = Augmentation.for_training("detect", ["colour"]), make_scene()
     changes = [
         (augment(before, seed).image.float() - before.image.float()).abs().mean()
         for seed in range(10)

@@ -1,4 +1,4 @@
-"""Averaged weights, and batch norms that belong to them."""
+"""Averaged weights and the batch norm statistics that belong to them."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import nn
 from pipeline.training.averaged_weights import AveragedWeights, recompute_statistics
 
 
-def network():
+def make_network():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
@@ -35,13 +35,13 @@ def test_without_decay_it_is_the_last_weights():
 
 
 def test_what_does_not_learn_is_not_averaged():
-    one = network()
+    one = make_network()
     one[0].requires_grad_(False)
     assert set(AveragedWeights(one, 0.9).weights) == {"1.weight", "1.bias", "2.weight", "2.bias"}
 
 
 def test_the_network_has_the_average_inside_and_is_as_before_afterwards():
-    one = network().train()
+    one = make_network().train()
     average = AveragedWeights(one, decay=0.9)
     images = torch.rand(8, 3, 4, 4)
     for step in range(1, 4):

@@ -1,4 +1,4 @@
-"""What is learnt from, and in which order, is a function of the seed."""
+"""The seed determines the training examples and their order."""
 
 import logging
 import pickle

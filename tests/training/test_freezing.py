@@ -1,4 +1,4 @@
-"""Stages are found, not typed in."""
+"""Freezing the first stages of a backbone, which are found from its feature maps."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What of the weights is kept when the data has other classes."""
+"""The weights that are kept when the data has other classes."""
 
 from collections import OrderedDict
 

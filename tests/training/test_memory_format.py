@@ -1,4 +1,4 @@
-"""Convolutions that learn fast compute the same, and are the same network."""
+"""Convolutions that train faster give the same results and the same state dict."""
 
 import pytest
 import torch

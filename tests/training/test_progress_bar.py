@@ -1,4 +1,4 @@
-"""The means of an epoch."""
+"""The mean losses of an epoch in the progress bar."""
 
 import pytest
 

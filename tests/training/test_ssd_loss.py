@@ -1,4 +1,4 @@
-"""Images without objects teach an SSD."""
+"""The SSD loss counts images without objects."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What each task learns from, and how it is measured."""
+"""The training targets and the validation figures of each task."""
 
 from types import SimpleNamespace
 
@@ -26,16 +26,16 @@ from tests.training.squares import CATEGORIES, Squares
 NORMALIZE = Normalize((0.5,) * 3, (0.5,) * 3)
 
 
-def of_data(categories, keypoint_names=()):
+def make_data(categories, keypoint_names=()):
     return SimpleNamespace(categories=categories, keypoint_names=keypoint_names)
 
 
-def batch(task, n=5, side=64):
+def make_batch(task, n=5, side=64):
     return [Squares(n, task, side).example(number, 0) for number in range(n)]
 
 
-class Knowing(nn.Module):
-    """Answers what is right, in the order of the examples; `wrong`: these get the other class."""
+class FakeNetwork(nn.Module):
+    """Predicts the truth in the order of the examples; those in `wrong` get the other class."""
 
     def __init__(self, answers, wrong=()):
         super().__init__()
@@ -49,7 +49,7 @@ class Knowing(nn.Module):
         return found
 
 
-def boxes_answer(examples):
+def make_answers(examples):
     def answer(number, wrong):
         target = examples[number].target
         labels = 3 - target["labels"] if wrong else target["labels"]
@@ -65,9 +65,9 @@ def boxes_answer(examples):
 
 
 def test_boxes_that_are_right_have_an_ap_of_1_and_each_class_a_row():
-    examples = batch("detect")
+    examples = make_batch("detect")
     figures, rows = DetectionLearner(CATEGORIES, ["boxes"]).compute_figures(
-        Knowing(boxes_answer(examples)), [examples[:3], examples[3:]], "cpu"
+        FakeNetwork(make_answers(examples)), [examples[:3], examples[3:]], "cpu"
     )
     assert figures["boxes_ap"] == figures["boxes_ap50"] == pytest.approx(1.0)
     assert [(row["class"], row["truth"], row["ap"], row["best_f1"]) for row in rows] == [
@@ -77,8 +77,8 @@ def test_boxes_that_are_right_have_an_ap_of_1_and_each_class_a_row():
 
 
 def test_boxes_of_the_other_class_are_wrong():
-    examples = batch("detect")
-    network = Knowing(boxes_answer(examples), wrong=(0, 1, 2, 3))
+    examples = make_batch("detect")
+    network = FakeNetwork(make_answers(examples), wrong=(0, 1, 2, 3))
     figures, rows = DetectionLearner(CATEGORIES, ["boxes"]).compute_figures(
         network, [examples], "cpu"
     )
@@ -87,9 +87,9 @@ def test_boxes_of_the_other_class_are_wrong():
 
 
 def test_masks_are_measured_beside_boxes():
-    examples = batch("instances")
+    examples = make_batch("instances")
     learner = DetectionLearner(CATEGORIES, ["masks", "boxes"])
-    figures, rows = learner.compute_figures(Knowing(boxes_answer(examples)), [examples], "cpu")
+    figures, rows = learner.compute_figures(FakeNetwork(make_answers(examples)), [examples], "cpu")
     assert learner.figure == "masks_ap"
     assert figures["masks_ap"] == figures["boxes_ap"] == pytest.approx(1.0)
     assert [row["kind"] for row in rows] == ["masks", "masks", "boxes", "boxes"]
@@ -104,9 +104,9 @@ COCO = KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.meta["keypoint_names"]
     [(COCO, "keypoints_ap"), (COCO[::-1], "boxes_ap"), (["a", "b"], "boxes_ap")],
 )
 def test_keypoints_are_measured_where_they_are_cocos(points, figure):
-    examples = batch("keypoints")
-    learner = build_learner("keypoints", of_data(CATEGORIES, points), NORMALIZE)
-    figures, _ = learner.compute_figures(Knowing(boxes_answer(examples)), [examples], "cpu")
+    examples = make_batch("keypoints")
+    learner = build_learner("keypoints", make_data(CATEGORIES, points), NORMALIZE)
+    figures, _ = learner.compute_figures(FakeNetwork(make_answers(examples)), [examples], "cpu")
     assert learner.figure == figure
     assert figures[figure] == pytest.approx(1.0)
 
@@ -114,14 +114,14 @@ def test_keypoints_are_measured_where_they_are_cocos(points, figure):
 def test_without_a_single_object_nothing_is_defined():
     examples = [Squares(5).example(4, 0)]
     figures, _ = DetectionLearner(CATEGORIES, ["boxes"]).compute_figures(
-        Knowing(boxes_answer(examples)), [examples], "cpu"
+        FakeNetwork(make_answers(examples)), [examples], "cpu"
     )
     assert figures["boxes_ap"] is None
 
 
 @pytest.mark.parametrize(("hits", "top1"), [(4, 1.0), (3, 0.75), (0, 0.0)])
 def test_classes_are_counted(hits, top1):
-    examples = batch("classify", 4)
+    examples = make_batch("classify", 4)
 
     class Fixed(nn.Module):
         def forward(self, images):
@@ -144,7 +144,7 @@ def test_a_network_that_says_nothing_is_not_right(value):
     nn.init.constant_(network[1].weight, value)
     nn.init.constant_(network[1].bias, value)
     figures, _ = ClassificationLearner(("red", "green"), NORMALIZE).compute_figures(
-        network, [batch("classify", 4)], "cpu"
+        network, [make_batch("classify", 4)], "cpu"
     )
     assert figures["top1"] == 0.0
 
@@ -160,7 +160,7 @@ def test_images_in_which_no_pixel_counts_have_no_loss():
 
 
 def test_regions_are_counted_and_255_is_not():
-    examples = batch("segment", 2, side=32)
+    examples = make_batch("segment", 2, side=32)
     examples[0].target["mask"][:8] = 255
 
     class Fixed(nn.Module):
@@ -212,8 +212,8 @@ RCNN = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"
 def test_losses_come_by_part_and_have_gradients(task, network, parts):
     made = optimize_memory_format(network()).train()
     categories = CATEGORIES[1:] if task == "classify" else CATEGORIES
-    losses = build_learner(task, of_data(categories), NORMALIZE).compute_losses(
-        made, batch(task), "cpu"
+    losses = build_learner(task, make_data(categories), NORMALIZE).compute_losses(
+        made, make_batch(task), "cpu"
     )
     assert set(losses) == parts
     sum(losses.values()).backward()

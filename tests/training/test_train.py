@@ -1,4 +1,4 @@
-"""The verb: from annotated images to weights that any run takes."""
+"""The `train` command: from annotated images to weights for a run."""
 
 import json
 import os
@@ -41,7 +41,7 @@ SHORT = [
 
 
 def coco(folder, n=12):
-    """Squares as PNG files with a COCO file."""
+    """Write squares as PNG files with a COCO file."""
     folder.mkdir()
     examples, images, annotations = Squares(n), [], []
     for number in range(n):

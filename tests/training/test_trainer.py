@@ -1,4 +1,4 @@
-"""Steps, epochs, checkpoints: a training that was stopped goes on as if it had not been."""
+"""Steps, epochs and checkpoints. A resumed training equals one that was never stopped."""
 
 import logging
 from dataclasses import replace
@@ -33,24 +33,24 @@ RECIPE = Recipe(
 
 
 class Stopped(BaseException):
-    """A kill."""
+    """Stands in for a kill."""
 
 
-def network():
+def make_network():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         layers = [nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.1)]
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
 
 
-def training_in(folder, recipe=RECIPE, examples=None, kept=None, stages=0):
+def make_trainer(folder, recipe=RECIPE, examples=None, kept=None, stages=0):
     def keep(state, figures, classes, epoch, best):
         if kept is not None:
             kept.append(
                 (epoch, best, figures, {name: value.clone() for name, value in state.items()})
             )
 
-    made = network()
+    made = make_network()
     examples = examples or Squares(18, "classify", side=16)
     validation = PreparedExamples(Squares(10, "classify", side=16), as_they_are, 0)
     batches = [[(0, number) for number in range(10)]]
@@ -67,15 +67,15 @@ def training_in(folder, recipe=RECIPE, examples=None, kept=None, stages=0):
 
 
 @pytest.fixture(scope="module")
-def golden(tmp_path_factory):
-    """(steps, epochs, what was kept) of a training that nothing disturbs."""
+def undisturbed(tmp_path_factory):
+    """Return (steps, epochs, kept weights) of an undisturbed training."""
     folder, kept = tmp_path_factory.mktemp("golden"), []
-    epochs = training_in(folder, kept=kept).fit()
+    epochs = make_trainer(folder, kept=kept).fit()
     return read_log(folder / "steps.jsonl"), epochs, kept
 
 
-def test_it_learns(golden):
-    steps, epochs, kept = golden
+def test_it_learns(undisturbed):
+    steps, epochs, kept = undisturbed
     assert [one["step"] for one in steps] == list(range(1, 13))  # 3 epochs of 4 full batches
     assert [one["epoch"] for one in epochs] == [0, 1, 2, 3]
     assert [epoch for epoch, *_ in kept] == [1, 2, 3]
@@ -86,8 +86,8 @@ def test_it_learns(golden):
 
 
 def test_what_is_frozen_stays_so_when_a_stopped_training_goes_on(tmp_path, monkeypatch):
-    golden, mine, learn = [], [], Trainer._train_step
-    training_in(tmp_path / "golden", kept=golden, stages=1).fit()
+    undisturbed, mine, learn = [], [], Trainer._train_step
+    make_trainer(tmp_path / "golden", kept=undisturbed, stages=1).fit()
 
     def stopping(self, batch, logbook):
         if self.step == 6:
@@ -97,10 +97,10 @@ def test_what_is_frozen_stays_so_when_a_stopped_training_goes_on(tmp_path, monke
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_train_step", stopping)
         with pytest.raises(Stopped):
-            training_in(tmp_path / "stopped", kept=mine, stages=1).fit()
-    training_in(tmp_path / "stopped", kept=mine, stages=1).fit()
-    begun = network().state_dict()
-    for name, value in golden[-1][3].items():
+            make_trainer(tmp_path / "stopped", kept=mine, stages=1).fit()
+    make_trainer(tmp_path / "stopped", kept=mine, stages=1).fit()
+    begun = make_network().state_dict()
+    for name, value in undisturbed[-1][3].items():
         assert value.equal(mine[-1][3][name])
         assert value.equal(begun[name]) is name.startswith(("0.", "1."))  # the only stage
 
@@ -113,10 +113,10 @@ def without_time(lines):
 @pytest.mark.parametrize("stop_at", [1, 3, 4, 6, 11, 12])
 @pytest.mark.parametrize("save_s", [0.0, 1e9])
 def test_a_stopped_training_goes_on_with_the_same_losses_and_weights(
-    tmp_path, monkeypatch, golden, stop_at, save_s
+    tmp_path, monkeypatch, undisturbed, stop_at, save_s
 ):
     monkeypatch.setattr(loop, "_SAVE_S", save_s)  # after each step, or at the end of epochs only
-    steps, epochs, kept = golden
+    steps, epochs, kept = undisturbed
     learn = Trainer._train_step
 
     def stopping(self, batch, logbook):
@@ -129,18 +129,18 @@ def test_a_stopped_training_goes_on_with_the_same_losses_and_weights(
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_train_step", stopping)
         with pytest.raises(Stopped):
-            training_in(tmp_path, kept=mine).fit()
-    resumed = training_in(tmp_path, kept=mine)
+            make_trainer(tmp_path, kept=mine).fit()
+    resumed = make_trainer(tmp_path, kept=mine)
     assert without_time(resumed.fit()) == without_time(epochs)
     assert read_log(tmp_path / "steps.jsonl") == steps
     last, golden_last = mine[-1][3], kept[-1][3]
     assert all(value.equal(golden_last[name]) for name, value in last.items())
 
 
-def test_a_checkpoint_that_is_complete_has_nothing_left_to_do(tmp_path, golden):
-    training_in(tmp_path).fit()
+def test_a_checkpoint_that_is_complete_has_nothing_left_to_do(tmp_path, undisturbed):
+    make_trainer(tmp_path).fit()
     steps = read_log(tmp_path / "steps.jsonl")
-    again = training_in(tmp_path)
+    again = make_trainer(tmp_path)
     again.fit()
     assert again.step == again.total == 12
     assert read_log(tmp_path / "steps.jsonl") == steps
@@ -149,12 +149,12 @@ def test_a_checkpoint_that_is_complete_has_nothing_left_to_do(tmp_path, golden):
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler")
 def test_a_loss_that_is_not_finite_says_what_to_do(tmp_path):
     with pytest.raises(PipelineError, match=r"not finite at step \d+ .* train.lr below"):
-        training_in(tmp_path, replace(RECIPE, rate=1e30, warmup=0.0, epochs=9)).fit()
+        make_trainer(tmp_path, replace(RECIPE, rate=1e30, warmup=0.0, epochs=9)).fit()
 
 
 def test_batches_of_images_that_cannot_be_read_are_no_steps_of_learning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        training_in(
+        make_trainer(
             tmp_path, replace(RECIPE, epochs=1), Squares(4, "classify", 16, broken=(0, 1, 2, 3))
         ).fit()
     assert read_log(tmp_path / "steps.jsonl") == []
@@ -162,14 +162,14 @@ def test_batches_of_images_that_cannot_be_read_are_no_steps_of_learning(tmp_path
 
 
 def test_of_a_batch_one_image_is_not_enough(tmp_path):
-    training_in(
+    make_trainer(
         tmp_path, replace(RECIPE, epochs=1), Squares(4, "classify", 16, broken=(0, 1, 3))
     ).fit()
     assert read_log(tmp_path / "steps.jsonl") == []
 
 
 def test_a_network_that_cannot_learn_from_one_image_says_so(tmp_path):
-    training = training_in(tmp_path, replace(RECIPE, batch_size=1))
+    training = make_trainer(tmp_path, replace(RECIPE, batch_size=1))
     training.network = nn.Sequential(
         nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2)
     )
@@ -179,10 +179,11 @@ def test_a_network_that_cannot_learn_from_one_image_says_so(tmp_path):
         training.fit()
 
 
-def test_mixed_precision_learns_the_same_thing_roughly(tmp_path, golden):
-    training_in(tmp_path, replace(RECIPE, precision="bf16")).fit()
+def test_mixed_precision_learns_the_same_thing_roughly(tmp_path, undisturbed):
+    make_trainer(tmp_path, replace(RECIPE, precision="bf16")).fit()
     mixed, exact = (
-        [one["loss"] for one in lines] for lines in (read_log(tmp_path / "steps.jsonl"), golden[0])
+        [one["loss"] for one in lines]
+        for lines in (read_log(tmp_path / "steps.jsonl"), undisturbed[0])
     )
     assert mixed != exact
     assert mixed == pytest.approx(exact, abs=0.05)

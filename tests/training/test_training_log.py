@@ -1,4 +1,4 @@
-"""What is written down, and taken back where a training goes on from an earlier step."""
+"""The training log. A resumed training removes the lines after its step."""
 
 import json
 

@@ -1,6 +1,6 @@
-"""jpeg=gpu: what is given to nvJPEG, what is not, and what happens where it refuses.
+"""jpeg=gpu: files that nvJPEG gets, files that it does not get, and files that it refuses.
 
-Here another decoder stands in for it, which wants whole batches too.
+A fake decoder, which takes whole batches too, replaces it.
 """
 
 import io

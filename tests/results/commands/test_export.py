@@ -1,6 +1,6 @@
-"""The verb: where exports go, what is said, what is refused.
+"""The `export` command: target folders, output and errors.
 
-The formats have tests of their own.
+Each format has its own tests.
 """
 
 import errno

@@ -16,10 +16,10 @@ from tests.helpers.paths import SAMPLES, shared
 from tests.helpers.pictures import picture
 
 
-def twins(
+def find_twins(
     folder: Path, near: bool = True, skip: tuple[int, ...] = ()
 ) -> dict[str, tuple[str, bool]]:
-    """{key: (the first that is the same, whether its bytes are)}"""
+    """Return {key: (key of the first equal image, whether the bytes are equal)}."""
     source = Folder(str(folder))
     found = find_duplicates(ImageScan(source, source.entries, 10**8), near, skip)
     keys = [entry.key for entry in source.entries()]
@@ -27,8 +27,8 @@ def twins(
 
 
 def test_none_among_none_and_among_different_pictures(tmp_path: Path) -> None:
-    assert twins(tmp_path) == {}
-    assert twins(SAMPLES) == {}
+    assert find_twins(tmp_path) == {}
+    assert find_twins(SAMPLES) == {}
 
 
 def test_files_of_equal_bytes(tmp_path: Path) -> None:
@@ -36,21 +36,21 @@ def test_files_of_equal_bytes(tmp_path: Path) -> None:
     for name in ("a.png", "c.png"):
         copy(tmp_path / "b.png", tmp_path / name)
     (tmp_path / "d.png").write_bytes((tmp_path / "b.png").read_bytes()[:-1] + b"x")  # of equal size
-    found = twins(tmp_path, near=False)
+    found = find_twins(tmp_path, near=False)
     assert found == {"b.png": ("a.png", True), "c.png": ("a.png", True)}
 
 
 def test_what_is_not_to_be_touched_is_nobodys_twin(tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "c.png"):
         picture(64, 48).save(tmp_path / name)
-    assert twins(tmp_path, skip=(0,)) == {"c.png": ("b.png", True)}
+    assert find_twins(tmp_path, skip=(0,)) == {"c.png": ("b.png", True)}
 
 
 def test_broken_files_are_left_to_the_run(tmp_path: Path) -> None:
     cut = (SAMPLES / "bricks.jpg").read_bytes()[:2000]
     for i, data in enumerate((b"", b"", b"x" * 9, b"x" * 9, b"y" * 9, cut, cut)):
         (tmp_path / f"{i}.jpg").write_bytes(data)
-    assert twins(tmp_path) == {} == twins(tmp_path, near=False)
+    assert find_twins(tmp_path) == {} == find_twins(tmp_path, near=False)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_picture_saved_otherwise_looks_alike(change: str, tmp_path: Path) -> N
         exif = Image.Exif()
         exif[0x0112] = 6
         image.rotate(90, expand=True).save(changed, exif=exif, quality=95)
-    assert twins(tmp_path) == {"b.jpg": ("a.png", False)}
+    assert find_twins(tmp_path) == {"b.jpg": ("a.png", False)}
 
 
 @pytest.mark.parametrize("change", ["mirrored", "turned", "negative", "darker", "cropped"])
@@ -89,30 +89,30 @@ def test_another_picture_does_not(change: str, tmp_path: Path) -> None:
         "cropped": lambda: image.crop((0, 0, 240, 150)),
     }[change]()
     changed.save(tmp_path / "b.png")
-    assert twins(tmp_path) == {}
+    assert find_twins(tmp_path) == {}
 
 
 def test_blank_pictures_are_told_apart_by_their_brightness(tmp_path: Path) -> None:
     for name, level in (("a.png", 0), ("b.png", 255), ("c.png", 254), ("d.png", 128)):
         Image.new("L", (40, 30), level).save(tmp_path / name)
-    assert twins(tmp_path) == {"c.png": ("b.png", False)}
+    assert find_twins(tmp_path) == {"c.png": ("b.png", False)}
 
 
 def test_a_twin_of_equal_bytes_leads_to_the_first_that_looks_alike(tmp_path: Path) -> None:
     picture(64, 48).save(tmp_path / "a.png")
     picture(64, 48).save(tmp_path / "b.jpg", quality=60)
     copy(tmp_path / "b.jpg", tmp_path / "c.jpg")
-    assert twins(tmp_path) == {"b.jpg": ("a.png", False), "c.jpg": ("a.png", False)}
-    assert twins(tmp_path, near=False) == {"c.jpg": ("b.jpg", True)}
+    assert find_twins(tmp_path) == {"b.jpg": ("a.png", False), "c.jpg": ("a.png", False)}
+    assert find_twins(tmp_path, near=False) == {"c.jpg": ("b.jpg", True)}
 
 
 def test_photographs_and_their_copies(tmp_path: Path) -> None:
-    """No two of 128 photographs look alike; each is found when it is saved anew."""
+    """No two of 128 photographs look alike, and each is found when it is saved again."""
     paths = sorted(shared("data/coco128").rglob("*.jpg"))
     for path in paths:
         copy(path, tmp_path / path.name)
         Image.open(path).convert("RGB").save(tmp_path / f"{path.stem}_again.jpg", quality=50)
-    assert twins(tmp_path) == {f"{path.stem}_again.jpg": (path.name, False) for path in paths}
+    assert find_twins(tmp_path) == {f"{path.stem}_again.jpg": (path.name, False) for path in paths}
 
 
 @given(
@@ -120,7 +120,7 @@ def test_photographs_and_their_copies(tmp_path: Path) -> None:
 )
 @settings(max_examples=50, deadline=None)
 def test_hashes_within_seven_bits_are_found(flips: list[tuple[int, int, int]]) -> None:
-    """Bits anywhere: whichever word they fall into."""
+    """The bits may fall into any word of the hash."""
     rng = np.random.default_rng(0)
     base = rng.uniform(100, 108, (9, 9)).astype(np.float32)
     thumbnails = [base]

@@ -1,4 +1,4 @@
-"""skip_duplicates=: every duplicate still has its row; and the verb that counts duplicates."""
+"""skip_duplicates= keeps a row for each duplicate. The `duplicates` command lists them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ Annotate = Callable[..., Path]
 
 @pytest.fixture
 def doubled(photos: Path) -> Path:
-    """Twelve photographs, two of them again: the same bytes, and saved anew."""
+    """Return a folder of twelve photographs and two copies: one of equal bytes, one saved again."""
     from PIL import Image
 
     copy(photos / "03.jpg", photos / "03b.jpg")

@@ -1,4 +1,4 @@
-"""Shards done in this process."""
+"""Shards that are computed in this process."""
 
 from collections.abc import Iterable
 from contextlib import nullcontext

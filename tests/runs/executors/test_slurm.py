@@ -1,6 +1,6 @@
-"""The array job as it is submitted, to an `sbatch` that only notes it.
+"""The submitted array job, with an `sbatch` that only records it.
 
-No Slurm was at hand: what its elements do is in tests/contract, where they are processes.
+These tests have no Slurm. tests/contract runs the elements as processes.
 """
 
 import json
@@ -29,7 +29,7 @@ echo "Submitted batch job 4711"
 
 @pytest.fixture
 def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on PATH with what Slurm has; the submitted script is put there."""
+    """Put a fake `sbatch` on PATH that stores the submitted script. Return its folder."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, text in {"sbatch": SBATCH.format(folder=folder), "srun": "#!/bin/sh\n"}.items():
@@ -116,7 +116,7 @@ def test_settings_that_cannot_be_are_refused(given: str, said: str, tmp_path: Pa
 
 
 def test_an_element_that_is_not_complete_has_failed() -> None:
-    """Outside of this process, whose signals it would take."""
+    """Run in another process, because the element installs signal handlers."""
     program = "from pipeline.runs.executors.slurm import ArrayElement; "
     program += f"ArrayElement({json.dumps('{}')})()"
     done = subprocess.run(

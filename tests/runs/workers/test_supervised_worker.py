@@ -1,5 +1,7 @@
-"""A worker process in the hands of another: what it had in hand goes to the next one, and its last
-words are heard. The workers here are a few lines each, without a model.
+"""A supervised worker process.
+
+Its shards go to the next process after a crash, and its last messages are read. The workers in
+these tests are a few lines each and have no model.
 """
 
 import json
@@ -39,17 +41,17 @@ held = [int(sys.stdin.readline()) for _ in range(2)]
 for shard in reversed(held): done(shard)
 time.sleep(60)
 """
-    found = {}
-    with worker(program, tmp_path / "once") as one:
-        assert one.ready() == {"messages": [f"WARNING: 7 in {tmp_path.name}"]}
+    replies = {}
+    with worker(program, tmp_path / "once") as process:
+        assert process.ready() == {"messages": [f"WARNING: 7 in {tmp_path.name}"]}
         threads = [
-            threading.Thread(target=lambda i=i: found.update({i: one.do(i)})) for i in (3, 4)
+            threading.Thread(target=lambda i=i: replies.update({i: process.do(i)})) for i in (3, 4)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(30)
-    assert found == {i: {"messages": [], "images": 10 + i, "errors": 0} for i in (3, 4)}
+    assert replies == {i: {"messages": [], "images": 10 + i, "errors": 0} for i in (3, 4)}
 
 
 def test_what_one_that_was_killed_had_in_hand_is_given_to_the_next(tmp_path: Path) -> None:
@@ -58,8 +60,8 @@ if first_time(): sys.stdin.readline(); os.kill(os.getpid(), 9)
 say(ready=True)
 for line in sys.stdin: done(int(line))
 """
-    with worker(program, tmp_path / "once") as one:
-        answer = one.do(5)
+    with worker(program, tmp_path / "once") as process:
+        answer = process.do(5)
     assert answer["images"] == 15
     assert answer["messages"] == [
         "WARNING: The runner died of SIGKILL, with 0 inputs in hand. Starting another, which goes "
@@ -82,8 +84,8 @@ for line in sys.stdin: done(int(line))
 def test_one_that_fails_or_never_gets_anywhere_is_not_started_for_ever(
     program: str, failed: str, code: int, tmp_path: Path
 ) -> None:
-    with worker(program, tmp_path / "once") as one:
-        for answer in (one.ready(), one.do(0), one.do(1)):
+    with worker(program, tmp_path / "once") as process:
+        for answer in (process.ready(), process.do(0), process.do(1)):
             assert failed in answer["failed"] and answer["code"] == code
 
 
@@ -93,15 +95,15 @@ import signal
 def end(number, frame): open({str(tmp_path / "ended")!r}, "w"); sys.exit(143)
 signal.signal(signal.SIGTERM, end); say(ready=True); time.sleep(60)
 """
-    with worker(program, tmp_path / "once") as one:
-        assert one.ready() == {"messages": []}
-    assert (tmp_path / "ended").exists() and one.ready()["messages"] == []
+    with worker(program, tmp_path / "once") as process:
+        assert process.ready() == {"messages": []}
+    assert (tmp_path / "ended").exists() and process.ready()["messages"] == []
 
 
 def test_one_that_cannot_be_started_says_why(tmp_path: Path) -> None:
-    one = SupervisedWorker({"folder": "/gone"}, {}, (str(tmp_path / "no-program"),))
-    assert "no worker could be started: " in one.ready()["failed"]
-    one.close()
+    process = SupervisedWorker({"folder": "/gone"}, {}, (str(tmp_path / "no-program"),))
+    assert "no worker could be started: " in process.ready()["failed"]
+    process.close()
 
 
 def test_the_order_is_plain_text() -> None:

@@ -1,4 +1,4 @@
-"""make anchors, and the shapes it reasons with."""
+"""The `anchors` command and the computation of box shapes."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ class Boxes:
 def proposed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., tuple[str, dict[str, Any]]]:
-    """proposed(shapes, "model=...") -> the text, and the figures of the file that it leaves."""
+    """Return proposed(shapes, "model=..."), which returns the text and the figures of the file."""
 
     def call(
         shapes: list[tuple[float, float]], model: str, *more: str

@@ -1,4 +1,4 @@
-"""Annotated files as examples: the same from every format, checked, in parts."""
+"""Annotated files as examples: equal from every format, checked, and split into parts."""
 
 import json
 import logging
@@ -45,7 +45,7 @@ def opened(data: Path | str, task: str = "detect", **more: Any) -> Files:
 
 
 def found(*parts: AnnotatedSet, names: tuple[str, ...]) -> dict[str, list[tuple[Any, ...]]]:
-    """Image's stem -> its objects, sorted: (class name, box rounded to whole pixels)."""
+    """Map each image's stem to its sorted objects: (class name, box in whole pixels)."""
     objects = {}
     for part in parts:
         for i in range(len(part)):

@@ -1,4 +1,4 @@
-"""Exported models are those they were made of: they run through `make run` and have its rows."""
+"""Exported models run with `make run` and give the rows of the original models."""
 
 import json
 import shlex
@@ -42,7 +42,7 @@ TINY = ["task=classify", "model=squeezenet1_1", "weights=random"]
 
 
 @pytest.fixture(autouse=True)
-def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def use_small_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     published = LRASPP_MobileNet_V3_Large_Weights.DEFAULT.value
     monkeypatch.setattr(
         published, "transforms", partial(SemanticSegmentation, resize_size=SIDE)
@@ -52,8 +52,8 @@ def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def words_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
-    """What is exported, and the images that it is compared on: two, of other sizes."""
+def make_words(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
+    """Return a function that gives the options of an export, over two images of other sizes."""
     folder = tmp_path_factory.mktemp("segmenter")
     pictures = [
         picture(width, height, seed=i)
@@ -93,15 +93,15 @@ def words_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[
 
 @pytest.fixture(scope="module")
 def eager_rows(
-    tmp_path_factory: pytest.TempPathFactory, words_for: Callable[[str], list[str]]
+    tmp_path_factory: pytest.TempPathFactory, make_words: Callable[[str], list[str]]
 ) -> Callable[[str], Any]:
-    """The rows of the models as they are, one run for each."""
+    """Return a function that gives the rows of the original models, with one run for each."""
     rows: dict[str, Any] = {}
 
     def of(task: str) -> Any:
         if task not in rows:
             output = tmp_path_factory.mktemp(task)
-            run(settings_for(*words_for(task), f"output={output}", "overlays=false"))
+            run(settings_for(*make_words(task), f"output={output}", "overlays=false"))
             rows[task] = read((output / "latest").resolve(), "predictions")
         return rows[task]
 
@@ -114,11 +114,11 @@ def test_the_exported_program_has_the_rows_of_its_model(
     task: str,
     to: str,
     eager_rows: Callable[[str], Any],
-    words_for: Callable[[str], list[str]],
+    make_words: Callable[[str], list[str]],
     annotate: Callable[..., Path],
     tmp_path: Path,
 ) -> None:
-    words = words_for(task)
+    words = make_words(task)
     text = export_and_compare(settings_for(*words, f"to={to}", f"output={tmp_path}"))
     (folder,) = (tmp_path / "exported").iterdir()
     record = json.loads((folder / "parity.json").read_text())

@@ -1,4 +1,4 @@
-"""A program that is not equal is found out, and rounding at a threshold is not taken for it."""
+"""Differences of a program are found, and rounding at a threshold is not reported."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def images(*statuses: str) -> pa.Table:
 
 
 def rows(*found: tuple) -> pa.Table:
-    """(image_id, class_id, score), and of boxes also the four sides."""
+    """Make rows of (image_id, class_id, score), for boxes with the four sides."""
     names = ["image_id", "class_id", "score", "x_min", "y_min", "x_max", "y_max"]
     columns = list(zip(*found, strict=True)) or [[]] * len(names)
     kinds = [pa.int64(), pa.int64(), *[pa.float32()] * 5]
@@ -36,7 +36,7 @@ def rows(*found: tuple) -> pa.Table:
 
 
 def regions(*found: tuple[int, int]) -> pa.Table:
-    """(class_id, columns of an image of 8 x 10 that it fills from the left)."""
+    """Make rows of (class_id, columns of an 8 x 10 image that it fills from the left)."""
     masks = [np.arange(10) < width for _, width in found]
     full = [np.tile(one, (8, 1)) for one in masks]
     return pa.table(
@@ -50,14 +50,14 @@ def regions(*found: tuple[int, int]) -> pa.Table:
     )
 
 
-def compared(
+def compute(
     expected: pa.Table, found: pa.Table, limits: RowLimits = BOXES, failed: str = "ok"
 ) -> ExportParity:
     return compute_parity(images("ok", "ok"), expected, images("ok", failed), found, limits)
 
 
 def test_the_same_rows_are_equal() -> None:
-    one = compared(rows(DOG, BIRD), rows(DOG, BIRD))
+    one = compute(rows(DOG, BIRD), rows(DOG, BIRD))
     assert one.equal and (one.rows_kept, one.rows_lost, one.rows_added) == (2, 0, 0)
     assert one.box_difference_max == 0.0 and one.pixels_differing is None and not one.shows_nothing
     assert (
@@ -66,7 +66,7 @@ def test_the_same_rows_are_equal() -> None:
 
 
 def test_nothing_found_is_equal_and_shows_nothing() -> None:
-    one = compared(rows(), rows())
+    one = compute(rows(), rows())
     assert one.equal and one.shows_nothing and one.rows_eager == 0
 
 
@@ -81,7 +81,7 @@ def test_nothing_found_is_equal_and_shows_nothing() -> None:
     ],
 )
 def test_what_differs_is_said(found: list[tuple], fault: str) -> None:
-    one = compared(rows(DOG, BIRD), rows(*found))
+    one = compute(rows(DOG, BIRD), rows(*found))
     assert not one.equal and any(said.startswith(fault) for said in one.faults()), one.faults()
 
 
@@ -106,12 +106,12 @@ def test_what_differs_is_said(found: list[tuple], fault: str) -> None:
 )
 def test_a_row_at_a_threshold_may_go_or_come(more: tuple, limits: RowLimits, equal: bool) -> None:
     for expected, found in [((DOG, BIRD, more), (DOG, BIRD)), ((DOG, BIRD), (DOG, BIRD, more))]:
-        one = compared(rows(*expected), rows(*found), limits)
+        one = compute(rows(*expected), rows(*found), limits)
         assert one.equal is equal and one.at_the_edge == int(equal)
 
 
 def test_an_image_that_only_one_can_take_is_a_fault() -> None:
-    one = compared(rows(), rows(), failed="model_error")
+    one = compute(rows(), rows(), failed="model_error")
     assert one.failed_images == 1 and one.faults() == ["1 images that one of the two cannot take"]
 
 

@@ -1,4 +1,4 @@
-"""torchvision's network out of a loaded model, and how two answers are compared."""
+"""Extraction of torchvision's network from a loaded model, and comparison of two outputs."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def loaded(*words: str) -> nn.Module:
 
 
 def found(*rows: tuple[float, float, int]) -> dict[str, Tensor]:
-    """(x_min, score, label) of boxes of 10 pixels."""
+    """Make detections from (x_min, score, label). Boxes are 10 pixels wide."""
     x = torch.tensor([row[0] for row in rows])
     boxes = torch.stack(
         [x, torch.zeros(len(rows)), x + 10, torch.full((len(rows),), 10.0)], dim=1

@@ -1,4 +1,4 @@
-"""What can be exported, and what is said of the rest before a weight is loaded."""
+"""Models that can be exported, and errors for others before weights are loaded."""
 
 import shlex
 import sys

@@ -21,7 +21,7 @@ from tests.helpers.own_files import Classifier, Regions
 
 
 class Bright(nn.Module):
-    """Finds the whole image where it is bright."""
+    """A detector that finds the whole image if it is bright."""
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         height, width = image.shape[-2:]
@@ -34,7 +34,7 @@ class Bright(nn.Module):
 
 
 class Only(nn.Module):
-    """A network that is right for some inputs, and else fails or says something else."""
+    """A network that is right for some inputs and fails or is wrong for others."""
 
     def __init__(
         self, network: nn.Module, fits: Callable[[Tensor], bool], fails: bool = False

@@ -1,4 +1,4 @@
-"""Contenders take turns, and the first is the measure."""
+"""Models are measured in turn, and ratios are to the first."""
 
 import time
 

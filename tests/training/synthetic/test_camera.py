@@ -24,7 +24,7 @@ def test_a_picture_is_not_changed_in_place_and_mostly_changed():
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_blurred_square_stays_where_it_is(seed):
-    """Boxes depend on it."""
+    """The boxes are right only if the blur does not move pixels."""
     given = np.zeros((120, 120, 3), np.uint8)
     given[40:80, 30:90] = 220
     made = _apply_blur(np.random.default_rng(seed), given, 1.0, 9.0).astype(float).mean(2)

@@ -1,4 +1,4 @@
-"""What is drawn to be mistaken for codes: grids, shapes, stripes, writing."""
+"""Distractors that resemble codes: grids, shapes, stripes, text."""
 
 import numpy as np
 import pytest

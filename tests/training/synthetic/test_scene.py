@@ -31,9 +31,9 @@ def test_an_empty_layout_is_its_background():
 
 @pytest.mark.parametrize("size", [(30, 20), (300, 200), (900, 800)])
 def test_a_print_is_drawn_exactly_where_its_matrix_says(size):
-    """To half a pixel: the boxes come from the same matrix.
+    """Check the position to half a pixel, because the boxes come from the same matrix.
 
-    Also where the print is shrunk before.
+    It also holds for prints that are shrunk first.
     """
     for seed in range(12):
         rng = np.random.default_rng(seed)
