@@ -14,7 +14,7 @@ from pipeline.core.locations import Uri
 from pipeline.runs.run_folder import RunFolder, update_latest
 from pipeline.storage.object_publish import resolve_latest
 from pipeline.storage.publish import publish_file, publish_folder
-from tests.runs.test_run_folder import COMMITTED, staged
+from tests.runs.test_run_folder import COMMITTED, stage_files
 
 FS = fsspec.filesystem("memory")
 
@@ -53,7 +53,7 @@ def test_a_commit_publishes_the_files_and_a_marker_that_is_put_last(folder, monk
         "put",
         lambda file, path: (order.append(path.rpartition("/")[2]), put(file, path)),
     )
-    stage = staged(folder)
+    stage = stage_files(folder)
     assert visible(folder) == []
     folder.commit(0, 3, stage)
     assert (
@@ -66,7 +66,7 @@ def test_a_commit_publishes_the_files_and_a_marker_that_is_put_last(folder, monk
 
 
 def test_what_was_published_is_read_back_by_another(folder):
-    folder.commit(0, 3, staged(folder))
+    folder.commit(0, 3, stage_files(folder))
     folder.publish_json("run.json", {"name": "é"})
     other = RunFolder(folder.path)
     assert json.loads(other.local("run.json").read_text(encoding="utf-8")) == {"name": "é"}
@@ -83,14 +83,14 @@ def test_what_was_published_is_read_back_by_another(folder):
 
 
 def test_pictures_are_not_kept_here(folder):
-    folder.commit(0, 3, staged(folder))
+    folder.commit(0, 3, stage_files(folder))
     kept = sorted(path.name for path in folder.store.mirror.rglob("*") if path.is_file())
     assert kept == ["00000000.json", "part-00000000.parquet", "part-00000000.parquet"]
 
 
 def test_a_shard_that_is_committed_anew_has_no_marker_meanwhile(folder, monkeypatch):
-    folder.commit(0, 3, staged(folder))
-    stage = staged(folder)
+    folder.commit(0, 3, stage_files(folder))
+    stage = stage_files(folder)
     monkeypatch.setattr(
         folder.store.remote, "put", lambda file, path: (_ for _ in ()).throw(OSError("down"))
     )
@@ -102,7 +102,7 @@ def test_a_shard_that_is_committed_anew_has_no_marker_meanwhile(folder, monkeypa
 def test_leftovers_are_the_unmarked_parts_and_nothing_else(root):
     folder = RunFolder(root / "run")
     with folder.lock():
-        folder.commit(3, 3, staged(folder, 3))
+        folder.commit(3, 3, stage_files(folder, 3))
     below = f"/{str(folder.path).partition('://')[2]}"
     kept = [
         "images/notes.txt",
@@ -119,7 +119,7 @@ def test_leftovers_are_the_unmarked_parts_and_nothing_else(root):
 
 
 def test_a_second_writer_is_refused_and_removes_nothing(folder):
-    stage = staged(folder)
+    stage = stage_files(folder)
     with (
         pytest.raises(RunLocked, match=r"memory://.*/run is being written by another run"),
         RunFolder(folder.path).lock(),
@@ -129,7 +129,7 @@ def test_a_second_writer_is_refused_and_removes_nothing(folder):
 
 
 def test_who_has_lost_the_lease_commits_nothing(folder):
-    stage = staged(folder)
+    stage = stage_files(folder)
     FS.rm(f"/{str(folder.path).partition('://')[2]}/.lease-alone")
     with pytest.raises(RunLocked, match="lease was removed"):
         folder.commit(0, 3, stage)
