@@ -123,7 +123,7 @@ def test_commands_run(block: Block, here: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize("block", QUERIES, ids=str)
 def test_queries_run(block: Block, here: Path) -> None:
     if "repeats/" in block.text:
-        assert cli.main(["repeats", "run=outputs/latest", "images=1"]) == 0
+        assert cli.main(["repeats", "run=outputs/latest", "images=2"]) == 0
     for query in filter(str.strip, block.text.split(";")):
         duckdb.sql(query).fetchall()
 

@@ -68,7 +68,7 @@ def test_what_others_write_is_left_alone(part: Callable[..., str], tmp_path: Pat
     run_folder = (tmp_path / "parts" / "latest").resolve()
     other = RunFolder(run_folder, Writer.for_shards(1, 2))
     with other.lock():
-        stage = other.stage(1)
+        stage = other.create_stage(1)
         (stage / "half.parquet").write_bytes(b"half")
         unmarked = run_folder / "images" / "part-00000001.parquet"
         unmarked.write_bytes(b"half")

@@ -15,7 +15,7 @@ from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
 from pipeline.outputs.exporters.coco import Coco
 from pipeline.results.commands.export import Options, run_command
-from pipeline.storage import publish
+from pipeline.storage import durable_files
 from tests.helpers.listed_runs import manifest_run, table_run
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.pictures import picture
@@ -109,7 +109,7 @@ def test_what_could_not_be_flushed_is_not_published(
         if path.name == "annotations.json":
             raise OSError(errno.EIO, "cannot be written")
 
-    monkeypatch.setattr(publish, "fsync_path", fail)
+    monkeypatch.setattr(durable_files, "fsync_path", fail)
     with pytest.raises(OSError, match="cannot be written"):
         said(run)
     assert list((run / "exports").iterdir()) == []
