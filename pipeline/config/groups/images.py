@@ -53,9 +53,8 @@ class InputSettings:
     changed: str = setting(
         check_choice("refuse", "accept", "trust"),
         "refuse",
-        "what to do if inputs changed since the run began: refuse: do not continue; accept: "
-        "continue and keep the rows already written; trust: use the plan as it is, without listing "
-        "the inputs",
+        "if inputs changed since the run began, refuse stops the run; accept continues and keeps "
+        "the rows already written; trust uses the plan as it is, without listing the inputs",
     )
 
 
