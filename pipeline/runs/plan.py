@@ -1,8 +1,8 @@
 """The frozen list of inputs, cut into shards.
 
-It is streamed from disk and never held in memory as a whole.
+The list is streamed from disk and never loaded as a whole.
 
-`plan/part-NNNNNNNN.parquet` holds what the source knows of each input, in the order of the keys.
+`plan/part-NNNNNNNN.parquet` has what the source lists of each input, in the order of the keys.
 One row group is one shard. `plan/plan.json` names the parts and is replaced last, so a plan is
 complete or absent. Inputs that appear later become further parts: existing shards never change.
 `plan_freezing.py` writes the plan.
