@@ -58,9 +58,9 @@ def read_default_choices() -> dict[str, Any]:
     return {kind: name for item in entries for kind, name in item.items() if kind in list_kinds()}
 
 
-def list_setting_names(kind: str) -> set[str]:
-    """List the settings of all components of a kind, such as `every` or `overlays.quality`."""
-    files = (find_resource("conf") / kind).glob("*.yaml")
+def list_setting_names(kind: str, component: str = "*") -> set[str]:
+    """List the settings of one component, or of all of a kind: `every`, `overlays.quality`."""
+    files = (find_resource("conf") / kind).glob(f"{component}.yaml")
     return {name for path in files for name in _setting_names(path)}
 
 

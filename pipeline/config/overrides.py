@@ -4,12 +4,17 @@ make's list of variables is split, paths are quoted, and a mistyped setting gets
 """
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.conf_files import list_choices, list_kinds, list_setting_names
+from pipeline.config.conf_files import (
+    list_choices,
+    list_kinds,
+    list_setting_names,
+    read_default_choices,
+)
 from pipeline.config.declare import build_defaults, list_declarations
 from pipeline.config.settings import Settings
 from pipeline.config.validators import LITERAL_CHECKS
@@ -29,7 +34,8 @@ def prepare_overrides(arguments: Sequence[str], sweep: bool) -> list[str]:
         ConfigError: A setting or a choice is unknown, or a word is not `key=value`.
     """
     words = add_task_of_model(split_arguments(arguments), read_task_of_file)
-    return [_prepare_override(word, sweep) for word in words]
+    chosen = _find_named_components(words, sweep)
+    return [_prepare_override(word, sweep, chosen) for word in words]
 
 
 def split_arguments(arguments: Sequence[str]) -> list[str]:
@@ -94,7 +100,24 @@ def read_task_of_file(model: str) -> list[str]:
     return [task] if task else []
 
 
-def _prepare_override(word: str, sweep: bool) -> str:
+def _find_named_components(words: Sequence[str], sweep: bool) -> dict[str, list[str]]:
+    """Find the components that words such as `task=detect` name, by kind; in a sweep, several.
+
+    Kinds whose components are chosen as a list, such as `sink`, are left out.
+    """
+    named: dict[str, list[str]] = {}
+    for kind, default in read_default_choices().items():
+        if isinstance(default, list):
+            continue
+
+        values = [word.partition("=")[2] for word in words if word.startswith(f"{kind}=")]
+        names = values[-1].split(",") if values and sweep else values[-1:]
+        if names and set(names) <= set(list_choices(kind)):
+            named[kind] = names
+    return named
+
+
+def _prepare_override(word: str, sweep: bool, chosen: Mapping[str, list[str]]) -> str:
     if word.startswith("-"):
         return word
 
@@ -104,7 +127,7 @@ def _prepare_override(word: str, sweep: bool) -> str:
         raise ConfigError(f"{word!r}: expected key=value, for example task=detect or input=photos.")
 
     _check_key(name, ".".join(below))
-    _check_component_key(name, ".".join(below))
+    _check_component_key(name, ".".join(below), chosen.get(name, []))
     if key == name and not sweep:
         _check_choice(name, value)
 
@@ -151,14 +174,29 @@ def _check_key(name: str, below: str) -> None:
         )
 
 
-def _check_component_key(kind: str, name: str) -> None:
-    """Refuse a setting such as `source.fsp` that no component of the kind has."""
-    known = sorted(f"{kind}.{setting}" for setting in list_setting_names(kind))
+def _check_component_key(kind: str, name: str, chosen: Sequence[str]) -> None:
+    """Refuse a setting such as `source.fsp` that no component of the kind has.
+
+    Args:
+        kind: The first part of the key.
+        name: The rest of the key.
+        chosen: The components that the command line names. If it names none, a configuration may
+            choose any of them, so the settings of all are known.
+    """
+    owners: dict[str, list[str]] = {}
+    for component in chosen or list_choices(kind):
+        for setting in list_setting_names(kind, component):
+            owners.setdefault(f"{kind}.{setting}", []).append(component)
+
     key = f"{kind}.{name}"
-    if name and known and key not in known:
-        raise ConfigError(
-            f"unknown setting {key!r}.{suggest_nearest(key, known)} Known: {', '.join(known)}."
-        )
+    if not name or key in owners or not list_setting_names(kind):
+        return
+
+    problem = f"unknown setting {key!r}.{suggest_nearest(key, owners)}"
+    if not owners:
+        raise ConfigError(f"{problem} {kind}={','.join(chosen)} has no settings of its own.")
+    known = ", ".join(f"{item} ({', '.join(owners[item])})" for item in sorted(owners))
+    raise ConfigError(f"{problem} Known: {known}.")
 
 
 def _check_choice(kind: str, choice: str) -> None:

@@ -61,15 +61,25 @@ class ViewMerging(StrEnum):
 
 
 class RowComparison(StrEnum):
-    """How `compare` decides which rows of two runs describe the same object or region.
-
-    BOXES needs the columns of `Content.BOXES`, REGIONS those of `Content.MASKS`.
-    """
+    """How `compare` decides which rows of two runs describe the same object or region."""
 
     BOXES = "boxes"  # boxes that overlap, matched one to one
     REGIONS = "regions"  # masks of the same class; an image has at most one mask of a class
     LABELS = "labels"  # the first row of an image, and its embedding if both runs have one
     NONE = "none"  # `compare` refuses such runs
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of `predictions` that it needs."""
+        return _COMPARED_COLUMNS[self]
+
+
+_COMPARED_COLUMNS = {
+    RowComparison.BOXES: _COLUMNS[Content.BOXES],
+    RowComparison.REGIONS: _COLUMNS[Content.MASKS],
+    RowComparison.LABELS: _COLUMNS[Content.LABELS],
+    RowComparison.NONE: (),
+}
 
 
 class EvaluationMethod(StrEnum):
@@ -78,3 +88,15 @@ class EvaluationMethod(StrEnum):
     DETECTION = "detection"  # boxes, masks, keypoints; truth is a file in COCO's format
     CLASSIFICATION = "classification"  # best classes; truth is a table or class folders
     SEGMENTATION = "segmentation"  # classes of pixels; truth is a folder of label maps
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of `predictions` that it needs."""
+        return _EVALUATED_COLUMNS[self]
+
+
+_EVALUATED_COLUMNS = {
+    EvaluationMethod.DETECTION: _COLUMNS[Content.BOXES],  # the confusion matrix pairs boxes
+    EvaluationMethod.CLASSIFICATION: _COLUMNS[Content.LABELS],
+    EvaluationMethod.SEGMENTATION: _COLUMNS[Content.MASKS],
+}

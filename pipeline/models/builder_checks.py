@@ -72,12 +72,14 @@ def check_quantized(name: str, weights: WeightsEnum, file: Path | None) -> None:
         )
 
 
-def warn_of_model_limits(network: nn.Module, min_score: float, max_detections: int | None) -> None:
+def warn_of_model_limits(
+    network: nn.Module, min_score: float | None, max_detections: int | None
+) -> None:
     """Log a warning where a detector's own limits are stricter than the settings.
 
     Args:
         network: A torchvision detector, which drops low scores and all but the best boxes itself.
-        min_score: The lowest score that the settings ask for.
+        min_score: The lowest score that the user asks for; None if the user gave none.
         max_detections: The number of boxes per image that the settings allow.
     """
     owner = getattr(network, "roi_heads", network)
@@ -88,7 +90,7 @@ def warn_of_model_limits(network: nn.Module, min_score: float, max_detections: i
         )
 
     own_min = getattr(owner, "score_thresh", None)
-    if own_min is not None and min_score < own_min:
+    if own_min is not None and min_score is not None and min_score < own_min:
         argument = "box_score_thresh" if hasattr(network, "roi_heads") else "score_thresh"
         log.warning(
             "This model itself reports nothing below %g; model_args={%s: %g} lowers that.",

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -155,16 +155,18 @@ class FinishedRun:
     ) -> pa.Table:
         """Read `images` or `predictions` of one shard.
 
-        Raises PipelineError if the part is damaged.
+        Raises PipelineError if the part is damaged or lacks one of the columns.
         """
         part = self.folder.part_name(kind, shard_id)
-        with self._reading(part):
+        with self._reading(part, columns or ()):
             return pq.read_table(self.folder.local(part), columns=columns, partitioning=None)
 
     def read_columns(self, kind: str, columns: Sequence[str]) -> pa.Table:
         """Read columns of `images` or `predictions` of all shards into memory."""
         with self._reading(kind):
-            return self.open_dataset(kind).to_table(columns=list(columns))
+            dataset = self.open_dataset(kind)
+            self._check_columns(kind, dataset.schema, columns)
+            return dataset.to_table(columns=list(columns))
 
     def count_rows(self, kind: str) -> int:
         """Count the rows of `images` or `predictions` of all shards."""
@@ -179,13 +181,32 @@ class FinishedRun:
             )
             return ds.dataset([str(path) for path in paths], format="parquet")
 
+    def _check_columns(self, what: str, schema: pa.Schema, columns: Sequence[str]) -> None:
+        """Raise PipelineError if the schema lacks one of the columns."""
+        missing = [name for name in columns if name not in schema.names]
+        if missing:
+            raise PipelineError(
+                f"{self.path / what} lacks the columns {', '.join(missing)}. It is not damaged: "
+                f"runs of task={self.task} are written without them."
+            )
+
     @contextmanager
-    def _reading(self, what: str) -> Iterator[None]:
+    def _reading(self, what: str, columns: Sequence[str] = ()) -> Iterator[None]:
+        """Turn errors of reading into a PipelineError: for damage or for a missing column.
+
+        Args:
+            what: Path of the part, relative to the run folder.
+            columns: The columns that are read from this part.
+        """
         try:
             yield
         except (pa.ArrowInvalid, OSError) as error:
             if is_persistent_failure(error):
                 raise
+            if columns:
+                with suppress(pa.ArrowInvalid, OSError):
+                    schema = pq.read_schema(self.folder.local(what))
+                    self._check_columns(what, schema, columns)
             raise PipelineError(
                 f"{self.path / what} cannot be read; verify run={self.path} names what is damaged."
             ) from error

@@ -202,6 +202,27 @@ def test_an_unknown_setting_of_a_component_is_refused(given, hint):
 
 
 @pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["task.nonsense=1", "task=classify"], r"Known: task.top_k \(classify\)\."),
+        (["task=detect", "task.top_k=3"], "task=detect has no settings of its own"),
+        (
+            ["engine=eager", "engine.compile=true"],
+            r"Known: engine.device \(eager\), .* \(eager\)\.",
+        ),
+    ],
+)
+def test_only_settings_of_the_named_component_are_known(words: list[str], answer: str) -> None:
+    with pytest.raises(ConfigError, match=f"unknown setting .*{answer}"):
+        prepare_overrides(words, sweep=False)
+
+
+def test_a_sweep_knows_the_settings_of_all_components_that_it_names() -> None:
+    words = ["task=classify,embed", "task.top_k=1,2", "task.normalize=false"]
+    assert prepare_overrides(words, sweep=True) == words
+
+
+@pytest.mark.parametrize(
     "given",
     ["source.every=3", "source.length=8", "task.normalize=false", "sink.overlays.quality=80"],
 )

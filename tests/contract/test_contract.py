@@ -25,6 +25,8 @@ from pipeline.core.schema import make_image_rows, make_images_schema
 from pipeline.core.task_roles import Content
 from pipeline.core.types import Item, Model, Status
 from pipeline.outputs.sinks.parquet import sort_by_image_id
+from tests.contract.new_components.task_toy import Toy
+from tests.contract.new_components.task_toy_label import ToyLabel
 from tests.helpers.imports import COMPONENT_FOLDERS
 from tests.helpers.paths import REPOSITORY, SAMPLES
 from tests.helpers.pictures import spec_of
@@ -124,6 +126,19 @@ def test_a_task_declares_the_contents_whose_columns_it_has(name: str) -> None:
     columns = {content for content in Content if content.is_in(part("task", name).schema)}
     assert find_task(name).contents <= columns
     assert columns - in_every_task <= find_task(name).contents
+
+
+TOYS: dict[str, Task] = {"toy": Toy(SPEC, decimals=2), "toy_label": ToyLabel(SPEC)}
+
+
+@pytest.mark.parametrize("name", [*names("task"), *TOYS])
+def test_a_task_has_the_columns_that_its_declarations_need(name: str) -> None:
+    task: Task = TOYS[name] if name in TOYS else part("task", name)
+    methods = () if isinstance(task.evaluations, str) else task.evaluations
+    for role in (task.comparison, *methods, *task.contents):
+        missing = set(role.columns) - set(task.schema.names)
+        assert not missing, f"{name} declares {role!r}, which needs {sorted(missing)}"
+    assert task.contents - {Content.SCORES}, "nothing in the rows can be exported"
 
 
 def test_tasks_are_found_without_torch() -> None:

@@ -127,6 +127,17 @@ def test_a_damaged_part_is_named_and_so_is_what_finds_more(harm: str, path: Path
             read()
 
 
+def test_a_missing_column_is_not_reported_as_damage(path: Path) -> None:
+    run = FinishedRun.open(path)
+    reads = [
+        lambda: run.read_table("predictions", 0, ["score", "mask_rle"]),
+        lambda: run.read_columns("predictions", ["score", "mask_rle"]),
+    ]
+    for read in reads:
+        with pytest.raises(PipelineError, match=r"lacks the columns mask_rle\. It is not damaged"):
+            read()
+
+
 def test_a_link_may_point_elsewhere_while_it_is_read(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,8 +148,14 @@ class TorchvisionBuilder:
             return assemble_from_preset(
                 network, self.transform, channels, sha256, is_segmenter, self.quantized
             )
-        warn_of_model_limits(network, self.settings.lowest_min_score, self.settings.max_detections)
+        warn_of_model_limits(network, self._find_given_min_score(), self.settings.max_detections)
         return assemble_detector(network, channels, sha256)
+
+    def _find_given_min_score(self) -> float | None:
+        """Return the lowest score that the user asks for; None if it is the task's default."""
+        lowest = self.settings.lowest_min_score
+        presets = self.settings.components["task"].get("presets", {})
+        return None if lowest == presets.get("min_score") else lowest
 
     def _load_network(self) -> tuple[nn.Module, str | None]:
         """Return the network, and the SHA-256 of its weights' file; None for random weights."""

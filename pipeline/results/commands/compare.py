@@ -128,8 +128,11 @@ def _matcher(before: FinishedRun, after: FinishedRun, iou: float) -> RowMatcher:
         ConfigError: the tasks' rows are not compared in the same way.
     """
     tasks = find_task(before.task), find_task(after.task)
+    for task in tasks:
+        if task.comparison is RowComparison.NONE:
+            raise ConfigError(f"runs: rows of task={task.name} cannot be compared.")
     comparison = tasks[0].comparison
-    if comparison is tasks[1].comparison and comparison is not RowComparison.NONE:
+    if comparison is tasks[1].comparison:
         if comparison is RowComparison.BOXES:
             return BoxMatcher(iou)
         if comparison is RowComparison.REGIONS:

@@ -27,10 +27,11 @@ from pipeline.config.validators import (
     check_optional_path,
     check_path,
 )
+from pipeline.core.errors import ConfigError
 from pipeline.core.hashing import hash_file
 from pipeline.core.locations import Location
 from pipeline.outputs.row_values import escape_formulas
-from pipeline.results.evaluation.evaluate import evaluate
+from pipeline.results.evaluation.evaluate import evaluate, list_evaluation_methods
 from pipeline.results.evaluation.result import Confusion, Evaluation
 from pipeline.results.evaluation.text import format_evaluation
 from pipeline.runs.finished_run import FinishedRun
@@ -42,7 +43,9 @@ SUMMARY_VERSION = "1"
 @dataclass(frozen=True)
 class Options:
     run: Location = setting(check_path, Path("outputs/latest"), "the run's folder")
-    truth: Path = setting(check_local_path, help="the annotations: a file or folder, see above")
+    truth: Path | None = setting(
+        check_local_path, None, "the annotations: a file or folder, see above; must be given"
+    )
     score: float = setting(
         check_fraction(1.0), 0.5, "boxes: the confusion matrix leaves out lower scores"
     )
@@ -54,6 +57,12 @@ class Options:
 def run_command(options: Options) -> str:
     """Evaluate a run, write the files and return a text about them."""
     run = FinishedRun.open(options.run)
+    list_evaluation_methods(run.task)  # of a task that has none, truth is not asked for
+    if options.truth is None:
+        raise ConfigError(
+            "evaluate needs truth=FILE or FOLDER with annotations; docs/evaluate.md lists the "
+            "formats."
+        )
     found = evaluate(run, options.truth, options.score)
     target = options.output or run.path / "evaluation"
     with publish_folder(target.absolute(), replace=options.output is None) as folder:

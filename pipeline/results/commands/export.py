@@ -56,6 +56,11 @@ def run_command(options: Options) -> str:
     """Export a run and return a text that also says what is not in the export."""
     run, exporter = FinishedRun.open(options.run), build_exporter(options.to)
     contents = find_task(run.task).contents
+    if contents <= {Content.SCORES}:
+        raise ConfigError(
+            f"the rows of task={run.task} hold nothing that a format can hold, such as boxes or "
+            f"labels. All their columns are in {run.path / 'predictions'}."
+        )
     if not (contents & exporter.holds) - {Content.SCORES}:
         found, held = (
             ", ".join(sorted(words - {Content.SCORES})) for words in (contents, exporter.holds)

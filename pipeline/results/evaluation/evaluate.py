@@ -12,6 +12,14 @@ _FILE = "a JSON file in COCO's format"
 _FOLDER = "a folder of label maps (PNG)"
 
 
+def list_evaluation_methods(task: str) -> tuple[EvaluationMethod, ...]:
+    """Return how runs of a task are evaluated. Raises ConfigError if they cannot be."""
+    methods = find_task(task).evaluations
+    if isinstance(methods, str):
+        raise ConfigError(f"task={task} cannot be evaluated: {methods}")
+    return methods
+
+
 def evaluate(run: FinishedRun, truth: Path, score: float = 0.5) -> Evaluation:
     """Measure how right a run is.
 
@@ -23,11 +31,9 @@ def evaluate(run: FinishedRun, truth: Path, score: float = 0.5) -> Evaluation:
     Raises:
         ConfigError: the task cannot be evaluated, or not with this truth.
     """
+    methods = list_evaluation_methods(run.task)
     if not truth.exists():
         raise ConfigError(f"truth={truth}: there is no such file or folder.")
-    methods = find_task(run.task).evaluations
-    if isinstance(methods, str):
-        raise ConfigError(f"task={run.task} cannot be evaluated: {methods}")
 
     if EvaluationMethod.DETECTION in methods and truth.is_file():
         from pipeline.results.evaluation.detection import evaluate_detection

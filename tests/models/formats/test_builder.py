@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -133,6 +134,18 @@ def test_wrong_model_args_are_refused(arguments: str, message: str) -> None:
         find_builder(
             "model=fasterrcnn_mobilenet_v3_large_fpn", "weights=random", f"model_args={arguments}"
         ).load()
+
+
+def test_a_default_below_the_models_own_threshold_gives_no_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    builder = find_builder(
+        "model=fasterrcnn_mobilenet_v3_large_fpn", "weights=random", "min_score=0.01"
+    )
+    task: Any = builder.settings.components["task"]
+    task["presets"]["min_score"] = 0.01
+    builder.load()
+    assert caplog.text == ""
 
 
 def test_a_score_filter_below_the_models_own_threshold_is_said(

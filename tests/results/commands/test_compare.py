@@ -20,8 +20,10 @@ from PIL import Image
 from pipeline.cli import main
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
+from pipeline.core.task_roles import RowComparison
 from pipeline.ops.masks import encode_rle
 from pipeline.results.commands.compare import Options, run_command
+from pipeline.tasks.detect import Detect
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.paths import SAMPLES
 
@@ -300,6 +302,15 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=said):
             run_command(read_options("compare", words, Options))
     assert not (other / "compare" / "run").exists()
+
+
+def test_a_task_whose_rows_are_not_compared_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Detect, "comparison", RowComparison.NONE)
+    run = made_run(tmp_path / "run", [Row("a.jpg")])
+    with pytest.raises(ConfigError, match="rows of task=detect cannot be compared"):
+        compared(run, run)
 
 
 def test_the_user_says_what_is_rounding_and_where_the_files_go(

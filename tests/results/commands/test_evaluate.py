@@ -11,6 +11,7 @@ from pipeline.cli import main
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
 from pipeline.results.commands.evaluate import Options, run_command
+from pipeline.tasks.detect import Detect
 from tests.helpers.made_runs import Row, box, made_run
 from tests.results.evaluation.coco_truth import write_truth
 
@@ -153,6 +154,17 @@ def test_from_the_command_line(run: Path, truth: Path, capsys: pytest.CaptureFix
         and "no such file" in capsys.readouterr().err
     )
     assert main(["evaluate", "--help"]) == 0 and "COCO's format" in capsys.readouterr().out
+
+
+def test_truth_is_asked_for_only_if_the_task_can_be_evaluated(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = read_options("evaluate", [f"run={run}"], Options)
+    with pytest.raises(ConfigError, match=r"needs truth=FILE or FOLDER.*docs/evaluate\.md"):
+        run_command(options)
+    monkeypatch.setattr(Detect, "evaluations", "there is no measure.")
+    with pytest.raises(ConfigError, match="task=detect cannot be evaluated: there is no measure"):
+        run_command(options)
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])

@@ -16,6 +16,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.outputs.exporters.coco import Coco
 from pipeline.results.commands.export import Options, run_command
 from pipeline.storage import durable_files
+from pipeline.tasks.detect import Detect
 from tests.helpers.listed_runs import manifest_run, table_run
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.pictures import picture
@@ -127,6 +128,14 @@ def test_what_the_format_cannot_hold_is_said(run: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Coco, "holds", frozenset({"masks", "scores"}))
     with pytest.raises(ConfigError, match="to=coco holds masks; the run has boxes"):
         said(run)
+
+
+def test_rows_that_hold_nothing_but_scores_are_refused(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Detect, "contents", frozenset({"scores"}))
+    with pytest.raises(ConfigError, match="task=detect hold nothing that a format can hold"):
+        said(run, "to=csv")
 
 
 def test_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
