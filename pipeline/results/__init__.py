@@ -1,4 +1,4 @@
-"""Everything that reads finished runs: evaluation, comparison, drift, report and the verbs.
+"""Code that reads finished runs: evaluation, comparison, drift, report and their commands.
 
-Imports the rooms below it and reaches no model. Begin with `commands/`.
+This package imports only packages of lower layers, and no model. Begin with `commands/`.
 """

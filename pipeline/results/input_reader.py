@@ -13,17 +13,17 @@ from pipeline.runs.finished_run import FinishedRun
 
 
 class InputReader:
-    """Reads the images of a finished run by means of its source.
+    """Reader of the images of a finished run, through the source that the run used.
 
     with closing(InputReader(run)) as inputs:
         pixels = inputs.read(entry, size_hw)
     """
 
     def __init__(self, run: FinishedRun) -> None:
-        """Find the source by the name that the run's record holds.
+        """Open the source that the run's record (run.json) names.
 
         Raises:
-            ConfigError: the input is gone, or is no collection of images.
+            ConfigError: the input no longer exists, or it is not a collection of images.
         """
         no_images = ConfigError(
             f"{run.path} was run over source={run.source}, which has no images that could be read "
@@ -48,22 +48,27 @@ class InputReader:
 
     @property
     def in_order(self) -> bool:
-        """Whether reading is faster if one thread reads in the order of the run."""
+        """Whether one thread that reads in the order of the run is faster than several threads."""
         return self._reader.reads_in_order
 
     def open(self, entry: Entry) -> BinaryIO:
-        """Open the encoded image as a file. Raises InputError and OSError."""
+        """Open the encoded image as a binary file.
+
+        Raises:
+            InputError: the source cannot use the image.
+            OSError: the image cannot be read.
+        """
         return self._reader.open(entry)
 
     def read(self, entry: Entry, size_hw: tuple[int, int]) -> np.ndarray:
         """Decode an image to (H, W, 3) uint8 RGB, upright.
 
         Args:
-            size_hw: the size that the run's row has.
+            size_hw: height and width in pixels, as the run recorded them.
 
         Raises:
-            InputError: also if the file is not the one that the plan lists, or its size is not that
-            of the row.
+            InputError: the image cannot be decoded, the file is not the one that the plan lists,
+                or its size differs from `size_hw`.
         """
         if resolve_below(Path(), entry.key) is None:
             raise InputError(Status.UNREADABLE, "its name leads out of the input; no run made it")
@@ -78,7 +83,7 @@ class InputReader:
         return pixels
 
     def link(self, key: str) -> str | None:
-        """Return an address for browsers; None if the input is no file that they open."""
+        """Return the address at which a browser opens the input; None if it cannot open it."""
         return self.locations.make_link(key)
 
     def close(self) -> None:
@@ -88,10 +93,9 @@ class InputReader:
 def iterate_entries(
     run: FinishedRun, image_ids: Iterable[int]
 ) -> Iterator[tuple[int, Entry, tuple[int, int]]]:
-    """Yield (image_id, its entry in the plan, its size_hw in the run) of usable images, in
-    ascending order.
+    """Yield (image_id, entry of the plan, size_hw in pixels) for each of these images.
 
-    One shard is read at a time.
+    The images must be usable. They are yielded by ascending id. One shard is read at a time.
     """
     wanted = sorted(set(image_ids))
     first = at = 0

@@ -1,19 +1,19 @@
-"""Compare the settings of two runs, as their records (run.json) hold them."""
+"""Compare the settings of two runs, which their records (run.json) contain."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.core.text_tables import format_pairs
 
-_ALSO = (
-    "weights_sha256",
-    "device",
-    "libraries",
-)  # not in the fingerprint, and may move the last digits
+# The fingerprint does not contain these settings, but they can change the last digits of results.
+_ALSO = ("weights_sha256", "device", "libraries")
 
 
 def diff_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return the settings that differ: name -> [before, after], None where a run lacks it."""
+    """Return the settings that differ, as name -> [value before, value after].
+
+    None stands for a setting that a run does not have.
+    """
     one, other = (
         dict(_flat("", record["fingerprint_of"] | {name: record.get(name) for name in _ALSO}))
         for record in (before, after)
@@ -25,9 +25,9 @@ def diff_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[s
 
 
 def format_settings_diff(settings: Mapping[str, list[Any]]) -> str:
-    """Return the settings that differ as lines for people."""
-    said = {name: f"{_short(a)} -> {_short(b)}" for name, (a, b) in settings.items()}
-    return "settings that differ\n" + (format_pairs(said) or "  none")
+    """Format the settings that differ as lines of text for the terminal."""
+    texts = {name: f"{_short(a)} -> {_short(b)}" for name, (a, b) in settings.items()}
+    return "settings that differ\n" + (format_pairs(texts) or "  none")
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -35,12 +35,13 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, dict):
         yield name, value
         return
-    for inner, one in value.items():
-        yield from _flat(f"{name}.{inner}" if name else inner, one)
+    for inner, inner_value in value.items():
+        yield from _flat(f"{name}.{inner}" if name else inner, inner_value)
 
 
 def _short(value: Any) -> str:
+    """Format a value in at most 60 characters."""
     if isinstance(value, list) and len(value) > 3:
         return f"{len(value)} values"
-    said = str(value)
-    return said if len(said) <= 60 else f"{said[:57]}..."
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,5 @@
-"""One verb a file: `Options` are its settings, `run_command` does the work.
+"""Commands that read finished runs, one file for each command.
 
-Each verb reads finished runs and needs no model. A verb imports no other verb.
+In each file, `Options` declares the settings and `run_command` does the work. A command needs no
+model and imports no other command.
 """

@@ -1,4 +1,7 @@
-"""Read two finished runs side by side in the order of their keys, however each was sharded."""
+"""Read two finished runs side by side in the order of their keys.
+
+The runs may have been split into different shards.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,26 +12,24 @@ import pyarrow.compute as pc
 
 from pipeline.runs.finished_run import FinishedRun
 
-_AT_ONCE = 4096  # images of a run
+_AT_ONCE = 4096  # least number of images to read together from a run
 _IMAGES = ["key", "width", "height", "status"]
 
 
 @dataclass(frozen=True)
 class RunTables:
-    """What one run holds for the images of a window."""
+    """The rows of one run for the images of a window."""
 
-    images: (
-        pa.Table
-    )  # (N,) a row for each of the window's keys, of nulls where the run has not the image
-    predictions: pa.Table  # image by image, an image's in their own order
-    at: np.ndarray  # (P,) ascending: the position of each one's key among the window's
+    images: pa.Table  # (N,) a row for each key of the window; nulls if the run lacks the image
+    predictions: pa.Table  # (P,) grouped by image, in the run's order within an image
+    at: np.ndarray  # (P,) ascending: position of each prediction's key in the window's keys
 
 
 @dataclass(frozen=True)
 class AlignedImages:
-    """A window of images, with everything that both runs hold for them."""
+    """A window of images, with the rows of both runs for them."""
 
-    keys: pa.Array  # ascending, each once
+    keys: pa.Array  # ascending and unique
     before: RunTables
     after: RunTables
 
@@ -38,7 +39,8 @@ def read_aligned(
 ) -> Iterator[AlignedImages]:
     """Yield every image of either run in exactly one window.
 
-    Keys ascend only within a part of a plan, so some thousand images of each part are in memory.
+    Keys ascend only within a part of a plan. Therefore a few thousand images of each part are in
+    memory at the same time.
 
     Args:
         columns: the columns of predictions to read, besides `key`.
@@ -47,31 +49,31 @@ def read_aligned(
         [_Stream(_pieces(run, columns, part)) for part in range(len(run.plan.parts))]
         for run in (before, after)
     ]
-    while held := [stream for streams in runs for stream in streams if stream.fill()]:
-        bound = min(stream.last for stream in held)
+    while filled := [stream for streams in runs for stream in streams if stream.fill()]:
+        bound = min(stream.last for stream in filled)
         pieces = [[stream.take(bound) for stream in streams] for streams in runs]
-        yield _window(*([piece for piece in one if piece is not None] for one in pieces))
+        yield _window(*([piece for piece in side if piece is not None] for side in pieces))
 
 
 _Piece = tuple[pa.Table, pa.Table]  # images, predictions
 
 
 class _Stream:
-    """Rows of one part of a plan, which come in the order of their keys."""
+    """Buffered rows of one part of a plan, in the order of their keys."""
 
     def __init__(self, pieces: Iterator[_Piece]) -> None:
         self.pieces = pieces
         self.held: _Piece | None = None
 
     def fill(self) -> bool:
-        """Read the next rows if none are left. Returns whether there are any."""
+        """Read the next rows if the buffer is empty. Return whether there are any rows."""
         if self.held is None:
             self.held = next(self.pieces, None)
         return self.held is not None
 
     @property
     def last(self) -> str:
-        """The last key that has been read. Valid only after `fill`."""
+        """The last key in the buffer. Valid only after `fill` returned True."""
         return str(self.held[0]["key"][-1]) if self.held else ""
 
     def take(self, bound: str) -> _Piece | None:
@@ -85,25 +87,26 @@ class _Stream:
 
 
 def _pieces(run: FinishedRun, columns: Sequence[str], part: int) -> Iterator[_Piece]:
-    """Yield the tables of a part of the plan; small shards are put together."""
+    """Yield the tables of a part of the plan. Small shards are joined."""
     first, wanted = run.plan.parts[part].first_shard, list(dict.fromkeys(["key", *columns]))
     here = range(first, first + run.plan.parts[part].shards)
-    held: list[_Piece] = []
+    pieces: list[_Piece] = []
     for shard_id in (i for i in run.shard_ids if i in here):
-        held.append(
+        pieces.append(
             (
                 run.read_table("images", shard_id, _IMAGES),
                 run.read_table("predictions", shard_id, wanted),
             )
         )
-        if sum(len(images) for images, _ in held) >= _AT_ONCE:
-            yield _joined(held)
-            held = []
-    if held:
-        yield _joined(held)
+        if sum(len(images) for images, _ in pieces) >= _AT_ONCE:
+            yield _joined(pieces)
+            pieces = []
+    if pieces:
+        yield _joined(pieces)
 
 
 def _joined(pieces: Sequence[_Piece]) -> _Piece:
+    """Concatenate the tables of several pieces."""
     images, predictions = (
         pa.concat_tables(tables).unify_dictionaries().combine_chunks()
         for tables in zip(*pieces, strict=True)
@@ -112,11 +115,13 @@ def _joined(pieces: Sequence[_Piece]) -> _Piece:
 
 
 def _window(before: Sequence[_Piece], after: Sequence[_Piece]) -> AlignedImages:
+    """Align the pieces of both runs by key. At least one run must have a piece."""
     keys = pa.concat_arrays(
         [chunk for images, _ in (*before, *after) for chunk in images["key"].chunks]
     ).unique()
     keys = keys.take(pc.array_sort_indices(keys))
-    # a window has rows of at least one run; empty tables of the same schema stand for the other
+    # A window has rows of at least one run. If the other run has none, empty tables with the same
+    # schema take their place.
     empty = [tuple(table.slice(0, 0) for table in (*before, *after)[0])]
     return AlignedImages(
         keys, *(_side(keys, _joined(pieces or empty)) for pieces in (before, after))
@@ -124,6 +129,7 @@ def _window(before: Sequence[_Piece], after: Sequence[_Piece]) -> AlignedImages:
 
 
 def _side(keys: pa.Array, piece: _Piece) -> RunTables:
+    """Arrange one run's rows by the window's keys."""
     images, predictions = piece
     at = pc.index_in(predictions["key"], value_set=keys).to_numpy()
     order = np.argsort(at, kind="stable")

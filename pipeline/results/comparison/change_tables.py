@@ -1,4 +1,4 @@
-"""Make the tables of what changed: a row for each image, a row for each changed prediction."""
+"""Make the tables of changes: one row per image, and one row per changed prediction."""
 
 import numpy as np
 import pyarrow as pa
@@ -24,13 +24,13 @@ from pipeline.results.comparison.row_fates import (
 
 
 def mark_known(side: RunTables) -> np.ndarray:
-    """Return (N,) bool: which of the window's images the run has."""
+    """Return (N,) bool: whether the run has each image of the window."""
     known: np.ndarray = pc.is_valid(side.images["key"]).to_numpy()
     return known
 
 
 def mark_skipped(window: AlignedImages) -> np.ndarray:
-    """Return (N,) bool: which images one of the runs has not looked at."""
+    """Return (N,) bool: whether at least one run skipped the image as a duplicate."""
     either = [
         pc.fill_null(mark_duplicates(side.images), False).to_numpy()
         for side in (window.before, window.after)
@@ -41,7 +41,11 @@ def mark_skipped(window: AlignedImages) -> np.ndarray:
 def make_image_table(
     window: AlignedImages, fates: RowFates, measured: dict[str, np.ndarray]
 ) -> pa.Table:
-    """Return a row for each image of the window: what became of it, and by how much."""
+    """Return a row for each image of the window, with the kind and the size of its changes.
+
+    Args:
+        measured: more columns by name, (N,) each, as `measure_pairs` returns them.
+    """
     before, after = window.before, window.after
     here, there, duplicate, n = (
         mark_known(before),
@@ -76,7 +80,10 @@ def make_image_table(
     columns |= {name: pa.array(count, pa.int32(), mask=absent) for name, count in counts.items()}
     return pa.table(
         columns
-        | {name: pa.array(one, pa.float32(), from_pandas=True) for name, one in measured.items()}
+        | {
+            name: pa.array(values, pa.float32(), from_pandas=True)
+            for name, values in measured.items()
+        }
     )
 
 
@@ -87,9 +94,9 @@ def _read_text(side: RunTables, name: str) -> pa.ChunkedArray:
 def make_prediction_table(
     keys: pa.Array, names: pa.Array, before: ComparedRows, after: ComparedRows, fates: RowFates
 ) -> pa.Table:
-    """Return the rows that are not the same, image by image.
+    """Return a row for each prediction whose fate is not SAME, grouped by image.
 
-    The box is that of the second run; for a lost row it is the first's.
+    The box comes from the second run. For a lost row it comes from the first run.
     """
     changed = np.flatnonzero(fates.kind != SAME)
     changed = changed[np.argsort(fates.at[changed], kind="stable")]
@@ -113,10 +120,13 @@ def make_prediction_table(
 def measure_pairs(
     before: ComparedRows, after: ComparedRows, found: RowPairs, n: int
 ) -> dict[str, np.ndarray]:
-    """Return (n,) arrays by name: differences of the pairs of each image, NaN without pairs."""
+    """Return (n,) arrays by name: the differences of each image's pairs.
+
+    An image without pairs has NaN.
+    """
     at = before.at[found.before]
     shifts = after.scores[found.after] - before.scores[found.before]
-    # scores of two classes are not compared
+    # Scores of two different classes cannot be compared.
     shifts[before.classes[found.before] != after.classes[found.after]] = np.nan
     return {
         "mean_score_shift": _mean_by_image(shifts, at, n),

@@ -27,20 +27,24 @@ from pipeline.results.comparison.row_fates import (
 
 @dataclass(frozen=True)
 class ImageChanges:
-    """The changes in one window. Predictions are those of images that both runs have looked at."""
+    """The changes in one window. Only predictions of images that both runs processed count."""
 
     images: pa.Table  # one row for each key
-    predictions: pa.Table  # one row for each that is not the same
-    fates: dict[str, int]  # SAME, ADDED ... -> number of predictions, a pair being one
-    classes: np.ndarray  # (C, 4): before, after, added, lost
-    became: np.ndarray  # (R, 2): class before, class after, where they differ
-    score_shifts: np.ndarray  # (S,) after - before, of the pairs of one class
+    predictions: pa.Table  # one row for each prediction that changed
+    fates: dict[str, int]  # SAME, ADDED ... -> number of predictions; a pair counts once
+    classes: np.ndarray  # (C, 4) number of predictions by class: before, after, added, lost
+    became: np.ndarray  # (R, 2) class before and class after, of the pairs that changed class
+    score_shifts: np.ndarray  # (S,) score after - score before, of the pairs with equal class
 
 
 def find_changes(
     window: AlignedImages, matcher: RowMatcher, names: pa.Array, tolerance: Tolerance
 ) -> ImageChanges:
-    """Compare the rows of one window. `names`: the classes of both runs, each once."""
+    """Compare the rows of one window.
+
+    Args:
+        names: class names of both runs, without repetition.
+    """
     in_both = mark_known(window.before) & mark_known(window.after) & ~mark_skipped(window)
     before, after = (
         select_rows(side, matcher, names, in_both) for side in (window.before, window.after)

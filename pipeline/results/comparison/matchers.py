@@ -1,4 +1,4 @@
-"""Match the rows of two runs that mean the same: boxes, regions, or classes of whole images."""
+"""Match corresponding rows of two runs: boxes, regions, or classes of whole images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,39 +24,37 @@ class ComparedRows:
 
     table: pa.Table
     at: np.ndarray  # (P,) ascending: the image's position in the window
-    classes: np.ndarray  # (P,) numbers of class names, the same in both runs
+    classes: np.ndarray  # (P,) positions in the list of class names that both runs share
     scores: np.ndarray  # (P,) float64
 
 
 @dataclass(frozen=True)
 class RowPairs:
-    """Pairs of rows that mean the same. NaN stands for what was not measured."""
+    """Pairs of corresponding rows. NaN stands for a value that was not measured."""
 
-    before: np.ndarray  # (M,) rows of the first run
-    after: np.ndarray  # (M,) rows of the second
-    iou: np.ndarray  # (M,) of boxes or regions
-    box_shift: np.ndarray  # (M,) pixels, of the coordinate that moved most
-    embedding_distance: np.ndarray  # (M,) cosine distance: 0 for one direction, 2 for opposite ones
+    before: np.ndarray  # (M,) row numbers in the first run
+    after: np.ndarray  # (M,) row numbers in the second run
+    iou: np.ndarray  # (M,) IoU of the boxes or regions
+    box_shift: np.ndarray  # (M,) pixels, the shift of the coordinate that moved most
+    embedding_distance: np.ndarray  # (M,) cosine distance: 0 for equal, 2 for opposite directions
 
 
 class RowMatcher(Protocol):
-    """How rows are matched, by the comparison that their task declares.
+    """Rule by which the rows of two runs are matched. The task declares which one applies."""
 
-    `columns` are the columns of predictions that it reads. `first_only`: of an image, only the best
-    row takes part.
-    """
+    columns: Sequence[str]  # the columns of predictions that the matcher reads
+    first_only: bool  # whether only the best row of each image is compared
 
-    columns: Sequence[str]
-    first_only: bool
-
-    def match(self, before: ComparedRows, after: ComparedRows) -> RowPairs: ...
+    def match(self, before: ComparedRows, after: ComparedRows) -> RowPairs:
+        """Pair each row of one run with at most one row of the other."""
+        ...
 
 
 class BoxMatcher:
-    """Match boxes one to one, greedily.
+    """Greedy one-to-one matcher of boxes.
 
-    Pairs of one class come before pairs of two, then those that overlap most, then those with the
-    nearest scores. Boxes that overlap by less than `least_iou` are two objects.
+    Pairs of boxes with equal class are chosen first, then pairs with a higher IoU, then pairs with
+    nearer scores. Boxes whose IoU is less than `least_iou` are different objects.
     """
 
     columns: Sequence[str] = BOX_COLUMNS
@@ -78,15 +76,15 @@ class BoxMatcher:
 
 
 class MaskMatcher:
-    """Match regions of one class: an image has at most one region of a class."""
+    """Matcher of regions by class. An image has at most one region of each class."""
 
     columns: Sequence[str] = _MASK
     first_only = False
 
     def match(self, before: ComparedRows, after: ComparedRows) -> RowPairs:
-        n_classes = 1 + max(one.classes.max(initial=0) for one in (before, after))
+        n_classes = 1 + max(rows.classes.max(initial=0) for rows in (before, after))
         _, a, b = np.intersect1d(
-            *(one.at * n_classes + one.classes for one in (before, after)), return_indices=True
+            *(rows.at * n_classes + rows.classes for rows in (before, after)), return_indices=True
         )
         return RowPairs(
             a,
@@ -98,7 +96,7 @@ class MaskMatcher:
 
 
 class LabelMatcher:
-    """Match the best classes of whole images. The ranks behind them are not compared."""
+    """Matcher of the best class of each image. Lower ranks are not compared."""
 
     first_only = True
 
@@ -118,9 +116,11 @@ class LabelMatcher:
 def select_rows(
     side: RunTables, matcher: RowMatcher, names: pa.Array, images: np.ndarray
 ) -> ComparedRows:
-    """Select the rows of `images` ((N,) bool) that take part.
+    """Select the rows of one run that the matcher compares.
 
-    `names`: the names of classes, whose positions become `ComparedRows.classes`.
+    Args:
+        names: class names. Their positions become `ComparedRows.classes`.
+        images: (N,) bool, whether the rows of each image of the window are compared.
     """
     keep = images[side.at]
     if matcher.first_only:
@@ -133,7 +133,7 @@ def select_rows(
 
 
 def measure_mask_iou(before: pa.Table, after: pa.Table) -> np.ndarray:
-    """Return (N,) IoU of the masks of two tables, row by row; 0 where image sizes differ."""
+    """Return (N,) IoU of the masks of two tables, row by row; 0 if the image sizes differ."""
     from pycocotools import mask as coco_mask
 
     def masks(table: pa.Table) -> list[dict]:
@@ -154,7 +154,7 @@ def measure_cosine_distance(before: pa.Table, after: pa.Table) -> np.ndarray:
     """Return (N,) cosine distances of the vectors of two tables, row by row.
 
     Raises:
-        ValueError: their lengths differ.
+        ValueError: the vectors have different lengths.
     """
     a, b = (
         np.stack(table[_EMBEDDING].to_numpy()).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Find pairs of overlapping boxes. Boxes are `xyxy`, arrays of shape (N, 4)."""
+"""Find pairs of overlapping boxes. Boxes are arrays (N, 4) in the format xyxy."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.ops.boxes import paired_box_iou
 
-_PAIRS = 1 << 20  # looked at together: 100 MB or so
+_PAIRS = 1 << 20  # pairs to compare at once; they take about 100 MB
 
 
 def find_overlapping_pairs(
@@ -16,12 +16,16 @@ def find_overlapping_pairs(
     groups_b: np.ndarray,
     least_iou: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find all pairs within one group that overlap by `least_iou` or more.
+    """Find all pairs of boxes of the same group whose IoU is at least `least_iou`.
 
-    Groups must ascend.
+    Args:
+        boxes_a: (N, 4).
+        groups_a: (N,) group of each box, ascending.
+        boxes_b: (M, 4).
+        groups_b: (M,) group of each box, ascending.
 
     Returns:
-        Rows of a, rows of b and the IoU of each pair.
+        Three arrays (pairs,): the row in a, the row in b and the IoU of each pair.
     """
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for a, b in _pairs(groups_a, groups_b):
@@ -33,7 +37,7 @@ def find_overlapping_pairs(
 
 
 def _pairs(groups_a: np.ndarray, groups_b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (rows of a, rows of b): every pair within one group, about `_PAIRS` at a time."""
+    """Yield (rows of a, rows of b) of all pairs of the same group, about `_PAIRS` at a time."""
     starts = np.searchsorted(groups_b, groups_a, side="left")
     counts = np.searchsorted(groups_b, groups_a, side="right") - starts
     chunk = np.cumsum(counts) // _PAIRS

@@ -1,4 +1,4 @@
-"""Decide what became of a run's rows in another run: same, shifted, renamed, added or lost."""
+"""Classify the rows of two runs: same, shifted, renamed, added or lost."""
 
 from dataclasses import dataclass
 
@@ -6,18 +6,18 @@ import numpy as np
 
 from pipeline.results.comparison.matchers import ComparedRows, RowPairs
 
-# what became of an image
+# Kinds of change of an image.
 UNCHANGED, CHANGED = "unchanged", "changed"
 ONLY_BEFORE, ONLY_AFTER = "only_before", "only_after"
-DUPLICATE = "duplicate"  # one of the runs skipped it, because another image is the same picture
+DUPLICATE = "duplicate"  # a run skipped it, because another image has the same content
 
-# what became of a prediction
+# Fates of a prediction.
 SAME, ADDED, LOST, RENAMED, SHIFTED = "same", "added", "lost", "another_class", "shifted"
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Differences up to which two rows say the same."""
+    """Largest differences up to which two rows count as the same."""
 
     score: float
     box: float  # pixels
@@ -25,27 +25,27 @@ class Tolerance:
     embedding: float  # cosine distance
 
     def __str__(self) -> str:
-        """Return it as it is given on the command line."""
+        """Return the tolerance in the syntax of the command line."""
         return "{" + ", ".join(f"{name}: {value:g}" for name, value in vars(self).items()) + "}"
 
 
 @dataclass(frozen=True)
 class RowFates:
-    """What became of the predictions of both runs, (F,) each. A pair counts once."""
+    """Fates of the predictions of both runs, as arrays (F,). A pair of rows is one element."""
 
     kind: np.ndarray  # SAME, ADDED ...
-    at: np.ndarray  # position of the image
-    before: np.ndarray  # row, -1 for what was added
-    after: np.ndarray  # row, -1 for what was lost
-    iou: np.ndarray  # NaN where there is no pair or no shape
+    at: np.ndarray  # position of the image in the window
+    before: np.ndarray  # row number in the first run, -1 for an added row
+    after: np.ndarray  # row number in the second run, -1 for a lost row
+    iou: np.ndarray  # NaN if there is no pair, or if rows have neither box nor mask
 
 
 def decide_fates(
     before: ComparedRows, after: ComparedRows, found: RowPairs, tolerance: Tolerance
 ) -> RowFates:
-    """Decide what became of each row, from the pairs of rows that mean the same."""
+    """Decide the fate of each row from the pairs of corresponding rows."""
     shifted = np.abs(after.scores[found.after] - before.scores[found.before]) > tolerance.score
-    # what was not measured is NaN, which is not larger than anything
+    # A value that was not measured is NaN. NaN is never larger than a tolerance.
     shifted |= found.embedding_distance > tolerance.embedding
     shifted |= found.box_shift > tolerance.box
     shifted |= np.isnan(found.box_shift) & (1 - found.iou > tolerance.mask)

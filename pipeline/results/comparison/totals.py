@@ -1,4 +1,4 @@
-"""Sum up the changes of all windows, for summary.json and for people."""
+"""Sum up the changes of all windows, for summary.json and for the terminal."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from pipeline.results.comparison.row_fates import (
 )
 
 _MOST_TOLD = 10
-# images with as many changed predictions are sorted by these, in this order
+# Measures that sort images with equally many changed predictions, and their wording.
 _BY = {
     "max_score_shift": "scores by up to {:.4f}",
     "max_box_shift": "boxes by up to {:.1f} px",
@@ -33,7 +33,7 @@ _BY = {
 
 
 class ChangeTotals:
-    """Sums of the changes of all windows so far. Its size does not grow."""
+    """Sums of the changes of all windows so far. Memory use does not grow with the windows."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
@@ -48,8 +48,8 @@ class ChangeTotals:
         """Add the changes of one window."""
         self.images.update(
             {
-                one["values"]: one["counts"]
-                for one in changes.images["change"].value_counts().to_pylist()
+                row["values"]: row["counts"]
+                for row in changes.images["change"].value_counts().to_pylist()
             }
         )
         self.fates.update(changes.fates)
@@ -67,11 +67,11 @@ class ChangeTotals:
         self._remember(changes.images)
 
     def _remember(self, images: pa.Table) -> None:
-        """Keep the images that changed most, of all so far."""
+        """Update the list of the most changed images."""
         changed = images.filter(pc.equal(images["change"], CHANGED))
         measures = [changed[name].fill_null(0).to_numpy() for name in _BY]
         moved = sum(changed[name].to_numpy() for name in (ADDED, LOST, RENAMED))
-        order = np.lexsort((*(-one for one in measures[::-1]), -moved))[:_MOST_TOLD]
+        order = np.lexsort((*(-values for values in measures[::-1]), -moved))[:_MOST_TOLD]
         rows = [*self.most_changed, *changed.take(order).to_pylist()]
         self.most_changed = sorted(rows, key=_much, reverse=True)[:_MOST_TOLD]
 
@@ -84,6 +84,7 @@ class ChangeTotals:
         return self.shift_sum / self.pairs if self.pairs else 0.0
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the totals as the content of summary.json."""
         return {
             "images": {
                 kind: self.images[kind]
@@ -101,7 +102,7 @@ class ChangeTotals:
         }
 
     def _classes(self) -> list[dict[str, Any]]:
-        """Return a row for each class that either run found, the most frequent first."""
+        """Return a row for each class that a run predicted, the most frequent first."""
         came, went = Counter[str](), Counter[str]()
         for (a, b), n in self.became.items():
             went[a] += n
@@ -115,24 +116,26 @@ class ChangeTotals:
         return sorted(rows, key=lambda row: -max(row["before"], row["after"]))
 
     def headline(self) -> str:
-        said = f"{self.images[CHANGED]:,} of {self.in_both:,} images changed."
+        """Return the number of changed images, and which images were not compared."""
+        text = f"{self.images[CHANGED]:,} of {self.in_both:,} images changed."
         alone = [
             (self.images[kind], side)
             for kind, side in ((ONLY_BEFORE, "before"), (ONLY_AFTER, "after"))
         ]
-        said += "".join(
+        text += "".join(
             f" {n:,} are in the run {side} only, and are not counted below."
             for n, side in alone
             if n
         )
         n = self.images[DUPLICATE]
-        return said + (
+        return text + (
             f" {n:,} are duplicates that a run has not looked at, and are not counted below."
             if n
             else ""
         )
 
     def text(self) -> str:
+        """Format the totals as lines of text for the terminal."""
         fates = self.fates
         lines = [
             f"predictions: {fates[SAME]:,} the same, {fates[SHIFTED]:,} shifted, "
@@ -154,23 +157,23 @@ class ChangeTotals:
 
 
 def _much(image: dict[str, Any]) -> tuple[float, ...]:
-    """Return the sorting key of images: how much an image changed."""
+    """Return the sort key of an image: the size of its changes."""
     return image[ADDED] + image[LOST] + image[RENAMED], *(image[name] or 0.0 for name in _BY)
 
 
 def _one(image: dict[str, Any]) -> str:
-    """Return one image's changes as a line of text."""
+    """Format one image's changes as a line of text."""
     kinds = {ADDED: "added", LOST: "lost", RENAMED: "of another class"}
-    said = [f"{image[kind]} {words}" for kind, words in kinds.items() if image[kind]]
+    changes = [f"{image[kind]} {words}" for kind, words in kinds.items() if image[kind]]
     if image["status_before"] != image["status_after"]:
-        said.insert(0, f"{image['status_before']} -> {image['status_after']}")
+        changes.insert(0, f"{image['status_before']} -> {image['status_after']}")
     for name, words in _BY.items():
-        said += [words.format(image[name])] if image[name] else []
-    return f"  {image['key']!r}: {', '.join(said) or 'see images.parquet'}"
+        changes += [words.format(image[name])] if image[name] else []
+    return f"  {image['key']!r}: {', '.join(changes) or 'see images.parquet'}"
 
 
 def _table(rows: Sequence[dict[str, Any]], most: int) -> list[str]:
-    """Return rows as the lines of a table, the first column on the left."""
+    """Format at most `most` rows as the lines of a table."""
     shown = [
         [f"{value:,}" if isinstance(value, int) else value for value in row.values()]
         for row in rows[:most]

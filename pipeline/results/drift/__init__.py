@@ -1,1 +1,1 @@
-"""Measure how far the distributions of two runs are apart."""
+"""Measure how much the distributions of two runs differ."""

@@ -1,4 +1,4 @@
-"""Count and sample what the images and detections of a finished run are like."""
+"""Measure the distributions of a finished run's images and detections."""
 
 import logging
 from collections import Counter, defaultdict
@@ -20,26 +20,27 @@ from pipeline.runs.finished_run import FinishedRun
 
 log = logging.getLogger(__name__)
 STATUS, CLASS, BRIGHTNESS = "image status", "class", "brightness"
-_LUMA = np.array([0.299, 0.587, 0.114])  # of red, green, blue: ITU-R BT.601
-_LOOKED_AT = 1 << 16  # pixels of an image
+_LUMA = np.array([0.299, 0.587, 0.114])  # weights of red, green and blue, from ITU-R BT.601
+_LOOKED_AT = 1 << 16  # pixels of an image that are sampled for its brightness
 
 
 @dataclass(frozen=True)
 class Distributions:
-    """What images and detections of one run are like."""
+    """Distributions of the images and detections of one run."""
 
-    shares: dict[str, Counter[str]]  # kind -> how many
-    numbers: dict[str, np.ndarray]  # (N,) of all images or detections; of brightness a sample's
+    shares: dict[str, Counter[str]]  # name of the distribution -> how often each value occurs
+    # Name -> (N,) the values of all images or detections. Brightness is measured on a sample.
+    numbers: dict[str, np.ndarray]
 
 
 def measure_distributions(run: FinishedRun, brightness: int) -> Distributions:
     """Measure the distributions of a run's usable images and their rows.
 
-    Where rows are classes of whole images, only the best class of an image counts.
+    If the rows are classes of whole images, only the best class of each image is counted.
 
     Args:
-        brightness: how many images are read again to measure it. If the input is gone, a warning
-            says so and there are none.
+        brightness: the number of images to read again to measure their brightness; 0 for none. If
+            the input no longer exists, a warning is logged and no brightness is measured.
     """
     shares: dict[str, Counter[str]] = {STATUS: Counter(), CLASS: Counter()}
     numbers: dict[str, list[np.ndarray]] = defaultdict(list)
@@ -48,9 +49,8 @@ def measure_distributions(run: FinishedRun, brightness: int) -> Distributions:
         every = run.read_table(
             "images", shard_id, ["image_id", "status", "width", "height", "n_predictions"]
         )
-        seen = every.filter(
-            pc.invert(mark_duplicates(every))
-        )  # that a picture comes again is no change of what it is like
+        # A duplicate says nothing new about what the images look like.
+        seen = every.filter(pc.invert(mark_duplicates(every)))
         images = select_usable(seen)
         found = _found(run, shard_id)
         shares[STATUS].update(_counts(seen["status"]))
@@ -66,7 +66,7 @@ def measure_distributions(run: FinishedRun, brightness: int) -> Distributions:
 
 
 def _found(run: FinishedRun, shard_id: int) -> pa.Table:
-    """Read a shard's predictions; of classes of whole images only the best."""
+    """Read a shard's predictions. Of ranked classes of a whole image, keep only the best."""
     rows = run.read_table("predictions", shard_id, ["image_id", "class_name", "score"])
     if not _has_labels(run):
         return rows
@@ -74,12 +74,12 @@ def _found(run: FinishedRun, shard_id: int) -> pa.Table:
 
 
 def _has_labels(run: FinishedRun) -> bool:
-    """Tell whether the run's rows are classes of whole images, ranked."""
+    """Return whether the run's rows are ranked classes of whole images."""
     return Content.LABELS in find_task(run.task).contents
 
 
 def _numbers(images: pa.Table, found: pa.Table, labels: bool) -> dict[str, np.ndarray]:
-    """Return samples of numbers, by name."""
+    """Return the numeric samples of one shard, by name."""
     width, height = (images[name].to_numpy().astype(np.float64) for name in ("width", "height"))
     numbers = {
         "width": width,
@@ -98,8 +98,8 @@ def _counts(column: pa.ChunkedArray) -> Counter[str]:
     """Count the values of a column."""
     return Counter(
         {
-            one["values"]: one["counts"]
-            for one in column.cast(pa.string()).value_counts().to_pylist()
+            row["values"]: row["counts"]
+            for row in column.cast(pa.string()).value_counts().to_pylist()
         }
     )
 
@@ -107,7 +107,7 @@ def _counts(column: pa.ChunkedArray) -> Counter[str]:
 def _brightness(run: FinishedRun, image_ids: np.ndarray, most: int) -> np.ndarray:
     """Return (N,) mean luma, 0 to 255, of at most `most` images.
 
-    The same images are chosen each time.
+    The images are chosen at random with a fixed seed, so each call chooses the same ones.
     """
     chosen = np.random.default_rng(0).permutation(image_ids)[:most]
     try:

@@ -12,9 +12,9 @@ _REFERENCE, _NEW = "#a0aec0", "#c53030"
 
 
 def save_distribution_plot(reference: Distributions, new: Distributions, path: Path) -> None:
-    """Draw a panel for classes and one for each number.
+    """Draw one panel for the classes and one for each numeric distribution.
 
-    The reference is filled, the run is a line. Heights are shares.
+    The reference is drawn as filled bars, the new run as an outline. Heights are shares.
     """
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
@@ -41,9 +41,10 @@ def save_distribution_plot(reference: Distributions, new: Distributions, path: P
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
-    """Return the edges of bins; a few whole numbers have a bin each.
+    """Return the edges of the histogram's bins.
 
-    Otherwise rounding would leave some bins empty.
+    Integers of a small range get one bin each, because bins of other widths would leave some bins
+    empty.
     """
     if values.dtype.kind == "i" and np.ptp(values) < _BINS:
         return np.arange(values.min(), values.max() + 2) - 0.5

@@ -1,1 +1,1 @@
-"""Measure how right a finished run is, against annotations. It needs no model."""
+"""Measure the accuracy of a finished run against annotations. No model is needed."""

@@ -1,1 +1,1 @@
-"""Find boxes that come again and again at one place of a camera."""
+"""Find boxes that recur at the same place in the images of one camera."""

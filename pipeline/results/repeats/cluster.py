@@ -1,4 +1,4 @@
-"""Cluster boxes of one class by their place, to find what always stands there."""
+"""Cluster boxes of one class by position, to find objects that never move."""
 
 from dataclasses import dataclass
 
@@ -9,24 +9,33 @@ from pipeline.ops.boxes import paired_box_iou
 
 @dataclass(frozen=True)
 class BoxCluster:
-    """`box_xyxy` is the median of its boxes, `members` are their rows, ascending."""
+    """A cluster of boxes that overlap."""
 
-    box_xyxy: np.ndarray
-    members: np.ndarray
+    box_xyxy: np.ndarray  # (4,) median of the boxes, or the box tried as centre
+    members: np.ndarray  # (M,) row numbers of the boxes, ascending
 
 
 def cluster_boxes(
     boxes_xyxy: np.ndarray, images: np.ndarray, least_iou: float, least_images: int
 ) -> list[BoxCluster]:
-    """Find clusters of boxes (N, 4) of one camera and class, those of the most images first.
+    """Find clusters among the boxes of one camera and class.
 
-    A cluster has boxes in `least_images` images ((N,) numbers) or more. A box belongs to one
-    cluster at most: it overlaps the cluster's own box by `least_iou` or more.
+    Every box is tried as the centre of a cluster, unless it already belongs to one. The free boxes
+    that overlap the centre are gathered. Then the boxes that overlap the median of these boxes are
+    gathered, so that the result depends less on which box was tried first.
 
-    Every box is tried as a centre, after the boxes of earlier clusters are removed. The median of
-    the boxes that it gathers then gathers anew, so that the result does not depend on which box
-    came first. Boxes are sorted by their left edge, because boxes that overlap enough are near each
-    other there: a box is compared with its neighbours, not with all.
+    Boxes are sorted by their left edge. Two boxes that overlap enough have left edges that are near
+    each other, so a box is compared only with its neighbours in that order.
+
+    Args:
+        boxes_xyxy: (N, 4) boxes.
+        images: (N,) number of the image of each box.
+        least_iou: least IoU of a box with the box of its cluster.
+        least_images: least number of different images in a cluster.
+
+    Returns:
+        The clusters, sorted by their number of images in descending order. A box belongs to at most
+        one of them.
     """
     order = np.argsort(boxes_xyxy[:, 0], kind="stable")
     near = _Neighbours(boxes_xyxy[order].astype(np.float64), images[order], least_iou)
@@ -49,7 +58,7 @@ def cluster_boxes(
 
 
 class _Neighbours:
-    """Boxes (N, 4) in the order of their left edges."""
+    """Index of boxes (N, 4), sorted by their left edges, for finding boxes that overlap."""
 
     def __init__(self, boxes_xyxy: np.ndarray, images: np.ndarray, least_iou: float) -> None:
         self.boxes, self.images, self.least_iou = boxes_xyxy, images, least_iou
@@ -57,12 +66,13 @@ class _Neighbours:
         self.free = np.ones(len(boxes_xyxy), dtype=bool)  # not yet in a cluster
 
     def reach(self) -> np.ndarray:
-        """Return (N,) an upper bound of the number of boxes in a cluster around each box.
+        """Return (N,) upper bounds of the number of boxes in a cluster around each box.
 
-        It counts the boxes whose upper left corners are near, in a grid, by sums over its cells.
+        The bound is the number of boxes whose upper left corners lie in the grid cells near the
+        corner of the box. A summed-area table of the grid makes each count fast.
         """
         corners, slack = self.boxes[:, :2], self._slack(self.boxes)
-        n = min(1024, int(len(corners) ** 0.5) + 1)  # cells a side
+        n = min(1024, int(len(corners) ** 0.5) + 1)  # number of cells on each side of the grid
         first = corners.min(axis=0, initial=np.inf)
         span = np.maximum(corners.max(axis=0, initial=-np.inf) - first, 1e-9)
 
@@ -70,7 +80,7 @@ class _Neighbours:
             at = np.clip((points - first) / span * n, 0, n - 1).astype(np.int64)
             return at[:, 0], at[:, 1]
 
-        sums = np.zeros((n + 1, n + 1), dtype=np.int64)  # sums over all cells above and left
+        sums = np.zeros((n + 1, n + 1), dtype=np.int64)  # summed-area table
         np.add.at(sums[1:, 1:], cells(corners), 1)
         sums = sums.cumsum(axis=0).cumsum(axis=1)
         (x, y), (x_end, y_end) = cells(corners - slack), cells(corners + slack)
@@ -80,7 +90,7 @@ class _Neighbours:
         return reach
 
     def of(self, box_xyxy: np.ndarray) -> np.ndarray:
-        """Return the rows that are free and overlap the box enough."""
+        """Return the rows of boxes that are in no cluster yet and overlap the box enough."""
         slack = self._slack(box_xyxy[None])[0]
         first, last = np.searchsorted(
             self.left, [box_xyxy[0] - slack[0], np.nextafter(box_xyxy[0] + slack[0], np.inf)]
@@ -95,14 +105,15 @@ class _Neighbours:
         ]
 
     def count(self, rows: np.ndarray) -> int:
-        """Return in how many images these rows are."""
+        """Return the number of different images of these rows."""
         return len(np.unique(self.images[rows]))
 
     def _slack(self, boxes_xyxy: np.ndarray) -> np.ndarray:
-        """Return (N, 2) how far from these boxes' upper left corners another box's corner may be.
+        """Return (N, 2) the largest distances in x and y between upper left corners of a pair.
 
-        The IoU of two boxes is at most the width they share by the width they span, which is longer
-        by the distances of both edges.
+        A box whose corner is farther away cannot reach `least_iou`: the IoU of two boxes is at most
+        the width of their intersection divided by the width of their common bounding box. The
+        same is true of heights.
         """
         sides = np.clip(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0, None)
         return sides * (1 - self.least_iou) / self.least_iou * (1 + 1e-9)

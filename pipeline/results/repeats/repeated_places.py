@@ -12,7 +12,7 @@ from pipeline.ops.boxes import read_boxes_xyxy
 from pipeline.results.repeats.cluster import cluster_boxes
 from pipeline.runs.finished_run import FinishedRun
 
-EXAMPLES = 6  # of a place
+EXAMPLES = 6  # number of example boxes for each place
 
 
 @dataclass(frozen=True)
@@ -24,28 +24,28 @@ class RunBoxes:
     classes: np.ndarray  # (N,) ids
     images: np.ndarray  # (N,) ids
     scores: np.ndarray  # (N,)
-    boxes: (
-        np.ndarray
-    )  # (N, 4) in parts of the image's width and height, because a camera may change its resolution
+    # (N, 4) xyxy as fractions of the image's width and height, because a camera may change its
+    # resolution.
+    boxes: np.ndarray
 
 
 @dataclass(frozen=True)
 class RepeatedPlace:
-    """A place with boxes of one class in many images."""
+    """A place in a camera's view that has boxes of one class in many images."""
 
     camera: str
     images_of_camera: int
     class_id: int
-    box: np.ndarray  # (4,) left, top, right, bottom, in parts of the width and height
-    rows: np.ndarray  # of the run's predictions, ascending
-    images: int
+    box: np.ndarray  # (4,) xyxy as fractions of the image's width and height
+    rows: np.ndarray  # row numbers in the run's predictions, ascending
+    images: int  # number of images with a box at the place
     mean_score: float
     max_score: float
     examples: np.ndarray  # some of `rows`, spread evenly from the first image to the last
 
 
 def read_run_boxes(run: FinishedRun) -> RunBoxes:
-    """Read all boxes of a run. Each takes 48 bytes of memory."""
+    """Read all boxes of a run. Each box takes 48 bytes of memory."""
     cameras: Counter[str] = Counter()
     numbers: dict[str, int] = {}
     columns: list[tuple[np.ndarray, ...]] = []
@@ -64,24 +64,24 @@ def read_run_boxes(run: FinishedRun) -> RunBoxes:
         ids = found["image_id"].to_numpy()
         at = np.searchsorted(images["image_id"].to_numpy(), ids)
         size = np.stack([images[name].to_numpy() for name in ("width", "height") * 2], axis=1)[at]
-        one = (
+        shard_columns = (
             number[at],
             found["class_id"].to_numpy(),
             ids,
             found["score"].to_numpy(),
             read_boxes_xyxy(found) / size,
         )
-        columns.append(one)
+        columns.append(shard_columns)
     return RunBoxes(
         Counter({name: cameras[name] for name in numbers}),
-        *(np.concatenate(one) for one in zip(*columns, strict=True)),
+        *(np.concatenate(column) for column in zip(*columns, strict=True)),
     )
 
 
 def find_repeated_places(
     rows: RunBoxes, least_iou: float, least_images: int
 ) -> list[RepeatedPlace]:
-    """Find the places that have boxes in `least_images` images or more, the most frequent first."""
+    """Find the places that have boxes in at least `least_images` images, most images first."""
     names = list(rows.cameras)
     found = []
     for members in _groups(rows):
@@ -107,7 +107,9 @@ def find_repeated_places(
                     examples=here[first[spread]],
                 )
             )
-    return sorted(found, key=lambda one: (-one.images, one.camera, one.class_id, one.rows[0]))
+    return sorted(
+        found, key=lambda place: (-place.images, place.camera, place.class_id, place.rows[0])
+    )
 
 
 def _groups(rows: RunBoxes) -> Iterator[np.ndarray]:

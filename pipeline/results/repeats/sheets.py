@@ -1,4 +1,4 @@
-"""Draw pages of examples of repeated places."""
+"""Draw sheets of example images for repeated places."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,24 +16,26 @@ from pipeline.results.repeats.repeated_places import EXAMPLES, RepeatedPlace
 from pipeline.runs.finished_run import FinishedRun
 
 _TILE, _GAP, _LETTER = 200, 8, 14  # pixels, points
-_STEP = _TILE + _LETTER * 2 + _GAP  # from one place to the next
-_PER_PAGE = 10
-_AROUND = 0.75  # of the box's longer side, on each side, so that the surroundings are visible
+_STEP = _TILE + _LETTER * 2 + _GAP  # pixels from the top of one place's line to the next
+_PER_PAGE = 10  # places
+# Margin around a box, as a fraction of its longer side, so that the surroundings are visible.
+_AROUND = 0.75
 _EMPTY, _INK = "#e4e4e4", "#1a1a1a"
 
 
 def save_example_sheets(
     run: FinishedRun, found: Sequence[RepeatedPlace], images: np.ndarray, folder: Path
 ) -> None:
-    """Write sheet-000.jpg and so on: a line for each place, with examples from first to last.
+    """Write sheet-000.jpg, sheet-001.jpg ... with one line of examples for each place.
 
-    An image that cannot be read any more is a grey tile.
+    The examples are in the order of the run. A grey tile stands for an image that can no longer be
+    read.
 
     Args:
-        images: the image_id of each of the run's boxes.
+        images: (N,) the image_id of each of the run's boxes.
 
     Raises:
-        ConfigError: the input is gone.
+        ConfigError: the input no longer exists.
     """
     with closing(InputReader(run)) as inputs:
         tiles = _tiles(run, inputs, found, images)
@@ -62,7 +64,7 @@ def save_example_sheets(
 def _tiles(
     run: FinishedRun, inputs: InputReader, found: Sequence[RepeatedPlace], images: np.ndarray
 ) -> dict[tuple[int, int], Image.Image]:
-    """Return (place, number of the example) -> its picture. Each image is read once."""
+    """Return a picture for each (place, number of the example). Each image is read once."""
     wanted = defaultdict(list)
     for place, one in enumerate(found):
         for i, row in enumerate(one.examples):
@@ -79,7 +81,7 @@ def _tiles(
 
 
 def _tile(pixels: np.ndarray, one: RepeatedPlace, name: str) -> Image.Image:
-    """Return the place with its surroundings, fitted into a square, with the box drawn."""
+    """Draw a place with its box and its surroundings, scaled to fit a square tile."""
     size_hw = pixels.shape[0], pixels.shape[1]
     box = one.box * np.array([size_hw[1], size_hw[0]] * 2)
     left, top, right, bottom = compute_crop_window(box, _AROUND, size_hw)

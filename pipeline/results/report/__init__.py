@@ -1,4 +1,4 @@
-"""Make the HTML report of a finished run: statistics of all rows, a gallery of some images.
+"""Make the HTML report of a finished run: statistics of all rows and a gallery of images.
 
 Begin with `write.py`.
 """
