@@ -17,13 +17,13 @@ def read_boxes_xyxy(rows: pa.Table) -> np.ndarray:
 def box_area(boxes_xyxy: np.ndarray) -> np.ndarray:
     """Return the areas of (N, 4) boxes as (N,), in square pixels.
 
-    A box whose corners are exchanged has area 0.
+    A box with x_max < x_min or y_max < y_min has area 0.
     """
     return np.prod(np.clip(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0, None), axis=1)
 
 
 def paired_box_iou(boxes_a_xyxy: np.ndarray, boxes_b_xyxy: np.ndarray) -> np.ndarray:
-    """Return the IoU of each pair of boxes in the same row: (N, 4), (N, 4) -> (N,) float64.
+    """Return the IoU of row i of both arrays, for each i: (N, 4), (N, 4) -> (N,) float64.
 
     The IoU of two equal boxes is 1, even when they have no area.
     """
@@ -58,8 +58,8 @@ def keep_by_nms(
     # np.array copies: Arrow's buffers are read-only, and torch warns about read-only arrays.
     boxes, values = torch.from_numpy(np.array(boxes_xyxy)), torch.from_numpy(np.array(scores))
 
-    # torchvision's batched_nms shifts boxes by group number times image size. In float32 that
-    # leaves no digits for the boxes of image 1,000,000. So each group gets its own call.
+    # torchvision's batched_nms shifts boxes by the group number times the image size. For group
+    # 1,000,000, float32 has no digits left for the boxes. So each group gets its own call.
     for members in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
         keep[members[nms(boxes[members], values[members], iou).numpy()]] = True
     return keep
@@ -79,7 +79,7 @@ def rank_within_groups(groups: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def match_one_to_one(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Select pairs greedily so that no index occurs twice on its side.
+    """Select pairs greedily, so that each left and each right index is used at most once.
 
     Args:
         first: (N,) int, the left index of each candidate pair. The best pair comes first.

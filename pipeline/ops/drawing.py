@@ -19,15 +19,16 @@ from torchvision.transforms.functional import InterpolationMode, resize
 from torchvision.utils import draw_bounding_boxes, draw_keypoints, draw_segmentation_masks
 
 Colour = tuple[int, int, int]
-# Long side of an overlay in pixels: labels need the minimum, viewers need at most the maximum.
+# Range for the long side of an overlay, in pixels. Labels are illegible below the minimum, and
+# image viewers are slow above the maximum.
 _MIN_LONG_SIDE, _MAX_LONG_SIDE = 256, 2560
 
 
 class Canvas:
     """An image to draw on. Coordinates are pixels of the image that was passed in.
 
-    Tiny images are enlarged by a whole factor and huge images are reduced. Line width and text size
-    follow the size of the result.
+    Tiny images are enlarged by an integer factor, and huge images are reduced. Line width and text
+    size depend on the size of the result.
     """
 
     def __init__(self, image: Tensor, long_side: int | None = None) -> None:
@@ -35,7 +36,7 @@ class Canvas:
 
         Args:
             image: (3, H, W) uint8 RGB.
-            long_side: Long side of the result in pixels; None lets the image's size decide.
+            long_side: Long side of the result in pixels; None: chosen by the image's size.
         """
         height, width = image.shape[1:]
         input_side = max(height, width)
@@ -70,7 +71,7 @@ class Canvas:
             return
         height, width = self.image.shape[1:]
         scaled = torch.from_numpy(boxes_xyxy * self.scale).round()
-        # A model may return a box beyond the image or with its corners exchanged.
+        # A model may return a box outside the image, or with x_max < x_min.
         scaled = torch.cat(
             [
                 torch.minimum(scaled[:, :2], scaled[:, 2:]),
@@ -82,7 +83,7 @@ class Canvas:
             min=torch.zeros(4), max=torch.tensor([width, height, width, height]) - 1
         )
         colours: Any = [choose_colour(name) for name in names]
-        # The worst score is drawn first, so that the lines of the best box lie on top.
+        # The box with the lowest score is drawn first, so that the best box is on top.
         self.image = draw_bounding_boxes(
             self.image, scaled.flip(0), colors=colours[::-1], width=self.line
         )
@@ -114,7 +115,7 @@ class Canvas:
 
         Args:
             xy: (K, 2), pixels of the image that was passed in.
-            shown: K flags; a point that is not shown is left out, and so are its limbs.
+            shown: K flags. A point whose flag is false is not drawn, nor are its limbs.
             limbs: Pairs of point indices.
             name: The class name, which chooses the colour.
         """
@@ -177,7 +178,7 @@ def make_captions(rows: pa.Table) -> tuple[list[str], list[str]]:
 
 @lru_cache(maxsize=4096)
 def choose_colour(name: str) -> Colour:
-    """Return the RGB colour of a class name, which is the same in every run and for every model."""
+    """Return the RGB colour of a class name. It is the same in every run and for every model."""
     number = zlib.crc32(name.encode())
     hue, light = (number & 0xFFFF) / 0xFFFF, (0.45, 0.55, 0.65)[(number >> 16) % 3]
     red, green, blue = colorsys.hls_to_rgb(hue, light, 0.9)
@@ -191,12 +192,12 @@ def choose_text_colour(background: Colour) -> Colour:
 
 
 def make_printable(text: str) -> str:
-    """Return the text on one line: line breaks and control characters become blanks."""
+    """Return the text on one line: line breaks and control characters become spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """Return the font of all pictures; `size` is in points."""
+    """Return the font that all pictures use; `size` is in points."""
     return ImageFont.truetype(_open_font(), size)
 
 
@@ -206,7 +207,7 @@ def _open_font() -> io.BytesIO:
 
 @lru_cache(maxsize=1)
 def _read_font_bytes() -> bytes:
-    """Return the outline font inside Pillow, so that every machine draws the same letters."""
+    """Return the bytes of Pillow's own font, so that every machine draws the same letters."""
     font = ImageFont.load_default(12)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise RuntimeError(

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.ops.boxes import box_area, keep_by_nms, rank_within_groups, read_boxes_xyxy
 
-# Placeholders in COCO's list of 91 names. A user cannot ask for them as classes.
+# Placeholders in COCO's list of 91 names, which are not classes that a user can select.
 PLACEHOLDERS = frozenset({"__background__", "N/A"})
 
 
@@ -22,8 +22,8 @@ PLACEHOLDERS = frozenset({"__background__", "N/A"})
 class Filters:
     """The filters of a run, applied in this order: class and score, area, NMS, count.
 
-    Filtering loosely and then strictly gives the same rows as filtering strictly once, provided
-    that the first pass used neither NMS nor a count.
+    A finished run can be filtered again with stricter filters. The rows are the same as those of
+    one pass with the strict filters, unless the first pass used NMS or a count.
     """
 
     min_scores: tuple[float, ...]  # lowest score by class id; infinity drops the class
@@ -39,8 +39,8 @@ class Filters:
         """Return the rows that pass.
 
         Args:
-            rows: Has `class_id` and `score`. The area and NMS filters also need the four box
-                columns; NMS and the count also need `image_id`.
+            rows: A table with `class_id` and `score`. The area and NMS filters also need the
+                four box columns. NMS and the count also need `image_id`.
         """
         scores = _column(rows, "score")
         # Both sides are float32, so that a threshold of 0.3 keeps a score of float32(0.3).

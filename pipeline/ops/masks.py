@@ -1,6 +1,6 @@
 """Masks as COCO run-length encoding (RLE), in pixels of the upright original."""
 
-from __future__ import annotations  # annotations must not import torch: readers of runs need masks
+from __future__ import annotations  # readers of finished runs lack torch
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 if TYPE_CHECKING:
     from torch import Tensor
 
-IGNORED_LABEL = 255  # value in a label map of a pixel that does not count, as in Pascal VOC
+IGNORED_LABEL = 255  # label map value of a pixel to ignore, as in Pascal VOC
 MASK_FIELDS = [
     pa.field("mask_rle", pa.string(), nullable=False),  # COCO's compressed counts
     pa.field("mask_height", pa.int32(), nullable=False),  # pixels of the upright original
@@ -91,9 +91,9 @@ def argmax_at_full_size(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the most probable class of each pixel of the original.
 
-    Probabilities are interpolated (bilinear) to the original's size and then compared. Only classes
-    that win somewhere at the network's size take part, one at a time, because all maps of a large
-    photograph would need gigabytes.
+    Probabilities are interpolated (bilinear) to the original's size and then compared. All maps of
+    a large photograph would need gigabytes. So the maps are enlarged one at a time, and only for
+    classes that are the most probable ones somewhere at the network's size.
 
     Args:
         probabilities: (C, h, w) float, at the network's size.

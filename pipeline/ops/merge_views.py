@@ -5,7 +5,7 @@ Boxes are xyxy in pixels of the upright original.
 Two boxes of one class and of different views show the same object in either of two cases:
 
 - Their IoU is above `iou` after both boxes are clipped to the area that both views show. So a whole
-  object in one tile matches its part in the next tile, and two nested objects both stay.
+  object in one tile matches its part in the next tile, but two nested objects do not match.
 - One box is a fragment, and the other covers more than half of its area. A fragment is a box that
   ends at an edge of its window, where that edge is not an edge of the image.
 
@@ -20,9 +20,10 @@ import numpy as np
 
 from pipeline.ops.boxes import box_area
 
-# A box ends at an edge when it is nearer than this: in pixels, or as a share of the window's side.
+# A box ends at an edge if its distance from the edge is at most the larger of these two values: in
+# pixels, and as a fraction of the window's side.
 _EDGE_DISTANCE, _EDGE_DISTANCE_SHARE = 2.0, 0.01
-_COVERED_SHARE = 0.5  # of a fragment's area
+_COVERED_SHARE = 0.5  # a fragment belongs to a box that covers more than this share of its area
 _FRAGMENT_WEIGHT = 0.5  # factor on a fragment's score when detections compete for an object
 
 
@@ -81,14 +82,14 @@ def merge_detections(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Keep one detection per object.
 
-    The best detection of an object stays and takes the best score of all. A fragment competes with
-    half of its score.
+    The best detection of an object stays, and it gets the highest score of the object's
+    detections. To find the best one, the score of a fragment is halved.
 
     Args:
         detections: The detections of all views of one image.
         iou: Smallest IoU of two boxes of one object.
-        union: Non-maximum merging: a fragment that stays takes the box around all parts of its
-            object. A box that no edge has cut is not changed.
+        union: Use non-maximum merging: a fragment that stays gets the box around all parts of
+            its object. A box that is not a fragment is not changed.
 
     Returns:
         The indices of the K detections that stay, best first within a class; their boxes (K, 4);
@@ -116,7 +117,7 @@ def merge_detections(
 def _group_by_object(
     detections: ViewDetections, members: np.ndarray, iou: float, is_chained: bool
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the best detection of each object of one class, and the indices of the object's others.
+    """Yield each object of one class: the index of its best detection, and those of the others.
 
     Only one row of the matrix of all pairs is in memory at a time, because the whole matrix of
     thousands of detections would be too large.
@@ -125,8 +126,8 @@ def _group_by_object(
         detections: The detections of all views of one image.
         members: (M,) int, the detections of the class, best first.
         iou: Smallest IoU of two boxes of one object.
-        is_chained: Follow fragments from one to the next, so that an object over three tiles is
-            found as one.
+        is_chained: Also add fragments that match another fragment of the object, so that the
+            parts of an object in three tiles are grouped together.
     """
     free = members
     while len(free):
@@ -142,9 +143,9 @@ def _group_by_object(
 
 
 def _intersect(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
-    """Return the intersections of pairs of boxes, which may broadcast.
+    """Return the intersection of each pair of boxes; the arrays may broadcast.
 
-    The intersection of boxes that do not meet has area 0 in `box_area`.
+    `box_area` is 0 for the intersection of boxes that do not overlap.
     """
     return np.concatenate(
         [

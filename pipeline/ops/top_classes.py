@@ -1,6 +1,6 @@
 """Rank the classes of whole images or clips, for the tasks `classify` and `video`."""
 
-from __future__ import annotations  # readers of finished runs need this class too, and not torch
+from __future__ import annotations  # readers of finished runs lack torch
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class TopClasses:
-    """Base of tasks with one row for each of the k most probable classes of an input.
+    """Base class of tasks that make one row for each of an input's k most probable classes.
 
     `score` is the softmax probability over all of the model's classes; `rank` is 1 for the best.
-    Class and score filters are applied after the k best are chosen, so a class that is not among
-    them has no row.
+    Class and score filters are applied after the k best classes are chosen. They never add a row
+    for another class.
     """
 
     name: str
@@ -57,7 +57,7 @@ class TopClasses:
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
         """Draw the classes and their scores below one another in the upper left corner."""
-        from pipeline.ops.drawing import Canvas, make_captions  # late: it imports torch
+        from pipeline.ops.drawing import Canvas, make_captions  # not at the top: imports torch
 
         canvas = Canvas(image, long_side)
         canvas.draw_label_list(*make_captions(rows))

@@ -1,4 +1,4 @@
-"""Write pictures in a thread beside the network, with a bounded queue."""
+"""Write pictures in a background thread with a bounded queue, while the network runs."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,9 +9,9 @@ _MAX_PENDING = 16  # calls in the queue; each holds a table with the rows of one
 
 
 class BackgroundWriter:
-    """Run calls in one thread, in order.
+    """Background thread that runs calls in order.
 
-    Calls that are pending when its `with` block raises an error are cancelled.
+    If the `with` block raises an error, the calls that are still pending are cancelled.
 
     Args:
         name: Name of the thread.
@@ -35,13 +35,13 @@ class BackgroundWriter:
     def submit(self, function: Callable[..., None], *arguments: Any) -> None:
         """Queue a call, and wait while too many are pending.
 
-        An error of an earlier call is raised here.
+        If an earlier call raised an error, it is raised here.
         """
         self._pending.append(self._pool.submit(function, *arguments))
         self._wait(_MAX_PENDING)
 
     def finish(self) -> None:
-        """Wait until all calls are done. An error of one of them is raised here."""
+        """Wait until all calls are done. If one of them raised an error, raise it here."""
         self._wait(0)
 
     def _wait(self, max_pending: int) -> None:

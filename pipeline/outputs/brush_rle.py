@@ -5,7 +5,7 @@ import numpy as np
 from pipeline.outputs.row_values import encode_run_lengths
 
 _VALUE_BITS = 8
-_LENGTH_BITS = (3, 4, 8, 16)  # a run's length is written with the fewest of these that hold it
+_LENGTH_BITS = (3, 4, 8, 16)  # a run's length is written with the smallest number that suffices
 
 
 def encode_brush_rle(mask: np.ndarray) -> list[int]:
@@ -15,9 +15,9 @@ def encode_brush_rle(mask: np.ndarray) -> list[int]:
     by row by rle-pack of thi.ng:
 
     - 32 bits: number of values
-    - 5 bits: bits of a value, less 1
-    - 4 x 4 bits: the numbers of bits in `_LENGTH_BITS`, less 1
-    - for each run: a 1; 2 bits that choose one of `_LENGTH_BITS`; the length less 1; the value
+    - 5 bits: number of bits in a value, minus 1
+    - 4 x 4 bits: the four numbers in `_LENGTH_BITS`, each minus 1
+    - for each run: the bit 1; 2 bits, an index into `_LENGTH_BITS`; the length minus 1; the value
 
     Args:
         mask: (H, W) bool.

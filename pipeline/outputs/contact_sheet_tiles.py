@@ -15,7 +15,7 @@ _TEXT_COLOUR, _PALE_TEXT_COLOUR, _ERROR_TEXT_COLOUR = "#1a1a1a", "#666666", "#a3
 
 
 class TileRenderer:
-    """Draw tiles of one size.
+    """Renderer of tiles that all have one size.
 
     Args:
         size: Pixels of the square that holds the thumbnail.
@@ -36,7 +36,7 @@ class TileRenderer:
         Args:
             row: The input's row of `images`.
             thumbnail: The image with its predictions, at most (size, size) pixels.
-            problem: Why there is no thumbnail, for an input that is ok.
+            problem: The reason why an input with the status ok has no thumbnail.
 
         Returns:
             An image of (size, height) pixels.

@@ -1,4 +1,4 @@
-"""File names and texts that other programs accept."""
+"""Make file names and texts that other programs accept."""
 
 import re
 from hashlib import blake2b
@@ -28,9 +28,9 @@ def make_safe_name(key: str) -> str:
 def reserve_label_file(folder: Path, key: str, suffix: str) -> tuple[str, Path]:
     """Create an empty label file for an image, under a name that no other image has.
 
-    This is for formats that find the labels of an image by the image's name without its suffix. The
-    name is the key without its suffix; if that is taken, the whole key (`a.png.txt` beside
-    `a.txt`); if that is not possible, a hash.
+    Some formats find the labels of an image by the image's name without its suffix. So the name is
+    the key without its suffix. If that name is taken, it is the whole key (`a.png.txt` beside
+    `a.txt`). If that is not possible either, it is a hash.
 
     Args:
         folder: Folder of the label files.
@@ -38,7 +38,8 @@ def reserve_label_file(folder: Path, key: str, suffix: str) -> tuple[str, Path]:
         suffix: Suffix of label files.
 
     Returns:
-        The name, and the file `folder/<name><suffix>`. The image must be called name + its suffix.
+        The name, and the path `folder/<name><suffix>`. The image must have this name plus its own
+        suffix.
 
     Raises:
         FileExistsError: All three names are taken.
@@ -58,7 +59,7 @@ def reserve_label_file(folder: Path, key: str, suffix: str) -> tuple[str, Path]:
 
 
 def _is_valid_name(name: str) -> bool:
-    """Return whether a relative name stays below its folder and can be written everywhere."""
+    """Return whether a relative path stays below its folder and has no invalid names."""
     is_short = all(is_valid_name_length(part) for part in name.split("/"))
     is_below = resolve_below(Path(), name) is not None
     return is_short and is_below and not _NOT_IN_NAMES.search(name)

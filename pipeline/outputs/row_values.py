@@ -38,15 +38,15 @@ def encode_run_lengths(values: np.ndarray) -> list[int]:
     """Count equal neighbours in a flat boolean array.
 
     Returns:
-        The number of values that are False, then True, and so on. The first number is 0 if the
-        array begins with True.
+        The lengths of the runs, which alternate between False and True. The first run is False;
+        its length is 0 if the array begins with True.
     """
     edges = np.concatenate(([0], np.flatnonzero(values[1:] != values[:-1]) + 1, [len(values)]))
     return [0] * bool(values[0]) + np.diff(edges).tolist()
 
 
 def escape_formulas(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Put ' before texts that begin with = + - @ or a tab, which spreadsheets take for formulas."""
+    """Put ' before texts that spreadsheets treat as formulas: those with = + - @ or a tab first."""
     return pc.replace_substring_regex(texts, r"\A([=+\-@\t\r])", r"'\1")
 
 
@@ -60,7 +60,7 @@ def shorten_floats(table: pa.Table) -> pa.Table:
 
 
 def _shorten_array(values: pa.Array) -> pa.Array:
-    """Convert float32 in an array, and within its lists and structs."""
+    """Convert the float32 values in an array, also those inside lists and structs."""
     kind = values.type
     if pa.types.is_float32(kind):
         return values.cast(pa.string()).cast(pa.float64())

@@ -12,7 +12,7 @@ import numpy as np
 
 @contextmanager
 def open_text_file(path: Path) -> Iterator[TextIO]:
-    """Open a file for writing UTF-8 text with \\n at the end of lines, on every system."""
+    """Open a file for writing UTF-8 text. Lines end with \\n on every system."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         yield file
 
@@ -30,7 +30,7 @@ def format_json(value: Any) -> str:
 
 
 class JsonItemWriter:
-    """Write the items of a JSON list, or the members of a JSON object, each on its own line."""
+    """Writer of a JSON list's items or a JSON object's members, each on its own line."""
 
     def __init__(self, file: TextIO) -> None:
         self.file, self.count = file, 0

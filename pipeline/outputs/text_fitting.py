@@ -4,14 +4,14 @@ from PIL import ImageFont
 
 
 def get_line_height(font_size: int) -> int:
-    """Return the pixels from one line of text to the next."""
+    """Return the distance between the baselines of two lines of text, in pixels."""
     return round(font_size * 1.4)
 
 
 def truncate_start(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """Return the end of a text that fits into `width` pixels, with … before it if it was cut.
+    """Cut off the start of a text that does not fit into `width` pixels, and put … there.
 
-    The end of a path holds its last folders and the file's number.
+    The end of a path is kept, because it has the last folders and the file's name.
     """
     if font.getlength(text) <= width:
         return text
@@ -24,8 +24,8 @@ def truncate_start(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int, max_lines: int) -> list[str]:
     """Break a text into lines of at most `width` pixels.
 
-    Lines end at blanks, or within a word that is longer than a line. A text that needs more than
-    `max_lines` is cut, and its last line ends with ….
+    Lines are broken at spaces; a word longer than a line is split. A text that needs more than
+    `max_lines` lines is cut, and its last line ends with ….
     """
     lines: list[str] = []
     while text:

@@ -1,10 +1,10 @@
-"""Classify whole images: the k most probable classes of each."""
+"""Classify whole images: find the k most probable classes of each image."""
 
 from pipeline.ops.top_classes import TopClasses
 
 
 class Classify(TopClasses):
-    """Make one row per class and image."""
+    """Task with one row per class and image."""
 
     name = "classify"
     takes_clips = False

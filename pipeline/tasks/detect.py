@@ -1,6 +1,6 @@
-"""Find objects: boxes with a class and a score."""
+"""Detect objects: boxes with a class and a score."""
 
-from __future__ import annotations  # readers of finished runs need this class too, and not torch
+from __future__ import annotations  # readers of finished runs lack torch
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Detect:
-    """Make one row per detection, best score first within an image."""
+    """Task with one row per detection, best score first within an image."""
 
     name = "detect"
     needs = frozenset({"boxes"})
@@ -41,7 +41,7 @@ class Detect:
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
         """Draw each box with its class and score."""
-        from pipeline.ops.drawing import Canvas, make_captions  # late: it imports torch
+        from pipeline.ops.drawing import Canvas, make_captions  # not at the top: imports torch
 
         canvas = Canvas(image, long_side)
         canvas.draw_boxes(read_boxes_xyxy(rows), *make_captions(rows))

@@ -1,6 +1,6 @@
-"""Describe whole images by the vector before a classifier's head."""
+"""Compute an embedding of each image: the vector that enters a classifier's last layer."""
 
-from __future__ import annotations  # readers of finished runs need this class too, and not torch
+from __future__ import annotations  # readers of finished runs lack torch
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Embed:
-    """Make one row per image: its vector in `embedding`, and its most probable class.
+    """Task with one row per image: its vector in `embedding`, and its most probable class.
 
     `normalize` scales vectors to length 1.
     """
@@ -60,7 +60,7 @@ class Embed:
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
         """Write the class and its score into the image's corner."""
-        from pipeline.ops.drawing import Canvas, make_captions  # late: it imports torch
+        from pipeline.ops.drawing import Canvas, make_captions  # not at the top: imports torch
 
         canvas = Canvas(image, long_side)
         canvas.draw_label_list(*make_captions(rows))

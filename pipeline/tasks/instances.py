@@ -1,6 +1,6 @@
-"""Find objects: boxes with a class, a score and a mask."""
+"""Detect objects: boxes with a class, a score and a mask."""
 
-from __future__ import annotations  # readers of finished runs need this class too, and not torch
+from __future__ import annotations  # readers of finished runs lack torch
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class Instances:
-    """Make one row per object, best score first within an image.
+    """Task with one row per object, best score first within an image.
 
-    Masks are COCO run lengths in the frame of the whole upright original.
+    Masks have the size of the upright original and are encoded as COCO RLE.
     """
 
     name = "instances"
@@ -44,8 +44,8 @@ class Instances:
     def make_rows(self, outputs: Outputs, items: Sequence[Item]) -> pa.Table:
         """Make the rows of `items`.
 
-        `outputs[i]`: boxes (N, 4), labels (N,), scores (N,), and masks (N, 1, 28, 28), which are
-        probabilities within the box.
+        `outputs[i]`: boxes (N, 4), labels (N,), scores (N,), and masks (N, 1, 28, 28). A mask
+        holds probabilities and fills its box.
         """
         columns, order = make_detection_columns(outputs, items, self.categories)
         counts, sizes = [], []
@@ -63,7 +63,7 @@ class Instances:
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
         """Draw each mask and box, with class and score."""
-        from pipeline.ops.drawing import Canvas, make_captions  # late: it imports torch
+        from pipeline.ops.drawing import Canvas, make_captions  # not at the top: imports torch
 
         canvas = Canvas(image, long_side)
         names, labels = make_captions(rows)

@@ -1,6 +1,6 @@
-"""Find objects, such as persons: boxes with named points within each."""
+"""Detect objects, for example persons, and named points on each."""
 
-from __future__ import annotations  # readers of finished runs need this class too, and not torch
+from __future__ import annotations  # readers of finished runs lack torch
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,12 +20,12 @@ _POINT = pa.struct(
     [
         pa.field("x", pa.float32()),  # pixels of the upright original
         pa.field("y", pa.float32()),
-        # as the model gives it; torchvision's Keypoint R-CNN gives 1 for every point
+        # the model's value; torchvision's Keypoint R-CNN returns 1 for every point
         pa.field("visibility", pa.float32()),
         pa.field("score", pa.float32()),  # the heat map's logit: above 0 is more likely than not
     ]
 )
-# COCO's limbs, by name: a model with other points draws those that it shares with COCO
+# COCO's limbs, as pairs of names. A limb is drawn only if the model has both points.
 _LIMBS = (
     "nose left_eye", "nose right_eye", "left_eye left_ear", "right_eye right_ear",
     "left_shoulder right_shoulder", "left_shoulder left_elbow", "left_elbow left_wrist",
@@ -36,7 +36,7 @@ _LIMBS = (
 
 
 class Keypoints:
-    """Make one row per object, best score first within an image.
+    """Task with one row per object, best score first within an image.
 
     `keypoints` is a list of (x, y, visibility, score) in the order of `keypoint_names` in the
     file's metadata, which is the model's order.
@@ -84,8 +84,8 @@ class Keypoints:
         return pa.table(columns, schema=self.schema)
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
-        """Draw each box, and the points that are more likely there than not, joined by limbs."""
-        from pipeline.ops.drawing import Canvas, make_captions  # late: it imports torch
+        """Draw each box, its points with a score above 0, and the limbs between these points."""
+        from pipeline.ops.drawing import Canvas, make_captions  # not at the top: imports torch
 
         canvas = Canvas(image, long_side)
         names, labels = make_captions(rows)

@@ -1,6 +1,6 @@
 """Find the class of every pixel."""
 
-from __future__ import annotations  # readers of finished runs need this class too, and not torch
+from __future__ import annotations  # readers of finished runs lack torch
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Segment:
-    """Make one row per class that is present, the largest first. The background has none.
+    """Task with one row per class that is present, the largest first. The background has no row.
 
     `score` is the mean probability of the class over its pixels.
     """
@@ -42,8 +42,8 @@ class Segment:
     def __init__(self, spec: ModelSpec) -> None:
         self.categories = spec.categories
         own = [
-            pa.field("pixels", pa.int64(), nullable=False),  # of the upright original
-            pa.field("share", pa.float32(), nullable=False),  # of all its pixels
+            pa.field("pixels", pa.int64(), nullable=False),  # in the upright original
+            pa.field("share", pa.float32(), nullable=False),  # the area as a fraction of the image
         ]
         self.schema = make_predictions_schema(self.name, self.categories, [*own, *MASK_FIELDS])
 
@@ -70,7 +70,7 @@ class Segment:
 
     def draw(self, image: Tensor, rows: pa.Table, long_side: int | None = None) -> Tensor:
         """Colour the pixels of each class, and list the classes in the image's corner."""
-        from pipeline.ops.drawing import Canvas, make_captions  # late: it imports torch
+        from pipeline.ops.drawing import Canvas, make_captions  # not at the top: imports torch
 
         canvas = Canvas(image, long_side)
         names, labels = make_captions(rows)

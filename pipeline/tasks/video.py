@@ -1,10 +1,10 @@
-"""Classify clips of videos: the k most probable classes of each."""
+"""Classify clips of videos: find the k most probable classes of each clip."""
 
 from pipeline.ops.top_classes import TopClasses
 
 
 class Video(TopClasses):
-    """Make one row per class and clip. Where a clip begins and ends comes from its source."""
+    """Task with one row per class and clip. The source adds when the clip begins and ends."""
 
     name = "video"
     takes_clips = True

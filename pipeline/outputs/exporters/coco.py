@@ -17,7 +17,9 @@ from pipeline.ops.filters import PLACEHOLDERS
 
 
 class Coco:
-    """Write annotations.json:
+    """Exporter to COCO's annotation format.
+
+    annotations.json:
 
         {"categories": [{"id": 1, "name": "dog", "supercategory": ""},
         ...
@@ -29,8 +31,8 @@ class Coco:
 
     Image ids are the run's image_id, category ids the model's class ids, and file names the keys.
     `bbox` is x, y, width, height in pixels of the upright image. Masks are compressed RLE in
-    `segmentation`. `keypoints` has x, y, v for each point, where v is 2 for a point that is more
-    likely visible than not, else 1.
+    `segmentation`. `keypoints` has x, y, v for each point. v is 2 for a point that is probably
+    visible (score above 0), else 1.
     """
 
     holds = frozenset({"boxes", "masks", "keypoints", "scores"})
@@ -40,8 +42,8 @@ class Coco:
     def open(self, context: ExportContext) -> Iterator["_Writer"]:
         with (
             (context.folder / "annotations.json").open("w", encoding="utf-8") as file,
-            # The file has all images before all annotations, but a run is read once: annotations
-            # wait in an unnamed file.
+            # The file has all images before all annotations, but a run is read only once. So the
+            # annotations are collected in an unnamed temporary file.
             TemporaryFile("w+", encoding="utf-8", dir=context.folder) as annotations,
         ):
             categories = json.dumps(_list_categories(context.predictions_schema))

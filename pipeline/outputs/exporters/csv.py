@@ -15,7 +15,7 @@ _POINT_FIELDS = ("x", "y", "visibility", "score")
 
 
 class Csv:
-    """Write the run's two tables, with failed images.
+    """Exporter that writes the two tables of a run, failed images included.
 
     images.csv:
 
@@ -28,8 +28,8 @@ class Csv:
         0,"desk/cat.jpg",1,"dog",0.5,64,48,320,240
 
     Each keypoint has four columns (nose_x, nose_y, nose_visibility, nose_score). Masks are COCO's
-    compressed counts. A text that begins with = + - @ or a tab gets ' before it, because
-    spreadsheets would take a file's name for a formula.
+    compressed counts. A ' is put before a text that begins with = + - @ or a tab, because
+    spreadsheets would treat it as a formula.
     """
 
     holds = frozenset(
@@ -87,7 +87,7 @@ def _flatten(table: pa.Table, point_names: tuple[str, ...]) -> pa.Table:
 def _split_keypoints(
     column: pa.ChunkedArray, point_names: tuple[str, ...]
 ) -> dict[str, pa.ChunkedArray]:
-    """Return one column for each field of each point; every row has all points."""
+    """Return one column for each field of each point. Every row must have all points."""
     return {
         f"{name}_{field}": pc.struct_field(pc.list_element(column, i), field)
         for i, name in enumerate(point_names)

@@ -17,7 +17,9 @@ from pipeline.outputs.text_files import JsonItemWriter, open_text_file
 
 
 class Cvat:
-    """Write the annotations, and the labels to paste into the task's constructor ("Raw") before.
+    """Exporter that writes the annotations and the labels.
+
+    Paste the labels into the constructor ("Raw") of the CVAT task before you import annotations.
 
     annotations.xml:
 
@@ -33,8 +35,8 @@ class Cvat:
         {"name": "dog", "attributes": [{"name": "score", "mutable": false,
          "input_type": "text", "default_value": "", "values": [""]}]},
 
-    CVAT finds images by their names. The box, mask and points of an object are shapes of one group;
-    a class of the whole image is a tag. Points are in the model's order, without their names.
+    CVAT finds images by their names. The box, mask and points of an object are shapes of one group.
+    A class of the whole image is a tag. Points are in the model's order, without their names.
     """
 
     holds = frozenset({"boxes", "masks", "keypoints", "labels", "further classes", "scores"})
@@ -65,14 +67,14 @@ class Cvat:
 
 
 class _XmlWriter:
-    """Write XML elements, indented, without keeping them in memory."""
+    """Writer of indented XML elements, which are not kept in memory."""
 
     def __init__(self, generator: XMLGenerator) -> None:
         self.generator, self.depth = generator, 0
 
     @contextmanager
     def open_element(self, tag: str, /, **attributes: Any) -> Iterator[None]:
-        """Write an element around what is written inside the block."""
+        """Write an element. What is written inside the `with` block becomes its content."""
         self._begin_line()
         texts = {key: replace_invalid_xml(str(value)) for key, value in attributes.items()}
         self.generator.startElement(tag, AttributesImpl(texts))
@@ -137,7 +139,7 @@ class _Writer:
 
 
 def _list_shapes(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the tag and attributes of an object's box, mask and points, without an empty mask."""
+    """Yield the tag and attributes of an object's box, points and non-empty mask."""
     common = {"occluded": 0, "z_order": 0}
     if "x_min" in row:
         corners = {
@@ -155,7 +157,7 @@ def _list_shapes(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _make_mask_attributes(mask: np.ndarray) -> dict[str, Any]:
-    """Return the mask's bounding box, and run lengths along the rows of that box.
+    """Return the mask's bounding box, and the row-major run lengths of the mask inside it.
 
     Args:
         mask: (H, W) bool.

@@ -1,4 +1,4 @@
-"""Convert a run to a folder that FiftyOne opens; FiftyOne itself is not needed for it."""
+"""Convert a run to a folder that FiftyOne can open. FiftyOne need not be installed."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from pipeline.outputs.text_files import JsonItemWriter, open_text_file
 
 
 class FiftyOne:
-    """Write labels, and where the images are.
+    """Exporter that writes the labels and the paths of the images.
 
     labels.json:
 
@@ -29,14 +29,14 @@ class FiftyOne:
         {
         "desk/cat.jpg": "/data/photos/desk/cat.jpg"}
 
-    A box is x, y, width, height as fractions of the image. The format is FiftyOne's documented
-    `FiftyOneImageDetectionDataset`; with the best class of each whole image it is
-    `FiftyOneImageClassificationDataset`:
+    A box is x, y, width, height as fractions of the image. The format is FiftyOne's
+    `FiftyOneImageDetectionDataset`. For a task that classifies whole images, it is
+    `FiftyOneImageClassificationDataset` with the best class of each image. To open the folder:
 
         fiftyone.Dataset.from_dir(
             dataset_dir=..., dataset_type=fiftyone.types.FiftyOneImageDetectionDataset)
 
-    For masks and keypoints use to=coco, which FiftyOne reads too.
+    Masks and keypoints are not written. Export them with to=coco, which FiftyOne reads too.
     """
 
     holds = frozenset({"boxes", "labels", "scores"})
@@ -74,7 +74,7 @@ class _Writer:
 
 
 def _make_classification(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the best class, which is the first one; None without any."""
+    """Return the best class, which is in the first row; None if there are no rows."""
     return {"label": rows[0]["class_name"], "confidence": rows[0]["score"]} if rows else None
 
 

@@ -1,4 +1,4 @@
-"""Convert a run to JSON Lines, which hold all that it found: one line for each image."""
+"""Convert a run to JSON Lines: one line for each image, with all of its results."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,18 +12,20 @@ from pipeline.core.tables import group_by_image
 from pipeline.outputs.row_values import shorten_floats
 from pipeline.outputs.text_files import format_json, open_text_file
 
-_IMAGE_COLUMNS = {"image_id", "key"}  # of `predictions`; the image's object has them already
+_IMAGE_COLUMNS = {"image_id", "key"}  # left out of `predictions`, because the image has them
 
 
 class Jsonl:
-    """Write images.jsonl:
+    """Exporter to JSON Lines.
+
+    images.jsonl:
 
         {"image_id": 0, "key": "desk/cat.jpg", "width": 640, "height": 480, "status": "ok",
          "error": null, "n_predictions": 1, "predictions": [{"class_id": 1, "class_name": "dog",
          "score": 0.5, "x_min": 64.0, "y_min": 48.0, "x_max": 320.0, "y_max": 240.0}]}
 
-    A line has the columns of `images`, and the image's rows of `predictions`. Keypoints have their
-    names. Failed images have lines with their status, their error, and null for `predictions`.
+    A line has the columns of `images`, and the image's rows of `predictions`. Each keypoint
+    has its name. A failed image has a line with its status and error, and `predictions` is null.
     """
 
     holds = frozenset(

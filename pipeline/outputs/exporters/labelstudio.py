@@ -1,4 +1,4 @@
-"""Convert a run to Label Studio's tasks with predictions, which people correct."""
+"""Convert a run to tasks for Label Studio, with predictions that people can correct there."""
 
 import os
 from collections.abc import Iterator
@@ -19,12 +19,14 @@ from pipeline.outputs.file_names import replace_invalid_xml
 from pipeline.outputs.row_values import clip_box, decode_row_mask, list_class_names
 from pipeline.outputs.text_files import JsonItemWriter, open_text_file
 
-# Bytes of a file of tasks. Label Studio imports at most 250 MB unless it is configured otherwise.
+# Size limit of a task file in bytes. Label Studio's own limit is 250 MB by default.
 _MAX_FILE_BYTES = 100 << 20
 
 
 class LabelStudio:
-    """Write files of tasks to import, and the project's labeling interface to paste before that.
+    """Exporter that writes task files and the project's labeling interface.
+
+    Paste the labeling interface into the project before you import the task files.
 
     tasks-000.json (a new file begins after 100 MB):
 
@@ -40,8 +42,8 @@ class LabelStudio:
         <RectangleLabels name="boxes" toName="image">
           <Label value="dog" />
 
-    Boxes are rectanglelabels in percent of the image, masks brushlabels, keypoints keypointlabels
-    under their box. Of the classes of a whole image the best one is the choice.
+    Boxes are rectanglelabels in percent of the image, masks are brushlabels, and keypoints are
+    keypointlabels below their box. The best class of a whole image is a choice.
 
     Label Studio reads the images itself, as local files below the input folder's parent:
     LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true, LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=<parent>,
@@ -65,7 +67,7 @@ class LabelStudio:
 
 
 def _format_config(schema: pa.Schema, contents: frozenset[Content]) -> str:
-    """Format the labeling interface: the controls for the contents that the run has."""
+    """Format the labeling interface, with the controls that the contents of the run need."""
     view = Element("View")
     SubElement(view, "Image", name="image", value="$image", zoom="true")
     classes, points = list_class_names(schema), read_name_list(schema, "keypoint_names")
@@ -179,7 +181,7 @@ def _make_box(row: dict[str, Any], image: dict[str, Any]) -> dict[str, float]:
 
 
 def _to_percent(pixels: float, side: int) -> float:
-    """Return percent of the image's side, at most 100: Label Studio refuses 100.00000000000001."""
+    """Return percent of the image's side. At most 100: Label Studio rejects 100.00000000000001."""
     return min(max(round(100 * pixels / side, 6), 0.0), 100.0)
 
 

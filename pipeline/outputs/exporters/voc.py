@@ -15,7 +15,9 @@ from pipeline.outputs.text_files import open_text_file
 
 
 class Voc:
-    """Write one file for each image, for images in JPEGImages/, and a list of them.
+    """Exporter that writes one file for each image, and a list of the images.
+
+    The images themselves belong into the folder JPEGImages/; they are not copied.
 
     Annotations/desk/cat.xml:
 
@@ -38,8 +40,8 @@ class Voc:
 
     VOC counts pixels from 1, and a box's last pixel belongs to the box. So xmin and ymin are x_min
     and y_min plus 1, and xmax and ymax are x_max and y_max; decimals are kept. A side shorter than
-    a pixel becomes one pixel, because VOC has no shorter box. Inputs whose names differ only by the
-    suffix keep it (a.png.xml for a.png.png).
+    a pixel becomes one pixel, because VOC has no shorter box. Where the names of two inputs
+    differ only by the suffix, the suffix stays in the file's name (a.png.xml for a.png.png).
     """
 
     holds = frozenset({"boxes"})

@@ -26,7 +26,9 @@ _SIDES = (("left", "right"), ("Left", "Right"))
 
 
 class Yolo:
-    """Write the classes, and one file for each image, which is empty where nothing was found.
+    """Exporter that writes the class names, and one label file for each image.
+
+    The file of an image without predictions is empty.
 
     data.yaml:
 
@@ -40,14 +42,15 @@ class Yolo:
 
         0 0.30000000 0.30000000 0.40000000 0.40000000
 
-    A line is class, centre x, centre y, width, height, as fractions of the image; then x, y, v of
-    each keypoint, where v is 2 for a point that is more likely visible than not, else 1. The class
-    is the index in `names`, not the model's class id. Boxes and points are cut to the image,
-    because YOLO refuses others.
+    A line holds the class, then centre x, centre y, width and height as fractions of the image,
+    then x, y, v of each keypoint. v is 2 for a point that is probably visible (score above 0), else
+    1. The class is the index in `names`, not the model's class id. Boxes and points are clipped to
+    the image, because YOLO rejects coordinates outside it.
 
     YOLO finds an image's labels by its name without the suffix, and by the last folder `images` in
-    its path. So inputs whose names differ only by the suffix keep it (a.png.txt for
-    images/a.png.png), and a folder `images` of the input becomes `images_`.
+    its path. So where the names of two inputs differ only by the suffix, the suffix stays in the
+    label file's name (a.png.txt for images/a.png.png). A folder `images` in a key becomes
+    `images_`.
     """
 
     holds = frozenset({"boxes", "keypoints"})
@@ -110,7 +113,7 @@ def _format_row(row: dict[str, Any], image: dict[str, Any]) -> str:
         (x_max - x_min) / width,
         (y_max - y_min) / height,
     )
-    values = [f"{value:.8f}" for value in box]  # 1/1000 pixel in 100,000
+    values = [f"{value:.8f}" for value in box]  # exact to 1/1000 pixel at a side of 100,000 pixels
     for point in row.get("keypoints", ()):
         x, y = min(max(point["x"], 0.0), width), min(max(point["y"], 0.0), height)
         values += [f"{x / width:.8f}", f"{y / height:.8f}", "2" if point["score"] > 0 else "1"]
@@ -128,7 +131,7 @@ def _make_data(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _find_mirrored_points(names: Sequence[str]) -> list[int]:
-    """Return the index that each point has in the mirror image: right_eye for left_eye."""
+    """Return the index of each point's mirrored point, for example right_eye for left_eye."""
     indices = []
     for i, name in enumerate(names):
         mirrored = _swap_sides(name)

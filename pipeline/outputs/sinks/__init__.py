@@ -1,4 +1,4 @@
-"""Sinks write the results of a run. One component a file, configured by `conf/sink/`.
+"""Sinks, which write the results of a run: one component a file, configured by `conf/sink/`.
 
 A sink imports no other sink.
 """

@@ -1,4 +1,4 @@
-"""Write pages of thumbnails with their predictions, to look through a large run."""
+"""Write pages of thumbnails with predictions, for a quick look through a large run."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,12 +22,12 @@ from pipeline.outputs.contact_sheet_tiles import PAGE_COLOUR, TileRenderer
 log = logging.getLogger(__name__)
 _GAP = 8  # pixels around a tile
 _MAX_SIDE = 65_500  # pixels: the limit of JPEG
-_MAX_AREA = 89_000_000  # pixels: viewers take larger images for an attack
+_MAX_AREA = 89_000_000  # pixels: some viewers reject larger images as an attack
 _COLUMNS = ["image_id", "key", "status", "error", "n_predictions"]
 
 
 class ContactSheets:
-    """Write pages of thumbnails in input order:
+    """Sink that writes pages of thumbnails in input order:
 
         contact_sheets/shard-00000000-page-000.jpg
         contact_sheets/shard-00000000-page-001.jpg
@@ -40,7 +40,7 @@ class ContactSheets:
         columns: Tiles in a row.
         rows: Rows on a page.
         size: Pixels of a tile's square.
-        every: Show only images whose image_id is a multiple of it. Failures are always shown.
+        every: Show only images whose image_id is a multiple of this. Failures are always shown.
         quality: Quality of the JPEG files.
 
     Raises:
@@ -71,8 +71,8 @@ class ContactSheets:
     def open(self, context: SinkContext) -> Iterator["_Writer"]:
         folder = context.stage / "contact_sheets"
         folder.mkdir(parents=True, exist_ok=True)
-        # Batches come in any order, so nearly the whole shard is done before a page is complete.
-        # The thumbnails wait in an unnamed file; in memory they would take 300 KB for each image.
+        # Batches come in any order, so a page may be complete only at the end of the shard. The
+        # thumbnails are stored in an unnamed file; in memory each would take 300 KB.
         with TemporaryFile(dir=folder) as file, BackgroundWriter("contact_sheets") as background:
             writer = _Writer(self.renderer.size, self.every, context, background, file)
             yield writer
@@ -110,7 +110,7 @@ class ContactSheets:
 
 
 class _Writer:
-    """Draw the thumbnails of a shard into a file, in the background."""
+    """Writer that draws the thumbnails of a shard into a file, in a background thread."""
 
     def __init__(
         self,
@@ -122,10 +122,10 @@ class _Writer:
     ) -> None:
         self.size, self.every, self.context = size, every, context
         self.background, self.file = background, file
-        # Each of these has image ids as keys.
+        # The keys of these three mappings are image ids.
         self.rows: dict[int, dict[str, Any]] = {}  # rows of `images` that have a tile
         self.places: dict[int, tuple[int, tuple[int, int]]] = {}  # offset, (width, height)
-        self.problems: dict[int, str] = {}  # why an image that is ok has no thumbnail
+        self.problems: dict[int, str] = {}  # reason why an image with status ok has no thumbnail
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
         for row in images.select(_COLUMNS).to_pylist():
@@ -151,7 +151,7 @@ class _Writer:
             self.problems[image_id] = str(error)
 
     def read_thumbnail(self, image_id: int) -> Image.Image | None:
-        """Return a thumbnail, after all have been drawn; None if there is none."""
+        """Return an image's thumbnail, or None if it has none. All must have been drawn before."""
         if image_id not in self.places:
             return None
         offset, (width, height) = self.places[image_id]

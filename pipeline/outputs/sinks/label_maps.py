@@ -1,4 +1,4 @@
-"""Write the classes of each image's pixels as an indexed PNG."""
+"""Write an indexed PNG for each image, with the class of each pixel."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +21,12 @@ _MAX_CLASSES = 256  # colours of an indexed PNG
 
 
 class LabelMaps:
-    """Write one PNG for each image that is ok, in the size of the upright image:
+    """Sink that writes one PNG for each image with status ok, in the size of the upright image:
 
         label_maps/desk/page.jpg.png
 
-    The value of a pixel is its class id, 0 where nothing was found. The palette has the colours of
-    the classes. Where masks overlap, the one with the better score is on top.
+    The value of a pixel is its class id, 0 where nothing was found. The palette holds the
+    colours of the classes. Where masks overlap, the one with the better score is on top.
     """
 
     def count_pictured(self, first_image_id: int, n_images: int) -> int:

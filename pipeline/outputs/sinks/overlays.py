@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 
 
 class Overlays:
-    """Write one picture for each image that is ok:
+    """Sink that writes one picture for each image with status ok:
 
         overlays/desk/page.jpg              the key of the input
-        overlays/scan.tif.overlay.jpg       where the input's format is not written
+        overlays/scan.tif.overlay.jpg       if the input's format cannot be written
 
-    The image is read again and drawn in a thread, while the next batch is in the network. The
-    picture has the pixels of the original, but none of its metadata (EXIF, GPS).
+    A background thread reads the image again and draws on it, while the network runs the next
+    batch. The picture has the pixels of the original, but none of its metadata (EXIF, GPS).
 
     Args:
         enabled: True, False, or the number of images that get an overlay, counted from the first.

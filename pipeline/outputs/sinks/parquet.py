@@ -13,13 +13,13 @@ from pipeline.core.shard_names import make_part_name
 
 
 class Parquet:
-    """Write the tables of a shard, with rows in input order:
+    """Sink that writes the tables of a shard, with rows in input order:
 
         images/part-00000000.parquet
         predictions/part-00000000.parquet
 
     Args:
-        compression: A codec of Parquet, such as zstd.
+        compression: A compression codec of Parquet, for example zstd.
     """
 
     def __init__(self, compression: str) -> None:
@@ -29,8 +29,8 @@ class Parquet:
     def open(self, context: SinkContext) -> Iterator["_Writer"]:
         writer = _Writer(make_images_schema(context.predictions_schema), context.predictions_schema)
         yield writer
-        # After an error this is not reached. A ParquetWriter that was open would write a valid file
-        # even then, with a part of the rows.
+        # The files are written only after all rows came without an error. A ParquetWriter that was
+        # open during an error would leave a valid file with a part of the rows.
         for folder, tables in (("images", writer.images), ("predictions", writer.predictions)):
             path = context.stage / folder / make_part_name(context.shard_id)
             self._write(path, sort_by_image_id(tables))
@@ -41,7 +41,7 @@ class Parquet:
 
 
 class _Writer:
-    """Collect the tables of a shard."""
+    """Writer that collects the tables of a shard in memory."""
 
     def __init__(self, images: pa.Schema, predictions: pa.Schema) -> None:
         self.images = [images.empty_table()]
@@ -53,9 +53,9 @@ class _Writer:
 
 
 def sort_by_image_id(tables: list[pa.Table]) -> pa.Table:
-    """Return one table in input order; rows of one image keep their order.
+    """Return one table in input order.
 
-    Arrow's sort is stable.
+    Rows of one image keep their order, because Arrow's sort is stable.
     """
     table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
     return table.sort_by("image_id").replace_schema_metadata(table.schema.metadata)
