@@ -1,6 +1,4 @@
-"""Columns of a user's own tables that go into every row of a run: which of them, and with which
-type.
-"""
+"""Choose the columns of a user's table to copy to the rows of a run, and convert their types."""
 
 from collections.abc import Collection
 from typing import Any
@@ -11,7 +9,7 @@ import pyarrow.compute as pc
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.schema import BOX_COLUMNS, IMAGES_SCHEMA, make_carried_field
 
-# columns that a run's own tables have
+# Names of the columns that the tables of a run already have.
 _RESERVED = {
     *IMAGES_SCHEMA.names,
     *BOX_COLUMNS,
@@ -34,13 +32,12 @@ def choose_fields(
     """Return the fields of the columns to carry.
 
     Args:
-        used: columns that the source needs itself, which are not carried unless asked for.
-        carry: the names that the user set; None for all but the used columns.
-        where: what the messages of errors begin with.
+        used: Columns that the source itself reads. They are carried only if `carry` names them.
+        carry: The names that the user set; None for all but the used columns.
+        where: Beginning of error messages.
 
     Raises:
-        ConfigError: a column does not exist, its name is reserved, or its type has no place in a
-        row.
+        ConfigError: A column does not exist, its name is reserved, or its type is not supported.
     """
     given = _read_names(carry)
     unknown = [name for name in given or () if name not in schema.names]
@@ -69,7 +66,7 @@ def choose_fields(
 
 
 def _read_names(carry: Any) -> list[str] | None:
-    """Return the names that the user set, each once; None for null."""
+    """Return the names that the user set, without repetitions; None if the setting is null."""
     if carry is None:
         return None
     given = [carry] if isinstance(carry, str | int) else carry
@@ -81,9 +78,9 @@ def _read_names(carry: Any) -> list[str] | None:
 
 
 def convert_type(kind: pa.DataType) -> pa.DataType | None:
-    """Return the type in a run's tables.
+    """Return the type that a column of this type gets in the tables of a run.
 
-    None for a type that is no single number, text, date or time.
+    Returns None unless its values are single numbers, texts, dates or times.
     """
     if pa.types.is_dictionary(kind):
         return convert_type(kind.value_type)
@@ -92,7 +89,7 @@ def convert_type(kind: pa.DataType) -> pa.DataType | None:
     if pa.types.is_float16(kind):
         return pa.float32()
     if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", kind.tz)  # finer ones do not pass through Python
+        return pa.timestamp("us", kind.tz)  # Python cannot represent nanoseconds
     unchanged = (
         pa.types.is_boolean,
         pa.types.is_integer,
@@ -104,12 +101,13 @@ def convert_type(kind: pa.DataType) -> pa.DataType | None:
 
 
 def convert_values(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Cast the values to the type. NaN becomes null: it equals nothing, so a plan would take it for
-    a change.
+    """Cast the values to a type.
+
+    NaN becomes null. Because NaN does not equal itself, the input would seem to differ from its
+    plan.
 
     Raises:
-        pa.ArrowInvalid: the type or Python cannot hold a value, such as nanoseconds, or the year
-        10000.
+        pa.ArrowInvalid: The type or Python cannot represent a value, e.g. the year 10000.
     """
     values = column.cast(kind)
     if pa.types.is_temporal(kind):
@@ -126,7 +124,7 @@ def _check_years(times: pa.ChunkedArray) -> None:
 
 
 def find_column(schema: pa.Schema, name: str, where: str, hint: str = "") -> pa.Field:
-    """Return the only column of that name. Raises ConfigError if there is none, or several."""
+    """Return the column with this name. Raises ConfigError unless there is exactly one."""
     count = schema.names.count(name)
     if count != 1:
         existing = ", ".join(schema.names) or "none"

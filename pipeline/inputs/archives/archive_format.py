@@ -1,4 +1,4 @@
-"""What the kinds of archives have in common: the description of a member, and the operations on one
+"""The interface of an archive format: the description of a member, and the operations on one
 archive.
 """
 
@@ -8,40 +8,40 @@ from dataclasses import dataclass
 from io import RawIOBase
 from typing import BinaryIO
 
-NOT_A_FILE_OFFSET = -1  # the offset of a member that is no regular file by its archive's directory
-MAX_SIZE = (1 << 63) - 1  # headers may claim more than a column of sizes can hold
+NOT_A_FILE_OFFSET = -1  # offset of a member that the directory does not list as a regular file
+MAX_SIZE = (1 << 63) - 1  # headers may claim more than an int64 column can hold
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What an archive's headers say of a member. None of it is trusted."""
+    """Description of a member by the archive's headers. The values are not verified."""
 
     name: bytes
-    offset: int  # what `ArchiveFormat.open` finds it by
+    offset: int  # position of its first header, for `ArchiveFormat.open_member`
     size: int  # bytes
     mtime_ns: int  # 0: unknown
 
 
 @dataclass(frozen=True)
 class ArchiveFormat:
-    """One kind of archive.
+    """One archive format, such as tar or zip.
 
-    `list_members(file)` yields all members in the archive's order, from headers alone. Where the
-    archive is damaged, it raises InputError after the members that come before the damage.
+    `list_members(file)` yields all members in the order of the archive. It reads only headers. If
+    the archive is damaged, it yields the members before the damage and then raises InputError.
 
-    `open_member(file, offset, size)` returns the member of that size whose headers begin at the
-    offset, and its bytes as a file that closes `file`. It raises InputError for a member that must
-    not be read.
+    `open_member(file, offset, size)` returns the member of `size` bytes whose headers begin at
+    `offset`, and a file of the member's bytes. Closing this file closes `file`, too. It raises
+    InputError if the member must not be read.
     """
 
     name: str
-    endings: tuple[str, ...]  # of file names
+    endings: tuple[str, ...]  # endings of the archives' file names
     list_members: Callable[[BinaryIO], Iterator[Member]]
     open_member: Callable[[BinaryIO, int, int], tuple[Member, BinaryIO]]
 
 
 class FileSlice(RawIOBase):
-    """A range of a file's bytes as a file of its own. Closing it closes the whole file."""
+    """A file that contains a range of another file's bytes. Closing it closes the other file."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
         self._file, self._start, self._size, self._position = file, start, size, 0
@@ -63,7 +63,7 @@ class FileSlice(RawIOBase):
         return len(data)
 
     def read_next(self, max_bytes: int) -> bytes:
-        """Return the bytes at the position, and advance it by their number."""
+        """Return at most `max_bytes` bytes from the current position, and move behind them."""
         self._file.seek(self._start + self._position)
         data = self._file.read(max_bytes)
         self._position += len(data)

@@ -1,4 +1,4 @@
-"""Base of the sources whose inputs are the images in archives of one format."""
+"""Base class of the sources that read images from archives of one format."""
 
 from collections.abc import Iterator
 from typing import BinaryIO, ClassVar
@@ -13,10 +13,10 @@ from pipeline.inputs.image_source import ImageSource
 
 
 class ArchiveSource(ImageSource):
-    """Lists the members that are images by their suffix, archive by archive, sorted by key.
+    """Lists the members that have the suffix of an image, archive by archive, sorted by key.
 
-    `root` is a folder of archives or one archive. A subclass sets the format, whose name is the
-    component's.
+    `root` is a folder of archives or one archive. A subclass sets the archive format. The name of
+    the format is also the name of the component.
     """
 
     archive_format: ClassVar[ArchiveFormat]

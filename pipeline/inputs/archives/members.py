@@ -1,7 +1,7 @@
-"""The images among the members of archives: listed from headers, read in place, never extracted.
+"""List the images in archives from the headers, and read them in place without extracting them.
 
-What is wrong with a member is found when it is opened, from the same headers. So a plan needs to
-record only where the member begins.
+Opening a member reads its headers again and checks them. So a plan needs to record only where the
+member begins.
 """
 
 from collections.abc import Iterator
@@ -23,30 +23,31 @@ from pipeline.storage.listing import open_listing
 
 ARCHIVE_COLUMNS = (
     make_carried_field("archive", pa.string()),  # path below the input folder
-    # its name in the archive; null in the row of a damaged archive
+    # the member's name in the archive; null in the row of a damaged archive
     make_carried_field("member", pa.string()),
 )
-# The images of one archive are in memory while they are sorted: about 2 million with usual names.
+# Limit of the memory in which the images of one archive are sorted. It is enough for about 2
+# million images with names of usual length.
 _MAX_SORTED_BYTES = 1 << 30
-_MEMBER_BYTES = 400  # of memory for one member, beside its names
+_MEMBER_BYTES = 400  # memory that one member takes in addition to its names
 
 
 class ArchiveMembers:
     """Lists and opens the images in the archives below a folder, or in one archive.
 
-    Keys are `<the archive's path>/<the member's label>`. A damaged archive gets a row of its own
-    with the key `<the archive's path>/`, beside the rows of the members that can be listed.
+    Keys are `<path of the archive>/<label of the member>`. A damaged archive is an additional input
+    with the key `<path of the archive>/`. Its members that can be listed are inputs as usual.
     """
 
     def __init__(self, root: str, archive_format: ArchiveFormat) -> None:
         suffixes = {ending[ending.rindex(".") :] for ending in archive_format.endings}
         self.format = archive_format
         self.listing = open_listing(root, suffixes, f"{archive_format.name} archives", below=True)
-        self._problems: dict[str, InputError] = {}  # by the archive's key, found while listing
+        self._problems: dict[str, InputError] = {}  # archive's key -> problem found while listing
 
     def entries(self) -> Iterator[Entry]:
         """Yield the images of all archives, sorted by key."""
-        endings = (*self.format.endings, "/")  # "/": a folder that cannot be listed
+        endings = (*self.format.endings, "/")  # "/" lets folders pass that cannot be listed
         for archive in self.listing.entries():
             if archive.key.casefold().endswith(endings):
                 yield from self._list_entries(archive)
@@ -63,8 +64,11 @@ class ArchiveMembers:
             yield Entry(key, member.size, member.mtime_ns, carried, member.offset)
 
     def _list_images(self, archive: str) -> tuple[list[tuple[str, Member]], InputError | None]:
-        """Return (label, member) of the archive's images, sorted, and what is wrong with the
-        archive.
+        """List the images of one archive.
+
+        Returns:
+            (label, member) of each image, sorted by label; and the problem of a damaged archive, or
+            None.
         """
         images: list[tuple[str, Member]] = []
         problem, n_bytes, labels = None, 0, MemberLabels()
@@ -114,9 +118,10 @@ class ArchiveMembers:
         return contents
 
     def _check_planned(self, entry: Entry) -> tuple[str, str | None]:
-        """Return (archive, name of the member or None).
+        """Return the archive and the member's name from the carried values of a planned entry.
 
-        A plan that no run made might name any file.
+        The values are checked, because a forged plan could name any file. The name is None in the
+        entry of a damaged archive.
         """
         if len(entry.carried) == len(ARCHIVE_COLUMNS) and entry.offset >= NOT_A_FILE_OFFSET:
             archive, name = entry.carried
@@ -127,8 +132,9 @@ class ArchiveMembers:
         )
 
     def _find_problem(self, archive: str) -> InputError:
-        """Return what is wrong with a damaged archive, as a new error, because several threads may
-        raise it.
+        """Return the problem of a damaged archive.
+
+        Each call returns a new error object, because several threads may raise it.
         """
         problem = self._problems.get(archive) or self._list_images(archive)[1]
         if problem is None:

@@ -1,4 +1,4 @@
-"""Tar archives: list their members, and open one."""
+"""List the members of tar archives, and open one member."""
 
 import tarfile
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from pipeline.inputs.archives.tar_headers import (
     round_to_blocks,
 )
 
-_CHECKED_PADDING = 1 << 20  # bytes after the end mark that must be zero
+_CHECKED_PADDING = 1 << 20  # number of bytes after the end mark that are checked to be zero
 _NOT_FILES = {
     tarfile.SYMTYPE: "a symbolic link",
     tarfile.LNKTYPE: "a hard link to another member (tar --hard-dereference packs the contents)",
@@ -36,7 +36,8 @@ _COMPRESSED = {
 def list_members(file: BinaryIO) -> Iterator[Member]:
     """Yield the members of an archive.
 
-    Raises InputError where it is damaged, after those before.
+    Raises:
+        InputError: The archive is damaged. The members before the damage have been yielded.
     """
     size, offset = file.seek(0, 2), 0
     _check_start(file, size)
@@ -100,7 +101,7 @@ TAR = ArchiveFormat(
 
 
 def _check_start(file: BinaryIO, size: int) -> None:
-    """Raise InputError for a file that is no tar archive, or a compressed one."""
+    """Raise InputError if the file is not a tar archive or is compressed."""
     if size == 0:
         raise InputError(Status.EMPTY, "the archive has zero bytes")
     file.seek(0)
@@ -118,8 +119,9 @@ def _check_start(file: BinaryIO, size: int) -> None:
 
 
 def _check_end(file: BinaryIO, offset: int) -> None:
-    """Raise InputError if something follows the end mark, such as a second archive after `cat a.tar
-    b.tar`.
+    """Raise InputError if data follows the end mark.
+
+    For example, `cat a.tar b.tar` puts a second archive there.
     """
     file.seek(offset)
     if file.read(_CHECKED_PADDING).strip(b"\0"):

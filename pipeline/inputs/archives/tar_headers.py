@@ -1,8 +1,8 @@
-"""Headers of tar archives: ustar, GNU and pax (POSIX.1-2008, `pax`).
+"""Read the headers of tar archives: ustar, GNU and pax (POSIX.1-2008, `pax`).
 
-tarfile parses a block. The code that joins blocks is here, because tarfile (3.11) ends a listing at
-a damaged header without an error, loops for ever at a negative size, and takes time and memory with
-the square of a pax header's length.
+The standard library's `tarfile` parses single blocks. This module joins them, because `tarfile`
+(Python 3.11) ends a listing at a damaged header without an error and loops for ever at a negative
+size. Its time and memory also grow with the square of the length of a pax header.
 """
 
 import tarfile
@@ -14,14 +14,14 @@ from pipeline.inputs.archives.archive_format import MAX_SIZE, Member
 
 BLOCK_SIZE = tarfile.BLOCKSIZE
 END_BLOCK = bytes(BLOCK_SIZE)
-# bytes of one member's extended headers; extended attributes are up to 64 KiB each
+# Limit for the extended headers of one member. One extended attribute may take 64 KiB.
 _MAX_EXTENDED_BYTES = 1 << 20
 _LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE)
 
 
 class DamagedHeader(Exception):
-    """No valid headers of a member where they should be."""
+    """The headers of a member are not valid."""
 
     def __init__(self, message: str, status: Status = Status.CORRUPT) -> None:
         super().__init__(message)
@@ -41,14 +41,14 @@ class TarHeader:
 
 @dataclass
 class _ExtendedHeaders:
-    """What the headers before a member's own header say of it."""
+    """Values from the extended headers, which come before a member's own header."""
 
-    bytes_left: int = _MAX_EXTENDED_BYTES  # that further headers may take
+    bytes_left: int = _MAX_EXTENDED_BYTES  # how many bytes further headers may take
     name: bytes | None = None
     pax: dict[bytes, bytes] = field(default_factory=dict)
 
     def read(self, file: BinaryIO, size: int) -> bytes:
-        """Return the next `size` bytes, and skip to the end of their last block."""
+        """Return the next `size` bytes, and move the file to the end of the last block."""
         self.bytes_left -= round_to_blocks(size)
         if size < 0 or self.bytes_left < 0:
             raise DamagedHeader(f"they are more than {_MAX_EXTENDED_BYTES} bytes")
@@ -59,10 +59,13 @@ class _ExtendedHeaders:
 
 
 def read_header(file: BinaryIO, offset: int) -> TarHeader | None:
-    """Read all headers of the member whose first header begins at `offset`; None at the end mark.
+    """Read all headers of the member whose first header begins at `offset`.
+
+    Returns:
+        The headers, or None if the end mark is at `offset`.
 
     Raises:
-        DamagedHeader: no valid header begins there.
+        DamagedHeader: No valid header begins there.
     """
     file.seek(offset)
     extended, position = _ExtendedHeaders(), offset
@@ -83,7 +86,7 @@ def read_header(file: BinaryIO, offset: int) -> TarHeader | None:
         if info.type == tarfile.GNUTYPE_LONGNAME:
             extended.name = data.partition(b"\0")[0]
         elif info.type in _PAX and info.type != tarfile.XGLTYPE:
-            # a global header applies to all members, so it holds no member's name or size
+            # A global header applies to all members, so it has no name or size of a member.
             extended.pax |= _parse_pax(data)
 
 
@@ -95,17 +98,17 @@ def _read_own_header(
     info: tarfile.TarInfo,
     extended: _ExtendedHeaders,
 ) -> TarHeader:
-    """Combine a member's own header with its extended ones.
+    """Combine a member's own header with its extended headers.
 
     Args:
-        offset: where the member's first header begins.
-        position: where its own header begins, whose bytes are `block`.
+        offset: Position of the member's first header.
+        position: Position of the member's own header. `block` contains its bytes.
     """
     pax = extended.pax
     is_gnu_sparse = info.type == tarfile.GNUTYPE_SPARSE
     data_offset = position + BLOCK_SIZE
     has_more_map = is_gnu_sparse and block[482]
-    while has_more_map:  # further blocks of an old GNU sparse file's map
+    while has_more_map:  # skip further blocks of the map of an old GNU sparse file
         has_more_map = extended.read(file, BLOCK_SIZE)[504]
         data_offset += BLOCK_SIZE
 
@@ -129,7 +132,7 @@ def _read_own_header(
 
 
 def parse_block(block: bytes) -> tarfile.TarInfo | None:
-    """Parse one header block; None if it is no header."""
+    """Parse one header block. Return None if it is not a valid header."""
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError, IndexError):
@@ -137,13 +140,15 @@ def parse_block(block: bytes) -> tarfile.TarInfo | None:
 
 
 def round_to_blocks(size: int) -> int:
-    """Return the number of bytes that `size` bytes take in an archive."""
+    """Return how many bytes contents of `size` bytes take in an archive, in whole blocks."""
     return -(-size // BLOCK_SIZE) * BLOCK_SIZE
 
 
 def _parse_pax(data: bytes) -> dict[bytes, bytes]:
-    r"""Parse a pax header: records `<length> <keyword>=<value>\n`, with the length of the whole
-    record."""
+    r"""Parse the records of a pax header into keyword -> value.
+
+    A record is `<length> <keyword>=<value>\n`; the length is that of the whole record.
+    """
     records, at = {}, 0
     while at < len(data) and data[at]:
         digits = data[at : at + 20].partition(b" ")[0]
@@ -163,9 +168,9 @@ def _parse_number(digits: bytes) -> int:
 
 
 def _parse_nanoseconds(seconds: bytes | None) -> int:
-    """Convert decimal seconds, such as 1700000000.25, to nanoseconds.
+    """Convert decimal seconds since 1970, e.g. 1700000000.25, to nanoseconds.
 
-    0 if it is no time after 1970.
+    Returns 0 if the text is missing, invalid or negative.
     """
     whole, _, fraction = (seconds or b"").partition(b".")
     parts = whole, fraction[:9].ljust(9, b"0")

@@ -1,4 +1,4 @@
-"""The contents of a member of a zip archive as a file, inflated only as far as they are read."""
+"""Read the contents of a zip member as a file, inflating only the bytes that are read."""
 
 import zlib
 from typing import BinaryIO
@@ -7,7 +7,7 @@ from pipeline.core.types import InputError, Status
 from pipeline.inputs.archives.archive_format import FileSlice
 
 CHUNK_BYTES = 1 << 16
-_MAX_CACHED_BYTES = 64 << 20  # of a member; a thread that decodes it needs as much anyway
+_MAX_CACHED_BYTES = 64 << 20  # per open member; decoding its image takes as much memory anyway
 
 
 class ZipContents(FileSlice):
@@ -15,8 +15,8 @@ class ZipContents(FileSlice):
 
     Bytes are inflated only when they are read, so a zip bomb does not fill the memory. Length and
     CRC are checked when the last byte is read. Inflated bytes are cached, because reading the
-    header of a TIFF seeks back and forth. A member larger than the cache is not
-    cached: seeking back in it inflates it again from the beginning.
+    header of a TIFF seeks back and forth. A member larger than the cache is not cached: seeking
+    back in it inflates it again from the beginning.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ZipContents(FileSlice):
         self._file.seek(self._start)
 
     def read_next(self, max_bytes: int) -> bytes:
-        if max_bytes <= 0:  # at the end of the member: nothing needs to be inflated
+        if max_bytes <= 0:  # at the end of the member nothing needs to be inflated
             return b""
 
         if self._cache is not None and self._position < self._n_unpacked:
@@ -80,7 +80,7 @@ class ZipContents(FileSlice):
         return data
 
     def _inflate(self, max_bytes: int) -> bytes:
-        """Return the next inflated bytes; no bytes at the end of the stream."""
+        """Return the next inflated bytes. The result is empty at the end of the stream."""
         data = b""
         while not data and not self._inflater.eof:
             packed = self._inflater.unconsumed_tail or self._file.read(
@@ -99,7 +99,7 @@ class ZipContents(FileSlice):
         return data
 
     def _check_end(self) -> None:
-        """Raise InputError if the member has more bytes than its header says, or a wrong CRC."""
+        """Raise InputError if the member has more bytes than its header states, or a wrong CRC."""
         if self._is_deflated and self._inflate(1):
             raise InputError(
                 Status.CORRUPT, f"it holds more than the {self._size} bytes that its header says"
@@ -109,6 +109,6 @@ class ZipContents(FileSlice):
             raise InputError(Status.CORRUPT, "its CRC is wrong: the archive is damaged here")
 
     def _read_crc(self) -> int:
-        """Return the CRC of the data descriptor (4.3.9), whose signature may be missing."""
+        """Return the CRC in the data descriptor (4.3.9). The descriptor's signature is optional."""
         descriptor = self._inflater.unused_data + self._file.read(8)
         return int.from_bytes(descriptor[:8].removeprefix(b"PK\7\10")[:4], "little")

@@ -1,4 +1,7 @@
-"""The directory at the end of a zip archive. Section numbers are of PKWARE's APPNOTE 6.3.10."""
+"""Read the central directory at the end of a zip archive.
+
+Section numbers such as 4.3.12 refer to PKWARE's APPNOTE 6.3.10.
+"""
 
 import os
 import struct
@@ -17,26 +20,27 @@ from pipeline.inputs.archives.zip_records import (
     widen_fields,
 )
 
-# 4.3.12: signature, made by, version, flags, method, time, date, CRC, packed size, size, lengths of
-# name, extra and comment, disk, attributes, attributes of the system, offset
+# Fields (4.3.12): signature, made by, version, flags, method, time, date, CRC, packed size, size,
+# lengths of name, extra and comment, disk, attributes, attributes of the system, offset
 _DIRECTORY_ENTRY = struct.Struct("<4s6H3L5H2L")
 _END_RECORD = struct.Struct("<4s4H2LH")  # 4.3.16
 _END_RECORD_64, _LOCATOR_64 = struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")  # 4.3.14, 4.3.15
 _MAX_COMMENT_BYTES = 0xFFFF
-# five million members with usual names; 16 bytes of memory for each
+# Enough for five million members with names of usual length. `check_no_overlap` takes 16 bytes of
+# memory for each of them.
 _MAX_DIRECTORY_BYTES = 512 << 20
-_UNIX = 3  # 4.4.2: the system whose attributes the entry has
-_FILE_TYPE, _TYPE_MASK = 0o100000, 0o170000  # of st_mode
+_UNIX = 3  # 4.4.2: number of the system whose file attributes an entry has
+_FILE_TYPE, _TYPE_MASK = 0o100000, 0o170000  # bits of st_mode
 
 
 @dataclass(frozen=True)
 class ZipDirectory:
-    """Where the directory of an archive is."""
+    """Position and size of an archive's directory."""
 
     start: int
     end: int
-    shift: int  # bytes that were put before the archive after it was made
-    count: int  # members, as the end record says
+    shift: int  # number of bytes that were prepended to the archive after it was made
+    count: int  # number of members in the end record
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class DirectoryEntry:
     """A member as the directory lists it."""
 
     name: bytes
-    offset: int  # of its local header
+    offset: int  # position of its local header
     packed_size: int  # bytes
     size: int
     mtime_ns: int
@@ -52,7 +56,7 @@ class DirectoryEntry:
 
 
 def find_directory(file: BinaryIO) -> ZipDirectory:
-    """Find the directory by the record at the archive's end. Raises InputError."""
+    """Find the directory from the record at the archive's end. Raises InputError."""
     size = file.seek(0, 2)
     tail_start = max(0, size - _END_RECORD.size - _MAX_COMMENT_BYTES)
     file.seek(tail_start)
@@ -78,9 +82,11 @@ def find_directory(file: BinaryIO) -> ZipDirectory:
 
 
 def _read_end_64(file: BinaryIO, end: int) -> tuple[int, int, int, int] | None:
-    """Return (end of the directory, members, bytes, offset) from the 64-bit end record.
+    """Read the 64-bit end record.
 
-    None without one.
+    Returns:
+        (end of the directory, number of members, bytes of the directory, its offset); None if the
+        archive has no such record.
     """
     file.seek(max(0, end - _LOCATOR_64.size))
     locator = file.read(_LOCATOR_64.size)
@@ -96,7 +102,7 @@ def _read_end_64(file: BinaryIO, end: int) -> tuple[int, int, int, int] | None:
 
 
 def _diagnose_missing_directory(file: BinaryIO, size: int) -> InputError:
-    """Return the typed error of a file without an end record."""
+    """Return the InputError that says why a file has no end record."""
     file.seek(0)
     signature = file.read(4)
     if size == 0:
@@ -140,11 +146,10 @@ def read_directory(file: BinaryIO, directory: ZipDirectory) -> Iterator[Director
 
 
 def check_no_overlap(file: BinaryIO, directory: ZipDirectory) -> None:
-    """Raise InputError where members overlap: a few megabytes may then claim to be a million large
-    images.
+    """Raise InputError if members overlap, as in a zip bomb.
 
-    A member that reaches beyond the directory's start is not counted: it fails on its own when it
-    is opened.
+    With overlaps, an archive of a few megabytes can list a million large images. A member that
+    extends beyond the start of the directory is ignored here, because opening it fails.
     """
     starts, ends = array("q"), array("q")
     try:
@@ -153,7 +158,7 @@ def check_no_overlap(file: BinaryIO, directory: ZipDirectory) -> None:
             if end <= directory.start:
                 starts.append(entry.offset)
                 ends.append(end)
-    except InputError:  # the listing of the members raises it again, after those before the damage
+    except InputError:  # `read_directory` raises it again after the undamaged entries
         pass
 
     order = np.argsort(np.asarray(starts, dtype=np.int64), kind="stable")

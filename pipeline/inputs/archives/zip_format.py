@@ -1,8 +1,8 @@
-"""Zip archives: list their members from the directory, and open one.
+"""List the members of zip archives from the directory, and open one member.
 
-zipfile does not read here: it needs a kilobyte of memory for each member, gives up a whole
-directory for one bad name, inflates without a limit, and reads the directory again to open a
-member. Tests compare with it.
+The standard library's `zipfile` is not used. It needs a kilobyte of memory for each member, rejects
+a whole directory because of one bad name, inflates without a limit, and reads the directory again
+to open a member. Tests compare the results with those of `zipfile`.
 """
 
 import io
@@ -27,13 +27,14 @@ from pipeline.inputs.archives.zip_records import LATER_FLAG, LocalHeader, read_l
 _ENCRYPTED_FLAG, _PATCH_FLAG = 0x1, 0x20  # 4.4.4
 _STORED, _DEFLATED = 0, 8  # 4.4.5
 _OTHER_METHODS = {9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "zstd", 95: "xz", 99: "AES"}
-_MAX_INFLATION = 1032  # bytes that deflate can make of one (zlib's "maximum compression factor")
+_MAX_INFLATION = 1032  # largest ratio of inflated to packed bytes (zlib's documentation)
 
 
 def list_members(file: BinaryIO) -> Iterator[Member]:
     """Yield the members of an archive.
 
-    Raises InputError where it is damaged, after those before.
+    Raises:
+        InputError: The archive is damaged. The members before the damage have been yielded.
     """
     try:
         directory = find_directory(file)
@@ -56,8 +57,9 @@ def list_members(file: BinaryIO) -> Iterator[Member]:
 
 
 def _list_without_directory(file: BinaryIO) -> Iterator[Member]:
-    """Yield members from the front of a truncated archive, up to one that is cut or does not tell
-    its size.
+    """Yield the members of a truncated archive from its local headers.
+
+    Stops at the first member that is cut or whose header does not state the size.
     """
     offset, length = 0, file.seek(0, 2)
     while offset < length:
@@ -71,7 +73,7 @@ def _list_without_directory(file: BinaryIO) -> Iterator[Member]:
 def open_member(file: BinaryIO, offset: int, size: int) -> tuple[Member, BinaryIO]:
     """Return the member whose local header begins at `offset`, and its bytes. Raises InputError.
 
-    `size`: what the directory says, for a member whose own header does not know it.
+    `size` is the member's size in the directory. It is used if the local header has no size.
     """
     if offset == NOT_A_FILE_OFFSET:
         raise InputError(Status.NOT_A_FILE, "a link, folder or device, not a regular file")
@@ -104,9 +106,9 @@ ZIP = ArchiveFormat("zip", (".zip",), list_members, open_member)
 
 
 def _check_readable(header: LocalHeader, packed_size: int, size: int, available: int) -> None:
-    """Raise InputError for a member that is not read.
+    """Raise InputError if the member must not be read.
 
-    `available`: bytes from its contents to the archive's end.
+    `available` is the number of bytes from the start of its contents to the archive's end.
     """
     flags, method = header.flags, header.method
     if flags & _ENCRYPTED_FLAG:

@@ -11,8 +11,8 @@ from typing import BinaryIO
 UTF8_FLAG = 0x800  # 4.4.4: the name is UTF-8
 LATER_FLAG = 0x8  # 4.4.4: CRC and sizes follow the contents
 
-# 4.3.7: signature, version, flags, method, time, date, CRC, packed size, size, lengths of name and
-# extra
+# Fields (4.3.7): signature, version, flags, method, time, date, CRC, packed size, size, lengths of
+# name and extra
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 LOCAL_HEADER_SIZE = _LOCAL_HEADER.size
 _LOCAL_SIGNATURE = b"PK\3\4"
@@ -21,7 +21,7 @@ _64_BIT_FIELD = 1  # number of the extra field with 64-bit values
 
 @dataclass(frozen=True)
 class LocalHeader:
-    """The header before a member's contents. With LATER_FLAG its sizes and CRC are not known."""
+    """The header before a member's contents. With LATER_FLAG it has no valid sizes and no CRC."""
 
     name: bytes  # as UTF-8, see `decode_zip_name`
     flags: int
@@ -35,7 +35,7 @@ class LocalHeader:
 
 
 def read_local_header(file: BinaryIO, offset: int) -> LocalHeader | None:
-    """Read the header that begins at `offset` (4.3.7); None if there is none."""
+    """Read the local header at `offset` (4.3.7). Return None if no header begins there."""
     file.seek(offset)
     data = file.read(LOCAL_HEADER_SIZE)
     if len(data) < LOCAL_HEADER_SIZE or not data.startswith(_LOCAL_SIGNATURE):
@@ -60,7 +60,7 @@ def read_local_header(file: BinaryIO, offset: int) -> LocalHeader | None:
 
 
 def widen_fields(extra: bytes, *values: int) -> list[int]:
-    """Replace each value 0xFFFFFFFF by its value in the 64-bit extra field (4.5.3)."""
+    """Replace each value that is 0xFFFFFFFF by the next one in the 64-bit extra field (4.5.3)."""
     at = 0
     while at + 4 <= len(extra):
         number, length = struct.unpack_from("<HH", extra, at)

@@ -1,7 +1,6 @@
-"""Why a decoder refused an image file: which format it was meant to be, and whether its end is
-missing.
+"""Diagnose why a decoder refused an image file: find its format and whether it is truncated.
 
-This decides statuses and messages only, never pixels.
+The diagnosis determines statuses and messages only, never pixels.
 """
 
 from PIL import UnidentifiedImageError
@@ -10,7 +9,7 @@ from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.formats import IMAGE_FORMATS
 from pipeline.inputs.decoding.jpeg_segments import EOI, SOS, iterate_segments
 
-DIAGNOSED_BYTES = 64 << 20  # of a file, from its beginning
+DIAGNOSED_BYTES = 64 << 20  # a diagnosis reads at most this many bytes from a file's beginning
 
 _SIGNATURES = (
     (b"\xff\xd8", "JPEG"),
@@ -32,7 +31,12 @@ _AVIF_BRANDS = (b"avif", b"avis", b"mif1")
 
 
 def diagnose_failure(data: bytes, error: Exception) -> InputError:
-    """Return the typed error of a file that a decoder refused with `error`."""
+    """Return an InputError with the status and message for a file that a decoder refused.
+
+    Args:
+        data: The file, or its beginning.
+        error: The decoder's error.
+    """
     if isinstance(error, MemoryError):
         return InputError(Status.OUT_OF_MEMORY, "not enough memory to decode it")
 
@@ -66,9 +70,9 @@ def diagnose_failure(data: bytes, error: Exception) -> InputError:
 
 
 def guess_format(data: bytes) -> str | None:
-    """Return the name of the format by the first bytes, or None.
+    """Return the name of the format that begins with these bytes, or None if none does.
 
-    A prefix of a signature counts as a match, because a file can be cut within its signature.
+    The beginning of a signature counts as a match, because a file can be cut within its signature.
     """
     if not data:
         return None
@@ -86,12 +90,12 @@ def guess_format(data: bytes) -> str | None:
 
 
 def _matches(data: bytes, signature: bytes) -> bool:
-    """Return whether the signature begins with the data."""
+    """Return whether the data begins with the signature, or ends within it."""
     return signature.startswith(data)
 
 
 def is_truncated(data: bytes, name: str) -> bool:
-    """Return whether the file ends before the structure of its format does."""
+    """Return whether the file ends before its format's structure is complete."""
     if name == "JPEG":
         return _is_jpeg_truncated(data)
     if name == "PNG":
@@ -106,7 +110,7 @@ def is_truncated(data: bytes, name: str) -> bool:
 
 
 def _is_jpeg_truncated(data: bytes) -> bool:
-    """Return whether segments run past the end of the file or no end marker follows the scan."""
+    """Return whether a segment extends past the file's end, or no end marker follows the scan."""
     at, marker = 0, 0
     for at, marker in iterate_segments(data):  # noqa: B007 - only the last one counts
         pass
@@ -116,13 +120,12 @@ def _is_jpeg_truncated(data: bytes) -> bool:
     if marker == EOI:
         return False
     length = int.from_bytes(data[at + 2 : at + 4], "big") if at else 0
-    # otherwise the iteration stopped at damage within the file
+    # In all other cases the iteration stopped at damage within the file.
     return at + 2 + length + 4 > len(data)
 
 
 def _is_png_truncated(data: bytes) -> bool:
-    """Return whether a chunk (ISO/IEC 15948, 5.3) runs past the end of the file, or IEND never
-    comes.
+    """Return whether a chunk (ISO/IEC 15948, 5.3) extends past the file's end, or IEND is missing.
     """
     at = 8
     while at + 12 <= len(data):

@@ -1,4 +1,4 @@
-"""Decode frames of a video by their number."""
+"""Decode the frames of a video by number."""
 
 from typing import BinaryIO
 
@@ -18,23 +18,27 @@ from pipeline.inputs.decoding.video_container import (
 )
 from pipeline.inputs.decoding.video_index import VideoIndex
 
-# seeking costs as much as decoding so many frames, because the decoder's threads begin anew
+# Seeking takes as long as decoding this many frames, because the decoder's threads start again.
 _SEEK_COST_FRAMES = 16
 
 
 class FrameReader:
-    """Decodes frames of an open video. Reading them in ascending order costs least."""
+    """Decodes frames of an open video. Reading them in ascending order is fastest."""
 
     def __init__(self, file: BinaryIO, index: VideoIndex) -> None:
-        """Open the video. `index`: the file's. The file is closed with the reader.
+        """Open the video.
+
+        Args:
+            file: The video file. The reader closes it.
+            index: The index of this file.
 
         Raises:
-            InputError: the file cannot be opened as a video; it is closed.
+            InputError: The file cannot be opened as a video. The file is closed.
         """
         self.file, self.index = file, index
-        self.last_number = -1  # of the frame that was returned last; -1 before the first
+        self.last_number = -1  # number of the frame that was returned last; -1 before the first
         self._last_frame: Tensor | None = None
-        # kept, because building its tables costs more than a conversion
+        # The reformatter is kept, because building its tables takes longer than a conversion.
         self._reformatter = VideoReformatter()
         try:
             self._start()
@@ -65,8 +69,8 @@ class FrameReader:
 
         stored = self._reformatter.reformat(frame, format="rgb24").to_ndarray()  # (H, W, 3)
         upright = np.rot90(stored, self.index.rotation // 90).transpose(2, 0, 1)  # (3, H, W)
-        # copied by numpy: torch would start its threads for these few bytes, which takes twice as
-        # long
+        # Copy with NumPy. PyTorch would start its threads for these few bytes, which takes twice as
+        # long.
         pixels = torch.from_numpy(np.ascontiguousarray(upright))
         self.last_number, self._last_frame = number, pixels
         return pixels
@@ -76,18 +80,18 @@ class FrameReader:
         self.file.close()
 
     def _start(self) -> None:
-        """Open the container, with the decoder before its first frame."""
+        """Open the container and place the decoder before the first frame."""
         self.container = open_container(self.file)
         self.stream = find_video_stream(self.container)
-        self.stream.thread_type = "AUTO"  # frames in parallel; the result is the same
+        self.stream.thread_type = "AUTO"  # decode frames in parallel; the pixels are the same
         self._decoded = self.container.decode(self.stream)
         self._is_lost = False  # True: the decoder's position is not known
 
     def _find_frame(self, number: int) -> av.VideoFrame | None:
-        """Decode up to the frame of that number; None if it is missing."""
+        """Decode up to this frame and return it; None if it is missing."""
         pts = int(self.index.pts[number])
         earlier = self.index.keyframes[self.index.keyframes <= pts]
-        # a file may begin in the middle of a group of frames, without a key frame
+        # A file may begin in the middle of a group of frames, without a key frame.
         key_pts = int(earlier[-1]) if len(earlier) else int(self.index.pts[0])
         n_skipped = np.searchsorted(self.index.pts, key_pts) - self.last_number
 
@@ -98,7 +102,7 @@ class FrameReader:
         frame, is_first = self._decode_until(pts)
 
         if must_seek and (frame is None or (is_first and frame.pts != pts)):
-            # seeking in MPEG-TS may land behind the frame: decode from the beginning
+            # In MPEG-TS, seeking may end behind the frame. Then decode from the beginning.
             self.container.close()
             self._start()
             frame, _ = self._decode_until(pts)
@@ -106,8 +110,10 @@ class FrameReader:
         return None if self._is_lost else frame
 
     def _decode_until(self, pts: int) -> tuple[av.VideoFrame | None, bool]:
-        """Return the first frame shown at `pts` or later, or None, and whether it is the first one
-        decoded.
+        """Decode until a frame is shown at `pts` or later.
+
+        Returns:
+            The frame, or None at the end of the video; and whether it is the first frame decoded.
         """
         for i, frame in enumerate(self._decoded):
             if frame.pts is not None and frame.pts >= pts:

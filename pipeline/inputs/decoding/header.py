@@ -1,4 +1,4 @@
-"""Size and orientation of an image file, read from its header by Pillow, without decoding it."""
+"""Read the size and orientation of an image file from its header with Pillow, without decoding."""
 
 import os
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.diagnosis import DIAGNOSED_BYTES, diagnose_failure
 from pipeline.inputs.decoding.formats import IMAGE_FORMATS
 
-Image.init()  # now, not in the first of several threads that need a plug-in
-# `open_image` applies max_pixels instead: per run, with a typed error, without Python's global
-# warning state
+Image.init()  # load Pillow's plug-ins now, before several threads need them at once
+# `open_image` checks max_pixels instead. So each run has its own limit and gets an InputError, and
+# Python's global warning filters are not needed.
 Image.MAX_IMAGE_PIXELS = None
 
 _MIN_FILE_LIMIT = (
     64 << 20
-)  # bytes that a file may always have: a small image may carry large metadata
+)  # a file of this many bytes is never too large: a small image may have large metadata
 _MAX_BYTES_PER_PIXEL = 8  # 16-bit RGBA, uncompressed
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What the first bytes of a file say. `size_hw` is the size of the upright image in pixels."""
+    """Content of an image file's header. `size_hw` is the size of the upright image in pixels."""
 
     format: str
     size_hw: tuple[int, int]
@@ -42,7 +42,7 @@ def read_image_header(file: BinaryIO, max_pixels: int) -> ImageHeader:
 
 
 def check_file_size(file: BinaryIO, max_pixels: int) -> None:
-    """Refuse a file by its number of bytes alone, and seek back to its beginning.
+    """Check a file's number of bytes, and seek back to its beginning.
 
     Raises:
         InputError: EMPTY or TOO_LARGE.
@@ -61,7 +61,7 @@ def check_file_size(file: BinaryIO, max_pixels: int) -> None:
 
 
 def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
-    """Open the image with Pillow, which reads its header and not its pixels.
+    """Open the image with Pillow, which reads the header but no pixels.
 
     Raises:
         InputError: UNSUPPORTED, TRUNCATED, CORRUPT or TOO_LARGE.
@@ -93,7 +93,7 @@ def describe_image(image: Image.Image) -> ImageHeader:
 
 def read_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation (1..8) without decoding; 1 where the tag is absent or invalid."""
-    if image.format == "TIFF":  # Pillow turns TIFF files upright itself
+    if image.format == "TIFF":  # Pillow itself turns TIFF files upright
         return 1
     try:
         exif = Image.Exif()

@@ -1,8 +1,8 @@
-"""Decode image files to upright RGB: JPEG by the fast decoder (`jpeg_decoder.py`), other formats by
-Pillow.
+"""Decode image files to upright RGB.
 
-Pillow decodes what the fast decoder refuses, and its verdict is final. Both give the same pixels
-for a JPEG (a test compares them), so a result does not depend on which of the two decoded it.
+JPEG files are decoded by the fast decoder (`jpeg_decoder.py`), other formats by Pillow. If the fast
+decoder refuses a file, Pillow decodes it or raises the final error. Both give the same pixels for a
+JPEG (a test compares them), so a result does not depend on which of the two decoded it.
 """
 
 import io
@@ -22,8 +22,8 @@ from pipeline.inputs.decoding.jpeg_segments import hide_exif
 
 IMAGE_DECODER = f"jpeg: {JPEG_DECODER}, rest: pillow {version('pillow')}"
 
-# EXIF orientation -> (transpose, flip vertically, flip horizontally), applied in this order to (3,
-# H, W)
+# EXIF orientation -> (transpose, flip vertically, flip horizontally). They are applied in this
+# order to (3, H, W).
 _UPRIGHT = {
     2: (False, False, True),
     3: (False, True, True),
@@ -33,7 +33,7 @@ _UPRIGHT = {
     7: (True, True, True),
     8: (True, True, False),
 }
-_DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes
+_DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes with more than 8 bits
 
 
 class CpuImageDecoder:
@@ -43,12 +43,12 @@ class CpuImageDecoder:
     is_batched = False
 
     def decode_many(self, files: Sequence[bytes], max_pixels: int) -> Sequence[Tensor | InputError]:
-        """Decode whole files. The error of a file takes the place of its pixels."""
+        """Return the pixels of each file, or the error of a file that cannot be decoded."""
         return [decode_or_error(data, max_pixels) for data in files]
 
 
 def decode_or_error(data: bytes, max_pixels: int) -> Tensor | InputError:
-    """Return what `decode_image` returns or the InputError that it raises."""
+    """Call `decode_image`, and return its InputError instead of raising it."""
     try:
         return decode_image(data, max_pixels)
     except InputError as error:
@@ -58,10 +58,10 @@ def decode_or_error(data: bytes, max_pixels: int) -> Tensor | InputError:
 def decode_image(data: bytes, max_pixels: int) -> Tensor:
     """Decode a whole file to (3, H, W) uint8 RGB, upright.
 
-    The memory layout is the decoder's, mostly (H, W, 3): a copy to another one would take longer
-    than it saves. Palettes and CMYK are converted. 16-bit grey is scaled to 8 bits; of 16-bit
-    colour Pillow keeps the upper eight. Alpha is dropped, as torchvision's decoders do. An
-    animation gives its first frame.
+    The tensor keeps the decoder's memory layout, mostly (H, W, 3), because a copy to another layout
+    takes longer than it saves. Palettes and CMYK are converted. 16-bit grey is scaled to 8 bits.
+    For 16-bit colour Pillow keeps the upper eight bits. Alpha is dropped, as torchvision's decoders
+    do. The result for an animation is its first frame.
 
     Raises:
         InputError: EMPTY, UNSUPPORTED, TRUNCATED, CORRUPT, TOO_LARGE or OUT_OF_MEMORY.
@@ -78,7 +78,7 @@ def decode_image(data: bytes, max_pixels: int) -> Tensor:
 
 
 def turn_upright(pixels: Tensor, orientation: int) -> Tensor:
-    """Turn (3, H, W) pixels, as stored, by their EXIF orientation (1..8)."""
+    """Turn pixels (3, H, W) from their stored orientation (EXIF, 1..8) to upright."""
     transpose, vertical, horizontal = _UPRIGHT.get(orientation, (False, False, False))
     if transpose:
         pixels = pixels.transpose(1, 2)
@@ -87,8 +87,9 @@ def turn_upright(pixels: Tensor, orientation: int) -> Tensor:
 
 
 def _try_fast_decoder(data: bytes) -> Tensor | None:
-    """Return (3, H, W) pixels as stored, or None where the fast decoder refuses the file."""
-    # the decoder would apply its own reading of the orientation; only the header's is valid
+    """Return pixels (3, H, W) as stored, or None if the fast decoder refuses the file."""
+    # Hide the EXIF data: the decoder would turn the image by its own reading of the orientation,
+    # and the caller turns it by the header's.
     plain = hide_exif(data)
     try:
         return decode_jpeg(plain) if plain else None
@@ -99,7 +100,7 @@ def _try_fast_decoder(data: bytes) -> Tensor | None:
 def _decode_with_pillow(image: Image.Image, data: bytes) -> Tensor:
     """Decode an open image to (3, H, W) uint8 RGB, as stored.
 
-    `data` is the file, for the error's text.
+    `data` is the whole file. It is used to diagnose an error.
     """
     try:
         array = _convert_to_rgb(image)
@@ -111,7 +112,7 @@ def _decode_with_pillow(image: Image.Image, data: bytes) -> Tensor:
 
 
 def _convert_to_rgb(image: Image.Image) -> np.ndarray:
-    """Return (H, W, 3) uint8."""
+    """Convert an image of any mode to (H, W, 3) uint8 RGB."""
     if image.mode in _DEEP_GREY:
         grey = np.asarray(image).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
@@ -126,5 +127,5 @@ def _convert_to_rgb(image: Image.Image) -> np.ndarray:
             "32-bit float pixels have no defined brightness; convert them to 8 bits",
         )
     if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns where it converts these to RGB directly
+        image = image.convert("RGBA")  # Pillow warns if these images are converted to RGB directly
     return np.array(image.convert("RGB"))

@@ -1,7 +1,6 @@
-"""The fast JPEG decoder of this machine: torchcodec's, or torchvision's where torchcodec does not
-load.
+"""Decode JPEG files with torchcodec, or with torchvision if torchcodec cannot be loaded.
 
-Both wrap libjpeg-turbo and give the same pixels. The fingerprint of a run names the one in use.
+Both wrap libjpeg-turbo and give the same pixels. The fingerprint of a run names the library in use.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,8 +33,8 @@ def _load_torchvision() -> DecodeJpegs:
     return decode
 
 
-# (name, function that loads its decoder), in the order of preference. A library that is absent or
-# does not load raises ImportError, RuntimeError or OSError.
+# (name of a library, function that loads its decoder), in order of preference. The function raises
+# ImportError, RuntimeError or OSError if the library is absent or cannot be loaded.
 JPEG_LIBRARIES = (
     (f"torchcodec {version('torchcodec')}", _load_torchcodec),
     (f"torchvision {version('torchvision')}", _load_torchvision),
@@ -43,7 +42,7 @@ JPEG_LIBRARIES = (
 
 
 def _choose_library() -> tuple[str, DecodeJpegs]:
-    """Return the name and the decoder of the first library that loads."""
+    """Return the name and the decoder of the first library that can be loaded."""
     try:
         return JPEG_LIBRARIES[0][0], JPEG_LIBRARIES[0][1]()
     except (ImportError, RuntimeError, OSError):

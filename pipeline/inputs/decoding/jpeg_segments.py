@@ -1,17 +1,15 @@
-"""Segments of a JPEG file (ITU-T T.81, annex B), read without decoding it."""
+"""Read the segments of a JPEG file (ITU-T T.81, annex B) without decoding it."""
 
 from collections.abc import Iterator
 
-APP1, APP15 = 0xE1, 0xEF  # Exif or XMP; not used by any program
+APP1, APP15 = 0xE1, 0xEF  # APP1 has Exif or XMP; no known program uses APP15
 SOS, EOI = 0xDA, 0xD9  # start of scan; end of image
 
 
 def iterate_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield (offset, marker) of each segment up to the start of scan or the end of image, which is
-    the last.
+    """Yield (offset, marker) of each segment up to and including the start of scan or end of image.
 
-    The iteration ends early where the file ends, or where no marker stands at a place that needs
-    one.
+    Stops early if the file ends, or if a marker is missing where a segment must begin.
     """
     at = 2
     while at + 2 <= len(data) and data[at] == 0xFF:
@@ -27,8 +25,7 @@ def iterate_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def hide_exif(data: bytes) -> bytes | None:
-    """Return the file with its APP1 segments renamed, so that a decoder finds no orientation in
-    them.
+    """Return the file with its APP1 segments renamed, so that a decoder finds no orientation.
 
     None: the segments cannot be followed up to the scan.
     """

@@ -1,8 +1,8 @@
-"""Decode JPEG files on the GPU (nvJPEG), many at a time, where a run asks for it with `jpeg=gpu`.
+"""Decode many JPEG files at once on the GPU with nvJPEG, for runs with `jpeg=gpu`.
 
-Its pixels differ from the CPU's by a level or two, because it uses another inverse DCT and
-interpolates colour in another way. The decoder's name is part of the fingerprint, so these runs get
-a folder of their own.
+The pixels differ from the CPU's by one or two levels, because nvJPEG uses another inverse DCT and
+another interpolation of colour. The decoder's name is part of the fingerprint, so these runs have
+other run folders.
 """
 
 import io
@@ -28,12 +28,13 @@ from pipeline.inputs.decoding.jpeg_decoder import JPEG_LIBRARIES, DecodeJpegs
 from pipeline.inputs.decoding.jpeg_segments import hide_exif
 
 log = logging.getLogger(__name__)
-_MODES = ("L", "RGB")  # nvJPEG would take the inks of CMYK for colours
+_MODES = ("L", "RGB")  # not CMYK, which nvJPEG does not convert to RGB
 
 
 def build_gpu_decoder(device: str) -> ImageDecoder:
-    """Return a decoder that uses nvJPEG on the device, or else the CPU's, after a warning that says
-    why.
+    """Return a decoder that uses nvJPEG on the device.
+
+    If that is not possible, log a warning with the reason and return the CPU's decoder.
     """
     try:
         return GpuJpegDecoder.find(device)
@@ -46,7 +47,7 @@ def build_gpu_decoder(device: str) -> ImageDecoder:
 class GpuJpegDecoder:
     """Decodes JPEG files in batches on a device, and all other files on the CPU.
 
-    `library`: the name of the JPEG decoder in use. `decode_jpegs`: see `DecodeJpegs`.
+    `library` is the name of the JPEG decoder in use; `decode_jpegs` is its function.
     """
 
     library: str
@@ -60,10 +61,10 @@ class GpuJpegDecoder:
 
     @classmethod
     def find(cls, device: str) -> "GpuJpegDecoder":
-        """Return a decoder of the first library that decodes a small file on the device.
+        """Return a decoder that uses the first library able to decode a small file on the device.
 
         Raises:
-            RuntimeError: no library does; its text says why for each.
+            RuntimeError: No library can; the message gives the reason for each.
         """
         if torch.device(device).type != "cuda":
             raise RuntimeError(f"needs a CUDA device, and this run's is {device}")
@@ -82,9 +83,9 @@ class GpuJpegDecoder:
         raise RuntimeError("; ".join(failures))
 
     def decode_many(self, files: Sequence[bytes], max_pixels: int) -> Sequence[Tensor | InputError]:
-        """Decode whole files as `decode_image` does each.
+        """Decode whole files; see `decode_image` for the pixels and errors of each.
 
-        The CPU decodes the files that the GPU does not take or refuses, and its verdict is final.
+        Files that are not suitable for the GPU or that it refuses are decoded on the CPU.
         """
         jpegs = [_prepare_jpeg(data, max_pixels) for data in files]
         decoded = iter(self._decode_batch([jpeg.data for jpeg in jpegs if jpeg]))
@@ -99,10 +100,10 @@ class GpuJpegDecoder:
         return results
 
     def _decode_batch(self, files: list[bytes]) -> Sequence[Tensor | None]:
-        """Decode the files in one call; None for a file that fails.
+        """Decode the files in one call. The result of a file that fails is None.
 
-        One bad file fails the whole call, so a batch that fails is halved until the bad file is
-        alone.
+        One bad file makes the whole call fail. So a batch that fails is halved until the bad file
+        is alone.
         """
         if not files:
             return []
@@ -122,9 +123,9 @@ class _PreparedJpeg:
 
 
 def _prepare_jpeg(data: bytes, max_pixels: int) -> _PreparedJpeg | None:
-    """Return the file for nvJPEG, or None for a file that it must not decode.
+    """Prepare a file for nvJPEG. Return None if nvJPEG must not decode it.
 
-    A truncated file is one of these, because nvJPEG would invent the missing part.
+    For example, nvJPEG must not decode a truncated file, because it would invent the missing part.
     """
     if not data.startswith(b"\xff\xd8") or is_truncated(data, "JPEG"):
         return None

@@ -1,7 +1,7 @@
-"""Open video files by PyAV, and diagnose those that cannot be read.
+"""Open video files with PyAV, and diagnose files that cannot be read.
 
-PyAV brings its own FFmpeg. So every machine gives the same frames, and damage is reported instead
-of concealed.
+PyAV includes its own FFmpeg, so the same file gives the same frames on every machine. Damage is
+reported instead of concealed.
 """
 
 import os
@@ -19,14 +19,14 @@ VIDEO_SUFFIXES = frozenset((
     ".ogv", ".ts", ".webm", ".wmv",
 ))  # fmt: skip
 VIDEO_DECODER = f"video: av {version('av')}"
-# what PyAV raises for damaged files; the latter two come from its own code
+# Errors that PyAV raises for damaged files. The last two come from PyAV's own code.
 VIDEO_ERRORS = (av.FFmpegError, ValueError, IndexError)
 
 _OPTIONS = {
-    # The format is found by content, whatever the file's name. Playlists (HLS, DASH, concat) are
-    # left out, because they would open other files and addresses.
+    # FFmpeg recognizes the format by the content, not by the file's name. Playlists (HLS, DASH,
+    # concat) are not allowed, because they would open other files and addresses.
     "format_whitelist": "mov,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg",
-    "fflags": "+genpts",  # AVI carries no presentation times
+    "fflags": "+genpts",  # AVI has no presentation times
 }
 _SIGNATURES = {
     b"\x1a\x45\xdf\xa3": "Matroska or WebM",
@@ -35,7 +35,7 @@ _SIGNATURES = {
     b"OggS": "Ogg",
     b"\0\0\1\xba": "MPEG",
 }
-_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide")  # that an MP4 file may begin with
+_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide")  # boxes that an MP4 file may begin with
 
 
 def open_container(file: BinaryIO) -> InputContainer:
@@ -55,12 +55,15 @@ def find_video_stream(container: InputContainer) -> VideoStream:
 
 
 def describe_error(error: Exception) -> str:
-    """Return FFmpeg's message without the numbers around it."""
+    """Return FFmpeg's message without the error numbers around it."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def diagnose_video(file: BinaryIO, error: Exception) -> InputError:
-    """Return the typed error of a file that FFmpeg refused with `error`."""
+    """Return an InputError with the status and message for a file that FFmpeg refused.
+
+    `error` is FFmpeg's error.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     start = file.read(12)

@@ -1,4 +1,4 @@
-"""Read which frames a video has, and when each is shown, without decoding them."""
+"""Read the frames of a video and the times at which they are shown, without decoding them."""
 
 import os
 from dataclasses import dataclass
@@ -18,15 +18,16 @@ from pipeline.inputs.decoding.video_container import (
     open_container,
 )
 
-# of a frame; more is no video but a bomb. The user's own cap, max_pixels, is applied later.
+# Largest number of pixels of a frame. A file that claims more is an attack, not a video. The user's
+# own limit, max_pixels, is checked later.
 _MAX_FRAME_PIXELS = 1 << 27
 
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """What is known of a video before its frames are decoded.
+    """The times of a video's frames and their size, known before the frames are decoded.
 
-    Frames are numbered in the order they are shown.
+    Frames are numbered in the order in which they are shown.
     """
 
     pts: np.ndarray  # (F,) int64, ascending, in units of `time_base`
@@ -35,7 +36,7 @@ class VideoIndex:
     last_duration: int  # of the last frame, in units of `time_base`
     size_hw: tuple[int, int]  # upright, pixels
     rotation: int  # degrees counterclockwise that make a stored frame upright
-    # why a file ends before it should; the frames listed are there. None: the file is complete.
+    # Why the file ends too early; the listed frames exist nevertheless. None: it is complete.
     incomplete: str | None
 
     def __len__(self) -> int:
@@ -43,7 +44,7 @@ class VideoIndex:
 
     @property
     def times(self) -> np.ndarray:
-        """(F,) float64: seconds from the first frame to each. Exact where the frame rate varies."""
+        """(F,) float64: seconds from the first frame to each. Exact for variable frame rates."""
         return (self.pts - self.pts[0]) * float(self.time_base)
 
     @property
@@ -53,7 +54,7 @@ class VideoIndex:
 
 
 def read_video_index(file: BinaryIO) -> VideoIndex:
-    """Read every packet's header, and decode one frame.
+    """Read the header of every packet, and decode one frame to learn the size and rotation.
 
     Raises:
         InputError: EMPTY, UNSUPPORTED, TRUNCATED, CORRUPT or TOO_LARGE.
@@ -64,7 +65,7 @@ def read_video_index(file: BinaryIO) -> VideoIndex:
         with open_container(file) as container:
             stream = find_video_stream(container)
             _check_frame_size(stream)
-            # the header of an AVI file counts frames that are not there
+            # The header of an AVI file may count frames that do not exist.
             promised = stream.frames if "mp4" in container.format.name else 0
             time_base = Fraction(stream.time_base or 1)
             packets, problem = _read_packets(container, stream)
@@ -111,14 +112,16 @@ def _check_frame_size(stream: VideoStream) -> None:
 def _read_packets(
     container: InputContainer, stream: VideoStream
 ) -> tuple[list[tuple[Any, int, bool]], str | None]:
-    """Return (pts, duration, is a key frame) of each frame that is shown, in the order of the file.
+    """Read the packets of all frames that are shown.
 
-    The second value says why reading stopped before the end of the file; None if it did not.
+    Returns:
+        (pts, duration, whether it is a key frame) of each frame, in the order of the file; and why
+        reading stopped before the end of the file, or None.
     """
     packets = []
     try:
         for packet in container.demux(stream):
-            # the stream ends with an empty packet, and edit lists hide packets
+            # Skip the empty packet at the end of the stream, and packets that edit lists hide.
             if packet.size > 0 and not packet.is_discard:
                 packets.append((packet.pts, packet.duration or 0, packet.is_keyframe))
     except VIDEO_ERRORS as error:
