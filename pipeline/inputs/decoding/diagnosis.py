@@ -125,7 +125,7 @@ def _is_jpeg_truncated(data: bytes) -> bool:
 
 
 def _is_png_truncated(data: bytes) -> bool:
-    """Return whether a chunk (ISO/IEC 15948, 5.3) extends past the file's end, or IEND is missing."""
+    """Return whether a chunk (ISO/IEC 15948, 5.3) extends past the end, or IEND is missing."""
     at = 8
     while at + 12 <= len(data):
         length, chunk_type = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]

@@ -15,9 +15,8 @@ Image.init()  # load Pillow's plug-ins now, before several threads need them at 
 # Python's global warning filters are not needed.
 Image.MAX_IMAGE_PIXELS = None
 
-_MIN_FILE_LIMIT = (
-    64 << 20
-)  # a file of this many bytes is never too large: a small image may have large metadata
+# A file of this many bytes is never too large, because a small image may have large metadata.
+_MIN_FILE_LIMIT = 64 << 20
 _MAX_BYTES_PER_PIXEL = 8  # 16-bit RGBA, uncompressed
 
 

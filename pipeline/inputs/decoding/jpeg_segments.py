@@ -27,7 +27,7 @@ def iterate_segments(data: bytes) -> Iterator[tuple[int, int]]:
 def hide_exif(data: bytes) -> bytes | None:
     """Return the file with its APP1 segments renamed, so that a decoder finds no orientation.
 
-    None: the segments cannot be followed up to the scan.
+    Returns None if the file is damaged before the start of scan.
     """
     found = list(iterate_segments(data))
     if not found or found[-1][1] != SOS:
