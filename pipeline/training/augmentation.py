@@ -18,7 +18,7 @@ _MEAN_COLOUR = (
     124,
     116,
     104,
-)  # of ImageNet, which networks' preprocessing subtracts: what is padded becomes nothing
+)  # ImageNet's mean colour, which preprocessing subtracts, so that padding becomes 0
 _DETECTION = ("detect", "instances", "keypoints")
 
 
@@ -53,7 +53,8 @@ class Augmentation:
             resize: The shorter side before the crop, as in the weights' preprocessing.
         """
         flip: list[nn.Module] = [RandomMirror(keypoint_names)] if "flip" in names else []
-        # Mild changes, as between two lamps or cameras. Hue is slow, so few images get it.
+        # The changes are as mild as between two lamps or cameras. Changing the hue is slow, so few
+        # images get it.
         hue = v2.RandomApply([v2.ColorJitter(hue=0.03)], p=0.3)
         colour: list[nn.Module] = [v2.ColorJitter(0.3, 0.3, 0.3), hue] if "colour" in names else []
         if task in _DETECTION:
@@ -63,13 +64,13 @@ class Augmentation:
             if "crop" not in names
             else _random_crop_steps(task, crop_hw, resize)
         )
-        return cls([*size, *flip, *colour])  # colour last, when there are fewer pixels
+        return cls([*size, *flip, *colour])  # colour comes last, because a crop has fewer pixels
 
     @classmethod
     def for_validation(
         cls, task: str, crop_hw: tuple[int, int] | None = None, resize: int | None = None
     ) -> "Augmentation":
-        """Build the transforms of inference, without randomness; segment keeps the aspect ratio."""
+        """Build the transforms of inference, without randomness. Segment keeps the aspect ratio."""
         if task in _DETECTION:
             return cls([])
         return cls(_fixed_crop_steps(task, crop_hw if task == "classify" else None, resize))
@@ -134,8 +135,8 @@ def _random_crop_steps(
 ) -> list[nn.Module]:
     """Build a random crop as in torchvision's reference scripts.
 
-    Classification crops at least a third of the image. Segmentation scales the image to half to
-    twice its size before it crops.
+    Classification crops an area of at least a third of the image. Segmentation first scales the
+    image by a factor from 0.5 to 2.
     """
     if crop_hw is None:
         raise ValueError(f"task={task}: crop needs the size of the crop")

@@ -1,6 +1,6 @@
 """An exponential moving average of the weights (Polyak and Juditsky, 1992).
 
-The averaged weights are what a training saves.
+A training saves the averaged weights.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +15,11 @@ class AveragedWeights:
     """The moving average of a network's trainable parameters, in float32.
 
     Batch norm statistics are not averaged. They are computed anew for the averaged weights,
-    because statistics of the last steps belong to other weights and can ruin the results.
+    because the statistics of the last steps belong to other weights and would ruin the results.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        """Start the average. With `decay` 0 it equals the last weights."""
+        """Start the average. With a `decay` of 0 it always equals the latest weights."""
         self.decay = decay
         self.weights = {
             name: one.detach().float().clone()
@@ -28,7 +28,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Add the weights after `step`, which counts from 1.
+        """Add the network's weights after step number `step` (from 1) to the average.
 
         The decay is smaller in early steps; otherwise the initial weights would dominate the
         average for a long time.

@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 ExampleKey: TypeAlias = tuple[int, int]  # (epoch, index of the example)
 Prepare = Callable[
     [Example, int], Example
-]  # of a seed: augmentation, or what validation does instead
+]  # (example, seed) -> example: augmentation, or the transforms of validation
 
 
 class PreparedExamples(Dataset[Example | str]):
     """A torch data set of prepared examples, addressed by (epoch, index).
 
-    An example that cannot be read is returned as a text that says why.
+    If an example cannot be read, the error message is returned in its place.
     """
 
     def __init__(self, examples: ExampleSet, prepare: Prepare, seed: int) -> None:
@@ -99,12 +99,12 @@ def group_validation_batches(
 ) -> list[list[ExampleKey]]:
     """Group the validation examples into batches of one image size.
 
-    Detectors pad a batch to its largest image, and padding changes the results of the others.
+    Detectors pad the images of a batch to the largest one, and padding changes their results.
 
     Args:
         examples: The validation part.
-        batch_size: The most examples of a batch.
-        cropped: All images are cropped to one size, so that any of them may share a batch.
+        batch_size: Largest number of examples in a batch.
+        cropped: Whether all images are cropped to one size. If so, any of them may share a batch.
     """
     keys_by_size: dict[tuple[int, ...], list[ExampleKey]] = {}
     for number, size_hw in enumerate(map(tuple, examples.sizes_hw.tolist())):

@@ -48,7 +48,7 @@ class ExampleSet(Protocol):
 
         Args:
             number: Index of the example.
-            epoch: A set that generates its examples makes new ones in each epoch.
+            epoch: The epoch. A set that generates its examples makes new ones in each epoch.
 
         Raises:
             InputError: The image or its annotation cannot be decoded.
@@ -70,7 +70,7 @@ class TrainingData(Protocol):
     identity: Mapping[str, str]  # identifies the data in a training's fingerprint
     categories: tuple[
         str, ...
-    ]  # index = class id as in the targets; a detector's and a segmenter's 0 is the background
+    ]  # index = class id in the targets; for detectors and segmenters 0 is the background
     keypoint_names: tuple[str, ...]
     training: ExampleSet
     validation: ExampleSet

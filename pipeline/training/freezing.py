@@ -78,7 +78,7 @@ def default_frozen_stages(network: nn.Module) -> int:
 
 
 def find_stages(network: nn.Module) -> dict[nn.Module, int]:
-    """Return the stage of each backbone module that has parameters or buffers, in order of stages.
+    """Return the stage of each backbone module with parameters or buffers, sorted by stage.
 
     A module is in stage 1 if its feature map has half the image's side, in stage 2 for a quarter,
     and so on. The sizes are found by running the backbone on the meta device.
@@ -89,7 +89,8 @@ def find_stages(network: nn.Module) -> dict[nn.Module, int]:
     for name, shape, side in _trace_outputs(backbone):
         if name.split(".")[0] in _NOT_BACKBONE or name == head:
             continue
-        # Outputs that are no maps, such as tokens, belong to the stage of the module before them.
+        # A module whose output is not a feature map, e.g. tokens, is in the stage of the module
+        # before it.
         if len(shape) == 4 and shape[-1] > 0:
             is_channels_first = shape[2] == shape[3]  # otherwise (B, H, W, C), as in Swin
             smaller = min(shape[2], shape[3]) if is_channels_first else min(shape[1], shape[2])

@@ -23,8 +23,8 @@ def load_initial_weights(
     Heads are loaded only if they belong to the data's classes.
 
     Returns:
-        A text that identifies the weights and is part of the training's identity, and whether
-        anything in the network is pretrained.
+        A text that identifies the weights (part of the training's identity), and whether anything
+        in the network is pretrained.
     """
     state = model.load_pretrained_state()
     if state is not None:
@@ -53,8 +53,8 @@ def drop_foreign_heads(
 ) -> Mapping[str, Tensor]:
     """Return the state without its heads if the heads belong to other classes than the data's.
 
-    This holds even if the number of classes is the same. Weights that do not name their classes
-    keep their heads, which are then loaded if the number fits.
+    The names of the classes decide, not their number. Weights that do not name their classes
+    keep their heads, which are then loaded if the number of classes fits.
     """
     names = model.read_class_names()
     if names is None:
@@ -68,6 +68,6 @@ def drop_foreign_heads(
     kept = type(state)(  # type: ignore[call-arg]
         (name, tensor) for name, tensor in state.items() if name not in heads
     )
-    # torch keeps the versions of its modules there, which loading an older state needs.
+    # torch keeps the versions of its modules in `_metadata`. It needs them to load an older state.
     kept._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]
     return kept

@@ -1,4 +1,4 @@
-"""Faster convolutions in training: channels-last, and on CPUs float32 where bfloat16 is slow."""
+"""Speed up convolutions in training: channels-last, and float32 on CPUs if bfloat16 is slow."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torchvision.models.detection import KeypointRCNN
 
 
 def optimize_memory_format(network: nn.Module) -> nn.Module:
-    """Change a network in place so that it trains faster, with the same parameters; return it."""
+    """Make a network train faster, in place and with the same parameters, and return it."""
     if isinstance(network, KeypointRCNN):
         # torchvision's keypoint loss calls `view`, which channels-last maps do not allow.
         network.roi_heads.keypoint_predictor.register_forward_hook(
@@ -19,10 +19,10 @@ def optimize_memory_format(network: nn.Module) -> nn.Module:
 
 
 def _is_slow_in_bfloat16(module: nn.Conv2d) -> bool:
-    """Tell whether a convolution is depthwise with a stride or a large kernel.
+    """Return whether a convolution is depthwise with a stride or a large kernel.
 
-    oneDNN computes the gradient of these more slowly in bfloat16 than in float32, see
-    docs/performance.md.
+    oneDNN computes the gradient of such convolutions more slowly in bfloat16 than in float32 (see
+    docs/performance.md).
     """
     depthwise = 1 < module.groups == module.in_channels == module.out_channels
     return depthwise and (max(module.stride) > 1 or max(module.kernel_size) > 3)

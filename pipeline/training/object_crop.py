@@ -7,24 +7,24 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.ops import box_area
 
-_CROPPED_SHARE = 0.7  # of the images; the others stay whole
+_CROPPED_SHARE = 0.7  # share of the images that are cropped; the others stay whole
 _TRIALS = 20
-_LEAST_SIDE = 0.4  # of the image's
-_MOST_STRETCHED = 2.0  # how much the crop's sides may differ from the image's
+_LEAST_SIDE = 0.4  # shortest side of a window, as a share of the image's side
+_MOST_STRETCHED = 2.0  # largest ratio between the aspects of the window and the image
 _VISIBLE, _GONE = (
     0.6,
     0.2,
-)  # of an object's area: from the one it is still one, up to the other it may be left out
-_LEAST_PIXELS = 2.0  # of a side of an object that is cut, if it had them
+)  # visible shares of an object: kept from the first on, dropped up to the second
+_LEAST_PIXELS = 2.0  # shortest side of a cut object, unless it was shorter before
 
 
 class ObjectCrop(nn.Module):
     """Crop like SSD's sampling (torchvision's RandomIoUCrop), with another rule for cut objects.
 
-    A window is accepted if of every object's box it shows either at least 60 %, and then the
-    object is kept, or at most 20 %, and then it is dropped. So a half object is never taught as
-    an object or as background. At least one object must remain if the image has any. The image
-    stays whole if twenty windows are rejected.
+    An object is kept if the window shows at least 60 % of its box, and dropped if the window shows
+    at most 20 %. A window with an object in between is rejected, so that half an object is learned
+    neither as an object nor as background. At least one object must remain if the image has any.
+    The image stays whole if twenty windows are rejected.
     """
 
     def forward(self, sample: dict[str, Any]) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def _crop_sample(
 ) -> dict[str, Any]:
     """Crop a sample to the window.
 
-    A cut object gets the box around the rest of its mask. It is dropped if the rest is empty or
-    a line. Keypoints outside the window become unlabelled.
+    A cut object gets the box around the visible part of its mask. It is dropped if that part is
+    empty or only a line. Keypoints outside the window become unlabelled.
 
     Args:
         sample: The fields of an example as tv_tensors.
@@ -117,7 +117,7 @@ def _box_sides(boxes: Tensor) -> Tensor:
 
 
 def _boxes_around(masks: Tensor) -> Tensor:
-    """Return the boxes around masks: (N, H, W) -> (N, 4) float32 xyxy; an empty mask's is empty."""
+    """Return the boxes around masks: (N, H, W) -> (N, 4) float32 xyxy. Empty masks: empty boxes."""
     rows, columns = (masks > 0).any(dim=2), (masks > 0).any(dim=1)  # (N, H), (N, W)
     sides = []
     for seen in (columns, rows):

@@ -1,4 +1,4 @@
-"""The progress of a training on the terminal: a bar, and the mean losses of each epoch."""
+"""The progress bar of a training, with the mean losses of each epoch."""
 
 import logging
 import sys

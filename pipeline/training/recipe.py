@@ -39,7 +39,7 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
 
 
 def compute_learning_rate(step: int, total: int, warmup: float, highest: float) -> float:
-    """Return the learning rate of a step: a linear rise, then half a cosine down.
+    """Return the learning rate of a step. It rises linearly, then falls as half a cosine.
 
     The schedule follows Goyal et al. (2017) and Loshchilov and Hutter (2017).
 

@@ -1,9 +1,9 @@
 """An SSD loss that also learns from images without objects.
 
-torchvision's SSD learns from hard background anchors, in each image three for each anchor that
-is matched there. An image without objects has no matched anchor, so it would teach nothing,
-although such images are added to make the model stop finding things in them. Here the hardest
-background anchors are chosen over the whole batch. Their total number is the same.
+torchvision's SSD learns from three hard background anchors for each matched anchor of the same
+image. An image without objects has no matched anchor, so the SSD learns nothing from it. But users
+add such images so that the model no longer finds objects in them. Here the hardest background
+anchors are chosen from the whole batch. Their total number is the same.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class _MinedOverBatch:
     """Computes the losses of an SSD with background anchors of the whole batch."""
 
     def __init__(self, compute_loss: Callable[..., dict[str, Tensor]], backgrounds: float) -> None:
-        """Wrap torchvision's loss. `backgrounds`: number for each anchor that has an object."""
+        """Wrap torchvision's loss. `backgrounds`: background anchors for each object anchor."""
         self.compute_loss, self.backgrounds = compute_loss, backgrounds
 
     def __call__(
@@ -50,7 +50,7 @@ def match_labels(targets: Targets, matched_idxs: list[Tensor]) -> Tensor:
 
     Args:
         targets: The target of each image.
-        matched_idxs: For each image (A,), the row of each anchor's object, negative for none.
+        matched_idxs: For each image (A,): the row of each anchor's object, negative if none.
     """
     rows = []
     for target, matched in zip(targets, matched_idxs, strict=True):
@@ -64,8 +64,8 @@ def match_labels(targets: Targets, matched_idxs: list[Tensor]) -> Tensor:
 def compute_mined_loss(logits: Tensor, labels: Tensor, backgrounds: float) -> Tensor:
     """Return the cross-entropy of the object anchors and of the batch's hardest background anchors.
 
-    The sum is divided by the number of object anchors. At least `backgrounds` times as many
-    background anchors count as there are images. See Liu et al., "SSD", 2016, section 2.2.
+    The sum is divided by the number of object anchors. If the batch has enough background
+    anchors, at least `backgrounds` times the number of images are chosen. See Liu et al., "SSD", 2016, section 2.2.
 
     Args:
         logits: (B, A, C).

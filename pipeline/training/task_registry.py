@@ -1,4 +1,4 @@
-"""Which tasks can be trained, their checks and their learners."""
+"""The tasks that can be trained, their checks and their learners."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ TASKS = (*DETECTION, "segment", "classify")
 
 
 def check_task(settings: Settings) -> None:
-    """Raise ConfigError if the task cannot be trained or the output is no local folder."""
+    """Raise ConfigError if the task cannot be trained or the output is not a local folder."""
     if settings.task not in TASKS:
         raise ConfigError(f"task={settings.task} cannot be trained; expected {', '.join(TASKS)}.")
     if isinstance(parse_location(settings.output), Uri):
@@ -55,7 +55,7 @@ def check_data_fits_task(task: str, architecture: str, examples: TrainingData) -
 
 
 def check_sizes(network: nn.Module, *parts: ExampleSet) -> None:
-    """Raise ConfigError for images so thin that a detector's resizing makes their short side 0."""
+    """Raise ConfigError if a detector's resizing would make the short side of an image 0."""
     resize = getattr(network, "transform", None)
     if not isinstance(resize, GeneralizedRCNNTransform):
         return
@@ -94,8 +94,8 @@ def find_input_size(transform: Any) -> tuple[tuple[int, int] | None, int | None]
     stacked into a batch.
 
     Returns:
-        The (height, width) that images are cropped to, and the length of their shorter side
-        before that. Either is None where the preset has none.
+        The (height, width) of the crop, and the length of the shorter side before the crop. Each is
+        None if the preset does not have it.
     """
     crop, resize = getattr(transform, "crop_size", None), getattr(transform, "resize_size", None)
     side = int(resize[0] if isinstance(resize, list | tuple) else resize) if resize else None

@@ -1,8 +1,8 @@
 """The verb `train`: learn weights from annotated images. Read this file first, then `trainer.py`.
 
-Everything is checked before the first step. A training leaves `best.safetensors`, weights with
-all the metadata that a run needs, and `report.html`. The same command resumes a training that
-was interrupted.
+Everything is checked before the first step. A training writes `report.html` and
+`best.safetensors`: weights with all the metadata that a run needs. The same command resumes an
+interrupted training.
 """
 
 import json
@@ -40,7 +40,7 @@ _OUTCOME_FILE = "trained.json"
 def train_model(settings: Settings) -> str:
     """Start or resume a training, and return the text to print.
 
-    A training that is complete is not repeated. With `dry_run` the plan is printed and nothing
+    A complete training is not repeated. With `dry_run` the plan is printed and nothing
     is trained.
     """
     check_task(settings)
@@ -129,9 +129,9 @@ def build_weights_saver(plan: TrainingPlan, figure: str) -> SaveWeights:
 
 
 def collect_facts(plan: TrainingPlan) -> dict[str, Any]:
-    """Collect what the weights' metadata and the report say about a training.
+    """Collect the facts about a training for the weights' metadata and the report.
 
-    It contains no paths, because weights are passed on to other people.
+    They contain no paths, because weights are passed on to other people.
     """
     return {
         "task": plan.settings.task,

@@ -1,7 +1,7 @@
 """The training loop: steps, epochs, evaluation and checkpoints.
 
-Every random draw is a function of the seed and the step, so a training that was killed resumes
-with the same results as one that was not.
+Every random draw is a function of the seed and the step, so a training that is killed and resumed
+gives the same results as one without interruption.
 """
 
 import logging
@@ -37,7 +37,7 @@ from pipeline.training.training_log import TrainingLog
 
 log = logging.getLogger(__name__)
 _SAVE_S = 300.0  # seconds between checkpoints inside an epoch
-_STATISTICS_EXAMPLES = 480  # for the batch norm statistics of the averaged weights
+_STATISTICS_EXAMPLES = 480  # to compute batch norm statistics for the averaged weights
 _MAX_GRADIENT_NORM = 10.0  # larger gradients are clipped
 
 
@@ -124,7 +124,7 @@ class Trainer:
         )
 
     def _train_step(self, batch: list[Example], training_log: TrainingLog) -> dict[str, float]:
-        """Do one step and return the loss terms; none if the batch is too small."""
+        """Do one step and return the loss terms. If the batch is too small, return none."""
         rate = compute_learning_rate(self.step, self.total, self.recipe.warmup, self.recipe.rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -151,7 +151,7 @@ class Trainer:
         return terms
 
     def _check_finite(self, name: str, value: float, terms: dict[str, float], rate: float) -> None:
-        """Raise PipelineError before the weights are ruined."""
+        """Raise PipelineError for a value that is not finite, before it ruins the weights."""
         if not math.isfinite(value):
             other = "" if self.recipe.precision == "fp32" else ", or precision=fp32"
             raise PipelineError(
@@ -160,11 +160,12 @@ class Trainer:
             )
 
     def _is_large_enough(self, batch: list[Example]) -> bool:
-        """Tell whether enough examples of a batch could be read; a batch norm needs two."""
+        """Return whether enough examples of a batch could be read. A batch norm needs two."""
         return len(batch) >= min(2, self.recipe.batch_size)
 
     def _compute_losses(self, batch: list[Example]) -> dict[str, Tensor]:
-        # Detectors sample the boxes they learn from, and dropout samples too: seed by the step.
+        # Detectors sample the boxes that they learn from, and dropout is random. The seed depends
+        # on the step, so that a resumed training draws the same numbers.
         torch.manual_seed(derive_seed(self.recipe.seed, "step", self.step))
         dtype = AUTOCAST[self.recipe.precision]
         kind = torch.device(self.recipe.device).type
@@ -259,7 +260,7 @@ class Trainer:
 
 
 def format_figures(figures: Figures, main: str) -> str:
-    """Format the best-known figures as text, beginning with the one that chooses the best epoch."""
+    """Format the best-known figures as text, first the figure that chooses the best epoch."""
     known = (main, f"{main}50", "top5", "pixel_accuracy")
     defined = [name for name in known if figures.get(name) is not None]
     return ", ".join(f"{name} {figures[name]:.4f}" for name in defined) or f"{main} is not defined"

@@ -10,7 +10,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.storage.durable_files import append_line
 from pipeline.storage.publish import publish_file
 
-_MAX_STEP_LINES = 20_000  # a longer training logs only every second, third ... step
+_MAX_STEP_LINES = 20_000  # a training with more steps logs only every n-th step
 
 
 class TrainingLog:
@@ -95,7 +95,7 @@ def load_summary_writer() -> Any:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read the lines of a JSONL log; a last line that a kill cut off is left out."""
+    """Read the lines of a JSONL log, without an incomplete last line."""
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
     return [line for line in map(_parse_line, lines) if line is not None]
 
@@ -109,7 +109,7 @@ def _parse_line(line: str) -> dict[str, Any] | None:
 
 
 def _truncate_log(path: Path, step: int) -> None:
-    """Remove the lines after `step`; all of them if it is 0."""
+    """Remove the lines after `step`, or all lines if `step` is 0."""
     kept = [line for line in read_log(path) if step and line["step"] <= step]
     with publish_file(path, replace=True) as stage:
         stage.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")

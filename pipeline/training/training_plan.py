@@ -29,8 +29,8 @@ class TrainingPlan:
     settings: Settings
     examples: TrainingData
     model: TrainableFormat
-    frozen: FrozenLayers  # the network and those of its layers that do not learn
-    begun_with: str  # identifies the initial weights, for people and for the fingerprint
+    frozen: FrozenLayers  # the network, and its layers that are not trained
+    begun_with: str  # identifies the initial weights, for users and for the fingerprint
     recipe: Recipe
     folder: Path
 
@@ -39,7 +39,7 @@ def build_training_plan(settings: Settings, examples: TrainingData) -> TrainingP
     """Build the network and check it against the data.
 
     Raises:
-        ConfigError: The model, the data and the settings do not go together.
+        ConfigError: The model, the data and the settings do not fit together.
     """
     model = find_format(settings)
     if not isinstance(model, TrainableFormat):
@@ -85,7 +85,7 @@ def build_recipe(
     settings: Settings, n_examples: int, default_rate: float, precision: str, device: str
 ) -> Recipe:
     """Build the recipe from the settings, with every null replaced."""
-    # On a CPU the network itself needs cores: leave it half of them.
+    # On a CPU the network needs cores too, so half of them are left for it.
     free_cores = count_available_cores() // (2 if device == "cpu" else 1)
     train = settings.train
     return Recipe(

@@ -40,9 +40,9 @@ def write_training_report(
 
     Args:
         folder: The folder of the training.
-        facts: What `train.collect_facts` returns.
+        facts: The result of `train.collect_facts`.
         epochs: The lines of `epochs.jsonl`.
-        classes: A table row for each class, of the best epoch.
+        classes: A table row for each class, with figures of the best epoch.
         figure: Name of the figure by which the best epoch was chosen.
         best: The best epoch.
     """
@@ -68,7 +68,7 @@ def write_training_report(
             "losses": _encode_png(_plot_losses(read_log(folder / "steps.jsonl"))),
             "figures": _encode_png(_plot_figures(epochs, names[:4], best)),
         },
-        style=Markup(_STYLE),  # noqa: S704 - ours
+        style=Markup(_STYLE),  # noqa: S704 - the text is a constant
         policy=f"default-src 'none'; style-src 'sha256-{_base64_sha256(_STYLE)}'; "
         "img-src data:; base-uri 'none'",
     )
@@ -120,7 +120,7 @@ def _plot_figures(epochs: Sequence[Mapping[str, Any]], names: Sequence[str], bes
 
 
 def _moving_average(values: np.ndarray) -> np.ndarray:
-    """Average each value with its neighbours, about 3 % of all steps; NaN is left out."""
+    """Average each value with its neighbours, about 3 % of all steps. NaN is left out."""
     width = max(1, len(values) // 33)
     kernel = np.ones(width)
     known = np.convolve(~np.isnan(values), kernel, mode="same")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MATCHED = 0.5  # IoU from which a box counts as recalled
+MATCHED = 0.5  # least IoU with an anchor for a box to count as recalled
 _BOXES_PER_CHUNK = 1 << 16  # limits the memory of the (boxes, anchors) array
 _ROUNDS = 100
 # torchvision's own sizes are 4 or 8 strides of their level. A size below a quarter of them would
@@ -46,9 +46,13 @@ def compute_best_iou(boxes_wh: np.ndarray, anchors_wh: np.ndarray) -> np.ndarray
 
 
 def measure_fit(boxes_wh: np.ndarray, anchors_wh: np.ndarray) -> AnchorFit:
-    """Measure the fit of anchors.
+    """Measure how well anchors fit boxes, as if an anchor were centred on each box.
 
-    It is an upper bound, as if each anchor were centred on its box.
+    Real anchors lie on a grid, so their fit is lower.
+
+    Args:
+        boxes_wh: (N, 2).
+        anchors_wh: (A, 2).
     """
     best = compute_best_iou(boxes_wh, anchors_wh)
     return AnchorFit(float((best >= MATCHED).mean()), float(best.mean()))
@@ -77,8 +81,8 @@ def cluster_values(values: np.ndarray, k: int) -> np.ndarray:
 def propose_sizes(boxes_wh: np.ndarray, own: Sequence[Sequence[float]]) -> list[list[float]]:
     """Propose anchor sizes for each level, as many as `own` has.
 
-    A size is the square root of an area. A level whose strides are too large even for the largest
-    boxes keeps its own sizes.
+    A size is the square root of an area, in pixels. A level whose stride is too large even for the
+    largest boxes keeps its own sizes.
     """
     sizes = np.sqrt(boxes_wh.prod(axis=1))
     most = np.quantile(sizes, 0.99)

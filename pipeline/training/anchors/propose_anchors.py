@@ -56,8 +56,8 @@ class MeasuredAnchors:
 @dataclass(frozen=True)
 class Proposal:
     own: MeasuredAnchors
-    found: MeasuredAnchors | None  # None: nothing better
-    strides: bool  # FCOS: what is measured are places, not shapes
+    found: MeasuredAnchors | None  # None: no anchors fit better than the model's own
+    strides: bool  # an FCOS: positions are measured, not anchor shapes
 
 
 def propose_anchors(settings: Settings) -> str:
@@ -72,7 +72,7 @@ def propose_anchors(settings: Settings) -> str:
             f"model={settings.model} is a program as it is; its anchors cannot be changed."
         )
     network: nn.Module = made.factory.build_skeleton(None).eval()
-    read_anchors(network)  # refuses what has none
+    read_anchors(network)  # raises ConfigError for a model without anchors
     examples = instantiate(settings.components["examples"], task=settings.task)
     check_sizes(network, examples.training)
     boxes_wh = collect_box_shapes(network, examples.training)
@@ -143,7 +143,7 @@ def _list_candidates(network: Any, own: Anchors, boxes_wh: np.ndarray) -> list[A
     if isinstance(network, SSD):
         most = max(len(level) for level in network.anchor_generator.aspect_ratios)
         ratios = (1.0, *propose_elongations(boxes_wh, most))
-        last = levels.pop()  # size of the last level's second square, which is no level itself
+        last = levels.pop()  # size of the last level's second square; it is not a level
         sizes = propose_sizes(boxes_wh, levels)
         sizes = [
             *sizes,

@@ -1,6 +1,7 @@
 """Propose strides for FCOS, which has no anchor shapes.
 
-Each place of a feature map learns boxes of a range of sizes, which the stride of its level sets.
+Each position of a feature map learns boxes within a range of sizes. The stride of its level sets
+the range.
 """
 
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ _FACTORS = (
     0.5**1.5,
     4,
     0.25,
-)  # of the own strides, the nearest first
-_WORTH = 0.01  # recall that a factor must gain over one that is nearer to 1
+)  # factors on the network's own strides; those nearest to 1 come first
+_WORTH = 0.01  # least gain in recall for which a factor further from 1 is chosen
 
 
 def measure_stride_fit(
@@ -68,11 +69,11 @@ def measure_stride_fit(
 def propose_strides(boxes_wh: np.ndarray, own: Sequence[float]) -> list[float]:
     """Propose strides: the network's own, times the factor nearest to 1 that raises the recall.
 
-    All levels get the same factor, because levels a factor of two apart leave no size out.
+    All levels get the same factor. They then stay a factor of two apart, which leaves no size out.
 
     Args:
         boxes_wh: (N, 2).
-        own: The real strides of the feature maps.
+        own: The strides of the network's feature maps, in pixels.
     """
     chosen, best = list(own), measure_stride_fit(boxes_wh, own, own).recall
     for factor in _FACTORS:

@@ -1,4 +1,4 @@
 """Read annotated data sets: COCO, YOLO, VOC and folders named after classes.
 
-Begin with `dataset.py`.
+Begin with `read_annotations.py`.
 """

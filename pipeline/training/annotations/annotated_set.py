@@ -29,7 +29,7 @@ class AnnotatedImage:
     boxes_xyxy: np.ndarray  # (N, 4) float32
     masks: tuple[Mask, ...] | None = None
     keypoints: np.ndarray | None = None  # (N, K, 3) float32
-    crowd: np.ndarray | None = None  # (N,) bool, only for task=segment
+    crowd: np.ndarray | None = None  # (N,) bool; pixels of a crowd are ignored; task=segment only
     label_map: Path | None = None  # only for task=segment
     class_of: np.ndarray | None = None  # (256,) uint8: value of the label map -> class id
 
@@ -49,8 +49,8 @@ class AnnotatedImage:
 class AnnotatedSet:
     """An `ExampleSet` of annotated image files.
 
-    The values of all images are packed into a few long arrays. Python objects for each image
-    would make a large set slow to send to the worker processes and copy it into each of them.
+    The values of all images are packed into a few long arrays, which are fast to send to worker
+    processes. Python objects for each image would be slow to send and copied into every worker.
     """
 
     def __init__(self, images: Sequence[AnnotatedImage], task: str, max_pixels: int) -> None:
@@ -113,7 +113,7 @@ class AnnotatedSet:
             return {"label": torch.tensor(int(item.labels[0]))}
         if self.task == "segment":
             return {"mask": torch.from_numpy(build_label_map(item))}
-        # Copies, because augmentation may change an example in place.
+        # The arrays are copied, because augmentation may change an example in place.
         target = {
             "boxes": torch.from_numpy(item.boxes_xyxy.copy()),
             "labels": torch.from_numpy(item.labels.copy()),

@@ -52,7 +52,7 @@ class AnnotationChecker:
         self.class_of[: len(class_ids) + 1] = np.maximum(np.r_[0, class_ids], 0)
 
     def check_images(self, listed: Sequence[ListedImage]) -> tuple[list[AnnotatedImage], str]:
-        """Check images by their headers; of label maps also the pixels.
+        """Check images by their headers. Pixels are read of label maps only.
 
         Returns:
             The images without problems, and the SHA-256 of all names and file sizes.

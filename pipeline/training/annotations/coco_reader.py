@@ -26,8 +26,8 @@ def read_coco(
 ) -> DatasetListing:
     """Read a COCO file.
 
-    Annotations with `iscrowd` are left out, because they are no single object. For task=segment
-    they are kept, and their pixels are ignored in training.
+    Annotations with `iscrowd` are left out, because they are not single objects. For task=segment
+    they are kept, so that training can ignore their pixels.
 
     Args:
         path: The JSON file.
@@ -65,8 +65,8 @@ def read_coco(
 def guess_image_folders(path: Path) -> list[Path]:
     """List the folders in which the images of a COCO file may be.
 
-    These are `images/` beside the file, the file's own folder, and those of COCO's own layout, in
-    which annotations/instances_val2017.json describes val2017/.
+    These are `images/` beside the file, the file's own folder, and the folder that COCO's layout
+    implies: there annotations/instances_val2017.json describes val2017/.
     """
     named = path.stem.rpartition("_")[2]
     return [
@@ -174,7 +174,7 @@ class _CocoReader:
 
 
 def _find_image(folders: Sequence[Path], name: str) -> Path:
-    """Return the image's path; if it is in none of the folders, the path in the first one."""
+    """Return the path of an image. If no folder has it, return its path in the first folder."""
     return next(
         (folder / name for folder in folders if (folder / name).is_file()), folders[0] / name
     )
@@ -201,7 +201,7 @@ def _parse_mask(given: Any) -> Mask:
 
 
 def _parse_keypoints(given: Any, count: int) -> np.ndarray:
-    """Return keypoints (K, 3); an object without `keypoints` has none that are labelled."""
+    """Return keypoints (K, 3). Without `keypoints` in the annotation, none is labelled."""
     if not given:
         return np.zeros((count, 3))
     points = np.array(given, np.float64)

@@ -25,8 +25,8 @@ class ListedImage:
     path: Path
     labels: np.ndarray  # (N,) int64 indices into the listing's `names`; classify: (1,)
     boxes_xyxy: np.ndarray  # (N, 4) float64
-    ids: tuple[int | str, ...] = ()  # what `called` counts: "annotation" 7, "a.txt line" 3
-    id_kind: str = "object"
+    ids: tuple[int | str, ...] = ()  # one for each object, for messages, e.g. an annotation's id
+    id_kind: str = "object"  # what `ids` number: "annotation" or "a.txt line"
     size_hw: tuple[int, int] | None = None  # according to the annotation; None: not given
     masks: tuple[Mask, ...] | None = None
     keypoints: np.ndarray | None = None  # (N, K, 3) float64: x, y, visibility 0, 1 or 2
@@ -55,7 +55,7 @@ class DatasetListing:
 class ProblemList:
     """Collects the problems of a data set; shows the first ten and counts the rest."""
 
-    what: str  # such as train.data=set.json
+    what: str  # the data set in messages, e.g. train.data=set.json
     shown: list[str] = field(default_factory=list)
     count: int = 0
 
@@ -78,7 +78,7 @@ class ProblemList:
 
 
 def drop_background(names: list[str]) -> list[str]:
-    """Remove the name of the background, which has no objects."""
+    """Return the class names without the background, which has no objects."""
     return [name for name in names if not is_background(name)]
 
 

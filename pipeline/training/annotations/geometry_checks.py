@@ -9,8 +9,8 @@ import numpy as np
 
 from pipeline.training.annotations.dataset_listing import ListedImage, Mask, ProblemList
 
-TOLERANCE = 1.0  # pixels outside the image that the rounding of other programs may cause
-_SLACK = 1e-3  # pixels, for float arithmetic
+TOLERANCE = 1.0  # pixels outside the image; other programs may round by this much
+_SLACK = 1e-3  # pixels; smaller lengths are errors of float rounding
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ImageFrame:
 
     @property
     def scale(self) -> np.ndarray:
-        """(2,): factors from listed x and y to pixels."""
+        """Factors from the listed x and y to pixels, (2,)."""
         return np.array(self.size_hw[::-1] if self.image.fractions else (1.0, 1.0))
 
     def add_problem(self, row: int, text: str) -> None:

@@ -39,7 +39,7 @@ class PackedMasks:
         polygons = [mask if isinstance(mask, tuple) else () for mask in masks]
         self.polygons = _start_offsets(
             [len(item) for item in polygons]
-        )  # by mask, the first of its polygons
+        )  # for each mask, the index of its first polygon
         self.points = PackedArrays(list(chain.from_iterable(polygons)))
 
     @classmethod

@@ -30,7 +30,7 @@ def read_annotations(
         task: The task.
         images: The folder of a COCO file's images.
         problems: Receives the problems of single images.
-        others: `images` belongs to another data set, so it is searched last.
+        others: Whether `images` belongs to another data set. If so, it is searched last.
 
     Raises:
         ConfigError: There is no data set of a supported format for this task.

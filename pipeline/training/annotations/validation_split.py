@@ -11,15 +11,16 @@ def split_for_validation(
 ) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
     """Split images into (training, validation), each in the given order.
 
-    Images are chosen by a hash of their names. So most images stay in their part if the data
-    grows or is reordered.
+    Images are chosen by a hash of their names, so that most images stay in their part if the data
+    set grows or is reordered.
 
     Args:
         images: All images.
-        part: Share of the validation part.
+        part: Share of the images that go to the validation part, 0 to 1.
         seed: Another seed gives another split.
-        by_class: Take the share of each class; otherwise of the images with objects and of those
-            without. At least one image of a group of two or more is chosen, and never all.
+        by_class: Split each class in the same ratio. Otherwise images with objects and images
+            without are split in the same ratio. At least one image of a group of two or more is
+            chosen, and never all.
     """
     groups: dict[int, list[AnnotatedImage]] = {}
     for image in images:

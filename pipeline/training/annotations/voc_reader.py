@@ -1,7 +1,7 @@
 """Read Pascal VOC folders.
 
-Annotations/*.xml has the boxes, SegmentationClass/*.png the classes of pixels, and ImageSets the
-lists of the parts.
+Annotations/*.xml has the boxes, SegmentationClass/*.png has the classes of pixels, and ImageSets
+lists the images of each part.
 """
 
 import hashlib
@@ -41,10 +41,10 @@ def has_voc_layout(path: Path) -> bool:
 def read_voc(path: Path, task: str, problems: ProblemList) -> DatasetListing:
     """Read a VOC folder.
 
-    The parts are train.txt and val.txt in ImageSets/Main (task=segment: Segmentation). Without
-    train.txt all annotated images are training images. The class names are the lines of
-    labels.txt or classes.txt. Without these, label maps have VOC's twenty classes, and boxes
-    have the classes that occur in them.
+    The parts are train.txt and val.txt in ImageSets/Main, or for task=segment in
+    ImageSets/Segmentation. Without train.txt all annotated images are training images. The class
+    names are the lines of labels.txt or classes.txt. Without these files, label maps have VOC's
+    twenty classes, and boxes have the classes that occur in the annotations.
 
     Raises:
         ConfigError: The folder lacks the annotations of this task.

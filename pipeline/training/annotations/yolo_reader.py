@@ -72,7 +72,7 @@ class _YoloReader:
     ) -> None:
         self.path, self.task, self.problems = path, task, problems
         self.root = path.parent / str(data.get("path") or "")
-        if not self.root.is_dir():  # `path` may be that of the machine that wrote the file
+        if not self.root.is_dir():  # `path` may be valid only on the machine that wrote the file
             self.root = path.parent
         names = data["names"]
         pairs = (
@@ -241,9 +241,9 @@ def _add_visibility(points: np.ndarray) -> np.ndarray:
 def _find_point_names(data: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """Return the names of the keypoints.
 
-    They are `kpt_names` if the file has them, or COCO's if `flip_idx` fits these. Otherwise they
-    are made from `flip_idx`: two points that change places in a mirror image become left_1 and
-    right_1.
+    They are `kpt_names` if the file has them, or COCO's names if `flip_idx` fits those. Otherwise
+    they are made from `flip_idx`: two points that change places in a mirror image become left_1
+    and right_1.
     """
     given = data.get("kpt_names")
     lists: Sequence[Any] = (

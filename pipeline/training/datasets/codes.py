@@ -74,7 +74,7 @@ class Codes:
         try:
             from pipeline.training.synthetic.backgrounds import Backgrounds
             from pipeline.training.synthetic.fonts_and_words import TRAINING, VALIDATION
-            from pipeline.training.synthetic.scene import render_scene as _drawable  # noqa: F401 - needs all that draws
+            from pipeline.training.synthetic.scene import render_scene as _drawable  # noqa: F401 - imports all drawing libraries
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"Scenes are drawn with zxing-cpp and opencv, and {error.name} is not installed. "

@@ -18,7 +18,7 @@ from pipeline.training.annotations.validation_split import split_for_validation
 from pipeline.training.task_registry import TASKS
 
 log = logging.getLogger(__name__)
-_DEFAULT_PART = 0.1  # the default of train.validation, which means that the user chose no share
+_DEFAULT_PART = 0.1  # the default of train.validation: the user chose no share
 
 
 class Files:
@@ -111,7 +111,7 @@ class Files:
         part: float,
         seed: int,
     ) -> tuple[list[AnnotatedImage], list[AnnotatedImage], str]:
-        """Return (training, validation, text that identifies how the second was chosen)."""
+        """Return both parts, and a text that identifies how the validation part was chosen."""
         if listing.validation is not None and part == _DEFAULT_PART:
             log.info("%s has a validation part of its own, which is used.", problems.what)
             return images, *self._check_images(listing, listing.validation, problems)
@@ -128,7 +128,7 @@ class Files:
     def _check_parts(
         self, what: str, training: Sequence[AnnotatedImage], held_out: Sequence[AnnotatedImage]
     ) -> None:
-        """Raise ConfigError if a part has no object; warn of images in both parts."""
+        """Raise ConfigError if a part has no object. Warn if images are in both parts."""
         if not training and not held_out:
             raise ConfigError(f"{what}: there are no images in it.")
         learnt = f"of {shorten_list(self.names)}"
@@ -189,7 +189,7 @@ def _select_classes(
 def _resolve_shared_names(
     images: Sequence[AnnotatedImage], others: Sequence[AnnotatedImage]
 ) -> set[Path]:
-    """Resolve the paths of those images that share a file name with one of the others.
+    """Return the resolved paths of the images that share a file name with one of `others`.
 
     Resolving every path of a large data set would take minutes.
     """

@@ -45,7 +45,7 @@ from pipeline.training.export_model.speed import measure_forward_speeds
 
 _PARITY_IMAGES = 32  # number of images for the comparison if limit= is not set
 _PROBE_IMAGES = 8  # a detector must find something in one of these images
-_PHOTOGRAPHS_HW = ((480, 640), (640, 480))  # typical sizes, to test a preprocessing with
+_PHOTOGRAPHS_HW = ((480, 640), (640, 480))  # typical image sizes, to test the preprocessing
 
 
 def export_and_compare(settings: Settings) -> str:
@@ -91,7 +91,7 @@ def _export_to(
     probes = _build_probes(settings, parts, eager, input_hw, entries)
     network = extract_network(parts.format.load())
     with torch.no_grad():
-        # The pipeline's engines fold batch norms too. It saves operators and changes only rounding.
+        # Folding saves operators and changes only rounding. The pipeline's engines do it too.
         fold_batch_norms(network)
     file = PROGRAM_FILES[str(settings.to)]
     run = settings_for_program(settings, stage, preprocess)
@@ -141,7 +141,7 @@ def _build_predictors(
 
 
 def _find_input_hw(settings: Settings, parts: Components) -> tuple[int, int] | None:
-    """Return the one size to which a classifier's preprocessing brings all images; else None."""
+    """Return the input size that a classifier's preprocessing makes; None for other tasks."""
     if settings.task != "classify":
         return None
     stored: Any = parts.format
@@ -185,7 +185,7 @@ def _read_images(
 
 
 def _find_limits(settings: Settings, parts: Components, eager: nn.Module) -> RowLimits:
-    """Combine the limits on rows of the settings with those inside a detector."""
+    """Combine the limits on rows in the settings with the limits inside a detector."""
     least, most = detector_limits(eager)
     given = [
         limit for limit in (most, settings.max_detections, settings.top_k) if limit is not None

@@ -31,8 +31,8 @@ class ExportResult:
 
     settings: Settings
     spec: ModelSpec
-    file: Path  # of the program, once the folder is published
-    command: str  # runs the program
+    file: Path  # where the program is after the folder is published
+    command: str  # the command line that runs the program
     how: str  # the export method
     limits: ProgramLimits
     input_hw: tuple[int, int] | None

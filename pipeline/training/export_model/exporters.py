@@ -46,7 +46,7 @@ def list_export_methods(
 
 
 def onnx_methods(task: str, network: nn.Module, example: Tensor) -> list[ExportMethod]:
-    """List the ways to ONNX: by tracing, which is fast, by torch.export, or traced with one image.
+    """List the ways to export to ONNX: tracing, torch.export, and tracing with one image.
 
     Weights are stored in the file, or beside it if they exceed ONNX's limit of 2 GB.
     """
@@ -95,7 +95,7 @@ def onnx_methods(task: str, network: nn.Module, example: Tensor) -> list[ExportM
 
 
 def pt2_methods(task: str, network: nn.Module, example: Tensor) -> list[ExportMethod]:
-    """List the ways to a torch.export program; torch.export finds which sizes are dynamic.
+    """List the ways to make a torch.export program, which finds itself which sizes are dynamic.
 
     Detectors are not supported (see `request.check_request`).
     """
@@ -114,7 +114,7 @@ def pt2_methods(task: str, network: nn.Module, example: Tensor) -> list[ExportMe
 
 
 def torchscript_methods(task: str, network: nn.Module, example: Tensor) -> list[ExportMethod]:
-    """List the ways to TorchScript: scripted, or traced if that fails.
+    """List the ways to export to TorchScript: scripting, and tracing if that fails.
 
     A scripted program keeps the branches of the Python code, so it is not restricted to one
     shape. A detector keeps the interface of scripted torchvision detectors: a list of images ->
@@ -139,8 +139,8 @@ def torchscript_methods(task: str, network: nn.Module, example: Tensor) -> list[
 def silence_exporters() -> Iterator[None]:
     """Silence exporters and disable the fused attention path, which ONNX cannot express.
 
-    Their warnings concern shapes, which are tested afterwards, and deprecations. On failure they
-    print whole graphs.
+    Their warnings are about deprecations and about shapes, which are tested afterwards. When they
+    fail, they print whole graphs.
     """
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

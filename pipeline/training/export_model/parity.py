@@ -15,7 +15,7 @@ from pipeline.ops.boxes import read_boxes_xyxy
 from pipeline.ops.masks import make_label_map
 from pipeline.training.export_model.shape_probes import MAX_LOGIT_DIFFERENCE
 
-MARGIN = 1e-3  # rounding may carry a score over a threshold that is nearer than this
+MARGIN = 1e-3  # rounding may move a score across a threshold that is nearer than this
 _MOST_PX = 1.0
 # Share of the kept boxes. Of two boxes that overlap and score alike, either may suppress the other.
 _MOST_MOVED = 0.01
@@ -26,7 +26,7 @@ _MOST_PIXELS = 1e-3  # share of all pixels; a smaller region may appear or disap
 class ExportParity:
     """How the rows of a program differ from those of the eager model.
 
-    Differences in scores and boxes are those of the rows that both have.
+    Differences in scores and boxes are measured on the rows that both have.
     """
 
     images: int
@@ -91,7 +91,7 @@ class ExportParity:
 
 @dataclass(frozen=True)
 class RowLimits:
-    """Limits on rows: the `least` score by class id and the `most` rows of an image (None: any)."""
+    """Limits on rows: the `least` score by class id, and the `most` rows of an image or None."""
 
     least: Sequence[float]
     most: int | None
@@ -178,7 +178,7 @@ def _count_status_differences(images: pa.Table, others: pa.Table) -> int:
 
 
 def _is_near_threshold(table: pa.Table, rows: np.ndarray, limits: RowLimits) -> np.ndarray:
-    """Return which rows are so near a threshold that rounding alone may remove them.
+    """Return a mask of the rows that are so near a threshold that rounding alone may remove them.
 
     Returns:
         (len(rows),) bool.
@@ -198,7 +198,7 @@ def _is_near_threshold(table: pa.Table, rows: np.ndarray, limits: RowLimits) -> 
 def _lowest_scores(
     image: np.ndarray, score: np.ndarray
 ) -> tuple[Mapping[int, float], Mapping[int, int]]:
-    """Return, by image_id, the lowest score and the number of rows."""
+    """Return the lowest score and the number of rows of each image, by image_id."""
     last: dict[int, float] = {}
     count: dict[int, int] = {}
     for image_id, value in zip(image.tolist(), score.tolist(), strict=True):

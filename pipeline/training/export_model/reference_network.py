@@ -69,7 +69,7 @@ def extract_network(model: Model) -> nn.Module:
 
 
 def detector_limits(network: nn.Module) -> tuple[float, int | None]:
-    """Return the lowest score and the number of boxes per image to which a detector is limited."""
+    """Return a detector's limits: the lowest score, and the most boxes of an image or None."""
     inner: Any = getattr(network, "network", None)
     inner = getattr(inner, "roi_heads", inner)
     return float(getattr(inner, "score_thresh", 0.0)), getattr(inner, "detections_per_img", None)
@@ -94,8 +94,8 @@ def measure_difference(expected: Any, found: Any) -> float:
     """Measure the difference of two outputs.
 
     For logits it is the largest difference, divided by the largest logit. For detections it is
-    the share of the best ones that have no counterpart of the same class, within 1e-3 of the
-    score and 1 px of the box. It is infinity if the shapes differ.
+    the share of the best detections without a counterpart. A counterpart has the same class, a
+    score within 1e-3 and a box within 1 px. The result is infinity if the shapes differ.
     """
     if isinstance(expected, Mapping):
         return max(_unmatched_share(expected, found), _unmatched_share(found, expected))
@@ -105,7 +105,7 @@ def measure_difference(expected: Any, found: Any) -> float:
 
 
 def _unmatched_share(these: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> float:
-    """Return the share of the best of `these` without a counterpart in `others`, in any order."""
+    """Return the share of the best detections of `these` that have no counterpart in `others`."""
     best = these["scores"].argsort(descending=True)[:_BEST]
     if not len(best):
         return 0.0
@@ -118,5 +118,5 @@ def _unmatched_share(these: Mapping[str, Tensor], others: Mapping[str, Tensor]) 
 
 
 def all_detections_empty(answers: Sequence[Any]) -> bool:
-    """Tell whether all outputs are detections and empty; then their agreement proves nothing."""
+    """Return whether all outputs are empty detections, whose agreement proves nothing."""
     return all(isinstance(answer, Mapping) and not len(answer["scores"]) for answer in answers)

@@ -1,4 +1,4 @@
-"""Check a request for an export before weights are loaded; make the settings that run it."""
+"""Check a request for an export before weights are loaded, and make the settings to run it."""
 
 import shlex
 from collections.abc import Mapping
@@ -26,11 +26,11 @@ _EAGER = {
     "_target_": "pipeline.inference.engines.eager.Eager",
     "device": "cpu",
     "precision": None,
-}  # as conf/engine/eager.yaml
+}  # the same settings as in conf/engine/eager.yaml
 
 
 def check_request(settings: Settings) -> Settings:
-    """Check the settings and return them for the CPU in fp32, where programs are compared.
+    """Check the settings, and return them changed to the CPU and fp32, for the comparison.
 
     Raises:
         ConfigError: The task, the format or the output is not supported.
@@ -114,7 +114,7 @@ def settings_for_program(
         settings: The settings of the export.
         folder: The folder of the program.
         preprocess: Name of the weights with its preprocessing, or None.
-        one_by_one: The program accepts only a batch of one image.
+        one_by_one: Whether the program accepts only batches of one image.
     """
     return replace(
         settings,

@@ -1,6 +1,6 @@
 """Test which inputs a program accepts, by comparing it with the original on several shapes.
 
-An exporter may fix the shape of its example input in the program.
+The test is needed because a program may accept only the shape of the exporter's example input.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,8 @@ from pipeline.training.export_model.reference_network import (
 )
 
 MAX_LOGIT_DIFFERENCE = 1e-3  # relative to the largest logit
-# Share of the best detections. Non-maximum suppression may decide near-ties either way.
+# Share of the best detections. It is not 0, because non-maximum suppression may decide near-ties
+# either way.
 _MAX_UNMATCHED_SHARE = 0.02
 _SEGMENTER_HW = (192, 256)
 _OTHER_HW = ((160, 224), (256, 192))
@@ -37,9 +38,9 @@ class ShapeProbe:
 class ProbeSet:
     """Inputs of several shapes with the original's outputs.
 
-    `one` is a batch of one image, or a detector's image. `batches` have other numbers of images.
-    `sizes` have other heights and widths; a classifier has none, because its preprocessing makes
-    one size.
+    `one` is a batch of one image, or one image for a detector. `batches` have other numbers of
+    images. `sizes` have other heights and widths; they are empty for a classifier, because its
+    preprocessing makes one size.
     """
 
     one: ShapeProbe
@@ -48,7 +49,7 @@ class ProbeSet:
 
     @property
     def example(self) -> Tensor:
-        """The input to export with. It is a batch of two: exporters treat a size of 1 as fixed."""
+        """The input to export with: a batch of two, as exporters treat a size of 1 as fixed."""
         return self.batches[0].input if self.batches else self.one.input
 
 
@@ -87,7 +88,7 @@ def build_logit_probes(network: nn.Module, input_hw: tuple[int, int] | None) -> 
 def build_detection_probes(network: nn.Module, images: Iterable[Tensor]) -> ProbeSet:
     """Build probes from the first image in which the original finds something.
 
-    They are the image itself, the image cut off below, and the image made narrower.
+    They are the image itself, the image with its lower part cut off, and a narrower image.
 
     Args:
         network: The original.

@@ -17,13 +17,13 @@ from pipeline.training.export_model.reference_network import SingleImageDetector
 _BUDGET_S = 3.0  # time for all measurements, unless a single round takes longer
 _ROUNDS = 5
 _CALLS = 50
-_CALL_S = 0.5  # a call has as many images as eager mode processes in this time
+_CALL_S = 0.5  # each call gets as many images as eager mode processes in this time
 
 
 @dataclass(frozen=True)
 class Speed:
     images_per_s: float  # median
-    ratio: float  # to the first contender in the same round, median
+    ratio: float  # median of the rate divided by the first contender's rate in the same round
 
 
 def measure_forward_speeds(
@@ -63,7 +63,7 @@ def measure_forward_speeds(
 
 
 def time_in_turns(calls: Mapping[str, Callable[[], object]], images: int) -> dict[str, Speed]:
-    """Measure calls that each process so many images; ratios are relative to the first.
+    """Measure calls that process `images` images each. Ratios are relative to the first call.
 
     The calls alternate, so that a slow phase of the machine affects all of them.
     """

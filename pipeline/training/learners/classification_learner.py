@@ -16,7 +16,7 @@ _LABEL_SMOOTHING = 0.1  # Szegedy et al., 2016
 
 
 class ClassificationLearner:
-    """Cross-entropy on the image's class; accuracy and recall by class as figures."""
+    """Computes the cross-entropy of an image's class. The figures are accuracy and recall."""
 
     figure = "top1"
 
@@ -48,8 +48,8 @@ class ClassificationLearner:
             outputs = network(stack_images(batch, self.normalize, device))
             logits = list_logits(outputs)[0].float().cpu()  # (B, C)
             right = torch.stack([example.target["label"] for example in batch])
-            # Classes that are not below the right one rank before it. So an output of equal
-            # logits or of NaN ranks last and is never counted as right.
+            # A class ranks before the right one unless its logit is lower. So if all logits are
+            # equal or NaN, the right class ranks last and the output counts as wrong.
             not_below = ~(logits < logits.gather(1, right[:, None]))
             rank_list += not_below.sum(dim=1).sub(1).tolist()
             label_list += right.tolist()
@@ -73,7 +73,7 @@ class ClassificationLearner:
 
 
 def list_logits(outputs: Any) -> list[Tensor]:
-    """Return a classifier's logits, then those of its auxiliary heads (GoogLeNet, Inception)."""
+    """Return a classifier's logits and those of its auxiliary heads (GoogLeNet, Inception)."""
     if isinstance(outputs, tuple):
         return [logits for logits in outputs if logits is not None]
     return [outputs]

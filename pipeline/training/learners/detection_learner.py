@@ -18,12 +18,12 @@ from pipeline.results.evaluation.coco_matching import CocoMatcher
 from pipeline.training.data_protocols import Example
 from pipeline.training.learners.learner import Figures, Losses, to_unit_range
 
-# The only keypoints for which OKS, the similarity that COCO evaluates by, has constants.
+# COCO evaluates keypoints by OKS, a similarity whose constants exist for these keypoints only.
 _COCO_KEYPOINTS = tuple(KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.meta["keypoint_names"])
 
 
 class DetectionLearner:
-    """The losses that torchvision's detectors compute themselves; COCO's AP as figures."""
+    """Returns the losses that torchvision's detectors compute. The figures are COCO's AP."""
 
     def __init__(
         self, categories: Sequence[str], kinds: Sequence[str], keypoint_names: Sequence[str] = ()

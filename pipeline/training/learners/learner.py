@@ -11,12 +11,13 @@ from pipeline.training.data_protocols import Example
 Figures = dict[str, float | None]  # a figure is None where it is not defined
 Losses = Mapping[str, Tensor]
 
-# Loss weight of the heads that only training has, as in torchvision's reference scripts.
+# Loss weight of auxiliary heads, which exist only in training. torchvision's reference scripts
+# use the same value.
 AUXILIARY_WEIGHT = 0.4
 
 
 class Learner(Protocol):
-    """Compute the losses and the validation figures of one task.
+    """Computes the losses and the validation figures of one task.
 
     `figure` names the figure by which the best epoch is chosen; higher is better.
     """
@@ -24,7 +25,7 @@ class Learner(Protocol):
     figure: str
 
     def compute_losses(self, network: nn.Module, batch: Sequence[Example], device: str) -> Losses:
-        """Return the loss terms by name; training minimises their sum.
+        """Return the loss terms by name. Training minimizes their sum.
 
         The network is in training mode.
         """

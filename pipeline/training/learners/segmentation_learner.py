@@ -15,7 +15,7 @@ from pipeline.training.learners.learner import AUXILIARY_WEIGHT, Figures, Losses
 
 
 class SegmentationLearner:
-    """Cross-entropy on every labelled pixel; IoU by class as figures."""
+    """Computes the cross-entropy of the labelled pixels. The figures are the IoU of each class."""
 
     figure = "miou"
 

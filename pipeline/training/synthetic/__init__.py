@@ -1,5 +1,5 @@
-"""Generated scenes: codes and things that are mistaken for codes, before backgrounds.
+"""Generated scenes: codes, and things that resemble codes, in front of backgrounds.
 
-Begin with `scene.py`. Everything is a function of a numpy Generator: the same seed gives the same
+Begin with `scene.py`. All randomness comes from a numpy Generator, so the same seed gives the same
 pixels in any process. A change in the order of random draws changes the data.
 """

@@ -1,4 +1,4 @@
-"""Backgrounds of scenes: crops of the user's photographs, or drawn materials without them."""
+"""Backgrounds of scenes: crops of the user's photographs, or drawn materials if there are none."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,13 +10,13 @@ import numpy as np
 from pipeline.inputs.decoding.image import decode_image
 from pipeline.training.synthetic.materials import blur, render_material
 
-_CACHED_SIDE = 448  # longer side in pixels of the photographs in memory; scenes are smaller
+_CACHED_SIDE = 448  # longer side of a cached photograph in pixels; scenes are smaller
 _VALIDATION_STRIDE = 8  # every eighth photograph is for validation
 
 
 @dataclass(frozen=True)
 class Backgrounds:
-    """Backgrounds from photographs without codes; without `files`, from materials only."""
+    """Backgrounds from photographs without codes, or from materials if `files` is empty."""
 
     files: tuple[str, ...]
     max_pixels: int
@@ -38,7 +38,7 @@ class Backgrounds:
         Args:
             rng: The random generator.
             size_hw: Height and width of the background.
-            whole: Show most of a photograph, upright and often with its own colours.
+            whole: Whether to show most of a photograph, upright and often with its own colours.
 
         Raises:
             InputError: A photograph cannot be decoded.

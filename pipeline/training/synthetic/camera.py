@@ -14,8 +14,8 @@ def photograph(
     Args:
         rng: The random generator.
         picture: The scene.
-        strength: 0 to 1, how often effects occur and how strong they are.
-        least: Side of the smallest code in pixels; it limits the blur.
+        strength: How often effects occur and how strong they are, 0 to 1.
+        least: Side of the smallest code in pixels. It limits the blur.
     """
     if rng.random() < 0.7 * strength:
         picture = _apply_lighting(rng, picture)
@@ -74,7 +74,7 @@ def _apply_tone_curve(rng: np.random.Generator, picture: np.ndarray) -> np.ndarr
         0, 1, 3
     )  # lamps are warm or cold, seldom green
     gain = float(np.exp(rng.uniform(-0.35, 0.3)))
-    if rng.random() < 0.75:  # cameras expose so that what is bright is bright
+    if rng.random() < 0.75:  # cameras choose the exposure so that bright areas stay bright
         gain = float(
             np.clip(
                 rng.uniform(0.75, 1.15) / (np.percentile(picture[::8, ::8], 95) / 255 + 0.02),
@@ -130,7 +130,7 @@ def _apply_noise(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     noise = sensor_noise(rng, size_hw, coloured=bool(rng.random() < 0.6))
     if rng.random() < 0.3:
         noise, amount = cv2.GaussianBlur(noise, (0, 0), 0.8), amount * 1.8
-    # The noise is uniform over 255 steps, so its standard deviation is 74.
+    # The noise is uniform over 255 levels, so its standard deviation is 74.
     return cv2.addWeighted(picture, 1, noise, amount / 74, -128 * amount / 74)
 
 
@@ -144,7 +144,7 @@ def compress_as_jpeg(rng: np.random.Generator, picture: np.ndarray) -> np.ndarra
     quality = int(rng.uniform(25, 95))
     blue_first = cv2.cvtColor(
         picture, cv2.COLOR_RGB2BGR
-    )  # the file's brightness is a weighted sum of the channels
+    )  # JPEG's brightness is a weighted sum of the channels, so their order matters
     _, data = cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

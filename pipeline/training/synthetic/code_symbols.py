@@ -22,7 +22,7 @@ class CodeSymbol:
     """A code as the standard defines it."""
 
     label: int
-    # (rows, columns) uint8, 1 where dark, without the quiet zone. A barcode repeats its row.
+    # (rows, columns) uint8 without the quiet zone; 1: dark. All rows of a barcode are equal.
     cells: np.ndarray
     text: str  # printed beneath the code
     quiet: int  # width of the quiet zone in cells
@@ -118,7 +118,7 @@ def _random_barcode(rng: np.random.Generator, stock: Typography) -> CodeSymbol:
     )
     text = _random_barcode_text(rng, name)
     printed = text
-    if name == "EAN13" and rng.random() < 0.15:  # a book's or a magazine's
+    if name == "EAN13" and rng.random() < 0.15:  # the EAN of a book or a magazine
         text = (
             f"978{random_digits(rng, 9)} {random_digits(rng, 5)}"
             if rng.random() < 0.7
@@ -134,7 +134,7 @@ def _random_barcode_text(rng: np.random.Generator, name: str) -> str:
         return random_digits(rng, lengths[name])
     if (
         name == "UPCE"
-    ):  # not every number has a short form; without 0 to 2 before its last digit it has
+    ):  # not every number has a short form; digits from 3 to 9 make sure of it
         return "0" + "".join(map(str, rng.integers(3, 10, 5))) + random_digits(rng, 1)
     if name == "ITF":
         return random_digits(rng, 2 * int(rng.integers(2, 12)))
@@ -142,7 +142,7 @@ def _random_barcode_text(rng: np.random.Generator, name: str) -> str:
         return f"A{random_digits(rng, int(rng.integers(4, 14)))}B"
     if name == "Code128" and rng.random() < 0.5:
         return random_digits(rng, 2 * int(rng.integers(2, 14)))
-    batch = "(10)" if name == "DataBarExp" else ""  # it encodes GS1 elements
+    batch = "(10)" if name == "DataBarExp" else ""  # DataBar Expanded encodes GS1 elements
     return batch + random_capitals(rng, 3, 24 if name == "Code128" else 14)
 
 

@@ -8,7 +8,7 @@ from pipeline.training.synthetic.print_layer import Code, PrintLayer
 
 
 def warp_onto_cylinder(rng: np.random.Generator, thing: PrintLayer) -> PrintLayer:
-    """Warp a print onto an upright or a lying cylinder that is seen a little from above.
+    """Warp a print onto an upright or a lying cylinder, seen slightly from above.
 
     The sides are compressed and darker, and rows become arcs.
     """
@@ -26,8 +26,8 @@ def _transpose(thing: PrintLayer) -> PrintLayer:
 def _warp_onto_upright_cylinder(rng: np.random.Generator, thing: PrintLayer) -> PrintLayer:
     """Warp a print onto an upright cylinder.
 
-    x = half * sin(t) / sin(a) for the angle t on the cylinder, from -a to a. The arc's drop is
-    added to y.
+    x = half * sin(t) / sin(a), where the angle t on the cylinder goes from -a to a. y grows by the
+    depth of the arc at x.
     """
     height, width = thing.size_hw
     angle, drop = rng.uniform(0.4, 1.35), rng.uniform(-0.12, 0.2) * width
@@ -69,7 +69,7 @@ def apply_wrinkles(rng: np.random.Generator, thing: PrintLayer) -> PrintLayer:
         at = np.clip(points.astype(int), 0, (width - 1, height - 1))
         codes.append(
             (label, points - field[at[:, 1], at[:, 0]])
-        )  # of first order: the field is smooth
+        )  # a first-order approximation is enough, because the field is smooth
     slope = (
         cv2.Sobel(field[..., 0], cv2.CV_32F, 1, 0)
         if rng.random() < 0.8

@@ -8,12 +8,12 @@ import numpy as np
 from pipeline.training.synthetic.materials import fine_noise, random_colour, smooth_noise
 from pipeline.training.synthetic.print_layer import PrintLayer
 
-# Skin from light to dark, as the brightest of it in RGB.
+# Skin colours from light to dark, RGB. Each is the brightest tone of a finger.
 _SKIN = ((236, 188, 160), (205, 150, 120), (150, 100, 75), (95, 62, 48))
 
 
 def apply_wear(rng: np.random.Generator, thing: PrintLayer) -> PrintLayer:
-    """Damage a print in one way, in 30 % of all cases; its codes stay recognisable."""
+    """Damage 30 % of the prints, each in one way that leaves its codes recognizable."""
     if rng.random() > 0.3:
         return thing
     makers = (_add_scratches, _rub_off_ink, _add_stain, _add_fold, _show_on_screen, _add_fingers)
@@ -46,7 +46,7 @@ def _add_scratches(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
 
 
 def _rub_off_ink(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
-    """Remove ink in small spots, as on old labels or by bad printers."""
+    """Remove ink in small spots, as on old labels or labels from bad printers."""
     size_hw = pixels.shape[0], pixels.shape[1]
     spots: np.ndarray = cv2.GaussianBlur(fine_noise(rng, size_hw), (0, 0), rng.uniform(0.5, 2.0))
     spots = spots / max(1e-6, float(spots.std())) + 2 * (smooth_noise(rng, size_hw, (3, 3)) - 0.5)
@@ -57,7 +57,7 @@ def _rub_off_ink(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
 
 
 def _add_stain(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
-    """Add a darker or yellowed cloud, as of water, grease or dirt."""
+    """Add a dark or yellow cloud, like a stain of water, grease or dirt."""
     size_hw = pixels.shape[0], pixels.shape[1]
     depth = np.clip(smooth_noise(rng, size_hw, (4, 4)) * 3 - 1.3, 0, 1) * rng.uniform(0.1, 0.5)
     tint = rng.uniform(0.5, 1, 3)

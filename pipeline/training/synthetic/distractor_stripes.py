@@ -61,7 +61,7 @@ def _render_blinds(rng: np.random.Generator, stock: Typography, side: int) -> np
         0, 0.2
     ) * fine_noise(rng, (height, width))
     pixels = mix_colours(shade, random_colour(rng, 0, 140), random_colour(rng, 110, 255, 0.6))
-    for _ in range(int(rng.integers(0, 4))):  # cords, a frame
+    for _ in range(int(rng.integers(0, 4))):  # draw cords or a frame
         y, thick = int(rng.integers(0, height)), max(1, int(side * rng.uniform(0.004, 0.03)))
         pixels[y : y + thick] = random_colour(rng)
     return pixels

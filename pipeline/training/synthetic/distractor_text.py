@@ -22,7 +22,7 @@ from pipeline.training.synthetic.print_layer import PrintLayer, stamp_ink
 
 
 def random_ink_and_paper(rng: np.random.Generator, inverted: float = 0.3) -> tuple[Colour, Colour]:
-    """Draw contrasting colours (ink, paper); `inverted` is the share of light ink on dark paper."""
+    """Draw contrasting colours (ink, paper). `inverted` is the probability of light ink."""
     dark, light = random_colour(rng, 0, 90), random_colour(rng, 165, 255, 0.6)
     return (light, dark) if rng.random() < inverted else (dark, light)
 
@@ -71,7 +71,7 @@ def render_headline(rng: np.random.Generator, stock: Typography, side: int) -> P
             ]
         )
     gap = int(height * rng.uniform(0.05, 0.5))
-    margin = int(height * rng.uniform(-0.15, 0.6))  # negative: letters are cut
+    margin = int(height * rng.uniform(-0.15, 0.6))  # a negative margin cuts letters off
     size_hw = (
         max(8, sum(row.shape[0] + gap for row in rows) + 2 * margin),
         max(8, max(row.shape[1] for row in rows) + 2 * margin),

@@ -1,4 +1,4 @@
-"""Fonts and words of scenes; some are reserved for validation."""
+"""Fonts and words of scenes. Some are reserved for validation."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -80,7 +80,7 @@ def random_digits(rng: np.random.Generator, count: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _render_cached_line(stock: Typography, number: int) -> np.ndarray:
-    """Render line `number`. It depends on nothing else, so all processes have the same lines."""
+    """Render line `number`. No other state is used, so all processes have the same lines."""
     rng = np.random.default_rng([41, len(stock.words), number])
     return render_text(
         stock.random_text(rng, int(rng.integers(3, 9))),
@@ -91,9 +91,9 @@ def _render_cached_line(stock: Typography, number: int) -> np.ndarray:
 
 
 def pick_cached_line(rng: np.random.Generator, stock: Typography, height: int) -> np.ndarray:
-    """Return ink of some words, (h, w) uint8, of about this height.
+    """Return a line of words as ink, (h, w) uint8, of about `height` pixels.
 
-    For speed it is one of a thousand lines that each process renders once.
+    For speed, the line is one of a thousand that each process renders once.
     """
     line = _render_cached_line(stock, int(rng.integers(0, 1000)))
     scale = height / 32
@@ -107,18 +107,18 @@ def pick_cached_line(rng: np.random.Generator, stock: Typography, height: int) -
 
 @lru_cache(maxsize=2048)
 def render_letter(text: str, height: int, font: str) -> np.ndarray:
-    """Render text and cache it, for pictures that repeat few letters many times."""
+    """Render text, and cache it for pictures that repeat the same few letters many times."""
     return render_text(text, height, font)
 
 
 def render_text(text: str, height: int, font: str, stretch: float = 1.0) -> np.ndarray:
-    """Render text as ink, (h, w) uint8, 255 where ink is, tight around the letters.
+    """Render text as ink, cropped to the letters: (h, w) uint8, 255 where there is ink.
 
     Args:
         text: The text.
-        height: About the pixels from ascender to descender.
+        height: Approximate height from ascender to descender in pixels.
         font: File name of the font.
-        stretch: Factor on the width of the letters, which gives more variety of fonts.
+        stretch: Factor on the width of the letters, to make the fonts more varied.
     """
     face = _load_font(font, max(6, height))
     left, top, right, bottom = (round(edge) for edge in face.getbbox(text))

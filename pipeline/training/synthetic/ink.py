@@ -9,12 +9,12 @@ from pipeline.training.synthetic.code_symbols import BARCODE, DATA_MATRIX, MARKE
 def render_ink(
     rng: np.random.Generator, symbol: CodeSymbol, side: int, plain: bool = False
 ) -> np.ndarray:
-    """Draw a code without its quiet zone, (h, w) uint8, 255 where ink is.
+    """Draw a code without its quiet zone: (h, w) uint8, 255 where there is ink.
 
     Args:
         rng: The random generator.
         symbol: The code.
-        side: Smallest length of the longer side in pixels, if the cells allow it.
+        side: Least length of the longer side in pixels, if the cells allow it.
         plain: Draw the code as in its standard, without variations.
     """
     if symbol.label == BARCODE:
@@ -100,7 +100,7 @@ def _add_logo(rng: np.random.Generator, ink: np.ndarray) -> np.ndarray:
 
 
 def _vary_ink_amount(rng: np.random.Generator, ink: np.ndarray, cell: int) -> np.ndarray:
-    """Dilate or erode the ink, as printers do with too much or too little of it."""
+    """Dilate or erode the ink, like a printer with too much or too little ink."""
     amount = max(1, int(cell * rng.uniform(0, 0.3)))
     kernel = np.ones((amount + 1, amount + 1), np.uint8)
     if cell < 3:
@@ -121,7 +121,7 @@ def _render_bars(
     ):
         cells = cells[:40]
     columns = cells.shape[1]
-    # Height / width: mostly as on usual labels; some barcodes are very flat or nearly square.
+    # Height / width. Most are as on usual labels; some barcodes are very flat or nearly square.
     ratio = rng.choice(
         [rng.uniform(0.3, 0.75), rng.uniform(0.12, 0.3), rng.uniform(0.75, 1.3)],
         p=[0.65, 0.25, 0.1],
@@ -133,7 +133,7 @@ def _render_bars(
     ink = cv2.resize(
         cells * np.uint8(255), (width, max(4, int(width * ratio))), interpolation=cv2.INTER_NEAREST
     )
-    if not plain and cell >= 3 and rng.random() < 0.3:  # bars only: no spread along them
+    if not plain and cell >= 3 and rng.random() < 0.3:  # ink spreads across the bars only
         amount = max(1, int(cell * rng.uniform(0, 0.4)))
         kernel = np.ones((1, amount + 1), np.uint8)
         ink = cv2.dilate(ink, kernel) if rng.random() < 0.6 else cv2.erode(ink, kernel)

@@ -31,7 +31,7 @@ from pipeline.training.synthetic.print_layer import (
 
 
 def render_distractor(rng: np.random.Generator, stock: Typography, side: int) -> PrintLayer:
-    """Draw something that is no code, of about this size in pixels."""
+    """Draw something that is not a code. Its longer side is about `side` pixels."""
     makers = (
         render_headline,
         render_paragraph,
@@ -50,7 +50,7 @@ def mount_on_carrier(
     around: float,
     largest: int = 720,
 ) -> PrintLayer:
-    """Place a print at random on a surface `around` times as large, at most `largest` pixels."""
+    """Place a print randomly on a surface `around` times its size, at most `largest` pixels."""
     if rng.random() < 0.25:
         thing = rotate_quarters(thing, int(rng.integers(1, 4)))
     height, width = thing.size_hw
@@ -146,7 +146,7 @@ def _render_packaging(
 def _draw_edge(
     rng: np.random.Generator, pixels: np.ndarray, at: tuple[int, int], size_hw: tuple[int, int]
 ) -> None:
-    """Draw a frame around the label or its shadow, in place."""
+    """Draw a frame around the label, or the label's shadow, in place."""
     reach = max(1, int(min(size_hw) * rng.uniform(0.01, 0.04)))
     x, y = at
     corner = (x + size_hw[1] + reach, y + size_hw[0] + reach)

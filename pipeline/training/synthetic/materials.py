@@ -1,4 +1,4 @@
-"""Draw materials, on which labels are printed and which replace missing background photographs."""
+"""Draw materials: the surfaces of labels, and backgrounds where there are no photographs."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ def fill_plain(size_hw: tuple[int, int], fill: Colour) -> np.ndarray:
 
 
 def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
-    """Apply a Gaussian blur. A wide one is computed on a shrunk picture, which is much faster."""
+    """Apply a Gaussian blur. A wide blur is computed on a smaller picture, which is much faster."""
     shrink = int(sigma / 1.5)
     height, width = picture.shape[:2]
     if shrink < 2 or min(height, width) < 8 * shrink:
@@ -44,7 +44,7 @@ def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
 def smooth_noise(
     rng: np.random.Generator, size_hw: tuple[int, int], cells: tuple[int, int], channels: int = 1
 ) -> np.ndarray:
-    """Draw smooth noise from 0 to 1 with a number of `cells` (down, across).
+    """Draw smooth noise from 0 to 1. `cells` is its resolution (down, across).
 
     Returns:
         (H, W) or (H, W, channels) float32.
@@ -54,13 +54,13 @@ def smooth_noise(
     between = (
         min(size[0], 6 * small.shape[1]),
         min(size[1], 6 * small.shape[0]),
-    )  # cubic is dear, linear cheap
+    )  # cubic interpolation is slow, so it only makes a picture of intermediate size
     curved = np.clip(cv2.resize(small, between, interpolation=cv2.INTER_CUBIC), 0, 1)
     return curved if between == size else cv2.resize(curved, size, interpolation=cv2.INTER_LINEAR)
 
 
 def mix_colours(shade: np.ndarray, dark: Colour, light: Colour) -> np.ndarray:
-    """Mix two colours by a shade (H, W), 0 to 1 or uint8: -> (H, W, 3) uint8."""
+    """Mix two colours: shade (H, W), 0 to 1 or uint8 -> (H, W, 3) uint8."""
     if shade.dtype != np.uint8:
         shade = (np.clip(shade, 0, 1) * 255).astype(np.uint8)
     steps = np.linspace(0, 1, 256)[:, None]
@@ -69,7 +69,7 @@ def mix_colours(shade: np.ndarray, dark: Colour, light: Colour) -> np.ndarray:
 
 
 def fine_noise(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
-    """Cut independent pixel noise from a precomputed bank: (H, W) float32, -0.5 to 0.5."""
+    """Cut independent noise from a precomputed array: (H, W) float32, -0.5 to 0.5."""
     height, width = min(size_hw[0], 1000), min(size_hw[1], 1000)
     top, left = int(rng.integers(0, 1024 - height)), int(rng.integers(0, 1024 - width))
     piece = _noise_bank()[top : top + height, left : left + width]
@@ -77,9 +77,9 @@ def fine_noise(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray
 
 
 def sensor_noise(rng: np.random.Generator, size_hw: tuple[int, int], coloured: bool) -> np.ndarray:
-    """Cut sensor noise from a precomputed bank: (H, W, 3) uint8 around 128, sides up to 1000.
+    """Cut sensor noise from a precomputed array: (H, W, 3) uint8 around 128, sides up to 1000.
 
-    Without `coloured` all channels are equal.
+    The channels are equal unless `coloured`.
     """
     top, left = int(rng.integers(0, 1024 - size_hw[0])), int(rng.integers(0, 1024 - size_hw[1]))
     if "coloured" not in _BANKS:
@@ -227,7 +227,7 @@ def render_material(
 ) -> np.ndarray:
     """Draw a random material, (H, W, 3) uint8.
 
-    With `room` the picture sometimes has several things.
+    With `room`, the picture sometimes shows several things in a room.
     """
     if room and rng.random() < 0.45:
         return _render_room(rng, size_hw)

@@ -7,7 +7,7 @@ from pipeline.training.synthetic.print_layer import PrintLayer
 
 
 def project_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Project points (N, 2) by a homography (3, 3): -> (N, 2) float32."""
+    """Project points by a homography (3, 3): (N, 2) -> (N, 2) float32."""
     return cv2.perspectiveTransform(points.reshape(1, -1, 2).astype(np.float32), matrix)[0]
 
 
@@ -22,8 +22,8 @@ def random_pose(
     """Draw the homography (3, 3) from a print's pixels to its picture by a pinhole camera.
 
     The print is turned by `turn` and tilted by `tilt` about a random axis through its centre, both
-    in radians. The camera is about two to five times the print's size away. The picture is
-    centred on the origin and about as large as the print.
+    in radians. The distance of the camera is about two to five times the size of the print. The
+    picture is centred on the origin and about as large as the print.
     """
     height, width = size_hw
     size = float(np.hypot(height, width)) / 2
@@ -50,7 +50,9 @@ def _rotation_about(axis: np.ndarray, angle: float) -> np.ndarray:
 def scale_and_center(
     matrix: np.ndarray, box: np.ndarray, scale: float, centre: tuple[float, float]
 ) -> np.ndarray:
-    """Scale after a homography and move the centre of `box` (xyxy, in its plane) to `centre`."""
+    """Add a scale to a homography, and a shift that moves the centre of `box` to `centre`.
+
+    `box` is xyxy in the plane that the homography projects to."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     after = np.array(
         [[scale, 0, centre[0] - scale * x], [0, scale, centre[1] - scale * y], [0, 0, 1]]
@@ -63,7 +65,7 @@ def bounding_box(points: np.ndarray) -> np.ndarray:
 
 
 def box_of_codes(thing: PrintLayer, matrix: np.ndarray) -> np.ndarray:
-    """Return the xyxy box around all codes of a print, or around a print without codes."""
+    """Return the xyxy box around all codes of a print, or around the print if it has no codes."""
     points = [points for _, points in thing.codes] or [rectangle_corners(thing.size_hw)]
     return bounding_box(project_points(np.concatenate(points), matrix))
 

@@ -23,7 +23,7 @@ class PrintLayer:
 
 
 def rectangle_outline(x0: float, y0: float, x1: float, y1: float, along: int = 5) -> np.ndarray:
-    """Return points on the edges of a rectangle, (4 * along, 2) float32, so that it can be bent."""
+    """Return (4 * along, 2) float32 points on the edges of a rectangle, so that it can be bent."""
     t = np.linspace(0, 1, along, endpoint=False)[:, None]
     corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
     following = np.roll(corners, -1, 0)
@@ -44,7 +44,7 @@ def stamp_ink(
     y: int,
     strength: float = 1.0,
 ) -> None:
-    """Lay ink (h, w) uint8 of one colour on the canvas at (x, y), in place, cut at its edges."""
+    """Draw ink (h, w) uint8 in one colour on the canvas at (x, y), in place. Clip it at the edges."""
     top, left = max(0, -y), max(0, -x)
     bottom, right = min(ink.shape[0], canvas.shape[0] - y), min(ink.shape[1], canvas.shape[1] - x)
     if bottom <= top or right <= left:
@@ -56,7 +56,7 @@ def stamp_ink(
 
 
 def paste_picture(canvas: np.ndarray, picture: np.ndarray, x: int, y: int) -> None:
-    """Lay an opaque picture on the canvas at (x, y), in place, cut at its edges."""
+    """Draw an opaque picture on the canvas at (x, y), in place, clipped at its edges."""
     top, left = max(0, -y), max(0, -x)
     bottom, right = (
         min(picture.shape[0], canvas.shape[0] - y),

@@ -1,4 +1,4 @@
-"""Draw a printed code: ink on paper or metal, quiet zone, caption, words; or a sheet of codes."""
+"""Draw a printed code with quiet zone, caption and words on paper or metal, or a sheet of codes."""
 
 from collections.abc import Callable, Sequence
 
@@ -31,7 +31,7 @@ from pipeline.training.synthetic.print_layer import (
     stamp_ink,
 )
 
-# Shares of black on white, coloured, inverted, and low contrast.
+# Probabilities of black on white, coloured, inverted, and low contrast, by kind of code.
 _STYLE_SHARES = {
     BARCODE: (0.7, 0.17, 0.05, 0.08),
     QR: (0.62, 0.22, 0.1, 0.06),
@@ -46,7 +46,7 @@ Material = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 def render_label(
     rng: np.random.Generator, stock: Typography, kind: int, side: int, bare: bool = False
 ) -> PrintLayer:
-    """Draw one code of about `side` pixels on its own ground.
+    """Draw one code of about `side` pixels on paper or metal.
 
     Args:
         rng: The random generator.
@@ -99,7 +99,7 @@ def _text_chance(kind: int) -> float:
 def _random_colours(
     rng: np.random.Generator, kind: int, side: int
 ) -> tuple[Colour, Colour, Material | None]:
-    """Draw (ink, paper, function that draws the ground if it is a material, else None)."""
+    """Draw (ink, paper, material), where a function draws the material; None: plain paper."""
     # A small code needs contrast to be visible.
     manner = int(rng.choice(4, p=_STYLE_SHARES[kind] if side >= 48 else (0.88, 0.12, 0, 0)))
     white = random_colour(rng, 215, 255, 0.12)
@@ -193,8 +193,8 @@ def _draw_words(
 ) -> None:
     """Draw words in place, outside the quiet zone.
 
-    `free` are the widths of the space to the left of it and above it, `below` is the row where it
-    ends.
+    `free` has the width of the space left of the zone and the height of the space above it. `below`
+    is the row where the zone ends.
     """
     height, width = pixels.shape[:2]
     for y0, y1 in ((2, free[1]), (below, height - 2)):
@@ -221,7 +221,7 @@ def _draw_border(rng: np.random.Generator, pixels: np.ndarray, fill: Colour) -> 
 def render_sheet(
     rng: np.random.Generator, stock: Typography, prints: Sequence[PrintLayer], columns: int
 ) -> PrintLayer:
-    """Place prints in rows on one ground, as on a delivery note or a calibration board."""
+    """Place prints in rows on one sheet, as on a delivery note or a calibration board."""
     step_x = max(item.size_hw[1] for item in prints)
     step_y = max(item.size_hw[0] for item in prints)
     gap = int(rng.uniform(0.0, 0.35) * min(step_x, step_y)) + 2

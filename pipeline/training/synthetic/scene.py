@@ -1,4 +1,4 @@
-"""Render a scene: draw its layout before a background, simulate a camera, return its boxes."""
+"""Render a scene: draw its layout on a background, simulate a camera, and return its boxes."""
 
 from dataclasses import dataclass
 
@@ -54,8 +54,8 @@ def render_layout(
 ) -> np.ndarray:
     """Render the pixels of a layout.
 
-    A sharp layout is rendered at the scene's size. Another one is rendered in the frame's size
-    and then resized without smoothing, as the detector resizes its input.
+    A sharp layout is rendered at the scene's size. Any other layout is rendered at the frame's
+    size and then resized without smoothing, as the detector resizes its input.
     """
     width, height = (size, size) if layout.sharp else layout.frame_wh
     if layout.clean:
@@ -108,7 +108,7 @@ def _draw_print(
     )
     if right <= left or bottom <= top:
         return
-    # warpPerspective has pixel centres at whole numbers, the layout at halves.
+    # Pixel centres are at whole numbers in warpPerspective, but at halves in the layout.
     to_region = (
         np.array([[1, 0, -left - 0.5], [0, 1, -top - 0.5], [0, 0, 1]])
         @ matrix

@@ -24,7 +24,7 @@ from pipeline.training.synthetic.print_layer import PrintLayer
 from pipeline.training.synthetic.printed_labels import render_label, render_sheet
 
 _KINDS, _SHARES = (QR, BARCODE, DATA_MATRIX, MARKER), (0.25, 0.4, 0.21, 0.14)
-_MIN_VISIBLE_SHARE = 0.6  # a code that shows less of its area gets no box
+_MIN_VISIBLE_SHARE = 0.6  # a code gets no box if less of its area is in the frame
 _MIN_BOX_SIDE = 6.0  # pixels of the frame
 _ASPECTS, _ASPECT_SHARES = (
     (4 / 3, 3 / 4, 1.0, 16 / 9, 9 / 16, 0.0),
@@ -49,9 +49,9 @@ class SceneLayout:
     """
 
     frame_wh: tuple[int, int]
-    sharp: bool  # rendered at the scene's size, as by a resize without smoothing
+    sharp: bool  # rendered at the scene's size, not resized from the frame's size
     clean: bool  # a generated file, not a photograph
-    whole: bool  # only the background, mostly unchanged
+    whole: bool  # the scene is only a background, mostly unchanged
     placed: list[PlacedPrint] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)  # xyxy, in the frame
     labels: list[int] = field(default_factory=list)
@@ -204,7 +204,7 @@ def _lay_out_without_codes(
 
 
 def _random_detail(rng: np.random.Generator, layout: SceneLayout) -> float:
-    """Draw the resolution of a print: its pixels for each pixel of the frame."""
+    """Draw the resolution of a print, in print pixels per frame pixel."""
     return float(rng.uniform(1.1, 1.7) if layout.sharp else rng.uniform(1.0, 1.15))
 
 
@@ -229,7 +229,7 @@ def _place_randomly(
 ) -> None:
     """Place a print at random so that its codes, or the print itself, fill `part` of the frame.
 
-    It must cover no earlier code. It is left out if six attempts fail.
+    It must not cover an earlier code. It is left out after six failed attempts.
     """
     for _ in range(6):
         matrix = random_pose(rng, thing.size_hw, _random_turn(rng), _random_tilt(rng))
