@@ -132,9 +132,7 @@ def _random_barcode_text(rng: np.random.Generator, name: str) -> str:
     lengths = {"EAN13": 12, "UPCA": 11, "EAN8": 7, "DataBarOmni": 13}
     if name in lengths:
         return random_digits(rng, lengths[name])
-    if (
-        name == "UPCE"
-    ):  # not every number has a short form; digits from 3 to 9 make sure of it
+    if name == "UPCE":  # not every number has a short form; digits from 3 to 9 make sure of it
         return "0" + "".join(map(str, rng.integers(3, 10, 5))) + random_digits(rng, 1)
     if name == "ITF":
         return random_digits(rng, 2 * int(rng.integers(2, 12)))
