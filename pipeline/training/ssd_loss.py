@@ -64,8 +64,9 @@ def match_labels(targets: Targets, matched_idxs: list[Tensor]) -> Tensor:
 def compute_mined_loss(logits: Tensor, labels: Tensor, backgrounds: float) -> Tensor:
     """Return the cross-entropy of the object anchors and of the batch's hardest background anchors.
 
-    The sum is divided by the number of object anchors. If the batch has enough background
-    anchors, at least `backgrounds` times the number of images are chosen. See Liu et al., "SSD", 2016, section 2.2.
+    The sum is divided by the number of object anchors. At least `backgrounds` background
+    anchors for each image are chosen, if there are that many. See Liu et al., "SSD", 2016,
+    section 2.2.
 
     Args:
         logits: (B, A, C).

@@ -44,7 +44,7 @@ def stamp_ink(
     y: int,
     strength: float = 1.0,
 ) -> None:
-    """Draw ink (h, w) uint8 in one colour on the canvas at (x, y), in place. Clip it at the edges."""
+    """Draw ink (h, w) uint8 in one colour at (x, y) of the canvas, in place, clipped at edges."""
     top, left = max(0, -y), max(0, -x)
     bottom, right = min(ink.shape[0], canvas.shape[0] - y), min(ink.shape[1], canvas.shape[1] - x)
     if bottom <= top or right <= left:
