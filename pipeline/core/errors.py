@@ -6,6 +6,9 @@ An image that cannot be used is not such an error: it becomes a row with a statu
 import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TypeVar
+
+ErrorT = TypeVar("ErrorT", bound=Exception)
 
 
 class PipelineError(Exception):
@@ -88,3 +91,12 @@ def shorten_list(names: Iterable[str], most: int = 12) -> str:
     every = list(names)
     rest = len(every) - most
     return ", ".join(every[:most]) + (f" ... and {rest} more" if rest > 0 else "")
+
+
+def detach_error(error: ErrorT) -> ErrorT:
+    """Return an error that becomes a value: without its traceback and the error it came from.
+
+    Both refer to the frames of the functions that raised, and so keep their images in memory.
+    """
+    error.__context__ = None
+    return error.with_traceback(None)

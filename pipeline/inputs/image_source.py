@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
+from pipeline.core.errors import detach_error
 from pipeline.core.recorded_inputs import ImageReader, InputLocations, RecordedSource
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.decoding.header import check_file_size, read_image_header
@@ -95,10 +96,19 @@ class ImageSource(ABC):
         """Read the files of all entries, and decode them in one call."""
         contents = [self._read_bytes(entry, max_pixels, stage) for entry in entries]
         files = [data for data in contents if isinstance(data, bytes)]
+        decoded: list[Tensor | InputError] = []
         if files:
             with stage("decode"):
-                decoded = iter(self.image_decoder.decode_many(files, max_pixels))
-        yield from (next(decoded) if isinstance(data, bytes) else data for data in contents)
+                decoded.extend(self.image_decoder.decode_many(files, max_pixels))
+        is_decoded = [isinstance(data, bytes) for data in contents]
+        errors = [data for data in contents if not isinstance(data, bytes)]
+        del contents, files
+
+        # Each list gives its values away, so that no pixels stay in memory after they are used.
+        decoded.reverse()
+        errors.reverse()
+        for is_image in is_decoded:
+            yield decoded.pop() if is_image else errors.pop()
 
     def _read_bytes(
         self, entry: Entry, max_pixels: int, stage: TimeStage
@@ -114,7 +124,7 @@ class ImageSource(ABC):
                 check_file_size(file, max_pixels)  # the header may not have been read before
                 return file.read()
         except (InputError, OSError) as error:
-            return error
+            return detach_error(error)
 
     def _open_fetched(self, entry: Entry) -> BinaryIO:
         return (

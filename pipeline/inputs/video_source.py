@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, detach_error
 from pipeline.core.recorded_inputs import ImageReader, InputLocations, RecordedSource
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.decoding.video_container import VIDEO_DECODER, VIDEO_SUFFIXES
@@ -134,7 +134,7 @@ class VideoSource(ABC):
                 with stage("decode"):
                     pixels = self._decode(entry)
             except (InputError, OSError) as error:
-                yield error
+                yield detach_error(error)
             else:
                 yield pixels
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline.core.errors import detach_error
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.diagnosis import diagnose_failure
 from pipeline.inputs.decoding.header import describe_image, open_image
@@ -52,7 +53,7 @@ def decode_or_error(data: bytes, max_pixels: int) -> Tensor | InputError:
     try:
         return decode_image(data, max_pixels)
     except InputError as error:
-        return error
+        return detach_error(error)
 
 
 def decode_image(data: bytes, max_pixels: int) -> Tensor:

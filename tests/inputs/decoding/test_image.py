@@ -11,7 +11,7 @@ from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.diagnosis import guess_format
 from pipeline.inputs.decoding.formats import IMAGE_FORMATS, IMAGE_SUFFIXES
 from pipeline.inputs.decoding.header import read_image_header
-from pipeline.inputs.decoding.image import decode_image, turn_upright
+from pipeline.inputs.decoding.image import decode_image, decode_or_error, turn_upright
 from tests.helpers.pictures import picture
 
 MANY = 10_000_000
@@ -419,3 +419,11 @@ def test_suffixes_are_lower_case_and_hold(suffix):
     assert suffix in IMAGE_SUFFIXES and all(
         one == one.casefold() and one.startswith(".") for one in IMAGE_SUFFIXES
     )
+
+
+def test_an_error_that_is_returned_keeps_no_pixels_in_memory() -> None:
+    data = io.BytesIO()
+    picture(40, 30).save(data, "PNG")
+    error = decode_or_error(data.getvalue()[:-40], 10_000)
+    assert isinstance(error, InputError) and error.status in (Status.TRUNCATED, Status.CORRUPT)
+    assert error.__traceback__ is None and error.__context__ is None
