@@ -1,10 +1,10 @@
-"""What changed between two runs over the same images, without ground truth.
+"""Show what changed between two runs over the same images, without ground truth.
 
   compare runs=[BEFORE,AFTER]
 
 Images are matched by key. Boxes are matched one to one by overlap, boxes of the same class first.
 For classes of whole images, the best class is compared. The command writes images.parquet,
-predictions.parquet (the rows that are not the same) and summary.json.
+predictions.parquet (the rows that changed) and summary.json.
 """
 
 import json
@@ -37,13 +37,13 @@ from pipeline.results.settings_diff import diff_settings, format_settings_diff
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage.publish import publish_folder
 
-# Scores and boxes of one model differ by this much when batches have other sizes. A mask may
-# differ in a few pixels of its edge, an embedding in the last digits.
+# Rounding changes the scores and boxes of a model by this much if batches have other sizes. Masks
+# may differ in a few pixels along their edges, embeddings in the last digits.
 _ROUNDING = Tolerance(score=2e-4, box=0.05, mask=0.01, embedding=1e-4)
 
 
 def parse_two_runs(key: str, value: Any) -> tuple[Location, Location]:
-    """Read the locations of exactly two runs."""
+    """Parse the locations of exactly two runs."""
     given = check_paths(key, value)
     if len(given) != 2:
         raise build_refusal(key, value, "two runs, such as [outputs/detect-a-1234,outputs/latest]")
@@ -51,8 +51,8 @@ def parse_two_runs(key: str, value: Any) -> tuple[Location, Location]:
 
 
 def parse_tolerance(key: str, value: Any) -> Tolerance:
-    """Read a mapping of tolerances; those that it leaves out keep their defaults."""
-    known = [one.name for one in fields(Tolerance)]
+    """Parse a mapping of tolerances. A tolerance that is not given keeps its default."""
+    known = [field.name for field in fields(Tolerance)]
     if not OmegaConf.is_dict(value):
         raise build_refusal(key, value, "a mapping such as {score: 0.01, box: 2}")
     for name in value:
@@ -85,7 +85,7 @@ class Options:
 
 
 def run_command(options: Options) -> str:
-    """Compare two runs, write the three files and return a text about them."""
+    """Compare two runs, write the three files and return the command's output text."""
     before, after = (FinishedRun.open(path) for path in options.runs)
     matcher = _matcher(before, after, options.iou)
     names = pa.array(dict.fromkeys((*before.categories, *after.categories)), pa.string())
@@ -96,9 +96,12 @@ def run_command(options: Options) -> str:
         ExitStack() as files,
     ):
         writers: dict[str, pq.ParquetWriter] = {}
-        for one in _changes(before, after, matcher, names, options.tolerance):
-            totals.add(one)
-            for name, rows in (("images", one.images), ("predictions", one.predictions)):
+        for changes in _changes(before, after, matcher, names, options.tolerance):
+            totals.add(changes)
+            for name, rows in (
+                ("images", changes.images),
+                ("predictions", changes.predictions),
+            ):
                 if name not in writers:
                     path = stage / f"{name}.parquet"
                     writers[name] = files.enter_context(
@@ -108,24 +111,24 @@ def run_command(options: Options) -> str:
         if not (totals.in_both or totals.images[DUPLICATE]):
             raise ConfigError(_nothing_shared(before, after))
         settings = diff_settings(before.record, after.record)
-        said = {
+        summary = {
             "before": str(before.path),
             "after": str(after.path),
             "settings": settings,
             "iou": options.iou,
         }
-        said |= {"tolerance": asdict(options.tolerance)} | totals.as_dict()
+        summary |= {"tolerance": asdict(options.tolerance)} | totals.as_dict()
         (stage / "summary.json").write_text(
-            json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
     return _text(before, after, settings, totals, target)
 
 
 def _matcher(before: FinishedRun, after: FinishedRun, iou: float) -> RowMatcher:
-    """Return what matches the rows of both runs, as their tasks declare it.
+    """Build the matcher that the tasks of both runs declare.
 
     Raises:
-        ConfigError: the tasks' rows are not compared in the same way.
+        ConfigError: a task's rows cannot be compared, or the two tasks need different matchers.
     """
     tasks = find_task(before.task), find_task(after.task)
     for task in tasks:
@@ -154,13 +157,13 @@ def _changes(
     names: pa.Array,
     tolerance: Tolerance,
 ) -> Iterator[ImageChanges]:
-    """Yield what changed, some thousand images at a time."""
+    """Yield the changes of one window of images after another."""
     for window in read_aligned(before, after, ("class_name", "score", *matcher.columns)):
         yield find_changes(window, matcher, names, tolerance)
 
 
 def _nothing_shared(before: FinishedRun, after: FinishedRun) -> str:
-    """Return the message for two runs without a common image."""
+    """Return the error message for two runs that have no image in common."""
     first = [
         run.read_table("images", run.shard_ids[0], ["key"])["key"][0].as_py()
         for run in (before, after)

@@ -34,20 +34,19 @@ from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage.publish import publish_folder
 
 _QUALITY = 95  # of JPEG
-_MOST_TOLD = 5  # images that cannot be read, boxes that show nothing
+_MOST_TOLD = 5  # largest number of failures to list
 _FOUND = ("image_id", "key", "class_id", "class_name", "score")
 _SCHEMA = pa.schema(
     [
-        ("file", pa.string()),  # below the folder, with /
+        ("file", pa.string()),  # path below the output folder, with / as separator
         ("image_id", pa.int64()),
         ("key", pa.string()),
-        ("number", pa.int32()),  # of the detection in its image, the best score is 0
+        ("number", pa.int32()),  # rank of the detection in its image; 0 has the best score
         ("class_id", pa.int32()),
         ("class_name", pa.string()),
         ("score", pa.float32()),
-        *(
-            (f"window_{edge}", pa.int32()) for edge in BOX_COLUMNS
-        ),  # what of the image it shows, pixels, the ends not included
+        # The part of the image that the crop shows, in pixels; max is exclusive.
+        *((f"window_{edge}", pa.int32()) for edge in BOX_COLUMNS),
     ]
 )
 
@@ -67,15 +66,15 @@ class Options:
 
 @dataclass(frozen=True)
 class _Image:
-    """An image and its boxes, each box a row as a dict."""
+    """An image and the rows of its boxes."""
 
     entry: Entry
     size_hw: tuple[int, int]
-    found: list[dict[str, Any]]
+    found: list[dict[str, Any]]  # a row for each box, best score first
 
 
 def run_command(options: Options) -> str:
-    """Cut out every box, write crops.parquet and return a text about both."""
+    """Write a crop of every box and crops.parquet, and return the command's output text."""
     run = FinishedRun.open(options.run)
     if Content.BOXES not in find_task(run.task).contents:
         raise ConfigError(f"crops: {run.task} has no boxes to cut out.")
@@ -106,15 +105,15 @@ def run_command(options: Options) -> str:
                     (reasons + failed)[:_MOST_TOLD],
                 )
         folders = sum(1 for _ in stage.glob("*/"))
-    said = [f"{target}: {n:,} crops in {folders:,} folders."]
+    lines = [f"{target}: {n:,} crops in {folders:,} folders."]
     if lost:
         more = f"; and {lost - len(reasons):,} more" if lost > len(reasons) else ""
-        said.append(f"Without a crop: {'; '.join(reasons)}{more}.")
-    return "\n".join(said)
+        lines.append(f"Without a crop: {'; '.join(reasons)}{more}.")
+    return "\n".join(lines)
 
 
 def _images(run: FinishedRun, shard_id: int) -> Iterator[_Image]:
-    """Yield the images of a shard that have boxes."""
+    """Yield the images of a shard that have at least one box."""
     images = run.read_table("images", shard_id, ["height", "width", "n_predictions"])
     tables = images, run.read_table("predictions", shard_id, [*_FOUND, *BOX_COLUMNS])
     for (row, found), entry in zip(
@@ -124,13 +123,15 @@ def _images(run: FinishedRun, shard_id: int) -> Iterator[_Image]:
             yield _Image(entry, (row["height"], row["width"]), found)
 
 
-_Cut = tuple[list[dict[str, Any]], list[str]]  # rows, what could not be cut and why
+_Cut = tuple[
+    list[dict[str, Any]], list[str]
+]  # rows of the crops, and a message for each box or image that failed
 
 
 def _each(
     cut: Callable[[_Image], _Cut], images: Iterable[_Image], in_order: bool
 ) -> Iterable[_Cut]:
-    """Cut images one after the other if `in_order`, else in threads."""
+    """Cut images one after another if `in_order`, else in several threads."""
     from pipeline.core.cpu import map_in_threads  # late: it imports torch
 
     return map(cut, images) if in_order else map_in_threads(cut, images)
@@ -142,7 +143,8 @@ def _cut(
     """Write the crops of one image.
 
     Returns:
-        The rows of the crops, and a sentence for each box without a crop.
+        The rows of the crops, and a message for each box without a crop. If the image cannot be
+        read, there is one message for all its boxes.
     """
     from PIL import Image
 
@@ -161,9 +163,9 @@ def _cut(
             failed.append(f"{image.entry.key!r}: {error}")
             continue
         file = f"{names[found['class_id']]}/{make_crop_key(image.entry.key, number)}"
-        path = folder / key_to_path(
-            file
-        )  # below it: `read` refuses keys that lead out, and no class folder has a \ or /
+        # The path stays below `folder`: `read` refuses keys that lead out of the input, and names
+        # of class folders contain neither \ nor /.
+        path = folder / key_to_path(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[top:bottom, left:right]).save(path, "JPEG", quality=_QUALITY)
         edges = dict(zip((f"window_{edge}" for edge in BOX_COLUMNS), window, strict=True))

@@ -1,4 +1,4 @@
-"""Check whether a run's images and detections are still like those of an earlier run.
+"""Check whether a run's images and detections have drifted from those of an earlier run.
 
   drift run=NEW reference=OLD
 
@@ -29,7 +29,7 @@ from pipeline.results.settings_diff import diff_settings, format_settings_diff
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage.publish import publish_folder
 
-_MOST_TOLD = 8  # classes
+_MOST_TOLD = 8  # largest number of classes to list
 
 
 @dataclass(frozen=True)
@@ -66,23 +66,23 @@ class Options:
 
 @dataclass(frozen=True)
 class Measure:
-    """One comparison. `chance` is the probability of a value as large without drift."""
+    """One measure of drift between the distributions of the reference and the run."""
 
-    what: str
-    measure: str
+    what: str  # name of the distribution
+    measure: str  # PSI, JS or KS
     value: float
     threshold: float
-    chance: float
-    n: tuple[int, int]  # values of the reference, of the run
-    median: tuple[float, float] | None
+    chance: float  # probability that a value at least as large occurs without drift
+    n: tuple[int, int]  # number of values in the reference and in the run
+    median: tuple[float, float] | None  # of the reference and of the run; None for categories
     drift: bool
 
 
 def run_command(options: Options) -> str:
-    """Measure drift, write the files and return a text about them.
+    """Measure drift, write the files and return the command's output text.
 
     Raises:
-        Drifted: a measure is above its threshold. The error carries the same text.
+        RunDrifted: a measure is above its threshold. The error contains the same text.
     """
     new, reference = FinishedRun.open(options.run), FinishedRun.open(options.reference)
     ours, theirs = (
@@ -94,9 +94,9 @@ def run_command(options: Options) -> str:
     target = options.output or new.path / "drift" / reference.path.name
     with publish_folder(target.absolute(), replace=options.output is None) as stage:
         runs = {"reference": str(reference.path), "run": str(new.path)}
-        said = runs | {"settings": settings, "measures": [asdict(one) for one in measures]}
+        summary = runs | {"settings": settings, "measures": [asdict(one) for one in measures]}
         (stage / "drift.json").write_text(
-            json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         save_distribution_plot(theirs, ours, stage / "drift.png")
     drifted = [one for one in measures if one.drift]
@@ -118,7 +118,7 @@ def run_command(options: Options) -> str:
 
 
 def _shares(reference: Distributions, new: Distributions, options: Options) -> list[Measure]:
-    """Compare counts of kinds: of statuses and of classes."""
+    """Compare the counts of categories: the statuses and the classes."""
     measures = []
     for what, before in reference.shares.items():
         kinds = sorted({*before, *new.shares[what]})
@@ -128,7 +128,7 @@ def _shares(reference: Distributions, new: Distributions, options: Options) -> l
         )
         n = int(p.sum()), int(q.sum())
         if not all(n):
-            continue  # nothing was found in one run; its detections per image show that
+            continue  # one run has no counts; the measure "detections per image" shows that
         index, chance = stability_index(p, q)
         for measure, value, threshold in (
             ("PSI", index, options.psi),
@@ -140,7 +140,7 @@ def _shares(reference: Distributions, new: Distributions, options: Options) -> l
 
 
 def _numbers(reference: Distributions, new: Distributions, options: Options) -> list[Measure]:
-    """Compare samples of numbers, such as scores or widths."""
+    """Compare numeric samples, such as scores or widths."""
     measures = []
     for what, before in reference.numbers.items():
         after = new.numbers.get(what, before[:0])
@@ -156,7 +156,7 @@ def _numbers(reference: Distributions, new: Distributions, options: Options) -> 
 
 
 def _table(measures: list[Measure]) -> list[str]:
-    """Return the measures as the lines of a table."""
+    """Format the measures as the lines of a table."""
     lines = [
         f"{'':<22}{'measure':<9}{'value':>7}{'threshold':>11}{'chance':>9}   {'values':<23}median"
     ]
@@ -173,7 +173,7 @@ def _table(measures: list[Measure]) -> list[str]:
 
 
 def _classes(reference: Distributions, new: Distributions) -> list[str]:
-    """List the classes whose share of all detections changed most."""
+    """Format a list of the classes whose share of all detections changed most."""
     before, after = reference.shares[CLASS], new.shares[CLASS]
     share = {
         name: (before[name] / before.total(), after[name] / after.total())

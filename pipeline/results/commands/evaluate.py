@@ -55,9 +55,9 @@ class Options:
 
 
 def run_command(options: Options) -> str:
-    """Evaluate a run, write the files and return a text about them."""
+    """Evaluate a run, write the files and return the command's output text."""
     run = FinishedRun.open(options.run)
-    list_evaluation_methods(run.task)  # of a task that has none, truth is not asked for
+    list_evaluation_methods(run.task)  # a task without methods is refused before truth is asked for
     if options.truth is None:
         raise ConfigError(
             "evaluate needs truth=FILE or FOLDER with annotations; docs/evaluate.md lists the "
@@ -103,17 +103,18 @@ def save_evaluation(found: Evaluation, summary: Mapping[str, Any], folder: Path)
 
 
 def _write_csv(table: pa.Table, path: Path) -> None:
-    """Write a table as CSV, with texts that no spreadsheet takes for a formula."""
+    """Write a table as CSV. Texts are escaped, so that no spreadsheet reads them as formulas."""
     columns = [
-        escape_formulas(one) if pa.types.is_string(one.type) else one for one in table.columns
+        escape_formulas(column) if pa.types.is_string(column.type) else column
+        for column in table.columns
     ]
     pyarrow.csv.write_csv(pa.table(columns, table.schema.names), path)
 
 
 def _listed(confusion: Confusion) -> pa.Table:
-    """Return a row for each pair of classes that occurs.
+    """Return a row for each pair of classes whose count is not zero.
 
-    A whole matrix of 1000 classes would be mostly zeros.
+    The whole matrix of 1000 classes would be mostly zeros.
     """
     truth, found = np.nonzero(confusion.counts)
     names = pa.array(confusion.names, pa.string())

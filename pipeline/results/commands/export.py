@@ -32,7 +32,7 @@ from pipeline.storage.publish import publish_folder
 
 
 def list_formats() -> list[str]:
-    """Return the names of the shipped exporters."""
+    """Return the names of the exporters in conf/exporter, sorted."""
     return sorted(file.stem for file in (find_resource("conf") / "exporter").glob("*.yaml"))
 
 
@@ -53,7 +53,10 @@ class Options:
 
 
 def run_command(options: Options) -> str:
-    """Export a run and return a text that also says what is not in the export."""
+    """Export a run and return the command's output text.
+
+    The text also lists what the export lacks.
+    """
     run, exporter = FinishedRun.open(options.run), build_exporter(options.to)
     contents = find_task(run.task).contents
     if contents <= {Content.SCORES}:
@@ -89,37 +92,37 @@ def run_command(options: Options) -> str:
             if held is not shard_images:
                 n_failed += pc.sum(mark_failed(shard_images)).as_py()
                 n_duplicates += pc.sum(mark_duplicates(shard_images)).as_py()
-    # every mask says its area, so that a format without a place for areas loses nothing
+    # Areas are not reported as lost, because they can be computed from the masks.
     lost = sorted(contents - exporter.holds - {Content.AREAS})
-    said = [f"{target}: {images:,} images, {rows:,} predictions."]
-    said += (
+    lines = [f"{target}: {images:,} images, {rows:,} predictions."]
+    lines += (
         [f"Not in it, because {options.to} has no place for them: {', '.join(lost)}."]
         if lost
         else []
     )
-    said += (
+    lines += (
         [f"Not in it: {n_failed:,} images that failed; images/ in {run.path} says why."]
         if n_failed
         else []
     )
-    said += (
+    lines += (
         [f"Not in it: {n_duplicates:,} duplicates, which were not looked at."]
         if n_duplicates
         else []
     )
     if place.elsewhere:
-        said.append(
+        lines.append(
             f"{place.elsewhere:,} images are no files below {run.input}; images=copy puts them "
             "beside it."
         )
-    return "\n".join(said)
+    return "\n".join(lines)
 
 
 def build_exporter(name: str) -> Exporter:
-    """Build a shipped exporter.
+    """Build the exporter of this name from its file in conf/exporter.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: there is no exporter of this name.
     """
     if name not in list_formats():
         raise ConfigError(
@@ -132,9 +135,9 @@ def build_exporter(name: str) -> Exporter:
 
 
 class _Placing:
-    """Puts images where the user wants them: `ExportContext.place_image`.
+    """Function that links or copies images into the export: `ExportContext.place_image`.
 
-    An image that is no file of its own, such as a row of a Parquet file, can only be copied.
+    An image that is not a separate file, such as a row of a Parquet file, can only be copied.
     """
 
     def __init__(self, run: FinishedRun, image_folder: str, images: str, stage: Path) -> None:
@@ -146,10 +149,12 @@ class _Placing:
         )
         self.inputs = None if files or images == "none" else InputReader(run)
         self.entries: dict[str, Entry] = {}
-        self.elsewhere = 0  # images that are no files below the input, and were not put anywhere
+        self.elsewhere = (
+            0  # number of images that are not files below the input and were not copied
+        )
 
     def shard(self, shard_id: int) -> None:
-        """What follows are images of this shard."""
+        """Load the plan's entries of a shard, whose images are placed next."""
         if self.inputs:
             self.entries = {
                 entry.key: entry for entry in self.run.plan.read_shard(shard_id).entries
@@ -160,17 +165,22 @@ class _Placing:
             self.inputs.close()
 
     def __call__(self, key: str, name: str) -> Path:
+        """Place the image `key` under `name` and return its path for the export.
+
+        Raises:
+            ConfigError: the image cannot be linked or copied there.
+        """
         source, placed = resolve_below(self.root, key), resolve_below(Path(self.image_folder), name)
         if source is None or placed is None:
-            said = f"the image {key!r} leads out of its folder. This run was not made by a run."
-            raise ConfigError(f"run={self.run.path}: {said}")
+            reason = f"the image {key!r} leads out of its folder. This run was not made by a run."
+            raise ConfigError(f"run={self.run.path}: {reason}")
         if self.images == "none":
             self.elsewhere += not self.locations.is_below_root(key)
             return self.locations.find_file(key) or source
         target = self.stage / placed
         if os.path.lexists(target):
-            said = f"two images would be {placed}, one of them {key!r}. Say images=none."
-            raise ConfigError(f"images={self.images}: {said}")
+            reason = f"two images would be {placed}, one of them {key!r}. Say images=none."
+            raise ConfigError(f"images={self.images}: {reason}")
         target.parent.mkdir(parents=True, exist_ok=True)
         if self.inputs:
             self._put_input(self.inputs, key, target)
@@ -180,8 +190,8 @@ class _Placing:
 
     def _put_file(self, source: Path, target: Path) -> None:
         if not source.is_file():
-            said = f"{source} is not there any more, or no file of its own (a frame of a video)."
-            raise ConfigError(f"images={self.images}: {said}")
+            reason = f"{source} is not there any more, or no file of its own (a frame of a video)."
+            raise ConfigError(f"images={self.images}: {reason}")
         put: Callable[[Path, Path], object] = (
             os.symlink if self.images == "link" else shutil.copyfile
         )
@@ -196,10 +206,10 @@ class _Placing:
                 )
             return self._put_file(file, target)
         if key not in self.entries:
-            said = (
+            reason = (
                 f"the image {key!r} is not where its plan has it. This run was not made by a run."
             )
-            raise ConfigError(f"run={self.run.path}: {said}")
+            raise ConfigError(f"run={self.run.path}: {reason}")
         try:
             with inputs.open(self.entries[key]) as source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy)

@@ -2,7 +2,7 @@
 
   refilter run=outputs/latest min_score=0.7 classes=[dog]
 
-A setting that is not given keeps the value that it had in the run.
+A setting that is not given keeps its value from the run.
 """
 
 import hashlib
@@ -76,7 +76,7 @@ class Options:
 
 
 def run_command(options: Options) -> str:
-    """Write the filtered run and return a text about it."""
+    """Write the filtered run and return the command's output text."""
     run = FinishedRun.open(options.run)
     before = run.record["fingerprint_of"]["filters"]
     wanted = _wanted(options, before)
@@ -104,7 +104,7 @@ def run_command(options: Options) -> str:
 def _wanted(options: Options, before: Mapping[str, Any]) -> dict[str, Any]:
     """Return the filter settings of the new run.
 
-    A `min_score` for some classes leaves those of the other classes as they were.
+    If `min_score` is given for some classes only, the other classes keep theirs.
     """
     given = {name: getattr(options, name) for name in before}
     wanted = {name: before[name] if value is None else value for name, value in given.items()}
@@ -115,7 +115,7 @@ def _wanted(options: Options, before: Mapping[str, Any]) -> dict[str, Any]:
         ]
     for name in ("classes", "exclude"):
         wanted[name] = (
-            sorted({one.casefold() for one in wanted[name]}) if wanted[name] is not None else None
+            sorted({text.casefold() for text in wanted[name]}) if wanted[name] is not None else None
         )
     if wanted == before:
         raise ConfigError(
@@ -126,7 +126,11 @@ def _wanted(options: Options, before: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_task(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a filter that the task does not have."""
+    """Check the filters against the task, and warn about their order.
+
+    Raises:
+        ConfigError: the task does not have a filter, or top_k is larger than in the run.
+    """
     filters = find_task(run.task).filters
     wrong = [
         name
@@ -150,10 +154,10 @@ def _check_task(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str
 
 
 def _filter(run: FinishedRun, wanted: Mapping[str, Any], before: Mapping[str, Any]) -> Filters:
-    """Build the filter.
+    """Build the filter of the new run.
 
     Raises:
-        ConfigError: it would keep rows that the run has not kept.
+        ConfigError: the filter is looser than the run's, so it needs rows that the run dropped.
     """
     names = run.categories
     thresholds, old = (
@@ -200,7 +204,7 @@ def _commit(
 
 
 def _recounted(images: pa.Table, predictions: pa.Table) -> pa.Table:
-    """Return the images with `n_predictions` of these predictions. Null stays null."""
+    """Return the images with `n_predictions` counted anew. Null stays null."""
     ids = images["image_id"].to_numpy()
     counts = np.bincount(predictions["image_id"].to_numpy() - ids[0], minlength=len(ids)).astype(
         np.int32
@@ -213,17 +217,19 @@ def _recounted(images: pa.Table, predictions: pa.Table) -> pa.Table:
 
 
 def _identity(run: FinishedRun) -> dict[str, str]:
-    """Return the run's name, and a hash of its markers that changes when its rows change."""
+    """Return the run's name and a hash of its markers, which changes if its rows change."""
     digest = hashlib.sha256()
     for shard_id in run.shard_ids:
-        parts = run.folder.read_marker(shard_id)["parts"]  # without pictures, which may be added
+        parts = run.folder.read_marker(shard_id)[
+            "parts"
+        ]  # these do not include pictures, which may be added later
         digest.update(json.dumps(parts, sort_keys=True).encode())
     return {"run": run.path.name, "committed": digest.hexdigest()}
 
 
 def _publish_plan(run: FinishedRun, folder: RunFolder) -> None:
-    """Copy the run's plan, unless an earlier call has done so."""
-    if load_plan(folder).parts:  # it was begun before
+    """Copy the run's plan, unless an earlier call has copied it."""
+    if load_plan(folder).parts:
         return
     names = [*(part.file for part in run.plan.parts), "plan/plan.json"]
     for name in names:

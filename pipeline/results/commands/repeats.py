@@ -2,8 +2,8 @@
 
   repeats run=outputs/latest
 
-A camera is a folder, or a video. Such boxes often show stones instead of animals. They are
-listed for review, and the run is not changed. The command writes places.parquet,
+A camera is a folder or a video. Such boxes often show fixed objects, for example stones instead of
+animals. They are listed for review, and the run is not changed. The command writes places.parquet,
 predictions.parquet (the boxes at these places) and sheet-000.jpg ..., which are pages of examples.
 """
 
@@ -43,7 +43,7 @@ _COLUMNS = ["image_id", "key", "class_id", "class_name", "score", *BOX_COLUMNS]
 
 
 def parse_overlap(key: str, value: object) -> float:
-    """Read a number above 0, up to 1."""
+    """Parse a number above 0 and up to 1."""
     given = check_fraction(1.0)(key, value)
     if given == 0:
         raise build_refusal(key, value, "a number above 0, up to 1")
@@ -66,7 +66,7 @@ class Options:
 
 
 def run_command(options: Options) -> str:
-    """Find the places, write the files and return a text about them."""
+    """Find the places, write the files and return the command's output text."""
     run = FinishedRun.open(options.run)
     if Content.BOXES not in find_task(run.task).contents:
         raise ConfigError(f"repeats: {run.task} has no boxes that could come again at one place.")
@@ -91,7 +91,7 @@ def run_command(options: Options) -> str:
 
 
 def _line(categories: Sequence[str], one: RepeatedPlace, keys: dict[int, str]) -> str:
-    """Return one place as a line of text."""
+    """Format a place as a line of text."""
     where = repr(one.camera) if one.camera else "the input folder"
     return (
         f"  {categories[one.class_id]} in {one.images:,} of {one.images_of_camera:,} images of "
@@ -136,13 +136,13 @@ def _write_predictions(
 def _places(
     categories: Sequence[str], found: Sequence[RepeatedPlace], keys: dict[int, str]
 ) -> pa.Table:
-    """Return the table of places."""
+    """Return the table of places, one row for each."""
     box = np.array([one.box for one in found]).reshape(-1, 4)
     columns = {
         "place": pa.array(range(len(found)), pa.int32()),
         "camera": pa.array([one.camera for one in found], pa.string()),
         "class_name": pa.array([categories[one.class_id] for one in found], pa.string()),
-        # in parts of the image's width and height
+        # As fractions of the image's width and height.
         **{
             name: pa.array(box[:, i], pa.float32())
             for i, name in enumerate(("left", "top", "right", "bottom"))
@@ -167,5 +167,5 @@ def _draw(
 
     try:
         save_example_sheets(run, found, images, folder)
-    except ConfigError as error:  # the tables stand without the pictures
+    except ConfigError as error:  # the tables are useful without the pictures
         log.warning("no pages of examples: %s", error)

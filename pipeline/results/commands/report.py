@@ -2,8 +2,8 @@
 
   report run=outputs/latest
 
-The page has the run's figures and a gallery to search. Images that failed come first, then the
-least certain ones. A run makes such a page at its end, with fewer thumbnails.
+The page has the run's figures and a searchable gallery. Images that failed come first, then the
+least certain ones. A run makes the same page at its end, with fewer thumbnails.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Options:
 
 
 def run_command(options: Options) -> str:
-    """Write the page and return a text about it."""
+    """Write the page and return the command's output text."""
     run = FinishedRun.open(options.run)
     target = (options.output or run.path / REPORT_NAME).absolute()
     with (

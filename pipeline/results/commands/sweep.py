@@ -1,4 +1,7 @@
-"""The table of a sweep's runs, best first. With `truth=`, also a plot of accuracy against speed."""
+"""Make the table of a sweep's runs, best first.
+
+With `truth=`, a plot of accuracy against speed is made too.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,9 +26,11 @@ _COUNTS = ("images", "failed", "predictions", "images_per_s")
 
 
 def summarize_sweep(jobs: Sequence[Job], truth: Path | None, output: Location) -> str:
-    """Return a table of the runs: the most accurate first, or without a truth the fastest first.
+    """Write the files of a sweep and return its table of runs as text.
 
-    Leaves <output>/sweeps/<hash of the settings>/sweep.parquet, and with a truth accuracy.svg.
+    The most accurate run comes first. Without `truth`, the fastest run comes first. The files are
+    sweep.parquet and, with `truth`, accuracy.svg in OUTPUT/sweeps/HASH, where HASH is computed from
+    the settings.
     """
     keys = dict.fromkeys(key for one in jobs for key in one.settings)
     varied = [key for key in keys if len({one.settings.get(key) for one in jobs}) > 1]
@@ -42,19 +47,19 @@ def summarize_sweep(jobs: Sequence[Job], truth: Path | None, output: Location) -
         pq.write_table(pa.Table.from_pylist(rows), stage / "sweep.parquet")
         if accuracies:
             _save_plot(rows, varied, accuracies[0], stage / "accuracy.svg")
-    said = [_table(rows)]
+    texts = [_table(rows)]
     if len({row["run"] for row in rows if row["run"]}) < sum(
         row["run"] is not None for row in rows
     ):
-        said.append(
+        texts.append(
             "Combinations with one run differ in what does not change results; `bench` compares "
             "their speeds."
         )
-    return "\n\n".join([*said, f"  {target}/"])
+    return "\n\n".join([*texts, f"  {target}/"])
 
 
 def _accuracy(run: Location, truth: Path) -> dict[str, Any]:
-    """Return the first two figures of a run's evaluation, or why there are none."""
+    """Return the first two figures of a run's evaluation, or {"error": message}."""
     from pipeline.results.evaluation.evaluate import evaluate
 
     try:
@@ -67,7 +72,7 @@ def _accuracy(run: Location, truth: Path) -> dict[str, Any]:
 def _row(
     one: Job, varied: Sequence[str], accuracies: Sequence[str], figures: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return one run's row: the settings that vary, its accuracies, its counts."""
+    """Return a run's row: the settings that vary, its accuracies, counts and error."""
     row: dict[str, Any] = {key: one.settings.get(key, "") for key in varied}
     row |= {name: figures.get(name) for name in accuracies}
     row |= _counts(FinishedRun.open(one.run)) if one.run else dict.fromkeys(_COUNTS)
@@ -89,9 +94,9 @@ def _counts(run: FinishedRun) -> dict[str, Any]:
 
 
 def _rate(run: FinishedRun) -> float | None:
-    """Return images per second over all sessions of a run, without loading the model.
+    """Return images per second over all sessions of a run; None if it is not known.
 
-    None where that is not known.
+    The time for loading the model is not counted.
     """
     timings = [one for one in read_timings(run.folder.local("timing.jsonl")) if "seconds" in one]
     seconds = sum(one["seconds"] for one in timings)
@@ -114,7 +119,7 @@ def _cell(value: Any) -> str:
 def _save_plot(
     rows: Sequence[Mapping[str, Any]], varied: Sequence[str], accuracy: str, path: Path
 ) -> None:
-    """Draw accuracy against speed, a labelled point for each run."""
+    """Draw accuracy against speed, with a labelled point for each run."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

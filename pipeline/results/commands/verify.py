@@ -1,6 +1,6 @@
-"""Check that a run folder holds what was committed: verify run=outputs/latest.
+"""Check that the files of a run are undamaged: verify run=outputs/latest.
 
-The command checks sizes, SHA-256 and row counts, and that each input has one row.
+The command checks sizes, SHA-256 and row counts, and that each input has exactly one row.
 """
 
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ class Options:
 
 
 def run_command(options: Options) -> str:
-    """Verify a run and return a text about it."""
+    """Verify a run and return the command's output text."""
     return verify_run(options.run)
 
 
 def verify_run(run: Location) -> str:
-    """Return a sentence about what was found right.
+    """Verify a run and return a sentence that sums up what was checked.
 
     Raises:
-        Damaged: some shards are not as they were committed. The message names every one.
-        ConfigError: `run` is no run folder.
+        RunDamaged: some shards differ from what was committed. The message names them.
+        ConfigError: `run` is not the folder of a run.
     """
     folder = RunFolder(resolve_latest(run) if isinstance(run, Uri) else run)
     plan = load_plan(folder)
@@ -73,19 +73,21 @@ def verify_run(run: Location) -> str:
         if complete == plan.n_shards
         else f"; {plan.n_shards - complete:,} of {plan.n_shards:,} shards are to come"
     )
-    held = f"shards: {complete:,}, {images:,} images with one row each, {predictions:,} predictions"
-    return f"{run}: {held}: all as committed{left}."
+    checked = (
+        f"shards: {complete:,}, {images:,} images with one row each, {predictions:,} predictions"
+    )
+    return f"{run}: {checked}: all as committed{left}."
 
 
 class _Wrong(Exception):
-    """One shard is not as it was committed."""
+    """A shard differs from what was committed."""
 
 
 def _check_shard(folder: RunFolder, shard: Shard) -> tuple[int, int]:
-    """Return a shard's numbers of images and predictions.
+    """Check a shard and return its numbers of images and predictions.
 
     Raises:
-        _Wrong: for the first thing that is not as committed.
+        _Wrong: the shard differs from what was committed. The message names the first difference.
     """
     for name, part in folder.read_marker(shard.shard_id)["parts"].items():
         _check_part(folder.local(name), name, part)
@@ -102,14 +104,14 @@ def _check_shard(folder: RunFolder, shard: Shard) -> tuple[int, int]:
     counted = {
         one["values"]: one["counts"] for one in predictions["image_id"].value_counts().to_pylist()
     }
-    told = dict(
+    recorded = dict(
         zip(
             images["image_id"].to_pylist(),
             images["n_predictions"].fill_null(0).to_pylist(),
             strict=True,
         )
     )
-    if counted != {image_id: count for image_id, count in told.items() if count}:
+    if counted != {image_id: count for image_id, count in recorded.items() if count}:
         raise _Wrong("predictions has not as many rows for each image as images says")
     if pc.any(
         pc.and_(
@@ -121,11 +123,11 @@ def _check_shard(folder: RunFolder, shard: Shard) -> tuple[int, int]:
     return len(images), len(predictions)
 
 
-def _check_part(path: Path, name: str, said: dict[str, Any]) -> None:
-    """Check one file's presence, size and hash."""
+def _check_part(path: Path, name: str, marker: dict[str, Any]) -> None:
+    """Check one file's presence, size and hash against the shard's marker."""
     if not path.is_file():
         raise _Wrong(f"{name} is missing")
-    if path.stat().st_size != said["bytes"]:
-        raise _Wrong(f"{name} has {path.stat().st_size} bytes; committed were {said['bytes']}")
-    if hash_file(path) != said["sha256"]:
+    if path.stat().st_size != marker["bytes"]:
+        raise _Wrong(f"{name} has {path.stat().st_size} bytes; committed were {marker['bytes']}")
+    if hash_file(path) != marker["sha256"]:
         raise _Wrong(f"{name} is not what was committed: its SHA-256 differs")

@@ -1,4 +1,4 @@
-"""Compute average precision, and the best score threshold of a class, from matches."""
+"""Compute average precision and the best score threshold of each class from matches."""
 
 from dataclasses import asdict, dataclass, fields
 
@@ -12,16 +12,19 @@ RECALLS = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Precision and recall as COCO tabulates them. NaN for a class without truth in that area."""
+    """Precision and recall as COCO tabulates them.
 
-    precision: np.ndarray  # (T, R, classes, A) at the most detections per image
+    A class without objects in a range of sizes has NaN.
+    """
+
+    precision: np.ndarray  # (T, R, classes, A) with the highest limit of detections per image
     recall: np.ndarray  # (T, classes, A, M)
 
 
 def compute_precision_recall(matches: CocoMatches) -> PrecisionRecall:
     """Tabulate precision and recall as COCOeval.accumulate does.
 
-    Precision is made to fall with recall, then read at each recall.
+    Precision is first made to decrease monotonically with recall. It is then read at each recall.
     """
     setting = matches.setting
     n_areas, n_classes = matches.n_truth.shape
@@ -48,12 +51,15 @@ def compute_precision_recall(matches: CocoMatches) -> PrecisionRecall:
 def interpolate_precision(
     right: np.ndarray, wrong: np.ndarray, n_truth: int, recalls: np.ndarray = RECALLS
 ) -> np.ndarray:
-    """Return (recalls,) the best precision at each recall or a higher one, 0 beyond the last.
+    """Return (recalls,) the highest precision at each recall or any higher recall.
+
+    It is 0 at recalls that the detections do not reach.
 
     Args:
-        right: (D,) bool, best score first.
-        wrong: (D,) bool, in the same order.
-        n_truth: how many objects there are to be found.
+        right: (D,) bool, whether each detection is correct, best score first.
+        wrong: (D,) bool, whether each detection is false, in the same order.
+        n_truth: number of objects to find.
+        recalls: recalls at which to read the precision, ascending.
     """
     if not len(right):
         return np.zeros(len(recalls))
@@ -64,9 +70,10 @@ def interpolate_precision(
 
 
 def summarize_metrics(matches: CocoMatches, found: PrecisionRecall) -> dict[str, float | None]:
-    """Return COCO's summary, by the names of its figures in lower case.
+    """Return the figures of COCO's summary by name, such as `ap`, `ap50` and `ar_small`.
 
-    `ar_max10` is the average recall with at most 10 detections per image and class.
+    `ar_max10` is the average recall with at most 10 detections per image and class. A figure that
+    is not defined is None.
     """
     setting = matches.setting
 
@@ -88,7 +95,7 @@ def summarize_metrics(matches: CocoMatches, found: PrecisionRecall) -> dict[str,
 
 @dataclass(frozen=True)
 class BestThreshold:
-    """The precision and recall of the scores from `threshold` on."""
+    """Precision and recall of the detections whose score is at least `threshold`."""
 
     f1: float
     threshold: float
@@ -99,12 +106,18 @@ class BestThreshold:
 def find_best_threshold(
     scores: np.ndarray, right: np.ndarray, wrong: np.ndarray, n_truth: int
 ) -> BestThreshold | None:
-    """Return the score threshold with the highest F1; None where nothing right was found.
+    """Return the score threshold with the highest F1; None if no detection is correct.
 
     F1 = 2 TP / (2 TP + FP + FN) (van Rijsbergen, Information Retrieval, 1979, ch. 7). Every score
-    that occurs is tried; of equal F1 the highest threshold is taken. This is exact and uses no
-    interpolated curve: COCO matches from the best score down, so that a threshold changes no match
-    above it. All arrays are (D,), best score first.
+    that occurs is tried. Of thresholds with equal F1, the highest is returned. The result is exact:
+    COCO matches detections from the best score down, so a threshold does not change the matches of
+    higher scores.
+
+    Args:
+        scores: (D,) best score first.
+        right: (D,) bool, whether each detection is correct.
+        wrong: (D,) bool, whether each detection is false.
+        n_truth: number of objects to find.
     """
     last = (
         np.flatnonzero(np.r_[scores[1:] != scores[:-1], True]) if len(scores) else np.zeros(0, int)
@@ -112,7 +125,7 @@ def find_best_threshold(
     hits, misses = np.cumsum(right)[last], np.cumsum(wrong)[last]
     if not len(hits) or not hits[-1]:
         return None
-    f1 = 2 * hits / (hits + misses + n_truth)  # TP + FN is all there is in truth
+    f1 = 2 * hits / (hits + misses + n_truth)  # n_truth = TP + FN
     best = int(f1.argmax())
     kept = hits[best] + misses[best]
     return BestThreshold(
@@ -124,12 +137,12 @@ def find_best_threshold(
 
 
 def measure_class(matches: CocoMatches, found: PrecisionRecall, k: int) -> dict[str, float | None]:
-    """Return ap, ap50, ap75 and the best threshold of class k, at any area.
+    """Return ap, ap50, ap75 and the best threshold of class k, for objects of all sizes.
 
-    The threshold is the best one at IoU 0.5.
+    The threshold is the best one at IoU 0.5 (OKS 0.5 for keypoints).
     """
     own, n_truth = matches.of_class(k), int(matches.n_truth[0, k])
-    matched, ignored = matches.matched[0, 0, own], matches.ignored[0, 0, own]  # any area, IoU 0.5
+    matched, ignored = matches.matched[0, 0, own], matches.ignored[0, 0, own]  # all sizes, IoU 0.5
     best = find_best_threshold(
         matches.scores[own], matched & ~ignored, ~matched & ~ignored, n_truth
     )
@@ -140,5 +153,5 @@ def measure_class(matches: CocoMatches, found: PrecisionRecall, k: int) -> dict[
 
 
 def make_threshold_columns(best: BestThreshold | None) -> dict[str, float | None]:
-    """Return the best threshold as columns of a class's row."""
-    return asdict(best) if best else {one.name: None for one in fields(BestThreshold)}
+    """Return the best threshold as columns of a class's row; all None if there is none."""
+    return asdict(best) if best else {field.name: None for field in fields(BestThreshold)}

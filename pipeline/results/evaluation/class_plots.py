@@ -1,4 +1,4 @@
-"""Draw the figures of classes: curves of precision over recall, and bars."""
+"""Draw figures about single classes: precision-recall curves, and bars of F1 or IoU."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,10 +28,17 @@ def draw_curves(
     shown: Sequence[int],
     most: int = 10,
 ) -> "Figure":
-    """Draw precision over recall, both from 0 to 1: the mean of all classes, then each class.
+    """Draw a precision-recall curve for the mean of all classes, then one for each class.
 
-    A dot marks the best F1. All panels are drawn on one pair of axes, because a hundred pairs take
-    half a minute.
+    A dot marks the best F1. All panels are drawn on one pair of axes, because a hundred pairs of
+    axes take half a minute to draw.
+
+    Args:
+        kind: kind of shapes, for the title.
+        rows: a row for each class, with its name and figures.
+        curves: (101, classes) precision at each recall; NaN for a class without truth.
+        shown: positions of the classes to draw.
+        most: largest number of panels in a line.
     """
     columns = max(4, min(most, len(shown) + 1))
     lines = -(-(len(shown) + 1) // columns)
@@ -57,10 +64,10 @@ def draw_curves(
         if kind == "labels"
         else f"at {'OKS' if kind == 'keypoints' else 'IoU'} 0.5"
     )
-    told = describe_shown(len(shown), sum(1 for row in rows if row["truth"]))
+    note = describe_shown(len(shown), sum(1 for row in rows if row["truth"]))
     axes.set_title(
         f"{kind}: precision (up) over recall {over}, 0 to 1, and its mean; the dot is the best "
-        f"F1{told}",
+        f"F1{note}",
         fontsize=9,
     )
     return figure
@@ -69,7 +76,7 @@ def draw_curves(
 def _panel(
     axes: "Axes", at: tuple[int, int], precision: np.ndarray, name: str, colour: str
 ) -> None:
-    """Draw one curve into its panel."""
+    """Draw a class's curve into the panel at (column, line)."""
     for half in (0, 0.5, 1):
         axes.plot(*_within(at, np.array([0, 1]), np.full(2, half)), color=LIGHT, linewidth=0.7)
         axes.plot(*_within(at, np.full(2, half), np.array([0, 1])), color=LIGHT, linewidth=0.7)
@@ -82,14 +89,21 @@ def _panel(
 
 
 def _within(at: tuple[int, int], x: Any, y: Any) -> tuple[Any, Any]:
-    """Map 0..1 in the panel of this column and line to the axes, whose y goes down."""
+    """Convert panel coordinates (0 to 1, y up) to those of the axes (y down).
+
+    `at` is the column and the line of the panel.
+    """
     return at[0] + 0.88 * x, at[1] + 0.95 - 0.78 * y
 
 
 def draw_bars(figure_name: str, rows: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Draw a bar for each class, the best on top.
+    """Draw a bar for each class, with the best class on top.
 
-    For F1 also precision, recall and the threshold that gives them.
+    Marks show precision and recall. A figure of F1 also lists the score thresholds that give them.
+
+    Args:
+        figure_name: the column of `rows` that the bars show: "f1" or "iou".
+        rows: a row for each class.
     """
     rows = sorted(rows, key=lambda row: row[figure_name] or 0.0)
     figure = make_figure((8, 0.19 * len(rows) + 1.8))

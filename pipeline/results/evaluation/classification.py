@@ -27,20 +27,20 @@ _TOPS = (1, 5)
 
 @dataclass(frozen=True)
 class _Found:
-    """The predictions on the images of truth, as columns."""
+    """The predictions on the images that truth has, as columns."""
 
     image: np.ndarray  # (N,) number of the image in truth
     k: np.ndarray  # (N,) class id
     score: np.ndarray  # (N,)
-    rank: np.ndarray  # (N,) position among the image's predictions, 0 is the best
-    hit: np.ndarray  # (N,) bool: the class is the image's true class
+    rank: np.ndarray  # (N,) rank among the image's predictions; 0 is the best
+    hit: np.ndarray  # (N,) bool: whether the class is the image's true class
 
 
 def evaluate_classification(run: FinishedRun, path: Path) -> Evaluation:
-    """Evaluate the classes of images against a table of labels or class folders.
+    """Evaluate the classes of images against a table of labels or a folder for each class.
 
     Raises:
-        ConfigError: truth cannot be read, or has nothing in common with the run.
+        ConfigError: truth cannot be read, or it has no image or no label in common with the run.
     """
     truth = read_label_file(run, path)
     pairs = pair_images(run, truth["key"].combine_chunks())
@@ -84,12 +84,12 @@ def _class_ids(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Find the class id of each label.
 
-    A label is a class's name (case may differ) or an id. Classes with the same name count as one
-    class, unless all labels are ids.
+    A label is the name of a class, in any case, or a class id. Classes with the same name count as
+    one class, unless all labels are ids.
 
     Returns:
-        Three values: the class id of each label, -1 if the model does not know it; for each class
-        id the id under which it is counted; sentences for the user.
+        The class id of each label (-1 if the model does not know the label), the id under which
+        each class id is counted, and notes for the user.
     """
     first: dict[str, int] = {}
     same = np.array([first.setdefault(name, i) for i, name in enumerate(categories)])
@@ -97,7 +97,9 @@ def _class_ids(
     encoded = labels.dictionary_encode()
     given = encoded.dictionary.to_pylist()
     by_name = {
-        one: first.get(one, folded[one.casefold()]) for one in given if one.casefold() in folded
+        label: first.get(label, folded[label.casefold()])
+        for label in given
+        if label.casefold() in folded
     }
     by_id = {
         label: int(label)
@@ -133,9 +135,15 @@ def _class_ids(
 def _found(
     run: FinishedRun, number_of: np.ndarray, same: np.ndarray, label_of: np.ndarray
 ) -> _Found:
-    """Read the predictions on the images of truth.
+    """Read the predictions on the images that truth has.
 
-    If an image has predictions of several classes that count as one, only the best is kept.
+    If an image has predictions of several classes that count as one class, only the best of them is
+    kept.
+
+    Args:
+        number_of: image_id -> number of the image in truth, -1 for none.
+        same: class id -> class id under which it is counted.
+        label_of: number of the image in truth -> class id of its label, -1 for none.
     """
     parts = []
     for shard_id in run.shard_ids:
@@ -151,7 +159,7 @@ def _found(
 
 
 def _kept(run: FinishedRun) -> int:
-    """Return the largest number of classes that the run kept for an image."""
+    """Return the largest number of classes that the run kept for each image."""
     if Content.RANKS not in find_task(run.task).contents:
         return 1
     return run.record["fingerprint_of"]["filters"]["top_k"] or len(run.categories)
@@ -169,15 +177,18 @@ def _rows(
     right: dict[int, np.ndarray],
     found: _Found,
 ) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """Return a row for each class that truth or the run has, and the curves.
+    """Return a row and a precision-recall curve for each class that truth or the run has.
 
-    A curve treats one class against all others, and covers all predictions that the run kept.
+    A curve evaluates one class against all others. It uses all predictions that the run kept.
+
+    Returns:
+        The rows, and the curves (101, classes).
     """
     order = np.lexsort((-found.score, found.k))
     score, hit, k = found.score[order], found.hit[order], found.k[order]
     n_truth = np.bincount(label_of[label_of >= 0], minlength=len(categories))
     n_right = {
-        most: np.bincount(label_of[one], minlength=len(categories)) for most, one in right.items()
+        most: np.bincount(label_of[hits], minlength=len(categories)) for most, hits in right.items()
     }
     rows, curves = [], np.full((len(RECALLS), len(present)), np.nan)
     for i, c in enumerate(present.tolist()):
@@ -203,9 +214,9 @@ def _rows(
 def _confusion(
     categories: tuple[str, ...], present: np.ndarray, label_of: np.ndarray, found: _Found
 ) -> Confusion:
-    """Count how often each true class was predicted as each class, by the best class of each image.
+    """Count how often each true class was predicted as each class.
 
-    Labels that the model does not know have no row.
+    Only the best class of each image counts. Labels that the model does not know are left out.
     """
     nothing, first = len(present), found.rank == 0
     best = np.full(len(label_of), nothing)

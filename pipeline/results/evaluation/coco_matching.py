@@ -1,6 +1,6 @@
-"""Match detections with objects by COCO's own library, in little memory.
+"""Match detections with annotated objects by pycocotools, in little memory.
 
-A shard's detections are Python objects only while they are matched.
+Detections are converted to Python objects one shard at a time, because these need much memory.
 """
 
 import io
@@ -23,16 +23,16 @@ IOU_TYPES = {
 
 @dataclass(frozen=True)
 class CocoParameters:
-    """How COCO evaluates a kind: T thresholds of IoU (OKS for keypoints), A areas, R recalls."""
+    """COCO's parameters for the evaluation of one kind of shapes."""
 
-    thresholds: np.ndarray  # (T,)
-    recalls: np.ndarray  # (R,)
-    areas: tuple[str, ...]  # all, small ...
-    max_detections: tuple[int, ...]  # per image and class, ascending
+    thresholds: np.ndarray  # (T,) of IoU; of OKS for keypoints
+    recalls: np.ndarray  # (R,) at which precision is tabulated
+    areas: tuple[str, ...]  # A ranges of object size: all, small ...
+    max_detections: tuple[int, ...]  # M limits per image and class, ascending
 
 
 def read_coco_parameters(kind: str) -> CocoParameters:
-    """Return pycocotools' own parameters for boxes, masks or keypoints."""
+    """Return the parameters that pycocotools uses for boxes, masks or keypoints."""
     from pycocotools.cocoeval import Params
 
     own = Params(iouType=IOU_TYPES[kind])
@@ -41,27 +41,27 @@ def read_coco_parameters(kind: str) -> CocoParameters:
 
 @dataclass(frozen=True)
 class CocoMatches:
-    """D detections of all images, sorted by class, then best score first, then by image.
+    """The D detections of all images, sorted by class, then by descending score, then by image.
 
-    COCO counts in this order. An ignored detection is neither right nor wrong: it found a crowd, or
-    an object of another size.
+    COCO counts in this order. An ignored detection counts neither as right nor as wrong, because it
+    found a crowd or an object outside the range of sizes.
     """
 
     setting: CocoParameters
-    starts: np.ndarray  # (classes + 1,) detections of class k are starts[k] .. starts[k + 1]
+    starts: np.ndarray  # (classes + 1,) class k is the slice starts[k]:starts[k + 1]
     scores: np.ndarray  # (D,)
-    rank: np.ndarray  # (D,) within its image and class, 0 is the best
+    rank: np.ndarray  # (D,) rank by score within its image and class; 0 is the best
     matched: np.ndarray  # (A, T, D) bool
     ignored: np.ndarray  # (A, T, D) bool
-    n_truth: np.ndarray  # (A, classes) objects that are to be found
+    n_truth: np.ndarray  # (A, classes) number of objects to find
 
     def of_class(self, k: int) -> slice:
-        """Return where the detections of class k are."""
+        """Return the slice of the detections of class k."""
         return slice(self.starts[k], self.starts[k + 1])
 
 
 class CocoMatcher:
-    """Matches images that are added in any order, each once."""
+    """Matcher of detections with objects. Images are added in any order, each one once."""
 
     def __init__(self, kind: str, n_classes: int) -> None:
         self.kind, self.setting = kind, read_coco_parameters(kind)
@@ -81,12 +81,12 @@ class CocoMatcher:
         """Match the detections of some images.
 
         Args:
-            images: dicts with id, height, width.
-            truth: annotations in COCO's format, with `image_id`, and the class's position as
-                `category_id`.
-            found: the same for detections, with `score` and bbox, segmentation or keypoints.
+            images: dicts with `id`, `height` and `width`.
+            truth: annotations in COCO's format. `category_id` is the position of the class.
+            found: detections in the same format, with `score` and one of `bbox`, `segmentation` and
+                `keypoints`.
         """
-        present = sorted({one["category_id"] for one in (*truth, *found)})
+        present = sorted({shape["category_id"] for shape in (*truth, *found)})
         if not present:
             return
         evaluated = _evaluated(self.kind, images, present, truth, found)
@@ -94,12 +94,15 @@ class CocoMatcher:
             len(present), len(self.setting.areas), -1
         )
         for k, of_class in zip(present, by_class, strict=True):
-            self._keep(k, of_class[:, [one is not None for one in of_class[0]]])
+            self._keep(k, of_class[:, [entry is not None for entry in of_class[0]]])
 
     def _keep(self, k: int, entries: np.ndarray) -> None:
-        """Keep what COCOeval found for one class. `entries` (A, images) are its `evalImgs`.
+        """Store the matches of one class.
 
-        The detections of an image are the same ones in every area.
+        Args:
+            k: position of the class.
+            entries: (A, images) the class's `COCOeval.evalImgs`. All ranges of size list the same
+                detections of an image.
         """
         first = entries[0]
         counts = [len(one["dtScores"]) for one in first]
@@ -110,7 +113,7 @@ class CocoMatcher:
             np.stack(
                 [np.concatenate([one[name] for one in area], axis=1) for area in entries]
             ).astype(bool)
-            for name in ("dtMatches", "dtIgnore")  # of matches: the object's id, 0 for none
+            for name in ("dtMatches", "dtIgnore")  # dtMatches: id of the object, 0 for none
         )
         self.parts.append((np.full(len(scores), k), image, scores, rank, matched, ignored))
         self.n_truth[:, k] += np.array(
@@ -142,12 +145,12 @@ def _evaluated(
     truth: list[dict],
     found: list[dict],
 ) -> "COCOeval":
-    """Return a COCOeval after its `evaluate`, whose progress messages are dropped."""
+    """Return a COCOeval that has run `evaluate`. Its progress messages are discarded."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     base = {"images": list(images), "categories": [{"id": k} for k in present]}
-    # numbered from 1: COCOeval takes the id 0 for "no match"
+    # Ids begin at 1, because COCOeval uses the id 0 for "no match".
     numbered = [one | {"id": number} for number, one in enumerate(truth, start=1)]
     with redirect_stdout(io.StringIO()):
         objects, detections = COCO(), COCO()

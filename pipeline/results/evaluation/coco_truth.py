@@ -1,4 +1,7 @@
-"""Read annotations in COCO's format; what COCO's library would trip over is mended or refused."""
+"""Read annotations in COCO's format.
+
+Content that would make pycocotools fail is completed or refused.
+"""
 
 import json
 from collections import Counter
@@ -16,23 +19,26 @@ _COPIED = ("segmentation", "keypoints")
 
 @dataclass(frozen=True)
 class CocoTruth:
-    """Annotations by image, in the order of the images' ids, as COCO's evaluation takes them."""
+    """Annotations grouped by image, in the order of the images' ids.
 
-    names: tuple[str, ...]
-    sizes_hw: np.ndarray  # (images, 2) int64, -1 where the file says none
+    Each annotation is a dict in the format of pycocotools.
+    """
+
+    names: tuple[str, ...]  # file names of the images
+    sizes_hw: np.ndarray  # (images, 2) int64 pixels, -1 if the file does not state the size
     annotations: tuple[list[dict[str, Any]], ...]  # by image; `category_id` as in the file
     categories: Mapping[int, str]
-    keypoint_names: tuple[str, ...]  # empty where the file names none
+    keypoint_names: tuple[str, ...]  # empty if the file names no keypoints
 
     @property
     def holds(self) -> frozenset[str]:
         """The kinds of shapes that every annotation has."""
-        every = [one for image in self.annotations for one in image]
+        every = [annotation for image in self.annotations for annotation in image]
         columns = {"boxes": "bbox", "masks": "segmentation", "keypoints": "keypoints"}
         return frozenset(
             name
             for name, column in columns.items()
-            if every and all(column in one for one in every)
+            if every and all(column in annotation for annotation in every)
         )
 
 
@@ -40,7 +46,7 @@ def read_coco_truth(path: Path) -> CocoTruth:
     """Read a file in COCO's format.
 
     Raises:
-        ConfigError: it is no such file.
+        ConfigError: the file cannot be read, or it is not in COCO's format.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -57,6 +63,7 @@ def read_coco_truth(path: Path) -> CocoTruth:
 
 
 def _truth(content: dict[str, Any]) -> CocoTruth:
+    """Check and convert the content of a file in COCO's format."""
     images = sorted(content["images"], key=lambda image: int(image["id"]))
     number_of = {int(image["id"]): number for number, image in enumerate(images)}
     names = tuple(str(image["file_name"]) for image in images)
@@ -86,9 +93,12 @@ def _truth(content: dict[str, Any]) -> CocoTruth:
 def _annotation(
     given: Mapping[str, Any], categories: Mapping[int, str], size_hw: list[int]
 ) -> dict[str, Any]:
-    """Return what is evaluated of an annotation.
+    """Return the fields of an annotation that the evaluation needs.
 
-    `area` and `num_keypoints` are computed where the file leaves them out.
+    `area` and `num_keypoints` are computed if the file does not contain them.
+
+    Raises:
+        ValueError: the annotation contradicts its image or the categories.
     """
     if int(given["category_id"]) not in categories:
         raise ValueError(f"category_id {given['category_id']} is no category")

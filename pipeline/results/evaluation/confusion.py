@@ -1,19 +1,20 @@
-"""Count which class was found as which, for boxes."""
+"""Count how often objects of each class were detected as each class, for boxes."""
 
 import numpy as np
 
 from pipeline.ops.boxes import match_one_to_one
 from pipeline.results.evaluation.result import Confusion
 
-IOU = 0.5  # of boxes; the field's convention
+IOU = 0.5  # least IoU of an object and a detection that are paired; the usual convention
 
 
 class BoxConfusion:
-    """Pairs objects and detections of an image one to one, and counts the pairs by class.
+    """Confusion matrix of boxes, which pairs the objects and detections of each image one to one.
 
-    Pairs of one class come first, then the others, better overlaps first. What is left over is
-    paired with nothing. A crowd is no object, and a detection that finds only a crowd of its class
-    is not counted.
+    Pairs of equal class are chosen first, then pairs of different classes. Within each group, pairs
+    with a higher IoU are chosen first. Objects and detections without a pair are counted against
+    the background. A crowd does not count as an object. A detection that overlaps only a crowd of
+    its class is not counted.
     """
 
     def __init__(self, names: tuple[str, ...], score: float) -> None:
@@ -31,11 +32,11 @@ class BoxConfusion:
         """Count one image.
 
         Args:
-            classes: (G,) of truth's objects.
-            boxes_xywh: (G, 4) of truth's objects.
-            crowd: (G,) bool: the object is a crowd.
-            found_classes: (D,) of detections with at least `score`.
-            found_xywh: (D, 4) of the same detections.
+            classes: (G,) classes of truth's objects.
+            boxes_xywh: (G, 4) boxes of truth's objects.
+            crowd: (G,) bool, whether the object is a crowd.
+            found_classes: (D,) classes of the detections whose score is at least `score`.
+            found_xywh: (D, 4) boxes of the same detections.
         """
         nothing = len(self.names)
         iou = _iou(found_xywh, boxes_xywh, crowd)  # (D, G)
@@ -49,15 +50,18 @@ class BoxConfusion:
         self.counts[nothing, :nothing] += np.bincount(found_classes[spare], minlength=nothing)
 
     def result(self) -> Confusion:
-        """Return the counts so far."""
+        """Return the counts of all images that were added."""
         how = f"score from {self.score:g}, IoU of boxes from {IOU:g}"
         return Confusion((*self.names, "background"), self.counts, "objects", how)
 
 
 def _pairs(iou: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (rows, columns) of pairs with at least IOU, each row and column once.
+    """Return (rows, columns) of pairs whose IoU is at least IOU. No row or column repeats.
 
-    Pairs that are `same` (D, G) come first, then those that overlap more.
+    Args:
+        iou: (D, G).
+        same: (D, G) bool, whether the classes are equal. Such pairs are chosen first, then pairs
+            with a higher IoU.
     """
     rows, columns = np.nonzero(iou >= IOU)
     order = np.lexsort((-iou[rows, columns], ~same[rows, columns]))
@@ -66,7 +70,7 @@ def _pairs(iou: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _iou(found_xywh: np.ndarray, boxes_xywh: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """Return (D, G) IoU. For a crowd it is the share of the detection inside, as in COCO."""
+    """Return the IoU (D, G). For a crowd, it is the share of the detection inside, as in COCO."""
     from pycocotools import mask as coco_mask
 
     if not len(found_xywh) or not len(boxes_xywh):

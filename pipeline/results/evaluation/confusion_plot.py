@@ -1,4 +1,4 @@
-"""Draw which class was found as which."""
+"""Draw a confusion matrix."""
 
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def draw_confusion(confusion: Confusion) -> "Figure":
-    """Draw a square for each pair, as a share of the truth's class; numbers if there is room."""
+    """Draw a square for each pair of classes, coloured by its share of the true class.
+
+    Counts are printed in the squares if there are at most 40 classes.
+    """
     counts, names = _largest(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     n = len(names)
@@ -55,7 +58,10 @@ def draw_confusion(confusion: Confusion) -> "Figure":
 
 
 def _largest(confusion: Confusion) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the classes that occur, at most as many as a picture shows, and `nothing`."""
+    """Return the counts and names of the most frequent classes, and of the last row ("nothing").
+
+    Classes that do not occur are left out. At most MOST_CLASSES are returned.
+    """
     total = confusion.counts[:-1].sum(axis=1) + confusion.counts[:, :-1].sum(axis=0)
     order = np.argsort(-total, kind="stable")[:MOST_CLASSES]
     kept = np.r_[np.sort(order[total[order] > 0]), len(total)]

@@ -32,28 +32,31 @@ from pipeline.results.evaluation.pairing import (
 from pipeline.results.evaluation.result import Evaluation
 from pipeline.runs.finished_run import FinishedRun
 
-_TOGETHER = 256  # images without predictions that are matched at once
-_KINDS = (Content.KEYPOINTS, Content.MASKS, Content.BOXES)  # what the task is about first
-_POINTS = 17  # COCO's, for which its OKS has constants
+_TOGETHER = 256  # number of images that the run lacks, to match at once
+_KINDS = (Content.KEYPOINTS, Content.MASKS, Content.BOXES)  # a task's main kind comes first
+_POINTS = 17  # number of COCO's keypoints; COCO defines the constants of OKS only for these
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Some of truth's images. `image_id` is an image's number, `category_id` a class's position."""
+    """Some of truth's images, with their annotations and predictions.
+
+    `image_id` is the number of an image in truth, `category_id` the position of a class.
+    """
 
     images: list[dict[str, Any]]
     truth: list[dict[str, Any]]
-    found: pa.Table  # predictions, with those two as `image` and `k`
+    found: pa.Table  # predictions, with the columns `image` (image_id) and `k` (category_id)
 
 
 def evaluate_detection(run: FinishedRun, path: Path, score: float) -> Evaluation:
     """Evaluate detections against a file in COCO's format.
 
     Args:
-        score: the confusion matrix leaves out detections below it.
+        score: lowest score of the detections that the confusion matrix counts.
 
     Raises:
-        ConfigError: the file cannot be read, or has nothing in common with the run.
+        ConfigError: the file cannot be read, or it has no image or no class in common with the run.
     """
     truth = read_coco_truth(path)
     pairs = pair_images(run, pa.array(truth.names, pa.string()), truth.sizes_hw)
@@ -87,14 +90,17 @@ def evaluate_detection(run: FinishedRun, path: Path, score: float) -> Evaluation
             "confusion_score": score,
         },
         notes=(*pairs.notes, *classes.notes, *lacking, *describe_filters(run)),
-        curves=results[kinds[0]].precision[0, :, :, 0],  # at IoU 0.5, of any area
+        curves=results[kinds[0]].precision[0, :, :, 0],  # at IoU 0.5, for objects of all sizes
     )
 
 
 def _kinds(run: FinishedRun, truth: CocoTruth) -> tuple[list[str], list[str]]:
-    """Return the kinds of shapes that both have, and sentences about the others.
+    """Return the kinds of shapes that the run and truth share, and notes about the others.
 
-    The first kind is the one that the task is about.
+    The first kind is the main kind of the task.
+
+    Raises:
+        ConfigError: they share no kind, or their keypoints differ.
     """
     contents = find_task(run.task).contents
     wanted = [str(kind) for kind in _KINDS if kind in contents]
@@ -111,14 +117,14 @@ def _kinds(run: FinishedRun, truth: CocoTruth) -> tuple[list[str], list[str]]:
             f"Expected COCO's {_POINTS} in COCO's order on both sides: OKS, which their AP is "
             "made of, is defined for those."
         )
-    said = "not evaluated, because not all of truth's annotations have them"
-    return kinds, [f"{kind.capitalize()} are {said}." for kind in wanted if kind not in kinds]
+    reason = "not evaluated, because not all of truth's annotations have them"
+    return kinds, [f"{kind.capitalize()} are {reason}." for kind in wanted if kind not in kinds]
 
 
 def _parts(
     run: FinishedRun, truth: CocoTruth, classes: ClassPairs, pairs: ImagePairs
 ) -> Iterator[_Part]:
-    """Yield every evaluated image once: shard by shard, then those that the run does not have."""
+    """Yield every evaluated image once: shard by shard, then the images that the run lacks."""
     position = {i: k for k, i in enumerate(classes.ids)}
 
     def part(numbers: np.ndarray, predictions: pa.Table) -> _Part:
@@ -146,7 +152,7 @@ def _parts(
 
 
 def _paired(predictions: pa.Table, number_of: np.ndarray, index_of: np.ndarray) -> pa.Table:
-    """Return the predictions on truth's images and classes, with `image` and `k`."""
+    """Return the predictions on truth's images and classes, with the columns `image` and `k`."""
     image, k = (
         number_of[predictions["image_id"].to_numpy()],
         index_of[predictions["class_id"].to_numpy()],
@@ -156,9 +162,9 @@ def _paired(predictions: pa.Table, number_of: np.ndarray, index_of: np.ndarray) 
 
 
 def _detections(kind: str, found: pa.Table) -> list[dict[str, Any]]:
-    """Return detections as COCO's library takes results, of one kind only.
+    """Convert detections to pycocotools' format of results, with one kind of shapes only.
 
-    Beside a box it would measure a mask's size by the box.
+    If a mask came with a box, pycocotools would take the size of the object from the box.
     """
     if kind == "boxes":
         own = [{"bbox": box} for box in _xywh(found).tolist()]
@@ -182,7 +188,7 @@ def _detections(kind: str, found: pa.Table) -> list[dict[str, Any]]:
 
 
 def _xywh(found: pa.Table) -> np.ndarray:
-    """Return (N, 4) boxes in float64, so that a difference is not rounded again."""
+    """Return (N, 4) xywh boxes. They are float64, so that width and height are not rounded."""
     boxes = read_boxes_xyxy(found).astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
     return boxes
@@ -216,7 +222,7 @@ def _rows(
     matches: CocoMatches,
     found: PrecisionRecall,
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each class."""
+    """Yield a row of figures for each class."""
     for k, (class_id, name) in enumerate(zip(classes.ids, classes.names, strict=True)):
         yield {
             "kind": kind,

@@ -13,7 +13,11 @@ _FOLDER = "a folder of label maps (PNG)"
 
 
 def list_evaluation_methods(task: str) -> tuple[EvaluationMethod, ...]:
-    """Return how runs of a task are evaluated. Raises ConfigError if they cannot be."""
+    """Return the methods that evaluate runs of a task.
+
+    Raises:
+        ConfigError: runs of the task cannot be evaluated.
+    """
     methods = find_task(task).evaluations
     if isinstance(methods, str):
         raise ConfigError(f"task={task} cannot be evaluated: {methods}")
@@ -21,15 +25,15 @@ def list_evaluation_methods(task: str) -> tuple[EvaluationMethod, ...]:
 
 
 def evaluate(run: FinishedRun, truth: Path, score: float = 0.5) -> Evaluation:
-    """Measure how right a run is.
+    """Measure the accuracy of a run.
 
     Args:
         truth: a file in COCO's format for detection, a folder of label maps for segmentation, a
             table or a folder with a sub-folder for each class for classification.
-        score: detections below it are left out of the confusion matrix of boxes.
+        score: lowest score of the detections that the confusion matrix of boxes counts.
 
     Raises:
-        ConfigError: the task cannot be evaluated, or not with this truth.
+        ConfigError: the task cannot be evaluated, or this truth does not fit it.
     """
     methods = list_evaluation_methods(run.task)
     if not truth.exists():

@@ -18,14 +18,15 @@ _SCHEMA = pa.schema([("key", pa.string()), ("label", pa.string())])
 
 
 def read_label_file(run: FinishedRun, path: Path) -> pa.Table:
-    """Return a table (key, label), each key once.
+    """Read a table with the columns key and label. No key repeats.
 
     Args:
-        path: CSV, Parquet or JSON with these two columns (JSON also {key: label}), or a folder,
-            where an image's label is the name of the first folder below it.
+        path: a CSV, Parquet or JSON file with these two columns, or a folder. A JSON file may also
+            be an object {key: label}. Below a folder, the label of an image is the name of the
+            first sub-folder in its path.
 
     Raises:
-        ConfigError: there are no such labels, or several for one image.
+        ConfigError: the labels cannot be read, there are none, or an image has several.
     """
     try:
         table = (
@@ -56,7 +57,7 @@ def read_label_file(run: FinishedRun, path: Path) -> pa.Table:
 
 
 def _in_file(path: Path) -> pa.Table:
-    """Read a table by its file's suffix."""
+    """Read a table from a file, whose suffix determines the format."""
     if path.suffix.casefold() == ".parquet":
         return pq.read_table(path, columns=_SCHEMA.names, partitioning=None)
     if path.suffix.casefold() == ".json":
@@ -76,10 +77,10 @@ def _in_file(path: Path) -> pa.Table:
 
 
 def _in_folders(run: FinishedRun, folder: Path) -> pa.Table:
-    """Take labels from the names of folders.
+    """Take the labels from the names of the sub-folders.
 
-    If the folder is the run's own input, the run's keys are used, so that frames and clips of
-    videos in such folders have labels too.
+    If the folder is the run's own input, the keys are those of the run. This way frames and clips
+    of videos in the sub-folders get labels too.
     """
     if folder.resolve() == (run.input.resolve() if isinstance(run.input, Path) else None):
         keys = run.read_columns("images", ["key"])["key"].combine_chunks()

@@ -18,7 +18,7 @@ Spelling = Callable[[pa.Array], pa.Array]
 
 
 def keep_name(names: pa.Array) -> pa.Array:
-    """Return names as they are."""
+    """Return names unchanged."""
     return names
 
 
@@ -37,8 +37,9 @@ class ImagePairs:
     """The images of a run, paired with those of the truth."""
 
     number_of: np.ndarray  # (images of the run,) int64: image_id -> number in truth, -1 for none
-    sizes_hw: np.ndarray  # (images of truth, 2) int64: from truth, else from the run, else -1
-    evaluated: np.ndarray  # (images of truth,) bool: all but the run's duplicates
+    # (images of truth, 2) int64 pixels, from truth or else from the run; -1 if neither knows them.
+    sizes_hw: np.ndarray
+    evaluated: np.ndarray  # (images of truth,) bool: False for the run's duplicates
     images: ImageCounts
     notes: tuple[str, ...]
 
@@ -64,7 +65,8 @@ def pair_images(
             They are tried in this order.
 
     Raises:
-        ConfigError: there are no pairs, or an image has another size in the run.
+        ConfigError: there are no pairs, an image has another size in the run, or all pairs are
+            duplicates.
     """
     table = run.read_columns("images", ["image_id", "key", "width", "height", "status"])
     keys = table["key"].combine_chunks()
@@ -113,11 +115,11 @@ def pair_images(
     return ImagePairs(number_of, sizes, evaluated, images, tuple(note for note in notes if note))
 
 
-def _check_sizes(keys: pa.Array, said_hw: np.ndarray, seen_hw: np.ndarray) -> None:
+def _check_sizes(keys: pa.Array, truth_hw: np.ndarray, seen_hw: np.ndarray) -> None:
     """Raise ConfigError if both sides know the size of an image and the sizes differ."""
-    differ = np.flatnonzero(((said_hw != seen_hw) & (said_hw >= 0) & (seen_hw >= 0)).any(axis=1))
+    differ = np.flatnonzero(((truth_hw != seen_hw) & (truth_hw >= 0) & (seen_hw >= 0)).any(axis=1))
     if len(differ):
-        (height, width), (seen_height, seen_width) = said_hw[differ[0]], seen_hw[differ[0]]
+        (height, width), (seen_height, seen_width) = truth_hw[differ[0]], seen_hw[differ[0]]
         raise ConfigError(
             f"{keys[differ[0]].as_py()}: {width}x{height} pixels in truth, "
             f"{seen_width}x{seen_height} in the run, upright "
@@ -129,7 +131,7 @@ def _check_sizes(keys: pa.Array, said_hw: np.ndarray, seen_hw: np.ndarray) -> No
 def _meet(
     names: pa.Array, keys: pa.Array, spellings: Sequence[tuple[Spelling, Spelling]]
 ) -> np.ndarray:
-    """Return (keys,) for each key the number of the name that matches it, -1 for none."""
+    """Return (keys,) the number of the name that matches each key, -1 for none."""
     numbers = np.full(len(keys), -1)
     for of_name, of_key in spellings:
         free_names, free_keys = (
@@ -148,7 +150,7 @@ def _meet(
 
 
 def _once(values: pa.Array) -> pa.Array:
-    """Return the values that occur once."""
+    """Return the values that occur exactly once."""
     counted = pc.value_counts(values)
     return counted.field("values").filter(pc.equal(counted.field("counts"), 1))
 
@@ -167,20 +169,20 @@ def _some(names: pa.Array) -> str:
 class ClassPairs:
     """The classes of truth that are evaluated, in the order of their ids."""
 
-    ids: tuple[int, ...]  # in truth
+    ids: tuple[int, ...]  # category ids in truth
     names: tuple[str, ...]
     index_of: np.ndarray  # (the model's class ids,) position in `names`, -1 for none
     notes: tuple[str, ...]
 
 
 def pair_classes(run: FinishedRun, truth: Mapping[int, str]) -> ClassPairs:
-    """Pair truth's classes with the model's by name; case may differ.
+    """Pair truth's classes with the model's by name. The comparison ignores case.
 
     A class that the run's filters leave out is not evaluated. A class that the model does not know
     is evaluated as if it was never found.
 
     Raises:
-        ConfigError: there are no pairs, or truth has two categories of one name.
+        ConfigError: there are no pairs, or two of truth's categories have the same name.
     """
     model, kept = run.categories, find_requested_classes(run)
     left_out = [name for i, name in enumerate(model) if i not in kept and name not in PLACEHOLDERS]

@@ -1,4 +1,7 @@
-"""Draw an evaluation: legible with 80 classes, and with more those that truth has most of."""
+"""Draw the figures of an evaluation.
+
+If there are more than MOST_CLASSES classes, the most frequent ones in truth are drawn.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def save_evaluation_plots(found: Evaluation, folder: Path) -> None:
-    """Write confusion.png, and precision_recall.png and f1.png, or iou.png for pixels."""
+    """Write confusion.png, precision_recall.png and f1.png into a folder.
+
+    For segmentation, iou.png replaces the last two.
+    """
     _save(draw_confusion(found.confusion), folder / "confusion.png")
     rows = found.rows()
     shown = sorted(
@@ -27,6 +33,5 @@ def save_evaluation_plots(found: Evaluation, folder: Path) -> None:
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    figure.savefig(
-        path, dpi=120, metadata={"Software": None}
-    )  # the same figures give the same bytes
+    # Without this entry, equal figures give equal bytes.
+    figure.savefig(path, dpi=120, metadata={"Software": None})

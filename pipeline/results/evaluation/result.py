@@ -7,53 +7,55 @@ from typing import Any
 
 import numpy as np
 
-Metrics = Mapping[
-    str, float | None
-]  # None: not defined, such as the AP of large objects where truth has none
+# None stands for a figure that is not defined, such as the AP of large objects if truth has none.
+Metrics = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """How truth's images and the run's were paired."""
+    """Numbers of images, by how truth's images and the run's were paired."""
 
-    truth: int  # in truth: all but duplicates are evaluated
-    duplicates: int  # of those, not looked at in the run because another image is the same picture
-    failed: int  # of those, without predictions because the run could not use them
-    not_in_run: int  # of those, without predictions because the run does not have them
-    not_in_truth: int  # of the run, left out
+    truth: int  # images in truth; all of them except duplicates are evaluated
+    duplicates: int  # images in truth that the run skipped as duplicates of other images
+    failed: int  # images in truth without predictions, because they failed in the run
+    not_in_run: int  # images in truth without predictions, because the run does not have them
+    not_in_truth: int  # images of the run that truth does not have; they are not evaluated
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """`counts[t, p]` is how many of class t were found as class p.
+    """A confusion matrix: `counts[t, p]` is the number of class t that was found as class p.
 
-    The last of `names` stands for nothing. Its row counts what was found where truth has nothing,
-    its column what was not found.
+    The last name stands for "nothing". Its row counts false detections, and its column counts
+    objects that were not found.
     """
 
     names: tuple[str, ...]
     counts: np.ndarray  # (C + 1, C + 1) int64
-    unit: str  # objects, images, pixels
-    how: str = ""  # they were paired, where that needs a rule
+    unit: str  # what is counted: objects, images or pixels
+    how: str = ""  # the rule by which objects and detections were paired, if there is one
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of a run. `curves` and `confusion` belong to `kind`, which the task is about."""
+    """The figures of a run.
+
+    `curves` and `confusion` are those of `kind`, the main kind of the task.
+    """
 
     kind: str  # boxes, masks, keypoints, labels, regions
-    figures: Mapping[str, Metrics]  # by kind: an instance segmentation has boxes and masks
+    figures: Mapping[str, Metrics]  # by kind, because instance segmentation has boxes and masks
     classes: Sequence[Mapping[str, Any]]  # a row for each kind and class
     confusion: Confusion
     images: ImageCounts
-    settings: Mapping[str, Any]  # how it was measured
-    notes: tuple[str, ...] = ()  # what a reader of the figures must know, for people
-    # (101, classes) precision at recall 0, 0.01 .. 1; NaN for a class without truth. At IoU 0.5
-    # for kinds that have an IoU.
+    settings: Mapping[str, Any]  # the settings of the measurement
+    notes: tuple[str, ...] = ()  # sentences that a reader of the figures must know
+    # (101, classes) precision at recall 0, 0.01 .. 1; NaN for a class without truth. The
+    # threshold is 0.5 for kinds that have an IoU or OKS.
     curves: np.ndarray | None = field(default=None, repr=False)
 
     def rows(self) -> list[Mapping[str, Any]]:
-        """Return the classes of `kind`, in the order of `curves`."""
+        """Return the rows of `kind`, in the order of the columns of `curves`."""
         return [row for row in self.classes if row["kind"] == self.kind]
 
 

@@ -1,4 +1,4 @@
-"""Evaluate the classes of pixels against indexed PNG files: mIoU."""
+"""Evaluate the classes of pixels against indexed PNG files, to measure mIoU."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,8 @@ from pipeline.results.evaluation.pairing import (
 from pipeline.results.evaluation.result import Confusion, Evaluation, mean_of_defined, nan_to_none
 from pipeline.runs.finished_run import FinishedRun
 
-# a.jpg.png, as the sink label_maps names it, else a.png; then the same without folders
+# Names of the label map of a.jpg: a.jpg.png (as the sink label_maps writes it), then a.png, then
+# both without folders.
 _SPELLINGS = (
     (keep_name, keep_name),
     (keep_name, drop_suffix),
@@ -37,7 +38,8 @@ def evaluate_segmentation(run: FinishedRun, folder: Path) -> Evaluation:
     """Evaluate regions against a folder of label maps.
 
     Raises:
-        ConfigError: the folder has no usable label maps of the run's images.
+        ConfigError: the folder has no usable label maps of the run's images, or the run has too
+            many classes for an indexed PNG file.
     """
     if len(run.categories) > IGNORED_LABEL:
         raise ConfigError(
@@ -88,9 +90,9 @@ def evaluate_segmentation(run: FinishedRun, folder: Path) -> Evaluation:
 
 
 def _label_maps(run: FinishedRun, pairs: ImagePairs) -> Iterator[tuple[int, np.ndarray | None]]:
-    """Yield (truth's number, class ids (H, W) uint8 of the run) of every evaluated image.
+    """Yield (number in truth, predicted class ids (H, W) uint8) of every evaluated image.
 
-    Class ids are None where the run has no usable image.
+    The class ids are None if the run has no usable image.
     """
     left = pairs.evaluated.copy()
     for images, predictions in run.read_shards():
@@ -104,10 +106,13 @@ def _label_maps(run: FinishedRun, pairs: ImagePairs) -> Iterator[tuple[int, np.n
 
 
 def _read(path: Path, found: np.ndarray | None, categories: tuple[str, ...]) -> np.ndarray:
-    """Return (H, W) uint8 class ids.
+    """Read the class ids (H, W) uint8 of a label map.
+
+    Args:
+        found: (H, W) predicted class ids, whose size the file must have; None to skip that check.
 
     Raises:
-        ConfigError: the file is no label map of this image and these classes.
+        ConfigError: the file is not a label map of this image and these classes.
     """
     try:
         with Image.open(path, formats=["PNG"]) as image:
@@ -138,9 +143,10 @@ def _read(path: Path, found: np.ndarray | None, categories: tuple[str, ...]) -> 
 
 
 def measure_class_iou(counts: np.ndarray) -> np.ndarray:
-    """Return (C,) IoU of classes from (C, P) pixels of class c found as p, P >= C.
+    """Return (C,) IoU of each class; NaN for a class that neither side has.
 
-    NaN for a class that neither side has.
+    Args:
+        counts: (C, P) number of pixels of class c that were found as p, with P >= C.
     """
     known = counts[:, : len(counts)]
     with np.errstate(invalid="ignore"):
@@ -152,7 +158,7 @@ def measure_class_iou(counts: np.ndarray) -> np.ndarray:
 def _rows(counts: np.ndarray, categories: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return a row for each class that truth or the run has.
 
-    In pixels, IoU is TP / (TP + FP + FN), and F1, also called Dice, 2 TP / (2 TP + FP + FN).
+    All figures count pixels: IoU = TP / (TP + FP + FN), F1 (Dice) = 2 TP / (2 TP + FP + FN).
     """
     right, truth, found = counts.diagonal()[:-1], counts.sum(axis=1)[:-1], counts.sum(axis=0)[:-1]
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Write an evaluation as text for a terminal."""
+"""Format an evaluation as text for the terminal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.results.evaluation.result import Confusion, Evaluation
 
-_MOST = 8  # classes to list at the top and at the bottom
+_MOST = 8  # number of best classes to list, and of worst classes
 _ROWS = (
     "truth",
     "predictions",
@@ -24,7 +24,7 @@ _ROWS = (
 
 
 def format_evaluation(found: Evaluation) -> str:
-    """Return the figures, the best and worst classes, and the most confused ones."""
+    """Format the figures, the best and worst classes, and the most confused classes."""
     images = found.images
     usable = images.truth - images.duplicates - images.failed - images.not_in_run
     lines = [f"{images.truth:,} images in truth, {usable:,} of them usable in the run"]
@@ -44,7 +44,7 @@ def format_evaluation(found: Evaluation) -> str:
 
 
 def _heading(kind: str, settings: Mapping[str, Any]) -> str:
-    """Return the heading of a kind of figures, with the way in which COCO measures it."""
+    """Return the heading of a kind of figures, with COCO's thresholds if they apply."""
     if kind not in settings.get("max_detections", ()):
         return kind
     overlap = "OKS" if kind == "keypoints" else "IoU"
@@ -53,16 +53,16 @@ def _heading(kind: str, settings: Mapping[str, Any]) -> str:
 
 
 def _pairs(values: Mapping[str, str], columns: int = 3) -> list[str]:
-    """Return lines that hold names and figures in columns. Each column is read downwards."""
+    """Format names and figures in several columns, each filled from top to bottom."""
     cells = [f"{name:<20} {value:>7}" for name, value in values.items()]
     height = -(-len(cells) // columns)
     return ["  " + "    ".join(cells[i::height]).rstrip() for i in range(height)]
 
 
 def _classes(found: Evaluation) -> list[str]:
-    """Return a table of the best and the worst classes, as lines.
+    """Format a table of the best and the worst classes, as lines.
 
-    Classes without truth are left out.
+    Classes without truth are omitted.
     """
     by = next(name for name in ("ap", "iou", "top1") if name in found.rows()[0])
     rows = sorted((row for row in found.rows() if row["truth"]), key=lambda row: -(row[by] or 0.0))
@@ -80,14 +80,14 @@ def _classes(found: Evaluation) -> list[str]:
             f"  ... {len(listed) - 2 * _MOST} more in per_class.csv",
             *listed[-_MOST:],
         ]
-    told = "; precision and recall at the threshold of the best F1" if "threshold" in names else ""
-    return [f"classes by {by}{told}", head, *listed]
+    note = "; precision and recall at the threshold of the best F1" if "threshold" in names else ""
+    return [f"classes by {by}{note}", head, *listed]
 
 
 def _most_confused(confusion: Confusion, most: int = 5) -> list[str]:
-    """Return the pairs of classes that were most often confused, as lines.
+    """Format the pairs of classes that were confused most often, as lines.
 
-    Missed objects and false detections are not listed; recall and precision show them.
+    Missed objects and false detections are omitted, because recall and precision show them.
     """
     counts = confusion.counts[:-1, :-1] * ~np.eye(len(confusion.names) - 1, dtype=bool)
     order = np.argsort(-counts, axis=None, kind="stable")[:most]

@@ -1,4 +1,4 @@
-"""Choose the images of a run that most need a look, and make the data of the page's gallery."""
+"""Choose the images of a run that most need review, and make the data of the page's gallery."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,19 +11,19 @@ from pipeline.core.schema import BOX_COLUMNS
 from pipeline.core.tables import mark_failed
 from pipeline.core.task_roles import Content
 
-MOST_ROWS = 100  # that the page lists of one image, in the order of the tables, best first
+MOST_ROWS = 100  # largest number of predictions that the page lists for an image, best first
 IMAGE_COLUMNS = ("image_id", "key", "width", "height", "status", "error", "n_predictions")
 PREDICTION_COLUMNS = ("image_id", "class_id", "score")
-SHOWN_CONTENTS = {Content.BOXES: BOX_COLUMNS, Content.AREAS: ("share",)}  # with their columns
+SHOWN_CONTENTS = {Content.BOXES: BOX_COLUMNS, Content.AREAS: ("share",)}  # content -> its columns
 _FAILED, _NOTHING = -1.0, np.inf
 
 
 class Gallery:
-    """Keeps the `most` images that need a look most, of all that are added.
+    """Selection of the `most` images that most need review, among all images that are added.
 
-    First come images that failed, then those with the lowest best score, then those in which
-    nothing was found, and duplicates. Failed images take at most half of the gallery if there are
-    others.
+    Failed images come first. Images with predictions follow, ordered by their best score, lowest
+    first. Images without predictions and duplicates come last. Failed images take at most half of
+    the gallery if there are enough others.
     """
 
     def __init__(self, most: int) -> None:
@@ -31,7 +31,7 @@ class Gallery:
         self._images: list[pa.Table] = []
         self._predictions: list[pa.Table] = []
         self._waiting = 0  # images added since the last cut
-        self._limit = _NOTHING  # images with more `concern` cannot be shown any more
+        self._limit = _NOTHING  # images with a higher `concern` can no longer be selected
 
     def add(self, images: pa.Table, predictions: pa.Table) -> None:
         """Add a shard's rows, in input order."""
@@ -50,9 +50,10 @@ class Gallery:
             self._cut()
 
     def shown(self) -> tuple[pa.Table, pa.Table]:
-        """Return (images, predictions), the most in need of a look first.
+        """Return (images, predictions) of the selection, in the order of review.
 
-        Predictions of an image follow one another.
+        The predictions are grouped by image, in the same order. The column `listed` of images is
+        the number of an image's predictions in that table.
         """
         self._cut()
         images, predictions = self._images[0], self._predictions[0]
@@ -72,7 +73,7 @@ class Gallery:
         return images.append_column("listed", pa.array(counts)), predictions.take(pa.array(at))
 
     def _cut(self) -> None:
-        """Drop the images that cannot be among the `most` any more."""
+        """Drop the images that can no longer be among the `most`."""
         images, predictions = pa.concat_tables(self._images), pa.concat_tables(self._predictions)
         images = images.take(
             np.lexsort((images["image_id"].to_numpy(), images["concern"].to_numpy()))
@@ -90,7 +91,7 @@ class Gallery:
 
 
 def _concern(images: pa.Table, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return (images,) float64, lowest first: _FAILED, the best score, or _NOTHING."""
+    """Return (images,) float64 sort keys: _FAILED, the best score, or _NOTHING."""
     concern = np.full(len(images), _NOTHING)
     some = counts > 0
     if some.any():
@@ -106,12 +107,13 @@ def make_gallery_data(
     file_column: str | None = None,
     time_column: str | None = None,
 ) -> Mapping[str, Any]:
-    """Return what the page's script gets: columns as lists, which keep thousands of images small.
+    """Return the data of the page's script.
 
-    Scores are in units of 1/10000, boxes in whole pixels.
+    The data are lists, one for each column, because they take less space than objects. Scores are
+    in units of 1/10000 and boxes in whole pixels.
 
     Args:
-        overlays: the name below overlays/ of each image, None where there is none.
+        overlays: the name below overlays/ of each image's overlay, None if it has none.
         file_column: the column with the file that holds an image.
         time_column: the column with the seconds at which an image begins in its file.
     """
@@ -125,7 +127,7 @@ def make_gallery_data(
         "height": images["height"].fill_null(0).to_pylist(),
         "n": images["n_predictions"].to_pylist(),
         "listed": images["listed"].to_pylist(),
-        # 1 stands for the image's own name
+        # To save space, 1 stands for a name that equals the key.
         "overlay": [1 if name == key else name for name, key in zip(overlays, keys, strict=True)],
         "class": predictions["class_id"].to_pylist(),
         "score": np.round(predictions["score"].to_numpy().astype(np.float64) * 10_000)

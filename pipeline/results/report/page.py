@@ -1,4 +1,4 @@
-"""Write the page: one HTML file that needs nothing else and fetches nothing.
+"""Write the page: one self-contained HTML file that fetches nothing.
 
 All text from a run is escaped: by Jinja in the page, by `tojson` in the blocks of data.
 """
@@ -17,11 +17,13 @@ _HERE = Path(__file__).parent
 
 
 def write_page(file: TextIO, content: Mapping[str, Any]) -> None:
-    """Write the page. `content` has the names that report.html.j2 uses.
+    """Write the page.
 
-    Iterators in it are consumed one by one, as the page is written.
+    Args:
+        content: values of the variables in report.html.j2. Iterators are consumed while the page is
+            written.
     """
-    # files of this package
+    # These files belong to this package, so they are safe to insert without escaping.
     style = Markup((_HERE / "report.css").read_text(encoding="utf-8"))  # noqa: S704
     script = Markup((_HERE / "report.js").read_text(encoding="utf-8"))  # noqa: S704
     for piece in load_template().generate(
@@ -32,7 +34,7 @@ def write_page(file: TextIO, content: Mapping[str, Any]) -> None:
 
 @cache
 def load_template() -> Template:
-    """Compile the template, once: that takes 0.1 s."""
+    """Compile the template. The result is cached, because compiling takes 0.1 s."""
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -44,8 +46,8 @@ def load_template() -> Template:
 def _policy(style: str, script: str) -> str:
     """Return the content security policy.
 
-    Nothing may be fetched or run but this style and this script. Pictures come from the page and
-    from files.
+    It permits only this style and this script. Pictures may come from the page itself and from
+    files.
     """
     texts = {"style-src": style, "script-src": script}
     digests = {name: hashlib.sha256(text.encode()).digest() for name, text in texts.items()}

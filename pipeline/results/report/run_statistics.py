@@ -13,12 +13,11 @@ from pipeline.core.timing import STAGES
 from pipeline.core.types import Status
 
 _SCORE_BINS = 20
-_SIDES = np.array(
-    [0, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
-)  # pixels: where the bins of image sizes begin
-_MANY = 10  # images with as many predictions or more are one bin
+# Lower edges, in pixels, of the bins of image sizes.
+_SIDES = np.array([0, 64, 128, 256, 512, 1024, 2048, 4096, 8192])
+_MANY = 10  # images with at least so many predictions share one bin
 _MOST_BARS = 15
-_STAGES = {  # the groups overlap in time, the stages of the loop do not
+_STAGES = {  # the groups run at the same time; the stages of the loop run one after another
     "ahead of the model": ("read", "decode", "transform", "copy"),
     "the loop": ("wait", "forward", "behind"),
     "behind the model": ("rows", "write", "draw"),
@@ -27,14 +26,13 @@ _STAGES = {  # the groups overlap in time, the stages of the loop do not
 
 @dataclass(frozen=True)
 class Chart:
-    """Counts by label.
+    """A chart of counts by label.
 
-    `ticks` are the labels that an axis has room for, with the number of their bin. A chart of
-    horizontal bars has none.
+    `ticks` are (position in bins, label) of the axis. A chart of horizontal bars has none.
     """
 
     title: str
-    heads: tuple[str, str]  # of its table
+    heads: tuple[str, str]  # column heads of the chart's table
     rows: Sequence[tuple[str, int]]
     ticks: Sequence[tuple[float, str]] = ()
     note: str = ""
@@ -50,10 +48,10 @@ class Chart:
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Seconds per stage, in groups that overlap in time, and images per second of the loop."""
+    """Time that the stages of a run took. Groups of stages overlap in time."""
 
     images: int
-    seconds: dict[str, dict[str, float]]
+    seconds: dict[str, dict[str, float]]  # group -> stage -> seconds
 
     @property
     def most(self) -> float:
@@ -66,7 +64,7 @@ class StageTimes:
 
 
 class RunStatistics:
-    """Counts of everything that was added."""
+    """Counts over all rows that were added."""
 
     def __init__(self, categories: Sequence[str]) -> None:
         self.categories = categories
@@ -78,8 +76,8 @@ class RunStatistics:
 
     def add(self, images: pa.Table, predictions: pa.Table) -> None:
         """Count the rows of one shard."""
-        for one in images["status"].cast(pa.string()).value_counts().to_pylist():
-            self.statuses[one["values"]] += one["counts"]
+        for row in images["status"].cast(pa.string()).value_counts().to_pylist():
+            self.statuses[row["values"]] += row["counts"]
         self.classes += np.bincount(predictions["class_id"].to_numpy(), minlength=len(self.classes))
         scores = np.clip(np.nan_to_num(predictions["score"].to_numpy()), 0, 1)
         self.scores += np.histogram(scores, bins=_SCORE_BINS, range=(0, 1))[0]
@@ -115,14 +113,17 @@ class RunStatistics:
         return len(self._by_name())
 
     def _by_name(self) -> Counter[str]:
-        """Return predictions by class name. ImageNet has two classes called crane."""
+        """Count predictions by class name.
+
+        Several classes may have the same name: ImageNet has two classes called crane.
+        """
         counted: Counter[str] = Counter()
         for name, count in zip(self.categories, self.classes.tolist(), strict=True):
             counted[name] += count
         return +counted
 
     def charts(self) -> list[Chart]:
-        """Return the charts that say something: none has a single bar with everything."""
+        """Return the charts, without optional ones that would have no bar or only one."""
         charts = [self._classes(), self._scores()]
         charts += [self._per_image()] if np.count_nonzero(self.per_image) > 1 else []
         charts += [self._sides()] if self.sides.any() else []
@@ -173,11 +174,11 @@ class RunStatistics:
 
 
 def summarize_stages(timings: Iterable[Mapping[str, Any]]) -> StageTimes | None:
-    """Return the seconds of all shards together; None if none are known."""
+    """Sum up the seconds of all shards; return None if no timing is known."""
     images, spent = 0, Counter[str]()
-    for one in timings:
-        images += one.get("images", 0)
-        spent.update({name: one[name] for name in STAGES if name in one})
+    for timing in timings:
+        images += timing.get("images", 0)
+        spent.update({name: timing[name] for name in STAGES if name in timing})
     if not images:
         return None
     return StageTimes(

@@ -15,15 +15,15 @@ from pipeline.core.keys import OVERLAY_FORMATS, make_overlay_key, resolve_below
 from pipeline.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
-SIDE = 224  # pixels, of the longer side
-BLOCK_SIZE = 50  # thumbnails in one block of the page
+SIDE = 224  # longer side of a thumbnail, in pixels
+BLOCK_SIZE = 50  # number of thumbnails in one block of the page
 _LARGEST = 2560 * 2560  # pixels: no overlay is larger
 _QUALITY = 60
 _THREADS = 4  # Pillow releases the GIL while it decodes
 
 
 def find_overlays(folder: RunFolder, keys: Sequence[str]) -> list[str | None]:
-    """Return the key of each image's overlay, None where there is none."""
+    """Return the key of each image's overlay, None for an image without an overlay."""
     names = [make_overlay_key(key) for key in keys]
     insides = [resolve_below(Path("overlays"), name) for name in names]
     paths = [str(path) if path else None for path in insides]
@@ -34,9 +34,9 @@ def find_overlays(folder: RunFolder, keys: Sequence[str]) -> list[str | None]:
 def make_thumbnail_blocks(
     makers: Sequence[Callable[[], bytes] | None],
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield (number, thumbnails as base64) of each block that has any.
+    """Yield (block number, thumbnails as base64) of each block that has any thumbnail.
 
-    A thumbnail is an empty text where there is no maker or it failed.
+    An empty string stands for a thumbnail that has no maker or whose maker failed.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         for first in range(0, len(makers), BLOCK_SIZE):
@@ -56,7 +56,10 @@ def prepare_from_input(path: Path, max_pixels: int) -> Callable[[], bytes]:
 
 
 def prepare_from_pixels(read: Callable[[], np.ndarray]) -> Callable[[], bytes]:
-    """Return a function that makes the thumbnail. `read` gives (H, W, 3) uint8 RGB, upright."""
+    """Return a function that makes the thumbnail from pixels.
+
+    `read` returns (H, W, 3) uint8 RGB, upright.
+    """
     return lambda: _small(Image.fromarray(read()))
 
 
@@ -72,14 +75,14 @@ def _shrink_overlay(path: Path) -> bytes:
     with Image.open(path, formats=tuple(set(OVERLAY_FORMATS.values()))) as image:
         if image.width * image.height > _LARGEST:
             raise ValueError(f"{path} is larger than any overlay")
-        image.draft(
-            "RGB", (SIDE, SIDE)
-        )  # a JPEG is decoded at an eighth of its size, or a quarter ...
+        # A JPEG is decoded faster at a half, a quarter or an eighth of its size.
+        image.draft("RGB", (SIDE, SIDE))
         return _small(image)
 
 
 def _shrink_input(path: Path, max_pixels: int) -> bytes:
-    """Decode an image file as a run does, and shrink it. It needs torch; overlays do not."""
+    """Decode an image file as a run does, and shrink it."""
+    # Imported here, because it imports torch, which overlays do not need.
     from pipeline.inputs.decoding.image import decode_image
 
     return _small(
@@ -90,7 +93,7 @@ def _shrink_input(path: Path, max_pixels: int) -> bytes:
 
 
 def _small(image: Image.Image) -> bytes:
-    """Return an image as a small WebP file."""
+    """Shrink an image and return it as the bytes of a WebP file."""
     image = image.convert("RGB")
     image.thumbnail((SIDE, SIDE), reducing_gap=2.0)
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Write the report of a run, at the end of the run or for the verb `report`."""
+"""Write the report of a run, at the end of the run or for the command `report`."""
 
 import logging
 import os
@@ -41,12 +41,10 @@ from pipeline.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 REPORT_NAME = "report.html"
-TEXT_OPTIONS: Any = {
-    "encoding": "utf-8",
-    "errors": "backslashreplace",
-}  # because a path may hold bytes that are not valid text
-_MOST_IMAGES = 5000  # in the gallery: as many as a browser shows at once
-_AT_THE_END = 500  # thumbnails that a run makes at its end: 6 ms each
+# A path may contain bytes that are not valid text.
+TEXT_OPTIONS: Any = {"encoding": "utf-8", "errors": "backslashreplace"}
+_MOST_IMAGES = 5000  # in the gallery; a browser can still show so many at once
+_AT_THE_END = 500  # number of thumbnails that a run makes at its end; each takes 6 ms
 
 
 def publish_report(folder: RunFolder) -> None:
@@ -158,9 +156,9 @@ def _makers(
         if status == Status.OK and overlay is None
     ]
     read = _readers(run, plain[:most]) if from_inputs and folder is None else {}
-    every = [maker(*one) for one in zip(ids, keys, statuses, overlays, strict=True)]
-    first = set(islice((i for i, one in enumerate(every) if one is not None), most))
-    return [one if i in first else None for i, one in enumerate(every)]
+    every = [maker(*row) for row in zip(ids, keys, statuses, overlays, strict=True)]
+    first = set(islice((i for i, make in enumerate(every) if make is not None), most))
+    return [make if i in first else None for i, make in enumerate(every)]
 
 
 def _readers(run: FinishedRun, image_ids: Sequence[int]) -> dict[int, Callable[[], np.ndarray]]:
@@ -194,11 +192,12 @@ def _originals(run: FinishedRun, images: pa.Table) -> dict[str, list[str | None]
 
 
 def _thumbnail(folder: RunFolder, overlay: str) -> bytes:
-    """Make the thumbnail of an overlay, which is fetched only now."""
+    """Make the thumbnail of an overlay. The overlay is fetched only when this is called."""
     return prepare_from_overlay(folder.local(overlay))()
 
 
 def _summary(run: FinishedRun) -> dict[str, Any]:
+    """Return the variables of the page's head: the run's facts and its times."""
     named = {"task": run.task, "model": run.record["model"], "facts": _facts(run)}
     return named | {
         "n_planned": run.plan.n_images,
@@ -207,9 +206,9 @@ def _summary(run: FinishedRun) -> dict[str, Any]:
 
 
 def _facts(run: FinishedRun) -> dict[str, str]:
-    """Return how the run was made, in the order of the page.
+    """Return how the run was made, as name -> text in the order of the page.
 
-    Facts that run.json does not contain are left out.
+    Facts that run.json does not contain are omitted.
     """
     record, determined_by = run.record, run.record["fingerprint_of"]
     filters = {name: value for name, value in determined_by["filters"].items() if value is not None}
@@ -219,7 +218,7 @@ def _facts(run: FinishedRun) -> dict[str, str]:
         "weights": record.get("weights"),
         "SHA-256 of the weights": record.get("weights_sha256"),
         "filters": ", ".join(f"{name} {value}" for name, value in filters.items()),
-        "device": " ".join(one for one in engine if one),
+        "device": " ".join(text for text in engine if text),
         "versions": ", ".join(
             f"{name} {version}" for name, version in record.get("libraries", {}).items()
         ),
