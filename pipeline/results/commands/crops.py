@@ -123,9 +123,8 @@ def _images(run: FinishedRun, shard_id: int) -> Iterator[_Image]:
             yield _Image(entry, (row["height"], row["width"]), found)
 
 
-_Cut = tuple[
-    list[dict[str, Any]], list[str]
-]  # rows of the crops, and a message for each box or image that failed
+# Rows of the crops, and a message for each box or image that failed.
+_Cut = tuple[list[dict[str, Any]], list[str]]
 
 
 def _each(

@@ -220,9 +220,8 @@ def _identity(run: FinishedRun) -> dict[str, str]:
     """Return the run's name and a hash of its markers, which changes if its rows change."""
     digest = hashlib.sha256()
     for shard_id in run.shard_ids:
-        parts = run.folder.read_marker(shard_id)[
-            "parts"
-        ]  # these do not include pictures, which may be added later
+        # The parts do not include pictures, which may be added later.
+        parts = run.folder.read_marker(shard_id)["parts"]
         digest.update(json.dumps(parts, sort_keys=True).encode())
     return {"run": run.path.name, "committed": digest.hexdigest()}
 
