@@ -18,7 +18,7 @@ from pipeline.inference.forward import is_out_of_memory
 log = logging.getLogger(__name__)
 _SAMPLED_HEADERS = 64
 _SMALLEST = 4  # the first size tried after 1
-_LARGEST = {"cpu": 32, "gpu": 512}  # a CPU's caches are full long before 512
+_LARGEST = {"cpu": 32, "gpu": 512}  # larger batches do not fit into a CPU's caches
 _LEAST_SPEEDUP = 1.05  # a larger batch takes more memory, so it must be this much faster
 _FALLBACK_HW = (480, 640)
 
@@ -28,8 +28,8 @@ def find_fastest_batch_size(
 ) -> int:
     """Return the batch size with the most inputs per second in the forward pass.
 
-    Doubles the batch size while that is faster, on noise of the size of the largest of the first
-    inputs. Stops at the first batch that does not fit into memory.
+    Doubles the batch size while this makes inference faster, and stops at the first batch that does
+    not fit into memory. The inputs are noise, as large as the largest of the first real inputs.
     """
     pixels, size_hw = _make_largest_input(model, source, entries[:_SAMPLED_HEADERS], max_pixels)
     best_size, best_rate = 1, _measure_rate(engine, pixels, size_hw, 1)
@@ -51,7 +51,11 @@ def find_fastest_batch_size(
 def _make_largest_input(
     model: Model, source: Source, entries: Sequence[Entry], max_pixels: int
 ) -> tuple[Tensor, tuple[int, int]]:
-    """Return a model input made of noise, of the largest size the model accepts, and that size."""
+    """Make a model input from noise, of the largest size that the model accepts.
+
+    Returns:
+        The input, and the size (height, width) of the noise.
+    """
     sizes = sorted(
         _read_sizes(source, entries, max_pixels),
         key=lambda size_hw: size_hw[0] * size_hw[1],

@@ -15,10 +15,10 @@ ItemView = tuple[Item, int]  # an item and the index of one of its views
 
 
 class GroupPixels:
-    """Decoded pixels of one group that wait for their batch.
+    """Decoded pixels of one group that are not in a batch yet.
 
-    Only the thread that makes batches uses it. Pixels leave it with their batch, so memory is freed
-    batch by batch.
+    Only the thread that makes batches uses it. Pixels are removed when their batch is made, so
+    memory is freed batch by batch.
     """
 
     def __init__(self, group: DecodingGroup) -> None:
@@ -38,7 +38,7 @@ class GroupPixels:
             self._inputs[image_id, view_index] = pixels
 
     def add_input(self, image_id: int, view_index: int, made: Tensor | Failure) -> None:
-        """Add an input that was made from an image. The first failure ends its image."""
+        """Add an input that was made from an image. A failure drops the image's pixels."""
         if image_id in self.failures:
             return
         if isinstance(made, Failure):
@@ -48,7 +48,7 @@ class GroupPixels:
             self._inputs[image_id, view_index] = made
 
     def take_inputs(self, item_views: Sequence[ItemView]) -> tuple[ModelInput, ...]:
-        """Remove and return the inputs of these views. Views of failed images have none."""
+        """Remove and return the inputs of these views. Views of failed images are left out."""
         taken = [
             (item, view_index, self._inputs.pop((item.image_id, view_index), None))
             for item, view_index in item_views
@@ -60,7 +60,7 @@ class GroupPixels:
         )
 
     def finish(self, item: Item) -> Item:
-        """Drop what is left of an image, and return its item with its failure, if it has one."""
+        """Drop the remaining pixels of an image. Return its item with any failure."""
         self.images.pop(item.image_id, None)
         failure = self.failures.get(item.image_id)
         return item.with_failure(failure) if failure else item

@@ -1,6 +1,6 @@
-"""Pure helpers for sequences: group indices by bucket, pull values ahead, prefetch in a thread.
+"""Group indices by bucket, pull values ahead and prefetch in a thread.
 
-They know neither images nor models.
+These helpers do not depend on images or models.
 """
 
 from collections import deque
@@ -11,20 +11,20 @@ from threading import Event, Thread
 from typing import TypeVar
 
 T = TypeVar("T")
-_STOP_CHECK_S = 0.1  # how often a full queue is checked for a consumer that has gone
+_STOP_CHECK_S = 0.1  # a thread waiting at a full queue checks this often if its consumer stopped
 
 
 def group_by_bucket(
     buckets: Sequence[Hashable], batch_size: int, weights: Sequence[int] | None = None
 ) -> list[list[int]]:
-    """Group indices into batches of one bucket and of at most `batch_size` of weight each.
+    """Group indices into batches of one bucket and of limited weight.
 
-    Batches come in the order in which they fill up, incomplete ones last.
+    Batches are in the order in which they fill up. Incomplete ones are last.
 
     Args:
-        buckets: the bucket of each index; only equal ones share a batch.
-        batch_size: the most weight of a batch. An index that weighs more is a batch alone.
-        weights: the weight of each index; 1 each by default.
+        buckets: The bucket of each index; only equal ones share a batch.
+        batch_size: The largest weight of a batch. An index that weighs more has its own batch.
+        weights: The weight of each index; by default 1.
     """
     batches: list[list[int]] = []
     open_batches: dict[Hashable, list[int]] = {}
@@ -45,10 +45,10 @@ def group_by_bucket(
 
 
 def pull_ahead(values: Iterable[T], depth: int) -> Iterator[T]:
-    """Yield the values, each only after the `depth` values behind it were pulled.
+    """Yield each value only after the next `depth` values have been pulled from the iterable.
 
-    Useful where making a value starts work in the background. Keeps no reference to a value that
-    was yielded.
+    This is useful if making a value starts work in the background. No reference to a yielded value
+    is kept.
     """
     iterator = iter(values)
     pulled: deque[T] = deque()
@@ -60,11 +60,11 @@ def pull_ahead(values: Iterable[T], depth: int) -> Iterator[T]:
 
 
 def prefetch_in_thread(values: Iterable[T], depth: int) -> Iterator[T]:
-    """Iterate in a thread, at most `depth` finished values ahead of the consumer.
+    """Iterate over the values in a thread that is at most `depth` values ahead of the consumer.
 
-    An exception of the thread is raised here, after the values before it. Closing the iterator
-    stops the thread. Neither side keeps a reference to a value that was yielded, so its memory is
-    freed when the consumer drops it.
+    An exception in the thread is raised in the consumer, after the values before it. Closing the
+    iterator stops the thread. No reference to a yielded value is kept, so its memory is freed when
+    the consumer drops it.
     """
     # A queue element is [value], an empty list at the end, or the exception of the thread.
     queue: Queue[list[T] | BaseException] = Queue(depth)

@@ -18,17 +18,18 @@ Preprocess = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Decoded:
-    """The pixels of one image: as model inputs, or as the image where it has very many views."""
+    """The model inputs of one decoded image, or the image itself if it has very many views."""
 
     inputs: Mapping[int, Tensor] = field(default_factory=dict)  # view index -> model input
-    image: Tensor | None = None  # (3, H, W) uint8, of a clip (T, 3, H, W); its inputs come later
+    image: Tensor | None = None  # (3, H, W) uint8, or a clip (T, 3, H, W); inputs are made later
 
 
 @dataclass(frozen=True)
 class DecodingGroup:
     """Items of one shard whose decoding has begun.
 
-    `pending` has the outcomes of all items that are OK, in order: one future per decoding call.
+    `pending` has one future per decoding call. Together their outcomes are those of all items with
+    status OK, in order.
     """
 
     shard: Shard
@@ -36,7 +37,7 @@ class DecodingGroup:
     pending: Sequence[Future[list[Decoded | Failure]]]
 
     def wait(self) -> Iterator[tuple[Item, Decoded | Failure]]:
-        """Yield the outcome of each item that was decoded, as soon as its call has finished."""
+        """Yield each item that is OK with its outcome as soon as its call has finished."""
         decoding = (item for item in self.items if item.status is Status.OK)
         for future in self.pending:
             for outcome in future.result():
@@ -45,7 +46,7 @@ class DecodingGroup:
 
 @dataclass(frozen=True)
 class Decoder:
-    """Decodes images in the threads of a pool. The threads return outcomes and change nothing.
+    """Decodes images in the threads of a pool. The threads return outcomes and change no state.
 
     An image of more than `most_views` views is only decoded. Its inputs are made batch by batch
     with `make_input`, so that memory does not grow with the number of views.
@@ -61,8 +62,8 @@ class Decoder:
     def begin(self, shard: Shard, items: Sequence[Item], pool: ThreadPoolExecutor) -> DecodingGroup:
         """Submit the decoding of items whose headers are known.
 
-        One call decodes all neighbours that the source reads cheapest together, such as the frames
-        of one video.
+        Consecutive items with the same group key, e.g. frames of one video, are decoded in one
+        call.
         """
         calls = [
             list(neighbours)

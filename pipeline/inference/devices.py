@@ -10,10 +10,10 @@ from pipeline.core.types import Output, Outputs
 
 
 def resolve_device(requested: str) -> str:
-    """Return the name of an existing device. `auto` becomes the best one of this machine.
+    """Return the name of an existing device. `auto` selects the best device of this machine.
 
     Raises:
-        ConfigError: this machine has no such device.
+        ConfigError: This machine has no such device.
     """
     if requested == "auto":
         if torch.cuda.is_available():
@@ -37,9 +37,9 @@ def resolve_device(requested: str) -> str:
 
 
 def has_native_bf16(device: str) -> bool:
-    """Tell whether the hardware multiplies bfloat16 itself.
+    """Return whether the hardware supports bfloat16.
 
-    Elsewhere bfloat16 is emulated and slower than float32.
+    Other hardware emulates bfloat16, which is slower than float32.
     """
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
@@ -50,9 +50,9 @@ def has_native_bf16(device: str) -> bool:
 
 
 class Uploader:
-    """Copies batches to a GPU while the GPU computes on the batch before.
+    """Copies a batch to a GPU while the GPU computes the previous batch.
 
-    It copies from pinned memory, on a CUDA stream of its own.
+    It copies from pinned memory on a separate CUDA stream.
     """
 
     def __init__(self, device: str) -> None:
@@ -62,9 +62,9 @@ class Uploader:
     def upload(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Copy inputs to the device and wait until the copies are complete.
 
-        Runs in the prefetch thread. Inputs that were decoded on the device are returned as they
-        are. If the device has no room, the inputs stay on the CPU: the forward pass then fails for
-        the same reason, and halves its batch.
+        Runs in the prefetch thread. Inputs that were decoded on the device are returned unchanged.
+        If the device has too little memory, the inputs stay on the CPU. The forward pass then fails
+        for the same reason and halves its batch.
         """
         if inputs[0].device.type != "cpu":
             return list(inputs)
@@ -92,8 +92,8 @@ class Uploader:
 def copy_to_cpu(outputs: Outputs) -> Outputs:
     """Copy outputs to the CPU; floating-point values become float32.
 
-    All values of one name come in one copy, because a copy for each value would wait for the device
-    hundreds of times per batch.
+    All values with one name are copied together. Separate copies would wait for the device hundreds
+    of times per batch.
     """
     copied: list[Output] = [{} for _ in outputs]
     for name in outputs[0] if outputs else ():

@@ -78,11 +78,12 @@ class BaseEngine:
             One dict per input, on the CPU.
 
         Raises:
-            PipelineError: the network returned another number of results.
+            PipelineError: The number of results differs from the number of inputs.
             Exception: whatever the network raises.
         """
         dtype = AUTOCAST[self.precision]
-        # Set in every call: the flags hold for the process, which may have several engines.
+        # Set the flags in every call, because they are global and a process may have several
+        # engines.
         if self.device_type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
         with (

@@ -1,4 +1,4 @@
-"""Run forward passes so that a bad input or too little memory fails one image, not its batch."""
+"""Run forward passes. If an input is bad or too large for the memory, only its image fails."""
 
 from __future__ import annotations  # `Output` is a string at run time
 
@@ -26,7 +26,7 @@ class ForwardRunner:
     """Runs an engine on batches.
 
     A batch that fails is halved until the input that fails is alone. After a batch did not fit into
-    memory, later batches are no larger than what fitted.
+    memory, later batches are limited to the largest size that fitted.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class ForwardRunner:
         """`make_probe` returns the model input of a plain grey image of 256 x 256 pixels."""
         self.engine, self.in_flight, self.make_probe = engine, in_flight, make_probe
         self._has_succeeded = False
-        self._most_values = sys.maxsize  # of all inputs of a batch together
+        self._most_values = sys.maxsize  # limit for the number of tensor values in a batch
 
     def run(self, inputs: Sequence[ModelInput]) -> list[Outcome]:
         """Return each input with its output or with why it has none, in order.
@@ -55,8 +55,8 @@ class ForwardRunner:
             return self._run_batch(inputs)
         except PipelineError:
             raise
-        except Exception as caught:  # noqa: BLE001 - the network is anybody's code
-            # Without its frames the exception does not keep the batch's memory during the retry.
+        except Exception as caught:  # noqa: BLE001 - a network may raise anything
+            # Drop the traceback. Its frames would keep the batch's memory during the retry.
             error = caught.with_traceback(None)
 
         if isinstance(error, torch.OutOfMemoryError):
@@ -79,7 +79,7 @@ class ForwardRunner:
         return list(zip(inputs, reject_non_finite(outputs), strict=True))
 
     def _run_parts(self, parts: Iterable[Sequence[ModelInput]]) -> list[Outcome]:
-        """Run parts of a batch one after the other, without further views of failed images."""
+        """Run the parts of a batch one after the other. Skip further views of failed images."""
         outcomes: list[Outcome] = []
         failed: set[int] = set()
         for part in parts:
@@ -104,7 +104,10 @@ class ForwardRunner:
         return self._run_parts([inputs[:half], inputs[half:]])
 
     def _check_model(self, error: Exception) -> None:
-        """Before the first failure is blamed on an image, check that the model can run at all."""
+        """Check once, at the first failure, that the model can process a plain image.
+
+        If it can, the failure is the image's. If not, raise PipelineError.
+        """
         try:
             self.engine.forward([self.make_probe()], [_PROBE_HW])
         except Exception:  # noqa: BLE001
@@ -115,13 +118,13 @@ class ForwardRunner:
 
 
 def make_grey_image(clip_length: int | None) -> Tensor:
-    """Return a plain grey image, (3, 256, 256) uint8, or clip, (T, 3, 256, 256)."""
+    """Return a plain grey image (3, 256, 256) uint8, or a clip (T, 3, 256, 256)."""
     frames = () if clip_length is None else (clip_length,)
     return torch.full((*frames, 3, *_PROBE_HW), 127, dtype=torch.uint8)
 
 
 def reject_non_finite(outputs: Outputs) -> list[Output | Failure]:
-    """Replace outputs that hold NaN or infinity by failures.
+    """Replace outputs that contain NaN or infinity by failures.
 
     Every comparison of NaN with a threshold is false, so such an output would look like an image
     without detections.
@@ -129,7 +132,7 @@ def reject_non_finite(outputs: Outputs) -> list[Output | Failure]:
     floats = [
         [value for value in output.values() if value.is_floating_point()] for output in outputs
     ]
-    # One check of all values is much faster, and nearly always passes.
+    # One check of all values together is much faster, and nearly always passes.
     together = torch.cat([value.reshape(-1) for values in floats for value in values])
     if bool(together.isfinite().all()):
         return list(outputs)
@@ -141,7 +144,7 @@ def reject_non_finite(outputs: Outputs) -> list[Output | Failure]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether memory was too short, on a GPU or in the process."""
+    """Return whether the error means too little memory, on a GPU or in the process."""
     # torch's CPU allocator raises a plain RuntimeError
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(
         error

@@ -21,10 +21,10 @@ _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
 
 def optimize_network(network: nn.Module) -> nn.Module:
-    """Change a network in place to compute the same function faster. Return it.
+    """Optimize a network in place for faster inference, and return it.
 
-    Outputs agree within rounding. Networks of images run channels-last. Networks with 3-D
-    convolutions do not, because PyTorch has that memory format for four dimensions only.
+    Outputs differ only by rounding. Networks run channels-last, except those with 3-D convolutions:
+    this memory format is for tensors of four dimensions.
     """
     with torch.no_grad():
         fold_batch_norms(network)
@@ -36,9 +36,9 @@ def optimize_network(network: nn.Module) -> nn.Module:
 
 
 def convert_weights(network: nn.Module, dtype: torch.dtype) -> None:
-    """Convert, in place, the weights that autocast would otherwise convert in every call.
+    """Convert in place the weights that autocast would convert in every call.
 
-    Autocast caches converted weights only if they require gradients.
+    Autocast caches converted weights only if they require gradients, and these do not.
     """
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d):
@@ -67,7 +67,7 @@ def _find_foldable_pairs(network: nn.Module, prefix: str = "") -> Iterator[tuple
         return
     try:
         graph = _Tracer().trace(network)
-    except Exception:  # noqa: BLE001 - tracing runs anybody's code on symbols instead of tensors
+    except Exception:  # noqa: BLE001 - a network's code may raise anything
         for name, child in network.named_children():
             yield from _find_foldable_pairs(child, f"{prefix}{name}.")
         return
@@ -81,7 +81,7 @@ def _find_foldable_pairs(network: nn.Module, prefix: str = "") -> Iterator[tuple
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
             continue
         conv_name, norm_name = str(before.target), str(node.target)
-        # A module that is called twice is shared with another place.
+        # A module that is called twice cannot be folded: another layer may precede it elsewhere.
         is_called_once = called.count(conv_name) == called.count(norm_name) == 1
         if isinstance(modules[conv_name], _CONVOLUTIONS) and is_called_once:
             yield prefix + conv_name, prefix + norm_name

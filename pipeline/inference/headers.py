@@ -1,4 +1,4 @@
-"""Read the headers of a shard's images: their sizes, without decoding pixels."""
+"""Read the sizes of a shard's images from their headers, without decoding pixels."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +42,8 @@ class HeaderReader:
         An item whose header cannot be read holds the failure.
         """
         planned = list(enumerate(shard.entries, start=shard.first_image_id))
-        # A header takes about as long as handing a call to another thread, so one call reads many.
+        # Reading a header takes about as long as passing a call to another thread. So one call
+        # reads many headers.
         length = max(1, -(-len(planned) // (_CHUNKS_PER_WORKER * workers)))
         chunks = [planned[at : at + length] for at in range(0, len(planned), length)]
         outcomes = chain.from_iterable(pool.map(self._read_chunk, chunks))

@@ -1,6 +1,6 @@
-"""Read image files of a finished run again."""
+"""Read the image files of a finished run again."""
 
-from __future__ import annotations  # readers of finished runs do without torch
+from __future__ import annotations  # annotations must not import torch: readers of runs lack it
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 
 class ImageFileReader:
-    """Reads encoded images through a function that opens one, by any number of threads in any
-    order.
+    """Reads image files with a function that opens the file of an entry.
+
+    Any number of threads may use it, in any order of the entries.
     """
 
     reads_in_order = False
@@ -38,4 +39,4 @@ class ImageFileReader:
         return decode_image(data, max_pixels)
 
     def close(self) -> None:
-        """No file stays open between reads."""
+        """Do nothing: no file stays open between reads."""

@@ -1,6 +1,6 @@
-"""Base of sources whose inputs are image files: it turns their bytes into pixels."""
+"""Base class of sources whose inputs are image files. It decodes the files to pixels."""
 
-from __future__ import annotations  # readers of finished runs import sources, and do without torch
+from __future__ import annotations  # annotations must not import torch: readers of runs lack it
 
 import io
 from abc import ABC, abstractmethod
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class ImageSource(ABC):
     """A source of image files. A subclass sets `identity` and adds `entries`, `open` and `reopen`.
 
-    Files on another machine are read through `prefetcher`, which fetches each of them once.
+    Files in a store are read through `prefetcher`, which fetches each of them once.
     """
 
     identity: str
@@ -35,7 +35,7 @@ class ImageSource(ABC):
     def __init__(
         self, image_decoder: ImageDecoder | None = None, prefetcher: Prefetcher | None = None
     ) -> None:
-        """Use the CPU's decoder unless another one is given."""
+        """Make a source that decodes on the CPU unless another decoder is given."""
         if image_decoder is None:
             from pipeline.inputs.decoding.image import CpuImageDecoder  # late: it imports torch
 
@@ -52,8 +52,9 @@ class ImageSource(ABC):
 
     @classmethod
     def locate(cls, recorded: RecordedSource) -> InputLocations:
-        """Return where a finished run's inputs are: in files below the folder, with no link to any
-        of them.
+        """Return where the inputs of a finished run are.
+
+        This default is for sources whose inputs are not files of their own, so they have no links.
         """
         return InputLocations(recorded.folder)
 
@@ -62,7 +63,8 @@ class ImageSource(ABC):
     def reopen(cls, recorded: RecordedSource) -> ImageReader | None:
         """Return a reader of a finished run's images.
 
-        Raises ConfigError where the input is gone.
+        Raises:
+            ConfigError: The input no longer exists.
         """
 
     @property
@@ -79,13 +81,13 @@ class ImageSource(ABC):
             return read_image_header(file, max_pixels).size_hw
 
     def group_key(self, entry: Entry) -> Hashable:
-        """Return one value for all entries if the decoder is faster in batches."""
+        """Return the same key for all entries if the decoder is faster in batches."""
         return None if self.image_decoder.is_batched else entry.key
 
     def read(
         self, entries: Sequence[Entry], max_pixels: int, stage: TimeStage
     ) -> Iterator[Tensor | InputError | OSError]:
-        """Yield (3, H, W) uint8 RGB pixels, upright, or the error of each entry."""
+        """Yield the pixels of each entry, (3, H, W) uint8 RGB, upright; or its error."""
         size = len(entries) if self.image_decoder.is_batched else 1
         for first in range(0, len(entries), max(1, size)):
             yield from self._read_batch(entries[first : first + size], max_pixels, stage)
@@ -113,7 +115,7 @@ class ImageSource(ABC):
     def _read_bytes(
         self, entry: Entry, max_pixels: int, stage: TimeStage
     ) -> bytes | InputError | OSError:
-        """Return the whole file, or the error that it raises."""
+        """Return the bytes of the whole file, or the error of reading it."""
         try:
             with stage("read"), self._open_fetched(entry) as file:
                 size = file.seek(0, io.SEEK_END)
@@ -121,7 +123,7 @@ class ImageSource(ABC):
                     return InputError(
                         Status.CHANGED, f"the plan lists {entry.size} bytes, the file has {size}"
                     )
-                check_file_size(file, max_pixels)  # the header may not have been read before
+                check_file_size(file, max_pixels)  # the size may not have been checked before
                 return file.read()
         except (InputError, OSError) as error:
             return detach_error(error)
@@ -134,7 +136,7 @@ class ImageSource(ABC):
         )
 
     def prefetch(self, entries: Sequence[Entry], seconds: float) -> None:
-        """Begin to fetch files that lie on another machine."""
+        """Begin to fetch files that are in a store."""
         if self.prefetcher is not None:
             self.prefetcher.enqueue(entries, seconds)
 
@@ -144,6 +146,6 @@ class ImageSource(ABC):
             self.prefetcher.release(entries)
 
     def close(self) -> None:
-        """Stop fetching. No file stays open between reads."""
+        """Stop fetching. Local files do not stay open between reads."""
         if self.prefetcher is not None:
             self.prefetcher.close()

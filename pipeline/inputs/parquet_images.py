@@ -1,6 +1,6 @@
-"""Images in the rows of Parquet files, as Hugging Face datasets store them.
+"""Open images in the rows of Parquet files, as Hugging Face datasets store them.
 
-The column of images is struct<bytes, path>, or plain binary.
+The image column has the type struct<bytes, path> or plain binary.
 """
 
 import io
@@ -19,9 +19,9 @@ from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.row_groups import RowGroupCache, RowGroupId
 
 PARQUET_SUFFIXES = frozenset((".parquet",))
-_MAX_GROUP_BYTES = 2 << 30  # a row group is read as a whole
-_MAX_ROWS = 10_000_000  # of a file; a forged footer can claim any number
-_BYTES, _PATH = "bytes", "path"  # Hugging Face's names in the struct
+_MAX_GROUP_BYTES = 2 << 30  # limit in memory, because a row group is read as a whole
+_MAX_ROWS = 10_000_000  # limit per file, because a forged footer can claim any number
+_BYTES, _PATH = "bytes", "path"  # fields of the struct in Hugging Face datasets
 
 
 class ParquetImages:
@@ -84,8 +84,8 @@ class ParquetImages:
                 ) from None
 
     def _check_table(self, table: pq.ParquetFile) -> None:
-        """Raise InputError or ArrowInvalid if the file has no images, a wrong footer, or is too
-        large.
+        """Raise InputError or ArrowInvalid for a file without images, too large or with a bad
+        footer.
         """
         schema, metadata = table.schema_arrow, table.metadata
         if schema.names.count(self.column) != 1 or not is_image_type(
@@ -116,15 +116,17 @@ class ParquetImages:
             )
 
     def _read_first_rows(self, file: str, mtime_ns: int) -> np.ndarray:
-        """Return (groups + 1,) the number of the first row of each row group, then the number of
-        all rows.
+        """Read where the row groups of a file begin.
+
+        Returns:
+            (groups + 1,) the number of the first row of each group, and last the number of rows.
         """
         with self.open_table(file, mtime_ns) as table:
             counts = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
         return np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
 
     def _read_group(self, group: RowGroupId) -> pa.ChunkedArray:
-        """Return the images of a row group."""
+        """Read the image column of a row group."""
         with self.open_table(group.file, group.mtime_ns) as table:
             rows = table.read_row_group(group.number, columns=[self.column], use_threads=False)
             images = rows[self.column]
@@ -142,7 +144,7 @@ def is_image_type(kind: pa.DataType) -> bool:
 
 
 def find_path_column(schema: pa.Schema, column: str) -> str | None:
-    """Return the dotted name of the column of file names in the struct; None if it has none."""
+    """Return the dotted name of the field with the image's file name; None if there is none."""
     kind = schema.field(column).type
     if not pa.types.is_struct(kind) or kind.get_field_index(_PATH) < 0:
         return None
@@ -152,7 +154,7 @@ def find_path_column(schema: pa.Schema, column: str) -> str | None:
 
 
 def known_suffix(path: str | None, suffixes: frozenset[str]) -> str:
-    """Return the lower-case suffix of a file name if it is one of `suffixes`; else an empty one."""
+    """Return the lower-case suffix of a file name if `suffixes` contains it, else empty text."""
     suffix = PurePosixPath(path or "").suffix.casefold()
     return suffix if suffix in suffixes else ""
 

@@ -1,4 +1,4 @@
-"""A cache of row groups of Parquet files that several threads share."""
+"""Cache the row groups of Parquet files for several threads."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -8,23 +8,24 @@ from threading import Lock
 
 import pyarrow as pa
 
-# bytes that are kept, because a shard's images are read twice: first headers, then pixels
+# Limit of the cache. It is useful because a shard's images are read twice: first their headers,
+# then their pixels.
 _MAX_CACHED_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
 class RowGroupId:
-    """A row group of a Parquet file, as the file was when it was planned."""
+    """Identifies a row group of one version of a Parquet file, the version in the plan."""
 
-    file: str  # key
+    file: str  # key of the Parquet file
     mtime_ns: int
     number: int
 
 
 class RowGroupCache:
-    """Keeps the row groups that were used last.
+    """Keeps the most recently used row groups.
 
-    Each row group is read by one thread. Other threads that need it wait for that one.
+    Each row group is read by one thread. Other threads that need it wait for that thread.
     """
 
     def __init__(self, read: Callable[[RowGroupId], pa.ChunkedArray]) -> None:
@@ -33,7 +34,10 @@ class RowGroupCache:
         self._groups: OrderedDict[RowGroupId, Future[pa.ChunkedArray]] = OrderedDict()
 
     def get(self, group: RowGroupId) -> pa.ChunkedArray:
-        """Return the images of a row group. Raises what reading it raises."""
+        """Return the images of a row group, from the cache or by reading them.
+
+        Raises the same errors as the function that reads.
+        """
         with self._lock:
             is_cached = group in self._groups
             future = self._groups.setdefault(group, Future())
@@ -44,7 +48,7 @@ class RowGroupCache:
         try:
             future.set_result(self._read(group))
         except BaseException as error:
-            # threads that wait get the error too; a thread that comes later reads again
+            # Threads that are waiting get this error, too. Later calls read the group again.
             with self._lock:
                 self._groups.pop(group, None)
             future.set_exception(error)
@@ -53,9 +57,9 @@ class RowGroupCache:
         return future.result()
 
     def _drop_surplus(self) -> None:
-        """Drop groups until the rest fits, beginning with the one not used for the longest.
+        """Drop the least recently used groups until the rest fits into the limit.
 
-        Keep the last one.
+        The most recently used group is always kept.
         """
         with self._lock:
             n_bytes = sum(

@@ -1,6 +1,6 @@
-"""Read frames of a finished run's videos again."""
+"""Read the video frames of a finished run again."""
 
-from __future__ import annotations  # readers of finished runs do without torch
+from __future__ import annotations  # annotations must not import torch: readers of runs lack it
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,17 +22,17 @@ class _OpenVideo:
 
 
 class VideoFrameReader:
-    """Reads frames by the number at the end of their key. It keeps the last video open."""
+    """Reads the frames whose numbers are at the end of their keys. Keeps the last video open."""
 
     reads_in_order = True
 
     def __init__(self, folder: str) -> None:
-        """Raises ConfigError if the folder is gone."""
+        """Prepare to read. Raises ConfigError if the folder no longer exists."""
         self.listing = open_listing(folder, (), "videos")
         self._video: _OpenVideo | None = None
 
     def open(self, entry: Entry) -> BinaryIO:
-        """Raise InputError: a frame is no file."""
+        """Raise InputError, because a frame is not a file."""
         raise InputError(Status.NOT_A_FILE, "a frame of a video is no file of its own")
 
     def read(self, entry: Entry, max_pixels: int) -> Tensor:

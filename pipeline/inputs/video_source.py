@@ -1,8 +1,6 @@
-"""Base of sources whose inputs are parts of video files, frames or clips: it finds and reads a
-part.
-"""
+"""Base class of sources whose inputs are parts of videos: frames or clips."""
 
-from __future__ import annotations  # readers of finished runs import sources, and do without torch
+from __future__ import annotations  # annotations must not import torch: readers of runs lack it
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
@@ -28,15 +26,16 @@ if TYPE_CHECKING:
     from pipeline.core.protocols import TimeStage
     from pipeline.inputs.decoding.frame_reader import FrameReader
 
-_MAX_IDLE_VIDEOS = 4  # that stay open, so that the next frames need no seeking
-_TIME_TOLERANCE = 1e-6  # seconds; a tick that meets a frame's time means that frame
+_MAX_IDLE_VIDEOS = 4  # videos that stay open, so that reading their next frames needs no seeking
+_TIME_TOLERANCE = 1e-6  # seconds; a sampling time this close before a frame selects that frame
 
 
 @dataclass(frozen=True)
 class VideoPart:
     """A frame or a clip.
 
-    `number` ends its key, `carried` goes into its rows after the video's path.
+    `number` is the last part of its key. `carried` has the values of its columns after the video's
+    path.
     """
 
     number: int
@@ -45,12 +44,14 @@ class VideoPart:
 
 
 class VideoSource(ABC):
-    """A source of parts of videos. A subclass sets `identity`, `clip_length` and the columns, and
-    adds `choose_parts` and `reopen`.
+    """A source of parts of videos.
 
-    A part's key is `<the video's path>/<number>`. A video without a readable part, or one that ends
-    before it should, has a row of its own with the key `<the video's path>/`, beside the rows of
-    the parts that are there.
+    A subclass sets `identity`, `clip_length`, `columns` and `time_column`, and adds `choose_parts`
+    and `reopen`.
+
+    The key of a part is `<path of the video>/<number>`. A video that has no readable part or ends
+    too early is an additional input with the key `<path of the video>/`. Its readable parts are
+    inputs as usual.
     """
 
     decoder = VIDEO_DECODER
@@ -59,11 +60,11 @@ class VideoSource(ABC):
     identity: str
     clip_length: int | None
     columns: Sequence[pa.Field]  # the first one is the video's path
-    time_column: str  # the one with the seconds at which a part begins
+    time_column: str  # name of the column with the seconds at which a part begins
 
     def __init__(self, root: str) -> None:
         self.listing = open_listing(root, VIDEO_SUFFIXES, "videos", below=True)
-        self._idle: list[tuple[Entry, FrameReader]] = []  # the one that was used last is the last
+        self._idle: list[tuple[Entry, FrameReader]] = []  # in order of use, the most recent last
         self._lock = Lock()
         self._read_parts = lru_cache(maxsize=64)(self._read_parts_of)
 
@@ -73,7 +74,7 @@ class VideoSource(ABC):
 
     @classmethod
     def locate(cls, recorded: RecordedSource) -> InputLocations:
-        """Return where a finished run's videos are. A key begins with the path of a video."""
+        """Return where the videos of a finished run are. A key begins with the path of a video."""
         return InputLocations(
             recorded.folder,
             keys_are_files=True,
@@ -91,7 +92,7 @@ class VideoSource(ABC):
         for video in self.listing.entries():
             try:
                 index, parts = self._read_parts(video)
-            except (InputError, OSError):  # raised again when the video's row is read
+            except (InputError, OSError):  # reading this entry will raise it again
                 yield self._make_entry(video, "", ())
                 continue
             if index.incomplete:
@@ -119,7 +120,7 @@ class VideoSource(ABC):
         return index.size_hw
 
     def group_key(self, entry: Entry) -> Hashable:
-        """Return the key of the video: its parts are decoded faster by one thread in order."""
+        """Return the key of the video, because one thread decodes its parts fastest, in order."""
         return _split_entry(entry)[0].key
 
     def read(
@@ -127,7 +128,7 @@ class VideoSource(ABC):
     ) -> Iterator[Tensor | InputError | OSError]:
         """Yield the pixels or the error of each part.
 
-        Reading and decoding are one stage, `decode`.
+        Reading is timed together with decoding, as the stage `decode`.
         """
         for entry in entries:
             try:
@@ -152,7 +153,7 @@ class VideoSource(ABC):
             self._idle.clear()
 
     def _decode(self, entry: Entry) -> Tensor:
-        """Return (3, H, W) or, of a clip, (T, 3, H, W) uint8 RGB, upright."""
+        """Decode a frame to (3, H, W), or a clip to (T, 3, H, W), uint8 RGB, upright."""
         import torch
 
         video, number = _split_entry(entry)
@@ -167,9 +168,10 @@ class VideoSource(ABC):
 
     @contextmanager
     def _borrow_video(self, video: Entry, index: VideoIndex, first: int) -> Iterator[FrameReader]:
-        """Give an open video to this thread alone, before or at the frame `first`.
+        """Yield an open reader of a video that no other thread uses inside the `with` block.
 
-        An idle reader of the video is reused if it need not go back; of several, the nearest one.
+        An idle reader is reused if it is not behind the frame `first`. Among several, the reader
+        nearest to this frame is chosen.
         """
         from pipeline.inputs.decoding.frame_reader import FrameReader  # late: it imports torch
 
@@ -203,31 +205,28 @@ class VideoSource(ABC):
         return file
 
     def _read_parts_of(self, video: Entry) -> tuple[VideoIndex, dict[int, VideoPart]]:
-        """Return the index of a video and its parts by number."""
+        """Return the index of a video, and a dict from numbers to its parts."""
         with self._open_video(video) as file:
             index = read_video_index(file)
         return index, {part.number: part for part in self.choose_parts(index)}
 
     def _make_entry(self, video: Entry, number: str, carried: tuple[Any, ...]) -> Entry:
-        """Return the entry of a part, or of the video as a whole if both are empty."""
+        """Return the entry of a part, or of the whole video if `number` and `carried` are empty."""
         values = (video.key, *(carried or (None,) * (len(self.columns) - 1)))
         return Entry(f"{video.key}/{number}", video.size, video.mtime_ns, values)
 
 
 def _split_entry(entry: Entry) -> tuple[Entry, int | None]:
-    """Return the video as it was listed, and the number of its part.
-
-    None for the video as a whole.
-    """
+    """Return the entry of the video, and the number of the part; None for the whole video."""
     key, _, number = entry.key.rpartition("/")
     return Entry(key, entry.size, entry.mtime_ns), int(number) if number else None
 
 
 def choose_frames(index: VideoIndex, fps: float | None) -> np.ndarray:
-    """Return (N,) numbers of the frames that are shown at 0, 1/fps, 2/fps ... seconds; of all
-    frames without fps.
+    """Return (N,) numbers of the frames that are shown at 0, 1/fps, 2/fps ... seconds.
 
-    A frame comes more than once where the video has fewer of them.
+    If `fps` is None, all frames are returned. A frame is repeated where the video has fewer than
+    `fps` frames per second.
     """
     if fps is None:
         return np.arange(len(index))
@@ -237,7 +236,7 @@ def choose_frames(index: VideoIndex, fps: float | None) -> np.ndarray:
 
 
 def check_positive_setting(key: str, value: Any, whole: bool) -> Any:
-    """Return the value. Raises ConfigError unless it is null or a number above 0."""
+    """Return the value of a setting. Raises ConfigError unless it is null or a number above 0."""
     types: Any = int if whole else (int, float)
     if value is None or (isinstance(value, types) and not isinstance(value, bool) and value > 0):
         return value

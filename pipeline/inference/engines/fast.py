@@ -1,4 +1,4 @@
-"""Engine `fast`: the precision that the hardware computes fastest, compiled where that pays."""
+"""Engine `fast`: uses the fastest precision of the hardware, and compiles for long runs."""
 
 import logging
 from collections.abc import Callable
@@ -22,11 +22,11 @@ _LEAST_IMAGES = {"one shape": 3_000, "many shapes": 12_000}
 
 
 class Fast(BaseEngine):
-    """Runs the network at low precision and compiles the parts of it that the model names.
+    """Runs the network at low precision and compiles the submodules that the model names.
 
-    If all inputs of a model have one shape, the code is compiled for this shape and batch size: a
-    smaller batch is filled up, and one of half the size or less runs uncompiled. Otherwise the code
-    is compiled for any shape.
+    If all inputs of a model have one shape, the code is compiled for this shape and the batch size.
+    A smaller batch is padded to this size; a batch of half the size or less runs uncompiled. If the
+    inputs have different shapes, the code is compiled for any shape.
 
     Args:
         device: auto, cpu, cuda, cuda:N or mps.
@@ -57,7 +57,7 @@ class Fast(BaseEngine):
         return replace(model, preprocess=model.fast_preprocess or model.preprocess)
 
     def prepare_for_run(self, images: int, batch_size: int) -> None:
-        """Compile the network where that pays for so many images."""
+        """Compile the network if compilation saves time for this number of images."""
         is_bf16_emulated = (
             self.precision == "bf16"
             and self.device_type == "cpu"
@@ -80,7 +80,7 @@ class Fast(BaseEngine):
         # Freezing makes weights constants, which are packed once. It works only as a global
         # setting, not as an option of torch.compile.
         inductor.freezing = True
-        # hides "No CUDA runtime is found"
+        # Hide the warning "No CUDA runtime is found".
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         for name in self.model.compilable:
             parent, _, attribute = name.rpartition(".")
@@ -108,7 +108,8 @@ class CompiledModule(nn.Module):
         self.module, self.batch_size = module, batch_size
         has_one_shape = batch_size is not None
         # Each module needs a backend of its own. PyTorch shares code between calls of one `forward`
-        # with equal backends, and would tell two networks apart only by the guards dropped below.
+        # with equal backends. It would distinguish two networks only by the guards that are dropped
+        # below.
         backend = partial(
             torch._inductor.compile,
             options={"triton.cudagraphs": device_type == "cuda" and has_one_shape},
@@ -137,7 +138,7 @@ class CompiledModule(nn.Module):
             outputs = self._compiled(filled)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # no compiler, its fault, or an input that fails uncompiled too
+        except Exception as error:  # no compiler, its error, or an input that fails uncompiled, too
             if self._has_run:
                 raise
             self._compiled = None
@@ -148,12 +149,12 @@ class CompiledModule(nn.Module):
         return pytree.tree_map(lambda tensor: tensor[:images], outputs) if missing else outputs
 
     def _is_worth_compiled(self, images: int) -> bool:
-        """Tell whether compiled code is faster for a batch of this size."""
+        """Return whether compiled code is faster for a batch of this size."""
         if self.batch_size is None:
             return images > 1
         return self.batch_size // 2 < images <= self.batch_size
 
 
 def _repeat_last(batch: Tensor, times: int) -> Tensor:
-    """Append the last image of a batch (B, ...) so many times."""
+    """Append the last image of a batch (B, ...) `times` times."""
     return torch.cat([batch, batch[-1:].expand(times, *batch.shape[1:])])

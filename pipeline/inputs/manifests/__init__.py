@@ -1,4 +1,4 @@
 """Read lists of images: CSV, TSV, Parquet or text.
 
-Begin with `reader.py`, which reads the rows. `locations.py` says where their paths lead.
+Begin with `reader.py`, which reads the rows. `locations.py` resolves their paths.
 """

@@ -1,4 +1,4 @@
-"""Where the paths of a manifest lead, for its source and for the readers of a finished run."""
+"""Resolve the paths in a manifest, for its source and for the readers of a finished run."""
 
 import io
 import os
@@ -17,10 +17,10 @@ from pipeline.storage.listing import open_file, read_entry
 
 @dataclass(frozen=True)
 class ManifestLocations(InputLocations):
-    """The files that a manifest lists, by their keys. Relative paths begin at `root`."""
+    """Locations of the files that a manifest lists. Relative paths begin at `root`."""
 
     def resolve(self, key: str) -> str:
-        """Return a path on this machine, or an address."""
+        """Return the local path or the address that a key stands for."""
         path = key_to_listed_path(key)
         if is_uri(path):
             return path
@@ -36,12 +36,12 @@ class ManifestLocations(InputLocations):
         return key_to_listed_path(key) == key_to_path(key)
 
     def find_file(self, key: str) -> Path | None:
-        """Return the file on this machine; None for an address."""
+        """Return the local file of a key; None if the key stands for an address."""
         path = self.resolve(key)
         return None if is_uri(path) else Path(path)
 
     def make_link(self, key: str) -> str | None:
-        """Return an address for browsers; None for an address that they do not open."""
+        """Return a link that browsers can open; None for other kinds of addresses."""
         path = self.resolve(key)
         if is_uri(path):
             return path if path.startswith(("https://", "http://")) else None
@@ -58,9 +58,10 @@ class ManifestFiles:
     def make_entry(
         self, key: str, size: int | None, mtime_ns: int | None, carried: tuple[Any, ...]
     ) -> Entry:
-        """Return the entry of a file, with `size` and `mtime_ns` as the manifest has them.
+        """Return the entry of a file, with the size and time from the manifest.
 
-        Without a size, a file on this machine is asked for both; an address is not.
+        If the manifest has no size, both are read from a local file. For an address they remain
+        unknown.
         """
         path = self.locations.resolve(key) if size is None else ""
         if size is not None or is_uri(path) or "\0" in path:
@@ -69,7 +70,7 @@ class ManifestFiles:
         return Entry(key, found.size, found.mtime_ns, carried)
 
     def open(self, key: str) -> BinaryIO:
-        """Open the bytes as a seekable file. Raises InputError."""
+        """Open the file or address of a key as a seekable file. Raises InputError."""
         path = self.locations.resolve(key)
         if is_uri(path):
             return io.BytesIO(self._addresses.read(path))
@@ -78,11 +79,15 @@ class ManifestFiles:
         return open_file(path)
 
     def read(self, key: str, seconds: float | None = None) -> bytes:
-        """Read all bytes, within `seconds` from an address.
+        """Read a whole file.
+
+        Args:
+            key: Key of the file.
+            seconds: Timeout for an address; None for the client's own.
 
         Raises:
-            InputError: the file cannot be read.
-            PipelineError: the address does not answer.
+            InputError: The file cannot be read.
+            PipelineError: The store of the address does not answer.
         """
         path = self.locations.resolve(key)
         if is_uri(path):
@@ -92,8 +97,11 @@ class ManifestFiles:
 
 
 def resolve_root(folder: Location, root: str | None) -> Location:
-    """Return what relative paths begin at: `root`, which is relative to `folder`, the manifest's
-    own.
+    """Return the folder or address at which relative paths begin.
+
+    Args:
+        folder: The folder that contains the manifest.
+        root: The user's setting, relative to `folder`; None for `folder` itself.
     """
     if root and is_uri(root):
         return parse_location(root)
@@ -103,7 +111,7 @@ def resolve_root(folder: Location, root: str | None) -> Location:
 
 
 def find_root(folder: Location, root: str | None) -> Location:
-    """Return `resolve_root`. Raises ConfigError if it is no folder."""
+    """Return the result of `resolve_root`. Raises ConfigError if it is not a folder."""
     found = resolve_root(folder, root)
     if isinstance(found, Path) and not found.is_dir():
         raise ConfigError(
@@ -115,7 +123,7 @@ def find_root(folder: Location, root: str | None) -> Location:
 
 
 def find_recorded_root(recorded: RecordedSource) -> Location:
-    """Return the root of a finished run's manifest, which may be gone since."""
+    """Return the root of a finished run's manifest. The manifest may no longer exist."""
     manifest = recorded.input
     is_folder = isinstance(manifest, Path) and not manifest.is_file()
     folder = manifest if is_folder else manifest.parent

@@ -1,5 +1,7 @@
-"""Read the rows of a manifest as a stream: Parquet, CSV, tab-separated values, or text with a path
-in each line.
+"""Read the rows of a manifest as a stream.
+
+A manifest is a Parquet file, a table of comma- or tab-separated values, or text with one path per
+line.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,24 +21,27 @@ _BLOCK_BYTES = 1 << 20
 _BATCH_ROWS = 1 << 15
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _UTF8_MARK = b"\xef\xbb\xbf"
-# columns of a CSV file that may be numbers or times; all others are text
+# Columns of a CSV file that may be numbers or times. All others are read as text.
 _TYPED_COLUMNS = ("size", "mtime")
 
-ReadBatches = Callable[[list[str]], Iterator[pa.Table]]  # names of columns -> their rows
+ReadBatches = Callable[[list[str]], Iterator[pa.Table]]  # names of columns -> batches of rows
 
 
 @contextmanager
 def open_manifest(
     file: BinaryIO, suffix: str, where: str
 ) -> Iterator[tuple[pa.Schema, ReadBatches]]:
-    """Give the schema of a manifest, and a function that reads its rows.
+    """Open a manifest.
 
     Args:
-        suffix: of the manifest's name, in lower case; it decides the format.
-        where: what the messages of errors begin with.
+        suffix: Suffix of the manifest's name in lower case. It determines the format.
+        where: Beginning of error messages.
+
+    Returns:
+        The schema, and a function that reads the rows.
 
     Raises:
-        ConfigError: the manifest cannot be read. The function may raise it too, while it reads.
+        ConfigError: The manifest cannot be read. Reading the rows may raise the same error.
     """
     readers: dict[str, Callable[[BinaryIO], tuple[pa.Schema, ReadBatches]]]
     readers = {
@@ -58,7 +63,7 @@ def open_manifest(
 
 
 def name_row(row: int, suffix: str) -> str:
-    """Return the name of a row, counted from 0, for messages."""
+    """Return how messages name a row. `row` is counted from 0."""
     return f"line {row + 2}" if suffix in (".csv", ".tsv") else f"row {row + 1}"
 
 
@@ -67,16 +72,16 @@ def _open_parquet(file: BinaryIO) -> tuple[pa.Schema, ReadBatches]:
 
     def batches(columns: list[str]) -> Iterator[pa.Table]:
         for batch in table.iter_batches(_BATCH_ROWS, columns=columns):
-            batch.validate(full=True)  # a damaged file may have been read without an error
+            batch.validate(full=True)  # pyarrow may read a damaged file without an error
             yield pa.Table.from_batches([batch])
 
     return table.schema_arrow, batches
 
 
 def _open_csv(file: BinaryIO, delimiter: str) -> tuple[pa.Schema, ReadBatches]:
-    """Read every column as text, but for sizes and times.
+    """Open a CSV file. All columns except sizes and times are read as text.
 
-    So a column's type does not depend on the first rows, and 007 stays 007.
+    So the type of a column does not depend on its first rows, and 007 remains 007.
     """
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     read = csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)
@@ -106,7 +111,7 @@ def _choose_type(field: pa.Field) -> pa.DataType:
 
 
 def _open_text(file: BinaryIO) -> tuple[pa.Schema, ReadBatches]:
-    """Read a path from each line that is not empty."""
+    """Open a text file that has one path per line. Empty lines are ignored."""
     schema = pa.schema([(TEXT_COLUMN, pa.string())])
 
     def batches(columns: list[str]) -> Iterator[pa.Table]:

@@ -1,4 +1,4 @@
-"""Sources: one component a file, configured by `conf/source/`.
+"""Sources: one component per file, configured by `conf/source/`.
 
-A source imports no other source.
+A source does not import another source.
 """

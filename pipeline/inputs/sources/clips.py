@@ -1,4 +1,4 @@
-"""Clips of every video under a folder, for task=video."""
+"""Source `clips`: clips of all videos below a folder, for task=video."""
 
 from collections.abc import Sequence
 
@@ -17,20 +17,20 @@ from pipeline.inputs.video_source import (
 
 
 class Clips(VideoSource):
-    """Lists clips of `length` frames, sampled at `fps` frames a second of the video (null: all its
-    frames).
+    """Lists clips of `length` frames from each video.
 
-    A clip begins every `stride` of the sampled frames (null: where the one before ends). The last
-    clip ends with the video, so that no second is left out. In a video shorter than one clip the
-    last frame is repeated.
+    The frames are sampled at `fps` frames per second of the video; null takes all frames. A new
+    clip begins after every `stride` sampled frames; null begins it where the previous clip ends.
+    The last clip ends with the video, so that no part is left out. In a video shorter than one
+    clip, the last frame is repeated.
     """
 
     columns = (
         make_carried_field("video", pa.string()),  # path below the input folder
         make_carried_field("clip", pa.int64()),  # its number in the video, from 0
-        # seconds from the video's first frame to the clip's first
+        # seconds from the video's first frame to the clip's first frame
         make_carried_field("start_s", pa.float64()),
-        # seconds to the frame after its last one, or to the end of the video
+        # seconds to the frame after the clip's last frame, or to the end of the video
         make_carried_field("end_s", pa.float64()),
     )
     time_column = "start_s"
@@ -56,5 +56,5 @@ class Clips(VideoSource):
 
     @classmethod
     def reopen(cls, recorded: RecordedSource) -> None:
-        """Return None: a clip is no image."""
+        """Return None, because a clip is not an image."""
         return None

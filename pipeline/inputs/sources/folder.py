@@ -1,4 +1,4 @@
-"""Every image file under a folder."""
+"""Source `folder`: all image files below a folder."""
 
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -13,9 +13,9 @@ from pipeline.storage.listing import make_prefetcher, open_listing
 
 
 class Folder(ImageSource):
-    """Lists image files by their suffix, sub-folders included, sorted by key (see `LocalListing`).
+    """Lists files with the suffix of an image, also in sub-folders, sorted by key.
 
-    `root` is a folder or one image, as a path or an address.
+    `root` is a folder or one image, as a path or an address. See `LocalListing` for the details.
     """
 
     hint_if_empty = (

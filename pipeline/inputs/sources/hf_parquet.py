@@ -1,4 +1,4 @@
-"""Images in Parquet files, as Hugging Face datasets store them."""
+"""Source `hf_parquet`: images in Parquet files, as Hugging Face datasets store them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,17 +25,18 @@ from pipeline.inputs.parquet_images import (
 )
 from pipeline.storage.listing import open_listing
 
-_NUMBER_DIGITS = 8  # of a row's number in its key; no file has more rows
+_NUMBER_DIGITS = 8  # digits of a row's number in its key; no file has more rows
 _BATCH_ROWS = 1 << 14
-_SUFFIX_COLUMN = ""  # in the tables of `_read_rows`; no column that is carried has this name
+_SUFFIX_COLUMN = ""  # in the tables of `_read_rows`; no carried column has this name
 
 
 class HfParquet(ImageSource):
-    """Lists the rows of Parquet files without reading an image.
+    """Lists the rows of Parquet files without reading the images.
 
-    A row's key is `<the Parquet file's path>/<its number, from 0>`, with the suffix of its image's
-    name if the file has that. `carry`: columns that go into every row; null for all but the images.
-    A Parquet file that cannot be read, or lacks a column, is one row with the key `<its path>/`.
+    The key of a row is `<path of the Parquet file>/<number of the row, from 0>`. If the row has the
+    image's file name, the key ends in its suffix. `carry` names the columns to copy to the rows of
+    the run; null copies all except the images. A Parquet file that cannot be read or lacks a column
+    is one input with the key `<path of the Parquet file>/`.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class HfParquet(ImageSource):
         for file in self.listing.entries():
             try:
                 rows = self._read_rows(file.key)
-            except (InputError, OSError):  # raised again when the file's row is read
+            except (InputError, OSError):  # reading this entry will raise it again
                 if self._is_folder(file.key):
                     continue
                 carried = (None,) * len(self.columns)
@@ -64,8 +65,9 @@ class HfParquet(ImageSource):
                 yield from _make_entries(file, rows)
 
     def _is_folder(self, key: str) -> bool:
-        """Return whether it is a folder called *.parquet, as Spark makes them: its files are listed
-        instead.
+        """Return whether the key is that of a folder, not a file.
+
+        Spark writes folders named `*.parquet`. The files in such a folder are listed instead.
         """
         root = self.listing.root
         return isinstance(root, Path) and (root / key_to_path(key)).is_dir()
@@ -84,7 +86,7 @@ class HfParquet(ImageSource):
         return ImageFileReader(ParquetImages(listing.open, recorded.settings["column"]).open)
 
     def _read_rows(self, file: str) -> pa.Table:
-        """Return for all rows of a Parquet file the suffix of its key and the carried columns.
+        """Read the suffix of the key and the carried columns for all rows of a Parquet file.
 
         Raises InputError.
         """
@@ -113,7 +115,7 @@ class HfParquet(ImageSource):
         """Return the schema of the first file that can be read; None if none can.
 
         Raises:
-            ConfigError: a file before that one has no column of images.
+            ConfigError: An earlier file has no image column.
         """
         for file in self.listing.entries():
             try:

@@ -1,4 +1,4 @@
-"""The images that a list names: Parquet, CSV or text, with columns that go into every row."""
+"""Source `manifest`: the images listed in a Parquet, CSV or text file, with further columns."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -41,18 +41,20 @@ from pipeline.storage.listing import open_listing
 from pipeline.storage.prefetch import Prefetcher
 
 log = logging.getLogger(__name__)
-# the columns that are sorted, before the carried ones
+# The first columns of the rows that are sorted. The carried columns follow.
 _ENTRY_SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
 
 
 class Manifest(ImageSource):
     """Lists the paths in one column of a manifest, sorted by key.
 
-    A key is the path as the manifest has it, changed so that it leads out of no folder (see
-    `keys.py`). A path that comes more than once is one input if its rows are equal. `root`: see
-    `manifests.locations.resolve_root`. `carry`: columns that go into every row; null for all
-    others. With the columns `size` (bytes) and `mtime` (a whole number or a time) no file is asked
-    for them while listing.
+    A key is the path in the manifest, escaped so that it never leads out of a folder (see
+    `keys.py`). A path that is listed several times is one input if its rows are equal.
+
+    Relative paths begin at `root` (see `manifests.locations.resolve_root`). `carry` names the
+    columns to copy to the rows of the run; null copies all that the source itself does not use. If
+    the manifest has the columns `size` (bytes) and `mtime` (a whole number or a time), listing does
+    not look up the files.
     """
 
     def __init__(
@@ -72,8 +74,8 @@ class Manifest(ImageSource):
         self.files = ManifestFiles(
             find_root(self.listing.root, check_optional_text("source.root", root))
         )
-        self._sorted: tuple[Entry, SortedRows] | None = None  # the manifest that was sorted
-        self._has_warned = False  # of paths that come more than once
+        self._sorted: tuple[Entry, SortedRows] | None = None  # the manifest and its sorted rows
+        self._has_warned = False  # whether the warning about repeated paths was given
 
         with self._open_manifest() as (schema, _):
             kind = find_column(schema, self.column, self.where, " Say source.column=NAME.").type
@@ -136,9 +138,9 @@ class Manifest(ImageSource):
             self._sorted = None
 
     def _sorted_rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yield (key, size, mtime_ns, *carried) by key.
+        """Yield rows (key, size, mtime_ns, *carried), sorted by key.
 
-        The manifest is read and sorted again only if it changed.
+        The manifest is read and sorted again only if it has changed.
         """
         file = self._find_file()
         if self._sorted is None or self._sorted[0] != file:
@@ -165,9 +167,9 @@ class Manifest(ImageSource):
         return rows
 
     def _prepare_rows(self, table: pa.Table, first: int) -> pa.Table:
-        """Return the rows of a batch as they are sorted.
+        """Convert a batch of the manifest's rows to the rows that are sorted.
 
-        `first`: the number of rows before them.
+        `first` is the number of the batch's first row in the manifest.
         """
         paths = table[self.column].cast(pa.string())
         without_path = pc.index(pc.fill_null(pc.equal(paths, ""), True), True).as_py()
@@ -193,10 +195,7 @@ class Manifest(ImageSource):
         )
 
     def _convert_numbers(self, table: pa.Table, name: str | None) -> pa.ChunkedArray:
-        """Return a column as int64, with times as nanoseconds.
-
-        Nulls where there is no such column.
-        """
+        """Return a column as int64, with times in nanoseconds; only nulls if `name` is None."""
         if name is None:
             return pa.chunked_array([pa.nulls(len(table), pa.int64())])
         column = table[name]
@@ -206,7 +205,7 @@ class Manifest(ImageSource):
 
     @contextmanager
     def _open_manifest(self) -> Iterator[tuple[pa.Schema, ReadBatches]]:
-        """Open the manifest. Raises ConfigError if it cannot be read, also while it is in use."""
+        """Open the manifest. Raises ConfigError if it cannot be read, now or inside the `with`."""
         try:
             with (
                 self.listing.open(self.file.key) as file,
@@ -219,7 +218,7 @@ class Manifest(ImageSource):
             raise ConfigError(f"{self.where}: cannot be read: {error}.") from None
 
     def _find_file(self) -> Entry:
-        """Return the entry of the manifest. Raises ConfigError unless the input is exactly one."""
+        """Return the entry of the manifest. Raises ConfigError unless the input is one file."""
         found = list(islice(self.listing.entries(), 2))
         if len(found) != 1:
             raise ConfigError(
@@ -234,9 +233,9 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _find_number(schema: pa.Schema, name: str) -> str | None:
-    """Return the name if one column has it and holds whole numbers, or times for `mtime`.
+    """Return the name if exactly one column has it and its type is suitable, else None.
 
-    Otherwise None.
+    Suitable are whole numbers, and times for `mtime`.
     """
     types = [field.type for field in schema if field.name == name]
     if len(types) != 1:
@@ -246,5 +245,5 @@ def _find_number(schema: pa.Schema, name: str) -> str | None:
 
 
 def _describe(row: tuple[Any, ...]) -> str:
-    """Return the carried values of a row for a message."""
+    """Format the carried values of a row for a message."""
     return ", ".join(map(str, row[3:])) or "another size or mtime"

@@ -1,4 +1,4 @@
-"""Frames of every video under a folder, as images."""
+"""Source `video`: frames of all videos below a folder, as images."""
 
 from collections.abc import Sequence
 
@@ -19,11 +19,11 @@ from pipeline.inputs.video_source import (
 
 
 class Video(VideoSource):
-    """Lists frames of videos: with `every` the frames 0, N, 2N ...; with `fps` those shown at 0,
-    1/fps, 2/fps ... seconds.
+    """Lists frames of videos.
 
-    Without either it lists one frame a second. Each frame comes once. Times are the frames' own,
-    from the first frame, so a variable frame rate is no problem.
+    With `every` = N it lists the frames 0, N, 2N ...; with `fps` the frames that are shown at 0,
+    1/fps, 2/fps ... seconds; with neither one frame per second. No frame is listed twice. Times are
+    read from the file and counted from the first frame, so variable frame rates are supported.
     """
 
     columns = (
