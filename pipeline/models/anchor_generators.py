@@ -1,4 +1,4 @@
-"""Anchor generators of torchvision's detectors: read what a network has, build one with others."""
+"""Read the anchors of a torchvision detector, and build an anchor generator with other anchors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,9 +33,9 @@ def get_anchor_generator(network: nn.Module) -> Any:
 def read_anchors(network: nn.Module) -> Anchors:
     """Return the anchors that a detector has now.
 
-    An SSD has one size more than it has levels, because the second square of a level is the
-    geometric mean of the level's size and the next one. Where levels have different ratios, the
-    result holds the union of them.
+    An SSD has one more size than levels: the side of a level's second square is the geometric mean
+    of this level's size and the next size. If the levels have different ratios, the result has the
+    ratios of all levels.
     """
     generator = get_anchor_generator(network)
 
@@ -96,7 +96,7 @@ def build_anchor_generator(network: Any, anchors: Anchors) -> Any:
             f"anchors: sizes {_format_numbers(sizes)} with ratios {_format_numbers(ratios[0])} "
             "give boxes without an area."
         )
-    # All levels share the layers that score the anchors.
+    # All levels share the layers that score the anchors, so they need equally many anchors.
     if len(set(built.num_anchors_per_location())) != 1:
         raise ConfigError(
             f"anchors.sizes={_format_numbers(sizes)}: "
@@ -141,7 +141,7 @@ def _build_ssd_generator(
         _check_ssd_sizes(network, anchors.sizes, n_levels)
         scales = [level[0] / _get_ssd_side(network) for level in anchors.sizes]
         if len(scales) == n_levels:
-            # The last level needs a next size too: continue with the same proportion.
+            # The last level needs a next size too. It is larger by the same factor as before.
             scales.append(scales[-1] * (scales[-1] / scales[-2] if n_levels > 1 else 1))
 
     if anchors.ratios is not None:

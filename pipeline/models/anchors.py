@@ -22,7 +22,7 @@ class Anchors:
         """Build anchors from the fields of `settings.anchors`, or from a file's metadata.
 
         Raises:
-            ValueError, TypeError: For anything other than lists of positive numbers.
+            ValueError, TypeError: A field is not a list of positive numbers.
         """
         if not isinstance(given, Mapping) or set(given) - {"sizes", "ratios"}:
             raise ValueError("expected sizes and ratios")

@@ -16,7 +16,7 @@ from pipeline.models.weights import (
     resolve_file,
 )
 
-_MIN_SHARE = 0.5  # of the backbone's tensors: weights with fewer belong to another network
+_MIN_SHARE = 0.5  # if fewer of the backbone's tensors match, the weights are another network's
 
 
 def load_backbone_state(backbone: str, weights: str) -> Mapping[str, Tensor] | None:
@@ -65,7 +65,7 @@ def copy_backbone_tensors(network: nn.Module, state: Mapping[str, Tensor]) -> in
         if tensor is not None and tensor.shape == own[name].shape
     }
 
-    # Tensors without dimensions, such as counters of BatchNorm layers, prove nothing.
+    # Scalars, such as counters of BatchNorm layers, fit any network, so they are not counted.
     n_expected = sum(tensor.dim() > 0 for tensor in own.values())
     n_fitting = sum(tensor.dim() > 0 for tensor in fitting.values())
     if n_fitting < max(1.0, _MIN_SHARE * n_expected):

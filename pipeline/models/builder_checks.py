@@ -16,7 +16,7 @@ from pipeline.models.torchvision_builders import FASTERRCNN
 from pipeline.models.weights import get_cache_path
 
 log = logging.getLogger(__name__)
-_SET_ELSEWHERE = {  # by model=, weights= and categories=
+_SET_ELSEWHERE = {  # arguments that model=, weights= and categories= set
     "weights",
     "weights_backbone",
     "num_classes",

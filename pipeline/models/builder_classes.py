@@ -51,7 +51,7 @@ def read_names_in_file(
     """Read the class names in a file's metadata.
 
     Raises:
-        ConfigError: The file has none. The message says how many are needed.
+        ConfigError: The file has no class names. The message says how many are needed.
     """
     names = parse_categories(read_safetensors_metadata(file))
     if names is None:

@@ -12,7 +12,7 @@ from pipeline.models.weights import get_cache_path
 
 
 def list_checkpoint_facts(checkpoint: CheckpointMetadata) -> dict[str, str]:
-    """Return what a file says about its weights."""
+    """Return the facts in a file's metadata."""
     facts = {"measured": checkpoint.metrics, "trained": checkpoint.trained}
     return {name: _format_facts(values) for name, values in facts.items() if values}
 

@@ -23,7 +23,7 @@ _MAPPINGS = ("anchors", "model_args", "metrics", "trained")  # JSON objects
 
 @dataclass(frozen=True)
 class CheckpointMetadata:
-    """What a file says about the weights in it. The fields are the keys of the file's metadata."""
+    """Metadata of a file with weights. The fields are the keys of the file's metadata."""
 
     architecture: str  # a torchvision builder, or `fasterrcnn` with a `backbone`
     categories: tuple[
@@ -85,7 +85,7 @@ def has_known_architecture(path: Path) -> bool:
 
 
 def read_checkpoint_metadata(path: Path) -> CheckpointMetadata:
-    """Read what a file says about its weights.
+    """Read the metadata of a file with weights.
 
     The metadata is only data; nothing in it is imported or run.
 

@@ -18,7 +18,7 @@ from pipeline.models.torchvision_builders import (
     is_quantized,
 )
 
-STRIDES = (4, 8, 16, 32)  # pixels of the input between two places of a map
+STRIDES = (4, 8, 16, 32)  # pixels of the input per step in a map
 _PROBE_HW = (512, 768)  # two different sides, so that channels are not mistaken for a side
 _AS_PUBLISHED = {  # without heads for training, and with the inputs that published weights expect
     name: {"aux_logits": False, "init_weights": True, "transform_input": True}
@@ -28,10 +28,10 @@ _AS_PUBLISHED = {  # without heads for training, and with the inputs that publis
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """The map of one stride, and the module that gives it.
+    """A feature map of one stride, and the module that returns it.
 
-    Several modules may give a map of this stride. The module named here is the outermost of them,
-    and the last one where several are equally far out.
+    Several modules may return a map of this stride. `module` is the outermost of them; of several
+    at the same depth, it is the last.
     """
 
     module: str
@@ -117,7 +117,7 @@ def _record_maps(network: nn.Module) -> dict[int, FeatureMap]:
 
 
 def _parse_map(name: str, output: Any) -> FeatureMap | None:
-    """Return the map that a module's output is, or None if it is none of a stride in `STRIDES`.
+    """Describe a module's output as a map; None if it is not a map of a stride in `STRIDES`.
 
     The output may be (1, C, h, w) or (1, h, w, C). The layout whose sides have the proportions of
     the input is the right one.

@@ -15,7 +15,7 @@ SORT_KEYS = ("accuracy", "gflops", "params", "size", "name")
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What torchvision publishes about one set of weights."""
+    """Facts that torchvision publishes about one set of weights."""
 
     name: str
     weights: str

@@ -25,7 +25,7 @@ WITH_AUXILIARY_HEADS = (
 
 
 class NetworkFactory:
-    """Build networks of one architecture.
+    """Factory for networks of one architecture.
 
     Every method builds a new network, and raises ConfigError where the builder does not take the
     arguments.
@@ -40,7 +40,7 @@ class NetworkFactory:
         self.quantized = is_quantized(self.name)
         self.model_args = dict(selection.model_args)
         if selection.member and self.name in ("googlenet", "inception_v3"):
-            # Their published weights expect it.
+            # The published weights of these two expect `transform_input`.
             self.model_args = {"transform_input": True} | self.model_args
 
     def build_skeleton(self, num_classes: int | None) -> nn.Module:

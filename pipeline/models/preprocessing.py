@@ -14,8 +14,8 @@ from torchvision.transforms import functional, v2
 from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
 Transform = Callable[[Tensor], Tensor]
-# Of a resized image. In float32 it is 200 MB. Where the shorter side becomes 520 pixels, sides of
-# more than 60 to 1 exceed it.
+# Limit for a resized image, which takes 200 MB in float32. If the shorter side becomes 520 pixels,
+# an image exceeds the limit when its longer side is more than 60 times the shorter one.
 _MAX_PIXELS = 2**24
 
 

@@ -20,9 +20,9 @@ _BUILDER_FORMAT = "builder"  # for every model that names no format
 def find_format(settings: Settings) -> Format:
     """Return the format of the model.
 
-    `model` is the name of a format, whose configuration is `conf/format/<name>.yaml`; or else a
-    torchvision builder, a file that training left, or the bundled model, which the format
-    `builder` stores.
+    `model` may be the name of a format, whose configuration is `conf/format/<name>.yaml`. It may
+    also be a torchvision builder, a file written by training, or the bundled model. The format of
+    these three is `builder`.
 
     Raises:
         ConfigError: There is no such model, or the settings do not fit it.

@@ -33,8 +33,8 @@ RANDOM = "random"  # the value of `weights` for a network with random weights
 class ModelSelection:
     """A network and its weights.
 
-    What a file says about itself takes the place of the settings' defaults. A setting that
-    contradicts the file is an error.
+    The metadata of a file replaces the defaults of the settings. A setting that contradicts the
+    metadata is an error.
     """
 
     display_name: str  # also part of the run folder's name; of a file its name without the folder
@@ -51,7 +51,7 @@ class ModelSelection:
 
 
 def select_model(settings: Settings) -> ModelSelection:
-    """Choose the network and the weights. Of a file only the metadata is read.
+    """Choose the network and the weights. If they are in a file, only its metadata is read.
 
     Raises:
         ConfigError: The settings contradict each other or the file.

@@ -20,7 +20,7 @@ def load_matching_tensors(network: nn.Module, state: Mapping[str, Tensor]) -> li
         ConfigError: None of the tensors fit.
     """
     own = network.state_dict()
-    # A name that the network lacks may be an old one: the module that knows it renames it.
+    # A name that the network lacks may be from an older version; its module renames it on loading.
     fitting = type(own)(
         (name, tensor)
         for name, tensor in state.items()

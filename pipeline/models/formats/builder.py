@@ -86,7 +86,7 @@ class TorchvisionBuilder:
         )
 
     def details(self) -> dict[str, str]:
-        """Return what else people who choose a model want to know, heading -> text."""
+        """Return further facts for a user who chooses a model: heading -> text."""
         n_parameters = sum(p.numel() for p in self._build_skeleton().parameters())
         rows = {"parameters": f"{n_parameters / 1e6:.2f} M"}
         if self.selection.checkpoint:
@@ -97,7 +97,7 @@ class TorchvisionBuilder:
 
     @property
     def weights_id(self) -> str:
-        """What identifies the weights in fingerprints; class names are not needed to know it."""
+        """Identity of the weights in fingerprints. It does not depend on the class names."""
         return self._name_weights()[1]
 
     def _name_weights(self) -> tuple[str, str]:

@@ -46,8 +46,8 @@ class BatchedSSD(nn.Module):
     def _select(self, boxes: Tensor, scores: Tensor) -> Outputs:
         """Select the detections of each image by torchvision's rules.
 
-        Scores above the threshold pass. Of each class at most `max_candidates` are kept, then
-        non-maximum suppression within the class, then the best `max_detections`.
+        First, boxes with scores above the threshold are kept, at most `max_candidates` per class.
+        Then non-maximum suppression runs within each class. Last, the best `max_detections` stay.
         """
         by_class = scores[..., 1:].transpose(1, 2)  # (B, C - 1, A), without the background
         image, label, anchor = (by_class > self.min_score).nonzero(as_tuple=True)

@@ -111,7 +111,7 @@ class ProgramFile(ABC):
         )
 
     def details(self) -> dict[str, str]:
-        """Return what else people who choose a model want to know, heading -> text."""
+        """Return further facts for a user who chooses a model: heading -> text."""
         n_bytes = sum(path.stat().st_size for path in self.list_files())
         rows = {"file": f"{n_bytes / 1e6:.1f} MB: {self.file}"}
         signature = self._signature

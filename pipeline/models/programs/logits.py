@@ -80,7 +80,7 @@ def select_logits(returned: Any) -> Tensor:
     several values.
 
     Raises:
-        PipelineError: That is no tensor.
+        PipelineError: The selected value is not a tensor.
     """
     if isinstance(returned, Mapping):
         returned = returned.get("out", next(iter(returned.values()), None))

@@ -25,7 +25,7 @@ def check_outputs(
 
     Args:
         file: The program's file, for messages.
-        signature: What the file tells.
+        signature: The shapes in the file.
         task: The task that the program is used for.
         output: What the task needs: `logits`, `boxes` or `probabilities`.
         tasks: The tasks that the format can serve, for messages.
@@ -53,7 +53,7 @@ def check_detector_input(file: Path, signature: ProgramSignature, task: str) -> 
     """Check that a detector takes one image of any size.
 
     Raises:
-        ConfigError: It takes something else.
+        ConfigError: The program takes another input.
     """
     shape, (smallest_batch, _) = signature.input, signature.batch
     if len(shape) not in (3, 4) or shape[-3] not in (3, None):
@@ -71,7 +71,7 @@ def check_detector_input(file: Path, signature: ProgramSignature, task: str) -> 
 def check_batch_input(
     file: Path, shape: Shape, task: str, transform: Callable[[Tensor], Tensor], preset: str
 ) -> None:
-    """Check that a program takes batches of what the preprocessing makes of photographs.
+    """Check that a program takes batches of preprocessed photographs.
 
     Args:
         file: The program's file, for messages.
