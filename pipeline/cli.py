@@ -31,7 +31,7 @@ _HELP = {"-h", "--help"}
 
 
 def entry() -> int:
-    """Run the program. A long run computes in a supervised process of its own."""
+    """Run the program. The verbs that may run long get a supervised process."""
     arguments = sys.argv[1:]
     is_long = arguments[:1] and arguments[0] in RESUMABLE_VERBS and not _HELP & set(arguments)
     if not is_long or TABLE_VARIABLE in os.environ:
@@ -86,7 +86,7 @@ def _dispatch(given: list[str]) -> int:
 
 
 def _format_help(verb: str) -> str:
-    """Write what a verb does and which settings it has, from their declarations."""
+    """Return the help of a verb: what it does, and its settings from their declarations."""
     from pipeline.config.command_options import format_options
     from pipeline.config.help_text import format_all_settings
     from pipeline.config.verb_options import CatalogueOptions, SweepOptions
@@ -115,7 +115,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _run_settings(settings: "Settings") -> "RunResult":
-    from pipeline.run import run  # imports torch, which a typo need not wait for
+    from pipeline.run import run  # imports torch, so errors in settings come first
 
     set_log_level(settings.log_level)
     result = run(settings)
@@ -149,7 +149,7 @@ def _run_worker(arguments: list[str]) -> None:
 
 
 def _sweep(arguments: list[str]) -> None:
-    """Run each combination, then print the table. `truth=` is a setting of the sweep itself."""
+    """Run each combination, then print the table. `truth=` is for the table, not for the runs."""
     from pipeline.config.command_options import read_options
     from pipeline.config.overrides import split_arguments
     from pipeline.config.sweep import run_sweep
@@ -228,7 +228,7 @@ def _print_text(action: "Callable[[Settings], str]", arguments: list[str]) -> No
 
 
 def _add_task_of_builder(arguments: list[str]) -> list[str]:
-    """Add a task that the named model serves, if none is given."""
+    """Add a task that the named model serves, if the user named no task."""
     from pipeline.config.overrides import add_task_of_model, split_arguments
     from pipeline.models.model_report import find_builder_tasks
 

@@ -20,7 +20,7 @@ from pipeline.runs.summary import describe_plan, summarize_run
 
 
 def run(settings: Settings) -> RunResult:
-    """Start a run, resume it, or find it complete."""
+    """Start a run, resume it, or report that it is complete."""
     parts = build_components(settings)
     with closing(parts.source):
         return annotate(settings, parts)
@@ -49,7 +49,7 @@ def annotate(settings: Settings, parts: Components) -> RunResult:
         if shard_ids or retry_shards:
             result = executor.run(shard_ids, session.make_job(retry_shards))
 
-        # A message says that other processes still compute shards; they draw their own pictures.
+        # A message means that other processes still compute shards. They draw their own pictures.
         n_drawn = 0 if result.message else session.draw_pictures(session.find_lacking_pictures())
         with folder.critical_section():
             write_report(session, replace=bool(shard_ids or retry_shards or n_drawn))
@@ -57,7 +57,7 @@ def annotate(settings: Settings, parts: Components) -> RunResult:
 
 
 def check_executor(executor: Executor, settings: Settings) -> None:
-    """Raise ConfigError for settings that only the local executor has."""
+    """Raise ConfigError if settings for the local executor are used with another executor."""
     if executor.writer and (settings.shard.count > 1 or settings.retry):
         raise ConfigError(
             "shard= and retry= are for executor=local; leave them out, or say executor=local."
@@ -65,7 +65,7 @@ def check_executor(executor: Executor, settings: Settings) -> None:
 
 
 def check_input(session: RunSession) -> None:
-    """Raise ConfigError where there is nothing to compute, before anything is written."""
+    """Raise ConfigError if there is nothing to compute. Called before anything is written."""
     if session.settings.changed == "trust":
         if not session.plan.parts:
             raise ConfigError(
@@ -88,7 +88,7 @@ def list_retry_shards(session: RunSession) -> list[int]:
 
 
 def write_report(session: RunSession, replace: bool) -> None:
-    """Write the report if every shard is committed. `replace`: also where there is one."""
+    """Write the report if every shard is committed. `replace`: overwrite an existing report."""
     is_complete = not session.list_uncommitted()
     if is_complete and (replace or not session.folder.store.contains("report.html")):
         publish_report(session.folder)

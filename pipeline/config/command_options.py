@@ -43,12 +43,12 @@ def read_options(verb: str, arguments: Sequence[str], options: type[T]) -> T:
 
 
 def format_options(options: type) -> str:
-    """Write the settings of a dataclass with their defaults, for `VERB --help`."""
+    """Return the settings of a dataclass with their defaults as text, for `VERB --help`."""
     return format_settings(list_declarations(options))
 
 
 def _parse_value(key: str, text: str) -> Any:
-    """Read a list, a mapping, a number, a truth value or a text, as YAML does."""
+    """Parse a value by the rules of YAML: a list, mapping, number, truth value or text."""
     try:
         return OmegaConf.from_dotlist([f"value={text}"])["value"]
     except (YAMLError, ValueError) as error:

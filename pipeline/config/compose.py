@@ -15,9 +15,9 @@ _DEFAULTS_NODE = "declared_settings"  # the name in the defaults list of conf/co
 
 
 def compose_settings(arguments: Sequence[str]) -> "Settings":
-    """Compose and check the settings that `key=value` words make.
+    """Compose settings from `key=value` words and check them.
 
-    It changes nothing in the process: no signal handler, no `sys.argv`, no logging.
+    It changes no state of the process: no signal handler, no `sys.argv`, no logging.
 
     Raises:
         ConfigError: A setting is unknown or has a value that is not allowed.

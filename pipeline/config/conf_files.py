@@ -11,28 +11,28 @@ from omegaconf import OmegaConf
 
 from pipeline.core.package_files import find_resource
 
-# The program itself chooses from these folders: a format by the model, an exporter by `to=`.
+# The program chooses from these folders itself: the format from `model=`, the exporter from `to=`.
 _NOT_ON_THE_COMMAND_LINE = {"format", "exporter"}
 _LINE = re.compile(r"(?P<indent> *)(?P<name>\w+):(?: +(?P<value>.*?))?(?: +# (?P<comment>.*))?$")
 
 
 @dataclass(frozen=True)
 class ComponentSetting:
-    """A setting of a component, such as `every` of conf/source/video.yaml."""
+    """A setting of a component, e.g. `every` in conf/source/video.yaml."""
 
-    name: str  # without its kind; with a dot if nested, such as `overlays.quality`
+    name: str  # without the kind; dotted if nested, e.g. `overlays.quality`
     value: str  # as the file writes it
     comment: str
 
     @property
     def is_reference(self) -> bool:
-        """Whether another setting gives the value, such as `root: ${input}`."""
+        """Whether the value is copied from another setting, e.g. `root: ${input}`."""
         return self.value.startswith("${")
 
 
 @dataclass(frozen=True)
 class ComponentFile:
-    """A component that configuration can choose, as its file in conf/ describes it."""
+    """A component that can be chosen in the configuration, described by its file in conf/."""
 
     name: str
     summary: str
@@ -52,14 +52,14 @@ def list_choices(kind: str) -> list[str]:
 
 @cache
 def read_default_choices() -> dict[str, Any]:
-    """Read from conf/config.yaml which components are chosen by default: a name or a list."""
+    """Read the default components from conf/config.yaml: for each kind a name or a list."""
     config: Any = OmegaConf.to_container(OmegaConf.load(find_resource("conf") / "config.yaml"))
     entries = [item for item in config["defaults"] if isinstance(item, dict)]
     return {kind: name for item in entries for kind, name in item.items() if kind in list_kinds()}
 
 
 def list_setting_names(kind: str, component: str = "*") -> set[str]:
-    """List the settings of one component, or of all of a kind: `every`, `overlays.quality`."""
+    """List the names of the settings of one component, or of all components of a kind."""
     files = (find_resource("conf") / kind).glob(f"{component}.yaml")
     return {name for path in files for name in _setting_names(path)}
 
@@ -67,8 +67,8 @@ def list_setting_names(kind: str, component: str = "*") -> set[str]:
 def read_component_file(kind: str, name: str) -> ComponentFile:
     """Read a component's settings and comments.
 
-    The comment at the top of the file is the summary. A setting's comment stands behind it and may
-    continue on the next lines.
+    The comment at the top of the file is the summary. The comment of a setting follows it on the
+    same line and may continue on the next lines.
     """
     path = find_resource("conf") / kind / f"{name}.yaml"
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -88,8 +88,8 @@ def _leading_comments(lines: list[str]) -> Iterator[str]:
 
 
 def _read_settings(lines: list[str], kind: str) -> Iterator[ComponentSetting]:
-    """Read each `name: value  # comment`, also nested ones."""
-    parents: dict[int, str] = {}  # by indentation
+    """Yield the setting of each line `name: value  # comment`, nested settings included."""
+    parents: dict[int, str] = {}  # indentation -> name of the enclosing setting
     found: list[ComponentSetting] = []
 
     for line in lines:
@@ -112,7 +112,7 @@ def _setting_names(path: Path) -> list[str]:
     content: Any = OmegaConf.to_container(OmegaConf.load(path))
     found: list[str] = []
 
-    # A file with `# @package _global_` has the component below its kind.
+    # In a file with `# @package _global_` the component is a node below the key of its kind.
     for name, value in content.get(path.parent.name, content).items():
         nested = [key for key in value if key != "_target_"] if isinstance(value, dict) else []
         found += [name, *(f"{name}.{key}" for key in nested)]

@@ -1,4 +1,4 @@
-"""Declare each setting once: type, check, default and help text are one field of a dataclass.
+"""Declare each setting once: one dataclass field has its type, check, default and help text.
 
     @dataclass(frozen=True)
     class Options:
@@ -42,13 +42,13 @@ def nested_settings(kind: type, example: str) -> Any:
 
     Args:
         kind: The frozen dataclass. Its fields are declared with `setting`.
-        example: One of its settings with a value, for error messages: `size: 640`.
+        example: One setting of `kind` with a value, for error messages, e.g. `size: 640`.
     """
     return field(default_factory=kind, kw_only=True, metadata={"kind": kind, "example": example})
 
 
 def list_declarations(kind: type, prefix: str = "") -> Iterator[Declaration]:
-    """List the settings of a dataclass, those of nested dataclasses with a dotted name."""
+    """Yield the settings of a dataclass. Settings of nested dataclasses have dotted names."""
     for item in fields(kind):
         name, metadata = prefix + item.name, item.metadata
 
@@ -76,8 +76,8 @@ def check_values(kind: type, given: Mapping[str, Any], prefix: str = "") -> dict
 
     Args:
         kind: The dataclass. Fields without a declaration are skipped.
-        given: A value for each declared setting; a mapping for nested settings.
-        prefix: What error messages write before a setting's name: `tiles.`.
+        given: A value for each declared setting. Nested settings are a mapping.
+        prefix: Text before a setting's name in error messages, e.g. `tiles.`.
 
     Returns:
         The checked values by field name, nested ones as instances of their dataclass.

@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 
 
 def report_failure(message: str, exit_code: int) -> int:
-    """Print a message to stderr and return the exit code. Signatures of addresses are not shown."""
+    """Print a message to stderr, without secrets of signed addresses, and return the exit code."""
     print(f"visionbatch: {redact_secrets(message)}", file=sys.stderr)
     sys.stderr.flush()
     return exit_code
 
 
 def report_os_error(error: OSError, arguments: Sequence[str]) -> int:
-    """Explain an error of the operating system, and return its exit code."""
+    """Print an explanation of an error of the operating system, and return the exit code."""
     log.debug("the traceback", exc_info=error)
     verb = arguments[0] if arguments else ""
     failure: PipelineError
@@ -41,7 +41,7 @@ def report_os_error(error: OSError, arguments: Sequence[str]) -> int:
 
 
 def report_interruption(message: str, exit_code: int, arguments: Sequence[str]) -> int:
-    """Say what the same command does after an interruption, and return the exit code."""
+    """Print the message of an interruption and how to resume, and return the exit code."""
     verb = arguments[0] if arguments else ""
     if verb == "train":
         message += " The same command resumes from the last checkpoint."

@@ -1,4 +1,4 @@
-"""Write settings, with their defaults and meaning, as plain text for `VERB --help`."""
+"""Format settings with their defaults and meanings as plain text for `VERB --help`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING
@@ -21,7 +21,7 @@ CHOICES = {**COMPONENT_KINDS, "experiment": "settings that belong together"}
 
 
 def format_all_settings(verb: str) -> str:
-    """Write the settings of a verb that composes `Settings`: its groups, then the components."""
+    """Format the settings of a verb that composes `Settings`: first its groups, then components."""
     groups = [group for group in GROUPS if verb in GROUP_VERBS.get(group, (verb,))]
     groups.sort(key=lambda group: group not in GROUP_VERBS)  # the verb's own settings first
 
@@ -37,7 +37,7 @@ def format_all_settings(verb: str) -> str:
 
 
 def format_settings(settings: Iterable[Declaration]) -> str:
-    """Write one setting on each line, with its default in brackets."""
+    """Format settings, each on a line with its default in brackets."""
     rows = []
     for item in settings:
         has_default = not item.is_required and item.default not in (None, ())
@@ -47,7 +47,7 @@ def format_settings(settings: Iterable[Declaration]) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Write a value as it is typed on the command line."""
+    """Format a value as a user types it on the command line."""
     if value is MISSING:
         return ""
     if value is None:
@@ -67,9 +67,9 @@ def get_heading(group: type) -> str:
 
 
 def list_own_settings(kind: str, component: ComponentFile) -> list[ComponentSetting]:
-    """List a component's settings, without those whose value another setting gives.
+    """List a component's settings, without those whose value is copied from another setting.
 
-    An experiment has none: it sets those of other groups.
+    An experiment has no settings of its own, because it sets the settings of other groups.
     """
     if kind == "experiment":
         return []
@@ -77,7 +77,7 @@ def list_own_settings(kind: str, component: ComponentFile) -> list[ComponentSett
 
 
 def is_default(kind: str, name: str) -> bool:
-    """Whether a component is chosen if the command line names none of its kind."""
+    """Return whether a component is chosen if the command line names no component of its kind."""
     default = read_default_choices().get(kind)
     return name in default if isinstance(default, list) else name == default
 
@@ -99,7 +99,7 @@ def _component_rows(kind: str, component: ComponentFile) -> list[tuple[str, str]
 
 
 def _align(rows: Sequence[tuple[str, str]]) -> str:
-    """Write names in one column and texts, wrapped, in a second one."""
+    """Format rows with the names in one column and the wrapped texts in a second column."""
     column = max([10, *(len(name) for name, _ in rows)])
     lines = []
 

@@ -16,8 +16,8 @@ def instantiate(node: Mapping[str, Any], **extra: Any) -> Any:
     """Build the class that `node["_target_"]` names.
 
     Args:
-        node: `_target_` and the arguments. The key `presets` belongs to the settings and is no
-            argument.
+        node: `_target_` and the arguments. Its key `presets` belongs to the settings and is not
+            passed to the class.
         extra: More arguments.
 
     Raises:
@@ -62,7 +62,8 @@ def find_class(kind: str, name: str) -> type:
         )
 
     node = OmegaConf.load(find_resource("conf") / kind / f"{name}.yaml")
-    # A sink's node lies under its own name; that of a file for `_global_` lies under its kind.
+    # The node of a sink is below the key of its name. In a file for `_global_` the node is below
+    # the key of its kind.
     paths = ("_target_", f"{kind}._target_", f"{name}._target_")
     targets = [OmegaConf.select(node, path) for path in paths]
     return _import_class(str(next(filter(None, targets), "")))
@@ -81,7 +82,7 @@ def _import_class(target: str) -> type:
     except ModuleNotFoundError as error:
         raise ConfigError(f"The configuration names {target!r}: {error}.") from None
 
-    # A class that a module only imports, such as subprocess.Popen, is not one of this project.
+    # A class that the module only imports, e.g. subprocess.Popen, does not belong to this project.
     if not inspect.isclass(found) or not found.__module__.startswith("pipeline."):
         raise ConfigError(
             f"The configuration names {target!r}, which is not a class of this project."

@@ -1,6 +1,7 @@
 """Prepare command-line arguments for Hydra.
 
-make's list of variables is split, paths are quoted, and a mistyped setting gets an answer.
+The list of variables from make is split, paths are quoted, and unknown settings are refused with
+a suggestion.
 """
 
 import re
@@ -24,7 +25,7 @@ _HYDRA = "hydra"  # Hydra's own settings, such as hydra.launcher
 
 
 def prepare_overrides(arguments: Sequence[str], sweep: bool) -> list[str]:
-    """Turn arguments such as `input=My Photos` into overrides that Hydra understands.
+    """Turn arguments, e.g. `input=My Photos`, into overrides that Hydra understands.
 
     Args:
         arguments: `key=value` words. `--make WORDS` stands for the variables given to make.
@@ -50,9 +51,9 @@ def split_arguments(arguments: Sequence[str]) -> list[str]:
 def split_make_variables(words: str) -> list[str]:
     r"""Split the value of make's MAKEOVERRIDES into words, in the order in which they were typed.
 
-    make writes a backslash before blanks and backslashes in a value, and doubles `$`:
-    `task=detect input=My\ Photos` becomes [`input=My Photos`, `task=detect`]. UPPERCASE variables
-    belong to the Makefile and are left out.
+    make writes a backslash before blanks and backslashes in a value, doubles `$`, and reverses the
+    order: `task=detect input=My\ Photos` becomes [`input=My Photos`, `task=detect`]. UPPERCASE
+    variables belong to the Makefile and are left out.
     """
     found = re.findall(r"(?:\\.|[^\s\\])+", words.replace("$$", "$"), flags=re.DOTALL)
     plain = [re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL) for word in found]
@@ -67,8 +68,8 @@ def add_task_of_model(
 
     Args:
         words: `key=value` words.
-        find_tasks: Returns the tasks of the model that `model=` names; none if it is unknown. The
-            first in alphabetical order is added.
+        find_tasks: Returns the tasks of the model that `model=` names, or no task if the model is
+            unknown. The first task in alphabetical order is added.
     """
     keys = {word.partition("=")[0].lstrip("+~") for word in words}
     models = [word.partition("=")[2] for word in words if word.startswith("model=")]
@@ -82,8 +83,8 @@ def add_task_of_model(
 def read_task_of_file(model: str) -> list[str]:
     """Read from a weights file's metadata which task it was trained for.
 
-    The list is empty for another model, and for a file that cannot be read: loading it gives the
-    better error message.
+    The list is empty if the model is not a weights file. It is also empty if the file cannot be
+    read, because loading the file later gives a better error message.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -101,9 +102,9 @@ def read_task_of_file(model: str) -> list[str]:
 
 
 def _find_named_components(words: Sequence[str], sweep: bool) -> dict[str, list[str]]:
-    """Find the components that words such as `task=detect` name, by kind; in a sweep, several.
+    """Find the components that words like `task=detect` name, by kind. A sweep may name several.
 
-    Kinds whose components are chosen as a list, such as `sink`, are left out.
+    Kinds whose components are chosen as a list, e.g. `sink`, are left out.
     """
     named: dict[str, list[str]] = {}
     for kind, default in read_default_choices().items():
@@ -135,7 +136,8 @@ def _prepare_override(word: str, sweep: bool, chosen: Mapping[str, list[str]]) -
         values = value.split(",") if sweep else [value]
         return f"{key}={','.join(map(_quote, values))}"
     if key in _nested_keys() and value.startswith("{"):
-        # `++` lets an unknown key below it reach the check of the values, whose answer is better
+        # With `++` an unknown key in the mapping reaches our check, whose message is better than
+        # Hydra's.
         return f"++{word}"
     return word
 
@@ -153,7 +155,7 @@ def _literal_keys() -> set[str]:
 
 
 def _nested_keys() -> dict[str, list[str]]:
-    """Return the settings that hold others, such as `tiles`, with the names of those."""
+    """Return the names of nested settings by the setting that contains them, e.g. `tiles`."""
     return {key: list(value) for key, value in _defaults().items() if isinstance(value, dict)}
 
 
@@ -175,13 +177,13 @@ def _check_key(name: str, below: str) -> None:
 
 
 def _check_component_key(kind: str, name: str, chosen: Sequence[str]) -> None:
-    """Refuse a setting such as `source.fsp` that no component of the kind has.
+    """Refuse a setting that no component of the kind has, e.g. `source.fsp`.
 
     Args:
         kind: The first part of the key.
         name: The rest of the key.
-        chosen: The components that the command line names. If it names none, a configuration may
-            choose any of them, so the settings of all are known.
+        chosen: The components that the command line names. If it names none, the settings of all
+            components of the kind are accepted, because the configuration may choose any of them.
     """
     owners: dict[str, list[str]] = {}
     for component in chosen or list_choices(kind):
@@ -209,7 +211,7 @@ def _check_choice(kind: str, choice: str) -> None:
 
 
 def _quote(value: str) -> str:
-    """Write a text for Hydra so that a path may hold blanks, commas, brackets or `=`.
+    """Quote a text for Hydra, so that a path may contain blanks, commas, brackets or `=`.
 
     A quoted text, a list, `null` and OmegaConf's `${...}` keep their meaning.
     """

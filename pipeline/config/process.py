@@ -15,21 +15,21 @@ def prepare_process() -> None:
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
 
-    # A terminal that cannot show the name of a file then still gets the rest of the text.
+    # If a terminal cannot show a character of a file name, the rest of the text is still printed.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
     # torch reads this when it is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    # An idle OpenMP thread then spins for a fraction of a millisecond before it sleeps. By default
-    # it spins for several, and keeps a core from the decoding threads.
+    # With this value an idle OpenMP thread spins for a fraction of a millisecond before it sleeps.
+    # By default it spins for several milliseconds, and decoding threads cannot use that core.
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     keep_freed_memory()
 
 
 def set_log_level(level: str) -> None:
-    """Show this program's messages from `level` on. Warnings of libraries are for `debug` only."""
+    """Show this program's messages of `level` and above. Libraries' warnings need `debug`."""
     logging.getLogger("pipeline").setLevel(level.upper())
     libraries = logging.DEBUG if level == "debug" else logging.ERROR
     logging.getLogger("py.warnings").setLevel(libraries)

@@ -1,4 +1,4 @@
-"""The settings of a run, checked once. Code behind this boundary can trust every value."""
+"""The settings of a run. They are checked here once, so all other code can trust their values."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
@@ -77,7 +77,7 @@ class Settings(
         return self.min_score
 
     def to_plain(self) -> dict[str, Any]:
-        """Return values that JSON can hold. `from_plain` is the inverse."""
+        """Return the settings in JSON types. `from_plain` is the inverse."""
         plain = asdict(self)
         plain["parts"] = plain.pop("components")  # its name in run.json
         return plain
@@ -119,7 +119,7 @@ def _fill_presets(values: Mapping[str, Any], presets: Mapping[str, Any]) -> dict
     if uses_samples:
         filled["input"] = str(find_resource("data") / "samples")
     if values["model"] is None:
-        # The samples' detector knows only the samples' classes: it is no default for user images.
+        # The detector of the samples knows only their classes: it is no default for users' images.
         filled["model"] = presets["sample_model" if uses_samples else "model"]
 
     for key in ("min_score", "top_k"):

@@ -1,4 +1,4 @@
-"""Make the text of docs/settings.md: python -m pipeline.config.settings_page > docs/settings.md"""
+"""Make docs/settings.md. Run `python -m pipeline.config.settings_page > docs/settings.md`."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""Compose the settings of a sweep, one job for each combination of comma-separated values."""
+"""Run a sweep: one job for each combination of comma-separated values."""
 
 import os
 import socket
@@ -44,8 +44,8 @@ def run_sweep(
 ) -> list[Job]:
     """Call `action` with the settings of each combination.
 
-    A combination that raises PipelineError does not stop the others. A launcher of Hydra's may run
-    jobs in other processes: `run_job` is pickled and sent there, and its outcome comes back as a
+    A combination that raises PipelineError does not stop the others. A Hydra launcher may run jobs
+    in other processes. Then `run_job` is pickled and sent there, and it returns its outcome in a
     file.
 
     Args:
@@ -57,7 +57,7 @@ def run_sweep(
         The jobs of this process, then those of other processes.
 
     Raises:
-        ConfigError: The words are no settings at all.
+        ConfigError: The words cannot be parsed as settings.
     """
     from pipeline.config.overrides import prepare_overrides
 
@@ -105,7 +105,7 @@ def run_sweep(
 
 @contextmanager
 def _replace_arguments(arguments: list[str]) -> Iterator[None]:
-    """Set `sys.argv`, which is where Hydra reads the overrides of a sweep."""
+    """Replace `sys.argv`, from which Hydra reads the overrides of a sweep."""
     original, sys.argv = sys.argv, ["visionbatch", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them
     try:
@@ -119,9 +119,9 @@ def _identify_process() -> tuple[str, int]:
 
 
 def _choose_outcomes_folder(output: Location) -> Path:
-    """Choose a folder below the output, which all processes of a sweep can see.
+    """Choose a folder below the output, because all processes of a sweep can see the output.
 
-    If the output is an address, the folder is on this machine.
+    If the output is an address of an object store, the folder is on this machine.
     """
     base = Path(tempfile.gettempdir()) if isinstance(output, Uri) else output.absolute() / ".hydra"
     return base / f"outcomes-{uuid4().hex}"
@@ -140,7 +140,7 @@ def _split_override(word: str) -> tuple[str, str]:
 
 
 class _CarriedError(BaseException):
-    """Carries an error through Hydra, which would print a traceback for an Exception and exit."""
+    """Carries an error through Hydra, which prints a traceback and exits for any `Exception`."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error

@@ -1,4 +1,4 @@
-"""Find the classes of tasks by name, and the tasks that a model's outputs are enough for."""
+"""Find the classes of tasks by name, and the tasks that a model's outputs can serve."""
 
 from collections.abc import Set
 from functools import cache
@@ -10,10 +10,10 @@ from pipeline.core.protocols import Task
 
 
 def find_task(name: str) -> type[Task]:
-    """Return the class of the task of this name, which declares what its rows hold.
+    """Return the class of the task with this name.
 
     Raises:
-        ConfigError: there is no such task. Its name may come from another program's run.
+        ConfigError: There is no such task. The name may come from a run of another program.
     """
     return cast("type[Task]", find_class("task", name))
 
@@ -29,8 +29,8 @@ def list_served_tasks(outputs: Set[str], takes_clips: bool = False) -> list[str]
     """Return the names of the tasks that a model with these outputs can serve.
 
     Args:
-        outputs: names of what the model returns for each input, as `core.types.Model` lists them.
-        takes_clips: whether the model's inputs are clips of videos, not images.
+        outputs: Names of the model's outputs for each input, as `core.types.Model` lists them.
+        takes_clips: Whether the model's inputs are clips of videos, not images.
     """
     return [
         name

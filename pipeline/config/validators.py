@@ -1,8 +1,8 @@
 """Checks of a setting's value.
 
-A check takes (key, value) and returns the value as the code uses it. It raises ConfigError, which
-says what was expected and what came. A function with another signature, such as
-`check_integer(least)`, makes a check.
+A check takes (key, value) and returns the value in the type that the code uses. If the value is not
+allowed, it raises a ConfigError with the expected and the actual value. A function with another
+signature, e.g. `check_integer(least)`, returns a check.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +44,8 @@ def is_number(value: Any) -> bool:
 
 
 def check_text(key: str, value: Any) -> str:
-    # An empty text is refused and not taken for null: input=$UNSET must not annotate the samples.
+    # An empty text is refused, not treated as null. Otherwise input=$UNSET would annotate the
+    # samples.
     if (isinstance(value, str) or is_number(value)) and str(value):
         return str(value)
     raise build_refusal(key, value, "a text")
@@ -55,7 +56,7 @@ def check_optional_text(key: str, value: Any) -> str | None:
 
 
 def check_utf8_path(key: str, value: Any) -> str:
-    """Refuse a path with bytes that are not UTF-8, which JSON and Parquet files cannot hold."""
+    """Refuse a path with bytes that are not UTF-8, because JSON and Parquet cannot store them."""
     text = check_text(key, value)
     if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
         shown = text.encode("utf-8", "backslashreplace").decode()
@@ -64,7 +65,7 @@ def check_utf8_path(key: str, value: Any) -> str:
 
 
 def check_path(key: str, value: Any) -> Location:
-    """Return a path or, for a text such as s3://bucket/folder, an address."""
+    """Return a path, or an address for a text like s3://bucket/folder."""
     return parse_location(check_text(key, value))
 
 
@@ -163,7 +164,7 @@ def check_flag(key: str, value: Any) -> bool:
 
 
 def check_choice(*choices: str) -> Callable[[str, Any], str]:
-    """Make a check for one of these words."""
+    """Make a check that accepts one of these words."""
 
     def check(key: str, value: Any) -> str:
         if value in choices:

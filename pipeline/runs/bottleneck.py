@@ -1,8 +1,8 @@
-"""Name the slowest stage of a run and what would make it faster."""
+"""Find the slowest stage of a run, and advise how to make the run faster."""
 
 from collections.abc import Mapping
 
-_MIN_SHARE = 0.4  # of the elapsed time, from which one stage is called the bottleneck
+_MIN_SHARE = 0.4  # of the elapsed time; a stage below it is not called the bottleneck
 _LOADER_STAGES = ("read", "decode", "transform", "copy")
 _WRITER_STAGES = ("rows", "write", "draw")
 _MORE_WORKERS = (
@@ -25,11 +25,11 @@ _ADVICE = {
 def describe_bottleneck(
     seconds: Mapping[str, float], wall: float, workers: int, cores: int, device: str, precision: str
 ) -> str:
-    """Return one sentence for the user.
+    """Return the bottleneck of a run and advice, as text for the user.
 
     The main loop spends its time in `wait` (for the loader), `forward` or `behind` (waiting for the
-    writer). The longest of these is the bottleneck. Where the loop waits, the bottleneck is the
-    longest of the stages that it waits for.
+    writer). The longest of these is the bottleneck. If it is `wait`, the bottleneck is the
+    longest stage of the loader.
 
     Args:
         seconds: Seconds by stage, from `StageTimer.total_seconds`.

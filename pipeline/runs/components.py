@@ -1,4 +1,4 @@
-"""Build and check the components that the settings name; then load the model."""
+"""Build and check the components that the settings name, and load the model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Components:
     views: Views
     engine: Engine
     batch_size: int | None  # None: measured after the model is loaded
-    sinks: Mapping[str, Sink]  # by name, without those switched off
+    sinks: Mapping[str, Sink]  # by name, without sinks that are switched off
 
 
 def build_components(settings: Settings) -> Components:
@@ -78,7 +78,7 @@ def build_components(settings: Settings) -> Components:
 
 
 def build_source(settings: Settings, device: str) -> Source:
-    """Build the source, with the image decoder that `jpeg` asks for. Raises ConfigError."""
+    """Build the source with the image decoder that `jpeg=` selects. Raises ConfigError."""
     node = settings.components["source"]
     if settings.jpeg != "gpu":
         return cast(Source, instantiate(node))
@@ -88,13 +88,13 @@ def build_source(settings: Settings, device: str) -> Source:
 
 
 def build_sinks(settings: Settings) -> dict[str, Sink]:
-    """Build the sinks that the settings name, without those switched off."""
+    """Build the sinks that the settings name, without sinks that are switched off."""
     nodes = settings.components["sink"]
     return {name: instantiate(node) for name, node in nodes.items() if node.get("enabled", True)}
 
 
 def build_batch_size(settings: Settings, device: str) -> int | None:
-    """Return the configured batch size, or the task's for this kind of device; None for `auto`."""
+    """Return the configured batch size or the task's default for the device; None for `auto`."""
     if settings.batch_size is None:
         presets = settings.components["task"]["presets"]["batch_size"]
         return int(presets["cpu" if device == "cpu" else "gpu"])
@@ -102,7 +102,7 @@ def build_batch_size(settings: Settings, device: str) -> int | None:
 
 
 def check_clips(settings: Settings, task: Task, source: Source, spec: ModelSpec) -> None:
-    """Raise ConfigError if the source yields images where the task takes clips, or the reverse."""
+    """Raise ConfigError unless source, task and model agree on images or on clips."""
     if task.takes_clips and source.clip_length is None:
         raise ConfigError(
             f"task={settings.task} takes clips of videos: say source=clips, or leave source= out."
@@ -176,7 +176,7 @@ def load_predictor(
     Args:
         settings: The settings of the run.
         parts: The components.
-        images: How many images the engine should expect.
+        images: Number of images that the engine should expect.
         first: Entries to measure the batch size with, for `batch_size=auto`.
         excluded: Inputs that must not be read, by image_id.
     """

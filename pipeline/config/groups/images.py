@@ -66,7 +66,7 @@ class FilterSettings:
         check_names, None, "only these class names, for example [dog, cat]"
     )
     exclude: tuple[str, ...] | None = setting(check_names, None, "all but these class names")
-    # None is replaced by the task's default; a mapping then always has the key "default"
+    # None is replaced by the task's default. After that a mapping always has the key "default".
     min_score: float | Mapping[str, float] = setting(
         check_min_score,
         None,

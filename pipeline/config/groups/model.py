@@ -21,7 +21,7 @@ from pipeline.config.validators import (
 
 
 def check_anchor_sizes(key: str, value: Any) -> list[list[float]] | None:
-    """Accept sizes by level, [[32], [64, 90]]; [32, 64] stands for one size at each level."""
+    """Accept a list of sizes for each level, [[32], [64, 90]], or one size for each, [32, 64]."""
     if value is None:
         return None
 
@@ -67,7 +67,7 @@ class AnchorSettings:
 class ModelSettings:
     """The model."""
 
-    # None is replaced by the task's default when settings are composed, so Settings.model is a text
+    # None is replaced by the task's default when settings are composed, so the type has no None.
     model: str = setting(
         check_optional_text,
         None,

@@ -67,7 +67,7 @@ def run_benchmark(settings: Settings) -> str:
 
     first = {name: run() for name, run in runs.items()}  # fills caches, compiles, starts threads
     measurements: dict[str, list[Measurement]] = {name: [] for name in runs}
-    # The loops run in turn, so that a slow minute of the machine affects all of them alike.
+    # The loops run in turn, so that a slow phase of the machine affects all of them equally.
     for _ in range(settings.bench.repeats):
         for name, run in runs.items():
             measurements[name].append(run())
@@ -137,10 +137,10 @@ def compute_bench_figures(
 ) -> dict[str, Any]:
     """Compute medians, spreads, ratios to the plain loop of the same round, and efficiencies.
 
-    The efficiency of an engine is the pipeline's rate divided by the rate that the hardware allows.
-    On a CPU, decoding and the forward pass share the cores, so the limit is the number of cores
-    divided by the core-seconds that both need for an image. On a GPU the limit is the slower of the
-    two rates.
+    The efficiency of an engine is the pipeline's rate divided by the limit of the hardware. On a
+    CPU, decoding and the forward pass share the cores, so the limit is the number of cores divided
+    by the core-seconds that both need for an image. On a GPU the limit is the lower of the two
+    rates.
 
     Args:
         measurements: The measurements of each loop, one for each round.

@@ -1,6 +1,6 @@
-"""The loops that the benchmark measures: plain PyTorch loops, this pipeline, and its two halves.
+"""The loops to measure: plain PyTorch loops, this pipeline, decoding alone and forward alone.
 
-Each function returns a `Measurement`. Loading the model is not part of it.
+Each function returns a `Measurement`, which does not include the loading of the model.
 """
 
 import shutil
@@ -26,7 +26,7 @@ from pipeline.runs.progress import ProgressBar
 from pipeline.runs.run_folder import RunFolder
 from pipeline.runs.shard_writer import ShardRunner
 
-_MAX_KEPT_BYTES = 1 << 30  # of the inputs for measuring the forward pass alone
+_MAX_KEPT_BYTES = 1 << 30  # of inputs in memory while the forward pass alone is measured
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class LoadedEngine:
-    """The model prepared by one engine. Loading it took `load_s` seconds."""
+    """A model prepared by one engine. Loading it took `load_s` seconds."""
 
     settings: Settings
     parts: Components
@@ -68,7 +68,7 @@ def measure(images: int, work: Callable[[], object]) -> Measurement:
 
 
 def measure_plain_loop(plain_model: PlainModel) -> Measurement:
-    """Measure a loop over single images, as tutorials show it."""
+    """Measure a loop over single images, like the loops in tutorials."""
 
     def work() -> None:
         for i in range(len(plain_model.reader)):

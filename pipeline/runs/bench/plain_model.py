@@ -1,4 +1,4 @@
-"""The model as a tutorial uses it: torchvision's own calls without the pipeline around them."""
+"""A model used as in tutorials: through torchvision's own calls, without the pipeline."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -22,7 +22,7 @@ Prepare = Callable[[Tensor], Tensor]
 
 
 class PlainReader(Dataset[SizedInput]):
-    """Data set whose item i is read, decoded and preprocessed when it is asked for."""
+    """A data set that reads, decodes and preprocesses an item when it is requested."""
 
     def __init__(self, source: RepeatedSource, max_pixels: int, prepare: Prepare) -> None:
         self.source, self.max_pixels, self.prepare = source, max_pixels, prepare
@@ -41,7 +41,7 @@ class PlainReader(Dataset[SizedInput]):
 
 
 class PlainModel:
-    """A model with the data set `reader` of its inputs. `predict` calls it on a list of them."""
+    """A model and the data set `reader` of its inputs. `predict` runs it on a list of inputs."""
 
     def __init__(
         self, model_format: Format, source: RepeatedSource, max_pixels: int, device: str
@@ -60,7 +60,7 @@ class PlainModel:
 
 
 def _get_published_calls(model_format: Format, model: Model) -> tuple[Prepare, Callable[..., Any]]:
-    """Return (preprocessing, call): torchvision's own for its builders, else the pipeline's."""
+    """Return preprocessing and call: torchvision's own for its builders, else the pipeline's."""
     wrapped = model.network
     if isinstance(wrapped, DetectorNetwork):
         detector = wrapped.unwrap()

@@ -1,11 +1,11 @@
-"""Plot of the figures of a benchmark."""
+"""Plot the figures of a benchmark."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 
 def save_bench_plot(result: Mapping, path: Path) -> None:
-    """Save horizontal bars of images/s with their spread and the limit of the hardware."""
+    """Plot images/s as horizontal bars, with the spread and the limit of the hardware."""
     import matplotlib as mpl
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 

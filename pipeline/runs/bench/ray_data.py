@@ -1,4 +1,4 @@
-"""The same work as a Ray Data job on this machine, for comparison."""
+"""Measure a Ray Data job that does the same work on this machine, for comparison."""
 
 import logging
 import shutil
@@ -65,7 +65,7 @@ def _prepare(row: dict[str, Any], reader: PlainReader) -> dict[str, Any]:
 
 
 class _Model:
-    """The callable of the actor that has the model."""
+    """The callable that a Ray actor runs; it has the model."""
 
     def __init__(self, model_reference: Any) -> None:
         import ray
@@ -83,7 +83,7 @@ class _Model:
 
 
 def _split_by_image(outputs: Any) -> Any:
-    """Return the outputs as a sequence of images. Only a segmenter's are in a mapping."""
+    """Return a sequence with the outputs of each image. A segmenter's outputs are in a mapping."""
     return outputs["out"] if isinstance(outputs, dict) else outputs
 
 

@@ -1,4 +1,4 @@
-"""A source that repeats the readable inputs of another, so that there are enough to measure."""
+"""A source that repeats the readable inputs of another source, to have enough to measure."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import nullcontext

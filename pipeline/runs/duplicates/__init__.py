@@ -1,5 +1,5 @@
 """Find inputs that are the same image, and skip them.
 
-Begin with `find.py`. `similarity.py` has the comparison of images, `skip.py` what a run does with
-the result, and `command.py` the verb `duplicates`.
+Begin with `find.py`. `similarity.py` compares images, `skip.py` skips duplicates in a run, and
+`command.py` is the verb `duplicates`.
 """

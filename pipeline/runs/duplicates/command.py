@@ -19,8 +19,9 @@ from pipeline.storage.publish import publish_folder
 
 
 def count_duplicates(settings: Settings) -> str:
-    """Write <output>/duplicates/<hash of the input>/duplicates.parquet, and return the counts as
-    text.
+    """Write the duplicates of an input to a table, and return the counts as text.
+
+    The table is `<output>/duplicates/<hash of the input>/duplicates.parquet`.
     """
     if settings.input is None:
         raise ConfigError("duplicates needs input=FOLDER.")

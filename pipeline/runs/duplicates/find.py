@@ -1,8 +1,8 @@
 """Find duplicates before a model sees them: files of equal bytes, and images that look alike.
 
-Each image is compared with those before it in the order of the plan. The first of its kind is never
-a duplicate, and a duplicate is never compared with: it is the duplicate of a first one, not of
-another duplicate.
+Each image is compared with earlier images, in the order of the plan, that are not duplicates
+themselves. So the first of several equal images is not a duplicate, and all others are duplicates
+of the first one.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -22,7 +22,7 @@ from pipeline.core.protocols import ImageFileSource, Source
 from pipeline.core.types import Entry, InputError
 from pipeline.runs.duplicates.similarity import THUMBNAIL_SIDE, find_similar, make_thumbnail
 
-_BATCH_IMAGES = 1024  # handed to the threads at once
+_BATCH_IMAGES = 1024  # images that are submitted to the threads at once
 
 T = TypeVar("T")
 
@@ -31,22 +31,23 @@ T = TypeVar("T")
 class Duplicates:
     """The image that each image duplicates.
 
-    `first[i]` is i for an image that duplicates none.
+    `first[i]` is i if image i is not a duplicate.
     """
 
     first: np.ndarray  # (N,) int64
-    same_bytes: np.ndarray  # (N,) bool; False: the two look alike
+    same_bytes: np.ndarray  # (N,) bool; False: the images look alike but differ in bytes
 
     @property
     def indices(self) -> np.ndarray:
-        """Return (M,) the indices of the images that duplicate another."""
+        """The indices of the images that are duplicates, (M,)."""
         return np.flatnonzero(self.first != np.arange(len(self.first)))
 
 
 def require_image_files(source: Source) -> ImageFileSource:
-    """Return the source.
+    """Return the source as a source of image files, which can be compared.
 
-    Raises ConfigError if its inputs are no image files, which can be compared.
+    Raises:
+        ConfigError: Its inputs are not image files.
     """
     if not source.has_image_files:
         raise ConfigError(
@@ -59,8 +60,8 @@ def require_image_files(source: Source) -> ImageFileSource:
 class ImageScan:
     """Reads all images of a source with several threads, and gives the results in order.
 
-    `list_entries` lists all images in the order of the plan, each time it is called. `track(i)` is
-    entered around the work on image i.
+    Each call of `list_entries` lists all images in the order of the plan. `track(i)` is a context
+    for the work on image i.
     """
 
     source: ImageFileSource
@@ -71,7 +72,7 @@ class ImageScan:
     def map(
         self, function: Callable[[Entry], T], is_selected: np.ndarray
     ) -> Iterator[tuple[int, T]]:
-        """Yield (index, result of the function) of the images that `is_selected` (N,) marks."""
+        """Yield (index, function(entry)) of the selected images. `is_selected`: (N,) bool."""
 
         def call(indexed: tuple[int, Entry]) -> tuple[int, T]:
             index, entry = indexed
@@ -102,9 +103,9 @@ class ImageScan:
 def find_duplicates(scan: ImageScan, near: bool, skip: Collection[int] = ()) -> Duplicates:
     """Find images of equal bytes and, with `near`, images that look alike.
 
-    Only files of equal size are compared byte by byte; with `near` every other image is decoded. An
-    image that cannot be decoded duplicates none and is duplicated by none. Neither do the images of
-    `skip`, which are not read.
+    Only files of equal size are compared by their bytes. With `near`, every image that has no equal
+    bytes before it is decoded. An image that cannot be decoded is neither a duplicate nor the first
+    of any. The same holds for the images in `skip`, which are not read.
     """
     by_bytes = _find_equal_bytes(scan, skip)
     first = by_bytes
@@ -116,12 +117,12 @@ def find_duplicates(scan: ImageScan, near: bool, skip: Collection[int] = ()) -> 
 
 
 def _find_equal_bytes(scan: ImageScan, skip: Collection[int]) -> np.ndarray:
-    """Return (N,) the first image with the same bytes."""
+    """Return the index of the first image with the same bytes, for each image: (N,)."""
     sizes = np.fromiter(
         (-1 if entry.size is None else entry.size for entry in scan.list_entries()), dtype=np.int64
     )
     _, group, count = np.unique(sizes, return_inverse=True, return_counts=True)
-    # an unknown size may equal any other
+    # An unknown size may equal any other size.
     is_candidate = (count[group] > 1) | (sizes < 0).any()
     is_candidate[list(skip)] = False
 
@@ -134,7 +135,7 @@ def _find_equal_bytes(scan: ImageScan, skip: Collection[int]) -> np.ndarray:
 
 
 def _separate_unreadable(scan: ImageScan, first: np.ndarray) -> np.ndarray:
-    """Make files that are no images duplicates of none: each of them is a failure of its own."""
+    """Make each file that is not an image its own first, so that each gets an error of its own."""
     itself = np.arange(len(first))
     has_duplicates = np.zeros(len(first), dtype=bool)
     has_duplicates[first[first != itself]] = True
@@ -144,7 +145,7 @@ def _separate_unreadable(scan: ImageScan, first: np.ndarray) -> np.ndarray:
 
 
 def _find_similar_images(scan: ImageScan, is_selected: np.ndarray) -> np.ndarray:
-    """Return (N,) the first image that each of the selected images looks like."""
+    """Return (N,): the index of the first image that each selected image looks like."""
     thumbnails = np.zeros((len(is_selected), THUMBNAIL_SIDE, THUMBNAIL_SIDE), dtype=np.float32)
     is_readable = np.zeros(len(is_selected), dtype=bool)
     for i, thumbnail in scan.map(scan.make_thumbnail, is_selected):

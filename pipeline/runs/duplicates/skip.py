@@ -1,6 +1,4 @@
-"""Skip duplicates during a run (`skip_duplicates=`): only the first of its kind is shown to the
-model.
-"""
+"""Skip duplicates during a run (`skip_duplicates=`). The model sees the first of equal images."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,9 +21,9 @@ from pipeline.runs.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class SkippedDuplicates(Mapping[int, ExcludedInput]):
-    """What the rows of skipped images say, by image_id.
+    """The status and error of each skipped image, by image_id.
 
-    A large collection has many, so they stay in Arrow arrays.
+    A large collection has many duplicates, so they stay in Arrow arrays to save memory.
     """
 
     table: pa.Table  # of DUPLICATES_SCHEMA, sorted by image_id
@@ -51,9 +49,9 @@ def load_or_find_duplicates(
 ) -> Mapping[int, ExcludedInput]:
     """Return the images of the plan to skip.
 
-    They are found once for a plan, and kept beside it under the plan's hash. So a resumed run skips
-    the same images, and searches again if inputs were added or changed. Images that killed a
-    process before are not read.
+    Duplicates are found once for a plan and stored beside it under the plan's hash. So a resumed
+    run skips the same images, and searches again if inputs were added or changed. Images that
+    killed a process before are not read.
     """
     if settings.skip_duplicates is None:
         return {}

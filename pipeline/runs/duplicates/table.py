@@ -1,4 +1,4 @@
-"""The table of duplicates that is written beside a plan, or for a user."""
+"""The table of duplicates, which a run writes beside its plan and `duplicates` for the user."""
 
 from collections.abc import Callable, Iterable
 
@@ -20,7 +20,7 @@ DUPLICATES_SCHEMA = pa.schema(
 def make_duplicates_table(
     duplicates: Duplicates, list_entries: Callable[[], Iterable[Entry]]
 ) -> pa.Table:
-    """Return a row for each duplicate, with the key of the first image that is the same."""
+    """Return a row for each duplicate, with the key of the first image that it duplicates."""
     indices = duplicates.indices
     firsts = duplicates.first[indices]
     needed = set(indices.tolist()) | set(firsts.tolist())
