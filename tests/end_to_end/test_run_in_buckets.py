@@ -200,7 +200,7 @@ import os, sys
 from pipeline.storage import object_client as remote
 from pipeline.run import run
 from tests.helpers.runs import settings_for
-at, done, ask = int(sys.argv[1]), 0, remote.ObjectClient.ask
+at, done, ask = int(sys.argv[1]), 0, remote.ObjectClient.call
 def dying(self, name, *arguments, **options):
     global done
     if name in ("put_file", "pipe_file", "rm_file"):
@@ -208,7 +208,7 @@ def dying(self, name, *arguments, **options):
         if done == at:
             os._exit(9)
     return ask(self, name, *arguments, **options)
-remote.ObjectClient.ask = dying
+remote.ObjectClient.call = dying
 run(settings_for(*sys.argv[2:]))
 """
 
