@@ -188,7 +188,7 @@ def bright(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace `model=codes` by that detector, without resizing images."""
     monkeypatch.setattr(DetectorNetwork, "forward", find_bright)
     monkeypatch.setattr(DetectorNetwork, "preprocess", lambda self, image: image.float() / 255)
-    monkeypatch.setattr(DetectorNetwork, "bucket", lambda self, size_hw: size_hw)
+    monkeypatch.setattr(DetectorNetwork, "compute_bucket", lambda self, size_hw: size_hw)
 
 
 BOX_IN_IMAGE = (150, 40, 260, 70)
