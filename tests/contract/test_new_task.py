@@ -17,6 +17,8 @@ import pytest
 
 from tests.helpers.paths import REPOSITORY, SAMPLES
 
+pytestmark = pytest.mark.long
+
 TOYS = ("toy", "toy_label")
 PICTURES = ("astronaut.jpg", "bricks.jpg", "desk/page.jpg", "yard/grass.jpg")
 N_IMAGES = len(PICTURES)

@@ -14,6 +14,8 @@ from pipeline.runs.run_folder import RunFolder
 from tests.helpers.runs import settings_for
 from tests.helpers.videos import make_video, steady
 
+pytestmark = pytest.mark.long
+
 PICTURES = ("overlays", "contact_sheets", "label_maps")
 TASKS = {
     "detect": ("model=codes",),

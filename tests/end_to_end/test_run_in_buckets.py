@@ -21,6 +21,8 @@ from tests.helpers.paths import SAMPLES
 from tests.helpers.pictures import picture
 from tests.helpers.runs import read, settings_for
 
+pytestmark = pytest.mark.long
+
 OURS = ("model=codes", "shard_size=4", "log_level=error")
 NO_RESULTS = ("timing.jsonl", "report.html", "run.json")  # timings, and where things are
 

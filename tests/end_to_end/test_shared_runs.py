@@ -17,6 +17,8 @@ from tests.faults.everywhere import contents
 from tests.helpers.paths import SAMPLES
 from tests.helpers.runs import read, settings_for
 
+pytestmark = pytest.mark.long
+
 COMMON = ("model=codes", "overlays=false", "shard_size=5", "log_level=error")
 
 

@@ -18,6 +18,8 @@ from tests.helpers.packed import pack_folder
 from tests.helpers.paths import REPOSITORY, SAMPLES
 from tests.helpers.runs import read, settings_for
 
+pytestmark = pytest.mark.long
+
 OURS = ("model=codes", "shard_size=2", "log_level=error", "overlays=false")
 DESK = SAMPLES / "desk"
 

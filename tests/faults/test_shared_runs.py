@@ -22,6 +22,8 @@ from tests.helpers.paths import REPOSITORY, SAMPLES
 from tests.helpers.pictures import picture
 from tests.helpers.runs import read, settings_for
 
+pytestmark = pytest.mark.long
+
 COMMON = ("model=codes", "overlays=false", "log_level=error")
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from tests.helpers.paths import REPOSITORY, SAMPLES
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("kills", [6, pytest.param(200, marks=pytest.mark.faults)])
 def test_any_number_of_sigkills(kills: int, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from tests.helpers.paths import REPOSITORY
 from tests.helpers.pictures import picture
 from tests.helpers.runs import read
 
+pytestmark = pytest.mark.long
+
 Watched = Callable[..., "subprocess.Popen[str]"]
 
 
