@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.types import Output, View
+from pipeline.ops.keypoints import find_mirrored_keypoints
 from pipeline.ops.merge_views import ViewDetections, merge_detections
 
 SizeHW = tuple[int, int]
@@ -152,23 +153,6 @@ def move_to_image_frame(output: Output, view: View, keypoint_names: Sequence[str
         )
         moved |= {"keypoints": points[:, order], "keypoints_scores": scores[:, order]}
     return moved
-
-
-def find_mirrored_keypoints(names: Sequence[str]) -> list[int]:
-    """Return, for each keypoint, the index of the keypoint in its place in a mirror image.
-
-    `left_x` and `right_x` change places. A keypoint without a partner keeps its own index.
-    """
-    other_side = {"left_": "right_", "right_": "left_"}
-    index_of = {name: i for i, name in enumerate(names)}
-
-    def partner(name: str) -> str:
-        for prefix, other in other_side.items():
-            if name.startswith(prefix):
-                return other + name.removeprefix(prefix)
-        return name
-
-    return [index_of.get(partner(name), i) for i, name in enumerate(names)]
 
 
 def _average(name: str, outputs: Sequence[Output], views: Sequence[View]) -> Tensor:

@@ -7,9 +7,9 @@ from typing import Any
 from torchvision.models import ResNet50_Weights
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
 
+from pipeline.core.background import BACKGROUND
 from pipeline.core.errors import ConfigError, suggest_nearest
 
-BACKGROUND = "__background__"
 _BUILT_IN = {
     "coco": FasterRCNN_ResNet50_FPN_V2_Weights.DEFAULT,  # 91 ids, with background and unused ids
     "imagenet": ResNet50_Weights.DEFAULT,

@@ -9,7 +9,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from pipeline.inference.views import find_mirrored_keypoints
+from pipeline.ops.keypoints import find_mirrored_keypoints
 from pipeline.ops.masks import IGNORED_LABEL
 from pipeline.training.data_protocols import Example
 from pipeline.training.object_crop import ObjectCrop

@@ -6,12 +6,12 @@ import numpy as np
 from torch import nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from pipeline.annotations.dataset_listing import ProblemList
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Uri, parse_location
 from pipeline.models.networks.detector import compute_resized_hw
 from pipeline.models.torchvision_builders import get_builder_tasks
-from pipeline.training.annotations.dataset_listing import ProblemList
 from pipeline.training.data_protocols import ExampleSet, TrainingData
 from pipeline.training.learners.classification_learner import ClassificationLearner
 from pipeline.training.learners.detection_learner import DetectionLearner

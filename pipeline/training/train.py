@@ -15,11 +15,11 @@ from torch import Tensor
 
 from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
+from pipeline.core.background import BACKGROUND
 from pipeline.core.errors import shorten_list
 from pipeline.core.text_tables import format_pairs
 from pipeline.core.types import Writer
 from pipeline.models.checkpoints import read_checkpoint_metadata, save_checkpoint
-from pipeline.models.class_names import BACKGROUND
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.storage.file_locks import lock_folder
 from pipeline.storage.publish import publish_file

@@ -20,7 +20,7 @@ LAYERS = [
     {"core"},
     {"config", "storage", "ops"},
     {"inputs", "models", "tasks", "outputs"},
-    {"inference"},
+    {"inference", "annotations"},
     {"runs"},
     {"results"},
     {"training"},

@@ -11,7 +11,6 @@ from pipeline.core.types import View
 from pipeline.inference.views import (
     Views,
     crop_view,
-    find_mirrored_keypoints,
     make_tile_windows,
     move_to_image_frame,
 )
@@ -95,18 +94,6 @@ def test_a_view_shows_its_window_of_an_image_or_clip(shape):
 
 NAMES = ("nose", "left_eye", "right_eye", "left_ear", "middle", "left_")
 WINDOW = (100, 50, 200, 130)  # 100 x 80
-
-
-def test_left_and_right_points_change_places_by_name():
-    assert find_mirrored_keypoints(NAMES) == [
-        0,
-        2,
-        1,
-        3,
-        4,
-        5,
-    ]  # no right_ear: left_ear stays what it is
-    assert find_mirrored_keypoints(()) == []
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
+from pipeline.core.background import BACKGROUND
 from pipeline.core.errors import ConfigError
-from pipeline.models.class_names import BACKGROUND, add_background, load_categories
+from pipeline.models.class_names import add_background, load_categories
 
 
 def write_file(folder, name, content):

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from PIL import Image, ImageDraw
 
-from pipeline.training.annotations.annotated_set import AnnotatedImage, AnnotatedSet
+from pipeline.training.examples.annotated_set import AnnotatedImage, AnnotatedSet
 
 NAMES = ("cat", "dog")
 

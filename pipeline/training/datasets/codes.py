@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from pipeline.core.background import BACKGROUND
 from pipeline.core.errors import ConfigError
 from pipeline.core.hashing import hash_text
 from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
-from pipeline.models.class_names import BACKGROUND
 from pipeline.training.data_protocols import Example
 
 if TYPE_CHECKING:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.annotations.dataset_listing import DatasetListing, ListedImage, ProblemList
+from pipeline.annotations.read_annotations import read_annotations
+from pipeline.core.background import BACKGROUND
 from pipeline.core.errors import ConfigError, shorten_list, suggest_nearest
 from pipeline.core.locations import Uri, parse_location
-from pipeline.models.class_names import BACKGROUND
 from pipeline.ops.masks import IGNORED_LABEL
-from pipeline.training.annotations.annotated_set import AnnotatedImage, AnnotatedSet
-from pipeline.training.annotations.annotation_checker import NOT_LEARNT, UNKNOWN, AnnotationChecker
-from pipeline.training.annotations.dataset_listing import DatasetListing, ListedImage, ProblemList
-from pipeline.training.annotations.read_annotations import read_annotations
-from pipeline.training.annotations.validation_split import split_for_validation
+from pipeline.training.examples.annotated_set import AnnotatedImage, AnnotatedSet
+from pipeline.training.examples.annotation_checker import NOT_LEARNT, UNKNOWN, AnnotationChecker
+from pipeline.training.examples.validation_split import split_for_validation
 from pipeline.training.task_registry import TASKS
 
 log = logging.getLogger(__name__)

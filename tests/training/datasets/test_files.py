@@ -15,9 +15,9 @@ from PIL import Image
 
 from pipeline.config.instantiate import instantiate
 from pipeline.core.errors import ConfigError
-from pipeline.training.annotations.annotated_set import AnnotatedSet
 from pipeline.training.data_protocols import TrainingData
 from pipeline.training.datasets.files import Files
+from pipeline.training.examples.annotated_set import AnnotatedSet
 from tests.helpers.paths import shared
 from tests.helpers.runs import settings_for
 from tests.training.made_sets import (

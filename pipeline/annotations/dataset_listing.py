@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from pipeline.core.background import is_background
 from pipeline.core.errors import ConfigError
-from pipeline.models.class_names import BACKGROUND
 
 # Polygons (x, y, x, y ...) of float32, or COCO's run lengths {size, counts}
 Mask: TypeAlias = "tuple[np.ndarray, ...] | dict[str, Any]"
@@ -80,10 +80,6 @@ class ProblemList:
 def drop_background(names: list[str]) -> list[str]:
     """Return the class names without the background, which has no objects."""
     return [name for name in names if not is_background(name)]
-
-
-def is_background(name: str) -> bool:
-    return name.casefold() in (BACKGROUND, "_background_", "background")
 
 
 def empty_boxes() -> np.ndarray:

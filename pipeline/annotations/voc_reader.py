@@ -13,15 +13,15 @@ from xml.parsers import expat
 
 import numpy as np
 
-from pipeline.core.errors import ConfigError
-from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
-from pipeline.training.annotations.dataset_listing import (
+from pipeline.annotations.dataset_listing import (
     DatasetListing,
     ListedImage,
     ProblemList,
     drop_background,
     empty_boxes,
 )
+from pipeline.core.errors import ConfigError
+from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
 
 TASKS = frozenset({"detect", "segment"})
 NAMES = (

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.annotations.voc_reader import NAMES, parse_xml
 from pipeline.core.errors import ConfigError
-from pipeline.training.annotations.voc_reader import NAMES, parse_xml
-from tests.training.annotations.test_coco_reader import DOG, example
+from tests.annotations.test_coco_reader import DOG, example
 from tests.training.datasets.test_files import found, opened
 from tests.training.made_sets import SCENES, paint, write_voc
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.training.annotations.packed_arrays import PackedArrays, PackedMasks
+from pipeline.training.examples.packed_arrays import PackedArrays, PackedMasks
 
 
 def polygon(*values: float) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.training.annotations.dataset_listing import ListedImage, Mask, ProblemList
+from pipeline.annotations.dataset_listing import ListedImage, Mask, ProblemList
 
 TOLERANCE = 1.0  # pixels outside the image; other programs may round by this much
 _SLACK = 1e-3  # pixels; smaller lengths are errors of float rounding

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.annotations.dataset_listing import Mask
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.header import check_file_size
 from pipeline.inputs.decoding.image import decode_image
 from pipeline.ops.masks import IGNORED_LABEL
-from pipeline.training.annotations.dataset_listing import Mask
-from pipeline.training.annotations.packed_arrays import PackedArrays, PackedMasks
 from pipeline.training.data_protocols import Example
+from pipeline.training.examples.packed_arrays import PackedArrays, PackedMasks
 
 
 @dataclass(frozen=True, slots=True)

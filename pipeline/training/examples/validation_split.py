@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from pipeline.training.annotations.annotated_set import AnnotatedImage
+from pipeline.training.examples.annotated_set import AnnotatedImage
 
 
 def split_for_validation(

@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights
 from yaml import YAMLError
 
-from pipeline.core.errors import ConfigError
-from pipeline.inference.views import find_mirrored_keypoints
-from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
-from pipeline.training.annotations.dataset_listing import (
+from pipeline.annotations.dataset_listing import (
     DatasetListing,
     ListedImage,
     ProblemList,
     empty_boxes,
 )
+from pipeline.core.errors import ConfigError
+from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
+from pipeline.ops.keypoints import COCO_KEYPOINTS, find_mirrored_keypoints
 
 log = logging.getLogger(__name__)
 TASKS = frozenset({"detect", "instances", "keypoints", "segment"})
@@ -258,9 +257,8 @@ def _find_point_names(data: Mapping[str, Any], count: int) -> tuple[str, ...]:
     other = [int(item) for item in data.get("flip_idx") or range(count)]
     if sorted(other) != list(range(count)) or any(other[other[i]] != i for i in range(count)):
         raise ValueError(f"flip_idx does not exchange {count} points in pairs")
-    coco = tuple(KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.meta["keypoint_names"])
-    if other == find_mirrored_keypoints(coco):
-        return coco
+    if other == find_mirrored_keypoints(COCO_KEYPOINTS):
+        return COCO_KEYPOINTS
     sides = (
         "point" if other[i] == i else "left" if i < other[i] else "right" for i in range(count)
     )

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
+from pipeline.annotations.class_folder_reader import TASKS as CLASS_TASKS
+from pipeline.annotations.class_folder_reader import read_class_folders
+from pipeline.annotations.coco_reader import TASKS as COCO_TASKS
+from pipeline.annotations.coco_reader import guess_image_folders, read_coco
+from pipeline.annotations.dataset_listing import DatasetListing, ProblemList
+from pipeline.annotations.voc_reader import TASKS as VOC_TASKS
+from pipeline.annotations.voc_reader import has_voc_layout, read_voc
+from pipeline.annotations.yolo_reader import TASKS as YOLO_TASKS
+from pipeline.annotations.yolo_reader import read_yolo
 from pipeline.core.errors import ConfigError
-from pipeline.training.annotations.class_folder_reader import TASKS as CLASS_TASKS
-from pipeline.training.annotations.class_folder_reader import read_class_folders
-from pipeline.training.annotations.coco_reader import TASKS as COCO_TASKS
-from pipeline.training.annotations.coco_reader import guess_image_folders, read_coco
-from pipeline.training.annotations.dataset_listing import DatasetListing, ProblemList
-from pipeline.training.annotations.voc_reader import TASKS as VOC_TASKS
-from pipeline.training.annotations.voc_reader import has_voc_layout, read_voc
-from pipeline.training.annotations.yolo_reader import TASKS as YOLO_TASKS
-from pipeline.training.annotations.yolo_reader import read_yolo
 
 EXPECTED = (
     "a .json file in COCO's format, YOLO's data.yaml, a folder with Annotations/*.xml as VOC's, "

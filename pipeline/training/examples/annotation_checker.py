@@ -8,13 +8,13 @@ from itertools import islice
 
 import numpy as np
 
+from pipeline.annotations.dataset_listing import DatasetListing, ListedImage, ProblemList
 from pipeline.core.cpu import count_available_cores, disable_openmp_threads
 from pipeline.core.types import InputError
 from pipeline.inputs.decoding.header import ImageHeader, read_image_header
 from pipeline.ops.masks import IGNORED_LABEL
-from pipeline.training.annotations.annotated_set import AnnotatedImage, read_label_map
-from pipeline.training.annotations.dataset_listing import DatasetListing, ListedImage, ProblemList
-from pipeline.training.annotations.geometry_checks import (
+from pipeline.training.examples.annotated_set import AnnotatedImage, read_label_map
+from pipeline.training.examples.geometry_checks import (
     ImageFrame,
     check_boxes,
     check_keypoints,

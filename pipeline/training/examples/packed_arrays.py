@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.training.annotations.dataset_listing import Mask
+from pipeline.annotations.dataset_listing import Mask
 
 
 class PackedArrays:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.core.errors import ConfigError
-from tests.training.annotations.test_coco_reader import DOG, example
+from tests.annotations.test_coco_reader import DOG, example
 from tests.training.datasets.test_files import EXPECTED, found, opened
 from tests.training.made_sets import NAMES, SCENES, Scene, images, paint, write_yolo
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core.errors import ConfigError
-from pipeline.training.annotations.dataset_listing import (
+from pipeline.annotations.dataset_listing import (
     DatasetListing,
     ListedImage,
     Mask,
     ProblemList,
     empty_boxes,
-    is_background,
 )
+from pipeline.core.background import is_background
+from pipeline.core.errors import ConfigError
 
 TASKS = frozenset({"detect", "instances", "keypoints", "segment"})
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.core.errors import ConfigError
-from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
-from pipeline.training.annotations.dataset_listing import (
+from pipeline.annotations.dataset_listing import (
     DatasetListing,
     ListedImage,
     ProblemList,
     empty_boxes,
 )
+from pipeline.core.errors import ConfigError
+from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
 
 TASKS = frozenset({"classify"})
 _VALIDATION = ("val", "valid", "validation", "test")  # the first one that exists is used

@@ -11,7 +11,7 @@ import torch
 
 from pipeline.core.errors import ConfigError
 from pipeline.ops.masks import encode_rle
-from pipeline.training.annotations.annotated_set import AnnotatedSet
+from pipeline.training.examples.annotated_set import AnnotatedSet
 from tests.training.datasets.test_files import opened
 from tests.training.made_sets import SCENES, Scene, coco_of, images, paint, write_coco
 
