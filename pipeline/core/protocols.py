@@ -107,7 +107,10 @@ class Source(Protocol):
         ...
 
     def release(self, entries: Sequence[Entry]) -> None:
-        """Forget what `prefetch` prepared for these entries."""
+        """Forget what one call of `prefetch` prepared for these entries.
+
+        Whoever calls `prefetch` calls `release` with the same entries, once.
+        """
         ...
 
     def close(self) -> None:

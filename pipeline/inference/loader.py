@@ -30,6 +30,7 @@ drops a batch. All values are frozen. Threads return outcomes, and one consumer 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -46,6 +47,7 @@ from pipeline.inference.batch_maker import BatchMaker
 from pipeline.inference.batching import group_by_bucket, prefetch_in_thread, pull_ahead
 from pipeline.inference.decode import Decoder, DecodingGroup
 from pipeline.inference.headers import HeaderReader
+from pipeline.inference.prefetched_shards import PrefetchedShards
 from pipeline.inference.views import Views
 from pipeline.inference.watchdog import Watchdog
 
@@ -102,17 +104,34 @@ class Loader:
         self.excluded = {} if excluded is None else excluded
 
     def load_batches(
-        self, shards: Iterable[Shard], timer: StageTimer | None = None
+        self,
+        shards: Iterable[Shard],
+        timer: StageTimer | None = None,
+        prefetched: PrefetchedShards | None = None,
     ) -> Generator[Batch, None, None]:
-        """Yield all batches of the first shard, then of the next. Prefetching crosses shards."""
+        """Yield all batches of the first shard, then of the next. Prefetching crosses shards.
+
+        Args:
+            shards: the inputs, in order.
+            timer: measures the stages.
+            prefetched: announces the shards to the source; its owner releases them. By default
+                they are released at the end.
+        """
         timer = timer or StageTimer()
-        with ThreadPoolExecutor(
-            self.workers, thread_name_prefix="decode", initializer=disable_openmp_threads
-        ) as pool:
-            batches = self._connect_stages(shards, pool, timer)
+        with (
+            nullcontext(prefetched) if prefetched else self.open_prefetched() as announcer,
+            ThreadPoolExecutor(
+                self.workers, thread_name_prefix="decode", initializer=disable_openmp_threads
+            ) as pool,
+        ):
+            batches = self._connect_stages(map(announcer.announce, shards), pool, timer)
             if self.overlap:
                 batches = prefetch_in_thread(batches, _PREFETCHED_BATCHES)
             yield from batches
+
+    def open_prefetched(self) -> PrefetchedShards:
+        """Return a context in which shards are announced to the source, and released at its end."""
+        return PrefetchedShards(self.source, self.watchdog.timeout, self.excluded)
 
     def _connect_stages(
         self, shards: Iterable[Shard], pool: ThreadPoolExecutor, timer: StageTimer
@@ -135,7 +154,7 @@ class Loader:
         )
         batch_maker = BatchMaker(self.model.bucket, self.batch_size, decoder, pool)
 
-        announced = pull_ahead(map(self._announce, shards), 1)
+        announced = pull_ahead(shards, 1)
         items = ((shard, headers.read_shard(shard, pool, self.workers)) for shard in announced)
         begin = partial(decoder.begin, pool=pool)
         groups: Iterator[DecodingGroup] = chain.from_iterable(
@@ -146,16 +165,6 @@ class Loader:
             groups = pull_ahead(groups, math.ceil(2 * self.workers / self.batch_size))
         batches = chain.from_iterable(map(batch_maker.make_batches, groups))
         return map(partial(self._upload, timer=timer), batches)
-
-    def _announce(self, shard: Shard) -> Shard:
-        """Tell the source which entries will be read next."""
-        wanted = [
-            entry
-            for image_id, entry in enumerate(shard.entries, start=shard.first_image_id)
-            if image_id not in self.excluded
-        ]
-        self.source.prefetch(wanted, self.watchdog.timeout)
-        return shard
 
     def _begin_groups(
         self, shard: Shard, items: Sequence[Item], begin: BeginDecoding

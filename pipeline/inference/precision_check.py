@@ -4,6 +4,7 @@ A run with an engine that is not exact does this on its first images, and report
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -70,8 +71,9 @@ def measure_agreement(engine: Predictor, fp32: Predictor, shard: Shard) -> Preci
 
 def _predict_rows(predictor: Predictor, shard: Shard) -> Iterator[pa.Table]:
     yield predictor.schema.empty_table()
-    for _, finished in predictor.predict([shard]):
-        yield predictor.make_tables(finished)[1]
+    with closing(predictor.predict([shard])) as outcomes:
+        for _, finished in outcomes:
+            yield predictor.make_tables(finished)[1]
 
 
 def compare_rows(fp32: pa.Table, here: pa.Table, images: int, precision: str) -> PrecisionAgreement:

@@ -31,6 +31,7 @@ from pipeline.core.types import (
 from pipeline.inference.forward import ForwardRunner, Outcome, make_grey_image
 from pipeline.inference.loader import Loader
 from pipeline.inference.originals import read_original
+from pipeline.inference.prefetched_shards import PrefetchedShards
 
 
 class ItemOutputs(NamedTuple):
@@ -67,17 +68,21 @@ class Predictor:
     # --- inference
 
     def predict(
-        self, shards: Iterable[Shard], timer: StageTimer | None = None
+        self,
+        shards: Iterable[Shard],
+        timer: StageTimer | None = None,
+        prefetched: PrefetchedShards | None = None,
     ) -> Generator[tuple[Shard, list[ItemOutputs]], None, None]:
         """Yield the inputs that each batch finishes, with their shard.
 
         Args:
             shards: the inputs, in order.
             timer: measures the stages of the loader and of the forward pass.
+            prefetched: from `open_prefetched`, if inputs are read again behind the forward pass.
         """
         timer = timer or StageTimer()
         unfinished = UnfinishedItems()
-        with closing(self.loader.load_batches(shards, timer)) as batches:
+        with closing(self.loader.load_batches(shards, timer, prefetched)) as batches:
             for batch in timer.time_iteration("wait", batches):
                 with timer.measure("forward"):
                     unfinished.add(self._forward.run(unfinished.select_inputs(batch)))
@@ -143,9 +148,9 @@ class Predictor:
         loader = self.loader
         return read_original(loader.source, loader.max_pixels, loader.watchdog, image_id, entry)
 
-    def release(self, shard: Shard) -> None:
-        """Tell the source that a shard is finished, so that it can free what it keeps of it."""
-        self.loader.source.release(shard.entries)
+    def open_prefetched(self) -> PrefetchedShards:
+        """Return a context that keeps prefetched shards until they are released, or to its end."""
+        return self.loader.open_prefetched()
 
 
 class UnfinishedItems:

@@ -124,7 +124,6 @@ class PictureDrawer:
             rows = images.slice(n_existing, expected - n_existing)
             with self.parts.sinks[name].open(context) as writer:
                 writer.write(rows, predictions)
-        self.parts.source.release(shard.entries)
         self.folder.add_pictures(shard.shard_id, stage, pictures.expected)
 
     def _try_input(self, alone: Shard) -> None:

@@ -4,6 +4,7 @@ Their shards are committed again, with the rows of all other images as they were
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import pyarrow.compute as pc
 
@@ -28,7 +29,8 @@ def find_shards_with_errors(
 
 def retry_failed_images(runner: ShardRunner, shard_ids: Sequence[int]) -> None:
     """Compute the failed images of these shards again and commit the shards."""
-    with ShardWriter(runner) as writer:
+    predictor = runner.predictor
+    with predictor.open_prefetched() as prefetched, ShardWriter(runner, prefetched) as writer:
         for shard_id in shard_ids:
             shard = runner.plan.read_shard(shard_id)
             images, predictions = (
@@ -36,11 +38,11 @@ def retry_failed_images(runner: ShardRunner, shard_ids: Sequence[int]) -> None:
             )
             failed = images.filter(mark_failed(images))["image_id"].to_pylist()
             writer.write_tables(shard, images.filter(pc.invert(mark_failed(images))), predictions)
-            for _, finished in runner.predictor.predict(
-                _make_single_shards(shard, failed), runner.timer
-            ):
-                writer.write(shard, finished)
-                runner.progress.add_retried([item for item, _ in finished])
+            singles = _make_single_shards(shard, failed)
+            with closing(predictor.predict(singles, runner.timer, prefetched)) as outcomes:
+                for _, finished in outcomes:
+                    writer.write(shard, finished)
+                    runner.progress.add_retried([item for item, _ in finished])
 
 
 def _make_single_shards(shard: Shard, image_ids: Sequence[int]) -> Iterator[Shard]:

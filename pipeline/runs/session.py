@@ -3,6 +3,7 @@
 import logging
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -179,5 +180,6 @@ class RunSession:
 
 
 def _predict_alone(predictor: Predictor, alone: Shard) -> None:
-    for _ in predictor.predict([alone]):
-        pass
+    with closing(predictor.predict([alone])) as outcomes:
+        for _ in outcomes:
+            pass

@@ -24,6 +24,7 @@ from pipeline.core.tables import mark_failed
 from pipeline.core.timing import StageTimer
 from pipeline.core.types import Shard
 from pipeline.inference.predictor import ItemOutputs, Predictor
+from pipeline.inference.prefetched_shards import PrefetchedShards
 from pipeline.runs.pictures import count_pictured, make_image_reader
 from pipeline.runs.plan import Plan
 from pipeline.runs.progress import ProgressBar
@@ -53,8 +54,9 @@ class ShardRunner:
     def run(self, shard_ids: Iterable[int]) -> None:
         shards = map(self.plan.read_shard, shard_ids)
         with (
-            ShardWriter(self) as writer,
-            closing(self.predictor.predict(shards, self.timer)) as finished,
+            self.predictor.open_prefetched() as prefetched,
+            ShardWriter(self, prefetched) as writer,
+            closing(self.predictor.predict(shards, self.timer, prefetched)) as finished,
         ):
             for shard, items in finished:
                 writer.write(shard, items)
@@ -68,9 +70,9 @@ class ShardWriter:
     shard is dropped.
     """
 
-    def __init__(self, runner: ShardRunner) -> None:
+    def __init__(self, runner: ShardRunner, prefetched: PrefetchedShards) -> None:
         self.timer = runner.timer
-        self._committer = ShardCommitter(runner)
+        self._committer = ShardCommitter(runner, prefetched)
         self._pool = ThreadPoolExecutor(
             1, thread_name_prefix="write", initializer=disable_openmp_threads
         )
@@ -152,8 +154,9 @@ class ShardCommitter:
     ended. It reports a commit at once, because a worker gets its next shard only after that.
     """
 
-    def __init__(self, runner: ShardRunner) -> None:
+    def __init__(self, runner: ShardRunner, prefetched: PrefetchedShards) -> None:
         self.runner, self.predictor, self.timer = runner, runner.predictor, runner.timer
+        self.prefetched = prefetched
         self._open: OpenShard | None = None
         self._n_rows = self._n_errors = 0  # of the open shard
         self._has_failed = False
@@ -218,7 +221,7 @@ class ShardCommitter:
         opened.stack.close()  # the sinks finish their files
         pictures = count_pictured(self.runner.sinks, shard.first_image_id, len(shard))
         self.runner.folder.commit(shard.shard_id, len(shard), opened.context.stage, pictures)
-        self.predictor.release(shard)
+        self.prefetched.release(shard.shard_id)
 
     def _report(self, shard: Shard) -> None:
         timings = {"shard": shard.shard_id, "images": len(shard), **self.timer.take_lap()}

@@ -1,3 +1,4 @@
+import os
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -135,6 +136,57 @@ def test_bytes_of_later_groups_are_bounded_and_of_the_oldest_are_not(monkeypatch
         fetched.release(entries(*first))
         settled(far, 40)
         assert far.asked == first + second
+
+
+def test_a_file_that_is_queued_twice_is_fetched_once_and_kept_until_both_have_ended():
+    far = Far()
+    with ahead_of(far) as fetched:
+        fetched.enqueue(entries("a"), 100)
+        fetched.enqueue(entries("a", "b"), 100)
+        settled(far, 2)
+        fetched.release(entries("a"))
+        assert fetched.fetch(Entry("a", 1, 0)) == b"a" * 1000
+        fetched.release(entries("a", "b"))
+        assert sorted(far.asked) == ["a", "b"]
+        assert fetched.fetch(Entry("a", 1, 0)) == b"a" * 1000  # asked for again
+    assert sorted(far.asked) == ["a", "a", "b"]
+
+
+def count_open_files():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_files_that_are_queued_one_by_one_share_open_files():
+    before, far = count_open_files(), Far()
+    with ahead_of(far) as fetched:
+        names = [f"{i}" for i in range(320)]
+        for name in names:
+            fetched.enqueue(entries(name), 100)
+        settled(far, 320)
+        assert count_open_files() - before <= 320 / 16
+        fetched.release(entries(*names))
+        assert count_open_files() == before
+
+
+def test_released_files_that_were_not_begun_are_not_fetched_and_keep_no_file(monkeypatch):
+    monkeypatch.setattr(ahead, "_AT_ONCE", 2)
+    gate = threading.Event()
+    before, far = count_open_files(), Far(wait=gate)
+    names = [f"{i:03d}" for i in range(40)]
+    with ahead_of(far) as fetched:
+        fetched.enqueue(entries(*names), 100)
+        fetched.release(entries(*names))
+        gate.set()
+        settled(far, 2)
+        fetched.enqueue(entries("z"), 100)
+        settled(far, 3)
+        fetched.release(entries("z"))
+        assert sorted(far.asked) == ["000", "001", "z"]
+        for _ in range(100):
+            if count_open_files() == before:
+                break
+            time.sleep(0.01)
+        assert count_open_files() == before
 
 
 def test_closing_leaves_no_thread_and_no_file():

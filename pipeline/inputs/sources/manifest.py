@@ -133,9 +133,7 @@ class Manifest(ImageSource):
 
     def close(self) -> None:
         super().close()
-        if self._sorted:
-            self._sorted[1].close()
-            self._sorted = None
+        self._forget_rows()
 
     def _sorted_rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield rows (key, size, mtime_ns, *carried), sorted by key.
@@ -144,9 +142,14 @@ class Manifest(ImageSource):
         """
         file = self._find_file()
         if self._sorted is None or self._sorted[0] != file:
-            self.close()
+            self._forget_rows()
             self._sorted = file, self._sort_rows()
         return iter(self._sorted[1])
+
+    def _forget_rows(self) -> None:
+        if self._sorted:
+            self._sorted[1].close()
+            self._sorted = None
 
     def _sort_rows(self) -> SortedRows:
         carried = [field.name for field in self.columns]

@@ -6,7 +6,8 @@ Each function returns a `Measurement`, which does not include the loading of the
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -113,11 +114,12 @@ def measure_forward(engine: LoadedEngine) -> Measurement:
     """Measure the engine on prepared inputs, of which at most about a gigabyte is kept."""
     kept: list[Batch] = []
     size = 0
-    for batch in _load_batches(engine):
-        kept.append(batch)
-        size += sum(item.pixels.nbytes for item in batch.inputs)
-        if size > _MAX_KEPT_BYTES:
-            break
+    with closing(_load_batches(engine)) as batches:
+        for batch in batches:
+            kept.append(batch)
+            size += sum(item.pixels.nbytes for item in batch.inputs)
+            if size > _MAX_KEPT_BYTES:
+                break
 
     def work() -> None:
         for batch in kept:
@@ -134,5 +136,5 @@ def measure_decoding(engine: LoadedEngine) -> Measurement:
     return measure(len(engine.entries), lambda: deque(_load_batches(engine), maxlen=0))
 
 
-def _load_batches(engine: LoadedEngine) -> Iterator[Batch]:
+def _load_batches(engine: LoadedEngine) -> Generator[Batch, None, None]:
     return engine.predictor.load_batches([Shard(0, 0, tuple(engine.entries))])

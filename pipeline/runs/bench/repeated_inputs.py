@@ -50,9 +50,7 @@ class RepeatedSource:
         return self.source.read([_restore_entry(entry) for entry in entries], max_pixels, stage)
 
     def prefetch(self, entries: Sequence[Entry], seconds: float) -> None:
-        self.source.prefetch(
-            list(dict.fromkeys(_restore_entry(entry) for entry in entries)), seconds
-        )
+        self.source.prefetch([_restore_entry(entry) for entry in entries], seconds)
 
     def release(self, entries: Sequence[Entry]) -> None:
         self.source.release([_restore_entry(entry) for entry in entries])

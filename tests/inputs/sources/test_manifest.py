@@ -21,6 +21,7 @@ from pipeline.runs.fingerprint import collect_determinants, make_run_name
 from pipeline.runs.plan_freezing import freeze_plan
 from pipeline.runs.run_folder import RunFolder
 from pipeline.storage.external_sort import SortedRows
+from pipeline.storage.prefetch import Prefetcher
 from tests.helpers.paths import SAMPLES
 from tests.helpers.runs import read, settings_for
 
@@ -528,3 +529,15 @@ def test_an_unsorted_manifest_keeps_its_temporary_file_to_itself(
     (tmp_path / "a.txt").write_text("b\na\n")
     with closing(Manifest(str(tmp_path / "a.txt"), "path", None, None)) as source:
         assert keys(source) == ["a", "b"] and list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_reading_a_changed_manifest_again_does_not_stop_fetching(
+    listed: Callable[..., Manifest], tmp_path: Path
+) -> None:
+    source = listed("a.txt", "a.jpg\n")
+    assert keys(source) == ["a.jpg"]
+    source.prefetcher = Prefetcher(lambda key, seconds: key.encode())
+    (tmp_path / "a.txt").write_text("a.jpg\nb.jpg\n")
+    assert keys(source) == ["a.jpg", "b.jpg"]
+    source.prefetcher.enqueue([Entry("b.jpg", 5, 0)], 100)
+    assert source.prefetcher.fetch(Entry("b.jpg", 5, 0)) == b"b.jpg"
