@@ -138,9 +138,10 @@ class Prefetcher:
         return self._groups[-1]
 
     def _drop_holder(self, fetch: _Fetch, file_id: FileId) -> None:
-        """Count one holder less. Without holders a file is forgotten, and then perhaps its group."""
+        """Count one holder less. Forget a file without holders, and then an unused group."""
         fetch.n_holders -= 1
-        if fetch.n_holders == 0 and self._fetches.pop(file_id, None):
+        if fetch.n_holders == 0 and file_id in self._fetches:  # not after `close`
+            del self._fetches[file_id]
             fetch.group.n_held -= 1
             self._free_if_unused(fetch.group)
 

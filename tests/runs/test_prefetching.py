@@ -1,11 +1,11 @@
 """Runs free every file that was prefetched, whatever ends them, so that prefetching goes on."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -20,8 +20,9 @@ from pipeline.runs.run_folder import RunFolder
 from pipeline.storage import prefetch as prefetching
 from pipeline.storage.listing import LocalListing
 from pipeline.storage.prefetch import Prefetcher
+from tests.helpers.open_files import count_nameless_files
 from tests.helpers.pictures import photo
-from tests.helpers.runs import read, settings_for
+from tests.helpers.runs import settings_for
 
 N_PHOTOS = 24
 SHARD_SIZE = 8
@@ -31,7 +32,8 @@ class StoreReader:
     """Reads local files as if they were in a store, and counts the reads of each file."""
 
     def __init__(self, listing: LocalListing) -> None:
-        self.listing, self.asked = listing, []
+        self.listing = listing
+        self.asked: list[str] = []
 
     def __call__(self, key: str, seconds: float | None) -> bytes:
         self.asked.append(key)
@@ -79,28 +81,17 @@ def build(settings: tuple[str, ...]) -> Iterator[Callable[..., Components]]:
         parts.source.close()
 
 
-def count_nameless_files() -> int:
-    """Return how many files this process has open that have no name any more, or never had."""
-    count = 0
-    for descriptor in os.listdir("/proc/self/fd"):
-        with suppress(OSError):
-            count += os.readlink(f"/proc/self/fd/{descriptor}").endswith("(deleted)")
-    return count
-
-
-def check_nothing_is_kept(parts: Components, files_before: int) -> None:
+def check_nothing_is_kept(source: Any, files_before: int) -> None:
     """Fail if prefetched files are left, or if they keep further files from being fetched ahead."""
-    prefetcher = parts.source.prefetcher
     assert count_nameless_files() == files_before
-    reader = StoreReader(parts.source.listing)
-    prefetcher._read = reader
-    entries = list(parts.source.entries())
-    parts.source.prefetch(entries, 100)
+    source.prefetcher._read = reader = StoreReader(source.listing)
+    entries = list(source.entries())
+    source.prefetch(entries, 100)
     deadline = time.monotonic() + 5
     while len(reader.asked) < len(entries) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(reader.asked) == len(entries)
-    parts.source.release(entries)
+    source.release(entries)
 
 
 @pytest.fixture(autouse=True)
@@ -108,8 +99,6 @@ def narrow_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let any byte that waits beside the oldest group stop further fetches, two at a time."""
     monkeypatch.setattr(prefetching, "_AHEAD_BYTES", 1)
     monkeypatch.setattr(prefetching, "_AT_ONCE", 2)
-
-
 
 
 @pytest.mark.long
@@ -125,11 +114,11 @@ def test_a_run_frees_what_it_prefetched_and_reads_each_file_once(
     more: tuple[str, ...], build: Callable[..., Components], settings: tuple[str, ...]
 ) -> None:
     before, parts = count_nameless_files(), build(*more)
-    reader = parts.source.prefetcher._read
+    reader = cast(Any, parts.source).prefetcher._read
     annotate_parts(settings_for(*settings, *more), parts)
     n_compared = 2 * SHARD_SIZE if "precision=bf16" in more else 0  # by both engines
     assert len(reader.asked) == N_PHOTOS + n_compared
-    check_nothing_is_kept(parts, before)
+    check_nothing_is_kept(parts.source, before)
 
 
 @pytest.mark.long
@@ -145,7 +134,7 @@ def test_suspects_are_tried_and_freed(
     before, parts = count_nameless_files(), build()
     annotate_parts(settings_for(*settings), parts)
     assert json.loads((folder / "suspects.json").read_text())["to_try"] == []
-    check_nothing_is_kept(parts, before)
+    check_nothing_is_kept(parts.source, before)
 
 
 @pytest.mark.long
@@ -162,11 +151,11 @@ def test_retried_images_are_fetched_once_and_freed(
 
     again = (*settings, "retry=errors", "changed=accept")
     before, parts = count_nameless_files(), build()
-    reader = parts.source.prefetcher._read
+    reader = cast(Any, parts.source).prefetcher._read
     annotate_parts(settings_for(*again), parts)
     # The pictures of the other images are drawn again, which needs these once too.
     assert sorted(reader.asked) == [path.name for path in sorted(far_photos.iterdir())]
-    check_nothing_is_kept(parts, before)
+    check_nothing_is_kept(parts.source, before)
 
 
 @pytest.mark.long
@@ -187,7 +176,7 @@ def test_a_run_that_fails_frees_what_it_prefetched(
     before, parts = count_nameless_files(), build()
     with pytest.raises(type(error)):
         annotate_parts(settings_for(*settings), parts)
-    check_nothing_is_kept(parts, before)
+    check_nothing_is_kept(parts.source, before)
 
 
 @pytest.fixture
@@ -227,7 +216,6 @@ def fail_in_the_consumer(predictor: Predictor, shard: Shard) -> None:
 def test_whoever_begins_to_predict_ends_it(
     use: Callable[[Predictor, Shard], None], predictor: Predictor
 ) -> None:
-    source = predictor.loader.source
-    before = count_nameless_files()
+    source, before = predictor.loader.source, count_nameless_files()
     use(predictor, Shard(0, 0, tuple(source.entries())))
-    check_nothing_is_kept(predictor.loader, before)  # type: ignore[arg-type]
+    check_nothing_is_kept(source, before)

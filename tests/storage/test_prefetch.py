@@ -1,4 +1,3 @@
-import os
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -9,6 +8,7 @@ from pipeline.core.errors import OutOfSpace
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.storage import prefetch as ahead
 from pipeline.storage.prefetch import Prefetcher
+from tests.helpers.open_files import count_nameless_files
 
 
 def entries(*names):
@@ -152,26 +152,22 @@ def test_a_file_that_is_queued_twice_is_fetched_once_and_kept_until_both_have_en
     assert sorted(far.asked) == ["a", "a", "b"]
 
 
-def count_open_files():
-    return len(os.listdir("/proc/self/fd"))
-
-
 def test_files_that_are_queued_one_by_one_share_open_files():
-    before, far = count_open_files(), Far()
+    before, far = count_nameless_files(), Far()
     with ahead_of(far) as fetched:
         names = [f"{i}" for i in range(320)]
         for name in names:
             fetched.enqueue(entries(name), 100)
         settled(far, 320)
-        assert count_open_files() - before <= 320 / 16
+        assert count_nameless_files() - before <= 320 / 16
         fetched.release(entries(*names))
-        assert count_open_files() == before
+        assert count_nameless_files() == before
 
 
 def test_released_files_that_were_not_begun_are_not_fetched_and_keep_no_file(monkeypatch):
     monkeypatch.setattr(ahead, "_AT_ONCE", 2)
     gate = threading.Event()
-    before, far = count_open_files(), Far(wait=gate)
+    before, far = count_nameless_files(), Far(wait=gate)
     names = [f"{i:03d}" for i in range(40)]
     with ahead_of(far) as fetched:
         fetched.enqueue(entries(*names), 100)
@@ -183,10 +179,10 @@ def test_released_files_that_were_not_begun_are_not_fetched_and_keep_no_file(mon
         fetched.release(entries("z"))
         assert sorted(far.asked) == ["000", "001", "z"]
         for _ in range(100):
-            if count_open_files() == before:
+            if count_nameless_files() == before:
                 break
             time.sleep(0.01)
-        assert count_open_files() == before
+        assert count_nameless_files() == before
 
 
 def test_closing_leaves_no_thread_and_no_file():
