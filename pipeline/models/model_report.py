@@ -9,7 +9,7 @@ from pipeline.core.text_tables import format_columns, format_pairs
 from pipeline.models.model_cards import ModelCard, list_model_cards
 from pipeline.models.registry import find_format
 from pipeline.models.torchvision_builders import get_builder_tasks
-from pipeline.ops.filters import PLACEHOLDERS, make_score_thresholds
+from pipeline.ops.filters import PLACEHOLDERS, find_class_names
 
 _HEADER = ("model", "tasks", "classes", "M params", "GFLOPs", "MB", "accuracy", "", "weights")
 
@@ -53,10 +53,7 @@ def format_model_report(settings: Settings) -> str:
         "classes": f"{len(names)}: {shorten_list(names, 100)}",
     }
     if settings.classes:
-        # Raises an error that suggests the nearest names for a class that the model does not have.
-        make_score_thresholds(spec.categories, settings.classes, None, 0.5)
-        ids = {name.casefold(): i for i, name in reversed(list(enumerate(spec.categories)))}
-        rows["it knows"] = ", ".join(
-            f"{name} (id {ids[name.casefold()]})" for name in settings.classes
-        )
+        ids = {name: i for i, name in reversed(list(enumerate(spec.categories)))}
+        found = find_class_names(settings.classes, spec.categories, "classes")
+        rows["it knows"] = ", ".join(f"{name} (id {ids[name]})" for name in found)
     return format_pairs(rows)

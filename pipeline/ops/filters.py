@@ -4,7 +4,9 @@ A filter works on an Arrow table of any size. The same code filters one batch wh
 runs, and all rows of a finished run afterwards.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.core.errors import ConfigError, suggest_nearest
+from pipeline.core.name_matching import KnownNames, fold_text
 from pipeline.ops.boxes import box_area, keep_by_nms, rank_within_groups, read_boxes_xyxy
+
+log = logging.getLogger(__name__)
 
 # Placeholders in COCO's list of 91 names, which are not classes that a user can select.
 PLACEHOLDERS = frozenset({"__background__", "N/A"})
@@ -69,7 +74,7 @@ def make_score_thresholds(
 ) -> tuple[float, ...]:
     """Return the lowest score to keep, by class id; infinity drops the class.
 
-    Class names are matched without regard to case. Several ids may share a name.
+    Class names are matched by the rule of `core/name_matching.py`. Several ids may share a name.
 
     Args:
         categories: The model's class names; index = class id.
@@ -78,37 +83,75 @@ def make_score_thresholds(
         min_score: One threshold, or thresholds by class name with `default` for the others.
 
     Raises:
-        ConfigError: The model has no class of a given name.
+        ConfigError: The model has no class of a given name, or several that could be meant.
     """
     per_class = dict(min_score) if isinstance(min_score, Mapping) else {"default": min_score}
     fallback = per_class.pop("default")
-    wanted = _check_names(classes, categories, "classes") if classes is not None else None
-    unwanted = _check_names(exclude or (), categories, "exclude")
-    _check_names(per_class, categories, "min_score")
-    named = {name.casefold(): value for name, value in per_class.items()}
+    wanted = None if classes is None else set(find_class_names(classes, categories, "classes"))
+    unwanted = set(find_class_names(exclude or (), categories, "exclude"))
+    scores: dict[str, float] = {}
+    for given, score in per_class.items():
+        for name in find_class_names([given], categories, "min_score"):
+            if scores.setdefault(name, score) != score:
+                raise ConfigError(f"min_score: the class {name!r} has two scores. Expected one.")
 
     def threshold(name: str) -> float:
-        name = name.casefold()
         if name in unwanted or (wanted is not None and name not in wanted):
             return float("inf")
-        return named.get(name, fallback)
+        return scores.get(name, fallback)
 
     return tuple(threshold(name) for name in categories)
 
 
-def _check_names(
-    names: Sequence[str] | Mapping[str, float], categories: Sequence[str], key: str
-) -> set[str]:
-    """Return the case-folded names. Raises ConfigError for one that is not in `categories`."""
-    choices = [name for name in categories if name not in PLACEHOLDERS]
-    known = {name.casefold() for name in choices}
+def find_class_names(names: Iterable[str], categories: Sequence[str], key: str) -> list[str]:
+    """Return the model's spelling of each given class name.
+
+    A name that no class has as it is written, and several have in another letter case, stands for
+    all of these.
+
+    Args:
+        names: The class names that a user gave.
+        categories: The model's class names.
+        key: The name of the setting, for messages.
+
+    Raises:
+        ConfigError: The model has no class of a given name.
+    """
+    known = KnownNames(name for name in categories if name not in PLACEHOLDERS)
+    found: list[str] = []
     for name in names:
-        if name.casefold() not in known:
+        same = known.find(name)
+        if not same:
             raise ConfigError(
-                f"{key}: the model has no class {name!r}.{suggest_nearest(name, choices)} "
-                f"It has {len(set(choices))} classes; dry_run=true lists them."
+                f"{key}: the model has no class {name!r}.{suggest_nearest(name, known.names)} "
+                f"It has {len(known.names)} classes; dry_run=true lists them."
             )
-    return {name.casefold() for name in names}
+        if len(same) > 1:
+            log.warning("%s: %r stands for the classes %s.", key, name, " and ".join(same))
+        found += same
+    return found
+
+
+def record_class_names(
+    names: Sequence[str] | None, categories: Sequence[str], key: str
+) -> list[str] | None:
+    """Return class names as the record of a run has them: sorted, and without letter case.
+
+    So [dog, Cat] and [cat, dog] are one filter. A name keeps its case if the model has another
+    class that differs from it only in spelling.
+    """
+    if names is None:
+        return None
+    twins = list_twins(categories)
+    found = find_class_names(names, categories, key)
+    return sorted({name if name in twins else name.casefold() for name in found})
+
+
+def list_twins(categories: Sequence[str]) -> set[str]:
+    """Return the class names that differ from another one only in case or Unicode form."""
+    names = [name for name in dict.fromkeys(categories) if name not in PLACEHOLDERS]
+    counts = Counter(map(fold_text, names))
+    return {name for name in names if counts[fold_text(name)] > 1}
 
 
 def _column(rows: pa.Table, name: str) -> np.ndarray:

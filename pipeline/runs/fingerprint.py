@@ -7,16 +7,18 @@ size, shard size, workers, device, executor, pictures.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
 from pipeline.core.hashing import hash_text
+from pipeline.core.name_matching import fold_text
 from pipeline.core.protocols import Engine, PictureSink, Source
 from pipeline.core.schema import SCHEMA_VERSION
 from pipeline.core.types import ModelSpec
+from pipeline.ops.filters import list_twins, record_class_names
 
 _FILTERS = ("classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections", "top_k")
 
@@ -26,6 +28,7 @@ def collect_determinants(
 ) -> dict[str, Any]:
     """Return everything that determines a run's rows, in JSON types."""
     components = settings.components
+    filters = {name: getattr(settings, name) for name in _FILTERS}
     return {
         "schema_version": SCHEMA_VERSION,
         "task": {"name": settings.task, **_select_settings(components["task"])},
@@ -34,7 +37,7 @@ def collect_determinants(
         "weights": spec.weights_id,
         "categories": list(spec.categories),
         "preprocessing": spec.preprocessing,
-        "filters": {name: _normalize(getattr(settings, name)) for name in _FILTERS},
+        "filters": normalize_filters(filters, spec.categories),
         "source": source.identity,
         "limit": settings.limit,
         "max_pixels": settings.max_pixels,
@@ -45,6 +48,7 @@ def collect_determinants(
         **_describe_views(settings),
         **_describe_network(settings),
         **_describe_duplicates(settings),
+        **describe_exact_names(filters, spec.categories),
     }
 
 
@@ -111,6 +115,20 @@ def _describe_duplicates(settings: Settings) -> dict[str, Any]:
     return {"skip_duplicates": settings.skip_duplicates} if settings.skip_duplicates else {}
 
 
-def _normalize(value: Any) -> Any:
-    """Sort class names and fold their case, because [dog, Cat] and [cat, dog] mean the same."""
-    return sorted({name.casefold() for name in value}) if isinstance(value, tuple) else value
+def normalize_filters(filters: Mapping[str, Any], categories: Sequence[str]) -> dict[str, Any]:
+    """Return the filters in JSON types, with class names as `record_class_names` writes them."""
+    names = {
+        key: record_class_names(filters[key], categories, key) for key in ("classes", "exclude")
+    }
+    return {**filters, **names}
+
+
+def describe_exact_names(filters: Mapping[str, Any], categories: Sequence[str]) -> dict[str, Any]:
+    """Return whether the filters name a class whose name differs from another one only in case.
+
+    Versions that ignored the case filtered both classes, so such runs need another fingerprint.
+    """
+    scores = filters["min_score"] if isinstance(filters["min_score"], Mapping) else {}
+    given = {*(filters["classes"] or ()), *(filters["exclude"] or ()), *scores} - {"default"}
+    folded = {fold_text(name) for name in list_twins(categories)}
+    return {"exact_names": True} if folded & set(map(fold_text, given)) else {}

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.core.errors import ConfigError
-from pipeline.ops.filters import Filters, make_score_thresholds
+from pipeline.ops.filters import Filters, make_score_thresholds, record_class_names
 
 NAMES = ("__background__", "person", "traffic light", "N/A", "Dog")
 INF = float("inf")
@@ -172,8 +172,57 @@ def test_one_threshold_per_class(classes, exclude, min_score, expected):
 
 def test_several_ids_of_one_name_share_a_threshold():
     assert make_score_thresholds(
-        ("crane", "dog", "Crane"), ["crane"], None, {"default": 0.5, "CRANE": 0.1}
+        ("crane", "dog", "crane"), ["Crane"], None, {"default": 0.5, "CRANE": 0.1}
     ) == (0.1, INF, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (["helmet"], (0.5, INF, INF, INF)),
+        (["Helmet"], (INF, 0.5, INF, INF)),
+        (["Helmet", "helmet"], (0.5, 0.5, INF, INF)),
+        (["HELMET"], (0.5, 0.5, INF, INF)),  # no class has exactly this name
+        (["CAFE\u0301"], (INF, INF, INF, 0.5)),
+        (["cafe\u0301"], (INF, INF, INF, 0.5)),
+        ([" dog "], (INF, INF, 0.5, INF)),
+    ],
+)
+def test_a_name_that_is_there_exactly_means_that_class_alone(classes, expected):
+    names = ("helmet", "Helmet", "Dog", "caf\u00e9")
+    assert make_score_thresholds(names, classes, None, 0.5) == expected
+    assert make_score_thresholds(names, None, classes, 0.5) == tuple(
+        INF if least == 0.5 else 0.5 for least in expected
+    )
+    scores = {"default": INF} | dict.fromkeys(classes, 0.5)
+    assert make_score_thresholds(names, None, None, scores) == expected
+
+
+def test_a_name_that_stands_for_several_classes_is_said(caplog):
+    make_score_thresholds(("helmet", "Helmet"), ["HELMET"], None, 0.5)
+    assert "classes: 'HELMET' stands for the classes helmet and Helmet." in caplog.text
+
+
+def test_a_class_with_two_scores_is_refused():
+    with pytest.raises(ConfigError, match="min_score: the class 'dog' has two scores"):
+        make_score_thresholds(("dog",), None, None, {"default": 0.5, "dog": 0.1, "Dog": 0.2})
+
+
+@pytest.mark.parametrize(
+    ("given", "recorded"),
+    [
+        (None, None),
+        (("dog", "Cat"), ["cat", "dog"]),
+        (("Helmet", "DOG", "dog"), ["Helmet", "dog"]),
+        (("HELMET",), ["Helmet", "helmet"]),
+    ],
+)
+def test_a_record_has_the_case_only_of_names_that_need_it(given, recorded):
+    names = ("helmet", "Helmet", "dog", "CAT")
+    assert record_class_names(given, names, "classes") == recorded
+    if recorded is not None:
+        again = [make_score_thresholds(names, one, None, 0.5) for one in (given, recorded)]
+        assert again[0] == again[1]
 
 
 def test_the_callers_mapping_is_left_as_it_was():

@@ -8,7 +8,7 @@ import pytest
 from pipeline.config.instantiate import instantiate
 from pipeline.core.types import ModelSpec
 from pipeline.inference.engines.eager import Eager
-from pipeline.runs.fingerprint import collect_determinants, make_run_name
+from pipeline.runs.fingerprint import collect_determinants, describe_exact_names, make_run_name
 from pipeline.runs.run_record import make_record
 from tests.helpers.runs import settings_for
 
@@ -225,3 +225,17 @@ def test_the_same_run_leaves_the_same_record():
         for _ in range(2)
     ]
     assert records[0] == records[1]
+
+
+def test_a_class_that_differs_from_another_by_case_is_a_filter_of_its_own():
+    """A run of a version that ignored the case has other rows, so it has another name."""
+    spec = replace(SPEC, categories=("__background__", "Helmet", "helmet", "cat"))
+    names = {name(f"classes={given}", spec=spec) for given in ("[helmet]", "[Helmet]", "[cat]")}
+    assert len(names) == 3
+
+    filters = {"classes": ("helmet",), "exclude": None, "min_score": 0.5}
+    assert describe_exact_names(filters, spec.categories) == {"exact_names": True}
+    for unaffected in ({"classes": ("CAT",)}, {"classes": None}):
+        assert describe_exact_names(filters | unaffected, spec.categories) == {}
+    scores = {"classes": None, "min_score": {"default": 0.5, "HELMET": 0.7}}
+    assert describe_exact_names(filters | scores, spec.categories) == {"exact_names": True}

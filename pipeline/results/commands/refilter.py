@@ -8,7 +8,7 @@ A setting that is not given keeps its value from the run.
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,17 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Location
 from pipeline.core.shard_names import make_part_name
 from pipeline.core.task_roles import Content
-from pipeline.ops.filters import PLACEHOLDERS, Filters, make_score_thresholds
-from pipeline.runs.fingerprint import make_run_name
+from pipeline.ops.filters import (
+    PLACEHOLDERS,
+    Filters,
+    find_class_names,
+    make_score_thresholds,
+)
+from pipeline.runs.fingerprint import (
+    describe_exact_names,
+    make_run_name,
+    normalize_filters,
+)
 from pipeline.runs.finished_run import FinishedRun
 from pipeline.runs.plan import load_plan
 from pipeline.runs.run_folder import RunFolder
@@ -79,10 +88,14 @@ def run_command(options: Options) -> str:
     """Write the filtered run and return the command's output text."""
     run = FinishedRun.open(options.run)
     before = run.record["fingerprint_of"]["filters"]
-    wanted = _wanted(options, before)
+    wanted = _wanted(options, before, run.categories)
     _check_task(run, wanted, before)
     keep = _filter(run, wanted, before)
-    determined_by = run.record["fingerprint_of"] | {"filters": wanted, "parent": _identity(run)}
+    determined_by = (
+        run.record["fingerprint_of"]
+        | {"filters": wanted, "parent": _identity(run)}
+        | describe_exact_names(wanted, run.categories)
+    )
     folder = RunFolder((options.output or run.path.parent) / make_run_name(determined_by))
     done = folder.committed_shards()
     kept = 0
@@ -101,7 +114,9 @@ def run_command(options: Options) -> str:
     )
 
 
-def _wanted(options: Options, before: Mapping[str, Any]) -> dict[str, Any]:
+def _wanted(
+    options: Options, before: Mapping[str, Any], categories: Sequence[str]
+) -> dict[str, Any]:
     """Return the filter settings of the new run.
 
     If `min_score` is given for some classes only, the other classes keep theirs.
@@ -109,14 +124,16 @@ def _wanted(options: Options, before: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: getattr(options, name) for name in before}
     wanted = {name: before[name] if value is None else value for name, value in given.items()}
     if isinstance(given["min_score"], dict) and "default" not in given["min_score"]:
-        old = before["min_score"]
-        wanted["min_score"] = (old if isinstance(old, dict) else {"default": old}) | given[
-            "min_score"
-        ]
-    for name in ("classes", "exclude"):
-        wanted[name] = (
-            sorted({text.casefold() for text in wanted[name]}) if wanted[name] is not None else None
-        )
+        old = before["min_score"] if isinstance(before["min_score"], dict) else {}
+        renewed = find_class_names(given["min_score"], categories, "min_score")
+        kept = {
+            name: score
+            for name, score in old.items()
+            if name == "default"
+            or not set(find_class_names([name], categories, "min_score")) <= set(renewed)
+        }
+        wanted["min_score"] = {"default": before["min_score"]} | kept | given["min_score"]
+    wanted = normalize_filters(wanted, categories)
     if wanted == before:
         raise ConfigError(
             "refilter: nothing is asked for that the run does not have. Say one of "

@@ -1,5 +1,6 @@
 """Evaluate the classes of whole images against their true classes."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from pipeline.config.task_classes import find_task
 from pipeline.core.errors import ConfigError, shorten_list
+from pipeline.core.name_matching import KnownNames
 from pipeline.core.task_roles import Content
 from pipeline.ops.boxes import rank_within_groups
 from pipeline.results.evaluation.average_precision import (
@@ -43,7 +45,7 @@ def evaluate_classification(run: FinishedRun, path: Path) -> Evaluation:
         ConfigError: truth cannot be read, or it has no image or no label in common with the run.
     """
     truth = read_label_file(run, path)
-    pairs = pair_images(run, truth["key"].combine_chunks())
+    pairs = pair_images(run, truth["key"].combine_chunks(), by_stem=True)
     label_of, same, notes = _class_ids(truth["label"].combine_chunks(), run.categories)
     label_of = np.where(pairs.evaluated, label_of, -1)
     found = _found(run, pairs.number_of, same, label_of)
@@ -84,23 +86,21 @@ def _class_ids(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Find the class id of each label.
 
-    A label is the name of a class, in any case, or a class id. Classes with the same name count as
-    one class, unless all labels are ids.
+    A label is the name of a class, by the rule of `core/name_matching.py`, or a class id. Classes
+    with the same name count as one class, unless all labels are ids.
 
     Returns:
         The class id of each label (-1 if the model does not know the label), the id under which
         each class id is counted, and notes for the user.
+
+    Raises:
+        ConfigError: the model knows no label, or a label could be any of several classes.
     """
     first: dict[str, int] = {}
     same = np.array([first.setdefault(name, i) for i, name in enumerate(categories)])
-    folded = {name.casefold(): i for name, i in reversed(first.items())}
     encoded = labels.dictionary_encode()
     given = encoded.dictionary.to_pylist()
-    by_name = {
-        label: first.get(label, folded[label.casefold()])
-        for label in given
-        if label.casefold() in folded
-    }
+    by_name = _find_labels(given, first)
     by_id = {
         label: int(label)
         for label in given
@@ -130,6 +130,19 @@ def _class_ids(
     known = {label: same[i] for label, i in (by_name | by_id).items()}
     ids = np.array([known.get(label, -1) for label in given])
     return ids[encoded.indices.to_numpy()], same, notes
+
+
+def _find_labels(labels: Sequence[str], class_ids: Mapping[str, int]) -> dict[str, int]:
+    """Return the class ids of the labels that are names of classes."""
+    known = KnownNames(class_ids)
+    found = {label: known.find(label) for label in labels}
+    for label, names in found.items():
+        if len(names) > 1:
+            raise ConfigError(
+                f"truth's label {label!r} could be any of the run's classes "
+                f"{', '.join(map(repr, names))}. Write one of them as it is."
+            )
+    return {label: class_ids[names[0]] for label, names in found.items() if names}
 
 
 def _found(

@@ -1,6 +1,8 @@
 """Pair the images and classes of a run with those of the truth (the annotations)."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,28 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.errors import ConfigError, shorten_list
+from pipeline.core.keys import key_to_listed_path
+from pipeline.core.name_matching import match_paths, match_texts
 from pipeline.core.tables import mark_duplicates, mark_failed
 from pipeline.ops.filters import PLACEHOLDERS, make_score_thresholds
 from pipeline.results.evaluation.result import ImageCounts
 from pipeline.runs.finished_run import FinishedRun
 
 _SHOWN = 3
-Spelling = Callable[[pa.Array], pa.Array]
-
-
-def keep_name(names: pa.Array) -> pa.Array:
-    """Return names unchanged."""
-    return names
-
-
-def drop_folders(names: pa.Array) -> pa.Array:
-    """Return the last part of each name: a/b/c.jpg -> c.jpg."""
-    return pc.replace_substring_regex(names, r"^.*/", "")
-
-
-def drop_suffix(names: pa.Array) -> pa.Array:
-    """Return names without their suffix: a/b.c/d.jpg -> a/b.c/d."""
-    return pc.replace_substring_regex(names, r"\.[^./]*$", "")
 
 
 @dataclass(frozen=True)
@@ -48,21 +36,14 @@ def pair_images(
     run: FinishedRun,
     names: pa.Array,
     sizes_hw: np.ndarray | None = None,
-    spellings: Sequence[tuple[Spelling, Spelling]] = (
-        (keep_name, keep_name),
-        (drop_folders, drop_folders),
-    ),
+    by_stem: bool = False,
 ) -> ImagePairs:
-    """Pair truth's images with the run's.
-
-    Two images are a pair if their names are equal in the first spelling. The images that are left
-    are compared in the next spelling. A spelling that several names or keys share makes no pair.
+    """Pair truth's images with the run's, by the rule of `core/name_matching.py`.
 
     Args:
         names: Names of truth's images, all different.
         sizes_hw: (names, 2) pixels, -1 where truth does not state a size.
-        spellings: Pairs of functions, one for names and one for keys, that make both comparable.
-            They are tried in this order.
+        by_stem: Whether names that are left are also compared with keys without their suffix.
 
     Raises:
         ConfigError: there are no pairs, an image has another size in the run, or all pairs are
@@ -70,12 +51,13 @@ def pair_images(
     """
     table = run.read_columns("images", ["image_id", "key", "width", "height", "status"])
     keys = table["key"].combine_chunks()
-    found = _meet(names, keys, spellings)
+    found, unsure = _match_keys(names, keys, by_stem)
     paired = found >= 0
     if not paired.any():
+        hint = f" {_describe_unsure(unsure)}" if unsure else ""
         raise ConfigError(
             f"None of truth's {len(names):,} images is in the run. Truth: {_some(names)}. The "
-            f"run: {_some(keys)}."
+            f"run: {_some(keys)}.{hint}"
         )
     seen = np.stack([table[name].fill_null(-1).to_numpy() for name in ("height", "width")], axis=1)
     sizes = np.full((len(names), 2), -1) if sizes_hw is None else sizes_hw.copy()
@@ -96,7 +78,6 @@ def pair_images(
         keys.filter(pa.array(~paired)),
     )
     absent = names.take(pa.array(np.setdiff1d(np.arange(len(names)), found)))
-    unsure = absent.filter(pc.is_in(drop_folders(absent), value_set=drop_folders(left)))
     notes = (
         _note(
             keys.filter(pa.array(twins)),
@@ -108,7 +89,7 @@ def pair_images(
         _note(
             absent, "of truth's images are not in the run; they count as images without predictions"
         ),
-        _note(unsure, "of truth's images could be any of several of one file name"),
+        _describe_unsure(unsure),
         _note(left, "images of the run are not in truth and left out"),
     )
     images = ImageCounts(len(names), int(twins.sum()), len(lost), len(absent), len(left))
@@ -128,31 +109,50 @@ def _check_sizes(keys: pa.Array, truth_hw: np.ndarray, seen_hw: np.ndarray) -> N
         )
 
 
-def _meet(
-    names: pa.Array, keys: pa.Array, spellings: Sequence[tuple[Spelling, Spelling]]
-) -> np.ndarray:
-    """Return (keys,) the number of the name that matches each key, -1 for none."""
-    numbers = np.full(len(keys), -1)
-    for of_name, of_key in spellings:
-        free_names, free_keys = (
-            np.setdiff1d(np.arange(len(names)), numbers),
-            np.flatnonzero(numbers < 0),
-        )
-        spelled, seen = of_name(names), of_key(keys)
-        left, right = spelled.take(pa.array(free_names)), seen.take(pa.array(free_keys))
-        sure = pc.and_(
-            pc.is_in(left, value_set=_once(spelled)), pc.is_in(left, value_set=_once(seen))
-        )
-        at = pc.index_in(right, value_set=pc.if_else(sure, left, pa.scalar(None, left.type)))
-        hit = pc.is_valid(at).to_numpy(zero_copy_only=False)
-        numbers[free_keys[hit]] = free_names[at.drop_null().to_numpy()]
-    return numbers
+def _match_keys(
+    names: pa.Array, keys: pa.Array, by_stem: bool
+) -> tuple[np.ndarray, dict[str, list[str]]]:
+    """Match truth's names with the run's keys.
+
+    Returns:
+        (keys,) the number of the name that matches each key, -1 for none; and by name, the keys
+        that a name without a match could mean.
+    """
+    numbers = pc.fill_null(pc.index_in(keys, value_set=names), -1).to_numpy().astype(np.int64)
+    if (numbers >= 0).sum() == min(len(names), len(keys)):
+        return numbers, {}
+
+    written, paths = names.to_pylist(), [key_to_listed_path(key) for key in keys.to_pylist()]
+    matches = match_paths(written, paths)
+    pairs, ambiguous = dict(matches.found), matches.ambiguous
+    if by_stem:
+        stems = match_paths(written, [_drop_suffix(path) for path in paths])
+        taken = set(pairs.values())
+        pairs = {i: k for i, k in stems.found.items() if k not in taken} | pairs
+        ambiguous = stems.ambiguous | ambiguous
+
+    numbers[list(pairs.values())] = list(pairs)
+    unsure = {
+        written[i]: [keys[k].as_py() for k in candidates if numbers[k] < 0]
+        for i, candidates in ambiguous.items()
+        if i not in pairs
+    }
+    return numbers, {name: candidates for name, candidates in unsure.items() if candidates}
 
 
-def _once(values: pa.Array) -> pa.Array:
-    """Return the values that occur exactly once."""
-    counted = pc.value_counts(values)
-    return counted.field("values").filter(pc.equal(counted.field("counts"), 1))
+def _drop_suffix(path: str) -> str:
+    """Return a path without its suffix: a/b.c/d.jpg -> a/b.c/d."""
+    return re.sub(r"\.[^./]*\Z", "", path)
+
+
+def _describe_unsure(unsure: Mapping[str, Sequence[str]]) -> str:
+    """Return sentences about names that could mean several keys; empty if there are none."""
+    if not unsure:
+        return ""
+    note = _note(pa.array(unsure), "of truth's images could be any of several of one file name")
+    name, candidates = next(iter(unsure.items()))
+    could_be = shorten_list(candidates, _SHOWN)
+    return f"{note}. {name} could be {could_be}; give truth's names the run's folders."
 
 
 def _note(names: pa.Array, what: str) -> str:
@@ -176,27 +176,23 @@ class ClassPairs:
 
 
 def pair_classes(run: FinishedRun, truth: Mapping[int, str]) -> ClassPairs:
-    """Pair truth's classes with the model's by name. The comparison ignores case.
+    """Pair truth's classes with the model's, by the rule of `core/name_matching.py`.
 
     A class that the run's filters leave out is not evaluated. A class that the model does not know
     is evaluated as if it was never found.
 
     Raises:
-        ConfigError: there are no pairs, or two of truth's categories have the same name.
+        ConfigError: there are no pairs, two of truth's categories have the same name, or a name
+            could be any of several.
     """
     model, kept = run.categories, find_requested_classes(run)
-    left_out = [name for i, name in enumerate(model) if i not in kept and name not in PLACEHOLDERS]
-    unwanted = {name.casefold() for name in left_out}
-    ids = [i for i in sorted(truth) if truth[i].casefold() not in unwanted]
+    left_out = {name for i, name in enumerate(model) if i not in kept and name not in PLACEHOLDERS}
+    model_name = _match_class_names(truth, model)
+    ids = [i for i in sorted(truth) if model_name.get(i) not in left_out]
     names = [truth[i] for i in ids]
-    by_name = {name.casefold(): k for k, name in enumerate(names)}
-    if len(by_name) < len(names):
-        raise ConfigError(
-            f"truth has several categories of one name among {shorten_list(names)}. Give each a "
-            "name of its own."
-        )
+    position = {model_name[i]: k for k, i in enumerate(ids) if i in model_name}
     index_of = np.array(
-        [by_name.get(name.casefold(), -1) if i in kept else -1 for i, name in enumerate(model)]
+        [position.get(name, -1) if i in kept else -1 for i, name in enumerate(model)]
     )
     if not (index_of >= 0).any():
         raise ConfigError(
@@ -216,6 +212,32 @@ def pair_classes(run: FinishedRun, truth: Mapping[int, str]) -> ClassPairs:
         "The run was told to leave out classes; they are not evaluated." if left_out else "",
     ]
     return ClassPairs(tuple(ids), tuple(names), index_of, tuple(note for note in notes if note))
+
+
+def _match_class_names(truth: Mapping[int, str], model: Sequence[str]) -> dict[int, str]:
+    """Return the model's spelling of truth's classes by their ids, without unknown classes."""
+    counts = Counter(truth.values())
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise ConfigError(
+            f"truth has several categories of one name: {shorten_list(twice)}. Give each a name of "
+            "its own."
+        )
+
+    ids, known = list(truth), list(dict.fromkeys(model))
+    matches = match_texts([truth[i] for i in ids], known)
+    if matches.ambiguous:
+        candidates = next(iter(matches.ambiguous.values()))
+        alike = [truth[ids[i]] for i, same in matches.ambiguous.items() if same == candidates]
+        raise ConfigError(
+            f"truth's {_join_names(alike)} and the run's "
+            f"{_join_names(known[k] for k in candidates)} differ only in spelling, so it is not "
+            "clear which are the same class. Give truth's categories the names that the run has."
+        )
+    return {ids[i]: known[k] for i, k in matches.found.items()}
+
+
+def _join_names(names: Iterable[str]) -> str:
+    return " and ".join(map(repr, names))
 
 
 def find_requested_classes(run: FinishedRun) -> set[int]:

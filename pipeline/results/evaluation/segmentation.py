@@ -16,22 +16,10 @@ from pipeline.ops.masks import IGNORED_LABEL, make_label_map
 from pipeline.results.evaluation.pairing import (
     ImagePairs,
     describe_filters,
-    drop_folders,
-    drop_suffix,
-    keep_name,
     pair_images,
 )
 from pipeline.results.evaluation.result import Confusion, Evaluation, mean_of_defined, nan_to_none
 from pipeline.runs.finished_run import FinishedRun
-
-# Names of the label map of a.jpg: a.jpg.png (as the sink label_maps writes it), then a.png, then
-# both without folders.
-_SPELLINGS = (
-    (keep_name, keep_name),
-    (keep_name, drop_suffix),
-    (drop_folders, drop_folders),
-    (drop_folders, lambda keys: drop_suffix(drop_folders(keys))),
-)
 
 
 def evaluate_segmentation(run: FinishedRun, folder: Path) -> Evaluation:
@@ -55,8 +43,9 @@ def evaluate_segmentation(run: FinishedRun, folder: Path) -> Evaluation:
             f"truth={folder}: no PNG files in it. Expected an indexed one for each image: "
             "a.jpg.png or a.png."
         )
-    names = drop_suffix(files)
-    pairs = pair_images(run, names, spellings=_SPELLINGS)
+    # The label map of a.jpg is a.jpg.png, as the sink label_maps writes it, or a.png.
+    names = pc.replace_substring_regex(files, r"\.[^./]*$", "")
+    pairs = pair_images(run, names, by_stem=True)
     counts = np.zeros((len(run.categories) + 1,) * 2, np.int64)
     for number, found in _label_maps(run, pairs):
         labels = _read(folder / key_to_path(files[number].as_py()), found, run.categories)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pycocotools.coco import COCO
 
 from pipeline.config.command_options import read_options
 from pipeline.core.errors import ConfigError
+from pipeline.core.keys import listed_paths_to_keys
 from pipeline.ops.masks import encode_rle
 from pipeline.results.commands import refilter
 from pipeline.results.evaluation.evaluate import evaluate
@@ -310,6 +312,71 @@ def test_classes_meet_by_name_whatever_their_ids(tmp_path: Path) -> None:
     assert "2 classes of the model are not in truth and left out: cat, stop sign." in said
 
 
+def test_classes_that_differ_only_by_case_are_two(tmp_path: Path) -> None:
+    names = {1: "helmet", 2: "Helmet", 3: "HELMET"}
+    truth = write_truth(
+        tmp_path / "t.json",
+        {"a.jpg": (480, 640)},
+        [one_dog("a.jpg") | {"category_id": i} for i in (1, 2)],
+        names,
+    )
+    found = [box(1, 0.9, 0, 0, 10, 10), box(2, 0.8, 0, 0, 10, 10)]
+    run = made_run(
+        tmp_path / "run",
+        [Row("a.jpg", found=found)],
+        categories=("__background__", "Helmet", "helmet"),
+    )
+    result = evaluated(run, truth)
+    assert [(row["class"], row["f1"]) for row in result.rows()] == [
+        ("helmet", 1.0),
+        ("Helmet", 1.0),
+        ("HELMET", None),
+    ]
+    assert "unknown to the model, so never found: HELMET." in "\n".join(result.notes)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "./in//a b.jpg",
+        "in\\a b.jpg",
+        "C:\\set\\in\\a b.jpg",
+        "/home/me/in/a b.jpg",
+        "../in/a b.jpg",
+        "file:///home/me/in/a%20b.jpg",
+        "in/A B.JPG",
+    ],
+)
+def test_images_meet_however_their_names_are_spelled(name: str, tmp_path: Path) -> None:
+    rows = [Row("in/a b.jpg", found=[DOG]), Row("out/a b.jpg")]
+    names = [name, name.replace("in", "out")]
+    truth = write_truth(
+        tmp_path / "t.json", dict.fromkeys(names, (480, 640)), [one_dog(name)], NAMES
+    )
+    result = evaluated(made_run(tmp_path / "run", rows), truth)
+    assert result.images.not_in_run == 0
+    assert result.figures["boxes"]["ap50"] == pytest.approx(1.0)
+
+
+def test_images_of_a_manifest_meet_by_the_paths_that_it_lists(tmp_path: Path) -> None:
+    paths = ["/data/a.jpg", "../a.jpg", "https://host/a.jpg"]
+    keys = listed_paths_to_keys(pa.array(paths)).to_pylist()
+    run = made_run(tmp_path / "run", [Row(key, found=[DOG]) for key in sorted(keys)])
+    truth = write_truth(
+        tmp_path / "t.json", dict.fromkeys(paths, (480, 640)), [one_dog(paths[0])], NAMES
+    )
+    assert evaluated(run, truth).images.not_in_run == 0
+
+
+def test_names_that_could_be_any_of_several_are_said(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", [Row("p/z.jpg", found=[DOG]), Row("q/z.jpg", found=[DOG])])
+    truth = write_truth(tmp_path / "t.json", {"z.jpg": (480, 640)}, [one_dog("z.jpg")], NAMES)
+    with pytest.raises(
+        ConfigError, match=r"z\.jpg could be p/z\.jpg, q/z\.jpg; give truth's names"
+    ):
+        evaluated(run, truth)
+
+
 def test_classes_that_the_run_left_out_are_not_evaluated(tmp_path: Path) -> None:
     cat = {"image_id": "a.jpg", "category_id": 2, "bbox": [0, 0, 10, 10]}
     truth = write_truth(tmp_path / "t.json", {"a.jpg": (480, 640)}, [one_dog("a.jpg"), cat], NAMES)
@@ -343,8 +410,14 @@ def test_classes_that_the_run_left_out_are_not_evaluated(tmp_path: Path) -> None
             "None of truth's classes",
         ),
         (
-            lambda t: t["categories"].append({"id": 9, "name": "DOG"}),
-            "several categories of one name",
+            lambda t: t["categories"].append({"id": 9, "name": "dog"}),
+            "several categories of one name: dog",
+        ),
+        (
+            lambda t: t["categories"].__setitem__(
+                slice(None), [{"id": 1, "name": "DOG"}, {"id": 9, "name": "Dog"}]
+            ),
+            "truth's 'DOG' and 'Dog' and the run's 'dog' differ only in spelling",
         ),
         (lambda t: t["annotations"][0].update(category_id=50), "category_id 50 is no category"),
         (lambda t: t["annotations"][0].update(image_id=50), "expected COCO's format"),
