@@ -1,7 +1,6 @@
 """Read a folder that has a sub-folder of images for each class (task=classify)."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pipeline.annotations.dataset_listing import (
     ProblemList,
     empty_boxes,
 )
+from pipeline.annotations.file_finder import list_files
 from pipeline.core.errors import ConfigError
 from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
 
@@ -30,27 +30,31 @@ def read_class_folders(path: Path, problems: ProblemList) -> DatasetListing:
     Raises:
         ConfigError: The folder has no sub-folders.
     """
-    folders = _list_folders(path)
-    held_out = next((name for name in _VALIDATION if name in folders), None)
-    if (
-        held_out
-        and "train" in folders
-        and set(folders) <= {"train", *_VALIDATION}
-        and _list_folders(path / "train")
-    ):
+    split = find_class_parts(path)
+    if split:
         names = _list_folders(path / "train")
+        held_out = next(name for name in _VALIDATION if name in split)
         parts = {
-            part: _list_part(path / part, path, names, problems) for part in ("train", held_out)
+            part: _list_part(path / folder, path, names, problems)
+            for part, folder in (("train", "train"), ("val", held_out))
         }
-        return DatasetListing(tuple(names), parts["train"], parts[held_out], _hash_names(names))
+        return DatasetListing(tuple(names), parts, _hash_names(names))
+    folders = _list_folders(path)
     if not folders:
         raise ConfigError(
-            f"train.data={path}: expected a folder with a sub-folder for each class; "
+            f"{problems.what}: expected a folder with a sub-folder for each class; "
             "it has no folders."
         )
     return DatasetListing(
-        tuple(folders), _list_part(path, path, folders, problems), None, _hash_names(folders)
+        tuple(folders), {"train": _list_part(path, path, folders, problems)}, _hash_names(folders)
     )
+
+
+def find_class_parts(path: Path) -> tuple[str, ...]:
+    """Return the folders of the parts, such as train and val; empty if the folders are classes."""
+    folders = _list_folders(path)
+    is_split = "train" in folders and set(folders) <= {"train", *_VALIDATION} and len(folders) > 1
+    return tuple(folders) if is_split and _list_folders(path / "train") else ()
 
 
 def _list_part(
@@ -84,9 +88,9 @@ def _list_folders(path: Path) -> list[str]:
 
 
 def _list_images(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(root) / name for name in sorted(files) if _is_image(name))
+    for path in list_files(folder):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
 
 
 def _is_image(name: str) -> bool:

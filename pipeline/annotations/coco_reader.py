@@ -8,45 +8,42 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.annotations.coco_shapes import parse_box, parse_keypoints, parse_mask
 from pipeline.annotations.dataset_listing import (
+    AnnotationRequest,
     DatasetListing,
     ListedImage,
-    Mask,
     ProblemList,
+    count_passed_over,
     empty_boxes,
 )
+from pipeline.annotations.id_index import IdIndex
 from pipeline.core.background import is_background
 from pipeline.core.errors import ConfigError
+from pipeline.storage.named_files import NamedFiles
 
 TASKS = frozenset({"detect", "instances", "keypoints", "segment"})
+_FIELD_OF = {"masks": "segmentation", "keypoints": "keypoints"}
 
 
-def read_coco(
-    path: Path, task: str, images: Sequence[Path], problems: ProblemList
-) -> DatasetListing:
+def read_coco(path: Path, request: AnnotationRequest, problems: ProblemList) -> DatasetListing:
     """Read a COCO file.
 
-    Annotations with `iscrowd` are left out, because they are not single objects. For task=segment
-    they are kept, so that training can ignore their pixels.
-
-    Args:
-        path: The JSON file.
-        task: The task.
-        images: Folders to search for the images.
-        problems: Receives the problems of single images and annotations.
+    Ids are numbers or texts. Annotations that belong to no image of the file, or that have no box
+    although the task needs one, are passed over and noted.
 
     Raises:
         ConfigError: The file is not in COCO's format.
     """
     try:
         data = path.read_bytes()
-        content = json.loads(data)
-        return _CocoReader(content, task, images, problems).build_listing(
-            hashlib.sha256(data).hexdigest()
-        )
+        digest = hashlib.sha256(data).hexdigest()
+        content = json.loads(data, object_hook=_make_filter(request))
+        del data
+        return _CocoReader(content, path, request, problems).build_listing(digest)
     except OSError as error:
         raise ConfigError(
-            f"{path}: {error.strerror}. Expected a JSON file in COCO's format."
+            f"{problems.what}: {error.strerror}. Expected a JSON file in COCO's format."
         ) from None
     except (
         ValueError,
@@ -57,7 +54,7 @@ def read_coco(
         RecursionError,
     ) as error:
         raise ConfigError(
-            f"{path}: expected COCO's format, with images, annotations and categories "
+            f"{problems.what}: expected COCO's format, with images, annotations and categories "
             f"({type(error).__name__}: {error})."
         ) from None
 
@@ -65,159 +62,200 @@ def read_coco(
 def guess_image_folders(path: Path) -> list[Path]:
     """List the folders in which the images of a COCO file may be.
 
-    These are `images/` beside the file, the file's own folder, and the folder that COCO's layout
-    implies: there annotations/instances_val2017.json describes val2017/.
+    These are `images/` or `data/` beside the file, the file's own folder, and the folders that
+    COCO's layout implies: there annotations/instances_val2017.json describes val2017/.
     """
     named = path.stem.rpartition("_")[2]
+    above = path.parent.parent
     return [
         path.parent / "images",
         path.parent,
-        path.parent.parent / named,
-        path.parent.parent / "images" / named,
+        above / named,
+        above / "images" / named,
+        path.parent / "data",
+        above / "images",
+        *([above] if path.parent.name.casefold() == "annotations" else []),
     ]
+
+
+def _make_filter(request: AnnotationRequest) -> Any:
+    """Return an object hook that drops the shapes which the task does not need.
+
+    They are most of a large file, and dropping them while it is parsed keeps memory small.
+    """
+    unneeded = [name for shape, name in _FIELD_OF.items() if shape not in request.shapes]
+
+    def drop(found: dict[str, Any]) -> dict[str, Any]:
+        if "image_id" in found:
+            for name in unneeded:
+                found.pop(name, None)
+        return found
+
+    return drop if unneeded else None
 
 
 class _CocoReader:
     def __init__(
-        self, content: Mapping[str, Any], task: str, images: Sequence[Path], problems: ProblemList
+        self,
+        content: Mapping[str, Any],
+        path: Path,
+        request: AnnotationRequest,
+        problems: ProblemList,
     ) -> None:
-        self.content, self.task, self.images, self.problems = content, task, images, problems
-        categories = sorted(
-            (
-                category
-                for category in content["categories"]
-                if not is_background(str(category["name"]))
-            ),
-            key=lambda category: int(category["id"]),
+        self.content, self.path, self.request, self.problems = content, path, request, problems
+        every = content["categories"]
+        self.categories = IdIndex((one["id"] for one in every), "categories")
+        real = [i for i in self.categories.order() if not is_background(str(every[i]["name"]))]
+        self.names = tuple(str(every[i]["name"]) for i in real)
+        if len(set(self.names)) < len(real):
+            raise ValueError("two categories have one name")
+        self.class_ids = tuple(self.categories.ids[i] for i in real)
+        self.label_of = {position: label for label, position in enumerate(real)}
+        self.point_names = (
+            _find_keypoint_names(every, request.training) if "keypoints" in request.shapes else ()
         )
-        self.names = tuple(str(category["name"]) for category in categories)
-        self.label_of = {int(category["id"]): label for label, category in enumerate(categories)}
-        if len(self.label_of) < len(categories) or len(set(self.names)) < len(categories):
-            raise ValueError("two categories have one id or one name")
-        self.point_names = _find_keypoint_names(categories) if task == "keypoints" else ()
+        self.boxless: list[str] = []
+        self.of_background: list[str] = []
 
     def build_listing(self, digest: str) -> DatasetListing:
-        annotations: dict[Any, list[Mapping[str, Any]]] = {
-            image["id"]: [] for image in self.content["images"]
-        }
-        if len(annotations) < len(self.content["images"]):
-            raise ValueError("two images have one id")
+        images = self.content["images"]
+        index = IdIndex((image["id"] for image in images), "images")
+        names = [_read_file_name(image) for image in images]
+        annotations: list[list[Mapping[str, Any]]] = [[] for _ in images]
+        orphans = []
         for annotation in self.content["annotations"]:
-            if annotation["image_id"] in annotations:
-                annotations[annotation["image_id"]].append(annotation)
-            else:
-                self.problems.add(
-                    f"annotation {annotation.get('id')}: "
-                    f"image_id {annotation['image_id']!r} is none of the file's images"
+            position = index.find(annotation["image_id"])
+            if position is None:
+                orphans.append(
+                    f"annotation {annotation.get('id')} (image_id {annotation['image_id']!r})"
                 )
+            else:
+                annotations[position].append(annotation)
+        if orphans and not any(annotations):
+            raise ValueError(f"no annotation is of an image that it lists: {orphans[0]}")
+
+        paths = self._locate(names)
         listed = [
-            self._list_image(image, annotations[image["id"]]) for image in self.content["images"]
+            self._list_image(image, index.ids[i], names[i], paths[i], annotations[i])
+            for i, image in enumerate(images)
         ]
-        return DatasetListing(self.names, listed, None, digest, self.point_names)
+        if not self.request.training:  # in the order of pycocotools
+            listed = [listed[i] for i in index.order()]
+        notes = [
+            *count_passed_over(
+                "annotations are of images that the file does not list; they are passed over",
+                orphans,
+            ),
+            *count_passed_over("annotations have no box; they are passed over", self.boxless),
+            *count_passed_over(
+                "annotations are of the background; they are passed over", self.of_background
+            ),
+        ]
+        return DatasetListing(
+            self.names, {"train": listed}, digest, self.point_names, self.class_ids, tuple(notes)
+        )
+
+    def _locate(self, names: Sequence[str]) -> list[Path]:
+        """Return the paths of the images; a path where an image should be if it is not found."""
+        if not self.request.training:  # evaluation compares names and needs no files
+            return [Path(name.replace("\0", "")) for name in names]
+        own, given = guess_image_folders(self.path), self.request.images
+        folders = own if given is None else [*own, given] if self.request.others else [given]
+        files = NamedFiles(folders)
+        paths = []
+        for name in names:
+            try:
+                path = files.find_own(name)
+            except ConfigError as error:
+                self.problems.add(f"{name}: {error}")
+                path = None
+            paths.append(path or folders[0] / name.replace("\0", ""))
+        return paths
 
     def _list_image(
-        self, image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]
+        self,
+        image: Mapping[str, Any],
+        image_id: Any,
+        name: str,
+        path: Path,
+        annotations: Sequence[Mapping[str, Any]],
     ) -> ListedImage:
-        name = str(image["file_name"])
-        height, width = (int(image.get(side) or 0) for side in ("height", "width"))
+        height, width = (int(float(image.get(side) or 0)) for side in ("height", "width"))
         objects = list(self._parse_objects(name, annotations))
-        labels, boxes, masks, points, crowd, ids = (
-            zip(*objects, strict=True) if objects else ((),) * 6
+        labels, boxes, masks, points, crowd, areas, ids = (
+            zip(*objects, strict=True) if objects else ((),) * 7
         )
+        shapes = self.request.shapes
         return ListedImage(
             name=name,
-            path=_find_image(self.images, name),
+            path=path,
             labels=np.array(labels, np.int64),
-            boxes_xyxy=empty_boxes()
-            if self.task == "segment"
-            else np.array(boxes, np.float64).reshape(-1, 4),
+            boxes_xyxy=np.array(boxes, np.float64).reshape(-1, 4)
+            if "boxes" in shapes
+            else empty_boxes(),
             ids=ids,
             id_kind="annotation",
-            size_hw=(height, width) if height and width else None,
-            masks=masks if self.task in ("instances", "segment") else None,
-            keypoints=np.array(points).reshape(-1, len(self.point_names), 3)
-            if self.task == "keypoints"
+            size_hw=(height, width) if height > 0 and width > 0 else None,
+            masks=masks if "masks" in shapes else None,
+            keypoints=np.array(points, np.float64).reshape(-1, len(self.point_names), 3)
+            if self.point_names
             else None,
-            crowd=np.array(crowd, bool) if self.task == "segment" else None,
+            crowd=np.array(crowd, bool) if self.request.crowds else None,
+            areas=None if self.request.training else np.array(areas, np.float64),
         )
 
     def _parse_objects(
         self, name: str, annotations: Sequence[Mapping[str, Any]]
     ) -> Iterator[tuple[Any, ...]]:
-        """Yield (label, box, mask, keypoints, crowd, id) of each valid object."""
+        """Yield (label, box, mask, keypoints, crowd, area, id) of each valid object."""
+        shapes = self.request.shapes
+        # The only annotation of an image may have no box: some programs write such annotations for
+        # images without objects.
+        needed = self.request.training and len(annotations) > 1
         for annotation in annotations:
-            crowd = bool(annotation.get("iscrowd"))
-            if crowd and self.task != "segment":
-                continue
+            named = f"annotation {annotation.get('id')}"
             try:
-                label = self.label_of.get(annotation["category_id"])
-                if label is None:
+                crowd = bool(float(annotation.get("iscrowd") or 0))
+                if crowd and not self.request.crowds:
+                    continue
+                mask = parse_mask(annotation.get("segmentation")) if "masks" in shapes else None
+                box = parse_box(annotation.get("bbox"), mask, needed) if "boxes" in shapes else ()
+                if box is None:
+                    self.boxless.append(f"{named} of {name}")
+                    continue
+                position = self.categories.find(annotation["category_id"])
+                if position is None:
                     raise ValueError(
                         f"category_id {annotation['category_id']!r} is none of the file's "
                         "categories"
                     )
-                box = _parse_box(annotation.get("bbox")) if self.task != "segment" else ()
-                mask = (
-                    _parse_mask(annotation.get("segmentation"))
-                    if self.task in ("instances", "segment")
-                    else ()
-                )
+                if position not in self.label_of:
+                    self.of_background.append(f"{named} of {name}")
+                    continue
                 points = (
-                    _parse_keypoints(annotation.get("keypoints"), len(self.point_names))
-                    if self.task == "keypoints"
+                    parse_keypoints(annotation.get("keypoints"), len(self.point_names))
+                    if self.point_names
                     else ()
                 )
+                area = np.nan if annotation.get("area") is None else float(annotation["area"])
             except (ValueError, TypeError, KeyError, OverflowError) as error:
-                self.problems.add(f"{name}: annotation {annotation.get('id')}: {error}")
+                self.problems.add(f"{name}: {named}: {error}")
                 continue
-            yield label, box, mask, points, crowd, annotation.get("id", "?")
+            yield self.label_of[position], box, mask, points, crowd, area, annotation.get("id", "?")
 
 
-def _find_image(folders: Sequence[Path], name: str) -> Path:
-    """Return the path of an image. If no folder has it, return its path in the first folder."""
-    return next(
-        (folder / name for folder in folders if (folder / name).is_file()), folders[0] / name
-    )
+def _read_file_name(image: Mapping[str, Any]) -> str:
+    if not isinstance(image["file_name"], str) or not image["file_name"]:
+        raise ValueError(f"image {image['id']!r} has the file_name {image['file_name']!r}")
+    return image["file_name"]
 
 
-def _parse_box(bbox: Any) -> list[float]:
-    if not isinstance(bbox, list) or len(bbox) != 4:
-        raise ValueError(f"expected bbox=[x, y, width, height], got {bbox!r}")
-    x, y, width, height = (float(value) for value in bbox)
-    return [x, y, x + width, y + height]
-
-
-def _parse_mask(given: Any) -> Mask:
-    if isinstance(given, dict) and {"size", "counts"} <= set(given):
-        return {"size": [int(side) for side in given["size"]], "counts": given["counts"]}
-    if not isinstance(given, list) or not given:
-        raise ValueError("it has no segmentation, which this task needs")
-    polygons = tuple(np.array(polygon, np.float32) for polygon in given)
-    if any(polygon.ndim != 1 or len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
-        raise ValueError(
-            "a polygon of its segmentation has fewer than three points, or half a point"
-        )
-    return polygons
-
-
-def _parse_keypoints(given: Any, count: int) -> np.ndarray:
-    """Return keypoints (K, 3). Without `keypoints` in the annotation, none is labelled."""
-    if not given:
-        return np.zeros((count, 3))
-    points = np.array(given, np.float64)
-    if points.shape != (3 * count,):
-        raise ValueError(
-            f"it has {len(given)} keypoint values; expected x, y, v of the category's {count}"
-        )
-    return points.reshape(count, 3)
-
-
-def _find_keypoint_names(categories: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _find_keypoint_names(categories: Sequence[Mapping[str, Any]], needed: bool) -> tuple[str, ...]:
     lists = {
         tuple(map(str, category["keypoints"]))
         for category in categories
         if category.get("keypoints")
     }
-    if len(lists) != 1:
+    if len(lists) > 1 or (needed and not lists):
         raise ValueError(f"the categories name {len(lists)} lists of keypoints; expected one")
-    return lists.pop()
+    return lists.pop() if lists else ()

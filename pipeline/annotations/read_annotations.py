@@ -1,36 +1,49 @@
 """Detect the format of an annotated data set and read it."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.annotations.class_folder_reader import TASKS as CLASS_TASKS
 from pipeline.annotations.class_folder_reader import read_class_folders
+from pipeline.annotations.coco_layout import find_coco_files, join_listings
 from pipeline.annotations.coco_reader import TASKS as COCO_TASKS
-from pipeline.annotations.coco_reader import guess_image_folders, read_coco
-from pipeline.annotations.dataset_listing import DatasetListing, ProblemList
+from pipeline.annotations.coco_reader import read_coco
+from pipeline.annotations.dataset_listing import AnnotationRequest, DatasetListing, ProblemList
+from pipeline.annotations.voc_layout import has_voc_layout
 from pipeline.annotations.voc_reader import TASKS as VOC_TASKS
-from pipeline.annotations.voc_reader import has_voc_layout, read_voc
+from pipeline.annotations.voc_reader import read_voc
+from pipeline.annotations.yolo_layout import find_class_file
 from pipeline.annotations.yolo_reader import TASKS as YOLO_TASKS
 from pipeline.annotations.yolo_reader import read_yolo
 from pipeline.core.errors import ConfigError
+from pipeline.core.keys import read_suffix
 
+Reader = Callable[[Path, AnnotationRequest, ProblemList], DatasetListing]
 EXPECTED = (
     "a .json file in COCO's format, YOLO's data.yaml, a folder with Annotations/*.xml as VOC's, "
     "or for task=classify a "
     "folder with a sub-folder for each class"
 )
+_YAML = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class _Format:
+    name: str
+    tasks: frozenset[str]
+    read: Reader
 
 
 def read_annotations(
-    path: Path, task: str, images: Path | None, problems: ProblemList, others: bool = False
+    path: Path, request: AnnotationRequest, problems: ProblemList
 ) -> DatasetListing:
     """Read a data set in any of the supported formats.
 
     Args:
         path: The file or folder.
-        task: The task.
-        images: The folder of a COCO file's images.
+        request: What to read.
         problems: Receives the problems of single images.
-        others: Whether `images` belongs to another data set. If so, it is searched last.
 
     Raises:
         ConfigError: There is no data set of a supported format for this task.
@@ -38,27 +51,87 @@ def read_annotations(
     what = problems.what
     if not path.exists():
         raise ConfigError(f"{what}: there is no such file or folder. Expected {EXPECTED}.")
-    suffix = path.suffix.casefold()
+    found = _find_format(path, request.task)
+    if found is None:
+        raise ConfigError(f"{what}: for task={request.task} expected {EXPECTED}.{_hint(path)}")
+    form, place = found
+    if request.task not in form.tasks:
+        raise ConfigError(
+            f"{what}: {form.name} has nothing for task={request.task}; it has "
+            f"{', '.join(sorted(form.tasks))}. "
+            "task=classify learns from a folder with a sub-folder for each class."
+        )
     try:
-        if path.is_file() and suffix == ".json":
-            _check_format_has_task(what, task, "COCO's format", COCO_TASKS)
-            own = guess_image_folders(path)
-            folders = own if images is None else [*own, images] if others else [images]
-            return read_coco(path, task, folders, problems)
-        if path.is_file() and suffix in (".yaml", ".yml"):
-            _check_format_has_task(what, task, "YOLO's format", YOLO_TASKS)
-            return read_yolo(path, task, problems)
-        if path.is_dir() and has_voc_layout(path):
-            _check_format_has_task(what, task, "VOC's format", VOC_TASKS)
-            return read_voc(path, task, problems)
-        if path.is_dir() and task in CLASS_TASKS:
-            return read_class_folders(path, problems)
+        return form.read(place, request, problems)
     except OSError as error:
         raise ConfigError(f"{what}: {error.filename or path}: {error.strerror or error}.") from None
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{what}: one of its lists of names is no text in UTF-8 ({error})."
         ) from None
+
+
+def _find_format(path: Path, task: str) -> tuple[_Format, Path] | None:
+    """Return the format of a data set, and the file or folder that its reader takes."""
+    if path.is_file():
+        suffix = read_suffix(path.name)
+        form = _COCO if suffix == ".json" else _YOLO if suffix in (*_YAML, ".data") else None
+        return None if form is None else (form, path)
+    form = _find_folder_format(path, task)
+    description = _find_description(path) if form is _YOLO else None
+    return None if form is None else (form, description or path)
+
+
+def _find_folder_format(path: Path, task: str) -> _Format | None:
+    annotations = path / "Annotations"
+    if annotations.is_dir() and not any(annotations.glob("*.json")):
+        return _VOC
+    if task in CLASS_TASKS:
+        return _CLASSES
+    if task in VOC_TASKS and has_voc_layout(path):
+        return _VOC
+    if _find_description(path) is not None:
+        return _YOLO
+    if find_coco_files(path, task):
+        return _COCO_FOLDER
+    return _YOLO if find_class_file(path) is not None else None
+
+
+def _find_description(folder: Path) -> Path | None:
+    """Return the YAML file or the *.data file that describes a YOLO data set."""
+    files = [
+        file for file in sorted(folder.iterdir()) if read_suffix(file.name) in (*_YAML, ".data")
+    ]
+    usual = [file for file in files if file.stem in ("data", "dataset", "obj")]
+    return files[0] if len(files) == 1 else usual[0] if usual else None
+
+
+def _read_coco_folder(
+    path: Path, request: AnnotationRequest, problems: ProblemList
+) -> DatasetListing:
+    files = find_coco_files(path, request.task)
+    listings = {
+        part: read_coco(file, request, problems)
+        for part, file in files.items()
+        if part in request.parts
+    }
+    return join_listings(listings)
+
+
+def _read_classes(path: Path, request: AnnotationRequest, problems: ProblemList) -> DatasetListing:
+    return read_class_folders(path, problems)
+
+
+_COCO = _Format("COCO's format", COCO_TASKS, read_coco)
+_COCO_FOLDER = _Format("COCO's format", COCO_TASKS, _read_coco_folder)
+_YOLO = _Format("YOLO's format", YOLO_TASKS, read_yolo)
+_VOC = _Format("VOC's format", VOC_TASKS, read_voc)
+_CLASSES = _Format("a folder for each class", CLASS_TASKS, _read_classes)
+
+
+def _hint(path: Path) -> str:
+    if not path.is_dir():
+        return ""
     inside = next(
         (
             file.name
@@ -67,13 +140,4 @@ def read_annotations(
         ),
         None,
     )
-    hint = f" Did you mean {path / inside}?" if inside and path.is_dir() else ""
-    raise ConfigError(f"{what}: for task={task} expected {EXPECTED}.{hint}")
-
-
-def _check_format_has_task(what: str, task: str, form: str, tasks: frozenset[str]) -> None:
-    if task not in tasks:
-        raise ConfigError(
-            f"{what}: {form} has nothing for task={task}; it has {', '.join(sorted(tasks))}. "
-            "task=classify learns from a folder with a sub-folder for each class."
-        )
+    return f" Did you mean {path / inside}?" if inside else ""

@@ -62,7 +62,7 @@ def test_what_is_wrong_is_named_with_its_line(line: str, message: str, tmp_path:
 
 @pytest.mark.parametrize("task", ["instances", "segment"])
 def test_a_box_is_no_mask(task: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"a.txt line 1: it is a box; task=\w+ needs polygons"):
+    with pytest.raises(ConfigError, match=r"a.txt line 1: it has no segmentation"):
         opened(write_yolo(tmp_path), task)
 
 
@@ -146,7 +146,6 @@ def test_an_image_that_is_listed_and_not_there(tmp_path: Path) -> None:
     [
         ("", "expected YOLO's data.yaml"),
         ("[1, 2]", "expected YOLO's data.yaml"),
-        ("names: [a]", "expected YOLO's data.yaml"),
         ("train: images", "expected YOLO's data.yaml"),
         ("train: {", "expected YOLO's data.yaml"),
         (f"train: {'[' * 1000}", "expected YOLO's data.yaml"),

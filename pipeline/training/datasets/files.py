@@ -6,7 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.annotations.dataset_listing import DatasetListing, ListedImage, ProblemList
+from pipeline.annotations.dataset_listing import (
+    AnnotationRequest,
+    DatasetListing,
+    ListedImage,
+    ProblemList,
+)
 from pipeline.annotations.read_annotations import read_annotations
 from pipeline.core.background import BACKGROUND
 from pipeline.core.errors import ConfigError, shorten_list, suggest_nearest
@@ -46,7 +51,9 @@ class Files:
         self.task, self.max_pixels, self.only = task, max_pixels, classes
         self.folder = None if images is None else _parse_path("train.images", images)
         problems = ProblemList(f"train.data={_parse_path('train.data', data)}")
-        listing = read_annotations(_parse_path("train.data", data), task, self.folder, problems)
+        listing = _read_listing(
+            _parse_path("train.data", data), AnnotationRequest(task, self.folder), problems
+        )
         self.names = _select_classes(listing.names, classes, problems.what)
         if task == "segment" and len(self.names) >= IGNORED_LABEL:
             raise ConfigError(
@@ -93,7 +100,8 @@ class Files:
     def _read_validation_set(self, path: Path) -> tuple[list[AnnotatedImage], str]:
         """Read the validation part from another data set; classes are matched by name."""
         problems = ProblemList(f"train.validation={path}")
-        listing = read_annotations(path, self.task, self.folder, problems, others=True)
+        request = AnnotationRequest(self.task, self.folder, others=True, parts=("train",))
+        listing = _read_listing(path, request, problems)
         if listing.keypoint_names != self.keypoint_names:
             raise ConfigError(
                 f"{problems.what}: its keypoints are not those of the data: "
@@ -160,6 +168,14 @@ class Files:
         absent = [name for name, count in zip(self.names, seen[first:], strict=True) if not count]
         if absent:
             log.warning("No object to learn from: %s.", shorten_list(absent))
+
+
+def _read_listing(path: Path, request: AnnotationRequest, problems: ProblemList) -> DatasetListing:
+    """Read annotations and log what was passed over."""
+    listing = read_annotations(path, request, problems)
+    for note in listing.notes:
+        log.warning("%s: %s.", problems.what, note)
+    return listing
 
 
 def _parse_path(key: str, given: str | None) -> Path:

@@ -1,15 +1,16 @@
 """Checked image files as training examples; pixels and masks are decoded on demand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.annotations.class_lists import Colour
 from pipeline.annotations.dataset_listing import Mask
+from pipeline.annotations.label_maps import decode_mask, read_label_map
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.header import check_file_size
 from pipeline.inputs.decoding.image import decode_image
@@ -32,6 +33,7 @@ class AnnotatedImage:
     crowd: np.ndarray | None = None  # (N,) bool; pixels of a crowd are ignored; task=segment only
     label_map: Path | None = None  # only for task=segment
     class_of: np.ndarray | None = None  # (256,) uint8: value of the label map -> class id
+    colour_values: Mapping[Colour, int] | None = None  # colour of the label map -> value
 
     @property
     def has_objects(self) -> bool:
@@ -69,6 +71,7 @@ class AnnotatedSet:
             else [str(item.label_map) for item in images]
         )
         self.class_of = images[0].class_of if images else None
+        self.colour_values = images[0].colour_values if images else None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -90,6 +93,7 @@ class AnnotatedSet:
             crowd=None if self.crowd is None else self.crowd[number],
             label_map=None if self.label_maps is None else Path(self.label_maps[number]),
             class_of=self.class_of,
+            colour_values=self.colour_values,
         )
 
     def example(self, number: int, epoch: int) -> Example:
@@ -128,25 +132,6 @@ class AnnotatedSet:
         return target
 
 
-def decode_mask(mask: Mask, size_hw: tuple[int, int]) -> np.ndarray:
-    """Decode a mask to (H, W) uint8, 0 or 1. Raises InputError for invalid run lengths."""
-    from pycocotools import mask as coco_mask
-
-    try:
-        if isinstance(mask, tuple):
-            runs: Any = coco_mask.merge(coco_mask.frPyObjects(list(mask), *size_hw))
-        else:
-            runs = (
-                coco_mask.frPyObjects(mask, *size_hw) if isinstance(mask["counts"], list) else mask
-            )
-        found: np.ndarray = coco_mask.decode(runs)
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            Status.CORRUPT, f"a mask of its annotations cannot be read: {error}"
-        ) from None
-    return found
-
-
 def build_label_map(item: AnnotatedImage) -> np.ndarray:
     """Build the class ids of an image's pixels, (H, W) int64, for task=segment.
 
@@ -158,7 +143,7 @@ def build_label_map(item: AnnotatedImage) -> np.ndarray:
         OSError: The label map cannot be read.
     """
     if item.label_map is not None:
-        values = read_label_map(item.label_map, item.size_hw)
+        values = read_label_map(item.label_map, item.size_hw, item.colour_values)
         return (values if item.class_of is None else item.class_of[values]).astype(np.int64)
     classes = np.zeros(item.size_hw, np.int64)
     crowds = np.zeros(len(item.labels), bool) if item.crowd is None else item.crowd
@@ -170,27 +155,3 @@ def build_label_map(item: AnnotatedImage) -> np.ndarray:
         classes[inside] = IGNORED_LABEL if crowd else label
         classes[other] = IGNORED_LABEL
     return classes
-
-
-def read_label_map(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
-    """Read the palette indices or grey values of a PNG, (H, W) uint8.
-
-    Raises:
-        InputError: The file is broken, or has another mode or size.
-        OSError: The file cannot be read.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=("PNG",)) as image:
-            if image.mode not in ("P", "L") or image.size != size_hw[::-1]:
-                width, height = image.size
-                raise InputError(
-                    Status.UNSUPPORTED,
-                    f"{path.name} has {width}x{height} pixels of mode {image.mode}; "
-                    f"expected {size_hw[1]}x{size_hw[0]} of P or L, "
-                    "which are the size of its image and a mode for class ids",
-                )
-            return np.array(image)
-    except (ValueError, SyntaxError) as error:  # Pillow raises either for a broken PNG
-        raise InputError(Status.CORRUPT, f"{path.name}: {error}") from None

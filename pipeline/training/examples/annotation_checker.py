@@ -9,11 +9,12 @@ from itertools import islice
 import numpy as np
 
 from pipeline.annotations.dataset_listing import DatasetListing, ListedImage, ProblemList
+from pipeline.annotations.label_maps import read_label_map
 from pipeline.core.cpu import count_available_cores, disable_openmp_threads
 from pipeline.core.types import InputError
 from pipeline.inputs.decoding.header import ImageHeader, read_image_header
 from pipeline.ops.masks import IGNORED_LABEL
-from pipeline.training.examples.annotated_set import AnnotatedImage, read_label_map
+from pipeline.training.examples.annotated_set import AnnotatedImage
 from pipeline.training.examples.geometry_checks import (
     ImageFrame,
     check_boxes,
@@ -88,9 +89,8 @@ class AnnotationChecker:
                 header = read_image_header(file, self.max_pixels)
             values = None
             if image.label_map is not None:
-                counts = np.bincount(
-                    read_label_map(image.label_map, header.size_hw).ravel(), minlength=256
-                )
+                label_map = read_label_map(image.label_map, header.size_hw, image.colour_values)
+                counts = np.bincount(label_map.ravel(), minlength=256)
                 values = np.setdiff1d(np.flatnonzero(counts), (0, IGNORED_LABEL))
             return _FileCheck(header, image.path.stat().st_size, values)
         except InputError as error:
@@ -126,6 +126,7 @@ class AnnotationChecker:
             masks=None
             if image.masks is None
             else tuple(check_mask(frame, row, image.masks[row]) for row in rows.tolist()),
+            colour_values=image.colour_values,
             keypoints=None
             if image.keypoints is None
             else check_keypoints(frame, image.keypoints[rows]),

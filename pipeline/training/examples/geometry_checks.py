@@ -68,6 +68,8 @@ def check_keypoints(frame: ImageFrame, keypoints: np.ndarray) -> np.ndarray:
 
     Keypoints that are not labelled become 0 0 0.
     """
+    # An object whose keypoints are not annotated has none that are labelled.
+    keypoints = np.where(np.isnan(keypoints).all((1, 2), keepdims=True), 0.0, keypoints)
     points, visibility = keypoints[..., :2] * frame.scale, keypoints[..., 2]
     labelled = visibility > 0
     outside = np.where(labelled, frame.pixels_outside(points), 0.0)
@@ -85,8 +87,11 @@ def check_keypoints(frame: ImageFrame, keypoints: np.ndarray) -> np.ndarray:
     return np.concatenate([clipped, visibility[..., None]], axis=-1).astype(np.float32)
 
 
-def check_mask(frame: ImageFrame, row: int, mask: Mask) -> Mask:
+def check_mask(frame: ImageFrame, row: int, mask: Mask | None) -> Mask:
     """Check a mask and return it in pixels. Run lengths must fit the image's size."""
+    if mask is None:
+        frame.add_problem(row, "it has no segmentation (polygons or a mask), which this task needs")
+        return ()
     if isinstance(mask, tuple):
         polygons = tuple(
             (polygon.reshape(-1, 2) * frame.scale).astype(np.float32) for polygon in mask
