@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from pipeline.core.passed_over import PassedOver
 from pipeline.core.task_roles import Content, EvaluationMethod, RowComparison, ViewMerging
 from pipeline.core.types import Entry, InputError, Item, Model, ModelSpec, Outputs, Writer
 
@@ -71,6 +72,7 @@ class Source(Protocol):
     columns: Sequence[pa.Field]  # of its entries' `carried`; made by `make_carried_field`
     clip_length: int | None  # frames of each input; None: inputs are images
     has_image_files: bool  # each input is an encoded image file: see `ImageFileSource`
+    passed_over: PassedOver  # what the last listing passed over
     hint_if_empty: str  # what to say of other sources if nothing is found; may be empty
 
     def entries(self) -> Iterator[Entry]:

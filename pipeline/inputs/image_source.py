@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from pipeline.core.errors import detach_error
+from pipeline.core.passed_over import PassedOver
 from pipeline.core.recorded_inputs import ImageReader, InputLocations, RecordedSource
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.decoding.header import check_file_size, read_image_header
@@ -41,6 +42,7 @@ class ImageSource(ABC):
 
             image_decoder = CpuImageDecoder()
         self.image_decoder, self.prefetcher = image_decoder, prefetcher
+        self.passed_over = PassedOver()  # a source that lists files counts in it
 
     @abstractmethod
     def entries(self) -> Iterator[Entry]:

@@ -64,6 +64,7 @@ class VideoSource(ABC):
 
     def __init__(self, root: str) -> None:
         self.listing = open_listing(root, VIDEO_SUFFIXES, "videos", below=True)
+        self.passed_over = self.listing.passed_over
         self._idle: list[tuple[Entry, FrameReader]] = []  # in order of use, the most recent last
         self._lock = Lock()
         self._read_parts = lru_cache(maxsize=64)(self._read_parts_of)

@@ -176,4 +176,7 @@ def describe_empty_input(source: Source) -> str:
     """Return the message for an input without any file that the source reads."""
     kind, _, where = source.identity.partition(":")
     hint = f" {source.hint_if_empty}" if source.hint_if_empty else ""
+    passed_over = source.passed_over.describe()
+    if passed_over:
+        hint = f" Passed over: {passed_over}.{hint}"
     return f"No inputs found in {where} (source={kind}). The README names the file types.{hint}"

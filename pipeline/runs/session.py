@@ -60,6 +60,8 @@ class RunSession:
         plan = freeze_plan(
             self.folder, self.parts.source, settings.shard_size, settings.limit, accept_changes
         )
+        if passed_over := self.parts.source.passed_over.describe():
+            log.info("Passed over in the input: %s", passed_over)
         return replace(self, plan=plan)
 
     def list_uncommitted(self, index: int = 0, count: int = 1) -> list[int]:

@@ -50,6 +50,8 @@ def describe_plan(session: RunSession) -> str:
         "min score": str(settings.min_score),
         "output": str(session.folder.path),
     }
+    if passed_over := source.passed_over.describe():
+        rows["passed over"] = passed_over
     changed = len(difference.changed) + len(difference.removed)
     if changed:
         rows["changed"] = (
@@ -99,6 +101,8 @@ def summarize_run(session: RunSession, result: ExecutionResult, n_drawn: int) ->
     if len(classes) > _MOST_CLASSES:
         rest = sum(count for _, count in classes.most_common()[_MOST_CLASSES:])
         lines.append(f"  ... and {rest:,} of {len(classes) - _MOST_CLASSES} other classes")
+    if passed_over := session.parts.source.passed_over.describe():
+        lines += ["", f"Passed over in the input: {passed_over}"]
     if n_drawn:
         lines += ["", f"Pictures of {n_drawn:,} images were drawn from the committed rows."]
     lines += _describe_speed(session, result)

@@ -2,20 +2,26 @@
 
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_path, path_to_key, read_suffix
 from pipeline.core.locations import Uri, parse_location
+from pipeline.core.passed_over import (
+    PassedOver,
+    is_generated_folder,
+    is_passed_over_name,
+    is_run_folder,
+    strip_unfinished_ending,
+)
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.storage.prefetch import Prefetcher
 from pipeline.storage.remote_listing import RemoteListing
 
 _FileId = tuple[int, int]  # device and inode
 _NOT_REGULAR = "a folder, FIFO, socket or device, not a regular file"
-_RUN_FOLDER = {"_committed", "plan", "images"}  # a folder that has these sub-folders is a run
 
 
 class LocalListing:
@@ -23,7 +29,7 @@ class LocalListing:
 
     A symbolic link to a folder is followed once, and never into a folder that is being listed. A
     folder, FIFO or socket with the name of an image is listed too, so that it gets a row. So is a
-    folder that cannot be listed.
+    folder that cannot be listed. What `pipeline.core.passed_over` excludes is not listed.
 
     Listing reads only names and `stat`. The names of one folder are in memory at a time.
     """
@@ -47,6 +53,7 @@ class LocalListing:
         self.only = path.name if path.is_file() else None  # name of a single file
         self.root = path.parent if self.only else path
         self.identity = path_to_key(str(path))
+        self.passed_over = PassedOver()  # of the last listing
 
         if not self.root.is_dir():
             problem = "is not a folder" if self.root.exists() else "does not exist"
@@ -66,6 +73,7 @@ class LocalListing:
         Raises:
             ConfigError: The root folder cannot be listed.
         """
+        self.passed_over.clear()
         if self.only:
             key = path_to_key(self.only)
             yield read_entry(self._path(key), key)
@@ -121,21 +129,42 @@ class LocalListing:
         """Return the files and sub-folders of one folder, sorted, as (key, whether a folder).
 
         The key of a sub-folder ends in `/`. So it sorts where its contents sort, and the whole
-        listing is sorted by key. A run folder has no entries, because its overlays are no inputs.
+        listing is sorted by key.
         """
         with os.scandir(folder) as entries:
             found = [(entry.name, _is_folder(entry)) for entry in entries]
         folders = [name for name, is_folder in found if is_folder]
-        if set(folders) >= _RUN_FOLDER:
+        if self._is_generated(
+            folder, prefix, folders, [name for name, is_dir in found if not is_dir]
+        ):
+            self.passed_over.add(prefix)
             return []
 
         # A folder with the name of an image comes twice: for its own row, and for its contents.
-        names = [(path_to_key(name) + "/", True) for name in folders]
-        names += [
-            (path_to_key(name), False) for name, _ in found if read_suffix(name) in self.suffixes
-        ]
+        names = [(path_to_key(name) + "/", True) for name in self._select(folders, prefix, True)]
+        files = self._select((name for name, _ in found), prefix, False)
+        names += [(path_to_key(name), False) for name in files]
         names.sort(key=lambda named: (named[0] if named[1] else named[0] + self.ending, named[1]))
         return [(prefix + name, is_folder) for name, is_folder in names]
+
+    def _is_generated(
+        self, folder: str, prefix: str, folders: Collection[str], files: Collection[str]
+    ) -> bool:
+        """Return whether a folder is an output. The root is one only if it is a run folder."""
+        if prefix:
+            return is_generated_folder(folder, folders, files)
+        return is_run_folder(folder, folders)
+
+    def _select(self, names: Iterable[str], prefix: str, are_folders: bool) -> list[str]:
+        """Return the names of inputs, or of folders to visit; count what is passed over."""
+        selected = []
+        for name in names:
+            is_input = are_folders or read_suffix(strip_unfinished_ending(name)) in self.suffixes
+            if is_input and is_passed_over_name(name, are_folders):
+                self.passed_over.add(prefix + path_to_key(name) + "/" * are_folders)
+            elif are_folders or read_suffix(name) in self.suffixes:
+                selected.append(name)
+        return selected
 
     def _path(self, key: str) -> str:
         # pathlib would re-encode bytes that are not text

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Uri
+from pipeline.core.passed_over import OWN_MARKER, OWN_MARKER_TEXT
 from pipeline.storage.object_backend import ObjectBackend
 
 
@@ -32,8 +33,9 @@ def publish_objects(target: Uri, replace: bool) -> Iterator[Path]:
 
     files = [path for path in sorted(stage.rglob("*")) if path.is_file() and not path.is_symlink()]
     new_names = {str(path.relative_to(stage)) for path in files}
+    store.write(OWN_MARKER, OWN_MARKER_TEXT.encode())
     store.publish(files, stage)
-    for name in old_names - new_names:
+    for name in old_names - new_names - {OWN_MARKER}:
         store.remove(name)
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from pipeline.core.errors import ConfigError, is_disk_full
 from pipeline.core.locations import Location, Uri
+from pipeline.core.passed_over import OWN_MARKER, OWN_MARKER_TEXT
 from pipeline.storage.durable_files import fsync_path, fsync_paths
 from pipeline.storage.object_publish import publish_object, publish_objects
 
 
 def publish_folder(target: Location, replace: bool) -> AbstractContextManager[Path]:
-    """Yield an empty folder that becomes `target` when the context ends.
+    """Yield a folder that becomes `target` when the context ends. It has only the own marker.
 
     After an exception `target` stays as it was.
 
@@ -27,7 +28,9 @@ def publish_folder(target: Location, replace: bool) -> AbstractContextManager[Pa
     """
     if isinstance(target, Uri):
         return publish_objects(target, replace)
-    return _publish_path(target, _create_folder, lambda: _refuse_existing_folder(target, replace))
+    return _publish_path(
+        target, create_output_folder, lambda: _refuse_existing_folder(target, replace)
+    )
 
 
 def publish_file(target: Location, replace: bool) -> AbstractContextManager[Path]:
@@ -45,6 +48,13 @@ def publish_file(target: Location, replace: bool) -> AbstractContextManager[Path
     if isinstance(target, Uri):
         return publish_object(target, replace)
     return _publish_path(target, Path.touch, lambda: _refuse_existing_file(target, replace))
+
+
+def create_output_folder(path: Path) -> None:
+    """Create a folder, if it does not exist, and the marker by which listings pass it over."""
+    path.mkdir(parents=True, exist_ok=True)
+    if not (path / OWN_MARKER).exists():
+        (path / OWN_MARKER).write_text(OWN_MARKER_TEXT)
 
 
 @contextmanager
@@ -80,10 +90,6 @@ def _publish_path(
         _move(stage, target)
     finally:
         _remove(stage)
-
-
-def _create_folder(path: Path) -> None:
-    path.mkdir()
 
 
 def _refuse_existing_folder(target: Path, replace: bool) -> None:

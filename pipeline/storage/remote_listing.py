@@ -9,6 +9,13 @@ from typing import Any, BinaryIO
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.keys import key_to_path, path_to_key, read_suffix
 from pipeline.core.locations import Uri, redact_secrets
+from pipeline.core.passed_over import (
+    PassedOver,
+    find_generated_folder,
+    is_passed_over,
+    is_passed_over_name,
+    strip_unfinished_ending,
+)
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.storage.object_client import ObjectClient, read_modified_ns
 from pipeline.storage.range_file import MIN_REQUEST_BYTES, RangeFile
@@ -16,7 +23,6 @@ from pipeline.storage.store_errors import StoreTooSlow, StoreUnavailable
 
 _PROBE_TIMEOUT_S = 10.0  # to read another file, which shows whether the store answers at all
 _PROBE_FILES = 2
-_MARKER_FOLDER = "_committed/"  # a folder that contains this one is a run folder, not an input
 _Named = tuple[str, dict[str, Any]]  # name below the root, info of the store
 
 
@@ -47,6 +53,7 @@ class RemoteListing:
         is_file = self._read_root_info(given)["type"] == "file"
         self.only = self.remote.root if is_file else None  # path of a single file
         self.root = Uri(self.identity).parent if self.only else Uri(self.identity)
+        self.passed_over = PassedOver()  # of the last listing
         self._last_read: str | None = None  # path of the last file that was read
 
         if self.only and suffixes and read_suffix(self.root_name) not in suffixes:
@@ -67,6 +74,7 @@ class RemoteListing:
             ConfigError: The store refuses.
             PipelineError: The store does not answer.
         """
+        self.passed_over.clear()
         if self.only:
             yield _make_entry(path_to_key(self.root_name), self._read_info_or_nothing(self.only))
             return
@@ -163,15 +171,22 @@ class RemoteListing:
             yield heappop(heap)[2]
 
     def _list_inputs(self) -> Iterator[_Named]:
-        """Yield the files with one of the suffixes, except those inside of run folders."""
+        """Yield the files with one of the suffixes, except what `passed_over` excludes."""
         root = self.remote.root
-        run = None  # name prefix of the run folder that the listing is in
+        generated = None  # name prefix of the generated folder that the listing is in
         for name, info in self.remote.list_recursively(root) or self._walk(root, ""):
-            before, marker, rest = name.rpartition(_MARKER_FOLDER)
-            if marker and rest[:5].isdigit() and (not before or before.endswith("/")):
-                run = before
-            is_in_run = run is not None and name.startswith(run)
-            if not is_in_run and read_suffix(name) in self.suffixes:
+            if generated is not None and name.startswith(generated):
+                continue
+            generated = find_generated_folder(name)
+            if generated is not None:
+                self.passed_over.add(generated or "./")
+                continue
+
+            if read_suffix(strip_unfinished_ending(name)) not in self.suffixes:
+                continue
+            if is_passed_over(name):
+                self.passed_over.add(path_to_key(name))
+            elif read_suffix(name) in self.suffixes:
                 yield name, info
 
     def _walk(self, folder: str, prefix: str) -> Iterator[_Named]:
@@ -188,7 +203,9 @@ class RemoteListing:
                 infos[name + "/" * is_folder] = info
 
         for name, info in sorted(infos.items()):
-            if name.endswith("/"):
+            if name.endswith("/") and is_passed_over_name(name[:-1], is_folder=True):
+                self.passed_over.add(prefix + name)
+            elif name.endswith("/"):
                 yield from self._walk(f"{folder}/{name[:-1]}", prefix + name)
             else:
                 yield prefix + name, info

@@ -22,7 +22,7 @@ from pipeline.core.types import Writer
 from pipeline.models.checkpoints import read_checkpoint_metadata, save_checkpoint
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.storage.file_locks import lock_folder
-from pipeline.storage.publish import publish_file
+from pipeline.storage.publish import create_output_folder, publish_file
 from pipeline.training.augmentation import Augmentation
 from pipeline.training.data_loading import LoaderInputs, PreparedExamples, group_validation_batches
 from pipeline.training.data_protocols import TrainingData
@@ -54,7 +54,7 @@ def train_model(settings: Settings) -> str:
     if outcome_file.is_file():
         return describe_outcome(plan.folder)
 
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    create_output_folder(plan.folder)
     with lock_folder(plan.folder, Writer(), lambda alone: None):
         # Another process may have completed the training while this one waited for the lock.
         if not outcome_file.is_file():

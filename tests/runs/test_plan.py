@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from pipeline.core.errors import ConfigError, InputChanged
+from pipeline.core.passed_over import PassedOver
 from pipeline.core.types import Entry
 from pipeline.inputs.sources.folder import Folder
 from pipeline.runs import plan_freezing as plan_module
@@ -24,6 +25,7 @@ class Listed:
     drawn: int = 0
     columns: tuple = ()
     hint_if_empty: str = ""
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
     def entries(self):
         for name in sorted(self.names):

@@ -315,3 +315,17 @@ def test_a_signed_address_is_read_and_its_signature_told_to_nobody(web):
     with pytest.raises(ConfigError) as caught:
         list(Folder(f"{address}/absent.jpg?signature=hidden").entries())
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_companions_and_output_folders_in_a_store_are_passed_over(monkeypatch, in_order):
+    if not in_order:
+        monkeypatch.setattr(remote.ObjectClient, "list_recursively", lambda *_: None)
+    names = ["a.jpg", "._a.jpg", "__MACOSX/._a.jpg", "d/b.jpg", "crops/.visionbatch"]
+    names += ["crops/cat/a.jpg", "run/.lease-alone", "run/overlays/a.jpg"]
+    store = fsspec.filesystem("memory")
+    for name in names:
+        store.pipe_file(f"/passed/{name}", b"x")
+    source = Folder("memory://passed")
+    assert [entry.key for entry in source.entries()] == ["a.jpg", "d/b.jpg"]
+    assert source.passed_over.n_files + source.passed_over.n_folders == 4

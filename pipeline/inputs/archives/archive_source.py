@@ -25,6 +25,7 @@ class ArchiveSource(ImageSource):
     def __init__(self, root: str, image_decoder: ImageDecoder | None = None) -> None:
         super().__init__(image_decoder)
         self.members = ArchiveMembers(root, self.archive_format)
+        self.passed_over = self.members.passed_over
         self.identity = f"{self.archive_format.name}:{self.members.listing.identity}"
 
     def entries(self) -> Iterator[Entry]:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
+from pipeline.core.passed_over import PassedOver, find_generated_folder, is_passed_over
 from pipeline.core.schema import make_carried_field
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.archives.archive_format import NOT_A_FILE_OFFSET, ArchiveFormat, Member
@@ -43,6 +44,7 @@ class ArchiveMembers:
         suffixes = {ending[ending.rindex(".") :] for ending in archive_format.endings}
         self.format = archive_format
         self.listing = open_listing(root, suffixes, f"{archive_format.name} archives", below=True)
+        self.passed_over = self.listing.passed_over  # of the last listing
         self._problems: dict[str, InputError] = {}  # archive's key -> problem found while listing
 
     def entries(self) -> Iterator[Entry]:
@@ -53,7 +55,7 @@ class ArchiveMembers:
                 yield from self._list_entries(archive)
 
     def _list_entries(self, archive: Entry) -> Iterator[Entry]:
-        images, problem = self._list_images(archive.key)
+        images, problem = self._list_images(archive.key, self.passed_over)
         if problem:
             self._problems[archive.key] = problem
             yield Entry(f"{archive.key}/", archive.size, archive.mtime_ns, (archive.key, None))
@@ -63,8 +65,14 @@ class ArchiveMembers:
             key = f"{archive.key}/{label}"
             yield Entry(key, member.size, member.mtime_ns, carried, member.offset)
 
-    def _list_images(self, archive: str) -> tuple[list[tuple[str, Member]], InputError | None]:
+    def _list_images(
+        self, archive: str, passed_over: PassedOver
+    ) -> tuple[list[tuple[str, Member]], InputError | None]:
         """List the images of one archive.
+
+        Args:
+            archive: Key of the archive.
+            passed_over: Counts what is passed over.
 
         Returns:
             (label, member) of each image, sorted by label; and the problem of a damaged archive, or
@@ -72,10 +80,17 @@ class ArchiveMembers:
         """
         images: list[tuple[str, Member]] = []
         problem, n_bytes, labels = None, 0, MemberLabels()
+        generated: set[str] = set()  # folders in the archive
         try:
             with self.listing.open(archive) as file:
                 for member in self.format.list_members(file):
+                    name = _make_path(member)
+                    folder = find_generated_folder(name)
+                    generated.update(() if folder is None else (folder,))
                     if not is_image(member.name):
+                        continue
+                    if is_passed_over(name):
+                        passed_over.add(f"{archive}/{name}")
                         continue
                     label = labels.add(member.name)
                     n_bytes += _MEMBER_BYTES + len(label) + len(member.name)
@@ -90,6 +105,12 @@ class ArchiveMembers:
             problem = error
         except OSError as error:
             problem = InputError(Status.UNREADABLE, error.strerror or str(error))
+
+        if generated:
+            for folder in generated:
+                passed_over.add(f"{archive}/{folder}")
+            inside = tuple(generated)
+            images = [image for image in images if not _make_path(image[1]).startswith(inside)]
         return sorted(images, key=itemgetter(0)), problem
 
     def open(self, entry: Entry) -> BinaryIO:
@@ -136,9 +157,14 @@ class ArchiveMembers:
 
         Each call returns a new error object, because several threads may raise it.
         """
-        problem = self._problems.get(archive) or self._list_images(archive)[1]
+        problem = self._problems.get(archive) or self._list_images(archive, PassedOver())[1]
         if problem is None:
             return InputError(
                 Status.CHANGED, "the archive was damaged when the plan was made, and is not now"
             )
         return InputError(problem.status, str(problem))
+
+
+def _make_path(member: Member) -> str:
+    """Return a member's name with `/` between the parts, also if Windows programs packed it."""
+    return decode_name(member.name).replace("\\", "/")

@@ -27,6 +27,7 @@ class Folder(ImageSource):
         self.listing = open_listing(root, IMAGE_SUFFIXES, "images")
         self.identity = f"folder:{self.listing.identity}"
         super().__init__(image_decoder, make_prefetcher(self.listing))
+        self.passed_over = self.listing.passed_over
 
     def entries(self) -> Iterator[Entry]:
         return self.listing.entries()

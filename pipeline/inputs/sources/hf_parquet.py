@@ -44,6 +44,7 @@ class HfParquet(ImageSource):
     ) -> None:
         super().__init__(image_decoder)
         self.listing = open_listing(root, PARQUET_SUFFIXES, "Parquet files", below=True)
+        self.passed_over = self.listing.passed_over
         self.identity = f"hf_parquet:{self.listing.identity}"
         self.where, self.column = f"input={root}", check_text("source.column", column)
         self.images = ParquetImages(self.listing.open, self.column)

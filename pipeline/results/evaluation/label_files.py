@@ -1,8 +1,6 @@
 """Read true labels of whole images from a table, or from folders named after the classes."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import path_to_key
 from pipeline.runs.finished_run import FinishedRun
+from pipeline.storage.walk import walk_files
 
 _SCHEMA = pa.schema([("key", pa.string()), ("label", pa.string())])
 
@@ -85,14 +84,6 @@ def _in_folders(run: FinishedRun, folder: Path) -> pa.Table:
     if folder.resolve() == (run.input.resolve() if isinstance(run.input, Path) else None):
         keys = run.read_columns("images", ["key"])["key"].combine_chunks()
     else:
-        keys = pa.array(_files(folder), pa.string())
+        keys = pa.array(map(path_to_key, walk_files(folder)), pa.string())
     inside = keys.filter(pc.match_substring(keys, "/"))
     return pa.table([inside, pc.replace_substring_regex(inside, r"/.*$", "")], schema=_SCHEMA)
-
-
-def _files(folder: Path) -> Iterator[str]:
-    """Yield the keys of all files below a folder, in order."""
-    for root, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            yield path_to_key(str((Path(root) / name).relative_to(folder)))

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import key_to_path, path_to_key
+from pipeline.core.keys import key_to_path, path_to_key, read_suffix
 from pipeline.core.tables import select_usable
 from pipeline.ops.masks import IGNORED_LABEL, make_label_map
 from pipeline.results.evaluation.pairing import (
@@ -20,6 +20,7 @@ from pipeline.results.evaluation.pairing import (
 )
 from pipeline.results.evaluation.result import Confusion, Evaluation, mean_of_defined, nan_to_none
 from pipeline.runs.finished_run import FinishedRun
+from pipeline.storage.walk import walk_files
 
 
 def evaluate_segmentation(run: FinishedRun, folder: Path) -> Evaluation:
@@ -35,7 +36,7 @@ def evaluate_segmentation(run: FinishedRun, folder: Path) -> Evaluation:
             f"run has {len(run.categories)}."
         )
     files = pa.array(
-        sorted(path_to_key(str(path.relative_to(folder))) for path in folder.rglob("*.png")),
+        sorted(path_to_key(name) for name in walk_files(folder) if read_suffix(name) == ".png"),
         pa.string(),
     )
     if not len(files):

@@ -24,6 +24,7 @@ from pipeline.runs.bench.plain_model import PlainModel
 from pipeline.runs.bench.plot import save_bench_plot
 from pipeline.runs.bench.repeated_inputs import RepeatedSource
 from pipeline.runs.components import Components, build_components, load_predictor
+from pipeline.storage.publish import create_output_folder
 
 LOOP = "plain loop"
 _FAST = "pipeline.inference.engines.fast.Fast"
@@ -37,7 +38,7 @@ _ENGINE_LOOPS: Mapping[str, Callable[[LoadedEngine], Measurement]] = {
 def run_benchmark(settings: Settings) -> str:
     """Measure, write `<output>/bench/<task>-<model>.json` and `.svg`, and return the table."""
     folder = Path(settings.output).expanduser() / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
+    create_output_folder(folder)
     parts = replace(
         build_components(settings),
         sinks={"parquet": instantiate(settings.components["sink"]["parquet"])},

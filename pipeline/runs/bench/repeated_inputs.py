@@ -21,6 +21,7 @@ class RepeatedSource:
         self.columns, self.clip_length = source.columns, source.clip_length
         self.has_image_files = source.has_image_files
         self.hint_if_empty = source.hint_if_empty
+        self.passed_over = source.passed_over
         candidates = (
             entry for entry in source.entries() if _is_readable(source, entry, max_pixels)
         )

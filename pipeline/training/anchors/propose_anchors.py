@@ -15,6 +15,7 @@ from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import parse_location
+from pipeline.core.passed_over import OWN_MARKER, OWN_MARKER_TEXT
 from pipeline.core.text_tables import format_columns
 from pipeline.models.anchor_generators import compute_anchor_shapes, read_anchors
 from pipeline.models.anchors import Anchors
@@ -81,6 +82,8 @@ def propose_anchors(settings: Settings) -> str:
     proposal = find_better_anchors(network, boxes_wh)
     folder = parse_location(settings.output) / "anchors"
     files = [folder / f"{made.selection.display_name}.{suffix}" for suffix in ("png", "json")]
+    with publish_file(folder / OWN_MARKER, replace=True) as stage:
+        stage.write_text(OWN_MARKER_TEXT)
     with publish_file(files[0], replace=True) as stage:
         plot_proposal(proposal, boxes_wh).savefig(
             stage, format="png", dpi=120, metadata={"Software": None}

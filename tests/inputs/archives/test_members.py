@@ -14,7 +14,8 @@ from pipeline.core.keys import is_valid_name_length, key_to_path, make_overlay_k
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.archives import members
 from pipeline.inputs.archives.member_labels import MemberLabels, is_image, leads_outside, make_label
-from tests.helpers.packed import KINDS, image, listed, pack, verdict, verdicts
+from pipeline.inputs.archives.zip_format import ZIP
+from tests.helpers.packed import KINDS, image, listed, pack, verdict, verdicts, zip_of
 
 PARTS = st.sampled_from(
     [
@@ -278,3 +279,12 @@ def test_a_file_of_another_kind_is_refused(kind: str, tmp_path: Path) -> None:
     pack(kind, tmp_path / f"b.{kind}", [("x.jpg", image())])
     archives, (entry,) = listed(kind, only)
     assert entry.key == f"a.{kind}/x.jpg" and verdict(archives, entry) == "ok"
+
+
+def test_companions_and_output_folders_in_an_archive_are_passed_over(tmp_path: Path) -> None:
+    names = ["a.jpg", "__MACOSX/._a.jpg", "d/._b.jpg", "d\\.c.jpg", "d/b.jpg"]
+    names += ["run/overlays/a.jpg", "run/plan/plan.json"]
+    path = zip_of(tmp_path / "in.zip", dict.fromkeys(names, b"x").items())
+    listing = members.ArchiveMembers(str(path), ZIP)
+    assert [entry.key for entry in listing.entries()] == ["in.zip/a.jpg", "in.zip/d/b.jpg"]
+    assert (listing.passed_over.n_files, listing.passed_over.n_folders) == (3, 1)

@@ -115,7 +115,7 @@ def test_everything_is_listed_once_in_the_order_of_the_keys(tmp_path, names):
         ("a.jpg~", False),
         ("jpg", False),
         (".jpg", True),
-        (".hidden.jpg", True),
+        (".hidden.jpg", False),
         ("a", False),
         ("a..jpg", True),
         ("a .jpg", True),
@@ -355,3 +355,38 @@ def test_folders_that_link_to_each_other_are_followed_once(tmp_path):
         for other in names:
             (tmp_path / name / f"to {other}").symlink_to(tmp_path / other)
     assert len(keys(Folder(str(tmp_path)))) <= 2 * len(names)
+
+
+# --- what is passed over
+
+
+def test_companions_are_passed_over_and_counted(tmp_path):
+    source = tree(
+        tmp_path, "a.jpg", "._a.jpg", "__MACOSX/._a.jpg", "@eaDir/a.jpg/THUMB.jpg", "b.jpg.part",
+        "d/.ipynb_checkpoints/b-checkpoint.jpg", "d/b.jpg", "d/.b.txt",
+        "env/pyvenv.cfg", "env/a.png",
+    )  # fmt: skip
+    for _ in range(2):  # a second listing counts anew
+        assert keys(source) == ["a.jpg", "d/b.jpg"]
+        passed_over = source.passed_over
+        assert (passed_over.n_files, passed_over.n_folders) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        ("plan/plan.json", "overlays/a.jpg"),  # killed before the first commit
+        ("plan/plan.json", "_committed/00000000.json", "images/part-0.parquet", "overlays/a.jpg"),
+        (".visionbatch", "cat/a.jpg-000.jpg"),  # crops
+    ],
+)
+def test_what_the_program_left_is_passed_over_below_the_input(tmp_path, left):
+    source = tree(tmp_path, "b.jpg", *(f"out/{name}" for name in left))
+    assert keys(source) == ["b.jpg"]
+    assert source.passed_over.describe() == "1 folder (out/)"
+
+
+def test_a_folder_that_the_user_names_is_read_whatever_its_name(tmp_path):
+    tree(tmp_path, ".hidden/a.jpg", ".hidden/._b.jpg", ".hidden/.visionbatch")
+    assert keys(Folder(str(tmp_path / ".hidden"))) == ["a.jpg"]
+    assert keys(Folder(str(tmp_path / ".hidden" / "._b.jpg"))) == ["._b.jpg"]

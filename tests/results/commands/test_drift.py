@@ -226,6 +226,10 @@ def test_the_command_and_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFix
         and "  dog         50.0% ->   0.0%" in said
         and short == f"visionbatch: {headline}\n"
     )
-    assert {path.name for path in (new / "drift" / "old").iterdir()} == {"drift.json", "drift.png"}
+    assert {path.name for path in (new / "drift" / "old").iterdir()} == {
+        ".visionbatch",
+        "drift.json",
+        "drift.png",
+    }
     with pytest.raises(ConfigError, match="drift needs reference="):
         read_options("drift", [f"run={new}"], Options)

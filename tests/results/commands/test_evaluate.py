@@ -17,7 +17,7 @@ from tests.results.evaluation.coco_truth import write_truth
 
 NAMES = {1: "dog", 2: "cat", 3: "stop sign"}
 PICTURES = ("confusion.png", "f1.png", "precision_recall.png")
-LEFT = {"confusion.csv", "per_class.csv", "summary.json", *PICTURES}
+LEFT = {".visionbatch", "confusion.csv", "per_class.csv", "summary.json", *PICTURES}
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_it_goes_into_the_run_and_is_made_anew(run: Path) -> None:
     (run / "exports" / "coco" / "old.txt").write_text("")
     said(run)
     assert [path.name for path in (run / "exports").iterdir()] == ["coco"]
-    assert [path.name for path in (run / "exports" / "coco").iterdir()] == ["annotations.json"]
+    assert [path.name for path in (run / "exports" / "coco").glob("[!.]*")] == ["annotations.json"]
 
 
 def test_a_folder_of_the_users_is_never_replaced(run: Path, tmp_path: Path) -> None:
