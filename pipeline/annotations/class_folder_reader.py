@@ -1,7 +1,6 @@
 """Read a folder that has a sub-folder of images for each class (task=classify)."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,8 @@ from pipeline.annotations.dataset_listing import (
 )
 from pipeline.annotations.file_finder import list_files
 from pipeline.core.errors import ConfigError
+from pipeline.core.keys import read_suffix
+from pipeline.core.passed_over import is_passed_over_name
 from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
 
 TASKS = frozenset({"classify"})
@@ -23,9 +24,9 @@ _VALIDATION = ("val", "valid", "validation", "test")  # the first one that exist
 def read_class_folders(path: Path, problems: ProblemList) -> DatasetListing:
     """Read a class folder data set.
 
-    Classes are sorted by name; folders whose names begin with a dot are skipped. If the folder
-    contains only `train` and `val` (or valid, validation, test), these are the parts and the
-    class folders are inside them.
+    Classes are sorted by name; folders that `pipeline.core.passed_over` excludes are skipped. If
+    the folder contains only `train` and `val` (or valid, validation, test), these are the parts
+    and the class folders are inside them.
 
     Raises:
         ConfigError: The folder has no sub-folders.
@@ -67,7 +68,7 @@ def _list_part(
     ):
         problems.add(f"{(folder / image).relative_to(root)}: it is in no class's folder")
     for name in _list_folders(folder):
-        images = [image.relative_to(root) for image in _list_images(folder / name)]
+        images = [image.relative_to(root) for image in list_files(folder / name)]
         if name not in label_of:
             problems.add(f"{folder.name}/{name}: train/ has no such class")
         elif not images:
@@ -83,18 +84,14 @@ def _list_part(
 
 def _list_folders(path: Path) -> list[str]:
     return sorted(
-        entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+        entry.name
+        for entry in path.iterdir()
+        if entry.is_dir() and not is_passed_over_name(entry.name, is_folder=True)
     )
 
 
-def _list_images(folder: Path) -> Iterator[Path]:
-    for path in list_files(folder):
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
-
-
 def _is_image(name: str) -> bool:
-    return Path(name).suffix.casefold() in IMAGE_SUFFIXES and not name.startswith(".")
+    return read_suffix(name) in IMAGE_SUFFIXES and not is_passed_over_name(name)
 
 
 def _hash_names(names: list[str]) -> str:

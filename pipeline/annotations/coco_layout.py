@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.annotations.dataset_listing import DatasetListing, name_part
 from pipeline.core.errors import ConfigError
+from pipeline.core.passed_over import is_passed_over_name
 
 _PLACES = ("*.json", "annotations/*.json", "Annotations/*.json", "*/*.json")
 _NO_OBJECTS = ("captions", "image_info", "panoptic", "stuff", "labels_info")
@@ -43,6 +44,11 @@ def find_coco_files(folder: Path, task: str) -> dict[str, Path]:
             )
         parts[part] = file
     return parts
+
+
+def has_coco_file(folder: Path) -> bool:
+    """Return whether a folder has JSON files where programs put those of COCO's format."""
+    return bool(_list_files(folder))
 
 
 def join_listings(listings: Mapping[str, DatasetListing]) -> DatasetListing:
@@ -80,8 +86,10 @@ def _list_files(folder: Path) -> list[Path]:
             file
             for file in sorted(folder.glob(place))
             if file.is_file()
-            and not file.name.startswith((*_NO_OBJECTS, "."))
+            and not is_passed_over_name(file.name)
+            and not file.name.startswith(_NO_OBJECTS)
             and file.name != "notes.json"
+            and (place != _PLACES[-1] or name_part(file.parent.name))
         ]
         if files:
             return files

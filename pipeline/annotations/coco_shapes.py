@@ -60,6 +60,24 @@ def parse_keypoints(given: Any, count: int) -> np.ndarray:
     return points.reshape(count, 3)
 
 
+def is_valid_run_length(counts: object, pixels: int) -> bool:
+    """Return whether run lengths make a mask of `pixels` pixels.
+
+    Only the area of compressed run lengths is checked here; pycocotools checks them when it
+    decodes them.
+    """
+    from pycocotools import mask as coco_mask
+
+    if isinstance(counts, list):
+        return (
+            all(isinstance(count, int) and count >= 0 for count in counts) and sum(counts) == pixels
+        )
+    if not isinstance(counts, str | bytes) or not counts:
+        return False
+    area = int(coco_mask.area({"size": [1, pixels], "counts": counts}))
+    return 0 <= area <= pixels
+
+
 def _box_of_mask(mask: Mask) -> list[float]:
     if isinstance(mask, tuple):
         points = np.concatenate(mask).reshape(-1, 2)

@@ -94,6 +94,7 @@ class DatasetListing:
     keypoint_names: tuple[str, ...] = ()
     class_ids: tuple[Id, ...] = ()  # of `names`, as the data set counts; empty: from 0
     notes: tuple[str, ...] = ()  # what was passed over, in sentences
+    named_by_stem: bool = False  # whether annotations are found by an image's name without suffix
 
     @property
     def training(self) -> list[ListedImage]:

@@ -3,28 +3,18 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from pipeline.core.keys import key_to_path, read_suffix
+from pipeline.core.keys import read_suffix
 from pipeline.core.name_matching import KnownNames
 from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
-from pipeline.storage.listing import LocalListing
+from pipeline.storage.walk import walk_files
 
 
 def list_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
     """List the files of these suffixes below a folder: those of a folder before its sub-folders.
 
-    Linked sub-folders are followed once.
-
-    Raises:
-        ConfigError: The folder cannot be listed.
+    Linked sub-folders are followed once. What `pipeline.core.passed_over` excludes is left out.
     """
-    entries = LocalListing(str(folder), suffixes, "files").entries()
-    names = [key_to_path(entry.key) for entry in entries if not entry.key.endswith("/")]
-    return [folder / name for name in sorted(names, key=_walk_order)]
-
-
-def _walk_order(name: str) -> tuple[tuple[bool, str], ...]:
-    *folders, last = name.split("/")
-    return (*((True, folder) for folder in folders), (False, last))
+    return [folder / name for name in walk_files(folder) if read_suffix(name) in suffixes]
 
 
 def drop_suffix(name: str) -> str:

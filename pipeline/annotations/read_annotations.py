@@ -1,12 +1,12 @@
 """Detect the format of an annotated data set and read it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.annotations.class_folder_reader import TASKS as CLASS_TASKS
 from pipeline.annotations.class_folder_reader import read_class_folders
-from pipeline.annotations.coco_layout import find_coco_files, join_listings
+from pipeline.annotations.coco_layout import find_coco_files, has_coco_file, join_listings
 from pipeline.annotations.coco_reader import TASKS as COCO_TASKS
 from pipeline.annotations.coco_reader import read_coco
 from pipeline.annotations.dataset_listing import AnnotationRequest, DatasetListing, ProblemList
@@ -18,6 +18,7 @@ from pipeline.annotations.yolo_reader import TASKS as YOLO_TASKS
 from pipeline.annotations.yolo_reader import read_yolo
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import read_suffix
+from pipeline.core.passed_over import is_passed_over_name
 
 Reader = Callable[[Path, AnnotationRequest, ProblemList], DatasetListing]
 EXPECTED = (
@@ -55,6 +56,8 @@ def read_annotations(
     if found is None:
         raise ConfigError(f"{what}: for task={request.task} expected {EXPECTED}.{_hint(path)}")
     form, place = found
+    if not request.training and request.task not in form.tasks and "detect" in form.tasks:
+        request = replace(request, task="detect")  # boxes are better than nothing
     if request.task not in form.tasks:
         raise ConfigError(
             f"{what}: {form.name} has nothing for task={request.task}; it has "
@@ -69,6 +72,11 @@ def read_annotations(
         raise ConfigError(
             f"{what}: one of its lists of names is no text in UTF-8 ({error})."
         ) from None
+
+
+def has_format(path: Path, task: str) -> bool:
+    """Return whether a path looks like a data set in one of the supported formats."""
+    return _find_format(path, task) is not None
 
 
 def _find_format(path: Path, task: str) -> tuple[_Format, Path] | None:
@@ -86,21 +94,22 @@ def _find_folder_format(path: Path, task: str) -> _Format | None:
     annotations = path / "Annotations"
     if annotations.is_dir() and not any(annotations.glob("*.json")):
         return _VOC
-    if task in CLASS_TASKS:
-        return _CLASSES
-    if task in VOC_TASKS and has_voc_layout(path):
-        return _VOC
-    if _find_description(path) is not None:
-        return _YOLO
-    if find_coco_files(path, task):
-        return _COCO_FOLDER
-    return _YOLO if find_class_file(path) is not None else None
+    rules = (
+        (_CLASSES, task in CLASS_TASKS),
+        (_YOLO, _find_description(path) is not None),
+        (_COCO_FOLDER, has_coco_file(path)),
+        (_VOC, has_voc_layout(path)),
+        (_YOLO, find_class_file(path) is not None),
+    )
+    return next((form for form, applies in rules if applies), None)
 
 
 def _find_description(folder: Path) -> Path | None:
     """Return the YAML file or the *.data file that describes a YOLO data set."""
     files = [
-        file for file in sorted(folder.iterdir()) if read_suffix(file.name) in (*_YAML, ".data")
+        file
+        for file in sorted(folder.iterdir())
+        if read_suffix(file.name) in (*_YAML, ".data") and not is_passed_over_name(file.name)
     ]
     usual = [file for file in files if file.stem in ("data", "dataset", "obj")]
     return files[0] if len(files) == 1 else usual[0] if usual else None

@@ -10,6 +10,7 @@ from pipeline.annotations.file_finder import StemFinder, drop_suffix, list_files
 from pipeline.annotations.text_files import read_lines
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import read_suffix
+from pipeline.core.passed_over import is_passed_over_name
 
 _SETS = {"detect": "Main", "segment": "Segmentation"}
 _BOXES = ("Annotations", "annotations", "labels", "xmls")  # folders of XML files
@@ -120,7 +121,8 @@ def _find_maps(path: Path) -> Path | None:
 def _has_file(folder: Path, suffix: str) -> bool:
     """Return whether a folder, or a folder in it, has a file of this suffix."""
     return any(
-        read_suffix(file.name) == suffix for file in (*folder.glob("*.*"), *folder.glob("*/*.*"))
+        read_suffix(file.name) == suffix and not is_passed_over_name(file.name)
+        for file in (*folder.glob("*.*"), *folder.glob("*/*.*"))
     )
 
 

@@ -66,7 +66,7 @@ def read_voc(path: Path, request: AnnotationRequest, problems: ProblemList) -> D
     parts = {
         part: [reader.list_image(item, names) for item in items] for part, items in read.items()
     }
-    return DatasetListing(names, parts, reader.digest.hexdigest())
+    return DatasetListing(names, parts, reader.digest.hexdigest(), named_by_stem=True)
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,23 @@ from yaml import YAMLError
 
 from pipeline.annotations.dataset_listing import AnnotationRequest
 from pipeline.annotations.file_finder import drop_suffix, list_files
-from pipeline.annotations.text_files import read_lines
+from pipeline.annotations.text_files import decode_text, read_lines
 from pipeline.annotations.yolo_keypoints import find_point_names, read_point_shape
 from pipeline.core.errors import ConfigError
 from pipeline.core.name_matching import list_tails, tidy_path
 from pipeline.storage.named_files import NamedFiles
 
 NOT_LABELS = frozenset(
-    {"classes.txt", "labels.txt", "notes.txt", "train.txt", "val.txt", "valid.txt", "test.txt"}
+    {
+        "classes.txt",
+        "labels.txt",
+        "labelmap.txt",
+        "notes.txt",
+        "train.txt",
+        "val.txt",
+        "valid.txt",
+        "test.txt",
+    }
 )
 _CLASS_FILES = ("classes.txt", "labels/classes.txt", "obj.names", "labels.txt")
 _UNREADABLE = (YAMLError, OmegaConfBaseException, RecursionError)
@@ -61,7 +70,10 @@ def read_yolo_layout(path: Path, request: AnnotationRequest) -> YoloLayout:
 
 def find_class_file(folder: Path) -> Path | None:
     """Return the file that lists the classes of a YOLO folder without a data.yaml."""
-    return next((folder / name for name in _CLASS_FILES if (folder / name).is_file()), None)
+    found = next((folder / name for name in _CLASS_FILES if (folder / name).is_file()), None)
+    places = (folder / "labels", folder)
+    has_labels = any(file.name not in NOT_LABELS for p in places for file in p.glob("*.txt"))
+    return found if has_labels or (folder / "labels").is_dir() else None
 
 
 def find_label_folder(images: Path) -> Path:
@@ -76,7 +88,7 @@ def find_label_folder(images: Path) -> Path:
 
 
 def _read_yaml(path: Path, request: AnnotationRequest) -> YoloLayout:
-    data: Any = OmegaConf.to_container(OmegaConf.load(path))
+    data: Any = OmegaConf.to_container(OmegaConf.create(decode_text(path.read_bytes())))
     names = _read_names(data, path.parent)
     shape = read_point_shape(data)
     if request.task == "keypoints" and not shape:

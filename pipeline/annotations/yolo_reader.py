@@ -28,6 +28,7 @@ from pipeline.annotations.yolo_layout import (
     read_yolo_layout,
 )
 from pipeline.core.keys import read_suffix
+from pipeline.core.passed_over import is_passed_over_name
 from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ def read_yolo(path: Path, request: AnnotationRequest, problems: ProblemList) -> 
         layout.point_names,
         tuple(layout.names),
         tuple(reader.list_notes()),
+        named_by_stem=True,
     )
 
 
@@ -113,6 +115,7 @@ class _YoloReader:
                 self._relative_name(file)
                 for file in sorted(labels.iterdir())
                 if read_suffix(file.name) == ".txt"
+                and not is_passed_over_name(file.name)
                 and file.name.casefold() not in NOT_LABELS
                 and file not in self.image_of
                 and not images.find(folder, drop_suffix(file.name))

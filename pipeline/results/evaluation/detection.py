@@ -1,4 +1,4 @@
-"""Evaluate boxes, masks and keypoints against annotations in COCO's format."""
+"""Evaluate boxes, masks and keypoints against annotated objects, by COCO's method."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from pipeline.results.evaluation.average_precision import (
     summarize_metrics,
 )
 from pipeline.results.evaluation.coco_matching import CocoMatcher, CocoMatches
-from pipeline.results.evaluation.coco_truth import CocoTruth, read_coco_truth
 from pipeline.results.evaluation.confusion import IOU, BoxConfusion
+from pipeline.results.evaluation.object_truth import ObjectTruth, read_object_truth
 from pipeline.results.evaluation.pairing import (
     ClassPairs,
     ImagePairs,
@@ -50,16 +50,17 @@ class _Part:
 
 
 def evaluate_detection(run: FinishedRun, path: Path, score: float) -> Evaluation:
-    """Evaluate detections against a file in COCO's format.
+    """Evaluate detections against annotated objects in a format that training reads.
 
     Args:
         score: lowest score of the detections that the confusion matrix counts.
 
     Raises:
-        ConfigError: the file cannot be read, or it has no image or no class in common with the run.
+        ConfigError: truth cannot be read, or it has no image or no class in common with the run.
     """
-    truth = read_coco_truth(path)
-    pairs = pair_images(run, pa.array(truth.names, pa.string()), truth.sizes_hw)
+    truth = read_object_truth(run, path, _find_annotation_task(run))
+    names = pa.array(truth.names, pa.string())
+    pairs = pair_images(run, names, truth.sizes_hw, any_suffix=truth.named_by_stem)
     classes = pair_classes(run, truth.categories)
     kinds, lacking = _kinds(run, truth)
     matchers = {kind: CocoMatcher(kind, len(classes.names)) for kind in kinds}
@@ -79,7 +80,7 @@ def evaluate_detection(run: FinishedRun, path: Path, score: float) -> Evaluation
         classes=[
             row
             for kind in kinds
-            for row in _rows(kind, classes, n_found, matches[kind], results[kind])
+            for row in _rows(kind, classes, truth, n_found, matches[kind], results[kind])
         ],
         confusion=confusion.result(),
         images=pairs.images,
@@ -89,12 +90,20 @@ def evaluate_detection(run: FinishedRun, path: Path, score: float) -> Evaluation
             "confusion_iou": IOU,
             "confusion_score": score,
         },
-        notes=(*pairs.notes, *classes.notes, *lacking, *describe_filters(run)),
+        notes=(*truth.notes, *pairs.notes, *classes.notes, *lacking, *describe_filters(run)),
         curves=results[kinds[0]].precision[0, :, :, 0],  # at IoU 0.5, for objects of all sizes
     )
 
 
-def _kinds(run: FinishedRun, truth: CocoTruth) -> tuple[list[str], list[str]]:
+def _find_annotation_task(run: FinishedRun) -> str:
+    """Return the task whose annotations have the shapes of the run's rows."""
+    contents = find_task(run.task).contents
+    if Content.KEYPOINTS in contents:
+        return "keypoints"
+    return "instances" if Content.MASKS in contents else "detect"
+
+
+def _kinds(run: FinishedRun, truth: ObjectTruth) -> tuple[list[str], list[str]]:
     """Return the kinds of shapes that the run and truth share, and notes about the others.
 
     The first kind is the main kind of the task.
@@ -122,7 +131,7 @@ def _kinds(run: FinishedRun, truth: CocoTruth) -> tuple[list[str], list[str]]:
 
 
 def _parts(
-    run: FinishedRun, truth: CocoTruth, classes: ClassPairs, pairs: ImagePairs
+    run: FinishedRun, truth: ObjectTruth, classes: ClassPairs, pairs: ImagePairs
 ) -> Iterator[_Part]:
     """Yield every evaluated image once: shard by shard, then the images that the run lacks."""
     position = {i: k for k, i in enumerate(classes.ids)}
@@ -133,7 +142,7 @@ def _parts(
         annotated = [
             one | {"image_id": number, "category_id": position[one["category_id"]]}
             for number in ids
-            for one in truth.annotations[number]
+            for one in truth.make_annotations(number, pairs.sizes_hw[number].tolist())
             if one["category_id"] in position
         ]
         sizes = zip(ids, pairs.sizes_hw[numbers].tolist(), strict=True)
@@ -218,15 +227,16 @@ def _confuse(confusion: BoxConfusion, part: _Part) -> None:
 def _rows(
     kind: str,
     classes: ClassPairs,
+    truth: ObjectTruth,
     n_found: np.ndarray,
     matches: CocoMatches,
     found: PrecisionRecall,
 ) -> Iterator[dict[str, Any]]:
     """Yield a row of figures for each class."""
-    for k, (class_id, name) in enumerate(zip(classes.ids, classes.names, strict=True)):
+    for k, (category, name) in enumerate(zip(classes.ids, classes.names, strict=True)):
         yield {
             "kind": kind,
-            "class_id": class_id,
+            "class_id": truth.class_ids[category],
             "class": name,
             "truth": int(matches.n_truth[0, k]),
             "predictions": int(n_found[k]),

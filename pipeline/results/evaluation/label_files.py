@@ -1,6 +1,7 @@
 """Read true labels of whole images from a table, or from folders named after the classes."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,10 +9,14 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from pipeline.annotations.class_folder_reader import find_class_parts
+from pipeline.annotations.file_finder import list_files
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import path_to_key
+from pipeline.core.keys import key_to_path, path_to_key
+from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
+from pipeline.inputs.decoding.video_container import VIDEO_SUFFIXES
+from pipeline.results.evaluation.pairing import count_pairs, name_in_run
 from pipeline.runs.finished_run import FinishedRun
-from pipeline.storage.walk import walk_files
 
 _SCHEMA = pa.schema([("key", pa.string()), ("label", pa.string())])
 
@@ -76,14 +81,40 @@ def _in_file(path: Path) -> pa.Table:
 
 
 def _in_folders(run: FinishedRun, folder: Path) -> pa.Table:
-    """Take the labels from the names of the sub-folders.
+    """Take the labels from the names of the sub-folders, or of those in train/, val/ and test/.
 
     If the folder is the run's own input, the keys are those of the run. This way frames and clips
     of videos in the sub-folders get labels too.
     """
-    if folder.resolve() == (run.input.resolve() if isinstance(run.input, Path) else None):
+    parts = find_class_parts(folder)
+    is_input = folder.resolve() == (run.input.resolve() if isinstance(run.input, Path) else None)
+    if is_input:
         keys = run.read_columns("images", ["key"])["key"].combine_chunks()
     else:
-        keys = pa.array(map(path_to_key, walk_files(folder)), pa.string())
-    inside = keys.filter(pc.match_substring(keys, "/"))
-    return pa.table([inside, pc.replace_substring_regex(inside, r"/.*$", "")], schema=_SCHEMA)
+        files = list_files(folder, IMAGE_SUFFIXES | VIDEO_SUFFIXES)
+        keys = pa.array([path_to_key(str(file.relative_to(folder))) for file in files], pa.string())
+    below = rf"^(?:{'|'.join(parts)})/" if parts else "^"
+    inside = keys.filter(pc.match_substring_regex(keys, rf"{below}[^/]+/"))
+    labels = pc.replace_substring_regex(pc.replace_substring_regex(inside, below, ""), r"/.*$", "")
+    if parts and not is_input:
+        inside, labels = _select_parts(run, folder, parts, inside, labels)
+    return pa.table([inside, labels], schema=_SCHEMA)
+
+
+def _select_parts(
+    run: FinishedRun, folder: Path, parts: Sequence[str], keys: pa.Array, labels: pa.Array
+) -> tuple[pa.Array, pa.Array]:
+    """Keep the images of the parts that the run has images of, under the keys of the run."""
+    names = pa.array(
+        [name_in_run(run, (folder / key_to_path(key)).absolute(), key) for key in keys.to_pylist()],
+        pa.string(),
+    )
+    chosen = [
+        part
+        for part in parts
+        if count_pairs(run, names.filter(pc.starts_with(keys, f"{part}/")).to_pylist())
+    ]
+    if not chosen:
+        return names, labels
+    kept = pc.match_substring_regex(keys, rf"^(?:{'|'.join(chosen)})/")
+    return names.filter(kept), labels.filter(kept)

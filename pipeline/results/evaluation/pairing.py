@@ -4,13 +4,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.errors import ConfigError, shorten_list
-from pipeline.core.keys import key_to_listed_path
+from pipeline.core.keys import key_to_listed_path, path_to_key
 from pipeline.core.name_matching import match_paths, match_texts
 from pipeline.core.tables import mark_duplicates, mark_failed
 from pipeline.ops.filters import PLACEHOLDERS, make_score_thresholds
@@ -37,6 +39,7 @@ def pair_images(
     names: pa.Array,
     sizes_hw: np.ndarray | None = None,
     by_stem: bool = False,
+    any_suffix: bool = False,
 ) -> ImagePairs:
     """Pair truth's images with the run's, by the rule of `core/name_matching.py`.
 
@@ -44,6 +47,7 @@ def pair_images(
         names: Names of truth's images, all different.
         sizes_hw: (names, 2) pixels, -1 where truth does not state a size.
         by_stem: Whether names that are left are also compared with keys without their suffix.
+        any_suffix: Whether names that are left are then compared without their own suffix.
 
     Raises:
         ConfigError: there are no pairs, an image has another size in the run, or all pairs are
@@ -51,7 +55,7 @@ def pair_images(
     """
     table = run.read_columns("images", ["image_id", "key", "width", "height", "status"])
     keys = table["key"].combine_chunks()
-    found, unsure = _match_keys(names, keys, by_stem)
+    found, unsure = _match_keys(names, keys, by_stem, any_suffix)
     paired = found >= 0
     if not paired.any():
         hint = f" {_describe_unsure(unsure)}" if unsure else ""
@@ -110,7 +114,7 @@ def _check_sizes(keys: pa.Array, truth_hw: np.ndarray, seen_hw: np.ndarray) -> N
 
 
 def _match_keys(
-    names: pa.Array, keys: pa.Array, by_stem: bool
+    names: pa.Array, keys: pa.Array, by_stem: bool, any_suffix: bool = False
 ) -> tuple[np.ndarray, dict[str, list[str]]]:
     """Match truth's names with the run's keys.
 
@@ -123,13 +127,20 @@ def _match_keys(
         return numbers, {}
 
     written, paths = names.to_pylist(), [key_to_listed_path(key) for key in keys.to_pylist()]
-    matches = match_paths(written, paths)
-    pairs, ambiguous = dict(matches.found), matches.ambiguous
-    if by_stem:
-        stems = match_paths(written, [_drop_suffix(path) for path in paths])
+    pairs: dict[int, int] = {}
+    ambiguous: dict[int, tuple[int, ...]] = {}
+    steps = [(_keep, _keep), (_keep, _drop_suffix)][: 1 + (by_stem or any_suffix)]
+    steps += [(_drop_suffix, _keep), (_drop_suffix, _drop_suffix)] * any_suffix
+    for spell_name, spell_path in steps:
+        left = [i for i in range(len(written)) if i not in pairs]
         taken = set(pairs.values())
-        pairs = {i: k for i, k in stems.found.items() if k not in taken} | pairs
-        ambiguous = stems.ambiguous | ambiguous
+        free = [k for k in range(len(paths)) if k not in taken]
+        matches = match_paths(
+            [spell_name(written[i]) for i in left], [spell_path(paths[k]) for k in free]
+        )
+        pairs |= {left[i]: free[k] for i, k in matches.found.items()}
+        for i, candidates in matches.ambiguous.items():
+            ambiguous.setdefault(left[i], tuple(free[k] for k in candidates))
 
     numbers[list(pairs.values())] = list(pairs)
     unsure = {
@@ -138,6 +149,33 @@ def _match_keys(
         if i not in pairs
     }
     return numbers, {name: candidates for name, candidates in unsure.items() if candidates}
+
+
+def count_pairs(run: FinishedRun, names: Sequence[str]) -> int:
+    """Count the names that the run has images of."""
+    keys = run.read_columns("images", ["key"])["key"].combine_chunks()
+    found, _ = _match_keys(pa.array(names, pa.string()), keys, by_stem=True, any_suffix=True)
+    return int((found >= 0).sum())
+
+
+def name_in_run(run: FinishedRun, path: Path, name: str) -> str:
+    """Return the key of a file below the run's input folder; another file keeps its name."""
+    if not isinstance(run.input, Path) or not path.is_absolute():
+        return name
+    folder = _resolve(path.parent)
+    root = _resolve(run.input)
+    if not folder.is_relative_to(root):
+        return name
+    return path_to_key((folder / path.name).relative_to(root).as_posix())
+
+
+@lru_cache(maxsize=4096)
+def _resolve(folder: Path) -> Path:
+    return folder.resolve()
+
+
+def _keep(path: str) -> str:
+    return path
 
 
 def _drop_suffix(path: str) -> str:

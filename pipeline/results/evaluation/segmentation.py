@@ -1,4 +1,4 @@
-"""Evaluate the classes of pixels against indexed PNG files, to measure mIoU."""
+"""Evaluate the classes of pixels against label maps or masks, to measure mIoU."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import key_to_path, path_to_key, read_suffix
 from pipeline.core.tables import select_usable
 from pipeline.ops.masks import IGNORED_LABEL, make_label_map
 from pipeline.results.evaluation.pairing import (
@@ -18,47 +16,38 @@ from pipeline.results.evaluation.pairing import (
     describe_filters,
     pair_images,
 )
+from pipeline.results.evaluation.region_truth import read_region_truth
 from pipeline.results.evaluation.result import Confusion, Evaluation, mean_of_defined, nan_to_none
 from pipeline.runs.finished_run import FinishedRun
-from pipeline.storage.walk import walk_files
 
 
-def evaluate_segmentation(run: FinishedRun, folder: Path) -> Evaluation:
-    """Evaluate regions against a folder of label maps.
+def evaluate_segmentation(run: FinishedRun, path: Path) -> Evaluation:
+    """Evaluate regions against label maps, or against objects with masks.
 
     Raises:
-        ConfigError: the folder has no usable label maps of the run's images, or the run has too
-            many classes for an indexed PNG file.
+        ConfigError: truth has no usable label maps of the run's images, or the run has too many
+            classes for an indexed PNG file.
     """
     if len(run.categories) > IGNORED_LABEL:
         raise ConfigError(
             f"An indexed PNG file tells {IGNORED_LABEL} classes and {IGNORED_LABEL} for none; the "
             f"run has {len(run.categories)}."
         )
-    files = pa.array(
-        sorted(path_to_key(name) for name in walk_files(folder) if read_suffix(name) == ".png"),
-        pa.string(),
-    )
-    if not len(files):
-        raise ConfigError(
-            f"truth={folder}: no PNG files in it. Expected an indexed one for each image: "
-            "a.jpg.png or a.png."
-        )
-    # The label map of a.jpg is a.jpg.png, as the sink label_maps writes it, or a.png.
-    names = pc.replace_substring_regex(files, r"\.[^./]*$", "")
-    pairs = pair_images(run, names, by_stem=True)
-    counts = np.zeros((len(run.categories) + 1,) * 2, np.int64)
+    truth = read_region_truth(run, path)
+    names = pa.array(truth.names, pa.string())
+    pairs = pair_images(run, names, truth.sizes_hw, by_stem=True, any_suffix=truth.any_suffix)
+    counts = np.zeros((len(truth.classes) + 1,) * 2, np.int64)
     for number, found in _label_maps(run, pairs):
-        labels = _read(folder / key_to_path(files[number].as_py()), found, run.categories)
+        labels = truth.read(number, None if found is None else found.shape[:2])
         counted = labels != IGNORED_LABEL
-        answers = found[counted] if found is not None else len(run.categories)
+        answers = found[counted] if found is not None else len(truth.classes)
         np.add.at(counts, (labels[counted], answers), 1)
     if not counts.any():
         raise ConfigError(
-            f"truth={folder}: every pixel is {IGNORED_LABEL}, which does not count. Expected "
+            f"truth={path}: every pixel is {IGNORED_LABEL}, which does not count. Expected "
             "class ids in some."
         )
-    rows = _rows(counts, run.categories)
+    rows = _rows(counts, truth.classes)
     known = counts[:-1, :-1]
     return Evaluation(
         kind="regions",
@@ -72,10 +61,10 @@ def evaluate_segmentation(run: FinishedRun, folder: Path) -> Evaluation:
             }
         },
         classes=rows,
-        confusion=Confusion((*run.categories, "no prediction"), counts, "pixels"),
+        confusion=Confusion((*truth.classes, "no prediction"), counts, "pixels"),
         images=pairs.images,
         settings={"ignored_value": IGNORED_LABEL},
-        notes=(*pairs.notes, *describe_filters(run, "classes", "exclude")),
+        notes=(*truth.notes, *pairs.notes, *describe_filters(run, "classes", "exclude")),
     )
 
 
@@ -93,43 +82,6 @@ def _label_maps(run: FinishedRun, pairs: ImagePairs) -> Iterator[tuple[int, np.n
                 rows = predictions.filter(pc.equal(predictions["image_id"], image["image_id"]))
                 yield number, make_label_map(rows, (image["height"], image["width"]))
     yield from ((int(number), None) for number in np.flatnonzero(left))
-
-
-def _read(path: Path, found: np.ndarray | None, categories: tuple[str, ...]) -> np.ndarray:
-    """Read the class ids (H, W) uint8 of a label map.
-
-    Args:
-        found: (H, W) predicted class ids, whose size the file must have; None to skip that check.
-
-    Raises:
-        ConfigError: the file is not a label map of this image and these classes.
-    """
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            if image.mode not in ("P", "L"):
-                raise ConfigError(
-                    f"{path}: expected an indexed PNG (or 8 bits of grey), whose values are class "
-                    f"ids; got {image.mode}."
-                )
-            if found is not None and image.size != found.shape[::-1]:
-                size, seen = (
-                    f"{width}x{height}" for width, height in (image.size, found.shape[::-1])
-                )
-                raise ConfigError(
-                    f"{path}: {size} pixels; the run's image has {seen}, upright. Expected equal "
-                    "sizes."
-                )
-            labels = np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as PNG ({error}).") from None
-    wrong = np.setdiff1d(labels, [*range(len(categories)), IGNORED_LABEL])
-    if len(wrong):
-        raise ConfigError(
-            f"{path}: value {wrong[0]}; expected the run's class ids, 0 ({categories[0]}) to "
-            f"{len(categories) - 1} "
-            f"({categories[-1]}), or {IGNORED_LABEL}."
-        )
-    return labels
 
 
 def measure_class_iou(counts: np.ndarray) -> np.ndarray:

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from pipeline.annotations.class_lists import Colour
 from pipeline.annotations.dataset_listing import Mask
-from pipeline.annotations.label_maps import decode_mask, read_label_map
+from pipeline.annotations.label_maps import combine_masks, decode_mask, read_label_map
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.header import check_file_size
 from pipeline.inputs.decoding.image import decode_image
-from pipeline.ops.masks import IGNORED_LABEL
 from pipeline.training.data_protocols import Example
 from pipeline.training.examples.packed_arrays import PackedArrays, PackedMasks
 
@@ -135,9 +134,6 @@ class AnnotatedSet:
 def build_label_map(item: AnnotatedImage) -> np.ndarray:
     """Build the class ids of an image's pixels, (H, W) int64, for task=segment.
 
-    Pixels of a crowd and pixels where two classes overlap are ignored (255), as in torchvision's
-    reference script for COCO.
-
     Raises:
         InputError: A mask or the label map cannot be decoded.
         OSError: The label map cannot be read.
@@ -145,13 +141,5 @@ def build_label_map(item: AnnotatedImage) -> np.ndarray:
     if item.label_map is not None:
         values = read_label_map(item.label_map, item.size_hw, item.colour_values)
         return (values if item.class_of is None else item.class_of[values]).astype(np.int64)
-    classes = np.zeros(item.size_hw, np.int64)
-    crowds = np.zeros(len(item.labels), bool) if item.crowd is None else item.crowd
-    for label, mask, crowd in zip(
-        item.labels.tolist(), item.masks or (), crowds.tolist(), strict=True
-    ):
-        inside = decode_mask(mask, item.size_hw) > 0
-        other = inside & (classes > 0) & (classes != label)
-        classes[inside] = IGNORED_LABEL if crowd else label
-        classes[other] = IGNORED_LABEL
-    return classes
+    crowds = [False] * len(item.labels) if item.crowd is None else item.crowd.tolist()
+    return combine_masks(item.labels, item.masks or (), crowds, item.size_hw)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.annotations.coco_shapes import is_valid_run_length
 from pipeline.annotations.dataset_listing import ListedImage, Mask, ProblemList
 
 TOLERANCE = 1.0  # pixels outside the image; other programs may round by this much
@@ -107,24 +108,6 @@ def check_mask(frame: ImageFrame, row: int, mask: Mask | None) -> Mask:
             f"its mask has the size {mask['size']}; "
             f"expected that of its image, [{height}, {width}]",
         )
-    elif not _is_valid_run_length(mask["counts"], height * width):
+    elif not is_valid_run_length(mask["counts"], height * width):
         frame.add_problem(row, "the counts of its mask do not make a mask of its image")
     return mask
-
-
-def _is_valid_run_length(counts: object, pixels: int) -> bool:
-    """Return whether run lengths make a mask of `pixels` pixels.
-
-    Only the area of compressed run lengths is checked here; pycocotools checks them when it
-    decodes them.
-    """
-    from pycocotools import mask as coco_mask
-
-    if isinstance(counts, list):
-        return (
-            all(isinstance(count, int) and count >= 0 for count in counts) and sum(counts) == pixels
-        )
-    if not isinstance(counts, str | bytes) or not counts:
-        return False
-    area = int(coco_mask.area({"size": [1, pixels], "counts": counts}))
-    return 0 <= area <= pixels

@@ -411,7 +411,7 @@ def test_classes_that_the_run_left_out_are_not_evaluated(tmp_path: Path) -> None
         ),
         (
             lambda t: t["categories"].append({"id": 9, "name": "dog"}),
-            "several categories of one name: dog",
+            "two categories have one name",
         ),
         (
             lambda t: t["categories"].__setitem__(
@@ -419,24 +419,10 @@ def test_classes_that_the_run_left_out_are_not_evaluated(tmp_path: Path) -> None
             ),
             "truth's 'DOG' and 'Dog' and the run's 'dog' differ only in spelling",
         ),
-        (lambda t: t["annotations"][0].update(category_id=50), "category_id 50 is no category"),
+        (lambda t: t["annotations"][0].update(category_id=50), "category_id 50 is none"),
         (lambda t: t["annotations"][0].update(image_id=50), "expected COCO's format"),
-        (lambda t: t["annotations"][0].update(bbox=[1, 2, 3]), "expected COCO's format"),
+        (lambda t: t["annotations"][0].update(bbox=[1, 2, 3]), "annotation 1: expected bbox="),
         (lambda t: t["images"].append(t["images"][0]), "two images have one id"),
-        (
-            lambda t: t["annotations"][0].update(segmentation=[[1, 2]], id=7),
-            "annotation 7 has a polygon with no area",
-        ),
-        (
-            lambda t: t["annotations"][0].update(
-                segmentation={"size": [3, 3], "counts": [9]}, id=7
-            ),
-            "annotation 7 has a mask of",
-        ),
-        (
-            lambda t: t["annotations"][0].update(keypoints=[1, 2, 2]),
-            "has not the 0 keypoints that the categories name",
-        ),
         (lambda t: t.pop("categories"), "expected COCO's format"),
     ],
 )
@@ -447,6 +433,37 @@ def test_truth_that_cannot_be_meant_is_refused(change: Callable, said: str, tmp_
     path.write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=said):
         evaluated(made_run(tmp_path / "run", [Row("a.jpg", found=[DOG])]), path)
+
+
+BROKEN = [
+    ("instances", {"segmentation": [[1, 2]]}, "annotation 7: a polygon of its segmentation has"),
+    (
+        "instances",
+        {"segmentation": {"size": [3, 3], "counts": [9]}},
+        "annotation 7 has a mask of another size",
+    ),
+    (
+        "instances",
+        {"segmentation": {"size": [480, 640], "counts": [9]}},
+        "annotation 7: the counts of its mask make no mask",
+    ),
+    ("keypoints", {"keypoints": [1, 2, 2]}, "annotation 7: it has 3 keypoint values"),
+]
+
+
+@pytest.mark.parametrize(("task", "change", "said"), BROKEN)
+def test_a_broken_shape_matters_only_to_a_task_that_needs_it(
+    task: str, change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    names = {"keypoints": POINT_NAMES} if task == "keypoints" else {}
+    dog = one_dog("a.jpg") | {"id": 7} | change
+    path = write_truth(tmp_path / "t.json", {"a.jpg": (480, 640)}, [dog], NAMES, **names)
+    boxes = evaluated(made_run(tmp_path / "boxes", [Row("a.jpg", found=[DOG])]), path)
+    assert boxes.figures["boxes"]["ap"] == pytest.approx(1.0)
+    with pytest.raises(ConfigError, match=said):
+        evaluated(
+            made_run(tmp_path / "run", [Row("a.jpg")], task, keypoint_names=POINT_NAMES), path
+        )
 
 
 def test_what_a_file_leaves_out_is_found(tmp_path: Path) -> None:
