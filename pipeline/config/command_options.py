@@ -9,7 +9,7 @@ from yaml import YAMLError
 from pipeline.config.declare import list_declarations
 from pipeline.config.help_text import format_settings
 from pipeline.config.overrides import split_arguments
-from pipeline.config.validators import LITERAL_CHECKS
+from pipeline.config.word_grammar import Kind, read_scores, read_text, read_texts
 from pipeline.core.errors import ConfigError, suggest_nearest
 
 T = TypeVar("T")
@@ -33,8 +33,7 @@ def read_options(verb: str, arguments: Sequence[str], options: type[T]) -> T:
                 f"{verb} has no setting {key!r}.{suggest_nearest(key, known)} "
                 f"It has {', '.join(known)}."
             )
-        check = known[key].check
-        values[key] = check(key, text if check in LITERAL_CHECKS else _parse_value(key, text))
+        values[key] = known[key].check(key, _read_word(key, text, known[key].kind))
 
     for name, item in known.items():
         if item.is_required and name not in values:
@@ -45,6 +44,15 @@ def read_options(verb: str, arguments: Sequence[str], options: type[T]) -> T:
 def format_options(options: type) -> str:
     """Return the settings of a dataclass with their defaults as text, for `VERB --help`."""
     return format_settings(list_declarations(options))
+
+
+def _read_word(key: str, text: str, kind: Kind) -> Any:
+    if kind is Kind.TEXT:
+        return read_text(text)
+    if kind is Kind.TEXTS:
+        return read_texts(key, text)
+    is_mapping = kind is Kind.SCORES and text.lstrip().startswith("{")
+    return read_scores(key, text) if is_mapping else _parse_value(key, text)
 
 
 def _parse_value(key: str, text: str) -> Any:

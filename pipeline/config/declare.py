@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from pipeline.config.validators import Check, build_refusal
+from pipeline.config.validators import Check, build_refusal, find_kind
+from pipeline.config.word_grammar import Kind
 from pipeline.core.errors import ConfigError, suggest_nearest
 
 
@@ -23,6 +24,11 @@ class Declaration:
     check: Check
     default: Any  # MISSING: the setting is required
     help: str
+
+    @property
+    def kind(self) -> Kind:
+        """How the text of the setting is read on the command line."""
+        return find_kind(self.check)
 
     @property
     def is_required(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pipeline.config.conf_files import list_choices
+from pipeline.config.word_grammar import Kind
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.package_files import find_resource
 
@@ -67,6 +68,27 @@ def find_class(kind: str, name: str) -> type:
     paths = ("_target_", f"{kind}._target_", f"{name}._target_")
     targets = [OmegaConf.select(node, path) for path in paths]
     return _import_class(str(next(filter(None, targets), "")))
+
+
+def find_argument_kind(kind: str, component: str, name: str) -> Kind:
+    """Return how the text of a component's setting is read, from the type that its class declares.
+
+    `str` is one text, a sequence of `str` is a list of texts; each may also be None.
+
+    Args:
+        kind: The kind of the component, e.g. `source`.
+        component: Its name.
+        name: The setting without the kind. That of a sink is below the sink's own name.
+    """
+    parameters = inspect.signature(find_class(kind, component)).parameters
+    argument = parameters.get(name.rpartition(".")[2])
+    declared = inspect.Parameter.empty if argument is None else argument.annotation
+    text = declared.__name__ if isinstance(declared, type) else str(declared)
+    types = {part.strip().rpartition(".")[2] for part in text.split("|")} - {"None"}
+
+    if types == {"str"}:
+        return Kind.TEXT
+    return Kind.TEXTS if "Sequence[str]" in types else Kind.VALUE
 
 
 def _import_class(target: str) -> type:

@@ -7,7 +7,6 @@ a suggestion.
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pipeline.config.conf_files import (
@@ -17,9 +16,11 @@ from pipeline.config.conf_files import (
     read_default_choices,
 )
 from pipeline.config.declare import build_defaults, list_declarations
+from pipeline.config.instantiate import find_argument_kind
 from pipeline.config.settings import Settings
-from pipeline.config.validators import LITERAL_CHECKS
+from pipeline.config.word_grammar import Kind, split_sweep, to_hydra
 from pipeline.core.errors import ConfigError, suggest_nearest
+from pipeline.core.locations import expand_home
 
 _HYDRA = "hydra"  # Hydra's own settings, such as hydra.launcher
 
@@ -88,7 +89,7 @@ def read_task_of_file(model: str) -> list[str]:
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(model).expanduser()
+    path = expand_home(model)
     if path.suffix.casefold() != ".safetensors" or not path.is_file():
         return []
 
@@ -132,9 +133,10 @@ def _prepare_override(word: str, sweep: bool, chosen: Mapping[str, list[str]]) -
     if key == name and not sweep:
         _check_choice(name, value)
 
-    if key in _literal_keys():
-        values = value.split(",") if sweep else [value]
-        return f"{key}={','.join(map(_quote, values))}"
+    kind = _find_kind(key.lstrip("+"), chosen.get(name, []))
+    if equals and kind is not Kind.VALUE:
+        values = split_sweep(value, kind) if sweep else [value]
+        return f"{key}={','.join(to_hydra(key, item, kind, _references()) for item in values)}"
     if key in _nested_keys() and value.startswith("{"):
         # With `++` an unknown key in the mapping reaches our check, whose message is better than
         # Hydra's.
@@ -148,10 +150,35 @@ def _defaults() -> dict[str, Any]:
 
 
 @cache
-def _literal_keys() -> set[str]:
-    """Return the settings whose value is taken as typed."""
-    declared = list_declarations(Settings)
-    return {item.name for item in declared if item.check in LITERAL_CHECKS}
+def _references() -> frozenset[str]:
+    """Return the settings and components that `${...}` may refer to."""
+    return frozenset({*_defaults(), *list_kinds()})
+
+
+@cache
+def _declared_kinds() -> dict[str, Kind]:
+    return {item.name: item.kind for item in list_declarations(Settings)}
+
+
+def _find_kind(key: str, chosen: Sequence[str]) -> Kind:
+    """Return how the text of a setting is read.
+
+    Args:
+        key: The setting. `source.root` is a setting of a component, whose class declares its type.
+        chosen: The components that the command line names. If it names none, the first component
+            that reads this setting as text decides.
+    """
+    if key in _declared_kinds() or "." not in key:
+        return _declared_kinds().get(key, Kind.VALUE)
+
+    component_kind, _, name = key.partition(".")
+    owners = [
+        component
+        for component in chosen or list_choices(component_kind)
+        if name in list_setting_names(component_kind, component)
+    ]
+    kinds = (find_argument_kind(component_kind, owner, name) for owner in owners)
+    return next((kind for kind in kinds if kind is not Kind.VALUE), Kind.VALUE)
 
 
 def _nested_keys() -> dict[str, list[str]]:
@@ -208,17 +235,3 @@ def _check_choice(kind: str, choice: str) -> None:
         raise ConfigError(
             f"{kind}={choice}: expected {', '.join(choices)}.{suggest_nearest(choice, choices)}"
         )
-
-
-def _quote(value: str) -> str:
-    """Quote a text for Hydra, so that a path may contain blanks, commas, brackets or `=`.
-
-    A quoted text, a list, `null` and OmegaConf's `${...}` keep their meaning.
-    """
-    if value in ("", "null") or value[0] in "'\"[{" or "${" in value:
-        return value
-
-    value = str(Path(value).expanduser()) if value.startswith("~") else value
-    escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + r"\'", value)
-    trailing = len(escaped) - len(escaped.rstrip("\\"))
-    return f"'{escaped}{chr(92) * trailing}'"

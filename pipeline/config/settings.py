@@ -16,6 +16,7 @@ from pipeline.config.groups.training import (
     ModelExportSettings,
     TrainingSettings,
 )
+from pipeline.config.word_grammar import escape_references
 from pipeline.core.errors import ConfigError
 from pipeline.core.package_files import find_resource
 
@@ -142,6 +143,11 @@ def _resolve_components(nodes: Mapping[str, Any], values: Mapping[str, Any]) -> 
 
 
 def _to_config_value(value: Any) -> Any:
+    """Return a checked value for OmegaConf. A `${` in a text is no reference any more."""
     if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    return list(value) if isinstance(value, tuple) else value
+        return _to_config_value(asdict(value))
+    if isinstance(value, str):
+        return escape_references(value)
+    if isinstance(value, Mapping):
+        return {key: _to_config_value(item) for key, item in value.items()}
+    return [_to_config_value(item) for item in value] if isinstance(value, list | tuple) else value

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from pipeline.config.compose import CONFIG_NAME, register_defaults, translate_hydra_errors
 from pipeline.config.sweep_outcomes import RunResult, load_outcomes, save_outcome
+from pipeline.config.word_grammar import from_hydra
 from pipeline.core.errors import PipelineError
 from pipeline.core.locations import Location, Uri, parse_location
 from pipeline.core.package_files import find_resource
@@ -135,8 +136,7 @@ def _find_output(overrides: Sequence[str]) -> Location:
 def _split_override(word: str) -> tuple[str, str]:
     """Return a setting's name and its value as typed, without the quotes that Hydra needs."""
     key, _, value = word.lstrip("+~").partition("=")
-    is_quoted = len(value) > 1 and value[0] == value[-1] == "'"
-    return key, value[1:-1].replace("\\'", "'") if is_quoted else value
+    return key, from_hydra(value)
 
 
 class _CarriedError(BaseException):

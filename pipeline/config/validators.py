@@ -12,10 +12,27 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from pipeline.config.word_grammar import Kind, read_scores
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.locations import Location, Uri, parse_location
 
 Check = Callable[[str, Any], Any]
+_KINDS: dict[Check, Kind] = {}
+
+
+def declare_kind(kind: Kind) -> Callable[[Check], Check]:
+    """Declare how the text of a setting with this check is read. Without it the kind is VALUE."""
+
+    def declare(check: Check) -> Check:
+        _KINDS[check] = kind
+        return check
+
+    return declare
+
+
+def find_kind(check: Check) -> Kind:
+    """Return how the text of a setting with this check is read."""
+    return _KINDS.get(check, Kind.VALUE)
 
 
 def build_refusal(key: str, value: Any, expected: str, hint: str = "") -> ConfigError:
@@ -27,7 +44,9 @@ def build_refusal(key: str, value: Any, expected: str, hint: str = "") -> Config
 
 def allow_none(check: Check) -> Check:
     """Make a check that also accepts None."""
-    return lambda key, value: None if value is None else check(key, value)
+    return declare_kind(find_kind(check))(
+        lambda key, value: None if value is None else check(key, value)
+    )
 
 
 def is_list(value: Any) -> bool:
@@ -43,6 +62,7 @@ def is_number(value: Any) -> bool:
 # --- texts and paths
 
 
+@declare_kind(Kind.TEXT)
 def check_text(key: str, value: Any) -> str:
     # An empty text is refused, not treated as null. Otherwise input=$UNSET would annotate the
     # samples.
@@ -51,10 +71,12 @@ def check_text(key: str, value: Any) -> str:
     raise build_refusal(key, value, "a text")
 
 
+@declare_kind(Kind.TEXT)
 def check_optional_text(key: str, value: Any) -> str | None:
     return None if value is None else check_text(key, value)
 
 
+@declare_kind(Kind.TEXT)
 def check_utf8_path(key: str, value: Any) -> str:
     """Refuse a path with bytes that are not UTF-8, because JSON and Parquet cannot store them."""
     text = check_text(key, value)
@@ -64,15 +86,18 @@ def check_utf8_path(key: str, value: Any) -> str:
     return text
 
 
+@declare_kind(Kind.TEXT)
 def check_path(key: str, value: Any) -> Location:
     """Return a path, or an address for a text like s3://bucket/folder."""
     return parse_location(check_text(key, value))
 
 
+@declare_kind(Kind.TEXT)
 def check_optional_path(key: str, value: Any) -> Location | None:
     return None if value in (None, "null") else check_path(key, value)
 
 
+@declare_kind(Kind.TEXT)
 def check_local_path(key: str, value: Any) -> Path:
     location = check_path(key, value)
     if isinstance(location, Uri):
@@ -82,23 +107,10 @@ def check_local_path(key: str, value: Any) -> Path:
     return location
 
 
+@declare_kind(Kind.TEXTS)
 def check_paths(key: str, value: Any) -> tuple[Location, ...]:
     values = value if is_list(value) else [value]
     return tuple(check_path(key, item) for item in values)
-
-
-# The value of a setting with one of these checks is taken exactly as typed: blanks, commas,
-# brackets and `=` need no quoting on the command line, and 12 stays the text "12".
-LITERAL_CHECKS: frozenset[Check] = frozenset(
-    {
-        check_text,
-        check_optional_text,
-        check_utf8_path,
-        check_path,
-        check_optional_path,
-        check_local_path,
-    }
-)
 
 
 # --- numbers
@@ -175,6 +187,7 @@ def check_choice(*choices: str) -> Callable[[str, Any], str]:
     return check
 
 
+@declare_kind(Kind.TEXTS)
 def check_names(key: str, value: Any) -> tuple[str, ...] | None:
     """Accept one class name, a list of them, or None."""
     if value is None:
@@ -186,6 +199,10 @@ def check_names(key: str, value: Any) -> tuple[str, ...] | None:
     if key == "classes" and not names:
         raise build_refusal(key, value, "at least one class name; leave it out for all classes")
 
+    for name in names:
+        # YAML turns no, 1.10 and null into values whose text as written is lost.
+        if not isinstance(name, str | int) or isinstance(name, bool):
+            raise build_refusal(key, name, "a class name", " In a YAML file put it in quotes.")
     return tuple(str(name).strip() for name in names)
 
 
@@ -199,8 +216,14 @@ def check_mapping(key: str, value: Any) -> dict[str, Any]:
     raise build_refusal(key, value, "a mapping such as {box_detections_per_img: 300}")
 
 
+@declare_kind(Kind.SCORES)
 def check_min_score(key: str, value: Any) -> float | dict[str, float] | None:
-    """Accept None, one score for all classes, or a score for each class name and `default`."""
+    """Accept None, one score for all classes, or a score for each class name and `default`.
+
+    The mapping may also be a text, as on the command line: `{default: 0.5, person: 0.8}`.
+    """
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = read_scores(key, value)
     if isinstance(value, Mapping):
         scores = {
             str(name).strip(): check_optional_fraction(f"{key}.{name}", score)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.name_matching import file_uri_to_path, is_file_uri
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # The user part and the query of an address may hold a secret: a password or a signature.
@@ -53,15 +54,31 @@ def is_uri(text: str) -> bool:
     return _SCHEME.match(text) is not None
 
 
+def expand_home(path: str) -> Path:
+    """Return a path with `~` at its beginning replaced by the home folder, as in the shell.
+
+    A path such as `~name`, where no user has this name, stays as it is.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def parse_location(given: str) -> Location:
     """Parse a path or an address.
 
     Raises:
         ConfigError: The address holds a password, or nothing after its scheme.
     """
-    scheme, _, rest = given.partition("://")
-    if not is_uri(given) or scheme.lower() == "file":
-        return Path(rest if is_uri(given) else given).expanduser()
+    if is_file_uri(given):
+        unquoted, as_written = (
+            expand_home(file_uri_to_path(given, quoted)) for quoted in (True, False)
+        )
+        return as_written if as_written.exists() and not unquoted.exists() else unquoted
+    if not is_uri(given):
+        return expand_home(given)
+    rest = given.partition("://")[2]
     user, at, _ = rest.partition("/")[0].rpartition("@")
     if at and ":" in user:
         raise ConfigError(

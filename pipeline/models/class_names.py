@@ -1,7 +1,6 @@
 """Read lists of class names; the index of a name is the model's own class id."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from torchvision.models import ResNet50_Weights
@@ -9,6 +8,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
 
 from pipeline.core.background import BACKGROUND
 from pipeline.core.errors import ConfigError, suggest_nearest
+from pipeline.core.locations import expand_home
 
 _BUILT_IN = {
     "coco": FasterRCNN_ResNet50_FPN_V2_Weights.DEFAULT,  # 91 ids, with background and unused ids
@@ -33,7 +33,7 @@ def load_categories(given: str) -> tuple[str, ...]:
     """
     if given in _BUILT_IN:
         return tuple(_BUILT_IN[given].meta["categories"])
-    path = Path(given).expanduser()
+    path = expand_home(given)
     if not path.is_file():
         raise ConfigError(
             f"categories={given}: expected coco, imagenet, or a text or JSON file; "

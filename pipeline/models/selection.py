@@ -9,6 +9,7 @@ from torchvision.models import WeightsEnum
 
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
+from pipeline.core.locations import expand_home
 from pipeline.core.package_files import find_resource
 from pipeline.models.anchors import Anchors
 from pipeline.models.checkpoints import (
@@ -120,7 +121,7 @@ def _find_model_file(settings: Settings) -> tuple[Path, CheckpointMetadata]:
     for key, given in {"weights": settings.weights, "categories": settings.categories}.items():
         if given not in ("DEFAULT", None):
             raise ConfigError(f"model={settings.model} brings its {key} with it; leave {key}= out.")
-    if not Path(settings.model).expanduser().is_file():
+    if not expand_home(settings.model).is_file():
         raise ConfigError(
             f"model={settings.model}: there is no such file. "
             "Expected a .safetensors file that `train` left."

@@ -15,6 +15,7 @@ from torchvision.models import WeightsEnum
 
 from pipeline.core.errors import ConfigError, PipelineError, is_disk_full
 from pipeline.core.hashing import hash_file
+from pipeline.core.locations import expand_home
 
 WEIGHTS_FILES = (".safetensors", ".pth", ".pt")
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")  # resnet50-11ad3fa6.pth
@@ -36,7 +37,7 @@ def resolve_file(given: str, suffixes: tuple[str, ...], key: str = "weights") ->
     Raises:
         ConfigError: There is no such file, or it has another ending.
     """
-    path = Path(given).expanduser()
+    path = expand_home(given)
     endings = " or ".join(suffixes)
     if not path.is_file():
         raise ConfigError(

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_path, path_to_key, read_suffix
-from pipeline.core.locations import Uri, parse_location
+from pipeline.core.locations import Uri, expand_home, parse_location
 from pipeline.core.passed_over import (
     PassedOver,
     is_generated_folder,
@@ -48,7 +48,7 @@ class LocalListing:
         Raises:
             ConfigError: There is no such folder or file.
         """
-        path = Path(given).expanduser().resolve()
+        path = expand_home(given).resolve()
         self.suffixes, self.what, self.ending = suffixes, what, "/" if below else ""
         self.only = path.name if path.is_file() else None  # name of a single file
         self.root = path.parent if self.only else path

@@ -9,6 +9,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from pipeline.config.settings import Settings
 from pipeline.core.cpu import count_available_cores
 from pipeline.core.errors import ConfigError
+from pipeline.core.locations import expand_home
 from pipeline.inference.devices import has_native_bf16, resolve_device
 from pipeline.models.registry import find_format
 from pipeline.models.trainable import TrainableFormat
@@ -66,7 +67,7 @@ def build_training_plan(settings: Settings, examples: TrainingData) -> TrainingP
     )
 
     identity = compute_training_identity(settings, model, examples, recipe, stages, begun_with)
-    folder = Path(settings.output).expanduser() / f"train-{make_run_name(identity)}"
+    folder = expand_home(settings.output) / f"train-{make_run_name(identity)}"
     frozen = FrozenLayers(
         network, stages, keep_statistics=is_pretrained and settings.task in DETECTION
     )

@@ -165,14 +165,32 @@ def test_hydras_own_notation_keeps_its_meaning(given, expected):
 
 def test_an_override_that_is_no_path_is_left_to_hydra():
     given = [
-        "classes=[a, b]",
-        "min_score={default: 0.5}",
+        "min_score=0.5",
+        "train.augment=[flip, crop]",
         "+model_args.x=1",
         "~limit",
         "hydra.verbose=true",
         "-m",
     ]
     assert prepare_overrides(given, sweep=False) == given
+
+
+def test_names_and_scores_are_quoted_for_hydra():
+    given = ["classes=[a, b]", "min_score={default: 0.5}", "train.validation=a b"]
+    assert prepare_overrides(given, sweep=False) == [
+        "classes=['a','b']",
+        "min_score='{default: 0.5}'",
+        "train.validation='a b'",
+    ]
+
+
+def test_brackets_and_quotes_keep_the_commas_of_a_swept_value_together():
+    given = ["classes=[a,b],[c]", "min_score={a: 0.1, b: 0.2},0.5", "input='a,b',c"]
+    assert prepare_overrides(given, sweep=True) == [
+        "classes=['a','b'],['c']",
+        "min_score='{a: 0.1, b: 0.2}',0.5",
+        "input='a,b','c'",
+    ]
 
 
 def test_a_sweep_quotes_each_value_and_keeps_the_commas():

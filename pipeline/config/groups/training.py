@@ -14,13 +14,16 @@ from pipeline.config.validators import (
     check_optional_integer,
     check_optional_text,
     check_text,
+    declare_kind,
     is_list,
     is_positive,
 )
+from pipeline.config.word_grammar import Kind
 
 AUGMENTATIONS = ("flip", "crop", "colour")
 
 
+@declare_kind(Kind.TEXT_OR_NUMBER)
 def check_validation(key: str, value: Any) -> float | str:
     """Accept a fraction of the data or a path."""
     return value if isinstance(value, str) and value else check_fraction(0.9)(key, value)

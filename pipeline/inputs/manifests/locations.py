@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_listed_path, key_to_path
-from pipeline.core.locations import Location, Uri, is_uri, parse_location
+from pipeline.core.locations import Location, Uri, expand_home, is_uri, parse_location
 from pipeline.core.recorded_inputs import InputLocations, RecordedSource
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.storage.address_reader import AddressReader
@@ -107,7 +107,7 @@ def resolve_root(folder: Location, root: str | None) -> Location:
         return parse_location(root)
     if isinstance(folder, Uri):
         return folder / root if root else folder
-    return folder / Path(root or "").expanduser()
+    return folder / expand_home(root or "")
 
 
 def find_root(folder: Location, root: str | None) -> Location:

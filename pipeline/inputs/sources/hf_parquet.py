@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,7 +40,11 @@ class HfParquet(ImageSource):
     """
 
     def __init__(
-        self, root: str, column: str, carry: Any, image_decoder: ImageDecoder | None = None
+        self,
+        root: str,
+        column: str,
+        carry: Sequence[str] | str | None,
+        image_decoder: ImageDecoder | None = None,
     ) -> None:
         super().__init__(image_decoder)
         self.listing = open_listing(root, PARQUET_SUFFIXES, "Parquet files", below=True)

@@ -62,7 +62,7 @@ class Manifest(ImageSource):
         file: str,
         column: str,
         root: str | None,
-        carry: Any,
+        carry: Sequence[str] | str | None,
         image_decoder: ImageDecoder | None = None,
     ) -> None:
         super().__init__(image_decoder)

@@ -17,6 +17,7 @@ import torch
 from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
 from pipeline.core.cpu import count_available_cores
+from pipeline.core.locations import expand_home
 from pipeline.core.text_tables import format_columns, format_pairs
 from pipeline.runs.bench import measured_loops
 from pipeline.runs.bench.measured_loops import LoadedEngine, Measurement
@@ -37,7 +38,7 @@ _ENGINE_LOOPS: Mapping[str, Callable[[LoadedEngine], Measurement]] = {
 
 def run_benchmark(settings: Settings) -> str:
     """Measure, write `<output>/bench/<task>-<model>.json` and `.svg`, and return the table."""
-    folder = Path(settings.output).expanduser() / "bench"
+    folder = expand_home(settings.output) / "bench"
     create_output_folder(folder)
     parts = replace(
         build_components(settings),

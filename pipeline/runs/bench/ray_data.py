@@ -3,7 +3,6 @@
 import logging
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.locations import expand_home
 from pipeline.runs.bench.measured_loops import Measurement, measure
 from pipeline.runs.bench.plain_model import PlainModel, PlainReader
 
@@ -47,7 +47,7 @@ def prepare_ray_data_job(
         predictions.write_parquet(folder)
 
     def measure_job() -> Measurement:
-        folder = mkdtemp(prefix="ray-", dir=Path(output).expanduser())
+        folder = mkdtemp(prefix="ray-", dir=expand_home(output))
         ray.init(logging_level=logging.ERROR, include_dashboard=False, log_to_driver=False)
         try:
             ray.data.DataContext.get_current().enable_progress_bars = False

@@ -14,6 +14,7 @@ import torch
 from pipeline.core.background import BACKGROUND
 from pipeline.core.errors import ConfigError
 from pipeline.core.hashing import hash_text
+from pipeline.core.locations import expand_home
 from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
 from pipeline.training.data_protocols import Example
 
@@ -151,7 +152,7 @@ class SceneSet:
 def _find_photographs(folder: str | None) -> list[Path]:
     if folder is None:
         return []
-    root = Path(folder).expanduser()
+    root = expand_home(folder)
     if not root.is_dir():
         raise ConfigError(
             f"examples.backgrounds={folder}: not a folder. "

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError, PipelineError
+from pipeline.core.locations import expand_home
 from pipeline.core.types import Entry, Shard
 from pipeline.inference.fusion import fold_batch_norms
 from pipeline.inference.predictor import Predictor
@@ -61,9 +62,7 @@ def export_and_compare(settings: Settings) -> str:
     preprocess = find_preprocessing_weights(settings, parts)
     input_hw = _find_input_hw(settings, parts)
     target = (
-        Path(settings.output).expanduser()
-        / "exported"
-        / f"{Path(settings.model).stem}-{settings.to}"
+        expand_home(settings.output) / "exported" / f"{Path(settings.model).stem}-{settings.to}"
     )
     with closing(parts.source), publish_folder(target, replace=True) as stage:
         write_categories(parts.spec.categories, stage / "categories.txt", settings.task == "detect")
