@@ -3,7 +3,6 @@
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.core.errors import ConfigError
