@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -111,7 +112,7 @@ def _format_help(verb: str) -> str:
 def _run(arguments: list[str]) -> None:
     from pipeline.config.compose import compose_settings
 
-    _raise_for_bad_images(_run_settings(compose_settings(arguments)))
+    _raise_for_bad_images(_run_settings(compose_settings(_add_task_of_file(arguments))))
 
 
 def _run_settings(settings: "Settings") -> "RunResult":
@@ -216,7 +217,7 @@ def _export_model(arguments: list[str]) -> None:
 def _bench(arguments: list[str]) -> None:
     from pipeline.runs.bench.benchmark import run_benchmark
 
-    _print_text(run_benchmark, arguments)
+    _print_text(run_benchmark, _add_task_of_file(arguments))
 
 
 def _print_text(action: "Callable[[Settings], str]", arguments: list[str]) -> None:
@@ -229,10 +230,26 @@ def _print_text(action: "Callable[[Settings], str]", arguments: list[str]) -> No
 
 def _add_task_of_builder(arguments: list[str]) -> list[str]:
     """Add a task that the named model serves, if the user named no task."""
-    from pipeline.config.overrides import add_task_of_model, split_arguments
+    from pipeline.config.overrides import add_task_of_model
     from pipeline.models.model_report import find_builder_tasks
 
-    return add_task_of_model(split_arguments(arguments), find_builder_tasks)
+    words = _add_task_of_file(arguments)
+    return add_task_of_model(words, find_builder_tasks)
+
+
+def _add_task_of_file(arguments: list[str]) -> list[str]:
+    """Add the task that the named model file was made for, if the user named no task."""
+    from pipeline.config.overrides import add_task_of_model, split_arguments
+
+    return add_task_of_model(split_arguments(arguments), _find_file_tasks)
+
+
+def _find_file_tasks(model: str) -> Sequence[str]:
+    if not re.search(r"\.\w+$|:", model):  # a name, not a file: do not wait for torch
+        return []
+    from pipeline.models.registry import find_file_tasks
+
+    return find_file_tasks(model)
 
 
 def _models(arguments: list[str]) -> None:

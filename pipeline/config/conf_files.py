@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 
 from pipeline.core.package_files import find_resource
 
-# The program chooses from these folders itself: the format from `model=`, the exporter from `to=`.
-_NOT_ON_THE_COMMAND_LINE = {"format", "exporter"}
+# The program chooses from these folders itself: the format from `model=`, the head from the
+# format's file, the exporter from `to=`.
+_NOT_ON_THE_COMMAND_LINE = {"format", "head", "exporter"}
 _LINE = re.compile(r"(?P<indent> *)(?P<name>\w+):(?: +(?P<value>.*?))?(?: +# (?P<comment>.*))?$")
 
 

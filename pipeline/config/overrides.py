@@ -70,15 +70,17 @@ def add_task_of_model(
     Args:
         words: `key=value` words.
         find_tasks: Returns the tasks of the model that `model=` names, or no task if the model is
-            unknown. The first task in alphabetical order is added.
+            unknown. The first of a list is added; of a set, the first in alphabetical order.
     """
     keys = {word.partition("=")[0].lstrip("+~") for word in words}
     models = [word.partition("=")[2] for word in words if word.startswith("model=")]
     if not models or keys & {"task", "experiment"}:
         return list(words)
 
-    tasks = set(find_tasks(models[-1].strip("'\""))) & set(list_choices("task"))
-    return [*words, f"task={min(tasks)}"] if tasks else list(words)
+    found = find_tasks(models[-1].strip("'\""))
+    in_order = found if isinstance(found, Sequence) else sorted(found)
+    tasks = [task for task in in_order if task in list_choices("task")]
+    return [*words, f"task={tasks[0]}"] if tasks else list(words)
 
 
 def read_task_of_file(model: str) -> list[str]:

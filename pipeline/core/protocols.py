@@ -24,6 +24,19 @@ if TYPE_CHECKING:
 class Format(Protocol):
     """How a model is stored."""
 
+    @classmethod
+    def recognises(cls, model: str) -> bool:
+        """Return whether the value of the setting `model` names a model in this format."""
+        ...
+
+    @classmethod
+    def list_file_tasks(cls, model: str) -> Sequence[str]:
+        """Return the tasks of a recognised model, the one it was made for first.
+
+        The list is empty where only the user can know. No code of the model is run.
+        """
+        ...
+
     def describe(self) -> ModelSpec:
         """Return the model's description without loading weights."""
         ...

@@ -4,7 +4,10 @@ import json
 from typing import Any
 
 from torchvision.models import ResNet50_Weights
-from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
+from torchvision.models.detection import (
+    FasterRCNN_ResNet50_FPN_V2_Weights,
+    KeypointRCNN_ResNet50_FPN_Weights,
+)
 
 from pipeline.core.background import BACKGROUND
 from pipeline.core.errors import ConfigError, suggest_nearest
@@ -14,6 +17,9 @@ _BUILT_IN = {
     "coco": FasterRCNN_ResNet50_FPN_V2_Weights.DEFAULT,  # 91 ids, with background and unused ids
     "imagenet": ResNet50_Weights.DEFAULT,
 }
+COCO_KEYPOINTS: tuple[str, ...] = tuple(
+    KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.meta["keypoint_names"]
+)
 _MAX_CLASS_ID = 100_000
 
 

@@ -18,6 +18,7 @@ from pipeline.models.checkpoints import (
     read_checkpoint_metadata,
 )
 from pipeline.models.feature_maps import find_feature_maps
+from pipeline.models.pickle_origin import refuse_pickled_code
 from pipeline.models.torchvision_builders import (
     BUNDLED_MODEL,
     FASTERRCNN,
@@ -127,6 +128,7 @@ def _find_model_file(settings: Settings) -> tuple[Path, CheckpointMetadata]:
             "Expected a .safetensors file that `train` left."
         )
     path = resolve_file(settings.model, WEIGHTS_FILES, key="model")
+    refuse_pickled_code(path)
     return path, read_checkpoint_metadata(path)
 
 

@@ -15,6 +15,7 @@ COMPONENT_FOLDERS = {
     "executor": "runs/executors",
     "exporter": "outputs/exporters",
     "format": "models/formats",
+    "head": "models/heads",
     "sink": "outputs/sinks",
     "source": "inputs/sources",
     "task": "tasks",

@@ -62,6 +62,15 @@ class TorchvisionBuilder:
         if self.quantized:
             check_quantized(self.name, self.reference_weights, self.file)
 
+    @classmethod
+    def recognises(cls, model: str) -> bool:
+        """Return False: this is the format of models that no other format recognises."""
+        return False
+
+    @classmethod
+    def list_file_tasks(cls, model: str) -> list[str]:
+        return []
+
     # --- description
 
     def describe(self) -> ModelSpec:

@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 from torch.utils._pytree import tree_unflatten
 
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.models.programs.base import ProgramFile
 from pipeline.models.programs.logits import select_logits
 from pipeline.models.programs.signature import ProgramSignature, Shape
@@ -45,10 +45,11 @@ class Pt2(ProgramFile):
 
         names = exported.graph_signature.user_outputs
         outputs = [values.get(name) if isinstance(name, str) else name for name in names]
-        main: Shape = ()
-        if self.output != "boxes":
-            returned = tree_unflatten(outputs, exported.call_spec.out_spec)
+        returned = tree_unflatten(outputs, exported.call_spec.out_spec)
+        try:
             main = _get_shape(select_logits(returned))
+        except PipelineError:  # a detector's outputs are no tensor of logits
+            main = ()
         return ProgramSignature(
             input=_get_shape(inputs[0]),
             outputs={

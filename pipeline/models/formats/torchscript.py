@@ -1,6 +1,10 @@
 """The user's own TorchScript program: a file of torch.jit.save."""
 
+import json
 import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.config.settings import Settings
 from pipeline.core.errors import ConfigError
+from pipeline.models.pickle_origin import is_program_archive, refuse_pickled_code
 from pipeline.models.programs.base import ProgramFile
 
 
@@ -37,13 +42,38 @@ class TorchScript(ProgramFile):
             )
         self.quantized_engine = quantized_engine
 
+    @classmethod
+    def recognises(cls, model: str) -> bool:
+        """Return whether `model` names a TorchScript file.
+
+        `.pt` and `.pth` are also the endings of checkpoints, so the file's content decides.
+        """
+        path = Path(model).expanduser()
+        if path.suffix.casefold() in (".pt", ".pth"):
+            return is_program_archive(path)
+        return super().recognises(model)
+
     def result_settings(self) -> dict[str, Any]:
         return {"quantized_engine": self.quantized_engine}
+
+    @classmethod
+    def read_metadata(cls, file: Path) -> Mapping[str, Any]:
+        """Read `extra/config.txt`, JSON that Ultralytics and YOLOv5 put into the archive."""
+        if not zipfile.is_zipfile(file):
+            return {}
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if name.endswith("/extra/config.txt")]
+            try:
+                metadata = json.loads(archive.read(names[0])) if names else {}
+            except (ValueError, zipfile.BadZipFile):
+                return {}
+        return metadata if isinstance(metadata, dict) else {}
 
     def read_signature(self) -> None:
         """Return None, because a TorchScript file does not hold shapes."""
 
     def load_program(self) -> nn.Module:
+        refuse_pickled_code(self.file)
         # Before loading, because int8 weights are packed for one engine.
         torch.backends.quantized.engine = self.quantized_engine
         try:
@@ -55,7 +85,7 @@ class TorchScript(ProgramFile):
             raise ConfigError(
                 f"weights={self.file} is not a TorchScript program ({str(error)[:120]!r})"
             ) from None
-        return _ListOfOneImage(program) if self.output == "boxes" else program
+        return _ListOfOneImage(program) if self.head.takes_one_image else program
 
 
 class _ListOfOneImage(nn.Module):

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,73 +10,67 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from pipeline.config.settings import Settings
-from pipeline.config.task_classes import find_task, list_served_tasks
 from pipeline.core.errors import ConfigError
 from pipeline.core.hashing import hash_file
 from pipeline.core.types import Model, ModelSpec
-from pipeline.models.networks.segmenter import SegmenterNetwork
-from pipeline.models.programs.detections import OneImageDetector
-from pipeline.models.programs.logits import ChunkedLogits, LogitsPerImage
+from pipeline.models.programs.choose_head import choose_head, find_head_class
+from pipeline.models.programs.head import Head, ProgramFacts
 from pipeline.models.programs.signature import ProgramSignature, format_shape
-from pipeline.models.programs.signature_checks import (
-    LOGITS_DIMS,
-    check_batch_input,
-    check_detector_input,
-    check_outputs,
-)
-from pipeline.models.programs.user_settings import find_transform, load_program_categories
 from pipeline.models.weights import resolve_file
 
 
 class ProgramFile(ABC):
     """Base class of the formats whose files are programs.
 
-    A subclass opens a file (`load_program`) and reads its signature (`read_signature`). The
-    program's input and outputs depend on what the task needs (`output`):
-
-    - `logits`: float (B, 3, h, w) -> logits (B, C)
-    - `probabilities`: float (B, 3, h, w) -> logits (B, C, h, w), or a mapping with these as `out`
-    - `boxes`: one image (3, H, W), float in 0..1, at its own size -> boxes xyxy in pixels of this
-      image, labels, scores
+    A subclass opens a file (`load_program`) and reads what it says about itself. The head
+    (`conf/head/`) knows what the program computes. `settings.weights` is the file, or
+    `settings.model` itself.
 
     Raises:
         ConfigError: The settings do not fit a program, or do not allow to run it.
     """
 
     suffixes: ClassVar[tuple[str, ...]]  # endings of the format's files
-    outputs: ClassVar[tuple[str, ...]] = ("logits", "boxes", "probabilities")  # a program has one
     # What opening a file may do, for which trust_code=true is required. None: a file is only data.
     danger: ClassVar[str | None]
     cpu_only: ClassVar[bool] = False
 
     def __init__(self, settings: Settings) -> None:
-        self.settings, self.task = settings, settings.task
-        if settings.weights in ("DEFAULT", "random"):
-            raise ConfigError(
-                f"model={settings.model} needs its file: weights=FILE{self.suffixes[0]}"
-            )
-        self.file = resolve_file(settings.weights, self.suffixes)
-        self.tasks = self._list_tasks()
-        if self.task not in self.tasks:
-            known = f"{', '.join(self.tasks[:-1])} or {self.tasks[-1]}"
-            raise ConfigError(f"model={settings.model} can do {known}, not task={self.task}.")
-        (self.output,) = find_task(self.task).needs
+        self.settings = settings
+        self.file = self._find_file()
         if self.danger and not settings.trust_code:
             raise ConfigError(
-                f"weights={self.file} {self.danger} "
+                f"{self._key}={self.file} {self.danger} "
                 "If you trust where it came from, say trust_code=true."
             )
-        self.transform = find_transform(settings, self.output, self.file)
 
-    def _list_tasks(self) -> list[str]:
-        """Return the names of the tasks that need one of the possible outputs, and no other."""
-        return sorted({name for output in self.outputs for name in list_served_tasks({output})})
+    @classmethod
+    def recognises(cls, model: str) -> bool:
+        """Return whether the value of `model` names a file of this format."""
+        return Path(model).suffix.casefold() in cls.suffixes and Path(model).stem != ""
+
+    @classmethod
+    def list_file_tasks(cls, model: str) -> list[str]:
+        """Return the tasks that a file can serve, the one it was made for first.
+
+        The list is empty where only the user can know. Nothing of the file is run.
+        """
+        file = Path(model).expanduser()
+        if not file.is_file():
+            return []
+        facts = ProgramFacts(file, cls.suffixes, None, cls.read_metadata(file))
+        head = find_head_class(facts)
+        return head.list_tasks(facts) if head.explain_match(facts) else []
 
     # --- what a format adds
 
     @abstractmethod
     def load_program(self) -> nn.Module:
-        """Open the file. The module is called with (B, 3, h, w), or with one image for boxes."""
+        """Open the file.
+
+        The module is called with a batch (B, 3, h, w), or with one image if
+        `head.takes_one_image`.
+        """
 
     @abstractmethod
     def read_signature(self) -> ProgramSignature | None:
@@ -85,6 +79,11 @@ class ProgramFile(ABC):
         Raises:
             ConfigError: The file is not one of this format.
         """
+
+    @classmethod
+    def read_metadata(cls, file: Path) -> Mapping[str, Any]:
+        """Read what the exporting program wrote about the model, without running the file."""
+        return {}
 
     def result_settings(self) -> dict[str, Any]:
         """Return the format's own settings that change results, for the fingerprint."""
@@ -98,23 +97,26 @@ class ProgramFile(ABC):
 
     def describe(self) -> ModelSpec:
         """Describe the model; the file is opened to read its signature, not run."""
-        is_detector = self.output == "boxes"
-        how = {"range": "0..1"} if is_detector else {"transform": repr(self.transform)}
-        preprocessing = how | {"channels": self.settings.channels} | self.result_settings()
+        head = self.head
+        preprocessing = head.describe_preprocessing() | {"channels": self.settings.channels}
         return ModelSpec(
-            name=self.settings.model,
-            outputs=frozenset({self.output}),
-            categories=self._categories,
+            name=self.file.stem if self._key == "model" else self.settings.model,
+            outputs=head.outputs,
+            categories=head.categories,
             weights=str(self.file),
             weights_id=f"sha256:{self._sha256}",
-            preprocessing=json.dumps(preprocessing),
+            preprocessing=json.dumps(preprocessing | self.result_settings()),
+            keypoint_names=head.keypoint_names,
         )
 
     def details(self) -> dict[str, str]:
         """Return further facts for a user who chooses a model: heading -> text."""
         n_bytes = sum(path.stat().st_size for path in self.list_files())
         rows = {"file": f"{n_bytes / 1e6:.1f} MB: {self.file}"}
-        signature = self._signature
+        if why := type(self.head).explain_match(self._facts):
+            rows["recognised by"] = why
+        rows |= self.head.describe()
+        signature = self._facts.signature
         if signature is None:
             return rows | {"input, outputs": "files of this format do not tell"}
         outputs = "; ".join(
@@ -127,70 +129,51 @@ class ProgramFile(ABC):
 
     def load(self) -> Model:
         """Open the program and assemble the model."""
-        network, compute_bucket = self._build_network(self._signature, self.load_program())
+        made = self.head.assemble(self.load_program())
+
+        def preprocess(image: Tensor) -> Tensor:
+            """Prepare an image: (3, H, W) uint8 RGB -> the program's channel order and size."""
+            return made.preprocess(image.flip(0) if self.settings.channels == "bgr" else image)
+
         return Model(
-            network=network,
-            preprocess=self._preprocess,
-            bucket=compute_bucket,
+            network=made.network,
+            preprocess=preprocess,
+            bucket=made.bucket,
             weights_sha256=self._sha256,
             full_precision_only=True,
             cpu_only=self.cpu_only,
-            max_batch=1 if self.output == "boxes" else None,
+            max_batch=made.max_batch,
         )
 
-    def _build_network(
-        self, signature: ProgramSignature | None, program: nn.Module
-    ) -> tuple[nn.Module, Callable[[tuple[int, int]], Hashable]]:
-        """Return the network around the program, and the shape bucket of an image's size."""
-        if self.output == "boxes":
-            batched = signature is not None and len(signature.input) == 4
-            return OneImageDetector(program, batched), _use_one_bucket
-
-        batch = signature.batch if signature else (1, None)
-        logits = ChunkedLogits(program, len(self._categories), LOGITS_DIMS[self.output], batch)
-        if self.output == "probabilities":
-            segmenter = SegmenterNetwork(logits, self.transform)
-            return segmenter, segmenter.compute_bucket
-        return LogitsPerImage(logits), _use_one_bucket
-
-    # --- preprocessing
-
-    def _preprocess(self, image: Tensor) -> Tensor:
-        """Prepare an image: (3, H, W) uint8 RGB -> float32 in the program's channel order."""
-        if self.settings.channels == "bgr":
-            image = image.flip(0)
-        return self.transform(image)
-
     # --- what the file says
+
+    @cached_property
+    def head(self) -> Head:
+        """The head, after checking that it serves the task and fits the settings."""
+        return choose_head(self._facts, self.settings)
+
+    @cached_property
+    def _facts(self) -> ProgramFacts:
+        metadata = self.read_metadata(self.file)
+        return ProgramFacts(self.file, self.suffixes, self.read_signature(), metadata)
 
     @cached_property
     def _sha256(self) -> str:
         return hash_file(*self.list_files())
 
-    @cached_property
-    def _signature(self) -> ProgramSignature | None:
-        """The signature, checked against the task and the preprocessing."""
-        signature = self.read_signature()
-        if signature is None:
-            return None
-        check_outputs(self.file, signature, self.task, self.output, self.tasks)
-        if self.output == "boxes":
-            check_detector_input(self.file, signature, self.task)
-        else:
-            preset = self.settings.preprocess
-            check_batch_input(self.file, signature.input, self.task, self.transform, preset)
-        return signature
+    @property
+    def _key(self) -> str:
+        """The setting that names the file."""
+        return "model" if self.recognises(self.settings.model) else "weights"
 
-    @cached_property
-    def _categories(self) -> tuple[str, ...]:
-        return load_program_categories(self.settings, self.output, self.file, self._count_outputs())
-
-    def _count_outputs(self) -> int | None:
-        """Return the number of classes that the logits have; None where the file does not tell."""
-        logits_shape = self._signature.main if self._signature and self.output != "boxes" else ()
-        return logits_shape[1] if logits_shape else None
-
-
-def _use_one_bucket(size_hw: tuple[int, int]) -> Hashable:
-    """Return the shape bucket that all images share."""
-    return None
+    def _find_file(self) -> Path:
+        settings = self.settings
+        if self._key == "model":
+            if settings.weights != "DEFAULT":
+                raise ConfigError(f"model={settings.model} is the file itself; leave weights= out.")
+            return resolve_file(settings.model, self.suffixes, key="model")
+        if settings.weights in ("DEFAULT", "random"):
+            raise ConfigError(
+                f"model={settings.model} needs its file: weights=FILE{self.suffixes[0]}"
+            )
+        return resolve_file(settings.weights, self.suffixes)
