@@ -72,8 +72,8 @@ class ModelSettings:
         check_optional_text,
         None,
         "a torchvision builder; codes (the embedded detector); a .safetensors file made by "
-        "`train`; fasterrcnn with backbone=; a program's file (.onnx, .torchscript, .pt2); or onnx, "
-        "pt2, torchscript with a file in weights=; null: the task's default",
+        "`train`; fasterrcnn with backbone=; a program's file (.onnx, .torchscript, .pt2); or "
+        "onnx, pt2, torchscript with a file in weights=; null: the task's default",
     )
     weights: str = setting(
         check_text,
