@@ -167,6 +167,7 @@ def test_a_listed_path_has_a_key_below_a_folder(path, key):
     assert listed_key(path) == key and key_to_listed_path(key) == path
 
 
+@pytest.mark.long
 @given(st.text(st.sampled_from("/.%2EF05\\xc\0aé\n") | st.characters(codec="utf-8"), min_size=1))
 def test_whatever_is_listed_stays_below_and_leads_back(path):
     key = listed_key(path)

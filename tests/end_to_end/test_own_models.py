@@ -132,6 +132,7 @@ def last_convolution(module: nn.Module) -> nn.Module:
     return [m for m in module.modules() if isinstance(m, nn.Conv2d)][-1]
 
 
+@pytest.mark.long
 def test_an_exported_torchvision_detector_has_the_builders_rows(
     mixed_images: Path, annotate: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -184,6 +185,7 @@ def test_an_exported_torchvision_detector_has_the_builders_rows(
         free[np.flatnonzero(near)[0]] = False
 
 
+@pytest.mark.long
 def test_inspect_knows_a_file(
     real_files: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,6 +109,7 @@ def test_changed_settings_get_their_own_folder(annotate: Callable[..., Path]) ->
     assert all(read(run, "images").num_rows == 1 for run in runs)
 
 
+@pytest.mark.long
 def test_changed_files_are_named_and_refused_until_accepted(
     collection: Path, annotate: Callable[..., Path]
 ) -> None:

@@ -12,6 +12,7 @@ from tests.helpers.runs import read
 FAST = ("model=codes", "overlays=false", "engine=fast", "engine.compile=false")
 
 
+@pytest.mark.long
 def test_how_far_a_fast_run_is_from_fp32_is_measured_and_kept(
     annotate: Callable[..., Path],
 ) -> None:

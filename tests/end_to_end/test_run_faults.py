@@ -121,6 +121,7 @@ def test_a_run_does_not_annotate_its_own_overlays(
     assert read((photos / "outputs" / "latest").resolve(), "images")["key"].to_pylist() == ["a.jpg"]
 
 
+@pytest.mark.long
 def test_another_device_or_library_in_between_is_recorded(
     annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -278,6 +278,7 @@ def test_the_home_folder_has_its_short_name(
     ]
 
 
+@pytest.mark.long
 def test_a_run_needs_the_file_and_the_images_only(
     detector: Path, annotate: Callable[..., Path], mixed_images: Path, tmp_path: Path
 ) -> None:

@@ -153,6 +153,7 @@ def test_a_box_that_nearly_reaches_the_edge_is_a_fragment(gap):
     assert len(kept(big, ("L", (500, 300, 593, 400), 0.9, A))) == 2
 
 
+@pytest.mark.long
 def test_thousands_of_detections_take_no_minute():
     rng = np.random.default_rng(0)
     n = 3000

@@ -99,6 +99,7 @@ def test_clips_equal_the_plain_loops(
         )
 
 
+@pytest.mark.long
 def test_a_run_leaves_one_row_and_one_picture_a_clip(
     annotate: Callable[..., Path], tmp_path: Path
 ) -> None:

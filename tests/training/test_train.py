@@ -226,6 +226,7 @@ def test_images_that_a_detector_would_shrink_to_nothing_are_named(tmp_path, size
     )  # whose input is always 320x320
 
 
+@pytest.mark.long
 def test_two_trainings_do_not_write_to_one_folder(tmp_path):
     data = coco(tmp_path / "data", 6)
     settings = settings_for(

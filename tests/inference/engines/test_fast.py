@@ -96,6 +96,7 @@ def test_compiled_where_it_pays(compile, images: int, many_shapes: bool, expecte
         assert (engine.network.body.batch_size is None) == many_shapes
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("many_shapes", [False, True])
 def test_compiled_gives_what_uncompiled_gives_for_every_batch(many_shapes: bool) -> None:

@@ -168,6 +168,7 @@ def test_a_run_says_that_there_is_no_gpu(
     )
 
 
+@pytest.mark.long
 def test_a_run_with_it(
     annotate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, mixed_images: Path
 ) -> None:

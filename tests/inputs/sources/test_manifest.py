@@ -476,6 +476,7 @@ def test_a_column_that_went_since_is_missed(
 # --- runs
 
 
+@pytest.mark.long
 def test_a_run_over_a_manifest_is_that_over_the_folder(
     annotate: Callable[..., Path], tmp_path: Path
 ) -> None:

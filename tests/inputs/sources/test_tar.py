@@ -17,6 +17,7 @@ from tests.helpers.paths import SAMPLES
 from tests.helpers.runs import read, settings_for
 
 
+@pytest.mark.long
 def test_a_tar_and_the_folder_give_the_same_rows(
     annotate: Callable[..., Path], tmp_path: Path
 ) -> None:

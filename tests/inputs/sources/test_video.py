@@ -195,6 +195,7 @@ def test_frames_too_large_are_rows(annotate: Callable[..., Path], tmp_path: Path
     ] * 2
 
 
+@pytest.mark.long
 def test_a_run_that_goes_on_leaves_the_same_rows(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()

@@ -212,6 +212,7 @@ def test_a_backbone_of_ones_own_is_to_be_trained_first() -> None:
             call()
 
 
+@pytest.mark.long
 def test_a_backbone_of_ones_own_finds_boxes(
     annotate: Callable[..., Path], mixed_images: Path
 ) -> None:

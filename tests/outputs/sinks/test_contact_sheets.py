@@ -310,6 +310,7 @@ def test_a_wrong_setting_is_refused_before_a_folder_is_made(
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.long
 def test_a_run_shows_its_images_and_their_predictions(annotate: Callable[..., Path]) -> None:
     common = ["model=codes", f"input={SAMPLES / 'yard'}", "sink=[parquet,overlays,contact_sheets]"]
     small = [f"sink.contact_sheets.size={SIZE}", "sink.contact_sheets.quality=95"]

@@ -237,6 +237,7 @@ FOUND = st.lists(
 MIRRORED = {"added": "lost", "lost": "added"}
 
 
+@pytest.mark.long
 @settings(max_examples=8, deadline=None)
 @given(st.lists(st.tuples(FOUND, FOUND), min_size=1, max_size=10))
 def test_backwards_it_is_the_mirror_image_and_with_itself_nothing(
@@ -268,6 +269,7 @@ def test_backwards_it_is_the_mirror_image_and_with_itself_nothing(
         )
 
 
+@pytest.mark.long
 def test_a_real_run_with_itself_and_with_its_recompressed_copy(
     annotate: Callable[..., Path], tmp_path: Path
 ) -> None:

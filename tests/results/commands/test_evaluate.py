@@ -112,6 +112,7 @@ def test_names_that_a_picture_would_take_for_formulas(tmp_path: Path) -> None:
     assert {path.name for path in (run / "evaluation").iterdir()} == LEFT
 
 
+@pytest.mark.long
 def test_more_classes_than_a_picture_holds(tmp_path: Path) -> None:
     names = [f"class {i}" for i in range(150)]
     found = [{"class_id": i, "score": 0.9, "rank": 1} for i in range(150)]

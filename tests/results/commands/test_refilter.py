@@ -32,6 +32,7 @@ STRICTER = [
 ]
 
 
+@pytest.mark.long
 def test_it_is_what_a_strict_run_gives(annotate: Callable[..., Path], load_once: None) -> None:
     own = ("model=codes", "shard_size=5", "overlays=false", LOOSE)
     loose = annotate(*own)
@@ -181,6 +182,7 @@ def test_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["refilter", f"run={run}"]) == 2
 
 
+@pytest.mark.long
 def test_half_a_million_rows(tmp_path: Path) -> None:
     """Memory is one shard's; a shard here has 250,000 rows."""
     found = [box(1 + i % 3, (i % 1000) / 1000, 0, 0, 9, 9) for i in range(1000)]

@@ -286,6 +286,7 @@ def test_on_paper_there_are_no_controls(page: Page) -> None:
     assert page.locator("#cards li:visible").count() == 6 and page.pdf()[:5] == b"%PDF-"
 
 
+@pytest.mark.long
 def test_thousands_of_images_do_not_freeze_it(browser: Browser, tmp_path: Path) -> None:
     rows = [
         Row(f"{i:05d}.jpg", found=[box(1 + i % 3, i / 5000, 0, 0, 9, 9)] * 5) for i in range(5000)

@@ -99,6 +99,7 @@ def test_no_setting_is_read_as_mathematics(tmp_path: Path) -> None:
     assert (tmp_path / "a.svg").is_file()
 
 
+@pytest.mark.long
 def test_an_interrupted_sweep_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "model=codes",

@@ -522,6 +522,7 @@ def test_a_real_detector_on_real_photographs(annotate: Callable[..., Path]) -> N
     assert_equal_to_pycocotools(run, folder / "instances.json", found, "boxes", "bbox")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("task", "file"), [("instances", "instances.json"), ("keypoints", "person_keypoints.json")]
 )

@@ -85,6 +85,7 @@ def test_twins_are_no_failures(
     assert main([*words, "retry=errors"]) == 0
 
 
+@pytest.mark.long
 def test_new_files_that_are_twins_of_old_ones(doubled: Path, annotate: Annotate) -> None:
     settings = ("model=codes", f"input={doubled}", "overlays=false", "skip_duplicates=bytes")
     run = annotate(*settings)
@@ -96,6 +97,7 @@ def test_new_files_that_are_twins_of_old_ones(doubled: Path, annotate: Annotate)
     }
 
 
+@pytest.mark.long
 def test_a_twin_that_is_another_picture_now_is_looked_at(doubled: Path, annotate: Annotate) -> None:
     settings = (
         "model=codes",

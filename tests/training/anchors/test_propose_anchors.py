@@ -69,6 +69,7 @@ def proposed(
     return call
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("model", "more"),
     [

@@ -168,6 +168,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["export-model", *TINY]) == 2 and "say to=onnx" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_program_with_other_scores_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
