@@ -1,5 +1,6 @@
 """Decode the frames of a video by number."""
 
+from itertools import islice
 from typing import BinaryIO
 
 import av
@@ -11,12 +12,13 @@ from torch import Tensor
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.video_container import (
     VIDEO_ERRORS,
+    decode_frames,
     describe_error,
     diagnose_video,
     find_video_stream,
     open_container,
 )
-from pipeline.inputs.decoding.video_index import VideoIndex
+from pipeline.inputs.decoding.video_index import Access, VideoIndex
 
 # Seeking takes as long as decoding this many frames, because the decoder's threads start again.
 _SEEK_COST_FRAMES = 16
@@ -68,7 +70,7 @@ class FrameReader:
             )
 
         stored = self._reformatter.reformat(frame, format="rgb24").to_ndarray()  # (H, W, 3)
-        upright = np.rot90(stored, self.index.rotation // 90).transpose(2, 0, 1)  # (3, H, W)
+        upright = self.index.orientation.turn(stored).transpose(2, 0, 1)  # (3, H, W)
         # Copy with NumPy. PyTorch would start its threads for these few bytes, which takes twice as
         # long.
         pixels = torch.from_numpy(np.ascontiguousarray(upright))
@@ -84,11 +86,15 @@ class FrameReader:
         self.container = open_container(self.file)
         self.stream = find_video_stream(self.container)
         self.stream.thread_type = "AUTO"  # decode frames in parallel; the pixels are the same
-        self._decoded = self.container.decode(self.stream)
+        self._decoded = decode_frames(self.container, self.stream)
+        self._n_decoded = 0  # since the first frame; for Access.ORDER
         self._is_lost = False  # True: the decoder's position is not known
 
     def _find_frame(self, number: int) -> av.VideoFrame | None:
         """Decode up to this frame and return it; None if it is missing."""
+        if self.index.access is not Access.SEEK:
+            return self._find_from_start(number)
+
         pts = int(self.index.pts[number])
         earlier = self.index.keyframes[self.index.keyframes <= pts]
         # A file may begin in the middle of a group of frames, without a key frame.
@@ -98,7 +104,7 @@ class FrameReader:
         must_seek = self._is_lost or number <= self.last_number or n_skipped > _SEEK_COST_FRAMES
         if must_seek:
             self.container.seek(key_pts, stream=self.stream)
-            self._decoded = self.container.decode(self.stream)
+            self._decoded = decode_frames(self.container, self.stream)
         frame, is_first = self._decode_until(pts)
 
         if must_seek and (frame is None or (is_first and frame.pts != pts)):
@@ -107,6 +113,22 @@ class FrameReader:
             self._start()
             frame, _ = self._decode_until(pts)
         self._is_lost = frame is None or frame.pts != pts
+        return None if self._is_lost else frame
+
+    def _find_from_start(self, number: int) -> av.VideoFrame | None:
+        """Find a frame without seeking: decode on, or begin again if it was passed."""
+        if self._is_lost or number <= self.last_number:
+            self.container.close()
+            self._start()
+        if self.index.access is Access.TIME:
+            pts = int(self.index.pts[number])
+            frame, _ = self._decode_until(pts)
+            self._is_lost = frame is None or frame.pts != pts
+        else:
+            skipped = islice(self._decoded, number - self._n_decoded, None)
+            frame = next(skipped, None)
+            self._n_decoded = number + 1
+            self._is_lost = frame is None
         return None if self._is_lost else frame
 
     def _decode_until(self, pts: int) -> tuple[av.VideoFrame | None, bool]:

@@ -4,15 +4,18 @@ PyAV includes its own FFmpeg, so the same file gives the same frames on every ma
 reported instead of concealed.
 """
 
-import os
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import BinaryIO
 
 import av
+from av import VideoFrame
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from pipeline.core.types import InputError, Status
+from pipeline.inputs.decoding.video_ends import find_missing_end
 
 VIDEO_SUFFIXES = frozenset((
     ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
@@ -34,6 +37,7 @@ _SIGNATURES = {
     b"FLV\x01": "FLV",
     b"OggS": "Ogg",
     b"\0\0\1\xba": "MPEG",
+    b"\x30\x26\xb2\x75": "ASF or WMV",
 }
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide")  # boxes that an MP4 file may begin with
 
@@ -45,13 +49,41 @@ def open_container(file: BinaryIO) -> InputContainer:
 
 
 def find_video_stream(container: InputContainer) -> VideoStream:
-    """Return the best video track. Raises InputError if there is none that can be decoded."""
+    """Return the best video track. Raises InputError if there is none that can be decoded.
+
+    A cover picture is stored as a video track too, and may be the first one. It is never chosen.
+    """
     stream = container.streams.best("video")
+    tracks = [track for track in container.streams.video if not _is_cover(track)]
+    if isinstance(stream, VideoStream) and _is_cover(stream) and tracks:
+        stream = tracks[0]
     if not isinstance(stream, VideoStream) or stream.codec_context is None:
         raise InputError(
             Status.UNSUPPORTED, "it has no video track, or one whose codec is not decoded"
         )
+    if _is_cover(stream):
+        raise InputError(Status.UNSUPPORTED, "it has no video track, only a cover picture")
     return stream
+
+
+def decode_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Yield the frames in the order in which they are shown. Raises VIDEO_ERRORS.
+
+    Packets that cannot be decoded are passed over, as a player does. There are such packets at the
+    beginning of a recording or copy that does not begin with a key frame.
+    """
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            continue
+        for frame in frames:
+            if isinstance(frame, VideoFrame):
+                yield frame
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def describe_error(error: Exception) -> str:
@@ -64,16 +96,12 @@ def diagnose_video(file: BinaryIO, error: Exception) -> InputError:
 
     `error` is FFmpeg's error.
     """
-    size = file.seek(0, os.SEEK_END)
     file.seek(0)
     start = file.read(12)
     reason = describe_error(error)
+    if missing := find_missing_end(file):
+        return InputError(Status.TRUNCATED, missing)
     if start[4:8] in _MP4_BOXES:
-        if not _has_moov(file, size):
-            return InputError(
-                Status.TRUNCATED,
-                f"an MP4 or QuickTime file that ends before its index, after {size} bytes",
-            )
         return InputError(Status.CORRUPT, f"MP4 or QuickTime: {reason}")
     if start[:4] in _SIGNATURES:
         return InputError(Status.CORRUPT, f"{_SIGNATURES[start[:4]]}: {reason}")
@@ -81,20 +109,3 @@ def diagnose_video(file: BinaryIO, error: Exception) -> InputError:
         Status.UNSUPPORTED,
         f"the content is no known video format (begins with {start[:8].hex(' ')})",
     )
-
-
-def _has_moov(file: BinaryIO, size: int) -> bool:
-    """Return whether the top-level boxes (ISO/IEC 14496-12) include a complete `moov`."""
-    at = 0
-    while at + 8 <= size:
-        file.seek(at)
-        head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
-        if length == 1:  # the 64-bit length follows the box's name
-            length = int.from_bytes(head[8:16], "big")
-        if head[4:8] == b"moov":
-            return at + length <= size
-        if length < 8:
-            return False
-        at += length
-    return False
