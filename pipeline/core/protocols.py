@@ -281,9 +281,10 @@ class ExportContext:
     image_root: Path  # absolute path of the images, for exports that name it
     # (key, name) -> path of the image. If the user asked for the images, it puts the image into
     # `image_folder` under this name and returns its path below the export. If not, it returns the
-    # path of the original.
+    # absolute path of the original.
     place_image: Callable[[str, str], Path]
     run_name: str
+    export_name: str  # name of the folder that `folder` becomes
 
 
 class Exporter(Protocol):

@@ -1,7 +1,7 @@
 """Convert a run to CVAT's own XML, "CVAT for images 1.1"."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 from xml.sax.saxutils import XMLGenerator
 from xml.sax.xmlreader import AttributesImpl
@@ -11,7 +11,12 @@ import pyarrow as pa
 
 from pipeline.core.protocols import ExportContext
 from pipeline.core.tables import group_by_image
-from pipeline.outputs.file_names import make_safe_name, replace_invalid_xml
+from pipeline.outputs.file_names import (
+    ImageNames,
+    make_safe_name,
+    replace_invalid_xml,
+    warn_of_new_names,
+)
 from pipeline.outputs.row_values import decode_row_mask, encode_run_lengths, list_class_names
 from pipeline.outputs.text_files import JsonItemWriter, open_text_file
 
@@ -35,7 +40,8 @@ class Cvat:
         {"name": "dog", "attributes": [{"name": "score", "mutable": false,
          "input_type": "text", "default_value": "", "values": [""]}]},
 
-    CVAT finds images by their names. The box, mask and points of an object are shapes of one group.
+    CVAT finds images by their names without suffix. So of a.jpg and a.png the second is called
+    a.png.png. The box, mask and points of an object are shapes of one group.
     A class of the whole image is a tag. Points are in the model's order, without their names.
     """
 
@@ -52,7 +58,10 @@ class Cvat:
                 labels.add(_make_label(name))
             file.write("]\n")
 
-        with (context.folder / "annotations.xml").open("wb") as file:
+        with (
+            closing(ImageNames()) as image_names,
+            (context.folder / "annotations.xml").open("wb") as file,
+        ):
             xml = _XmlWriter(XMLGenerator(file, "utf-8", short_empty_elements=True))
             file.write(b'<?xml version="1.0" encoding="utf-8"?>')
             with xml.open_element("annotations"):
@@ -62,8 +71,10 @@ class Cvat:
                     with xml.open_element("labels"):
                         for name in names:
                             _write_label(xml, name)
-                yield _Writer(context, xml)
+                writer = _Writer(context, xml, image_names)
+                yield writer
             file.write(b"\n")
+        warn_of_new_names(writer.n_renamed, "CVAT")
 
 
 class _XmlWriter:
@@ -116,12 +127,15 @@ def _write_label(xml: _XmlWriter, name: str) -> None:
 
 
 class _Writer:
-    def __init__(self, context: ExportContext, xml: _XmlWriter) -> None:
-        self.context, self.xml = context, xml
+    def __init__(self, context: ExportContext, xml: _XmlWriter, names: ImageNames) -> None:
+        self.context, self.xml, self.names = context, xml, names
+        self.n_renamed = 0
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
         for image, rows in group_by_image(images, predictions):
-            name = make_safe_name(image["key"])
+            safe_name = make_safe_name(image["key"])
+            name = self.names.reserve(safe_name)
+            self.n_renamed += name != safe_name
             self.context.place_image(image["key"], name)
             size = {"width": image["width"], "height": image["height"]}
             with self.xml.open_element("image", id=image["image_id"], name=name, **size):

@@ -1,8 +1,9 @@
 """Convert a run to a folder that FiftyOne can open. FiftyOne need not be installed."""
 
 import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from pipeline.core.keys import path_to_key
 from pipeline.core.protocols import ExportContext
 from pipeline.core.tables import group_by_image
 from pipeline.core.task_roles import Content
+from pipeline.outputs.file_names import ImageNames, warn_of_new_names
 from pipeline.outputs.row_values import list_class_names
 from pipeline.outputs.text_files import JsonItemWriter, open_text_file
 
@@ -22,7 +24,7 @@ class FiftyOne:
 
         {"classes": ["dog", "cat", "stop sign"],
         "labels": {
-        "desk/cat.jpg": [{"label": "dog", "confidence": 0.5, "bounding_box": [0.1, 0.1, 0.4, 0.4]}]
+        "desk/cat": [{"label": "dog", "confidence": 0.5, "bounding_box": [0.1, 0.1, 0.4, 0.4]}]
 
     data.json:
 
@@ -36,41 +38,56 @@ class FiftyOne:
         fiftyone.Dataset.from_dir(
             dataset_dir=..., dataset_type=fiftyone.types.FiftyOneImageDetectionDataset)
 
+    FiftyOne names images without suffix. So of a.jpg and a.png the second is called a.png.png. If
+    the images are in the export, FiftyOne finds them in the folder data; otherwise it finds the
+    originals by data.json.
+
     Masks and keypoints are not written. Export them with to=coco, which FiftyOne reads too.
     """
 
     holds = frozenset({"boxes", "labels", "scores"})
-    image_folder = "images"
+    image_folder = "data"
 
     @contextmanager
     def open(self, context: ExportContext) -> Iterator["_Writer"]:
         names = list_class_names(context.predictions_schema)
         with (
+            closing(ImageNames()) as image_names,
             open_text_file(context.folder / "labels.json") as labels,
             open_text_file(context.folder / "data.json") as data,
         ):
             labels.write(f'{{"classes": {json.dumps(names, ensure_ascii=False)},\n"labels": {{')
             data.write("{")
-            yield _Writer(context, JsonItemWriter(labels), JsonItemWriter(data))
+            writer = _Writer(context, image_names, JsonItemWriter(labels), JsonItemWriter(data))
+            yield writer
             labels.write("}}\n")
             data.write("}\n")
+        warn_of_new_names(writer.n_renamed, "FiftyOne")
 
 
 class _Writer:
     def __init__(
-        self, context: ExportContext, labels: JsonItemWriter, data: JsonItemWriter
+        self,
+        context: ExportContext,
+        names: ImageNames,
+        labels: JsonItemWriter,
+        data: JsonItemWriter,
     ) -> None:
-        self.context, self.labels, self.data = context, labels, data
+        self.context, self.names, self.labels, self.data = context, names, labels, data
+        self.n_renamed = 0
         self.has_boxes = Content.BOXES in context.contents
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
         for image, rows in group_by_image(images, predictions):
-            key = image["key"]
-            self.data.add(path_to_key(str(self.context.place_image(key, key))), key)
+            name = self.names.reserve(image["key"])
+            self.n_renamed += name != image["key"]
+            path = self.context.place_image(image["key"], name)
+            self.data.add(path_to_key(str(path)), name)
+            sample = os.path.splitext(name)[0]  # noqa: PTH122 - FiftyOne cuts the suffix so
             if self.has_boxes:
-                self.labels.add([_make_detection(row, image) for row in rows], key)
+                self.labels.add([_make_detection(row, image) for row in rows], sample)
             else:
-                self.labels.add(_make_classification(rows), key)
+                self.labels.add(_make_classification(rows), sample)
 
 
 def _make_classification(rows: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -30,7 +30,8 @@ class LabelStudio:
 
     tasks-000.json (a new file begins after 100 MB):
 
-        {"data": {"image": "/data/local-files/?d=photos/desk/cat.jpg"},
+        {"data": {"image": "/data/local-files/?d=photos/desk/cat.jpg", "key": "desk/cat.jpg",
+          "image_id": 0},
          "predictions": [{"model_version": "run", "result": [
           {"id": "box-0", "from_name": "boxes", "type": "rectanglelabels", "image_rotation": 0,
            "score": 0.5, "value": {"x": 10.0, "width": 40.0, "y": 10.0, "height": 40.0,
@@ -43,11 +44,13 @@ class LabelStudio:
           <Label value="dog" />
 
     Boxes are rectanglelabels in percent of the image, masks are brushlabels, and keypoints are
-    keypointlabels below their box. The best class of a whole image is a choice.
+    keypointlabels below their box. The best class of a whole image is a choice. `key` and
+    `image_id` lead back to the rows of the run.
 
-    Label Studio reads the images itself, as local files below the input folder's parent:
-    LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true, LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=<parent>,
-    and the input folder as the project's local storage.
+    Label Studio reads the images itself, as local files below a folder:
+    LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true, LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=<folder>.
+    That is the folder above the input, whose own folder is the project's local storage. If the
+    images are in the export, it is the folder above the export.
     """
 
     holds = frozenset({"boxes", "masks", "keypoints", "labels", "scores"})
@@ -79,8 +82,11 @@ def _format_config(schema: pa.Schema, contents: frozenset[Content]) -> str:
     ):
         if content in contents:
             parent = SubElement(view, control, name=name, toName="image")
-            for value in values:
-                SubElement(parent, tag, value=replace_invalid_xml(value))
+            for i, value in enumerate(values):
+                label = SubElement(parent, tag, value=replace_invalid_xml(value))
+                if content == "keypoints":
+                    # The order of the points, without which Label Studio exports no COCO and YOLO.
+                    label.set("model_index", str(i))
     indent(view)
     return tostring(view, encoding="unicode") + "\n"
 
@@ -110,12 +116,9 @@ class _Writer:
             if self.file.tell() > _MAX_FILE_BYTES:
                 self.end_file()
                 self.begin_file()
-            self.context.place_image(image["key"], image["key"])
             self.tasks.add(self._make_task(image, rows))
 
     def _make_task(self, image: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-        folder, path = self.context.image_root.name, key_to_path(image["key"])
-        url_path = quote(os.fsencode(folder) + b"/" + os.fsencode(path))
         results = _make_choice(rows[:1]) if self.has_labels else self._make_regions(image, rows)
         frame = {
             "to_name": "image",
@@ -129,9 +132,22 @@ class _Writer:
         if rows:
             prediction["score"] = sum(row["score"] for row in rows) / len(rows)
         return {
-            "data": {"image": f"/data/local-files/?d={url_path}"},
+            "data": {
+                "image": self._make_address(image["key"]),
+                "key": image["key"],
+                "image_id": image["image_id"],
+            },
             "predictions": [prediction],
         }
+
+    def _make_address(self, key: str) -> str:
+        """Return the address at which Label Studio finds the copy, the link or the original."""
+        placed = self.context.place_image(key, key)
+        if placed.is_absolute():  # the original
+            folder, path = self.context.image_root.name, key_to_path(key)
+        else:
+            folder, path = self.context.export_name, str(placed)
+        return "/data/local-files/?d=" + quote(os.fsencode(folder) + b"/" + os.fsencode(path))
 
     def _make_regions(
         self, image: dict[str, Any], rows: list[dict[str, Any]]

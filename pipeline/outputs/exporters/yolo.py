@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import yaml
@@ -13,15 +14,14 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.protocols import ExportContext
 from pipeline.core.schema import read_name_list
 from pipeline.core.tables import group_by_image
-from pipeline.outputs.file_names import reserve_label_file
-from pipeline.outputs.row_values import clip_box, list_classes
+from pipeline.core.task_roles import Content
+from pipeline.outputs.file_names import reserve_label_file, warn_of_new_names
+from pipeline.outputs.mask_outlines import trace_outline
+from pipeline.outputs.row_values import clip_box, decode_row_mask, list_classes
 from pipeline.outputs.text_files import open_text_file
 
 log = logging.getLogger(__name__)
-_RENAMED = (
-    "%s images are called otherwise there, because YOLO could not tell them apart; images=link or "
-    "images=copy puts them under these names."
-)
+_VALIDATION_SHARE = 10  # one image in ten
 _SIDES = (("left", "right"), ("Left", "Right"))
 
 
@@ -32,11 +32,15 @@ class Yolo:
 
     data.yaml:
 
-        train: images
-        val: images
+        train: train.txt
+        val: val.txt
         names:
           0: dog
           1: cat
+
+    train.txt:
+
+        ./images/desk/cat.jpg
 
     labels/desk/cat.txt, for images/desk/cat.jpg:
 
@@ -44,8 +48,12 @@ class Yolo:
 
     A line holds the class, then centre x, centre y, width and height as fractions of the image,
     then x, y, v of each keypoint. v is 2 for a point that is probably visible (score above 0), else
-    1. The class is the index in `names`, not the model's class id. Boxes and points are clipped to
-    the image, because YOLO rejects coordinates outside it.
+    1. An object with a mask has x, y of each corner of a polygon instead. Parts and holes of a mask
+    are joined by seams that enclose nothing. The class is the index in `names`, not the model's
+    class id. Boxes and points are clipped to the image, because YOLO rejects coordinates outside
+    it.
+
+    One image in ten is for validation. Its key decides, so that it is the same in every export.
 
     YOLO finds an image's labels by its name without the suffix, and by the last folder `images` in
     its path. So where the names of two inputs differ only by the suffix, the suffix stays in the
@@ -53,7 +61,7 @@ class Yolo:
     `images_`.
     """
 
-    holds = frozenset({"boxes", "keypoints"})
+    holds = frozenset({"boxes", "masks", "keypoints"})
     image_folder = "images"
 
     @contextmanager
@@ -62,18 +70,59 @@ class Yolo:
         with open_text_file(context.folder / "data.yaml") as file:
             data = _make_data(context.predictions_schema)
             yaml.safe_dump(data, file, sort_keys=False, allow_unicode=True)
-        writer = _Writer(context)
-        yield writer
-        if writer.n_renamed:
-            log.warning(_RENAMED, f"{writer.n_renamed:,}")
+        with (
+            open_text_file(context.folder / "train.txt") as training,
+            open_text_file(context.folder / "val.txt") as validation,
+        ):
+            split = _Split(training, validation)
+            writer = _Writer(context, split)
+            yield writer
+            split.finish()
+        warn_of_new_names(writer.n_renamed, "YOLO")
+        if writer.n_empty:
+            log.warning("%s masks have no pixels; they are left out.", f"{writer.n_empty:,}")
+
+
+class _Split:
+    """Divides the images into lists for training and validation, each with an image if possible."""
+
+    def __init__(self, training: TextIO, validation: TextIO) -> None:
+        self.files = {False: training, True: validation}
+        self.counts = {False: 0, True: 0}
+        self.last: str | None = None  # not written yet, because `finish` may choose its list
+
+    def add(self, key: str, name: str) -> None:
+        if self.last is not None:
+            self._write(self._is_validation(self.last_key), self.last)
+        self.last_key, self.last = key, name
+
+    def finish(self) -> None:
+        """Write the last image, to a list that has no image yet if there is one."""
+        if self.last is not None:
+            in_validation = self._is_validation(self.last_key)
+            if not self.counts[False]:
+                in_validation = False
+            elif not self.counts[True]:
+                in_validation = True
+            self._write(in_validation, self.last)
+
+    def _write(self, in_validation: bool, name: str) -> None:
+        self.files[in_validation].write(f"./images/{name}\n")
+        self.counts[in_validation] += 1
+
+    @staticmethod
+    def _is_validation(key: str) -> bool:
+        digest = blake2b(key.encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % _VALIDATION_SHARE == 0
 
 
 class _Writer:
-    def __init__(self, context: ExportContext) -> None:
-        self.context = context
+    def __init__(self, context: ExportContext, split: _Split) -> None:
+        self.context, self.split = context, split
+        self.has_masks = Content.MASKS in context.contents
         class_ids = list_classes(context.predictions_schema)
         self.index_of_class = {class_id: i for i, class_id in enumerate(class_ids)}
-        self.n_renamed = 0
+        self.n_renamed = self.n_empty = 0
 
     def write(self, images: pa.Table, predictions: pa.Table) -> None:
         folder = self.context.folder / "labels"
@@ -82,11 +131,18 @@ class _Writer:
             name, labels = reserve_label_file(folder, _rename_image_folders(key), ".txt")
             image_name = name + PurePosixPath(key).suffix
             self.context.place_image(key, image_name)
+            self.split.add(key, image_name)
             self.n_renamed += image_name != key
             with open_text_file(labels) as file:
-                file.writelines(
-                    f"{self._find_index(row)} {_format_row(row, image)}\n" for row in rows
-                )
+                file.writelines(self._format_lines(image, rows))
+
+    def _format_lines(self, image: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[str]:
+        for row in rows:
+            values = _format_polygon(row, image) if self.has_masks else _format_box(row, image)
+            if values:
+                yield f"{self._find_index(row)} {values}\n"
+            else:
+                self.n_empty += 1
 
     def _find_index(self, row: dict[str, Any]) -> int:
         """Return the index of a row's class in `names`."""
@@ -104,7 +160,13 @@ def _rename_image_folders(key: str) -> str:
     return "/".join([*("images_" if folder == "images" else folder for folder in folders), name])
 
 
-def _format_row(row: dict[str, Any], image: dict[str, Any]) -> str:
+def _format_polygon(row: dict[str, Any], image: dict[str, Any]) -> str:
+    """Return x, y of each corner as fractions; empty for a mask without pixels."""
+    corners = trace_outline(decode_row_mask(row)) / (image["width"], image["height"])
+    return " ".join(f"{value:.8f}" for value in corners.ravel().tolist())
+
+
+def _format_box(row: dict[str, Any], image: dict[str, Any]) -> str:
     width, height = image["width"], image["height"]
     x_min, y_min, x_max, y_max = clip_box(row, image)
     box = (
@@ -123,8 +185,7 @@ def _format_row(row: dict[str, Any], image: dict[str, Any]) -> str:
 def _make_data(schema: pa.Schema) -> dict[str, Any]:
     """Return the content of data.yaml. Without `path`, its paths are relative to its folder."""
     points = read_name_list(schema, "keypoint_names")
-    # A run is not split into training and validation; YOLO requires both names.
-    data: dict[str, Any] = {"train": "images", "val": "images"}
+    data: dict[str, Any] = {"train": "train.txt", "val": "val.txt"}
     if points:
         data |= {"kpt_shape": [len(points), 3], "flip_idx": _find_mirrored_points(points)}
     return data | {"names": dict(enumerate(list_classes(schema).values()))}
