@@ -64,8 +64,8 @@ def warn_of_new_names(n_renamed: int, program: str) -> None:
     """Warn that some images have other names in the export than in the run."""
     if n_renamed:
         log.warning(
-            "%s images are called otherwise there, because %s could not tell them apart; images=link "
-            "or images=copy puts them under these names.",
+            "%s images are called otherwise there, because %s could not tell them apart; "
+            "images=link or images=copy puts them under these names.",
             f"{n_renamed:,}",
             program,
         )

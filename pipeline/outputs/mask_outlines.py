@@ -51,12 +51,13 @@ def _trace_rings(mask: np.ndarray) -> list[np.ndarray]:
     top, left = ys[0], xs[0]
     padded = np.pad(mask[top : ys[-1] + 1, left : xs[-1] + 1], 1).astype(np.float64)
 
+    # The first pixel of the padding has its centre at -0.5 of the mask's own box.
+    origin = np.array([left - 0.5, top - 0.5])
     contours = contour_generator(z=padded, fill_type=FillType.OuterOffset)
     rings = []
     for points, offsets in zip(*contours.filled(0.5, np.inf), strict=True):
-        for begin, end in zip(offsets[:-1], offsets[1:], strict=True):
-            # The first pixel of the padding has its centre at -0.5 of the mask's own box.
-            rings.append(_drop_straight(points[begin : end - 1]) + [left - 0.5, top - 0.5])
+        for begin, end in pairwise(offsets.tolist()):
+            rings.append(_drop_straight(points[begin : end - 1]) + origin)
     return rings
 
 

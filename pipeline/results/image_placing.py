@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 
@@ -99,9 +100,9 @@ class ImagePlacer:
                     f"images=link: {key} is no file of its own to link to. Say images=copy."
                 )
             return self._put_file(file, target)
-        assert self.inputs is not None
+        reader = cast(InputReader, self.inputs)
         try:
-            with self.inputs.open(self._find_entry(key)[0]) as source, target.open("wb") as copy:
+            with reader.open(self._find_entry(key)[0]) as source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy)
         except InputError as error:
             raise ConfigError(f"images={self.images}: {key}: {error}.") from None
@@ -133,10 +134,10 @@ class ImagePlacer:
     def _store_upright(self, key: str, placed: Path, image_format: str) -> None:
         from PIL import Image
 
-        assert self.inputs is not None
+        reader = cast(InputReader, self.inputs)
         entry, size_hw = self._find_entry(key)
         try:
-            pixels = self.inputs.read(entry, size_hw)
+            pixels = reader.read(entry, size_hw)
         except InputError as error:
             raise ConfigError(f"images=upright: {key}: {error}.") from None
         saved_as = "JPEG" if image_format == "MPO" else image_format

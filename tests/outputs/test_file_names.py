@@ -1,10 +1,16 @@
 """File names that other programs accept."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from pipeline.outputs.file_names import make_safe_name, replace_invalid_xml, reserve_label_file
+from pipeline.outputs.file_names import (
+    ImageNames,
+    make_safe_name,
+    replace_invalid_xml,
+    reserve_label_file,
+)
 
 
 @pytest.mark.parametrize("key", ["line\nbreak.jpg", "\x1b.png", "sub/\u2028.jpg", "\x85"])
@@ -50,3 +56,19 @@ def test_no_two_images_share_a_file(keys: list[str], names: list[str], tmp_path:
 
 def test_xml_has_no_control_characters() -> None:
     assert replace_invalid_xml("a\x00b\x1f<&\n\t\ufffe") == "a\ufffdb\ufffd<&\n\t\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        (["a.jpg", "b.jpg", "sub/a.jpg"], ["a.jpg", "b.jpg", "sub/a.jpg"]),
+        (["a.jpg", "a.png", "a.png.jpg"], ["a.jpg", "a.png.png", "a.png.jpg.jpg"]),
+        (["a.jpg", "A.png"], ["a.jpg", "A.png"]),
+        (["a", "a.jpg"], ["a", "a.jpg.jpg"]),
+    ],
+)
+def test_no_two_images_share_a_name_without_suffix(keys: list[str], names: list[str]) -> None:
+    with closing(ImageNames()) as reserved:
+        assert [reserved.reserve(key) for key in keys] == names
+        long = reserved.reserve("l" * 251 + ".jpg"), reserved.reserve("l" * 251 + ".png")
+    assert long[0] == "l" * 251 + ".jpg" and long[1].startswith("image-")

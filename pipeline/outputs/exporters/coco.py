@@ -34,7 +34,7 @@ class Coco:
         "images": [
         {"id": 0, "file_name": "desk/cat.jpg", "width": 640, "height": 480}],
         "annotations": [
-        {"id": 3028990474, "image_id": 0, "category_id": 1, "score": 0.5, "iscrowd": 0,
+        {"id": 3184889208, "image_id": 0, "category_id": 1, "score": 0.5, "iscrowd": 0,
          "segmentation": [], "bbox": [64.0, 48.0, 256.0, 192.0], "area": 49152.0}]}
 
     Image ids are the run's image_id, category ids the model's class ids, and file names the keys.

@@ -92,7 +92,9 @@ def _write_label_map(path: Path, classes: list[str]) -> None:
 
 def _is_unfit_for_label_map(name: str) -> bool:
     """Return whether the line of a name would be read as something else: `a:b`, `#a`, ` a`."""
-    return ":" in name or name.startswith("#") or name != name.strip() or len(name.splitlines()) != 1
+    return (
+        ":" in name or name.startswith("#") or name != name.strip() or len(name.splitlines()) != 1
+    )
 
 
 class _Writer:

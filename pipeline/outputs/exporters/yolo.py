@@ -89,31 +89,26 @@ class _Split:
     def __init__(self, training: TextIO, validation: TextIO) -> None:
         self.files = {False: training, True: validation}
         self.counts = {False: 0, True: 0}
-        self.last: str | None = None  # not written yet, because `finish` may choose its list
+        # The last image and whether it is for validation. Not written yet: see `finish`.
+        self.last: tuple[str, bool] | None = None
 
     def add(self, key: str, name: str) -> None:
-        if self.last is not None:
-            self._write(self._is_validation(self.last_key), self.last)
-        self.last_key, self.last = key, name
+        """Add an image. Its key decides the list."""
+        if self.last:
+            self._write(*self.last)
+        digest = blake2b(key.encode(), digest_size=8).digest()
+        self.last = name, int.from_bytes(digest, "big") % _VALIDATION_SHARE == 0
 
     def finish(self) -> None:
         """Write the last image, to a list that has no image yet if there is one."""
-        if self.last is not None:
-            in_validation = self._is_validation(self.last_key)
-            if not self.counts[False]:
-                in_validation = False
-            elif not self.counts[True]:
-                in_validation = True
-            self._write(in_validation, self.last)
+        if self.last:
+            name, in_validation = self.last
+            in_validation = self.counts[False] > 0 and (in_validation or not self.counts[True])
+            self._write(name, in_validation)
 
-    def _write(self, in_validation: bool, name: str) -> None:
+    def _write(self, name: str, in_validation: bool) -> None:
         self.files[in_validation].write(f"./images/{name}\n")
         self.counts[in_validation] += 1
-
-    @staticmethod
-    def _is_validation(key: str) -> bool:
-        digest = blake2b(key.encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % _VALIDATION_SHARE == 0
 
 
 class _Writer:

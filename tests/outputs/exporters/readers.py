@@ -4,11 +4,12 @@ import csv
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
 from defusedxml import ElementTree
+from PIL import Image
 from pycocotools.coco import COCO
 
 Found = tuple[str, str, tuple[float, ...]]  # key, class name, x_min, y_min, x_max, y_max
@@ -105,17 +106,31 @@ def read_jsonl(folder: Path) -> Iterator[Found]:
 
 def read_fiftyone(folder: Path) -> Iterator[Found]:
     """Read the files as FiftyOneImageDetectionDataset is documented, with sizes of the images."""
-    from PIL import Image
-
     labels, data = (
         json.loads((folder / f"{name}.json").read_text()) for name in ("labels", "data")
     )
-    for key, found in labels["labels"].items():
+    path_of = {str(PurePosixPath(name).with_suffix("")): name for name in data}
+    for sample, found in labels["labels"].items():
+        key = path_of[sample]
         with Image.open(folder / data[key]) as image:
             w, h = image.size
         for one in found:
             x, y, width, height = one["bounding_box"]
             yield key, one["label"], (x * w, y * h, (x + width) * w, (y + height) * h)
+
+
+def read_megadetector(folder: Path) -> Iterator[Found]:
+    read = json.loads((folder / "detections.json").read_text())
+    for image in read["images"]:
+        with Image.open(folder / "images" / image["file"]) as opened:
+            w, h = opened.size
+        for one in image["detections"]:
+            x, y, width, height = one["bbox"]
+            yield (
+                image["file"],
+                read["detection_categories"][one["category"]],
+                (x * w, y * h, (x + width) * w, (y + height) * h),
+            )
 
 
 READERS: dict[str, Callable[[Path], Iterator[Found]]] = {
@@ -125,6 +140,7 @@ READERS: dict[str, Callable[[Path], Iterator[Found]]] = {
     "fiftyone": read_fiftyone,
     "jsonl": read_jsonl,
     "labelstudio": read_labelstudio,
+    "megadetector": read_megadetector,
     "voc": read_voc,
     "yolo": read_yolo,
 }

@@ -9,7 +9,10 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from pipeline.config.command_options import read_options
 from pipeline.ops.masks import encode_rle
+from pipeline.results.commands.refilter import Options as RefilterOptions
+from pipeline.results.commands.refilter import run_command as refilter
 from tests.helpers.made_runs import Row, box, made_run
 
 Export = Callable[..., Path]
@@ -88,3 +91,31 @@ def test_points_come_back(tmp_path: Path, export: Export) -> None:
     (one,) = coco.anns.values()
     assert one["keypoints"] == [3.5, 4.5, 2, 5.0, 6.0, 1] and one["num_keypoints"] == 2
     assert coco.cats[1]["keypoints"] == ["nose", "left_eye"]
+
+
+def test_ids_stay_when_other_rows_go(tmp_path: Path, export: Export) -> None:
+    found = [box(1, 0.9 - i / 100, i, 0, 40, 30) for i in range(50)]
+    twins = [box(2, 0.5, 0, 0, 9, 9)] * 2
+    rows = [Row("a.jpg", found=found), Row("b.jpg", found=[*found, *twins])]
+    run = made_run(tmp_path / "run", rows, min_score=0.05)
+    before = load(export(run, "coco")).anns
+    assert len(before) == 102 and min(before) > 0 and max(before) < 1 << 53
+    assert load(export(run, "coco", f"output={tmp_path / 'again'}")).anns == before
+
+    options = read_options(
+        "refilter", [f"run={run}", "min_score=0.605", "classes=[dog]"], RefilterOptions
+    )
+    filtered = Path(refilter(options).partition(": ")[0])
+    after = load(export(filtered, "coco")).anns
+    assert len(after) == 60 and all(before[i] == one for i, one in after.items())
+
+
+def test_it_is_complete_for_cvat_and_datumaro(tmp_path: Path, export: Export) -> None:
+    rows = [Row("a.jpg", found=[box(1, 0.5, 0, 0, 9, 9)])]
+    folder = export(made_run(tmp_path / "run", rows), "coco")
+    read = json.loads((folder / "annotations" / "instances_default.json").read_text())
+    assert read == json.loads((folder / "annotations.json").read_text())
+    assert read["info"] == {} and read["licenses"] == []
+    assert read["annotations"][0]["segmentation"] == []
+    run = made_run(tmp_path / "points", [Row("a.jpg")], "keypoints", keypoint_names=("nose",))
+    assert (export(run, "coco") / "annotations" / "person_keypoints_default.json").is_file()

@@ -21,14 +21,14 @@ def test_no_predictions_are_an_empty_list(tmp_path: Path, export: Export) -> Non
     labels, data = load(
         export(made_run(tmp_path / "run", [Row("a.jpg")], input=Path("/data/photos")), "fiftyone")
     )
-    assert labels == {"classes": ["dog", "cat", "stop sign"], "labels": {"a.jpg": []}}
+    assert labels == {"classes": ["dog", "cat", "stop sign"], "labels": {"a": []}}
     assert data == {"a.jpg": "/data/photos/a.jpg"}
 
 
 def test_boxes_are_fractions(tmp_path: Path, export: Export) -> None:
     rows = [Row("a.jpg", (480, 640), [box(1, 0.5, 64, 48, 320, 240)])]
     labels, _ = load(export(made_run(tmp_path / "run", rows), "fiftyone"))
-    assert labels["labels"]["a.jpg"] == [
+    assert labels["labels"]["a"] == [
         {"label": "dog", "confidence": 0.5, "bounding_box": [0.1, 0.1, 0.4, 0.4]}
     ]
 
@@ -39,8 +39,7 @@ def test_images_that_go_along_are_named_below_the_export(tmp_path: Path, export:
     run = made_run(tmp_path / "run", [Row("sub/a.jpg", (4, 4))], input=tmp_path / "in")
     folder = export(run, "fiftyone", "images=copy")
     assert (
-        load(folder)[1] == {"sub/a.jpg": "images/sub/a.jpg"}
-        and (folder / "images/sub/a.jpg").is_file()
+        load(folder)[1] == {"sub/a.jpg": "data/sub/a.jpg"} and (folder / "data/sub/a.jpg").is_file()
     )
 
 
@@ -52,4 +51,4 @@ def test_the_best_class_of_an_image(tmp_path: Path, export: Export) -> None:
             "fiftyone",
         )
     )
-    assert labels["labels"] == {"a.jpg": {"label": "cat", "confidence": 0.75}, "b.jpg": None}
+    assert labels["labels"] == {"a": {"label": "cat", "confidence": 0.75}, "b": None}

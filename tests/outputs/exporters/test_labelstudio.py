@@ -7,6 +7,7 @@ published decoder, and one is compared with the bytes that the library writes.
 import json
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from pipeline.ops.masks import encode_rle
 from pipeline.outputs.brush_rle import encode_brush_rle
 from pipeline.outputs.exporters import labelstudio
 from tests.helpers.made_runs import Row, box, made_run
+from tests.helpers.pictures import picture
 
 Export = Callable[..., Path]
 
@@ -53,7 +55,11 @@ def test_no_predictions_are_a_task_with_nothing_in_it(tmp_path: Path, export: Ex
     )
     assert read_tasks(folder) == [
         {
-            "data": {"image": "/data/local-files/?d=photos/sub/a%20b.jpg"},
+            "data": {
+                "image": "/data/local-files/?d=photos/sub/a%20b.jpg",
+                "key": "sub/a b.jpg",
+                "image_id": 0,
+            },
             "predictions": [{"model_version": "run", "result": []}],
         }
     ]
@@ -165,4 +171,25 @@ def test_a_file_that_is_large_is_followed_by_another(
     assert len(list(folder.glob("tasks-*.json"))) > 2
     assert [task["data"]["image"].rpartition("/")[2] for task in read_tasks(folder)] == [
         f"{i}.jpg" for i in range(5)
+    ]
+
+
+def test_tasks_name_the_copies(tmp_path: Path, export: Export) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    picture(4, 4).save(tmp_path / "in" / "sub" / "a b.jpg")
+    run = made_run(tmp_path / "run", [Row("sub/a b.jpg", (4, 4))], input=tmp_path / "in")
+    folder = export(run, "labelstudio", "images=copy", f"output={tmp_path / 'to label'}")
+    (task,) = read_tasks(folder)
+    path = unquote(task["data"]["image"]).removeprefix("/data/local-files/?d=")
+    assert path == "to label/images/sub/a b.jpg" and (tmp_path / path).is_file()
+
+
+def test_points_have_an_order(tmp_path: Path, export: Export) -> None:
+    names = ("nose", "left_eye")
+    run = made_run(tmp_path / "run", [Row("a.jpg")], "keypoints", keypoint_names=names)
+    view = ElementTree.parse(export(run, "labelstudio") / "labeling_config.xml").getroot()
+    labels = [label.attrib for label in view.find("KeyPointLabels")]
+    assert labels == [
+        {"value": "nose", "model_index": "0"},
+        {"value": "left_eye", "model_index": "1"},
     ]

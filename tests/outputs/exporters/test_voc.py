@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from defusedxml import ElementTree
 
 from tests.helpers.made_runs import Row, box, made_run
@@ -80,3 +81,13 @@ def test_torchvision_reads_it(tmp_path: Path, export: Export) -> None:
         "xmax": "40.0000",
         "ymax": "30.0000",
     }
+
+
+def test_the_label_map_has_the_classes(
+    tmp_path: Path, export: Export, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("__background__", "dog", "stop sign", "a:b", "#c")
+    folder = export(made_run(tmp_path / "run", [Row("a.jpg")], categories=names), "voc")
+    lines = ["# label:color_rgb:parts:actions", "background:::", "dog:::", "stop sign:::"]
+    assert (folder / "labelmap.txt").read_text().splitlines() == lines
+    assert "cannot hold the class names 'a:b', '#c'" in caplog.text

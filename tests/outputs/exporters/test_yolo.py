@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from pycocotools import mask as coco_mask
 
 from pipeline.core.errors import ConfigError
+from pipeline.ops.masks import encode_rle
 from tests.helpers.made_runs import Row, box, made_run
 from tests.helpers.pictures import picture
 
@@ -27,8 +30,8 @@ def test_no_predictions_are_an_empty_file(tmp_path: Path, export: Export) -> Non
     assert read_label_files(folder) == {"a.txt": ""}
     names = {0: "dog", 1: "cat", 2: "stop sign"}
     assert yaml.safe_load((folder / "data.yaml").read_text()) == {
-        "train": "images",
-        "val": "images",
+        "train": "train.txt",
+        "val": "val.txt",
         "names": names,
     }
 
@@ -114,3 +117,43 @@ def test_a_placeholder_is_no_class(tmp_path: Path, export: Export) -> None:
         ConfigError, match=r"a\.jpg has a prediction of class id 0, '__background__'"
     ):
         export(run, "yolo")
+
+
+def test_images_are_divided_into_training_and_validation(tmp_path: Path, export: Export) -> None:
+    keys = [f"{i:03d}.jpg" for i in range(200)]
+
+    def split(name: str, keys: list[str]) -> tuple[list[str], list[str]]:
+        folder = export(made_run(tmp_path / name, [Row(key) for key in keys]), "yolo")
+        training, validation = (
+            (folder / f"{part}.txt").read_text().splitlines() for part in ("train", "val")
+        )
+        assert sorted([*training, *validation]) == [f"./images/{key}" for key in keys]
+        return training, validation
+
+    _, validation = split("all", keys)
+    assert 10 <= len(validation) <= 30
+    assert set(split("half", keys[::2])[1]) <= set(validation)  # an image keeps its part
+    assert [len(part) for part in split("two", ["000.jpg", "001.jpg"])] == [1, 1]
+    assert [len(part) for part in split("one", ["000.jpg"])] == [1, 0]
+
+
+def test_masks_are_polygons(
+    tmp_path: Path, export: Export, caplog: pytest.LogCaptureFixture
+) -> None:
+    mask = np.zeros((20, 30), dtype=bool)
+    mask[5:15, 10:25] = True
+    mask[8:11, 12:20] = False  # a hole
+    mask[1:3, 2:6] = True  # a second part
+    found = [
+        box(class_id, 0.5, 2, 1, 25, 15, mask_rle=encode_rle(one), mask_height=20, mask_width=30)
+        for class_id, one in ((2, mask), (1, np.zeros_like(mask)))
+    ]
+    folder = export(
+        made_run(tmp_path / "run", [Row("a.jpg", (20, 30), found)], "instances"), "yolo"
+    )
+    (line,) = read_label_files(folder)["a.txt"].splitlines()
+    class_id, *values = line.split()
+    corners = np.array(values, float).reshape(-1, 2) * (30, 20)
+    runs = coco_mask.merge(coco_mask.frPyObjects([corners.ravel().tolist()], 20, 30))
+    assert class_id == "1" and np.array_equal(coco_mask.decode(runs).astype(bool), mask)
+    assert "1 masks have no pixels" in caplog.text

@@ -8,7 +8,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from pipeline.cli import main
 from pipeline.config.command_options import read_options
@@ -47,7 +49,8 @@ def test_it_goes_into_the_run_and_is_made_anew(run: Path) -> None:
     (run / "exports" / "coco" / "old.txt").write_text("")
     said(run)
     assert [path.name for path in (run / "exports").iterdir()] == ["coco"]
-    assert [path.name for path in (run / "exports" / "coco").glob("[!.]*")] == ["annotations.json"]
+    names = sorted(path.name for path in (run / "exports" / "coco").glob("[!.]*"))
+    assert names == ["annotations", "annotations.json"]
 
 
 def test_a_folder_of_the_users_is_never_replaced(run: Path, tmp_path: Path) -> None:
@@ -217,3 +220,34 @@ def test_files_of_a_manifest_can_be_linked_rows_of_a_table_cannot(tmp_path: Path
         ConfigError, match=r"images=link: a.parquet/00000000.png is no file of its own.*images=copy"
     ):
         said(table_run(tmp_path / "tables")[0], "images=link")
+
+
+def test_turned_images_are_counted_or_stored_upright(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    pixels = picture(40, 30)
+    for name in ("turned.jpg", "turned.png"):
+        pixels.save(folder / name, exif=exif, quality=95)
+    pixels.save(folder / "plain.jpg")
+    sizes_hw = {"plain.jpg": (30, 40), "turned.jpg": (40, 30), "turned.png": (40, 30)}
+    run = made_run(
+        tmp_path / "run",
+        [Row(name, size_hw) for name, size_hw in sizes_hw.items()],
+        input=folder,
+        sizes=[(folder / name).stat().st_size for name in sizes_hw],
+    )
+    for how in ("link", "copy"):
+        assert "2 images are stored turned" in said(run, f"images={how}", "to=csv")
+    assert "stored turned" not in said(run, "to=csv")
+
+    assert "stored turned" not in said(run, "images=upright", "to=csv")
+    placed = run / "exports" / "csv" / "images"
+    assert (placed / "plain.jpg").read_bytes() == (folder / "plain.jpg").read_bytes()
+    for name in ("turned.jpg", "turned.png"):
+        with Image.open(placed / name) as image, Image.open(folder / name) as original:
+            assert (image.height, image.width) == sizes_hw[name] and not image.getexif()
+            assert image.format == original.format
+            upright = np.asarray(original.convert("RGB").transpose(Image.Transpose.ROTATE_270), int)
+            assert np.abs(upright - np.asarray(image, int)).mean() < 4
