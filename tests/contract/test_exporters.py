@@ -125,7 +125,7 @@ def test_every_file_is_what_its_ending_says(
     def no_constant(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
 
-    for path in export(awkward(4), to, tmp_path / "out").rglob("*.*"):
+    for path in export(awkward(4), to, tmp_path / "out").rglob("[!.]*.*"):
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         if path.suffix == ".json":
             assert json.loads(text, parse_constant=no_constant)
