@@ -120,7 +120,10 @@ class _CocoReader:
     def build_listing(self, digest: str) -> DatasetListing:
         images = self.content["images"]
         index = IdIndex((image["id"] for image in images), "images")
-        names = [_read_file_name(image) for image in images]
+        # Our own exports give the `key` of an image that has another name there. The run that is
+        # evaluated has the key; training finds the file by its name.
+        field = "file_name" if self.request.training else "key"
+        names = [_read_file_name(image, field) for image in images]
         annotations: list[list[Mapping[str, Any]]] = [[] for _ in images]
         orphans = []
         for annotation in self.content["annotations"]:
@@ -244,10 +247,12 @@ class _CocoReader:
             yield self.label_of[position], box, mask, points, crowd, area, annotation.get("id", "?")
 
 
-def _read_file_name(image: Mapping[str, Any]) -> str:
-    if not isinstance(image["file_name"], str) or not image["file_name"]:
-        raise ValueError(f"image {image['id']!r} has the file_name {image['file_name']!r}")
-    return image["file_name"]
+def _read_file_name(image: Mapping[str, Any], field: str) -> str:
+    """Return the name in this field, or in `file_name` if the image does not have the field."""
+    name = image.get(field) or image["file_name"]
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"image {image['id']!r} has the file_name {name!r}")
+    return name
 
 
 def _find_keypoint_names(categories: Sequence[Mapping[str, Any]], needed: bool) -> tuple[str, ...]:
