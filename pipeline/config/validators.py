@@ -145,6 +145,30 @@ def check_fraction(most: float) -> Callable[[str, Any], float]:
     return check
 
 
+def check_levels(key: str, value: Any) -> str | tuple[float, float]:
+    """Accept `full`, `auto`, and two ascending numbers."""
+    if value in ("full", "auto"):
+        return str(value)
+    if is_list(value) and len(value) == 2 and all(map(is_number, value)):
+        low, high = float(value[0]), float(value[1])
+        if -inf < low < high < inf:
+            return low, high
+    raise build_refusal(
+        key, value, "full, auto, or two numbers such as [0,4095], the lower one first"
+    )
+
+
+def check_bands(key: str, value: Any) -> tuple[int, ...] | None:
+    """Accept None, and one or three numbers of channels from 1."""
+    if value is None:
+        return None
+    values = list(value) if is_list(value) else [value]
+    is_whole = all(isinstance(item, int) and not isinstance(item, bool) for item in values)
+    if len(values) in (1, 3) and is_whole and min(values) >= 1:
+        return tuple(values)
+    raise build_refusal(key, value, "three channels such as [3,2,1], or one, counted from 1")
+
+
 def check_integer(least: int) -> Callable[[str, Any], int]:
     """Make a check for whole numbers of at least `least`."""
 

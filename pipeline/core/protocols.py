@@ -71,6 +71,10 @@ class ImageDecoder(Protocol):
         """Decode whole files to (3, H, W) uint8 RGB, upright, each to its pixels or its error."""
         ...
 
+    def log_notes(self) -> None:
+        """Log what was noticed about the decoded files, once."""
+        ...
+
 
 class Source(Protocol):
     """Lists inputs and reads their pixels.

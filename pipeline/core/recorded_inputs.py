@@ -8,7 +8,7 @@ instantiated.
 from __future__ import annotations  # readers of finished runs do without torch
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -27,6 +27,8 @@ class RecordedSource:
     input: Location  # the folder, file or address that was annotated; it may be gone
     settings: Mapping[str, Any]  # the source's own settings, such as the name of a column
     only_key: str | None = None  # the key of the run's image, if the run has exactly one
+    # the settings `levels` and `bands`, where they are not the defaults
+    pixel_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Location:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations  # annotations must not import torch: readers of runs lack it
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pipeline.core.types import Entry, InputError, Status
+from pipeline.inputs.decoding.pixel_options import PixelOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,8 +20,19 @@ class ImageFileReader:
 
     reads_in_order = False
 
-    def __init__(self, open_image: Callable[[Entry], BinaryIO]) -> None:
+    def __init__(
+        self,
+        open_image: Callable[[Entry], BinaryIO],
+        pixel_settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Make a reader.
+
+        Args:
+            open_image: Opens the file of an entry.
+            pixel_settings: The run's settings `levels` and `bands`, if not the defaults.
+        """
         self._open_image = open_image
+        self._options = PixelOptions.from_settings(pixel_settings or {})
 
     def open(self, entry: Entry) -> BinaryIO:
         """Open the encoded image as a file. Raises InputError and OSError."""
@@ -36,7 +48,7 @@ class ImageFileReader:
             raise InputError(
                 Status.CHANGED, f"the plan lists {entry.size} bytes, the file has others"
             )
-        return decode_image(data, max_pixels)
+        return decode_image(data, max_pixels, self._options)
 
     def close(self) -> None:
         """Do nothing: no file stays open between reads."""

@@ -148,6 +148,7 @@ class ImageSource(ABC):
             self.prefetcher.release(entries)
 
     def close(self) -> None:
-        """Stop fetching. Local files do not stay open between reads."""
+        """Stop fetching, and log what was noticed. Local files do not stay open between reads."""
+        self.image_decoder.log_notes()
         if self.prefetcher is not None:
             self.prefetcher.close()

@@ -19,7 +19,9 @@ from pipeline.inference.loader import Loader
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.views import Views
 from pipeline.inference.watchdog import Watchdog
+from pipeline.inputs.decoding.image import CpuImageDecoder
 from pipeline.inputs.decoding.nvjpeg import build_gpu_decoder
+from pipeline.inputs.decoding.pixel_options import AS_STORED, PixelOptions
 from pipeline.models.registry import find_format
 from pipeline.ops.filters import Filters, make_score_thresholds
 from pipeline.runs.duplicates.find import require_image_files
@@ -78,13 +80,26 @@ def build_components(settings: Settings) -> Components:
 
 
 def build_source(settings: Settings, device: str) -> Source:
-    """Build the source with the image decoder that `jpeg=` selects. Raises ConfigError."""
+    """Build the source with the image decoder that `jpeg=`, `levels=` and `bands=` select.
+
+    Raises:
+        ConfigError: One of them is given, and the source has no image files.
+    """
     node = settings.components["source"]
-    if settings.jpeg != "gpu":
+    options = PixelOptions(settings.levels, settings.bands)
+    given = {
+        "jpeg=gpu": settings.jpeg == "gpu",
+        "levels=": options.levels != AS_STORED.levels,
+        "bands=": options.bands != AS_STORED.bands,
+    }
+    for_files = [name for name, is_given in given.items() if is_given]
+    if not for_files:
         return cast(Source, instantiate(node))
     if not cast(Any, resolve_class(node)).has_image_files:
-        raise ConfigError("jpeg=gpu is for image files; this source has none. Leave it out.")
-    return cast(Source, instantiate(node, image_decoder=build_gpu_decoder(device)))
+        raise ConfigError(f"{for_files[0]} is for image files; this source has none. Leave it out.")
+    is_gpu = settings.jpeg == "gpu"
+    decoder = build_gpu_decoder(device, options) if is_gpu else CpuImageDecoder(options)
+    return cast(Source, instantiate(node, image_decoder=decoder))
 
 
 def build_sinks(settings: Settings) -> dict[str, Sink]:

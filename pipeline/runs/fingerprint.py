@@ -20,6 +20,8 @@ from pipeline.core.schema import SCHEMA_VERSION
 from pipeline.core.types import ModelSpec
 from pipeline.ops.filters import list_twins, record_class_names
 
+# Defaults of settings that are younger than the first runs, whose fingerprints stay.
+_LATER_DEFAULTS = (("pages", "first"),)
 _FILTERS = ("classes", "exclude", "min_score", "min_area", "nms_iou", "max_detections", "top_k")
 
 
@@ -49,6 +51,7 @@ def collect_determinants(
         **_describe_network(settings),
         **_describe_duplicates(settings),
         **describe_exact_names(filters, spec.categories),
+        **_describe_pixels(settings),
     }
 
 
@@ -88,7 +91,11 @@ def _describe_source(settings: Settings) -> dict[str, Any]:
     The input is left out because the source's identity has it.
     """
     own = _select_settings(settings.components["source"])
-    own = {name: value for name, value in own.items() if value != settings.input}
+    own = {
+        name: value
+        for name, value in own.items()
+        if value != settings.input and (name, value) not in _LATER_DEFAULTS
+    }
     return {"source_settings": own} if own else {}
 
 
@@ -132,3 +139,14 @@ def describe_exact_names(filters: Mapping[str, Any], categories: Sequence[str]) 
     given = {*(filters["classes"] or ()), *(filters["exclude"] or ()), *scores} - {"default"}
     folded = {fold_text(name) for name in list_twins(categories)}
     return {"exact_names": True} if folded & set(map(fold_text, given)) else {}
+
+
+def _describe_pixels(settings: Settings) -> dict[str, Any]:
+    """Return the settings of brightness and channels that are not the defaults."""
+    levels = {} if settings.levels == "full" else {"levels": _to_json(settings.levels)}
+    bands = {"bands": list(settings.bands)} if settings.bands else {}
+    return {"pixels": levels | bands} if levels or bands else {}
+
+
+def _to_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

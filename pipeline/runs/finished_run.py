@@ -113,6 +113,7 @@ class FinishedRun:
             parse_location(path),
             determined_by.get("source_settings", {}),
             first.key if first else None,
+            determined_by.get("pixels", {}),
         )
 
     def find_source_class(self) -> SourceClass:

@@ -7,10 +7,12 @@ from pipeline.config.declare import nested_settings, setting
 from pipeline.config.validators import (
     allow_none,
     check_area,
+    check_bands,
     check_choice,
     check_flag,
     check_fraction,
     check_integer,
+    check_levels,
     check_min_score,
     check_names,
     check_optional_fraction,
@@ -38,6 +40,18 @@ class InputSettings:
         check_integer(1),
         100_000_000,
         "most pixels of an image that is decoded; the status of a larger image is too_large",
+    )
+    levels: str | tuple[float, float] = setting(
+        check_levels,
+        "full",
+        "images of more than 8 bits: the values that become black and white: full: all that the "
+        "format can hold; auto: the range of each image; or [low,high], for example [0,4095]",
+    )
+    bands: tuple[int, ...] | None = setting(
+        check_bands,
+        None,
+        "TIFF: the channels, counted from 1, to show as red, green and blue, for example [3,2,1], "
+        "or as grey, [4]; null: those that the file names",
     )
     retry: str | None = setting(
         allow_none(check_choice("errors")),

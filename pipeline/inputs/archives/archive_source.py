@@ -40,4 +40,5 @@ class ArchiveSource(ImageSource):
 
     @classmethod
     def reopen(cls, recorded: RecordedSource) -> ImageReader:
-        return ImageFileReader(ArchiveMembers(str(recorded.folder), cls.archive_format).open)
+        members = ArchiveMembers(str(recorded.folder), cls.archive_format)
+        return ImageFileReader(members.open, recorded.pixel_settings)

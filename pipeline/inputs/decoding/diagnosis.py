@@ -3,11 +3,14 @@
 The diagnosis determines statuses and messages only, never pixels.
 """
 
+import io
+
 from PIL import UnidentifiedImageError
 
 from pipeline.core.types import InputError, Status
-from pipeline.inputs.decoding.formats import IMAGE_FORMATS
+from pipeline.inputs.decoding.formats import HEIF, IMAGE_FORMATS, JPEG_XL
 from pipeline.inputs.decoding.jpeg_segments import EOI, SOS, iterate_segments
+from pipeline.inputs.decoding.optional_formats import OPTIONAL_FORMATS
 
 DIAGNOSED_BYTES = 64 << 20  # a diagnosis reads at most this many bytes from a file's beginning
 
@@ -18,16 +21,20 @@ _SIGNATURES = (
     (b"BM", "BMP"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
     (b"%!PS", "EPS"),
     (b"8BPS", "PSD"),
     (b"SIMPLE", "FITS"),
     (b"%PDF", "PDF"),
     (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (b"\xff\x0a", "JPEG XL"),
+    (b"\xff\x0a", JPEG_XL),
+    (b"\0\0\0\x0cJXL ", JPEG_XL),
     (b"\0\0\1\0", "ICO"),
     (b"<svg", "SVG"),
 )
-_AVIF_BRANDS = (b"avif", b"avis", b"mif1")
+_AVIF_BRANDS = (b"avif", b"avis")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 def diagnose_failure(data: bytes, error: Exception) -> InputError:
@@ -46,7 +53,7 @@ def diagnose_failure(data: bytes, error: Exception) -> InputError:
             Status.UNSUPPORTED,
             f"the content is no known image format (begins with {data[:8].hex(' ')})",
         )
-    if name not in IMAGE_FORMATS:
+    if name not in IMAGE_FORMATS and name not in OPTIONAL_FORMATS:
         return InputError(
             Status.UNSUPPORTED,
             f"{name} files are not decoded; supported: {', '.join(IMAGE_FORMATS)}",
@@ -82,11 +89,19 @@ def guess_format(data: bytes) -> str | None:
         if _matches(data[: len(signature)], signature):
             return name
     if _matches(data[4:8], b"ftyp") and data[:2] == b"\0\0":
-        is_avif = any(_matches(data[8:12], brand) for brand in _AVIF_BRANDS)
-        return "AVIF" if is_avif else "HEIF or video"
+        return _guess_by_brands(data)
     if data[:1] == b"P" and data[1:2] in b"123456" and (len(data) < 3 or data[2:3].isspace()):
         return "PPM"
     return None
+
+
+def _guess_by_brands(data: bytes) -> str:
+    """Return the format of a file that begins with a box `ftyp`, by the brands in it."""
+    size = min(int.from_bytes(data[:4], "big"), 256)
+    brands = [data[8:12], *(data[at : at + 4] for at in range(16, min(size, len(data)) - 3, 4))]
+    if any(_matches(brand, known) for brand in brands for known in _AVIF_BRANDS):
+        return "AVIF"
+    return HEIF if any(brand in _HEIF_BRANDS for brand in brands) else "MP4 or QuickTime video"
 
 
 def _matches(data: bytes, signature: bytes) -> bool:
@@ -111,17 +126,16 @@ def is_truncated(data: bytes, name: str) -> bool:
 
 def _is_jpeg_truncated(data: bytes) -> bool:
     """Return whether a segment extends past the file's end, or no end marker follows the scan."""
-    at, marker = 0, 0
-    for at, marker in iterate_segments(data):  # noqa: B007 - only the last one counts
+    last = None
+    for last in iterate_segments(io.BytesIO(data)):  # noqa: B007 - only the last one counts
         pass
+    if last is None:
+        return len(data) < 6
 
-    if marker == SOS:
-        return data.find(bytes((0xFF, EOI)), at) < 0
-    if marker == EOI:
-        return False
-    length = int.from_bytes(data[at + 2 : at + 4], "big") if at else 0
+    if last.marker == SOS:
+        return data.find(bytes((0xFF, EOI)), last.offset) < 0
     # In all other cases the iteration stopped at damage within the file.
-    return at + 2 + length + 4 > len(data)
+    return last.marker != EOI and last.end + 4 > len(data)
 
 
 def _is_png_truncated(data: bytes) -> bool:

@@ -1,14 +1,32 @@
-"""Read the size and orientation of an image file from its header with Pillow, without decoding."""
+"""Read the size and orientation of an image file from its header, without decoding."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import BinaryIO
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from pipeline.core.types import InputError, Status
-from pipeline.inputs.decoding.diagnosis import DIAGNOSED_BYTES, diagnose_failure
-from pipeline.inputs.decoding.formats import IMAGE_FORMATS
+from pipeline.inputs.decoding.deep_samples import count_bits
+from pipeline.inputs.decoding.diagnosis import DIAGNOSED_BYTES, diagnose_failure, guess_format
+from pipeline.inputs.decoding.formats import HEIF, IMAGE_FORMATS, JPEG_XL
+from pipeline.inputs.decoding.jpeg_segments import separate_jpeg
+from pipeline.inputs.decoding.jxl_header import read_jxl_header
+from pipeline.inputs.decoding.optional_formats import load_optional
+from pipeline.inputs.decoding.orientation import choose_orientation
+from pipeline.inputs.decoding.png_chunks import separate_png
+from pipeline.inputs.decoding.separated import Separated
+from pipeline.inputs.decoding.tiff_directory import (
+    BITS,
+    LENGTH,
+    WIDTH,
+    TiffDirectory,
+    find_page,
+    separate_tiff,
+)
+from pipeline.inputs.decoding.webp_chunks import separate_webp
 
 Image.init()  # load Pillow's plug-ins now, before several threads need them at once
 # `open_image` checks max_pixels instead. So each run has its own limit and gets an InputError, and
@@ -18,6 +36,15 @@ Image.MAX_IMAGE_PIXELS = None
 # A file of this many bytes is never too large, because a small image may have large metadata.
 _MIN_FILE_LIMIT = 64 << 20
 _MAX_BYTES_PER_PIXEL = 8  # 16-bit RGBA, uncompressed
+_HEAD_BYTES = 4096
+
+# Formats whose decoders stumble over metadata, which is therefore taken away. Pillow reads the
+# orientation of the others.
+_SEPARATORS: dict[str, Callable[[BinaryIO], Separated]] = {
+    "JPEG": separate_jpeg,
+    "PNG": separate_png,
+    "WEBP": separate_webp,
+}
 
 
 @dataclass(frozen=True)
@@ -27,17 +54,40 @@ class ImageHeader:
     format: str
     size_hw: tuple[int, int]
     orientation: int  # EXIF, 1..8
+    bits: int = 8  # of a sample
+
+
+@dataclass(frozen=True)
+class OpenedImage:
+    """An image file whose header was read, to be decoded. It is a context manager."""
+
+    header: ImageHeader
+    picture: BinaryIO  # the file without metadata
+    image: Image.Image | None = None  # opened by Pillow; None for TIFF and JPEG XL
+    directory: TiffDirectory | None = None  # of a TIFF file
+
+    def __enter__(self) -> "OpenedImage":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.image is not None:
+            self.image.close()
 
 
 def read_image_header(file: BinaryIO, max_pixels: int) -> ImageHeader:
-    """Read format, size and orientation without decoding.
+    """Read format, size and orientation without decoding. Of a TIFF file, those of the first page.
 
     Raises:
         InputError: EMPTY, UNSUPPORTED, TRUNCATED, CORRUPT or TOO_LARGE.
     """
     check_file_size(file, max_pixels)
-    with open_image(file, max_pixels) as image:
-        return describe_image(image)
+    with open_image(file, max_pixels) as opened:
+        return opened.header
 
 
 def check_file_size(file: BinaryIO, max_pixels: int) -> None:
@@ -59,45 +109,80 @@ def check_file_size(file: BinaryIO, max_pixels: int) -> None:
         )
 
 
-def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
-    """Open the image with Pillow, which reads the header but no pixels.
+def open_image(file: BinaryIO, max_pixels: int) -> OpenedImage:
+    """Read the header of an image file, but no pixels.
 
     Raises:
         InputError: UNSUPPORTED, TRUNCATED, CORRUPT or TOO_LARGE.
     """
     try:
-        image = Image.open(file, formats=IMAGE_FORMATS)
+        file.seek(0)
+        opened = _open(file, file.read(_HEAD_BYTES))
+    except InputError:
+        raise
     except Exception as error:  # noqa: BLE001 - hostile bytes raise anything: struct.error, SyntaxError, MemoryError ...
         file.seek(0)
         raise diagnose_failure(file.read(DIAGNOSED_BYTES), error) from None
 
-    width, height = image.size
+    header = opened.header
+    height, width = header.size_hw
     if width * height > max_pixels:
+        stored = (height, width) if header.orientation >= 5 else (width, height)
         raise InputError(
             Status.TOO_LARGE,
-            f"{width}x{height} is {width * height} pixels, more than max_pixels={max_pixels}",
-            size_hw=describe_image(image).size_hw,
+            f"{stored[0]}x{stored[1]} is {width * height} pixels, more than "
+            f"max_pixels={max_pixels}",
+            size_hw=header.size_hw,
         )
-    return image
+    return opened
 
 
-def describe_image(image: Image.Image) -> ImageHeader:
-    """Return the header of an image that Pillow has opened."""
-    orientation = read_orientation(image)
-    width, height = image.size
-    is_transposed = orientation >= 5
-    size_hw = (width, height) if is_transposed else (height, width)
-    return ImageHeader(str(image.format), size_hw, orientation)
+def _open(file: BinaryIO, head: bytes) -> OpenedImage:
+    name = guess_format(head) or ""
+    if name == "TIFF" and (directory := find_page(file, 0)) is not None:
+        return _open_tiff(directory)
+    if name == JPEG_XL:
+        load_optional(name)
+        stored_hw, orientation = read_jxl_header(file)
+        return OpenedImage(_make_header(name, stored_hw, orientation), file)
+
+    separated = _SEPARATORS[name](file) if name in _SEPARATORS else Separated(file)
+    formats = (load_optional(name),) if name == HEIF else IMAGE_FORMATS
+    separated.picture.seek(0)
+    image = Image.open(separated.picture, formats=formats)
+    orientation = separated.orientation
+    if name not in (*_SEPARATORS, HEIF):  # libheif turns the picture itself
+        orientation = _read_pillow_orientation(image)
+    bits = count_bits(name, head) if image.mode != "P" else 8
+    header = _make_header(str(image.format), image.size[::-1], orientation, bits)
+    return OpenedImage(header, separated.picture, image)
 
 
-def read_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation (1..8) without decoding; 1 where the tag is absent or invalid."""
-    if image.format == "TIFF":  # Pillow itself turns TIFF files upright
-        return 1
-    try:
-        exif = Image.Exif()
-        exif.load(image.info.get("exif") or b"")
-        value = exif.get(ExifTags.Base.Orientation, 1)
-    except Exception:  # noqa: BLE001 - broken metadata is no reason to refuse the image
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+def _open_tiff(directory: TiffDirectory) -> OpenedImage:
+    separated = separate_tiff(directory)
+    stored_hw = directory.read_first(LENGTH, 0), directory.read_first(WIDTH, 0)
+    if min(stored_hw) < 1:
+        Image.open(separated.picture, formats=("TIFF",))  # raises
+        raise ValueError("its header has no size")
+    header = _make_header("TIFF", stored_hw, separated.orientation, directory.read_first(BITS, 1))
+    return OpenedImage(header, separated.picture, directory=directory)
+
+
+def _make_header(
+    name: str, stored_hw: tuple[int, int], orientation: int, bits: int = 8
+) -> ImageHeader:
+    upright_hw = stored_hw[::-1] if orientation >= 5 else stored_hw
+    return ImageHeader(name, upright_hw, orientation, bits)
+
+
+def _read_pillow_orientation(image: Image.Image) -> int:
+    """Return the orientation that Pillow found in the metadata of AVIF or GIF.
+
+    For AVIF, Pillow writes the container's own orientation into the EXIF data.
+    """
+    exif, xmp = image.info.get("exif"), image.info.get("xmp")
+    is_gif = image.format == "GIF"
+    return choose_orientation(
+        [exif] if isinstance(exif, bytes) else [],
+        [xmp] if is_gif and isinstance(xmp, bytes) else [],
+    )

@@ -8,7 +8,7 @@ other run folders.
 import io
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from PIL import Image
@@ -17,30 +17,30 @@ from torch import Tensor
 from pipeline.core.protocols import ImageDecoder
 from pipeline.core.types import InputError
 from pipeline.inputs.decoding.diagnosis import is_truncated
-from pipeline.inputs.decoding.header import open_image, read_orientation
+from pipeline.inputs.decoding.header import open_image
 from pipeline.inputs.decoding.image import (
     IMAGE_DECODER,
     CpuImageDecoder,
-    decode_or_error,
     turn_upright,
 )
 from pipeline.inputs.decoding.jpeg_decoder import JPEG_LIBRARIES, DecodeJpegs
-from pipeline.inputs.decoding.jpeg_segments import hide_exif
+from pipeline.inputs.decoding.pixel_options import AS_STORED, PixelOptions
 
 log = logging.getLogger(__name__)
+_MULTI_PICTURE, _SEARCHED_BYTES = b"MPF\0", 1 << 17  # nvJPEG was never tried with such files
 _MODES = ("L", "RGB")  # not CMYK, which nvJPEG does not convert to RGB
 
 
-def build_gpu_decoder(device: str) -> ImageDecoder:
+def build_gpu_decoder(device: str, options: PixelOptions = AS_STORED) -> ImageDecoder:
     """Return a decoder that uses nvJPEG on the device.
 
     If that is not possible, log a warning with the reason and return the CPU's decoder.
     """
     try:
-        return GpuJpegDecoder.find(device)
+        return replace(GpuJpegDecoder.find(device), cpu=CpuImageDecoder(options))
     except RuntimeError as error:
         log.warning("jpeg=gpu: %s. The CPU decodes.", error)
-        return CpuImageDecoder()
+        return CpuImageDecoder(options)
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class GpuJpegDecoder:
     library: str
     decode_jpegs: DecodeJpegs
     device: str
+    cpu: CpuImageDecoder = field(default_factory=CpuImageDecoder)
     is_batched = True
 
     @property
@@ -96,8 +97,12 @@ class GpuJpegDecoder:
             if jpeg and pixels is not None:
                 results.append(turn_upright(pixels, jpeg.orientation))
             else:
-                results.append(decode_or_error(data, max_pixels))
+                results.extend(self.cpu.decode_many([data], max_pixels))
         return results
+
+    def log_notes(self) -> None:
+        """Log what was noticed about the files that the CPU decoded, once."""
+        self.cpu.log_notes()
 
     def _decode_batch(self, files: list[bytes]) -> Sequence[Tensor | None]:
         """Decode the files in one call. The result of a file that fails is None.
@@ -118,7 +123,7 @@ class GpuJpegDecoder:
 
 @dataclass(frozen=True)
 class _PreparedJpeg:
-    data: bytes  # without EXIF
+    data: bytes  # without metadata
     orientation: int  # EXIF, 1..8
 
 
@@ -127,13 +132,14 @@ def _prepare_jpeg(data: bytes, max_pixels: int) -> _PreparedJpeg | None:
 
     For example, nvJPEG must not decode a truncated file, because it would invent the missing part.
     """
-    if not data.startswith(b"\xff\xd8") or is_truncated(data, "JPEG"):
+    is_multi_picture = _MULTI_PICTURE in data[:_SEARCHED_BYTES]
+    if not data.startswith(b"\xff\xd8") or is_multi_picture or is_truncated(data, "JPEG"):
         return None
     try:
-        with open_image(io.BytesIO(data), max_pixels) as image:
-            is_supported = image.format == "JPEG" and image.mode in _MODES
-            orientation = read_orientation(image)
+        with open_image(io.BytesIO(data), max_pixels) as opened:
+            is_supported = opened.image is not None and opened.image.mode in _MODES
+            opened.picture.seek(0)
+            plain = opened.picture.read()
+            return _PreparedJpeg(plain, opened.header.orientation) if is_supported else None
     except InputError:
         return None
-    plain = hide_exif(data)
-    return _PreparedJpeg(plain, orientation) if is_supported and plain else None

@@ -88,7 +88,8 @@ class HfParquet(ImageSource):
     @classmethod
     def reopen(cls, recorded: RecordedSource) -> ImageReader:
         listing = open_listing(str(recorded.folder), (), "images")
-        return ImageFileReader(ParquetImages(listing.open, recorded.settings["column"]).open)
+        images = ParquetImages(listing.open, recorded.settings["column"])
+        return ImageFileReader(images.open, recorded.pixel_settings)
 
     def _read_rows(self, file: str) -> pa.Table:
         """Read the suffix of the key and the carried columns for all rows of a Parquet file.

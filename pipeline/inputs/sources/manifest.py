@@ -122,7 +122,7 @@ class Manifest(ImageSource):
     def reopen(cls, recorded: RecordedSource) -> ImageReader:
         listing = open_listing(str(find_recorded_root(recorded)), (), "images")
         files = ManifestFiles(listing.root)
-        return ImageFileReader(lambda entry: files.open(entry.key))
+        return ImageFileReader(lambda entry: files.open(entry.key), recorded.pixel_settings)
 
     def prefetch(self, entries: Sequence[Entry], seconds: float) -> None:
         """Begin to fetch the entries that are addresses."""

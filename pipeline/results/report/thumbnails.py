@@ -3,10 +3,11 @@
 import base64
 import io
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -50,9 +51,14 @@ def prepare_from_overlay(path: Path) -> Callable[[], bytes]:
     return partial(_shrink_overlay, path)
 
 
-def prepare_from_input(path: Path, max_pixels: int) -> Callable[[], bytes]:
-    """Return a function that makes the thumbnail from an image file."""
-    return partial(_shrink_input, path, max_pixels)
+def prepare_from_input(
+    path: Path, max_pixels: int, pixel_settings: Mapping[str, Any]
+) -> Callable[[], bytes]:
+    """Return a function that makes the thumbnail from an image file.
+
+    `pixel_settings`: the run's settings `levels` and `bands`, where not the defaults.
+    """
+    return partial(_shrink_input, path, max_pixels, pixel_settings)
 
 
 def prepare_from_pixels(read: Callable[[], np.ndarray]) -> Callable[[], bytes]:
@@ -80,16 +86,15 @@ def _shrink_overlay(path: Path) -> bytes:
         return _small(image)
 
 
-def _shrink_input(path: Path, max_pixels: int) -> bytes:
+def _shrink_input(path: Path, max_pixels: int, pixel_settings: Mapping[str, Any]) -> bytes:
     """Decode an image file as a run does, and shrink it."""
     # Imported here, because it imports torch, which overlays do not need.
     from pipeline.inputs.decoding.image import decode_image
+    from pipeline.inputs.decoding.pixel_options import PixelOptions
 
-    return _small(
-        Image.fromarray(
-            decode_image(path.read_bytes(), max_pixels).permute(1, 2, 0).contiguous().numpy()
-        )
-    )
+    options = PixelOptions.from_settings(pixel_settings)
+    pixels = decode_image(path.read_bytes(), max_pixels, options)
+    return _small(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()))
 
 
 def _small(image: Image.Image) -> bytes:

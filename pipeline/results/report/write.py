@@ -146,7 +146,9 @@ def _makers(
         if folder is None:
             return prepare_from_pixels(read[image_id]) if image_id in read else None
         file = resolve_below(folder, key) if from_inputs and status == Status.OK else None
-        return prepare_from_input(file, max_pixels) if file is not None and file.is_file() else None
+        if file is None or not file.is_file():
+            return None
+        return prepare_from_input(file, max_pixels, run.recorded_source.pixel_settings)
 
     ids, keys = images["image_id"].to_pylist(), images["key"].to_pylist()
     statuses = images["status"].cast(pa.string()).to_pylist()

@@ -305,8 +305,6 @@ NOT_DECODED = [
     (b"%PDF-1.7\n" + bytes(500), "PDF"),
     (b"SIMPLE  =                    T" + bytes(3000), "FITS"),
     (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(500), "JPEG 2000"),
-    (b"\0\0\0\x18ftypheic\0\0\0\0" + bytes(500), "HEIF"),
-    (b"\xff\x0a" + bytes(500), "JPEG XL"),
     (b'<svg xmlns="http://www.w3.org/2000/svg"></svg>', "SVG"),
 ]
 

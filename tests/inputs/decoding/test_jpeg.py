@@ -7,7 +7,13 @@ from PIL import Image
 
 from pipeline.inputs.decoding import jpeg_decoder
 from pipeline.inputs.decoding.jpeg_decoder import decode_jpeg
-from pipeline.inputs.decoding.jpeg_segments import APP1, EOI, SOS, hide_exif, iterate_segments
+from pipeline.inputs.decoding.jpeg_segments import (
+    APP1,
+    EOI,
+    SOS,
+    iterate_segments,
+    separate_jpeg,
+)
 from tests.helpers.pictures import picture
 
 SOI, APP0, DQT, SOF0, DHT = 0xD8, 0xE0, 0xDB, 0xC0, 0xC4
@@ -25,8 +31,17 @@ def exif(orientation):
     return tags.tobytes()
 
 
+def segments(data):
+    return [(segment.offset, segment.marker) for segment in iterate_segments(io.BytesIO(data))]
+
+
 def markers(data):
-    return [marker for _, marker in iterate_segments(data)]
+    return [marker for _, marker in segments(data)]
+
+
+def hide_exif(data):
+    """The file without its metadata."""
+    return separate_jpeg(io.BytesIO(data)).picture.read()
 
 
 @pytest.mark.parametrize(
@@ -46,15 +61,15 @@ def markers(data):
         ),  # markers without a length
         (
             b"\xff\xd8\xff\xe0\x00\x04ab\x00\x00\xff\xda\x00\x02",
-            [(2, APP0)],
-        ),  # no marker where one must stand
+            [(2, APP0), (10, SOS)],
+        ),  # bytes where a marker must stand are passed over
         (b"\xff\xd8\xff\xe0\xff\xffab", [(2, APP0)]),  # longer than the file
         (b"\xff\xd8\xff\xd9\x00\x00", [(2, EOI)]),
         pytest.param(b"\xff\xd8\xff\xd9", [(2, EOI)]),
     ],
 )
 def test_segments(data, expected):
-    assert list(iterate_segments(data)) == expected
+    assert segments(data) == expected
 
 
 @pytest.mark.parametrize(
@@ -62,7 +77,7 @@ def test_segments(data, expected):
 )
 def test_the_segments_of_a_written_file_end_at_its_scan(options):
     data = encoded(**options)
-    found = list(iterate_segments(data))
+    found = segments(data)
     assert all(data[at] == 0xFF and data[at + 1] == marker for at, marker in found)
     assert found[-1][1] == SOS and [marker for _, marker in found].count(SOS) == 1
     assert (APP1 in markers(data)) == ("exif" in options)
@@ -72,7 +87,7 @@ def test_the_segments_of_a_written_file_end_at_its_scan(options):
 def test_without_exif_no_orientation_is_left_and_nothing_else_changes(orientation):
     data = encoded(exif=exif(orientation))
     plain = hide_exif(data)
-    assert len(plain) == len(data) and APP1 not in markers(plain)
+    assert len(plain) < len(data) and APP1 not in markers(plain)
     with Image.open(io.BytesIO(data)) as before, Image.open(io.BytesIO(plain)) as after:
         assert before.getexif().get(0x0112) == orientation
         assert 0x0112 not in after.getexif()
@@ -90,7 +105,7 @@ def test_without_exif_every_such_segment_goes():
     one = encoded(exif=exif(3))
     at, length = next(
         (at, int.from_bytes(one[at + 2 : at + 4], "big"))
-        for at, marker in iterate_segments(one)
+        for at, marker in segments(one)
         if marker == APP1
     )
     two = one[: at + 2 + length] + one[at : at + 2 + length] + one[at + 2 + length :]
@@ -100,15 +115,14 @@ def test_without_exif_every_such_segment_goes():
 
 def test_a_file_without_exif_is_handed_back():
     data = encoded()
-    assert hide_exif(data) is data
+    assert hide_exif(data) == data
 
 
 @pytest.mark.parametrize(
-    "data",
-    [b"", b"\xff\xd8", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xd9\0\0", encoded()[:100], b"text" * 20],
+    "data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xd9", encoded()[:100], b"text" * 20]
 )
-def test_where_no_scan_follows_there_is_no_answer(data):
-    assert hide_exif(data) is None
+def test_a_damaged_file_raises_nothing(data):
+    assert data.startswith(hide_exif(data))
 
 
 def variants():
