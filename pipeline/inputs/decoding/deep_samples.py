@@ -33,7 +33,7 @@ def read_deep_samples(name: str, data: bytes) -> np.ndarray:
 
 def _read_png(data: bytes) -> np.ndarray:
     """Decode with ffmpeg, because Pillow reduces 16-bit colour to 8 bits."""
-    with av.open(io.BytesIO(data), format="png_pipe") as container:
+    with av.open(io.BytesIO(data), "r", format="png_pipe") as container:
         frame = next(container.decode(video=0))
     if frame.format.name.startswith("ya16"):  # PyAV has no arrays of grey with alpha
         frame = frame.reformat(format="gray16le")
