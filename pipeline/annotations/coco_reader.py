@@ -18,6 +18,7 @@ from pipeline.annotations.dataset_listing import (
     empty_boxes,
 )
 from pipeline.annotations.id_index import IdIndex
+from pipeline.annotations.other_formats import describe_json
 from pipeline.core.background import is_background
 from pipeline.core.errors import ConfigError
 from pipeline.storage.named_files import NamedFiles
@@ -40,6 +41,9 @@ def read_coco(path: Path, request: AnnotationRequest, problems: ProblemList) -> 
         digest = hashlib.sha256(data).hexdigest()
         content = json.loads(data, object_hook=_make_filter(request))
         del data
+        other = describe_json(content)
+        if other:
+            raise ConfigError(f"{problems.what}: expected COCO's format.{other}")
         return _CocoReader(content, path, request, problems).build_listing(digest)
     except OSError as error:
         raise ConfigError(

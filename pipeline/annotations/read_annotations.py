@@ -10,6 +10,7 @@ from pipeline.annotations.coco_layout import find_coco_files, has_coco_file, joi
 from pipeline.annotations.coco_reader import TASKS as COCO_TASKS
 from pipeline.annotations.coco_reader import read_coco
 from pipeline.annotations.dataset_listing import AnnotationRequest, DatasetListing, ProblemList
+from pipeline.annotations.other_formats import describe_xml
 from pipeline.annotations.voc_layout import has_voc_layout
 from pipeline.annotations.voc_reader import TASKS as VOC_TASKS
 from pipeline.annotations.voc_reader import read_voc
@@ -140,7 +141,7 @@ _CLASSES = _Format("a folder for each class", CLASS_TASKS, _read_classes)
 
 def _hint(path: Path) -> str:
     if not path.is_dir():
-        return ""
+        return describe_xml(path) if read_suffix(path.name) == ".xml" else ""
     inside = next(
         (
             file.name

@@ -22,6 +22,7 @@ from pipeline.annotations.dataset_listing import (
     empty_boxes,
 )
 from pipeline.annotations.file_finder import StemFinder
+from pipeline.annotations.other_formats import describe_xml
 from pipeline.annotations.voc_layout import VocAnnotation, VocLayout, find_image, read_voc_layout
 from pipeline.annotations.xml_files import parse_xml
 from pipeline.core.errors import ConfigError
@@ -103,7 +104,8 @@ class _BoxReader:
             self.digest.update(data)
             root = parse_xml(data)
             if root.tag != "annotation":
-                raise ValueError(f"its root is <{root.tag}>, not VOC's <annotation>")
+                other = describe_xml(annotation.file)
+                raise ValueError(f"its root is <{root.tag}>, not VOC's <annotation>.{other}")
             objects = [
                 (
                     _find_text(element, "name"),

@@ -121,8 +121,9 @@ def _read_darknet(path: Path, request: AnnotationRequest) -> YoloLayout:
         part: next((data[key] for key in keys if data.get(key)), None)
         for part, keys in _PART_KEYS.items()
     }
-    parts = _ImageLister(path, path.parent, request).list_parts(given)
-    return YoloLayout(path, path.parent, _number(names), parts)
+    lister = _ImageLister(path, path.parent, request)
+    parts = lister.list_parts(given)
+    return YoloLayout(path, path.parent, _number(names), parts, labels_of=lister.labels_of)
 
 
 def _read_folder(path: Path, request: AnnotationRequest) -> YoloLayout:
@@ -235,9 +236,14 @@ class _ImageLister:
         """Read a list of images. `./` means the list's folder; other names begin at the root."""
         names = read_lines(file)
         paths = [(file.parent if name.startswith("./") else self.root) / name for name in names]
-        missing = [i for i, path in enumerate(paths) if not path.is_file()]
-        if missing and self.request.training:
-            files = NamedFiles([self.root, file.parent])
-            for i in missing:
-                paths[i] = files.find(names[i]) or paths[i]
+        files = NamedFiles([self.root, file.parent])
+        for i, name in enumerate(names):
+            if paths[i].is_file():
+                continue
+            paths[i] = files.find(name) or paths[i]
+            if not self.request.training:  # labels alone are enough
+                image = Path(tidy_path(name))
+                labels = find_label_folder(image.parent) / f"{drop_suffix(image.name)}.txt"
+                if not paths[i].is_file() and (found := files.find(str(labels))):
+                    self.labels_of[paths[i]] = found
         return paths

@@ -67,7 +67,7 @@ def _nulls(content: dict[str, Any]) -> None:
     content["annotations"].append({"id": 9} | unlabelled)
 
 
-def _orphans(content: dict[str, Any]) -> None:
+def add_orphan(content: dict[str, Any]) -> None:
     content["annotations"].append(content["annotations"][0] | {"id": 99, "image_id": 77})
 
 
@@ -83,7 +83,7 @@ def _windows_names(content: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [_text_ids, _mixed_ids, _names_as_ids, _nulls, _orphans, _broken_masks, _windows_names],
+    [_text_ids, _mixed_ids, _names_as_ids, _nulls, add_orphan, _broken_masks, _windows_names],
 )
 def test_ids_nulls_and_names_of_other_programs(
     change: Callable[[dict[str, Any]], None], tmp_path: Path
@@ -93,7 +93,7 @@ def test_ids_nulls_and_names_of_other_programs(
 
 
 def test_orphans_are_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    objects(rewrite(write_coco(tmp_path), _orphans))
+    objects(rewrite(write_coco(tmp_path), add_orphan))
     expected = "1 annotations are of images that the file does not list; they are passed over: "
     assert f"{expected}annotation 99 (image_id 77)" in caplog.text
 
@@ -333,3 +333,28 @@ LAYOUTS = [
 def test_a_layout_is_read_as_it_is(write: Callable[[Path], Path], tmp_path: Path) -> None:
     got = objects(write(tmp_path / "set"))
     assert {Path(name.replace("\\", "/")).stem: one for name, one in got.items()} == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([{"id": 1, "data": {"image": "a.png"}, "annotations": []}], "Label Studio: export the"),
+        ({"info": {}, "categories": {}, "items": []}, "datumaro: datum convert"),
+        ({"version": "5", "shapes": [], "imagePath": "a.png"}, "LabelMe: export the set as COCO"),
+        ({"classes": ["cat"], "labels": {"a": 0}}, "FiftyOne: export with dataset_type="),
+    ],
+)
+def test_a_file_of_another_program_is_refused_with_what_to_do(
+    content: Any, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "set.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=f"expected COCO.s format. This looks like .*{message}"):
+        opened(tmp_path / "set.json")
+
+
+@pytest.mark.parametrize("given", ["annotations.xml", ""])
+def test_a_file_of_cvat_is_refused_with_what_to_do(given: str, tmp_path: Path) -> None:
+    text = "<?xml version='1.0'?>\n<annotations>\n<version>1.1</version>\n</annotations>\n"
+    (tmp_path / "annotations.xml").write_text(text)
+    with pytest.raises(ConfigError, match="This looks like a file of CVAT: export the task as"):
+        opened(tmp_path / given)

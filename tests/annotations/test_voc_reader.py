@@ -210,3 +210,40 @@ def test_a_label_map_that_is_not_there_or_broken(tmp_path: Path) -> None:
 def test_boxes_need_annotations(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="for task=detect expected a folder Annotations"):
         opened(write_maps(tmp_path))
+
+
+LABELMAP = (
+    "# label:color_rgb:parts:actions\nbackground:0,0,0::\nsky:9,9,9::\ndog:200,0,7::\nbird:::\n"
+)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_labelmap_gives_classes_and_colours(mode: str, tmp_path: Path) -> None:
+    folder = write_maps(tmp_path)
+    for scene in SCENES[:3]:
+        values = np.zeros((*scene.size[::-1],), np.uint8)
+        values[6:40, 4:30] = 1
+        image = Image.fromarray(values)
+        image.putpalette([0, 0, 0, 200, 0, 7])
+        image.convert(mode).save(folder / "SegmentationClass" / scene.name)
+    (folder / "labelmap.txt").write_text(LABELMAP)
+    data = opened(folder, "segment", validation=0.3)
+    assert data.categories == ("__background__", "sky", "dog", "bird")
+    mask = example(data, "SegmentationClass/a.png").target["mask"].numpy()
+    assert (mask[DOG] == 2).all() and sorted(np.unique(mask).tolist()) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cat:1,2,3::\ndog:1,2,3::\n", "two classes have the colour 1,2,3"),
+        ("cat:1,2::\n", "expected name:red,green,blue"),
+        ("cat:1,2,300::\n", "expected name:red,green,blue"),
+        ("cat:::\ncat:::\n", "a class stands in it twice"),
+    ],
+)
+def test_what_is_no_labelmap_is_named(text: str, message: str, tmp_path: Path) -> None:
+    folder = write_maps(tmp_path)
+    (folder / "labelmap.txt").write_text(text)
+    with pytest.raises(ConfigError, match=f"labelmap.txt: {message}"):
+        opened(folder, "segment")

@@ -1,11 +1,11 @@
 """Measure accuracy with annotations: evaluate run=outputs/latest truth=FILE.
 
-  boxes, masks, keypoints   truth=FILE.json in COCO's format: AP, AR, best score threshold by
-                            class, confusion matrix
+  boxes, masks, keypoints   truth=FILE in COCO's or YOLO's format, or FOLDER (VOC, COCO, YOLO):
+                            AP, AR, best score threshold by class, confusion matrix
   classes of whole images   truth=FILE (CSV, Parquet, JSON: key, label) or FOLDER (a sub-folder
                             for each class): top-1, top-5
-  segmentation              truth=FOLDER of indexed PNG files with the images' names; pixels of
-                            value 255 do not count: mIoU
+  segmentation              truth=FOLDER of indexed PNG files with the images' names, or masks in
+                            the formats above; pixels of value 255 do not count: mIoU
 
 The command writes summary.json, per_class.csv, confusion.csv and plots to RUN/evaluation.
 """
