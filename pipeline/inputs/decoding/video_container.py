@@ -75,7 +75,7 @@ def decode_frames(container: InputContainer, stream: VideoStream) -> Iterator[Vi
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
-        except av.error.InvalidDataError:
+        except av.FFmpegError:
             continue
         for frame in frames:
             if isinstance(frame, VideoFrame):

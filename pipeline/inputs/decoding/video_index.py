@@ -28,7 +28,6 @@ from pipeline.inputs.decoding.video_orientation import Orientation, read_orienta
 # Largest number of pixels of a frame. A file that claims more is an attack, not a video. The user's
 # own limit, max_pixels, is checked later.
 _MAX_FRAME_PIXELS = 1 << 27
-_REORDERING_CODECS = ("h264", "hevc")  # may show a frame several positions after it is decoded
 
 
 class Access(Enum):
@@ -174,12 +173,10 @@ def _list_frame_times(
     """Return how frames are found, and (F,) int64, ascending: the time of each in its units."""
     with open_container(file) as container:
         stream = find_video_stream(container)
-        # AVI has only times of decoding. FFmpeg derives the others wrongly from them if frames
-        # are reordered by more than one position.
+        # AVI has only times of decoding. FFmpeg derives the others from them, which goes wrong for
+        # H.264 and for MPEG-4 that has two frames in a packet.
         has_decoding_times_only = (
-            container.format.name == "avi"
-            and stream.codec_context.name in _REORDERING_CODECS
-            and stream.codec_context.has_b_frames
+            container.format.name == "avi" and stream.codec_context.has_b_frames
         )
         pts = [packet.pts for packet in packets]
         is_timed = None not in pts and len(set(pts)) == len(pts)
