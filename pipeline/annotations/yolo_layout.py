@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipeline.annotations.dataset_listing import AnnotationRequest
@@ -15,6 +13,7 @@ from pipeline.annotations.text_files import decode_text, read_lines
 from pipeline.annotations.yolo_keypoints import find_point_names, read_point_shape
 from pipeline.core.errors import ConfigError
 from pipeline.core.name_matching import list_tails, tidy_path
+from pipeline.core.yaml_text import load_mapping
 from pipeline.storage.named_files import NamedFiles
 
 NOT_LABELS = frozenset(
@@ -30,7 +29,8 @@ NOT_LABELS = frozenset(
     }
 )
 _CLASS_FILES = ("classes.txt", "labels/classes.txt", "obj.names", "labels.txt")
-_UNREADABLE = (YAMLError, OmegaConfBaseException, RecursionError)
+_UNREADABLE = (YAMLError, RecursionError)
+_TEXTS = ("names", "kpt_names", "path", "train", "val", "valid", "validation", "test")
 _PART_KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
@@ -88,7 +88,7 @@ def find_label_folder(images: Path) -> Path:
 
 
 def _read_yaml(path: Path, request: AnnotationRequest) -> YoloLayout:
-    data: Any = OmegaConf.to_container(OmegaConf.create(decode_text(path.read_bytes())))
+    data = load_mapping(decode_text(path.read_bytes()), _TEXTS)
     names = _read_names(data, path.parent)
     shape = read_point_shape(data)
     if request.task == "keypoints" and not shape:
@@ -162,6 +162,8 @@ def _read_names(data: Mapping[str, Any], folder: Path) -> dict[int, str]:
     found = {number: str(name) for number, name in sorted(pairs)}
     if len(set(found.values())) < len(found):
         raise ValueError("two classes have one name")
+    if "" in found.values():
+        raise ValueError("a class has no name")
     return found
 
 

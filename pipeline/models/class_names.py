@@ -1,6 +1,8 @@
 """Read lists of class names; the index of a name is the model's own class id."""
 
 import json
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from torchvision.models import ResNet50_Weights
@@ -8,10 +10,12 @@ from torchvision.models.detection import (
     FasterRCNN_ResNet50_FPN_V2_Weights,
     KeypointRCNN_ResNet50_FPN_Weights,
 )
+from yaml import YAMLError
 
 from pipeline.core.background import BACKGROUND
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.locations import expand_home
+from pipeline.core.yaml_text import load_text
 
 _BUILT_IN = {
     "coco": FasterRCNN_ResNet50_FPN_V2_Weights.DEFAULT,  # 91 ids, with background and unused ids
@@ -29,7 +33,9 @@ def load_categories(given: str) -> tuple[str, ...]:
     Args:
         given: `coco`, `imagenet`, or a file: text with one name a line, or JSON. JSON may be a
             list of names, `{"0": "cat"}`, `{"0": ["n01440764", "tench"]}`
-            (imagenet_class_index.json), `{"cat": 0}`, or a COCO file with `categories`.
+            (imagenet_class_index.json), `{"cat": 0}`, or a COCO file with `categories`. YAML may
+            be the same, or have it below `names`, as YOLO's data.yaml has. Names are the text as
+            written, also `no` and `007`.
 
     Returns:
         The names; missing ids are `N/A`.
@@ -42,17 +48,17 @@ def load_categories(given: str) -> tuple[str, ...]:
     path = expand_home(given)
     if not path.is_file():
         raise ConfigError(
-            f"categories={given}: expected coco, imagenet, or a text or JSON file; "
+            f"categories={given}: expected coco, imagenet, or a text, JSON or YAML file; "
             f"there is no file {path}.{suggest_nearest(given, _BUILT_IN)}"
         )
 
     try:
         text = path.read_text(encoding="utf-8-sig")
-        is_json = path.suffix.casefold() == ".json"
-        names = _parse_json(json.loads(text)) if is_json else _parse_lines(text)
-    except (ValueError, KeyError, TypeError, IndexError) as error:  # ValueError: also wrong UTF-8
+        names = _parse_names(text, path.suffix.casefold())
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError, YAMLError) as error:
+        reason = str(error).splitlines()[0]  # ValueError: also wrong UTF-8
         raise ConfigError(
-            f"categories={given}: not a list of class names ({type(error).__name__}: {error})."
+            f"categories={given}: not a list of class names ({type(error).__name__}: {reason})."
         ) from None
     if not names:
         raise ConfigError(f"categories={given}: the file holds no class names.")
@@ -64,25 +70,41 @@ def add_background(names: tuple[str, ...]) -> tuple[str, ...]:
     return names if names[0].casefold() in (BACKGROUND, "background") else (BACKGROUND, *names)
 
 
-def _parse_lines(text: str) -> tuple[str, ...]:
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+def _parse_names(text: str, suffix: str) -> tuple[str, ...]:
+    if suffix == ".json":
+        # Numbers stay as they are written: 1.10 is no 1.1.
+        return _parse_content(json.loads(text, parse_float=str))
+    if suffix in (".yaml", ".yml"):
+        return _parse_content(load_text(text))
+    return tuple(line.strip() for line in re.split("\r\n|\n|\r", text) if line.strip())
 
 
-def _parse_json(content: Any) -> tuple[str, ...]:
+def _parse_content(content: Any) -> tuple[str, ...]:
     if isinstance(content, list):
-        return tuple(str(name) for name in content)
+        return tuple(map(_read_name, content))
     if not isinstance(content, dict):
         raise TypeError(f"expected a list or a mapping, got {type(content).__name__}")
-    if "categories" in content and isinstance(content["categories"], list):
-        return _order_by_id({int(c["id"]): str(c["name"]) for c in content["categories"]})
+    if isinstance(content.get("names"), list | dict):  # YOLO's data.yaml
+        return _parse_content(content["names"])
+    if isinstance(content.get("categories"), list):
+        return _order_by_id({int(c["id"]): _read_name(c["name"]) for c in content["categories"]})
 
-    by_id: dict[int, str] = {}
-    for key, value in content.items():
-        if isinstance(value, int):
-            by_id[value] = str(key)
-        else:
-            by_id[int(key)] = str(value[1]) if isinstance(value, list) else str(value)
-    return _order_by_id(by_id)
+    if all(isinstance(value, int) for value in content.values()) or not _has_ids(content):
+        return _order_by_id({int(value): key for key, value in content.items()})
+    return _order_by_id({int(key): _read_name(value) for key, value in content.items()})
+
+
+def _has_ids(content: Mapping[str, Any]) -> bool:
+    """Return whether the keys of a mapping are class ids."""
+    return all(str(key).strip().isdecimal() for key in content)
+
+
+def _read_name(value: Any) -> str:
+    if isinstance(value, list):
+        value = value[1]
+    if not isinstance(value, str | int) or isinstance(value, bool) or not str(value).strip():
+        raise ValueError(f"{json.dumps(value)} is not a class name; names are texts")
+    return str(value).strip()
 
 
 def _order_by_id(by_id: dict[int, str]) -> tuple[str, ...]:

@@ -26,22 +26,26 @@ class NamedFiles:
         self._listings: dict[Path, KnownNames] = {}
         self._names: dict[Path, str] = {}  # file -> the name for which `find_own` returned it
 
-    def find(self, name: str) -> Path | None:
+    def find(self, name: str, tails: bool = True) -> Path | None:
         """Return the file that a name means; None if there is none, or if it could be several.
 
         The path as it is written comes first, in each folder, then other spellings of it. Last
         come its tails, the longest first: `a.jpg` of `/elsewhere/a.jpg`.
-        """
-        return next(self._list_files(name), None)
 
-    def find_own(self, name: str) -> Path | None:
+        Args:
+            name: The name of a file.
+            tails: Whether the tails of a path are searched too.
+        """
+        return next(self._list_files(name, tails), None)
+
+    def find_own(self, name: str, tails: bool = True) -> Path | None:
         """Return the file that a name means, if no other name means it.
 
         Raises:
             ConfigError: Another name was given for the same file, and the two differ in more than
                 their spelling.
         """
-        found = self.find(name)
+        found = self.find(name, tails)
         if found is not None:
             other = self._names.setdefault(found, name)
             if unquote_path(other) != unquote_path(name):
@@ -51,14 +55,15 @@ class NamedFiles:
                 )
         return found
 
-    def _list_files(self, name: str) -> Iterator[Path]:
+    def _list_files(self, name: str, with_tails: bool) -> Iterator[Path]:
         if not name or "\0" in name:
             return
         for path in _list_spellings(name):
             yield from (folder / path for folder in self.folders if _is_file(folder / path))
 
-        tails = [tail for spell in (tidy_path, unquote_path) for tail in list_tails(spell(name))]
-        for tail in dict.fromkeys(tails):
+        tails = [list_tails(spell(name)) for spell in (tidy_path, unquote_path)]
+        searched = [tail for listed in tails for tail in (listed if with_tails else listed[:1])]
+        for tail in dict.fromkeys(searched):
             yield from filter(None, (self._find_spelled(folder, tail) for folder in self.folders))
 
     def _find_spelled(self, folder: Path, tail: str) -> Path | None:

@@ -64,6 +64,28 @@ def test_every_usual_json_layout_is_understood(tmp_path, name, content, expected
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.yaml", "names: [no, yes, 007, 1.10, ~]", ("no", "yes", "007", "1.10", "~")),
+        ("a.yml", "names:\n  1: on\n  0: off\n", ("off", "on")),
+        ("a.yaml", "- no\n- 1e3\n", ("no", "1e3")),
+        ("a.yaml", "0: no\n1: yes\n", ("no", "yes")),
+        ("a.yaml", "no: 1\nyes: 0\n", ("yes", "no")),
+        ("a.json", "[1.10, 7, 1e3]", ("1.10", "7", "1e3")),
+        ("a.txt", "no\n007\na\u2028b\n", ("no", "007", "a\u2028b")),
+    ],
+)
+def test_names_are_the_text_as_written(tmp_path, name, text, expected):
+    assert load_categories(write_file(tmp_path, name, text)) == expected
+
+
+@pytest.mark.parametrize("text", ["[null]", "[true]", '["a", ""]', '{"0": null}', "[{}]"])
+def test_a_name_that_is_no_text_is_refused(tmp_path, text):
+    with pytest.raises(ConfigError, match="is not a class name; names are texts"):
+        load_categories(write_file(tmp_path, "a.json", text))
+
+
+@pytest.mark.parametrize(
     ("name", "content"), [("a.txt", ""), ("a.txt", "\n \n"), ("a.json", "[]"), ("a.json", "{}")]
 )
 def test_a_file_without_names_is_refused(tmp_path, name, content):

@@ -1,18 +1,24 @@
 """Resolve the paths in a manifest, for its source and for the readers of a finished run."""
 
 import io
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_listed_path, key_to_path
 from pipeline.core.locations import Location, Uri, expand_home, is_uri, parse_location
+from pipeline.core.name_matching import is_file_uri, tidy_path
 from pipeline.core.recorded_inputs import InputLocations, RecordedSource
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.storage.address_reader import AddressReader
 from pipeline.storage.listing import open_file, read_entry
+from pipeline.storage.named_files import NamedFiles
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -20,8 +26,13 @@ class ManifestLocations(InputLocations):
     """Locations of the files that a manifest lists. Relative paths begin at `root`."""
 
     def resolve(self, key: str) -> str:
-        """Return the local path or the address that a key stands for."""
+        """Return the local path or the address that a key stands for.
+
+        A `file://` address becomes its path. A web address stays as it is written.
+        """
         path = key_to_listed_path(key)
+        if is_file_uri(path):
+            path = str(parse_location(path))
         if is_uri(path):
             return path
         if isinstance(self.root, Uri):
@@ -54,6 +65,9 @@ class ManifestFiles:
     def __init__(self, root: Location) -> None:
         self.locations = ManifestLocations(root)
         self._addresses = AddressReader()
+        self._files = NamedFiles([root]) if isinstance(root, Path) else None
+        self._lock = Lock()
+        self._has_warned = False  # whether a file was found under another spelling of its name
 
     def make_entry(
         self, key: str, size: int | None, mtime_ns: int | None, carried: tuple[Any, ...]
@@ -66,7 +80,7 @@ class ManifestFiles:
         path = self.locations.resolve(key) if size is None else ""
         if size is not None or is_uri(path) or "\0" in path:
             return Entry(key, size, mtime_ns or 0, carried)
-        found = read_entry(path, key)
+        found = read_entry(self._find_local(key, path), key)
         return Entry(key, found.size, found.mtime_ns, carried)
 
     def open(self, key: str) -> BinaryIO:
@@ -76,7 +90,26 @@ class ManifestFiles:
             return io.BytesIO(self._addresses.read(path))
         if "\0" in path:
             raise InputError(Status.MISSING, "no file has a NUL character in its name")
-        return open_file(path)
+        return open_file(self._find_local(key, path))
+
+    def _find_local(self, key: str, path: str) -> str:
+        """Return the path of a key's file, which may be spelled in another way than in the list.
+
+        Raises:
+            ConfigError: Two paths of the list lead to the same file.
+        """
+        if self._files is None or os.path.lexists(path):
+            return path
+
+        listed = key_to_listed_path(key)
+        # Of a path that begins outside of the root, the end may be valid below the root.
+        is_outside = is_file_uri(listed) or tidy_path(listed).startswith(("/", ".."))
+        with self._lock:
+            found = self._files.find_own(listed, tails=is_outside)
+            if found is not None and not self._has_warned:
+                log.warning("%s is not there, so %s is read; others likewise.", path, found)
+                self._has_warned = True
+        return path if found is None else str(found)
 
     def read(self, key: str, seconds: float | None = None) -> bytes:
         """Read a whole file.

@@ -58,6 +58,69 @@ def keys(source: Manifest) -> list[str]:
     return [entry.key for entry in source.entries()]
 
 
+# --- paths in other spellings
+
+
+WAYS = [  # to write sub/a b.jpg of the root HERE
+    "sub/a b.jpg",
+    "./sub//a b.jpg",
+    "sub\\a b.jpg",
+    "C:\\set\\sub\\a b.jpg",
+    "sub/a%20b.jpg",
+    "HERE/sub/a b.jpg",
+    "/gone/sub/a b.jpg",
+    "../gone/sub/a b.jpg",
+    "file://HERE/sub/a%20b.jpg",
+    "file://HERE/sub/a b.jpg",
+    "file://localhostHERE/sub/a%20b.jpg",
+    "FILE:HERE/sub/a%20b.jpg",
+    "file:///gone/sub/a%20b.jpg",
+    "Sub/A b.JPG",
+]
+
+
+@pytest.mark.parametrize("written", WAYS)
+def test_a_file_is_found_however_its_path_is_written(
+    written: str, listed: Callable[..., Manifest], tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (root / "sub/a b.jpg").write_bytes(b"12345")
+    source = listed("a.txt", written.replace("HERE", str(root)), root=str(root))
+    [entry] = source.entries()
+    assert entry.size == 5
+    with source.open(entry) as file:
+        assert file.read() == b"12345"
+
+
+@pytest.mark.parametrize("written", ["old/a.jpg", "file:///a", "x\\old", "%61.png"])
+def test_a_relative_path_is_not_cut(
+    written: str, listed: Callable[..., Manifest], tmp_path: Path
+) -> None:
+    """The list says that the file is in `old`. Another file of this name is another picture."""
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    source = listed("a.txt", written)
+    [entry] = source.entries()
+    with pytest.raises(InputError) as caught:
+        source.open(entry)
+    assert caught.value.status is Status.MISSING
+
+
+def test_two_paths_that_lead_to_one_file_are_refused(
+    listed: Callable[..., Manifest], tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    with pytest.raises(ConfigError, match="both lead to"):
+        keys(listed("a.txt", "C:\\one\\a.jpg\nC:\\two\\a.jpg\n"))
+
+
+def test_a_web_address_stays_as_it_is_written(listed: Callable[..., Manifest]) -> None:
+    address = "https://host/a%20b//c.jpg?x=%2F"
+    source = listed("a.txt", address)
+    [entry] = source.entries()
+    assert source.files.locations.resolve(entry.key) == address
+
+
 # --- formats
 
 
