@@ -1,13 +1,11 @@
 """Read true labels of whole images from a table, or from folders named after the classes."""
 
-import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from pipeline.annotations.class_folder_reader import find_class_parts
 from pipeline.annotations.file_finder import list_files
@@ -15,36 +13,36 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_path, path_to_key
 from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
 from pipeline.inputs.decoding.video_container import VIDEO_SUFFIXES
+from pipeline.results.evaluation.label_tables import LABEL_SCHEMA, read_label_table
 from pipeline.results.evaluation.pairing import count_pairs, name_in_run
 from pipeline.runs.finished_run import FinishedRun
 
-_SCHEMA = pa.schema([("key", pa.string()), ("label", pa.string())])
+log = logging.getLogger(__name__)
 
 
 def read_label_file(run: FinishedRun, path: Path) -> pa.Table:
     """Read a table with the columns key and label. No key repeats.
 
     Args:
-        path: a CSV, Parquet or JSON file with these two columns, or a folder. A JSON file may also
-            be an object {key: label}. Below a folder, the label of an image is the name of the
+        path: a table as `read_label_table` reads it, or a folder. Rows without a label are left
+            out. Below a folder, the label of an image is the name of the
             first sub-folder in its path.
 
     Raises:
         ConfigError: the labels cannot be read, there are none, or an image has several.
     """
     try:
-        table = (
-            _in_folders(run, path)
-            if path.is_dir()
-            else _in_file(path).select(_SCHEMA.names).cast(_SCHEMA)
-        )
+        table = _in_folders(run, path) if path.is_dir() else read_label_table(path, run.categories)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise ConfigError(
-            f"truth={path}: expected a CSV, Parquet or JSON file with the columns key and label, "
-            "or a folder with a "
+            f"truth={path}: expected a CSV, TSV, Parquet, JSON or JSONL file with the columns key "
+            "and label, or a folder with a "
             f"sub-folder for each class ({str(error).splitlines()[0]})."
         ) from None
+    n_rows = len(table)
     table = table.filter(pc.and_(pc.is_valid(table["key"]), pc.is_valid(table["label"])))
+    if len(table) < n_rows:
+        log.warning("truth=%s: %d rows without a label are left out.", path, n_rows - len(table))
     counted = pc.value_counts(table["key"])
     twice = counted.filter(pc.greater(counted.field("counts"), 1))
     if len(twice):
@@ -58,26 +56,6 @@ def read_label_file(run: FinishedRun, path: Path) -> pa.Table:
             "each class."
         )
     return table
-
-
-def _in_file(path: Path) -> pa.Table:
-    """Read a table from a file, whose suffix determines the format."""
-    if path.suffix.casefold() == ".parquet":
-        return pq.read_table(path, columns=_SCHEMA.names, partitioning=None)
-    if path.suffix.casefold() == ".json":
-        content = json.loads(path.read_bytes())
-        rows = (
-            [{"key": key, "label": label} for key, label in content.items()]
-            if isinstance(content, dict)
-            else content
-        )
-        return pa.table(
-            {name: [str(row[name]) for row in rows] for name in _SCHEMA.names}, schema=_SCHEMA
-        )
-    if path.suffix.casefold() == ".csv":
-        text = pyarrow.csv.ConvertOptions(column_types=_SCHEMA, strings_can_be_null=False)
-        return pyarrow.csv.read_csv(path, convert_options=text)
-    raise ValueError(f"{path.suffix or 'no suffix'} is none of .csv, .parquet, .json")
 
 
 def _in_folders(run: FinishedRun, folder: Path) -> pa.Table:
@@ -98,7 +76,7 @@ def _in_folders(run: FinishedRun, folder: Path) -> pa.Table:
     labels = pc.replace_substring_regex(pc.replace_substring_regex(inside, below, ""), r"/.*$", "")
     if parts and not is_input:
         inside, labels = _select_parts(run, folder, parts, inside, labels)
-    return pa.table([inside, labels], schema=_SCHEMA)
+    return pa.table([inside, labels], schema=LABEL_SCHEMA)
 
 
 def _select_parts(

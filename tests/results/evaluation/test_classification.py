@@ -1,5 +1,6 @@
 """Classes of whole images: whose label it is, and the figures."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 
 from pipeline.core.errors import ConfigError
 from pipeline.results.evaluation.evaluate import evaluate
+from pipeline.results.evaluation.label_files import read_label_file
+from pipeline.results.evaluation.label_tables import read_label_table
 from pipeline.results.evaluation.result import Evaluation
 from pipeline.runs.finished_run import FinishedRun
 from tests.helpers.made_runs import Row, made_run
@@ -102,6 +105,62 @@ def test_every_form_of_truth_gives_the_same(
     assert top["mean_class_accuracy"] == pytest.approx((0.5 + 0 + 1) / 3)
     assert (result.images.truth, result.images.failed) == (5, 1)
     assert "Several classes have one name and count as one: crane" in "\n".join(result.notes)
+
+
+LABELS = ["no", "on", "null", "007", "1.10", "1e3", "~", "true", "a, b", "犬", "nan"]
+
+
+def as_labels(path: Path, labels: list[str | None]) -> Path:
+    """Write labels in the format of the suffix; None is a missing label."""
+    keys = [f"{i}.jpg" for i in range(len(labels))]
+    rows = [{"key": key, "label": label} for key, label in zip(keys, labels, strict=True)]
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({"key": keys, "label": pa.array(labels, pa.string())}), path)
+    elif path.suffix in (".csv", ".tsv"):
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(
+                file, ["key", "label"], delimiter="," if path.suffix == ".csv" else "\t"
+            )
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".json", ".jsonl"])
+def test_labels_are_the_text_as_written_and_missing_ones_are_missing(
+    suffix: str, tmp_path: Path
+) -> None:
+    rows = [Row(f"{i}.jpg", found=ranked(i)) for i in range(len(LABELS))]
+    rows += [Row(f"{len(LABELS) + i}.jpg", found=ranked(0)) for i in range(3)]
+    run = made_run(tmp_path / "run", sorted(rows, key=lambda row: row.key), "classify", LABELS)
+    truth = as_labels(tmp_path / f"t{suffix}", [*LABELS, None, "", " "])
+    result = evaluated(run, truth)
+    assert result.images.truth == len(LABELS)
+    assert result.figures["labels"]["top1"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", "key,label\na.jpg,dog\nb.jpg,NaN\nc.jpg,null\nd.jpg,\ne.jpg,' '\n"),
+        ("t.json", '{"a.jpg": "dog", "b.jpg": NaN, "c.jpg": null, "d.jpg": "", "e.jpg": " "}'),
+        ("t.jsonl", '{"key": "a.jpg", "label": "dog"}\n\n{"key": "b.jpg", "label": NaN}\n'),
+    ],
+)
+def test_null_and_nan_are_no_labels(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content.replace("' '", " "))
+    run = FinishedRun.open(made_run(tmp_path / "run", [Row("a.jpg")], "classify", NAMES))
+    assert read_label_file(run, tmp_path / name).to_pylist() == [{"key": "a.jpg", "label": "dog"}]
+
+
+def test_numbers_of_a_table_are_class_ids(tmp_path: Path) -> None:
+    table = pa.table({"key": ["a.jpg", "b.jpg"], "label": [2.0, float("nan")]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert read_label_table(tmp_path / "t.parquet", ()).column("label").to_pylist() == ["2", None]
 
 
 def test_the_runs_own_folders_are_truth(run: Path, tmp_path: Path) -> None:
@@ -200,7 +259,7 @@ def test_top5_needs_five(tmp_path: Path) -> None:
         ("key,label\n", "no labels in it"),
         (
             "file,class\na.jpg,cat\n",
-            "expected a CSV, Parquet or JSON file with the columns key and label",
+            "expected a CSV, TSV, Parquet, JSON or JSONL file with the columns key",
         ),
         ("key,label\ncat/1.jpg,cat\ncat/1.jpg,dog\n", "'cat/1.jpg' has several labels"),
         (
