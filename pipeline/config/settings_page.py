@@ -20,9 +20,12 @@ _INTRODUCTION = """\
 
 Settings are given as `key=value`, for example `make run task=detect input=~/photos min_score=0.7`.
 `null` means that a setting is not given. A list is written `classes=[dog,cat]`, a setting of a
-mapping `tiles.size=640`. The verbs that run a model (`run`, `sweep`, `inspect`, `duplicates`,
-`bench`, `train`, `anchors`, `export-model`) take the settings on this page. The verbs that read
-finished runs have a few of their own: `visionbatch report --help` lists those of `report`.
+mapping `tiles.size=640`. Paths and names are the text as written: blanks, `=`, brackets, `no` and
+`007` need no quotes. A name with a comma needs them (`classes=[dog,"salt, pepper"]`), and so does
+a path with a comma in a sweep (`input="a,b",c`). A path that begins with `~` begins in the home
+folder. The verbs that run a model (`run`, `sweep`, `inspect`, `duplicates`, `bench`, `train`,
+`anchors`, `export-model`) take the settings on this page. The verbs that read finished runs have a
+few of their own: `visionbatch report --help` lists those of `report`.
 """
 _COMPONENTS = """\
 ## Components

@@ -83,7 +83,7 @@ class ModelSettings:
     categories: str | None = setting(
         check_optional_text,
         None,
-        "class names, if the weights file has none: coco, imagenet, or a text or JSON file",
+        "class names, if the weights file has none: coco, imagenet, or a text, JSON or YAML file",
     )
     preprocess: str = setting(
         check_text,

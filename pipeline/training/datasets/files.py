@@ -16,6 +16,7 @@ from pipeline.annotations.read_annotations import read_annotations
 from pipeline.core.background import BACKGROUND
 from pipeline.core.errors import ConfigError, shorten_list, suggest_nearest
 from pipeline.core.locations import Uri, parse_location
+from pipeline.core.name_matching import KnownNames, match_texts
 from pipeline.ops.masks import IGNORED_LABEL
 from pipeline.training.examples.annotated_set import AnnotatedImage, AnnotatedSet
 from pipeline.training.examples.annotation_checker import NOT_LEARNT, UNKNOWN, AnnotationChecker
@@ -54,6 +55,7 @@ class Files:
         listing = _read_listing(
             _parse_path("train.data", data), AnnotationRequest(task, self.folder), problems
         )
+        self.all_names = listing.names
         self.names = _select_classes(listing.names, classes, problems.what)
         if task == "segment" and len(self.names) >= IGNORED_LABEL:
             raise ConfigError(
@@ -89,7 +91,9 @@ class Files:
         first = 0 if self.task == "classify" else 1
         id_of = {name: number for number, name in enumerate(self.names, start=first)}
         other = UNKNOWN if self.only is None else NOT_LEARNT
-        class_ids = np.array([id_of.get(name, other) for name in listing.names], np.int64)
+        same = match_texts(listing.names, self.all_names).found  # of a validation set: by spelling
+        spelled = [self.all_names[same[i]] if i in same else n for i, n in enumerate(listing.names)]
+        class_ids = np.array([id_of.get(name, other) for name in spelled], np.int64)
         images, digest = AnnotationChecker(
             listing, class_ids, problems, self.max_pixels
         ).check_images(listed)
@@ -193,13 +197,24 @@ def _select_classes(
     names: tuple[str, ...], only: Sequence[str] | None, what: str
 ) -> tuple[str, ...]:
     """Return the classes to learn, in the order of the data."""
-    for name in only or ():
-        if name not in names:
+    if only is None:
+        return names
+
+    known = KnownNames(names)
+    found = {name: known.find(name) for name in only}
+    for name, same in found.items():
+        if not same:
             raise ConfigError(
                 f"classes: {what} has no class {name!r}.{suggest_nearest(name, names)} "
                 f"It has {shorten_list(names)}."
             )
-    return names if only is None else tuple(name for name in names if name in only)
+        if len(same) > 1:
+            raise ConfigError(
+                f"classes: {name!r} could be any of the classes {', '.join(map(repr, same))} of "
+                f"{what}. Write one of them as it is."
+            )
+    chosen = {same[0] for same in found.values()}
+    return tuple(name for name in names if name in chosen)
 
 
 def _resolve_shared_names(

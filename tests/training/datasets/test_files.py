@@ -416,6 +416,37 @@ def test_only_some_classes_are_learnt(tmp_path: Path) -> None:
     assert found(data.training, data.validation, names=data.categories) == expected
 
 
+@pytest.mark.parametrize(
+    ("classes", "expected"), [(["Dog"], ("Dog",)), (["dog"], ("dog",)), (["DOG"], None)]
+)
+def test_a_class_is_chosen_by_its_exact_name(
+    classes: list[str], expected: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    content = json.loads(write_coco(tmp_path).read_text())
+    for category, name in zip(content["categories"], ["dog", "Dog"], strict=False):
+        category["name"] = name
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    if expected is None:
+        with pytest.raises(ConfigError, match="'DOG' could be any of the classes"):
+            opened(tmp_path / "t.json", classes=classes)
+        return
+    data = opened(
+        tmp_path / "t.json", images=str(tmp_path / "images"), classes=classes, validation=0.5
+    )
+    assert data.names == expected
+
+
+def test_classes_of_a_validation_set_may_be_spelled_in_another_way(tmp_path: Path) -> None:
+    file = write_coco(tmp_path / "a")
+    other = json.loads(write_coco(tmp_path / "b").read_text())
+    for category in other["categories"]:
+        category["name"] = category["name"].upper()
+    path = file.parent.parent / "b" / "upper.json"
+    path.write_text(json.dumps(other))
+    data = opened(file, validation=str(path))
+    assert len(data.validation) == len(opened(file, validation=str(file)).validation)
+
+
 def test_a_class_that_there_is_not_gets_a_hint(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"has no class 'dgo'. Did you mean 'dog'"):
         opened(write_coco(tmp_path), classes=["dgo"])
