@@ -4,8 +4,11 @@
 
 The images are read again from the run's input and turned upright. The files are
 CLASS/path/of/image.jpg-000.jpg (number 0 is the image's best box) and crops.parquet, a table of
-what each file shows. For fewer crops, refilter the run first.
+what each file shows. metadata.parquet and README.md are for Hugging Face: load_dataset("FOLDER").
+For fewer crops, refilter the run first.
 """
+
+import re
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -34,6 +37,25 @@ from pipeline.runs.finished_run import FinishedRun
 from pipeline.storage.publish import publish_folder
 
 _QUALITY = 95  # of JPEG
+# A word of a path that Hugging Face's imagefolder takes for the name of a split.
+_SPLIT_WORD = re.compile(
+    r"(?:^|[-._ 0-9/])(?:train(?:ing)?|val(?:id(?:ation)?)?|dev|test(?:ing)?|eval(?:uation)?)"
+    r"(?:[-._ 0-9/]|$)"
+)
+_METADATA_SCHEMA = pa.schema(
+    [("file_name", pa.string()), ("label", pa.string()), ("score", pa.float32())]
+)
+# Hugging Face reads it if the folder itself is loaded. It keeps all crops in one split.
+_README = """---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path:
+    - metadata.parquet
+    - "*/**"
+---
+"""
 _MOST_TOLD = 5  # largest number of failures to list
 _FOUND = ("image_id", "key", "class_id", "class_name", "score")
 _SCHEMA = pa.schema(
@@ -79,7 +101,7 @@ def run_command(options: Options) -> str:
     if Content.BOXES not in find_task(run.task).contents:
         raise ConfigError(f"crops: {run.task} has no boxes to cut out.")
     target = options.output or run.path / "crops"
-    n, lost, reasons = 0, 0, list[str]()
+    n, lost, reasons, has_split_words = 0, 0, list[str](), False
     with (
         closing(InputReader(run)) as inputs,
         publish_folder(target.absolute(), replace=options.output is None) as stage,
@@ -91,14 +113,21 @@ def run_command(options: Options) -> str:
             names=name_class_folders(run.categories),
             margin=options.margin,
         )
-        with pq.ParquetWriter(stage / "crops.parquet", _SCHEMA, compression="zstd") as writer:
+        (stage / "README.md").write_text(_README, encoding="utf-8")
+        with (
+            pq.ParquetWriter(stage / "crops.parquet", _SCHEMA, compression="zstd") as writer,
+            pq.ParquetWriter(stage / "metadata.parquet", _METADATA_SCHEMA) as metadata,
+        ):
             for shard_id in run.shard_ids:
                 done = list(_each(cut, _images(run, shard_id), inputs.in_order))
                 rows, failed = (
                     [row for rows, _ in done for row in rows],
                     [reason for _, failed in done for reason in failed],
                 )
-                writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
+                table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+                writer.write_table(table)
+                metadata.write_table(_make_metadata(table))
+                has_split_words |= any(_SPLIT_WORD.search(row["file"]) for row in rows)
                 n, lost, reasons = (
                     n + len(rows),
                     lost + len(failed),
@@ -109,7 +138,18 @@ def run_command(options: Options) -> str:
     if lost:
         more = f"; and {lost - len(reasons):,} more" if lost > len(reasons) else ""
         lines.append(f"Without a crop: {'; '.join(reasons)}{more}.")
+    if has_split_words:
+        lines.append(
+            "Hugging Face's imagefolder takes names such as train and test for splits, and would "
+            f'leave the others out. load_dataset("{target}") reads all crops.'
+        )
     return "\n".join(lines)
+
+
+def _make_metadata(crops: pa.Table) -> pa.Table:
+    """Return the table that Hugging Face's imagefolder reads instead of the names of folders."""
+    columns = [crops[name] for name in ("file", "class_name", "score")]
+    return pa.Table.from_arrays(columns, schema=_METADATA_SCHEMA)
 
 
 def _images(run: FinishedRun, shard_id: int) -> Iterator[_Image]:

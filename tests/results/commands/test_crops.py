@@ -164,3 +164,19 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not there any more"):
         cropped(made_run(tmp_path / "gone", [Row("a.jpg")]))
     assert not (tmp_path / "gone" / "crops").exists()
+
+
+def test_labels_for_hugging_face(photos: Path) -> None:
+    size = (photos / "sub" / "b.png").stat().st_size
+    names = ("__background__", "train", "dog")
+    found = [box(1, 0.75, 0, 0, 9, 9), box(2, 0.5, 5, 5, 20, 20)]
+    rows = [Row("sub/b.png", (30, 40), found)]
+    run = made_run(photos.parent / "run", rows, categories=names, input=photos, sizes=[size])
+    assert f'load_dataset("{run}/crops") reads all crops' in cropped(run)
+    assert pq.read_table(run / "crops" / "metadata.parquet").to_pylist() == [
+        {"file_name": "train/sub/b.png-000.jpg", "label": "train", "score": 0.75},
+        {"file_name": "dog/sub/b.png-001.jpg", "label": "dog", "score": 0.5},
+    ]
+    rows = [Row("sub/b.png", (30, 40), [found[1]])]
+    plain = made_run(photos.parent / "plain", rows, categories=names, input=photos, sizes=[size])
+    assert "load_dataset" not in cropped(plain)
