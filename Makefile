@@ -4,6 +4,8 @@ SHELL := /bin/sh
 
 VENV   := .venv
 PY     := $(VENV)/bin/python
+# The programs of make test-clients, in an environment that sees the libraries of $(VENV)
+CLIENTS := .venv-clients
 # The first Python 3.11-3.13 with venv on this machine. PYTHON=/path/to/python chooses another one.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -13,7 +15,7 @@ ARGS = --make '$(subst ','\'',$(MAKEOVERRIDES))'
 
 .PHONY: help run sweep inspect models bench duplicates evaluate report compare drift repeats crops refilter export verify \
 	train anchors export-model test \
-	test-all test-faults check format clean
+	test-all test-faults test-clients check format clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -78,11 +80,14 @@ PYTEST = OMP_WAIT_POLICY=passive $(PY) -m pytest -n 2 --dist worksteal
 test: $(VENV)/.dev ## run the quick tests (under 4 minutes on two cores)
 	@$(PYTEST)
 
-test-all: $(VENV)/.dev ## run all tests but those of test-faults
-	@$(PYTEST) -m 'not faults'
+test-all: $(VENV)/.dev ## run all tests but those of test-faults and test-clients
+	@$(PYTEST) -m 'not faults and not clients'
 
 test-faults: $(VENV)/.dev ## run the tests that kill processes and fill disks (10 minutes)
 	@$(PYTEST) -m faults
+
+test-clients: $(CLIENTS)/.done ## open exports in the programs that read them (datumaro, Ultralytics, Label Studio ...)
+	@$(CLIENTS)/bin/python -m pytest -m clients tests/clients
 
 check: $(VENV)/.dev ## check lint, format and types
 	@$(PY) -m ruff check .
@@ -94,7 +99,7 @@ format: $(VENV)/.dev ## rewrite the code in the project's format
 	@$(PY) -m ruff format .
 
 clean: ## remove .venv and caches, but not outputs/
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS) build dist .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):
@@ -115,4 +120,12 @@ $(VENV)/.train: $(VENV)/.run
 $(VENV)/.dev: $(VENV)/.run
 	@echo 'Adding the tools of make test and make check ...'
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(CLIENTS)/.done: tests/clients/requirements.txt $(VENV)/.dev
+	@echo 'Adding the programs that read exports ...'
+	@$(PY) -m venv $(CLIENTS)
+	@site='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	$(PY) -c "$$site" > "$$($(CLIENTS)/bin/python -c "$$site")/project.pth"
+	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/clients/requirements.txt
 	@touch $@

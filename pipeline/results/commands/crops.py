@@ -9,7 +9,6 @@ For fewer crops, refilter the run first.
 """
 
 import re
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
