@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -358,3 +359,21 @@ def test_a_file_of_cvat_is_refused_with_what_to_do(given: str, tmp_path: Path) -
     (tmp_path / "annotations.xml").write_text(text)
     with pytest.raises(ConfigError, match="This looks like a file of CVAT: export the task as"):
         opened(tmp_path / given)
+
+
+@pytest.mark.parametrize("place", ["coco.json", "yolo/data.yaml", "voc"])
+def test_what_supervision_writes_is_read(place: str, tmp_path: Path) -> None:
+    import supervision
+
+    annotations = {}
+    for scene in SCENES:
+        boxes = np.array([corners for _, *corners in scene.objects], float).reshape(-1, 4)
+        ids = np.array([NAMES.index(name) for name, *_ in scene.objects], int)
+        path = str(paint(scene, tmp_path / "made"))
+        annotations[path] = supervision.Detections(xyxy=boxes, class_id=ids)
+    made = supervision.DetectionDataset(list(NAMES), list(annotations), annotations)
+    made.as_coco(str(tmp_path / "images"), str(tmp_path / "coco.json"))
+    yolo, voc = tmp_path / "yolo", tmp_path / "voc"
+    made.as_yolo(str(yolo / "images"), str(yolo / "labels"), str(yolo / "data.yaml"))
+    made.as_pascal_voc(str(voc / "images"), str(voc / "annotations"))
+    assert objects(tmp_path / place) == EXPECTED

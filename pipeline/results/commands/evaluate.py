@@ -1,6 +1,6 @@
 """Measure accuracy with annotations: evaluate run=outputs/latest truth=FILE.
 
-  boxes, masks, keypoints   truth=FILE in COCO's or YOLO's format, or FOLDER (VOC, COCO, YOLO):
+  boxes, masks, keypoints   truth=FILE in COCO's format or YOLO's, or FOLDER (also VOC):
                             AP, AR, best score threshold by class, confusion matrix
   classes of whole images   truth=FILE (CSV, Parquet, JSON: key, label) or FOLDER (a sub-folder
                             for each class): top-1, top-5
