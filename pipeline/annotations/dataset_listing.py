@@ -35,7 +35,7 @@ _SHAPES = {
 
 @dataclass(frozen=True)
 class AnnotationRequest:
-    """What is asked of a data set, and where its images are."""
+    """The annotations to read from a data set, and where its images are."""
 
     task: str
     images: Path | None = None  # folder of images that the data set does not hold

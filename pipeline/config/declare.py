@@ -27,7 +27,7 @@ class Declaration:
 
     @property
     def kind(self) -> Kind:
-        """How the text of the setting is read on the command line."""
+        """Return how the text of the setting is read on the command line."""
         return find_kind(self.check)
 
     @property

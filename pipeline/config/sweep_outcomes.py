@@ -15,7 +15,7 @@ from pipeline.core.locations import Location, parse_location
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run returns: its summary and its folder."""
+    """Result of a run: its summary and its folder."""
 
     text: str  # the summary to print
     bad_images: int = 0  # images that are not usable

@@ -31,7 +31,7 @@ _RESOLVERS = frozenset({"hydra", "oc"})
 
 
 class Kind(Enum):
-    """How the text of a setting is read."""
+    """Kind of a setting: decides how its text is read."""
 
     TEXT = auto()
     TEXTS = auto()

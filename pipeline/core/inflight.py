@@ -36,7 +36,7 @@ _MAX_REPORTED_IDS = 2000  # of a death whose JSON would not fit
 
 @dataclass(frozen=True)
 class WorkerDeath:
-    """How the previous runner died, and which inputs it was working on."""
+    """Death of the previous runner: its reason and the inputs that were in work."""
 
     status: str  # crashed, timeout
     reason: str

@@ -103,7 +103,7 @@ PATH_SPELLINGS: tuple[Spelling, ...] = (tidy_path, unquote_path, fold_path)
 
 @dataclass(frozen=True)
 class Matches:
-    """Which of the names to find are which of the known names."""
+    """Pairs of names to find and known names that are the same."""
 
     found: dict[int, int]  # number of a name -> number of the known name
     ambiguous: dict[int, tuple[int, ...]]  # number of a name -> numbers of what it could be

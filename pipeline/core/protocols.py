@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Format(Protocol):
-    """How a model is stored."""
+    """Storage format of a model: reads its description and loads it."""
 
     @classmethod
     def recognises(cls, model: str) -> bool:
@@ -146,7 +146,7 @@ class ImageFileSource(Source, Protocol):
 
 
 class Task(Protocol):
-    """What a model's outputs mean: the rows they become, and what may be done with these rows.
+    """Makes rows of a model's outputs, and declares what may be done with these rows.
 
     All but `schema` are attributes of the class, because readers of finished runs ask the class and
     have no model. A task's module imports torch only where it makes or draws rows, so that such
@@ -186,7 +186,7 @@ class Task(Protocol):
 
 
 class Engine(Protocol):
-    """How a forward pass runs: device, precision and memory format."""
+    """Runs forward passes on a device, in one precision and memory format."""
 
     device: str  # as PyTorch names it: cpu, cuda, cuda:0
     precision: str  # fp32, bf16, fp16
@@ -245,7 +245,7 @@ class SinkWriter(Protocol):
 
 @dataclass(frozen=True)
 class SinkContext:
-    """What a sink needs to write one shard."""
+    """Everything that a sink needs to write one shard."""
 
     stage: Path  # staging folder laid out like a run folder; its files are published with the shard
     shard_id: int
@@ -277,7 +277,7 @@ class PictureSink(Sink, Protocol):
 
 @dataclass(frozen=True)
 class ExportContext:
-    """What an exporter needs."""
+    """Everything that an exporter needs."""
 
     folder: Path  # the exporter writes below it
     predictions_schema: pa.Schema  # has the categories in its metadata
@@ -319,7 +319,7 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class ExecutionResult:
-    """What an executor did during one session."""
+    """Figures of one session of an executor."""
 
     images: int = 0  # computed in this session
     seconds: float = 0.0  # from the first shard to the last, without loading the model
@@ -330,7 +330,7 @@ class ExecutionResult:
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What an executor may use to compute shards.
+    """Order and functions for an executor that computes shards.
 
     Attributes:
         run_here: Loads the model in this process and computes these shards in order.
@@ -344,7 +344,7 @@ class ShardJob:
 
 
 class Executor(Protocol):
-    """Where shards run. It sees shard ids, never pixels."""
+    """Distributes shards to processes or machines. It sees shard ids, never pixels."""
 
     # How this process locks the run folder while workers write to it; None: nobody else writes.
     writer: Writer | None

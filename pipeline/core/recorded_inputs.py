@@ -40,7 +40,7 @@ class RecordedSource:
 
 @dataclass(frozen=True)
 class InputLocations:
-    """Where the inputs of a finished run are. No method opens a file or asks whether it exists.
+    """Locations of the inputs of a finished run. No method opens a file or asks whether it exists.
 
     `keys_are_files`: a key is the path of a file below `root`, or begins with one.
     `file_column`: a column of the run's tables with the path below `root` of the file that holds

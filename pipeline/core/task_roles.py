@@ -52,7 +52,7 @@ _COLUMNS = {
 
 
 class ViewMerging(StrEnum):
-    """How a model's outputs for several views of an image (tiles, mirror images) become one."""
+    """Method that merges a model's outputs for several views (tiles, mirror images) of an image."""
 
     BOXES = "boxes"  # boxes of one object are joined, by suppression (nms) or by union (nmm)
     SHAPES = "shapes"  # as BOXES, but without nmm, because masks and keypoints cannot be joined
@@ -61,7 +61,7 @@ class ViewMerging(StrEnum):
 
 
 class RowComparison(StrEnum):
-    """How `compare` decides which rows of two runs describe the same object or region."""
+    """Method by which `compare` matches the rows of two runs."""
 
     BOXES = "boxes"  # boxes that overlap, matched one to one
     REGIONS = "regions"  # masks of the same class; an image has at most one mask of a class
@@ -83,7 +83,7 @@ _COMPARED_COLUMNS = {
 
 
 class EvaluationMethod(StrEnum):
-    """How rows are measured against annotations."""
+    """Method that measures rows against annotations."""
 
     DETECTION = "detection"  # boxes, masks, keypoints; truth is a file in COCO's format
     CLASSIFICATION = "classification"  # best classes; truth is a table or class folders

@@ -102,7 +102,7 @@ class View:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why one input has no result."""
+    """Reason why one input has no result."""
 
     status: Status
     message: str

@@ -23,7 +23,7 @@ _SAME_OBJECT = 0.5  # IoU of boxes of one class
 
 @dataclass(frozen=True)
 class PrecisionAgreement:
-    """How well the rows of an engine agree with the fp32 rows of the same images.
+    """Differences between the rows of an engine and the fp32 rows of the same images.
 
     Differences are taken over the rows that both have.
     """

@@ -21,7 +21,7 @@ SizeHW = tuple[int, int]
 
 @dataclass(frozen=True)
 class Views:
-    """Which views of each image the model sees, and how detections in them are merged.
+    """Cuts images into the views that the model sees, and merges the detections in them.
 
     The whole image is always a view. Larger images have tiles as further views.
 

@@ -1,4 +1,4 @@
-"""What torchvision publishes about its models: one card for each set of weights."""
+"""Facts that torchvision publishes about its models: one card for each set of weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

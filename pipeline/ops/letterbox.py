@@ -15,7 +15,7 @@ _WEIGHT_BITS = 11  # OpenCV's fixed-point weights: 2048 is 1.0
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where the content of one image lies in the network's input.
+    """Position and scale of one image in the network's input.
 
     Attributes:
         image_hw: Height and width of the image, in pixels.

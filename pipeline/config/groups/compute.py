@@ -48,7 +48,7 @@ class ShardSettings:
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """How to compute."""
+    """Computation."""
 
     batch_size: int | str | None = setting(
         check_batch_size,
@@ -86,7 +86,7 @@ class ComputeSettings:
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """What to write and show."""
+    """Output."""
 
     overlays: bool | int = setting(
         check_overlays, True, "draw predictions on the images: true, false, or only the first N"

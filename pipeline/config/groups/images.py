@@ -74,7 +74,7 @@ class InputSettings:
 
 @dataclass(frozen=True)
 class FilterSettings:
-    """Which predictions to keep."""
+    """Filters of predictions."""
 
     classes: tuple[str, ...] | None = setting(
         check_names, None, "only these class names, for example [dog, cat]"

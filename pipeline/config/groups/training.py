@@ -42,7 +42,7 @@ def check_augmentations(key: str, value: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How `train` learns, and from which data."""
+    """Training: data and recipe."""
 
     data: str | None = setting(
         check_optional_text,
@@ -114,7 +114,7 @@ class ModelExportSettings:
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What `bench` measures."""
+    """Measurements of `bench`."""
 
     images: int = setting(
         check_integer(1),

@@ -31,7 +31,7 @@ _MAX_FRAME_PIXELS = 1 << 27
 
 
 class Access(Enum):
-    """How the frame with a certain number is found."""
+    """Method to find the frame with a certain number."""
 
     SEEK = "by its time, beginning at a key frame"
     TIME = "by its time, beginning at the first frame: times are not reliable after seeking"

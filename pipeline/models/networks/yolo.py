@@ -42,7 +42,7 @@ ExtraDecoder = Callable[[Detections, Letterbox], Output]
 
 @dataclass(frozen=True)
 class YoloThresholds:
-    """What a YOLO network reports: scores above `floor`, at most `max_det` boxes of an image.
+    """Limits of what a YOLO network reports: scores above `floor`, at most `max_det` boxes of an image.
 
     Boxes of a class that overlap more than `iou` are one object.
     """

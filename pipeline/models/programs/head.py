@@ -13,7 +13,7 @@ from pipeline.models.programs.signature import ProgramSignature
 
 @dataclass(frozen=True)
 class ProgramFacts:
-    """What a program's file says about itself, before the program is opened.
+    """Facts that a program's file states, known before the program is opened.
 
     Attributes:
         file: The program's file.
@@ -39,7 +39,7 @@ class ProgramModel:
 
 
 class Head(ABC):
-    """What a program computes. One component a file, configured by `conf/head/`.
+    """Converts the outputs of a program. One component a file, configured by `conf/head/`.
 
     It is built with `facts: ProgramFacts`, `settings: Settings` and the keys of its configuration
     file, all by name. It may raise ConfigError for a file or a setting that does not fit.

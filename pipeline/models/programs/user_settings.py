@@ -1,4 +1,4 @@
-"""What a program's file does not say and the user must set: preprocessing and class names."""
+"""Settings of the user for facts that a program's file lacks: preprocessing and class names."""
 
 from collections.abc import Callable
 from pathlib import Path

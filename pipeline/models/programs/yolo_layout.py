@@ -1,4 +1,4 @@
-"""How a YOLO file takes an image and returns detections, from its metadata and shapes."""
+"""Inputs and outputs of a YOLO file, found from its metadata and shapes."""
 
 import ast
 import math
@@ -17,7 +17,7 @@ _INNER_CONF = 0.25  # what an export with NMS inside uses if it does not say
 
 
 class RowKind(StrEnum):
-    """What a program returns for an image."""
+    """Kind of rows that a program returns for an image."""
 
     ANCHORS = "one column per anchor: cxcywh in pixels, class scores"  # (4 + C, A)
     OBJECTNESS = "one row per anchor: cxcywh in pixels, objectness, class scores"  # (A, 5 + C)

@@ -18,7 +18,7 @@ _STRIDES_APART = 4
 
 @dataclass(frozen=True)
 class AnchorFit:
-    """How well anchors fit boxes."""
+    """Measure of how well anchors fit boxes."""
 
     recall: float  # share of the boxes whose best IoU is at least `MATCHED`
     iou: float  # mean of the boxes' best IoU

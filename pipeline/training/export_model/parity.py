@@ -24,7 +24,7 @@ _MOST_PIXELS = 1e-3  # share of all pixels; a smaller region may appear or disap
 
 @dataclass(frozen=True)
 class ExportParity:
-    """How the rows of a program differ from those of the eager model.
+    """Differences between the rows of a program and those of the eager model.
 
     Differences in scores and boxes are measured on the rows that both have.
     """
