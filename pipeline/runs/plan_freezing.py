@@ -21,7 +21,7 @@ _REMOVED_SIZE = -1  # the size of an input whose absence was accepted
 
 @dataclass
 class PlanDifference:
-    """Differences between the source and the plan. `find_new_entries` fills it while it streams both."""
+    """Differences between source and plan. `find_new_entries` counts them while it streams both."""
 
     new: int = 0
     changed: dict[str, Entry] = field(default_factory=dict)  # key -> the entry as it is now

@@ -34,17 +34,7 @@ def publish_folder(target: Location, replace: bool) -> AbstractContextManager[Pa
 
 
 def publish_file(target: Location, replace: bool) -> AbstractContextManager[Path]:
-    """Yield the path of an empty file that becomes `target` when the context ends.
-
-    After an exception `target` stays as it was.
-
-    Args:
-        target: A path, or an address in an object store.
-        replace: Whether to replace an existing file.
-
-    Raises:
-        ConfigError: `target` exists and is not to be replaced, or cannot be written.
-    """
+    """Yield the path of an empty file that becomes `target`; otherwise like `publish_folder`."""
     if isinstance(target, Uri):
         return publish_object(target, replace)
     return _publish_path(target, Path.touch, lambda: _refuse_existing_file(target, replace))

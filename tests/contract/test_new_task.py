@@ -5,17 +5,14 @@ works on their runs, or refuses with a sentence that says why.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.helpers.paths import REPOSITORY, SAMPLES
+from tests.helpers.paths import SAMPLES
+from tests.helpers.program_copy import ProgramCopy
 
 pytestmark = pytest.mark.long
 
@@ -24,41 +21,17 @@ PICTURES = ("astronaut.jpg", "bricks.jpg", "desk/page.jpg", "yard/grass.jpg")
 N_IMAGES = len(PICTURES)
 
 
-@dataclass(frozen=True)
-class Program:
-    """A copy of the program with the toy tasks in it."""
-
-    folder: Path
-
-    def call(self, *words: str, code: int = 0) -> str:
-        """Run a verb and return what it prints; `code` is the exit code that it must have."""
-        done = subprocess.run(
-            [sys.executable, "-m", "pipeline", *words],
-            check=False,
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(self.folder)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stdout + done.stderr
-
-    def run(self, task: str) -> Path:
-        """Run a task over the samples. Returns the run's folder."""
-        words = [f"task={task}", "model=codes", "input=in", "min_score=0.1", f"output=out/{task}"]
-        self.call("run", *words, "log_level=error")
-        return (self.folder / "out" / task / "latest").resolve()
+def run_task(program: ProgramCopyCopy, task: str) -> Path:
+    """Run a task over the samples. Returns the run's folder."""
+    words = [f"task={task}", "model=codes", "input=in", "min_score=0.1", f"output=out/{task}"]
+    program.call("run", *words, "log_level=error")
+    return (program.folder / "out" / task / "latest").resolve()
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
-    folder = tmp_path_factory.mktemp("program")
-    for name in ("pipeline", "conf"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
-    (folder / "data").symlink_to(REPOSITORY / "data")
+def program(tmp_path_factory: pytest.TempPathFactory) -> ProgramCopy:
+    made = ProgramCopy.create(tmp_path_factory.mktemp("program"))
+    folder = made.folder
     (folder / "in").mkdir()
     for name in PICTURES:
         shutil.copy(SAMPLES / name, folder / "in")
@@ -66,19 +39,19 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
     for toy in TOYS:
         shutil.copy(components / f"task_{toy}.py", folder / "pipeline" / "tasks" / f"{toy}.py")
         shutil.copy(components / f"task_{toy}.yaml", folder / "conf" / "task" / f"{toy}.yaml")
-    return Program(folder)
+    return made
 
 
 @pytest.fixture(scope="module")
-def boxes(program: Program) -> Path:
+def boxes(program: ProgramCopy) -> Path:
     """The folder of a run of the task `toy`, whose rows are boxes."""
-    return program.run("toy")
+    return run_task(program, "toy")
 
 
 @pytest.fixture(scope="module")
-def labels(program: Program) -> Path:
+def labels(program: ProgramCopy) -> Path:
     """The folder of a run of the task `toy_label`, whose rows are classes of images."""
-    return program.run("toy_label")
+    return run_task(program, "toy_label")
 
 
 def read_rows(run: Path) -> list[dict]:
@@ -96,7 +69,7 @@ def test_boxes_are_found_and_drawn(boxes: Path) -> None:
     assert "qr code" in (boxes / "report.html").read_text()
 
 
-def test_boxes_are_read_by_every_verb(program: Program, boxes: Path) -> None:
+def test_boxes_are_read_by_every_verb(program: ProgramCopy, boxes: Path) -> None:
     n, run = len(read_rows(boxes)), f"run={boxes}"
     report = program.call("report", run)
     assert f"{N_IMAGES} of {N_IMAGES} images" in report
@@ -113,7 +86,7 @@ def test_boxes_are_read_by_every_verb(program: Program, boxes: Path) -> None:
         assert "aspect_ratio" in file.read_text()
 
 
-def test_boxes_are_evaluated(program: Program, boxes: Path) -> None:
+def test_boxes_are_evaluated(program: ProgramCopy, boxes: Path) -> None:
     program.call("export", f"run={boxes}", "to=coco", "output=truth")
     truth = program.folder / "truth" / "annotations.json"
     text = program.call("evaluate", f"run={boxes}", f"truth={truth}")
@@ -122,7 +95,9 @@ def test_boxes_are_evaluated(program: Program, boxes: Path) -> None:
     assert summary["figures"]["boxes"]["ap50"] == pytest.approx(1.0)
 
 
-def test_boxes_are_filtered_compared_and_watched_for_drift(program: Program, boxes: Path) -> None:
+def test_boxes_are_filtered_compared_and_watched_for_drift(
+    program: ProgramCopy, boxes: Path
+) -> None:
     program.call("refilter", f"run={boxes}", "min_score=0.5", "output=out/strict")
     (strict,) = (program.folder / "out" / "strict").glob("toy-*")
     assert 0 < len(read_rows(strict)) < len(read_rows(boxes))
@@ -132,7 +107,7 @@ def test_boxes_are_filtered_compared_and_watched_for_drift(program: Program, box
     assert "No drift" in program.call("drift", f"run={boxes}", f"reference={boxes}", "brightness=2")
 
 
-def test_labels_of_images_are_found_and_read(program: Program, labels: Path) -> None:
+def test_labels_of_images_are_found_and_read(program: ProgramCopy, labels: Path) -> None:
     n, run = len(read_rows(labels)), f"run={labels}"
     assert 0 < n <= N_IMAGES
     assert '"box":' not in (labels / "report.html").read_text()
@@ -154,7 +129,7 @@ def test_labels_of_images_are_found_and_read(program: Program, labels: Path) -> 
     ],
 )
 def test_what_labels_cannot_do_is_refused(
-    words: list[str], message: str, program: Program, labels: Path
+    words: list[str], message: str, program: ProgramCopy, labels: Path
 ) -> None:
     assert message in program.call(words[0], f"run={labels}", *words[1:], code=2)
 
@@ -169,7 +144,7 @@ def test_what_labels_cannot_do_is_refused(
     ],
 )
 def test_what_a_task_cannot_do_is_refused_before_the_model_is_loaded(
-    words: list[str], message: str, program: Program
+    words: list[str], message: str, program: ProgramCopy
 ) -> None:
     given = ["run", "task=toy_label", "model=codes", "input=in", "output=out/refused", *words]
     assert message in program.call(*given, code=2)
@@ -177,11 +152,11 @@ def test_what_a_task_cannot_do_is_refused_before_the_model_is_loaded(
 
 
 def test_runs_of_two_tasks_that_are_compared_in_other_ways_are_refused(
-    program: Program, boxes: Path, labels: Path
+    program: ProgramCopy, boxes: Path, labels: Path
 ) -> None:
     text = program.call("compare", f"runs=[{boxes},{labels}]", code=2)
     assert "toy and toy_label have nothing in common that could be compared" in text
 
 
-def test_a_model_is_described_with_the_tasks_that_it_serves(program: Program) -> None:
+def test_a_model_is_described_with_the_tasks_that_it_serves(program: ProgramCopy) -> None:
     assert "detect, toy, toy_label" in program.call("inspect", "task=toy", "model=codes")

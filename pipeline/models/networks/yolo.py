@@ -42,8 +42,9 @@ ExtraDecoder = Callable[[Detections, Letterbox], Output]
 
 @dataclass(frozen=True)
 class YoloThresholds:
-    """Limits of what a YOLO network reports: scores above `floor`, at most `max_det` boxes of an image.
+    """Limits of the boxes that a YOLO network reports.
 
+    Scores are above `floor`, and an image has at most `max_det` boxes.
     Boxes of a class that overlap more than `iou` are one object.
     """
 
