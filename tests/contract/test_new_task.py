@@ -21,7 +21,7 @@ PICTURES = ("astronaut.jpg", "bricks.jpg", "desk/page.jpg", "yard/grass.jpg")
 N_IMAGES = len(PICTURES)
 
 
-def run_task(program: ProgramCopyCopy, task: str) -> Path:
+def run_task(program: ProgramCopy, task: str) -> Path:
     """Run a task over the samples. Returns the run's folder."""
     words = [f"task={task}", "model=codes", "input=in", "min_score=0.1", f"output=out/{task}"]
     program.call("run", *words, "log_level=error")
