@@ -94,7 +94,7 @@ def shorten_list(names: Iterable[str], most: int = 12) -> str:
 
 
 def detach_error(error: ErrorT) -> ErrorT:
-    """Return an error that becomes a value: without its traceback and the error it came from.
+    """Return an error without its traceback and its cause, so that it can be kept as a value.
 
     Both refer to the frames of the functions that raised, and so keep their images in memory.
     """

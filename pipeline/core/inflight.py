@@ -83,7 +83,7 @@ class InFlightTable:
 
     @contextmanager
     def track(self, image_ids: Sequence[int], seconds: float) -> Iterator[None]:
-        """Record that this thread works on these inputs, and that it hangs after `seconds`.
+        """Record that this thread works on these inputs. After `seconds` it counts as hanging.
 
         Only the first thousand ids are recorded. Nothing is recorded when all slots are taken.
         """

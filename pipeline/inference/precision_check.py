@@ -137,7 +137,7 @@ def match_rows(fp32: pa.Table, here: pa.Table) -> Iterator[tuple[int, int]]:
 
 
 def _match_boxes(boxes: np.ndarray, other_boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Match boxes (N, 4) in order, each with the free one of (M, 4) that overlaps it most."""
+    """Match each box (N, 4), in order, with the unmatched box of (M, 4) that overlaps it most."""
     iou = box_iou(torch.from_numpy(boxes), torch.from_numpy(other_boxes)).numpy()
     i, j = np.nonzero(iou >= _SAME_OBJECT)
     order = np.lexsort((-iou[i, j], i))

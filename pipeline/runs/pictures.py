@@ -28,7 +28,7 @@ ReadImage = Callable[[int, Entry], Tensor]  # image_id, entry -> (3, H, W) uint8
 
 
 def count_pictured(sinks: Mapping[str, Sink], first_image_id: int, n_images: int) -> dict[str, int]:
-    """Return how many images of a shard, from its first, each picture sink draws."""
+    """Return how many images each picture sink draws, counted from the first of a shard."""
     return {
         name: sink.count_pictured(first_image_id, n_images)
         for name, sink in sinks.items()
@@ -64,7 +64,10 @@ class ShardPictures:
 def find_lacking_pictures(
     folder: RunFolder, plan: Plan, sinks: Mapping[str, Sink], index: int, count: int
 ) -> list[ShardPictures]:
-    """Return the committed shards, of every `count`-th, that lack pictures of the sinks."""
+    """Return the committed shards that lack pictures of the sinks.
+
+    Only every `count`-th shard is looked at, beginning with `index`.
+    """
     if not any(isinstance(sink, PictureSink) for sink in sinks.values()):
         return []
     committed, lacking, first_image_id = folder.committed_shards(), [], 0

@@ -18,7 +18,10 @@ from pipeline.runs.shard_writer import ShardRunner, ShardWriter
 def find_shards_with_errors(
     folder: RunFolder, plan: Plan, index: int = 0, count: int = 1
 ) -> list[int]:
-    """Return the committed shards with a failed image, in order: of all, or of every `count`-th."""
+    """Return the committed shards with a failed image, in order.
+
+    Only every `count`-th shard is looked at, beginning with `index`.
+    """
     committed = sorted(folder.committed_shards() & set(range(index, plan.n_shards, count)))
     return [
         shard_id

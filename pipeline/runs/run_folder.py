@@ -60,7 +60,7 @@ class RunFolder:
         return self.store.exists()
 
     def local(self, name: str) -> Path:
-        """Return the local path of a file, for an object store that of a copy.
+        """Return the local path of a file. For an object store it is the path of a copy.
 
         The file need not exist.
         """

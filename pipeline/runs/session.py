@@ -1,4 +1,4 @@
-"""One call of `run`: its settings, components, run folder and plan. It computes the shards."""
+"""The session of one call of `run`: holds settings, components, run folder and plan."""
 
 import logging
 from collections import ChainMap
@@ -65,7 +65,10 @@ class RunSession:
         return replace(self, plan=plan)
 
     def list_uncommitted(self, index: int = 0, count: int = 1) -> list[int]:
-        """Return the shards without a marker, in order: of all shards, or of every `count`-th."""
+        """Return the shards without a marker, in order.
+
+        Only every `count`-th shard is looked at, beginning with `index`.
+        """
         committed = self.folder.committed_shards()
         shard_ids = range(index, self.plan.n_shards, count)
         return [shard_id for shard_id in shard_ids if shard_id not in committed]

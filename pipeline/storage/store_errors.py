@@ -1,4 +1,4 @@
-"""Errors of object stores: which are worth another try, and what the user is told."""
+"""Classify errors of object stores: decide about another try, and word messages."""
 
 import errno
 
