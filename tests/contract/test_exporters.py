@@ -126,6 +126,8 @@ def test_every_file_is_what_its_ending_says(
         raise AssertionError(f"{name} is not JSON")
 
     for path in export(awkward(4), to, tmp_path / "out").rglob("[!.]*.*"):
+        if path.is_symlink():  # an image
+            continue
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         if path.suffix == ".json":
             assert json.loads(text, parse_constant=no_constant)

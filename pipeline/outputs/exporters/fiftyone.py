@@ -4,11 +4,12 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.core.keys import path_to_key
+from pipeline.core.keys import key_to_path, path_to_key
 from pipeline.core.protocols import ExportContext
 from pipeline.core.tables import group_by_image
 from pipeline.core.task_roles import Content
@@ -38,9 +39,9 @@ class FiftyOne:
         fiftyone.Dataset.from_dir(
             dataset_dir=..., dataset_type=fiftyone.types.FiftyOneImageDetectionDataset)
 
-    FiftyOne names images without suffix. So of a.jpg and a.png the second is called a.png.png. If
-    the images are in the export, FiftyOne finds them in the folder data; otherwise it finds the
-    originals by data.json.
+    FiftyOne names images without suffix. So of a.jpg and a.png the second is called a.png.png. It
+    looks for images in the folder data, which has links to the originals unless the user asked for
+    copies.
 
     Masks and keypoints are not written. Export them with to=coco, which FiftyOne reads too.
     """
@@ -82,12 +83,19 @@ class _Writer:
             name = self.names.reserve(image["key"])
             self.n_renamed += name != image["key"]
             path = self.context.place_image(image["key"], name)
+            if path.is_absolute():  # the original
+                self._link(name, path)
             self.data.add(path_to_key(str(path)), name)
             sample = os.path.splitext(name)[0]  # noqa: PTH122 - FiftyOne cuts the suffix so
             if self.has_boxes:
                 self.labels.add([_make_detection(row, image) for row in rows], sample)
             else:
                 self.labels.add(_make_classification(rows), sample)
+
+    def _link(self, name: str, original: Path) -> None:
+        link = self.context.folder / FiftyOne.image_folder / key_to_path(name)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(original)
 
 
 def _make_classification(rows: list[dict[str, Any]]) -> dict[str, Any] | None:

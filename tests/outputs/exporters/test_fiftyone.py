@@ -52,3 +52,13 @@ def test_the_best_class_of_an_image(tmp_path: Path, export: Export) -> None:
         )
     )
     assert labels["labels"] == {"a": {"label": "cat", "confidence": 0.75}, "b": None}
+
+
+def test_originals_are_linked_because_fiftyone_needs_the_folder(
+    tmp_path: Path, export: Export
+) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    picture(4, 4).save(tmp_path / "in" / "sub" / "a.jpg")
+    run = made_run(tmp_path / "run", [Row("sub/a.jpg", (4, 4))], input=tmp_path / "in")
+    link = export(run, "fiftyone") / "data" / "sub" / "a.jpg"
+    assert link.is_symlink() and link.resolve() == tmp_path / "in" / "sub" / "a.jpg"
