@@ -3,6 +3,7 @@
 from __future__ import annotations  # annotations must not import torch: readers of runs lack it
 
 import io
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
@@ -12,6 +13,7 @@ from pipeline.core.passed_over import PassedOver
 from pipeline.core.recorded_inputs import ImageReader, InputLocations, RecordedSource
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.inputs.decoding.header import check_file_size, read_image_header
+from pipeline.inputs.decoding.optional_formats import MissingPackage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
     from pipeline.core.protocols import ImageDecoder, TimeStage
     from pipeline.storage.prefetch import Prefetcher
+
+
+log = logging.getLogger(__name__)
 
 
 class ImageSource(ABC):
@@ -42,6 +47,8 @@ class ImageSource(ABC):
 
             image_decoder = CpuImageDecoder()
         self.image_decoder, self.prefetcher = image_decoder, prefetcher
+        # message -> keys of the files; dict and set are changed in one step each by any thread
+        self._missing: dict[str, set[str]] = {}
         self.passed_over = PassedOver()  # a source that lists files counts in it
 
     @abstractmethod
@@ -80,7 +87,11 @@ class ImageSource(ABC):
         Raises InputError and OSError.
         """
         with self._open_fetched(entry) as file:
-            return read_image_header(file, max_pixels).size_hw
+            try:
+                return read_image_header(file, max_pixels).size_hw
+            except MissingPackage as error:
+                self._missing.setdefault(str(error), set()).add(entry.key)
+                raise
 
     def group_key(self, entry: Entry) -> Hashable:
         """Return the same key for all entries if the decoder is faster in batches."""
@@ -150,5 +161,8 @@ class ImageSource(ABC):
     def close(self) -> None:
         """Stop fetching, and log what was noticed. Local files do not stay open between reads."""
         self.image_decoder.log_notes()
+        for message, keys in self._missing.items():
+            log.warning("%d files are unsupported here: %s.", len(keys), message)
+        self._missing.clear()
         if self.prefetcher is not None:
             self.prefetcher.close()

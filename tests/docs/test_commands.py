@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +19,7 @@ from tests.docs.blocks import BLOCKS, PAGES, Block
 from tests.helpers.packed import image, tar_of, zip_of
 from tests.helpers.paths import REPOSITORY, SAMPLES
 from tests.helpers.pictures import picture
+from tests.helpers.tiffs import BLACK_IS_ZERO, write_tiff
 from tests.helpers.videos import make_video, steady
 
 MAKE_ONLY = {"check", "test", "test-all", "test-faults"}  # run by .ci/run, not from inside a test
@@ -34,6 +36,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
         for number, letter in enumerate("ab" if name == "photos" else "a"):
             picture(*size, seed=number).save(folder / name / f"{letter}.jpg")
+    (folder / "satellite").mkdir()
+    bands = np.full((60, 80, 4), 4000, np.uint16)
+    tiff = write_tiff({"samples": bands, "photometric": BLACK_IS_ZERO})
+    (folder / "satellite" / "a.tif").write_bytes(tiff)
     rows = "".join(f"photos/{letter}.jpg,{number}\n" for number, letter in enumerate("ab"))
     (folder / "photos.csv").write_text(f"path,site\n{rows}")
     for name in ("beans", "shards", "clips"):

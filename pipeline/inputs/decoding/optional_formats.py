@@ -9,6 +9,10 @@ from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.formats import HEIF, JPEG_XL
 
 
+class MissingPackage(InputError):
+    """A file's format needs a package. The message says what to type."""
+
+
 @dataclass(frozen=True)
 class OptionalFormat:
     """A format that a plug-in of Pillow decodes."""
@@ -47,7 +51,7 @@ def load_optional(name: str) -> str:
     wanted = OPTIONAL_FORMATS[name]
     problem = _register(name)
     if problem is not None:
-        raise InputError(
+        raise MissingPackage(
             Status.UNSUPPORTED,
             f"{name} files need {wanted.package}{problem}: pip install "
             f"'visionbatch[{wanted.extra}]', and run again",

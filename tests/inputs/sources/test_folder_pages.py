@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.core.errors import ConfigError
+from pipeline.inputs.decoding import optional_formats
 from pipeline.inputs.decoding.image import decode_image
+from pipeline.inputs.decoding.optional_formats import OptionalFormat
 from pipeline.inputs.decoding.tiff_directory import count_pages
 from pipeline.inputs.sources.folder import Folder
 from pipeline.results.input_reader import InputReader, iterate_entries
@@ -171,3 +173,22 @@ def test_levels_and_bands_are_for_image_files(annotate, tmp_path, word):
     (tmp_path / "a.mp4").touch()
     with pytest.raises(ConfigError, match="is for image files"):
         annotate("model=codes", "source=video", f"input={tmp_path}", word)
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".HEIF", ".hif"])
+def test_a_folder_of_heic_files_says_what_to_install(
+    annotate, tmp_path, monkeypatch, caplog, suffix
+):
+    monkeypatch.setattr(OptionalFormat, "find_version", lambda self: None)
+    optional_formats._register.cache_clear()
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    for name in "ab":
+        (folder / f"{name}{suffix}").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
+    try:
+        run = annotate("model=codes", f"input={folder}")
+    finally:
+        optional_formats._register.cache_clear()
+    assert read(run, "images")["status"].to_pylist() == ["unsupported"] * 2
+    (said,) = [message for message in caplog.messages if "unsupported here" in message]
+    assert said.startswith("2 files") and "pip install 'visionbatch[heif]'" in said
