@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from pipeline.config.word_grammar import Kind, read_scores
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.locations import Location, Uri, parse_location
+from pipeline.core.memory import parse_bytes
 
 Check = Callable[[str, Any], Any]
 _KINDS: dict[Check, Kind] = {}
@@ -131,6 +132,21 @@ def check_optional_fraction(key: str, value: Any, expected: str = "from 0 to 1")
 
 def check_area(key: str, value: Any) -> float | None:
     return check_number(key, value, "of square pixels, 0 or more")
+
+
+def check_aspect(key: str, value: Any) -> float:
+    """Accept numbers of at least 1."""
+    if is_positive(value) and value >= 1:
+        return float(value)
+    raise build_refusal(key, value, "a number, 1 or more")
+
+
+def check_bytes(key: str, value: Any) -> int:
+    """Accept a number of bytes, or a text such as 512MB, 1.5GB or 2GiB. Return bytes."""
+    try:
+        return parse_bytes(str(value)) if not isinstance(value, bool) else int("")
+    except (ValueError, OverflowError):
+        raise build_refusal(key, value, "a size such as 2GB, 512MB or 1.5GiB") from None
 
 
 def check_fraction(most: float) -> Callable[[str, Any], float]:

@@ -27,6 +27,12 @@ def count_available_cores() -> int:
     return max(1, math.ceil(min(cores, read_cpu_quota(_CONTROL_GROUP), share)))
 
 
+def get_share_of_cores() -> float:
+    """Return the part of the machine that belongs to this process: 1, or less beside workers."""
+    machine = os.cpu_count() or 1
+    return min(1.0, float(os.environ.get(CORES_VARIABLE, math.inf)) / machine)
+
+
 def read_cpu_quota(control_group: Path) -> float:
     """Return the cores that a control group (version 2 or 1) grants; infinity without a limit."""
     try:

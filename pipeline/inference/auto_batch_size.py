@@ -12,8 +12,9 @@ from torch import Tensor
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.protocols import Engine, Source
-from pipeline.core.types import Entry, InputError, Model
+from pipeline.core.types import Entry, InputError, Item, Model, View
 from pipeline.inference.forward import is_out_of_memory
+from pipeline.inference.memory_plan import ImageLimits, MemoryPlan
 
 log = logging.getLogger(__name__)
 _SAMPLED_HEADERS = 64
@@ -24,17 +25,19 @@ _FALLBACK_HW = (480, 640)
 
 
 def find_fastest_batch_size(
-    engine: Engine, model: Model, source: Source, entries: Sequence[Entry], max_pixels: int
+    engine: Engine, model: Model, source: Source, entries: Sequence[Entry], limits: ImageLimits
 ) -> int:
     """Return the batch size with the most inputs per second in the forward pass.
 
     Doubles the batch size while this makes inference faster, and stops at the first batch that does
     not fit into memory. The inputs are noise, as large as the largest of the first real inputs.
     """
-    pixels, size_hw = _make_largest_input(model, source, entries[:_SAMPLED_HEADERS], max_pixels)
+    plan = MemoryPlan(limits, model, engine.device != "cpu", source.clip_length)
+    pixels, size_hw = _make_largest_input(model, source, entries[:_SAMPLED_HEADERS], plan)
     best_size, best_rate = 1, _measure_rate(engine, pixels, size_hw, 1)
     largest = _LARGEST["cpu" if engine.device == "cpu" else "gpu"]
-    largest = min(largest, model.max_batch or largest)
+    fitting = plan.most_forward / max(1, plan.estimate_forward(size_hw))
+    largest = int(min(largest, model.max_batch or largest, max(1, fitting)))
 
     size = _SMALLEST
     while size <= largest and (rate := _measure_rate(engine, pixels, size_hw, size)) > 0:
@@ -49,7 +52,7 @@ def find_fastest_batch_size(
 
 
 def _make_largest_input(
-    model: Model, source: Source, entries: Sequence[Entry], max_pixels: int
+    model: Model, source: Source, entries: Sequence[Entry], plan: MemoryPlan
 ) -> tuple[Tensor, tuple[int, int]]:
     """Make a model input from noise, of the largest size that the model accepts.
 
@@ -57,7 +60,7 @@ def _make_largest_input(
         The input, and the size (height, width) of the noise.
     """
     sizes = sorted(
-        _read_sizes(source, entries, max_pixels),
+        _read_sizes(source, entries, plan),
         key=lambda size_hw: size_hw[0] * size_hw[1],
         reverse=True,
     )
@@ -75,14 +78,18 @@ def _make_largest_input(
 
 
 def _read_sizes(
-    source: Source, entries: Sequence[Entry], max_pixels: int
+    source: Source, entries: Sequence[Entry], plan: MemoryPlan
 ) -> Iterator[tuple[int, int]]:
-    """Yield the sizes of the inputs whose headers can be read."""
+    """Yield the sizes of the inputs whose headers can be read and that are not refused."""
     for entry in entries:
         try:
-            yield source.read_size_hw(entry, max_pixels)
+            size_hw = source.read_size_hw(entry, plan.limits.max_pixels)
         except (InputError, OSError):
             continue
+        whole = View((0, 0, size_hw[1], size_hw[0]))
+        item = Item(0, entry.key, size_hw, entry=entry, views=(whole,))
+        if not plan.limits.find_thinness(size_hw) and not plan.refuse(item):
+            yield size_hw
 
 
 def _measure_rate(

@@ -10,6 +10,7 @@ from torch import Tensor
 from pipeline.core.types import Batch, Failure, Item, ModelInput, Shard, Status
 from pipeline.inference.batching import group_by_bucket
 from pipeline.inference.decode import Decoded, Decoder, DecodingGroup
+from pipeline.inference.memory_plan import MemoryPlan
 
 ItemView = tuple[Item, int]  # an item and the index of one of its views
 
@@ -74,6 +75,7 @@ class BatchMaker:
     batch_size: int
     decoder: Decoder
     pool: ThreadPoolExecutor
+    plan: MemoryPlan
 
     def make_batches(self, group: DecodingGroup) -> Iterator[Batch]:
         """Wait for a group's decoding and yield its batches. Failed images come last."""
@@ -89,7 +91,12 @@ class BatchMaker:
         buckets = [self.bucket(item.views[index].size_hw) for item, index in item_views]
         remaining_views = Counter(item.image_id for item, _ in item_views)
 
-        for positions in group_by_bucket(buckets, self.batch_size):
+        costs = [
+            self.plan.estimate_forward(item.views[index].size_hw) for item, index in item_views
+        ]
+        for positions in group_by_bucket(
+            buckets, self.batch_size, costs=costs, most_cost=self.plan.most_forward
+        ):
             in_batch = [item_views[position] for position in positions]
             yield self._make_batch(shard, in_batch, pixels, remaining_views)
 

@@ -3,8 +3,9 @@
 These helpers do not depend on images or models.
 """
 
+import math
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 from queue import Full, Queue
 from threading import Event, Thread
@@ -15,7 +16,11 @@ _STOP_CHECK_S = 0.1  # a thread waiting at a full queue checks this often if its
 
 
 def group_by_bucket(
-    buckets: Sequence[Hashable], batch_size: int, weights: Sequence[int] | None = None
+    buckets: Sequence[Hashable],
+    batch_size: int,
+    weights: Sequence[int] | None = None,
+    costs: Sequence[float] | None = None,
+    most_cost: float = math.inf,
 ) -> list[list[int]]:
     """Group indices into batches of one bucket and of limited weight.
 
@@ -25,35 +30,51 @@ def group_by_bucket(
         buckets: The bucket of each index; only equal ones share a batch.
         batch_size: The largest weight of a batch. An index that weighs more has its own batch.
         weights: The weight of each index; by default 1.
+        costs: The bytes of each index; by default 0.
+        most_cost: The most bytes of a batch. An index that has more has its own batch.
     """
     batches: list[list[int]] = []
     open_batches: dict[Hashable, list[int]] = {}
     open_weights: dict[Hashable, int] = {}
+    open_costs: dict[Hashable, float] = {}
 
     for index, bucket in enumerate(buckets):
-        weight = weights[index] if weights else 1
-        if bucket in open_batches and open_weights[bucket] + weight > batch_size:
+        weight, cost = weights[index] if weights else 1, costs[index] if costs else 0
+        if bucket in open_batches and (
+            open_weights[bucket] + weight > batch_size or open_costs[bucket] + cost > most_cost
+        ):
             batches.append(open_batches.pop(bucket))
         if bucket not in open_batches:
-            open_batches[bucket], open_weights[bucket] = [], 0
+            open_batches[bucket], open_weights[bucket], open_costs[bucket] = [], 0, 0
         open_batches[bucket].append(index)
         open_weights[bucket] += weight
+        open_costs[bucket] += cost
         if open_weights[bucket] >= batch_size:
             batches.append(open_batches.pop(bucket))
 
     return batches + list(open_batches.values())
 
 
-def pull_ahead(values: Iterable[T], depth: int) -> Iterator[T]:
+def pull_ahead(
+    values: Iterable[T],
+    depth: int,
+    cost: Callable[[T], float] = lambda value: 0,
+    most_cost: float = math.inf,
+) -> Iterator[T]:
     """Yield each value only after the next `depth` values have been pulled from the iterable.
 
     This is useful if making a value starts work in the background. No reference to a yielded value
-    is kept.
+    is kept. No further value is pulled while those pulled cost `most_cost` or more.
     """
     iterator = iter(values)
     pulled: deque[T] = deque()
     while True:
-        pulled.extend(islice(iterator, depth + 1 - len(pulled)))
+        while len(pulled) <= depth and (not pulled or sum(map(cost, pulled)) < most_cost):
+            following = list(islice(iterator, 1))
+            if not following:
+                break
+            pulled += following
+            del following
         if not pulled:
             return
         yield pulled.popleft()

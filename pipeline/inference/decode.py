@@ -10,6 +10,7 @@ from torch import Tensor
 from pipeline.core.protocols import Source
 from pipeline.core.timing import StageTimer
 from pipeline.core.types import Entry, Failure, InputError, Item, Shard, Status
+from pipeline.inference.memory_plan import MemoryPlan
 from pipeline.inference.views import crop_view
 from pipeline.inference.watchdog import Watchdog
 
@@ -35,6 +36,7 @@ class DecodingGroup:
     shard: Shard
     items: Sequence[Item]
     pending: Sequence[Future[list[Decoded | Failure]]]
+    n_bytes: float = 0  # of the model inputs, estimated
 
     def wait(self) -> Iterator[tuple[Item, Decoded | Failure]]:
         """Yield each item that is OK with its outcome as soon as its call has finished."""
@@ -58,6 +60,7 @@ class Decoder:
     most_views: int
     watchdog: Watchdog
     timer: StageTimer
+    plan: MemoryPlan
 
     def begin(self, shard: Shard, items: Sequence[Item], pool: ThreadPoolExecutor) -> DecodingGroup:
         """Submit the decoding of items whose headers are known.
@@ -71,7 +74,12 @@ class Decoder:
                 items, lambda item: self.source.group_key(planned_entry(item))
             )
         ]
-        return DecodingGroup(shard, items, [pool.submit(self._decode, call) for call in calls])
+        return DecodingGroup(
+            shard,
+            items,
+            [pool.submit(self._decode, call) for call in calls],
+            sum(map(self.plan.estimate_waiting, items)),
+        )
 
     def make_input(self, item: Item, view_index: int, image: Tensor) -> Tensor | Failure:
         """Make the model input of one view of a decoded image. Runs in a decoding thread."""
@@ -79,12 +87,26 @@ class Decoder:
             return self._make_input(item, view_index, image)
 
     def _decode(self, items: Sequence[Item]) -> list[Decoded | Failure]:
-        with self.watchdog.watch([item.image_id for item in items]):
-            entries = [planned_entry(item) for item in items]
+        entries = [planned_entry(item) for item in items]
+        # The deadline begins when the memory is free.
+        with (
+            self.plan.admit(self._estimate_bytes(items)),
+            self.watchdog.watch([item.image_id for item in items]),
+        ):
             images = self.source.read(entries, self.max_pixels, self.timer.measure)
             return [
                 self._make_inputs(item, image) for item, image in zip(items, images, strict=True)
             ]
+
+    def _estimate_bytes(self, items: Sequence[Item]) -> float:
+        """Return the bytes to decode these items in one call: images one by one, unless batched."""
+        needed = [
+            self.plan.estimate_decoding(item.size_hw, planned_entry(item))
+            for item in items
+            if item.size_hw is not None
+        ]
+        is_batched = self.source.group_key(planned_entry(items[0])) is None
+        return sum(needed) if is_batched else max(needed, default=0)
 
     def _make_inputs(self, item: Item, image: Tensor | InputError | OSError) -> Decoded | Failure:
         if not isinstance(image, Tensor):

@@ -24,6 +24,7 @@ class BaseEngine:
 
     tf32: ClassVar[bool] = False  # on GPUs: round the factors of float32 products to ten bits
     exact_precisions: ClassVar[frozenset[str]] = frozenset({"fp32"})
+    compiles = False
 
     def __init__(self, device: str, precision: str) -> None:
         self.is_device_chosen = device != "auto"

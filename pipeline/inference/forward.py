@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import PipelineError
-from pipeline.core.inflight import InFlightTable
 from pipeline.core.protocols import Engine
 from pipeline.core.types import Failure, ModelInput, Output, Outputs, Status
+from pipeline.inference.grey_image import PROBE_HW
+from pipeline.inference.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
-_FORWARD_TIMEOUT_S = 3600.0  # includes compilation
-_PROBE_HW = (256, 256)
+_COMPILED_TIMEOUT_S = 3600.0  # any pass of a compiling engine may include compilation
 
 Outcome: TypeAlias = "tuple[ModelInput, Output | Failure]"
 
@@ -30,10 +30,14 @@ class ForwardRunner:
     """
 
     def __init__(
-        self, engine: Engine, in_flight: InFlightTable, make_probe: Callable[[], Tensor]
+        self, engine: Engine, watchdog: Watchdog, make_probe: Callable[[], Tensor]
     ) -> None:
-        """`make_probe` returns the model input of a plain grey image of 256 x 256 pixels."""
-        self.engine, self.in_flight, self.make_probe = engine, in_flight, make_probe
+        """Keep the parts. The watchdog's deadline for an image is also that of its forward pass.
+
+        `make_probe` returns the model input of a plain grey image of 256 x 256 pixels.
+        """
+        self.engine, self.watchdog, self.make_probe = engine, watchdog, make_probe
+        self._least_timeout = _COMPILED_TIMEOUT_S if engine.compiles else 0.0
         self._has_succeeded = False
         self._most_values = sys.maxsize  # limit for the number of tensor values in a batch
 
@@ -70,7 +74,7 @@ class ForwardRunner:
 
     def _run_batch(self, inputs: Sequence[ModelInput]) -> list[Outcome]:
         image_ids = [model_input.item.image_id for model_input in inputs]
-        with self.in_flight.track(image_ids, _FORWARD_TIMEOUT_S):
+        with self.watchdog.watch(image_ids, self._least_timeout):
             outputs = self.engine.forward(
                 [model_input.pixels for model_input in inputs],
                 [model_input.size_hw for model_input in inputs],
@@ -109,18 +113,12 @@ class ForwardRunner:
         If it can, the failure is the image's. If not, raise PipelineError.
         """
         try:
-            self.engine.forward([self.make_probe()], [_PROBE_HW])
+            self.engine.forward([self.make_probe()], [PROBE_HW])
         except Exception:  # noqa: BLE001
             raise PipelineError(
                 f"The model fails on every image: {type(error).__name__}: {error}"
             ) from error
         self._has_succeeded = True
-
-
-def make_grey_image(clip_length: int | None) -> Tensor:
-    """Return a plain grey image (3, 256, 256) uint8, or a clip (T, 3, 256, 256)."""
-    frames = () if clip_length is None else (clip_length,)
-    return torch.full((*frames, 3, *_PROBE_HW), 127, dtype=torch.uint8)
 
 
 def reject_non_finite(outputs: Outputs) -> list[Output | Failure]:

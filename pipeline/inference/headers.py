@@ -8,6 +8,7 @@ from itertools import chain
 from pipeline.core.protocols import Source
 from pipeline.core.timing import StageTimer
 from pipeline.core.types import Entry, ExcludedInput, Failure, InputError, Item, Shard, View
+from pipeline.inference.memory_plan import MemoryPlan
 from pipeline.inference.views import Views
 from pipeline.inference.watchdog import Watchdog
 
@@ -31,7 +32,7 @@ class HeaderReader:
 
     source: Source
     views: Views
-    max_pixels: int
+    plan: MemoryPlan
     excluded: Mapping[int, ExcludedInput]  # image_id -> why this input must not be touched
     watchdog: Watchdog
     timer: StageTimer
@@ -48,7 +49,7 @@ class HeaderReader:
         chunks = [planned[at : at + length] for at in range(0, len(planned), length)]
         outcomes = chain.from_iterable(pool.map(self._read_chunk, chunks))
         return [
-            _make_item(image_id, entry, outcome)
+            self._make_item(image_id, entry, outcome)
             for (image_id, entry), outcome in zip(planned, outcomes, strict=True)
         ]
 
@@ -60,14 +61,17 @@ class HeaderReader:
             return Failure(excluded.status, excluded.error)
         try:
             with self.timer.measure("read"), self.watchdog.watch([image_id]):
-                size_hw = self.source.read_size_hw(entry, self.max_pixels)
+                size_hw = self.source.read_size_hw(entry, self.plan.limits.max_pixels)
+            if too_thin := self.plan.limits.find_thinness(size_hw):
+                return too_thin
             return Header(size_hw, self.views.list_views(size_hw))
         except (InputError, OSError) as error:
             return Failure.from_error(error)
 
-
-def _make_item(image_id: int, entry: Entry, outcome: Header | Failure) -> Item:
-    item = Item(image_id, entry.key, entry=entry)
-    if isinstance(outcome, Failure):
-        return item.with_failure(outcome)
-    return Item(image_id, entry.key, outcome.size_hw, entry=entry, views=outcome.views)
+    def _make_item(self, image_id: int, entry: Entry, outcome: Header | Failure) -> Item:
+        item = Item(image_id, entry.key, entry=entry)
+        if isinstance(outcome, Failure):
+            return item.with_failure(outcome)
+        item = Item(image_id, entry.key, outcome.size_hw, entry=entry, views=outcome.views)
+        refusal = self.plan.refuse(item)
+        return item.with_failure(refusal) if refusal else item

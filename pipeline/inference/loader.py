@@ -6,12 +6,14 @@
        |  announce        Tell the source which entries come next, one shard ahead, so that a source
        |                  on the network can fetch them.
        v  Shard
-       |  read headers    Threads of the pool return Header or Failure. No pixels in memory.
+       |  read headers    Threads of the pool return Header or Failure. No pixels in memory. An
+       |                  image that is too large for its limits fails here (MemoryPlan).
        v  list[Item]
        |  group           Items whose views share shape buckets, drawn through torch's DataLoader.
-       |  begin decoding  Threads of the pool return Decoded or Failure, as futures.
+       |  begin decoding  Threads of the pool return Decoded or Failure, as futures. Each waits
+       |                  until the memory plan admits its image.
        v  DecodingGroup   IN MEMORY: model inputs of the groups that were begun ahead, about two
-       |                  images per thread.
+       |                  images per thread, or less if the memory plan says so.
        |  make batches    Waits for the group, groups the views of its images by bucket.
        v  Batch           IN MEMORY: what is left of the group (GroupPixels).
        |  upload          Copies the inputs to the device (GPU only).
@@ -39,6 +41,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.config.groups.images import DEFAULT_MAX_ASPECT
 from pipeline.core.cpu import count_available_cores, disable_openmp_threads
 from pipeline.core.protocols import Source
 from pipeline.core.timing import StageTimer
@@ -47,6 +50,7 @@ from pipeline.inference.batch_maker import BatchMaker
 from pipeline.inference.batching import group_by_bucket, prefetch_in_thread, pull_ahead
 from pipeline.inference.decode import Decoder, DecodingGroup
 from pipeline.inference.headers import HeaderReader
+from pipeline.inference.memory_plan import ImageLimits, MemoryPlan
 from pipeline.inference.prefetched_shards import PrefetchedShards
 from pipeline.inference.views import Views
 from pipeline.inference.watchdog import Watchdog
@@ -73,6 +77,8 @@ class Loader:
         batch_size: the most inputs of a batch, further limited by the model's `max_batch`.
         workers: decoding threads; None: as many as cores, 32 at most.
         max_pixels: images with more pixels are not decoded.
+        max_aspect: nor are images that are this many times as long as they are wide.
+        memory: bytes for images in work; None: a quarter of the machine's.
         views: which views of an image the model sees; by default the whole image only.
         upload: copies a batch's inputs to the device.
         overlap: decode ahead of a forward pass that runs on another device. Where both run on the
@@ -94,6 +100,8 @@ class Loader:
         overlap: bool = True,
         watchdog: Watchdog | None = None,
         excluded: Mapping[int, ExcludedInput] | None = None,
+        max_aspect: float = DEFAULT_MAX_ASPECT,
+        memory: int | None = None,
     ) -> None:
         self.source, self.model, self.views = source, model, views or Views()
         self.batch_size = min(batch_size, model.max_batch or batch_size)
@@ -102,6 +110,8 @@ class Loader:
         self.upload, self.overlap = upload, overlap
         self.watchdog = watchdog or Watchdog()
         self.excluded = {} if excluded is None else excluded
+        limits = ImageLimits(max_pixels, max_aspect, memory)
+        self.memory_plan = MemoryPlan(limits, model, overlap, source.clip_length, self.batch_size)
 
     def load_batches(
         self,
@@ -142,7 +152,7 @@ class Loader:
         generator expression would keep one, and with it the memory of a batch.
         """
         headers = HeaderReader(
-            self.source, self.views, self.max_pixels, self.excluded, self.watchdog, timer
+            self.source, self.views, self.memory_plan, self.excluded, self.watchdog, timer
         )
         decoder = Decoder(
             self.source,
@@ -151,8 +161,11 @@ class Loader:
             self.batch_size,
             self.watchdog,
             timer,
+            self.memory_plan,
         )
-        batch_maker = BatchMaker(self.model.bucket, self.batch_size, decoder, pool)
+        batch_maker = BatchMaker(
+            self.model.bucket, self.batch_size, decoder, pool, self.memory_plan
+        )
 
         announced = pull_ahead(shards, 1)
         items = ((shard, headers.read_shard(shard, pool, self.workers)) for shard in announced)
@@ -162,7 +175,10 @@ class Loader:
         )
         if self.overlap:
             # enough groups for every thread to have something to do
-            groups = pull_ahead(groups, math.ceil(2 * self.workers / self.batch_size))
+            depth = math.ceil(2 * self.workers / self.batch_size)
+            groups = pull_ahead(
+                groups, depth, lambda group: group.n_bytes, self.memory_plan.most_ahead
+            )
         batches = chain.from_iterable(map(batch_maker.make_batches, groups))
         return map(partial(self._upload, timer=timer), batches)
 
@@ -198,12 +214,16 @@ class Loader:
             for item in items
         ]
         weights = [len(item.views) for item in items]
+        costs = [self.memory_plan.estimate_waiting(item) for item in items]
+        most_cost = self.memory_plan.most_waiting
         images = self.batch_size
         # Images of several views would fill batches in another order in a larger group.
         if not self.overlap and max(weights, default=1) == 1:
             turn = min(_IMAGES_PER_THREAD_IN_TURN * self.workers, _MOST_IMAGES_IN_TURN)
-            images = self.batch_size * math.ceil(max(self.batch_size, turn) / self.batch_size)
-        return group_by_bucket(buckets, images, weights)
+            batches = math.ceil(max(self.batch_size, turn) / self.batch_size)
+            fitting = int(most_cost // (self.batch_size * max([1, *costs])))
+            images = self.batch_size * max(1, min(batches, fitting))
+        return group_by_bucket(buckets, images, weights, costs, most_cost)
 
     def _upload(self, batch: Batch, timer: StageTimer) -> Batch:
         """Return the batch with its inputs on the device."""

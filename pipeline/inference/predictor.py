@@ -28,7 +28,8 @@ from pipeline.core.types import (
     Shard,
     Status,
 )
-from pipeline.inference.forward import ForwardRunner, Outcome, make_grey_image
+from pipeline.inference.forward import ForwardRunner, Outcome
+from pipeline.inference.grey_image import make_grey_image
 from pipeline.inference.loader import Loader
 from pipeline.inference.originals import read_original
 from pipeline.inference.prefetched_shards import PrefetchedShards
@@ -61,7 +62,7 @@ class Predictor:
         self.schema = add_source_columns(self.task.schema, source.columns)
         self._forward = ForwardRunner(
             self.engine,
-            self.in_flight,
+            self.loader.watchdog,
             lambda: self.preprocess(make_grey_image(source.clip_length)),
         )
 
@@ -146,7 +147,9 @@ class Predictor:
         Raises InputError and OSError.
         """
         loader = self.loader
-        return read_original(loader.source, loader.max_pixels, loader.watchdog, image_id, entry)
+        size_hw = loader.source.read_size_hw(entry, loader.max_pixels)
+        with loader.memory_plan.admit(loader.memory_plan.estimate_decoding(size_hw, entry)):
+            return read_original(loader.source, loader.max_pixels, loader.watchdog, image_id, entry)
 
     def open_prefetched(self) -> PrefetchedShards:
         """Return a context that keeps prefetched shards until they are released, or to its end."""

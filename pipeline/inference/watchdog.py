@@ -16,13 +16,16 @@ class Watchdog:
     were in work.
 
     Args:
-        timeout: seconds in which one input is read and decoded.
+        timeout: seconds in which one input is read and decoded, or passes through the network.
         in_flight: the table that the supervisor reads.
     """
 
     timeout: float = math.inf
     in_flight: InFlightTable = field(default_factory=InFlightTable)
 
-    def watch(self, image_ids: Sequence[int]) -> AbstractContextManager[None]:
-        """Register that this thread reads and decodes these inputs inside the `with` block."""
-        return self.in_flight.track(image_ids, self.timeout * len(image_ids))
+    def watch(self, image_ids: Sequence[int], least: float = 0.0) -> AbstractContextManager[None]:
+        """Register that this thread works on these inputs inside the `with` block.
+
+        The deadline is `timeout` for each input, and at least `least` seconds.
+        """
+        return self.in_flight.track(image_ids, max(least, self.timeout * len(image_ids)))

@@ -16,6 +16,7 @@ from pipeline.core.types import Entry, ExcludedInput, Model, ModelSpec
 from pipeline.inference.auto_batch_size import find_fastest_batch_size
 from pipeline.inference.engine_base import BaseEngine
 from pipeline.inference.loader import Loader
+from pipeline.inference.memory_plan import ImageLimits
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.views import Views
 from pipeline.inference.watchdog import Watchdog
@@ -196,9 +197,10 @@ def load_predictor(
         excluded: Inputs that must not be read, by image_id.
     """
     engine = parts.engine
+    limits = ImageLimits(settings.max_pixels, settings.max_aspect, settings.memory)
     model = engine.prepare(parts.format.load())
     batch_size = parts.batch_size or find_fastest_batch_size(
-        engine, model, parts.source, first, settings.max_pixels
+        engine, model, parts.source, first, limits
     )
     engine.prepare_for_run(images, batch_size)
     return _build_predictor(settings, parts, engine, model, batch_size, excluded or {})
@@ -236,5 +238,7 @@ def _build_predictor(
         overlap=engine.device != "cpu",
         watchdog=Watchdog(settings.timeout, InFlightTable.attach()),
         excluded=excluded,
+        max_aspect=settings.max_aspect,
+        memory=settings.memory,
     )
     return Predictor(loader, engine, parts.task, parts.filters.apply)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.groups.images import DEFAULT_MAX_ASPECT
 from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
 from pipeline.core.hashing import hash_text
@@ -50,6 +51,7 @@ def collect_determinants(
         **_describe_views(settings),
         **_describe_network(settings),
         **_describe_duplicates(settings),
+        **_describe_limits(settings),
         **describe_exact_names(filters, spec.categories),
         **_describe_pixels(settings),
     }
@@ -120,6 +122,17 @@ def _describe_network(settings: Settings) -> dict[str, Any]:
 
 def _describe_duplicates(settings: Settings) -> dict[str, Any]:
     return {"skip_duplicates": settings.skip_duplicates} if settings.skip_duplicates else {}
+
+
+def _describe_limits(settings: Settings) -> dict[str, Any]:
+    """Return the limits that refuse images, if they are not the defaults.
+
+    Without `memory=` no image is refused for its memory, so that rows do not depend on the machine.
+    """
+    aspect = (
+        {} if settings.max_aspect == DEFAULT_MAX_ASPECT else {"max_aspect": settings.max_aspect}
+    )
+    return aspect | ({} if settings.memory is None else {"memory": settings.memory})
 
 
 def normalize_filters(filters: Mapping[str, Any], categories: Sequence[str]) -> dict[str, Any]:

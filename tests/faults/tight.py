@@ -9,7 +9,7 @@ from torch import Tensor
 class Tight:
     """An engine that can take at most `room` values of inputs at once."""
 
-    device, precision, is_exact = "cpu", "fp32", True
+    device, precision, is_exact, compiles = "cpu", "fp32", True, False
 
     def __init__(self, room: int) -> None:
         self.room, self.sizes = room, []

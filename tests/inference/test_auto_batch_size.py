@@ -10,6 +10,7 @@ from torch import nn
 from pipeline.core.errors import PipelineError
 from pipeline.core.types import Entry, InputError, Model, Status
 from pipeline.inference.auto_batch_size import find_fastest_batch_size
+from pipeline.inference.memory_plan import ImageLimits
 
 ENTRIES = [Entry("a.jpg", 1, 1), Entry("bad.jpg", 1, 1), Entry("large.jpg", 1, 1)]
 
@@ -49,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def chosen(engine: Engine, **of_model) -> int:
     model = Model(nn.Identity(), lambda image: image, lambda size: None, **of_model)
-    return find_fastest_batch_size(engine, model, Source(), ENTRIES, 10**8)
+    return find_fastest_batch_size(engine, model, Source(), ENTRIES, ImageLimits(10**8))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_a_model_that_takes_no_picture_at_all_is_said() -> None:
 
     model = Model(nn.Identity(), fails, lambda size: None)
     with pytest.raises(PipelineError, match="cannot take a picture of 640 x 480 pixels: never"):
-        find_fastest_batch_size(Engine(lambda n: 1.0), model, Source(), ENTRIES, 10**8)
+        find_fastest_batch_size(Engine(lambda n: 1.0), model, Source(), ENTRIES, ImageLimits(10**8))
 
 
 def test_the_clock_is_a_fake_one() -> None:

@@ -7,6 +7,7 @@ from pipeline.config.declare import nested_settings, setting
 from pipeline.config.validators import (
     allow_none,
     build_refusal,
+    check_bytes,
     check_choice,
     check_flag,
     check_integer,
@@ -68,7 +69,15 @@ class ComputeSettings:
     timeout: int = setting(
         check_integer(1),
         120,
-        "seconds to read and decode one input; an input that takes longer gets the status timeout",
+        "seconds to read and decode one input, and again for its forward pass; an input that takes "
+        "longer gets the status timeout",
+    )
+    memory: int | None = setting(
+        allow_none(check_bytes),
+        None,
+        "memory for the images that one process has in work, for example 2GB; an image that does "
+        "not fit gets the status too_large; null: a quarter of the memory of the machine or its "
+        "container, and an image that does not fit is processed alone",
     )
     device: str = setting(check_text, "auto", "auto, cpu, cuda, cuda:1, mps")
     jpeg: str = setting(

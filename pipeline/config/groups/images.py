@@ -7,6 +7,7 @@ from pipeline.config.declare import nested_settings, setting
 from pipeline.config.validators import (
     allow_none,
     check_area,
+    check_aspect,
     check_bands,
     check_choice,
     check_flag,
@@ -20,6 +21,10 @@ from pipeline.config.validators import (
     check_optional_text,
     check_utf8_path,
 )
+
+# Measured with a TorchScript detector that makes the shorter side 320 pixels: 200 to 1 takes 0.5 GB
+# and two seconds. Panoramas and line scans are up to about 100 to 1.
+DEFAULT_MAX_ASPECT = 200.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,13 @@ class InputSettings:
         None,
         "TIFF: the channels, counted from 1, to show as red, green and blue, for example [3,2,1], "
         "or as grey, [4]; null: those that the file names",
+    )
+    max_aspect: float = setting(
+        check_aspect,
+        DEFAULT_MAX_ASPECT,
+        "most times that the longer side of an image may be the shorter one; the status of a "
+        "thinner image is too_large, because models that enlarge the shorter side would fill the "
+        "memory",
     )
     retry: str | None = setting(
         allow_none(check_choice("errors")),

@@ -80,6 +80,7 @@ class Fast(BaseEngine):
         # Freezing makes weights constants, which are packed once. It works only as a global
         # setting, not as an option of torch.compile.
         inductor.freezing = True
+        self.compiles = True
         # Hide the warning "No CUDA runtime is found".
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         for name in self.model.compilable:

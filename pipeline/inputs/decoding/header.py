@@ -21,6 +21,7 @@ from pipeline.inputs.decoding.separated import Separated
 from pipeline.inputs.decoding.tiff_directory import (
     BITS,
     LENGTH,
+    SAMPLES,
     WIDTH,
     TiffDirectory,
     find_page,
@@ -36,6 +37,7 @@ Image.MAX_IMAGE_PIXELS = None
 # A file of this many bytes is never too large, because a small image may have large metadata.
 _MIN_FILE_LIMIT = 64 << 20
 _MAX_BYTES_PER_PIXEL = 8  # 16-bit RGBA, uncompressed
+_SAMPLE_BYTES = 8  # of a pixel, on average: 16-bit RGBA
 _HEAD_BYTES = 4096
 
 # Formats whose decoders stumble over metadata, which is therefore taken away. Pillow reads the
@@ -55,6 +57,12 @@ class ImageHeader:
     size_hw: tuple[int, int]
     orientation: int  # EXIF, 1..8
     bits: int = 8  # of a sample
+    channels: int = 3  # of a pixel in the file; those of a TIFF file may be many
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of all samples, decoded."""
+        return self.size_hw[0] * self.size_hw[1] * self.channels * max(1, -(-self.bits // 8))
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,14 @@ def open_image(file: BinaryIO, max_pixels: int) -> OpenedImage:
             f"max_pixels={max_pixels}",
             size_hw=header.size_hw,
         )
+    if header.sample_bytes > _SAMPLE_BYTES * max_pixels:
+        raise InputError(
+            Status.TOO_LARGE,
+            f"{width}x{height} pixels take {header.sample_bytes} bytes, more than the "
+            f"{_SAMPLE_BYTES * max_pixels} that max_pixels={max_pixels} allows "
+            f"({_SAMPLE_BYTES} for each pixel)",
+            size_hw=header.size_hw,
+        )
     return opened
 
 
@@ -164,15 +180,16 @@ def _open_tiff(directory: TiffDirectory) -> OpenedImage:
     if min(stored_hw) < 1:
         Image.open(separated.picture, formats=("TIFF",))  # raises
         raise ValueError("its header has no size")
-    header = _make_header("TIFF", stored_hw, separated.orientation, directory.read_first(BITS, 1))
+    bits, channels = directory.read_first(BITS, 1), directory.read_first(SAMPLES, 1)
+    header = _make_header("TIFF", stored_hw, separated.orientation, bits, channels)
     return OpenedImage(header, separated.picture, directory=directory)
 
 
 def _make_header(
-    name: str, stored_hw: tuple[int, int], orientation: int, bits: int = 8
+    name: str, stored_hw: tuple[int, int], orientation: int, bits: int = 8, channels: int = 3
 ) -> ImageHeader:
     upright_hw = stored_hw[::-1] if orientation >= 5 else stored_hw
-    return ImageHeader(name, upright_hw, orientation, bits)
+    return ImageHeader(name, upright_hw, orientation, bits, channels)
 
 
 def _read_pillow_orientation(image: Image.Image) -> int:

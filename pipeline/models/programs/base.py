@@ -143,6 +143,8 @@ class ProgramFile(ABC):
             full_precision_only=True,
             cpu_only=self.cpu_only,
             max_batch=made.max_batch,
+            network_hw=made.network_hw,
+            forward_factor=made.forward_factor,
         )
 
     # --- what the file says

@@ -36,6 +36,8 @@ class ProgramModel:
     preprocess: Callable[[Tensor], Tensor]
     bucket: Callable[[tuple[int, int]], Hashable]
     max_batch: int | None = None
+    network_hw: Callable[[tuple[int, int]], tuple[int, int]] | None = None
+    forward_factor: float = 64.0
 
 
 class Head(ABC):
