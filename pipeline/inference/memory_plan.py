@@ -30,8 +30,9 @@ _FLOAT_PIXEL_BYTES = 12  # of three float32 channels
 # Measured on JPEG, PNG and TIFF files: up to 13 bytes a pixel for decoding, then 3 for the pixels
 # and up to 24 for two float32 copies while they are preprocessed.
 _DECODED_PIXEL_BYTES = 28
-# Presets resize the shorter side before they crop. They refuse an image of more pixels than this.
-_PRESET_SIDE, _MOST_PRESET_PIXELS = 520, 2**24
+# Presets of classifiers resize the shorter side to about this before they crop. They refuse an
+# image that would then have more pixels.
+_PRESET_SIDE, _MOST_PRESET_PIXELS = 256, 2**24
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,12 @@ class MemoryPlan:
 
     def estimate_decoding(self, size_hw: SizeHW, entry: Entry) -> float:
         """Return the bytes to read, decode and preprocess one image or clip."""
-        pixels = size_hw[0] * size_hw[1] * (self.clip_length or 1)
-        aspect = max(size_hw) / max(1, min(size_hw))
-        resized = min(_PRESET_SIDE**2 * aspect, _MOST_PRESET_PIXELS) * (self.clip_length or 1)
-        return (entry.size or 0) + pixels * _DECODED_PIXEL_BYTES + int(resized) * _FLOAT_PIXEL_BYTES
+        frames = self.clip_length or 1
+        needed = (entry.size or 0) + frames * size_hw[0] * size_hw[1] * _DECODED_PIXEL_BYTES
+        if self._fixed_input is None:
+            return needed
+        resized = _PRESET_SIDE**2 * max(size_hw) / max(1, min(size_hw))
+        return needed + frames * int(min(resized, _MOST_PRESET_PIXELS)) * _FLOAT_PIXEL_BYTES
 
     def estimate_input(self, view_hw: SizeHW) -> float:
         """Return the bytes of the model input that `preprocess` makes of one view."""
