@@ -10,8 +10,13 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pipeline.config.failures import report_failure, report_interruption, report_os_error
-from pipeline.config.process import prepare_process, set_log_level
+from pipeline.config.failures import (
+    report_failure,
+    report_interruption,
+    report_os_error,
+    report_unexpected,
+)
+from pipeline.config.process import prepare_process, restart_in_utf8_mode, set_log_level
 from pipeline.config.signals import Terminated, install_signal_handlers
 from pipeline.config.verbs import (
     CATALOGUE_VERB,
@@ -33,6 +38,7 @@ _HELP = {"-h", "--help"}
 
 def entry() -> int:
     """Run the program. The verbs that may run long get a supervised process."""
+    restart_in_utf8_mode()
     arguments = sys.argv[1:]
     is_long = arguments[:1] and arguments[0] in RESUMABLE_VERBS and not _HELP & set(arguments)
     if not is_long or TABLE_VARIABLE in os.environ:
@@ -54,18 +60,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         return _dispatch(given)
-    except PipelineError as error:
-        return report_failure(str(error), error.exit_code)
-    except BrokenPipeError:
-        # The reader of the output, such as `head`, is gone. The run itself is complete.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        return report_os_error(error, given)
     except Terminated:
         return report_interruption("Terminated.", 143, given)
     except KeyboardInterrupt:
         return report_interruption("Interrupted.", 130, given)
+    except Exception as error:  # noqa: BLE001 - users never see a traceback
+        return _report_error(error, given)
+
+
+def _report_error(error: Exception, given: Sequence[str]) -> int:
+    """Explain an error to the user and return the exit code."""
+    if isinstance(error, PipelineError):
+        return report_failure(str(error), error.exit_code)
+    if isinstance(error, BrokenPipeError):
+        # The reader of the output, such as `head`, is gone. The run itself is complete.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, OSError):
+        return report_os_error(error, given)
+    return report_unexpected(error, given)
 
 
 def _dispatch(given: list[str]) -> int:
@@ -276,6 +289,21 @@ def _review(verb: str, arguments: list[str]) -> None:
     except RunDrifted as drifted:
         print(drifted.text, flush=True)
         raise
+    except (PipelineError, OSError):
+        raise
+    except Exception:
+        _explain_damage(options)
+        raise
+
+
+def _explain_damage(options: object) -> None:
+    """Raise RunDamaged if one of the runs in a verb's options differs from what was committed."""
+    from pipeline.results.commands.verify import verify_run
+
+    given = vars(options)
+    for run in (given.get("run"), given.get("reference"), *(given.get("runs") or ())):
+        if run is not None:
+            verify_run(run)
 
 
 _VERBS: dict[str, Callable[[list[str]], None]] = {

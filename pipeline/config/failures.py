@@ -8,12 +8,15 @@ has its own.
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from traceback import extract_tb
 
 from pipeline.config.verbs import FINISHED_RUN_VERBS, RESUMABLE_VERBS
 from pipeline.core.errors import OutOfSpace, PipelineError, is_disk_full
 from pipeline.core.locations import redact_secrets
 
 log = logging.getLogger(__name__)
+_MAX_REASON = 500  # characters
 
 
 def report_failure(message: str, exit_code: int) -> int:
@@ -38,6 +41,21 @@ def report_os_error(error: OSError, arguments: Sequence[str]) -> int:
 
     intact = " Committed shards are intact." if verb in RESUMABLE_VERBS else ""
     return report_failure(f"{failure}{intact}", failure.exit_code)
+
+
+def report_unexpected(error: Exception, arguments: Sequence[str]) -> int:
+    """Print that the program has a fault, and where, and return the exit code of a failure."""
+    log.debug("the traceback", exc_info=error)
+    frames = [frame for frame in extract_tb(error.__traceback__) if "pipeline" in frame.filename]
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    verb = arguments[0] if arguments else ""
+    intact = " Committed shards are intact." if verb in RESUMABLE_VERBS else ""
+    reason = " ".join(str(error).split())[:_MAX_REASON]
+    return report_failure(
+        f"unexpected {type(error).__name__}{place}: {reason}. This is a fault of the program; "
+        f"please report it.{intact}",
+        PipelineError.exit_code,
+    )
 
 
 def report_interruption(message: str, exit_code: int, arguments: Sequence[str]) -> int:

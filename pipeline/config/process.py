@@ -28,6 +28,18 @@ def prepare_process() -> None:
     keep_freed_memory()
 
 
+def restart_in_utf8_mode() -> None:
+    """Start this program again if the locale is not UTF-8; return if it is.
+
+    Under the locale C, Python would take the letters of file names on the command line for bytes
+    that are not text. With its UTF-8 mode, they are read as users and file systems mean them.
+    """
+    if sys.flags.utf8_mode or sys.getfilesystemencoding().casefold() in ("utf-8", "utf8"):
+        return
+    os.environ["PYTHONUTF8"] = "1"  # for the processes that this one starts
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
+
+
 def set_log_level(level: str) -> None:
     """Show this program's messages of `level` and above. Libraries' warnings need `debug`."""
     logging.getLogger("pipeline").setLevel(level.upper())

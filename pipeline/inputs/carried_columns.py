@@ -1,5 +1,7 @@
 """Choose the columns of a user's table to copy to the rows of a run, and convert their types."""
 
+import logging
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -9,9 +11,14 @@ import pyarrow.compute as pc
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.schema import BOX_COLUMNS, IMAGES_SCHEMA, make_carried_field
 
-# Names of the columns that the tables of a run already have.
+log = logging.getLogger(__name__)
+
+# Names of the columns that the tables and the plan of a run already have.
 _RESERVED = {
     *IMAGES_SCHEMA.names,
+    "size",
+    "mtime_ns",
+    "at",
     *BOX_COLUMNS,
     "class_id",
     "class_name",
@@ -29,7 +36,7 @@ _RESERVED = {
 def choose_fields(
     schema: pa.Schema, used: Collection[str], carry: Any, where: str
 ) -> list[pa.Field]:
-    """Return the fields of the columns to carry.
+    """Return the fields of the columns to carry. Columns without a name are left out.
 
     Args:
         used: Columns that the source itself reads. They are carried only if `carry` names them.
@@ -37,10 +44,11 @@ def choose_fields(
         where: Beginning of error messages.
 
     Raises:
-        ConfigError: A column does not exist, its name is reserved, or its type is not supported.
+        ConfigError: A column does not exist or comes twice, its name is reserved, or its type is
+            not supported.
     """
     given = _read_names(carry)
-    unknown = [name for name in given or () if name not in schema.names]
+    unknown = [name for name in given or () if not name.strip() or name not in schema.names]
     if unknown:
         hint = suggest_nearest(unknown[0], schema.names)
         raise ConfigError(
@@ -48,11 +56,19 @@ def choose_fields(
             f"{', '.join(schema.names)}."
         )
 
-    names = [name for name in schema.names if name not in used] if given is None else given
-    types = {name: convert_type(schema.field(name).type) for name in names}
+    names = _list_named_columns(schema, used, where) if given is None else given
+    count = Counter(schema.names)
+    types = {
+        name: convert_type(schema.field(name).type) if count[name] == 1 else None for name in names
+    }
     possible = [name for name, kind in types.items() if kind is not None and name not in _RESERVED]
     advice = f"Say what to carry: source.carry=[{','.join(possible)}]."
     for name, kind in types.items():
+        if count[name] > 1:
+            raise ConfigError(
+                f"{where}: {count[name]} columns are called {name!r}, so it is not clear which to "
+                f"carry. Rename one. {advice}"
+            )
         if name in _RESERVED:
             raise ConfigError(
                 f"{where}: column {name!r} has a name that a run's tables use themselves. {advice}"
@@ -63,6 +79,16 @@ def choose_fields(
                 f"{advice}"
             )
     return [make_carried_field(name, kind) for name, kind in types.items()]
+
+
+def _list_named_columns(schema: pa.Schema, used: Collection[str], where: str) -> list[str]:
+    """Return the names of the columns that the source does not use, without empty names."""
+    nameless = [str(i) for i, name in enumerate(schema.names, 1) if not name.strip()]
+    if nameless:
+        log.warning(
+            "%s: columns without a name are not carried: number %s.", where, ", ".join(nameless)
+        )
+    return [name for name in schema.names if name.strip() and name not in used]
 
 
 def _read_names(carry: Any) -> list[str] | None:

@@ -1,6 +1,5 @@
 """Read-only access to the committed tables of a run. Loads no model."""
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from pipeline.core.recorded_inputs import InputLocations, RecordedSource, Source
 from pipeline.core.schema import read_categories
 from pipeline.runs.plan import Plan, load_plan
 from pipeline.runs.run_folder import RunFolder
+from pipeline.runs.run_record import read_record
 from pipeline.storage.object_publish import resolve_latest
 
 log = logging.getLogger(__name__)
@@ -69,11 +69,12 @@ class FinishedRun:
                 f"run={path}: it has no committed tables. Runs have them with the sink `parquet`, "
                 "once complete."
             )
+        folder.check_parts()
         if len(shard_ids) < plan.n_shards:
             log.warning("%s is not complete: %d of %d shards.", path, len(shard_ids), plan.n_shards)
         return cls(
             folder,
-            json.loads(folder.local("run.json").read_text(encoding="utf-8")),
+            read_record(folder.local("run.json")),
             plan,
             shard_ids,
         )

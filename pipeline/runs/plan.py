@@ -8,10 +8,10 @@ complete or absent. Inputs that appear later become further parts: existing shar
 `plan_freezing.py` writes the plan.
 """
 
-import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from heapq import merge
 from itertools import chain, groupby
@@ -20,7 +20,8 @@ from operator import attrgetter
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, RunDamaged
+from pipeline.core.json_files import Types, check_object, read_json_object
 from pipeline.core.types import Entry, Shard
 from pipeline.runs.run_folder import RunFolder
 
@@ -51,6 +52,16 @@ class PlanPart:
     listing: int = 0
 
 
+_PART_TYPES: Mapping[str, Types] = {
+    "file": str,
+    "first_shard": int,
+    "first_image_id": int,
+    "shards": int,
+    "images": int,
+}
+_PART_FIELDS = (*_PART_TYPES, "listing")
+
+
 class Plan:
     """The planned images and the shards that they belong to."""
 
@@ -63,7 +74,7 @@ class Plan:
     def read_shard(self, shard_id: int) -> Shard:
         """Read the entries of one shard."""
         part = self.parts[bisect_right(self.parts, shard_id, key=attrgetter("first_shard")) - 1]
-        with pq.ParquetFile(self.folder.local(part.file)) as file:
+        with self._open(part) as file:
             table = file.read_row_group(shard_id - part.first_shard)
         return Shard(shard_id, table["image_id"][0].as_py(), tuple(read_entries(table)))
 
@@ -90,9 +101,10 @@ class Plan:
         Reads the footers of the parts only.
         """
         for part in self.parts:
-            metadata = pq.read_metadata(self.folder.local(part.file))
-            for i in range(part.shards):
-                yield part.first_shard + i, metadata.row_group(i).num_rows
+            with self._open(part) as file:
+                sizes = [file.metadata.row_group(i).num_rows for i in range(part.shards)]
+            for i, size in enumerate(sizes):
+                yield part.first_shard + i, size
 
     def entries_by_key(self) -> Iterator[Entry]:
         """Yield every planned input in the order of the keys.
@@ -109,9 +121,21 @@ class Plan:
             yield from self._entries_of(part)
 
     def _entries_of(self, part: PlanPart) -> Iterator[Entry]:
-        with pq.ParquetFile(self.folder.local(part.file)) as file:
+        with self._open(part) as file:
             for i in range(part.shards):
                 yield from read_entries(file.read_row_group(i))
+
+    @contextmanager
+    def _open(self, part: PlanPart) -> Iterator[pq.ParquetFile]:
+        """Open a part. Raises RunDamaged if it is not what a run writes, now or when it is read."""
+        path = self.folder.local(part.file)
+        try:
+            with pq.ParquetFile(path) as file:
+                _check_part(file, part)
+                yield file
+        except (pa.ArrowException, ValueError, FileNotFoundError, IsADirectoryError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RunDamaged(f"{path} is damaged: {reason}. Restore the file.") from None
 
 
 def load_plan(folder: RunFolder) -> Plan:
@@ -122,15 +146,33 @@ def load_plan(folder: RunFolder) -> Plan:
             naming files outside its folder.
     """
     path = folder.local("plan/plan.json")
-    listed = json.loads(path.read_text())["parts"] if path.is_file() else []
-    parts = [PlanPart(**part) for part in listed]
+    listed = read_json_object(path, {"parts": list})["parts"] if path.is_file() else []
+    for part in listed:
+        check_object(part, _PART_TYPES, f"{path}, parts")
+    parts = [PlanPart(**{name: part.get(name, 0) for name in _PART_FIELDS}) for part in listed]
+    n_shards = n_images = 0
     for part in parts:
+        found = part.first_shard, part.first_image_id, min(part.shards, part.images) > 0
+        if found != (n_shards, n_images, True) or not isinstance(part.listing, int):
+            raise RunDamaged(f"{path} is damaged: the numbers of {part.file!r} are not possible.")
+        n_shards, n_images = n_shards + part.shards, n_images + part.images
         if not _PART_NAME.fullmatch(part.file):
             raise ConfigError(
                 f"{path}: expected parts called plan/part-00000000.parquet, got {part.file!r}; no "
                 "run wrote it."
             )
     return Plan(folder, parts)
+
+
+def _check_part(file: pq.ParquetFile, part: PlanPart) -> None:
+    """Raise ValueError if a part has not the columns and the rows that it should have."""
+    own = file.schema_arrow.remove_metadata()
+    if own.names[: len(PLAN_SCHEMA)] != PLAN_SCHEMA.names or not all(
+        own.field(i).type == field.type for i, field in enumerate(PLAN_SCHEMA)
+    ):
+        raise ValueError(f"its columns are {', '.join(own.names)}")
+    if (file.num_row_groups, file.metadata.num_rows) != (part.shards, part.images):
+        raise ValueError(f"it has {file.metadata.num_rows} rows, plan.json says {part.images}")
 
 
 def make_plan_table(entries: Sequence[Entry], first_image_id: int, schema: pa.Schema) -> pa.Table:

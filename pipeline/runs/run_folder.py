@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.hashing import hash_file
+from pipeline.core.json_files import check_object, read_json_object
 from pipeline.core.locations import Location, Uri
 from pipeline.core.shard_names import (
     format_shard_number,
@@ -259,7 +260,9 @@ def _list_files(stage: Path) -> list[Path]:
 
 
 def _read(marker: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
+    content = read_json_object(marker, {"parts": dict})
+    for name, part in content["parts"].items():
+        check_object(part, {"bytes": int, "sha256": str}, f"{marker}, {name}")
     return content
 
 

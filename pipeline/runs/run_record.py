@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.config.settings import Settings
+from pipeline.core.json_files import Types, check_object, read_json_object
 from pipeline.core.locations import redact_secrets
 from pipeline.core.package_files import find_resource
 from pipeline.core.types import ModelSpec
@@ -33,6 +34,33 @@ _LIBRARIES = (
 
 
 _OPTIONAL_LIBRARIES = ("onnxruntime",)  # recorded if the model has imported them
+
+
+_NUMBER = (int, float, type(None))
+_NAMES = (list, type(None))
+# What commands that read a finished run need of run.json.
+_RECORD_TYPES: Mapping[str, Types] = {"task": str, "config": dict, "fingerprint_of": dict}
+_DETERMINANT_TYPES: Mapping[str, Types] = {"source": str, "filters": dict}
+_FILTER_TYPES: Mapping[str, Types] = {
+    "classes": _NAMES,
+    "exclude": _NAMES,
+    "min_score": (*_NUMBER, dict, list),
+    "min_area": _NUMBER,
+    "nms_iou": _NUMBER,
+    "max_detections": _NUMBER,
+    "top_k": _NUMBER,
+}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read run.json. Raises RunDamaged if it is not what a run writes."""
+    record = read_json_object(path, _RECORD_TYPES)
+    determined_by = record["fingerprint_of"]
+    check_object(determined_by, _DETERMINANT_TYPES, f"{path}, fingerprint_of")
+    check_object(determined_by["filters"], _FILTER_TYPES, f"{path}, filters")
+    if "source_settings" in determined_by:
+        check_object(determined_by, {"source_settings": dict}, f"{path}, fingerprint_of")
+    return record
 
 
 def make_record(

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any, BinaryIO
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.keys import key_to_listed_path, key_to_path
+from pipeline.core.keys import key_to_listed_path, key_to_path, path_to_key
 from pipeline.core.locations import Location, Uri, expand_home, is_uri, parse_location
 from pipeline.core.name_matching import is_file_uri, tidy_path
 from pipeline.core.recorded_inputs import InputLocations, RecordedSource
@@ -90,7 +90,16 @@ class ManifestFiles:
             return io.BytesIO(self._addresses.read(path))
         if "\0" in path:
             raise InputError(Status.MISSING, "no file has a NUL character in its name")
-        return open_file(self._find_local(key, path))
+        try:
+            return open_file(self._find_local(key, path))
+        except InputError as error:
+            if error.status is not Status.MISSING:
+                raise
+            raise InputError(
+                Status.MISSING,
+                f"there is no file {path_to_key(path)}; source.root= names the folder that the "
+                "manifest's relative paths begin at",
+            ) from None
 
     def _find_local(self, key: str, path: str) -> str:
         """Return the path of a key's file, which may be spelled in another way than in the list.

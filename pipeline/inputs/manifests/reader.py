@@ -20,6 +20,7 @@ TEXT_COLUMN = "path"  # the name of a text file's only column
 _BLOCK_BYTES = 1 << 20
 _BATCH_ROWS = 1 << 15
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_DELIMITERS = (",", ";", "\t", "|")
 _UTF8_MARK = b"\xef\xbb\xbf"
 # Columns of a CSV file that may be numbers or times. All others are read as text.
 _TYPED_COLUMNS = ("size", "mtime")
@@ -83,9 +84,12 @@ def _open_csv(file: BinaryIO, delimiter: str) -> tuple[pa.Schema, ReadBatches]:
 
     So the type of a column does not depend on its first rows, and 007 remains 007.
     """
+    delimiter = _find_delimiter(file, delimiter)
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     read = csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)
-    guessed = csv.open_csv(file, read_options=read, parse_options=parse).schema
+    # A reader that stays open goes on reading in a thread, which aborts a process that ends.
+    with csv.open_csv(file, read_options=read, parse_options=parse) as reader:
+        guessed = reader.schema
     schema = pa.schema([(field.name, _choose_type(field)) for field in guessed])
 
     def batches(columns: list[str]) -> Iterator[pa.Table]:
@@ -97,12 +101,25 @@ def _open_csv(file: BinaryIO, delimiter: str) -> tuple[pa.Schema, ReadBatches]:
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         )
-        for batch in csv.open_csv(
+        with csv.open_csv(
             file, read_options=read, parse_options=parse, convert_options=convert
-        ):
-            yield pa.Table.from_batches([batch])
+        ) as reader:
+            for batch in reader:
+                yield pa.Table.from_batches([batch])
 
     return schema, batches
+
+
+def _find_delimiter(file: BinaryIO, usual: str) -> str:
+    """Return the character between the columns, from the header.
+
+    Spreadsheets write `;` where the comma is the decimal separator. The usual delimiter is kept
+    unless only another one is in the header.
+    """
+    header = file.readline(_BLOCK_BYTES).decode("utf-8", "replace")
+    file.seek(0)
+    found = [mark for mark in _DELIMITERS if mark in header]
+    return found[0] if len(found) == 1 else usual
 
 
 def _choose_type(field: pa.Field) -> pa.DataType:

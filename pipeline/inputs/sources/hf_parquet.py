@@ -98,11 +98,12 @@ class HfParquet(ImageSource):
         """
         with self.images.open_table(file) as table:
             schema, names = table.schema_arrow, [field.name for field in self.columns]
-            absent = [name for name in names if name not in schema.names]
+            absent = [name for name in names if schema.names.count(name) != 1]
             if absent:
                 raise InputError(
                     Status.UNSUPPORTED,
-                    f"no column {absent[0]!r} in the Parquet file, as others have",
+                    f"expected one column {absent[0]!r} in the Parquet file, as others have; "
+                    f"found {schema.names.count(absent[0])}",
                 )
 
             path_column = find_path_column(schema, self.column)

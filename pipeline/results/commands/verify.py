@@ -34,6 +34,23 @@ def run_command(options: Options) -> str:
     return verify_run(options.run)
 
 
+class _Wrong(Exception):
+    """A shard differs from what was committed."""
+
+
+# What reading a damaged shard may raise.
+_DAMAGE = (
+    _Wrong,
+    RunDamaged,
+    OSError,
+    IndexError,
+    pa.ArrowException,
+    ValueError,
+    KeyError,
+    TypeError,
+)
+
+
 def verify_run(run: Location) -> str:
     """Verify a run and return a sentence that sums up what was checked.
 
@@ -57,7 +74,16 @@ def verify_run(run: Location) -> str:
         try:
             counts = _check_shard(folder, plan.read_shard(shard_id))
             images, predictions = images + counts[0], predictions + counts[1]
-        except (_Wrong, OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        except (
+            _Wrong,
+            RunDamaged,
+            OSError,
+            IndexError,
+            pa.ArrowException,
+            ValueError,
+            KeyError,
+            TypeError,
+        ) as error:
             found.append(f"shard {shard_id}: {error}")
     if found:
         more = f"\n  ... and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
@@ -77,10 +103,6 @@ def verify_run(run: Location) -> str:
         f"shards: {complete:,}, {images:,} images with one row each, {predictions:,} predictions"
     )
     return f"{run}: {checked}: all as committed{left}."
-
-
-class _Wrong(Exception):
-    """A shard differs from what was committed."""
 
 
 def _check_shard(folder: RunFolder, shard: Shard) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from pipeline.core.errors import ConfigError, shorten_list
 from pipeline.core.keys import key_to_listed_path, path_to_key
+from pipeline.core.lookalikes import describe_lookalikes
 from pipeline.core.name_matching import match_paths, match_texts
 from pipeline.core.tables import mark_duplicates, mark_failed
 from pipeline.ops.filters import PLACEHOLDERS, make_score_thresholds
@@ -20,6 +21,7 @@ from pipeline.results.evaluation.result import ImageCounts
 from pipeline.runs.finished_run import FinishedRun
 
 _SHOWN = 3
+_COMPARED = 1000  # names of truth that are compared with those of the run for a hint
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def pair_images(
         hint = f" {_describe_unsure(unsure)}" if unsure else ""
         raise ConfigError(
             f"None of truth's {len(names):,} images is in the run. Truth: {_some(names)}. The "
-            f"run: {_some(keys)}.{hint}"
+            f"run: {_some(keys)}.{hint} "
+            f"{describe_lookalikes(names.to_pylist()[:_COMPARED], keys.to_pylist())}".rstrip()
         )
     seen = np.stack([table[name].fill_null(-1).to_numpy() for name in ("height", "width")], axis=1)
     sizes = np.full((len(names), 2), -1) if sizes_hw is None else sizes_hw.copy()
@@ -93,6 +96,7 @@ def pair_images(
         _note(
             absent, "of truth's images are not in the run; they count as images without predictions"
         ),
+        describe_lookalikes(absent.to_pylist()[:_COMPARED], left.to_pylist()),
         _describe_unsure(unsure),
         _note(left, "images of the run are not in truth and left out"),
     )
@@ -235,13 +239,13 @@ def pair_classes(run: FinishedRun, truth: Mapping[int, str]) -> ClassPairs:
     if not (index_of >= 0).any():
         raise ConfigError(
             f"None of truth's classes is one of the run's. Truth has {shorten_list(names)}; the "
-            f"run {shorten_list(_real(model))}."
+            f"run {shorten_list(_real(model))}. {describe_lookalikes(names, _real(model))}".rstrip()
         )
     unknown = [name for k, name in enumerate(names) if k not in index_of]
     more = [model[i] for i in sorted(kept) if index_of[i] < 0 and model[i] not in PLACEHOLDERS]
     notes = [
         f"{len(unknown)} classes of truth are unknown to the model, so never found: "
-        f"{shorten_list(unknown)}."
+        f"{shorten_list(unknown)}. {describe_lookalikes(unknown, _real(model))}".rstrip()
         if unknown
         else "",
         f"{len(more)} classes of the model are not in truth and left out: {shorten_list(more)}."
@@ -269,7 +273,8 @@ def _match_class_names(truth: Mapping[int, str], model: Sequence[str]) -> dict[i
         raise ConfigError(
             f"truth's {_join_names(alike)} and the run's "
             f"{_join_names(known[k] for k in candidates)} differ only in spelling, so it is not "
-            "clear which are the same class. Give truth's categories the names that the run has."
+            "clear which are the same class. Give truth's categories the names that the run has. "
+            f"{describe_lookalikes(alike, [known[k] for k in candidates])}".rstrip()
         )
     return {ids[i]: known[k] for i, k in matches.found.items()}
 
