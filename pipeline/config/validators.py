@@ -90,7 +90,10 @@ def check_utf8_path(key: str, value: Any) -> str:
 @declare_kind(Kind.TEXT)
 def check_path(key: str, value: Any) -> Location:
     """Return a path, or an address for a text like s3://bucket/folder."""
-    return parse_location(check_text(key, value))
+    text = check_text(key, value)
+    if "\0" in text:
+        raise build_refusal(key, value, "a path without NUL characters")
+    return parse_location(text)
 
 
 @declare_kind(Kind.TEXT)

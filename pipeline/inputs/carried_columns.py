@@ -13,12 +13,9 @@ from pipeline.core.schema import BOX_COLUMNS, IMAGES_SCHEMA, make_carried_field
 
 log = logging.getLogger(__name__)
 
-# Names of the columns that the tables and the plan of a run already have.
+# Names of the columns that the tables of a run already have.
 _RESERVED = {
     *IMAGES_SCHEMA.names,
-    "size",
-    "mtime_ns",
-    "at",
     *BOX_COLUMNS,
     "class_id",
     "class_name",

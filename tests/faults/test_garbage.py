@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, settings
 
 from pipeline import cli
 from pipeline.results.commands.export import list_formats
@@ -36,10 +35,6 @@ TRUTH = {
 ODD_JSON: Sequence[Any] = (None, True, -1, 1e300, "", "x", [], [None], {}, {"a": 1})
 ODD_BYTES = (b"", b"\0", b"{", b"[]", b"null", b"\xff\xfe{}", b"PAR1", b"PAR1" * 9, b"[" * 100_000)
 
-few = settings(
-    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
-)
-
 
 @pytest.fixture
 def unexpected(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
@@ -60,7 +55,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     (folder / "in").mkdir()
     rows = [Row("a.jpg", found=[box(1, 0.9, 1, 2, 30, 40)]), Row("b.jpg", (20, 30))]
-    made_run(folder / "run", rows, input=folder / "in")
+    made_run(folder / "run", rows, input=folder / "in", min_score=0.5)
     (folder / "truth.json").write_text(json.dumps(TRUTH))
     return folder
 
@@ -75,8 +70,6 @@ def call(verb: Sequence[str], run: Path, whole: Path, unexpected: list[Exception
         words.append(f"reference={whole / 'run'}")
     if name in ("verify", "report"):
         del words[1]
-    if name == "refilter":
-        rest.append("pictures=false") if False else None
     code = cli.main([name, *words, *rest])
     shutil.rmtree(run.parent / "out", ignore_errors=True)
     if unexpected:
@@ -96,6 +89,7 @@ def damage(tmp_path: Path, whole: Path) -> Callable[[str], Path]:
     return copy
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("verb", READERS, ids="-".join)
 @pytest.mark.parametrize("name", JSON_FILES + PARQUET_FILES)
 def test_a_damaged_file_of_a_run(verb, name, damage, whole, unexpected, tmp_path):
@@ -111,6 +105,7 @@ def test_a_damaged_file_of_a_run(verb, name, damage, whole, unexpected, tmp_path
     call(verb, tmp_path / "run", whole, unexpected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("verb", READERS, ids="-".join)
 def test_a_value_of_a_run_is_another(verb, damage, whole, unexpected, tmp_path):
     for name in JSON_FILES:
@@ -122,6 +117,7 @@ def test_a_value_of_a_run_is_another(verb, damage, whole, unexpected, tmp_path):
                 call(verb, tmp_path / "run", whole, unexpected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("verb", READERS, ids="-".join)
 @pytest.mark.parametrize("name", PARQUET_FILES)
 def test_a_table_of_a_run_has_other_columns(verb, name, damage, whole, unexpected, tmp_path):
@@ -137,6 +133,51 @@ def test_a_table_of_a_run_has_other_columns(verb, name, damage, whole, unexpecte
     for other in tables:
         pq.write_table(other, damage(name))
         call(verb, tmp_path / "run", whole, unexpected)
+
+
+@pytest.mark.long
+def test_settings_and_tables_of_every_kind(unexpected, tmp_path, monkeypatch):
+    """Settings that no verb can use, and lists that are no lists: refused, with exit code 2."""
+    monkeypatch.chdir(tmp_path)
+    tables = {
+        "empty.csv": b"",
+        "bom.csv": b"\xef\xbb\xbf",
+        "nameless.csv": b",,\n1,2,3\n",
+        "twice.csv": b"path,path\na,b\n",
+        "carried.csv": b"path,site,site\na.jpg,1,2\n",
+        "reserved.csv": b"path,key\na.jpg,1\n",
+        "planned.csv": b"path,at\na.jpg,1\n",
+        "ragged.csv": b"path,site\na.jpg\n",
+        "utf16.csv": "path\na.jpg".encode("utf-16"),
+        "binary.csv": bytes(range(256)),
+        "header.csv": b"path\n",
+        "empty.parquet": b"",
+        "text.parquet": b"path\na.jpg\n",
+        "empty.txt": b"",
+        "binary.txt": bytes(range(128, 256)),
+    }
+    for name, content in tables.items():
+        (tmp_path / name).write_bytes(content)
+        for source in ("manifest", "hf_parquet", "zip", "tar"):
+            code = cli.main(
+                ["run", "task=detect", "model=codes", f"source={source}", f"input={name}",
+                 "output=out", "dry_run=true"]
+            )  # fmt: skip
+            assert (code in (0, 2), unexpected) == (True, []), (name, source)
+    for verb in cli._VERBS:
+        for word in (
+            "",
+            "=",
+            "run=",
+            "x=1",
+            "task={",
+            "input=[]",
+            "task=null",
+            "output=\0",
+            "🙂=1",
+        ):
+            code = cli.main([verb, word])
+            assert (code in DOCUMENTED - {0}, unexpected) == (True, []), (verb, word)
 
 
 def list_places(value: Any, place: tuple = ()):
