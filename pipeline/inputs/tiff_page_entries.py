@@ -1,7 +1,8 @@
-"""Entries of the pages of TIFF files: `a.tif`, `a.tif#0002`, `a.tif#0003` (`source.pages=all`)."""
+"""Entries of the pages of TIFF files: `a.tif`, `a.tif#0002.tif`, `a.tif#0003.tif` (`source.pages=all`)."""
 
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
+from pathlib import PurePosixPath
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -35,7 +36,7 @@ def expand_pages(files: Iterable[Entry], open_file: OpenFile) -> Iterator[Entry]
         size = file.size if n_pages == 1 else None
         yield Entry(file.key, size, file.mtime_ns, (file.key, 1), int(n_pages > 1))
         for number in range(2, n_pages + 1):
-            key = f"{file.key}#{number:04d}"
+            key = file.key + _get_ending(file.key, number)
             entry = Entry(key, None, file.mtime_ns, (file.key, number), number)
             heappush(pending, (key, entry))
     while pending:
@@ -49,7 +50,7 @@ def open_page_entry(entry: Entry, open_file: OpenFile) -> BinaryIO:
     """
     if not entry.offset:
         return open_file(entry.key)
-    ending = f"#{entry.offset:04d}" if entry.offset > 1 else ""
+    ending = _get_ending(entry.key, entry.offset) if entry.offset > 1 else ""
     file = open_file(entry.key.removesuffix(ending))
     try:
         return open_page(file, entry.offset - 1)
@@ -67,3 +68,11 @@ def _count_pages(file: Entry, open_file: OpenFile) -> int:
             return count_pages(opened)
     except (InputError, OSError):
         return 1
+
+
+def _get_ending(key: str, number: int) -> str:
+    """Return what the key of a further page adds to that of its file.
+
+    It ends with the file's suffix, so that copies of pages open in other programs.
+    """
+    return f"#{number:04d}{PurePosixPath(key).suffix}"

@@ -58,10 +58,10 @@ KEYS = [
     ("one.tif", 1),
     ("stack.tif", 1),
     ("stack.tif!.png", 1),
-    ("stack.tif#0002", 2),
-    ("stack.tif#0003", 3),
+    ("stack.tif#0002.tif", 2),
+    ("stack.tif#0003.tif", 3),
     ("stack.tiff", 1),
-    ("stack.tiff#0002", 2),
+    ("stack.tiff#0002.tiff", 2),
 ]
 
 
@@ -93,10 +93,10 @@ def test_each_page_is_what_was_written(folder):
                 or ".tif" not in entry.key
                 or (entry.key.endswith("png") or count_pages(io.BytesIO(data)) == 1)
             )
-    for key, seed in (("stack.tif", 1), ("stack.tif#0003", 3), ("stack.tiff#0002", 5)):
+    for key, seed in (("stack.tif", 1), ("stack.tif#0003.tif", 3), ("stack.tiff#0002.tiff", 5)):
         assert np.array_equal(found[key], np.asarray(picture(41, 30, seed=seed)))
     turned = np.rot90(np.asarray(picture(24, 50, seed=2)), 3)
-    assert np.array_equal(found["stack.tif#0002"], turned)
+    assert np.array_equal(found["stack.tif#0002.tif"], turned)
 
 
 def test_pages_is_first_or_all(tmp_path):
@@ -114,7 +114,7 @@ def test_a_run_over_pages_resumes_draws_and_is_read_again(annotate, folder):
     assert annotate(*words) == run
 
     overlays = {path.name for path in (run / "overlays").rglob("*") if path.is_file()}
-    assert {"stack.tif.overlay.jpg", "stack.tif#0002.overlay.jpg"} <= overlays
+    assert {"stack.tif.overlay.jpg", "stack.tif#0002.tif.overlay.jpg"} <= overlays
     finished = FinishedRun.open(run)
     reader = InputReader(finished)
     ids = [i for i, (key, _) in enumerate(KEYS) if "#" in key]
