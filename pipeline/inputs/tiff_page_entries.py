@@ -1,4 +1,4 @@
-"""Entries of the pages of TIFF files: `a.tif`, `a.tif#0002.tif`, `a.tif#0003.tif` (`source.pages=all`)."""
+"""Entries of the pages of TIFF files: `a.tif`, `a.tif#0002.tif` (`source.pages=all`)."""
 
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
