@@ -2,14 +2,16 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Uri, redact_secrets
+from pipeline.storage.object_pages import ObjectPage, list_pages
 from pipeline.storage.store_errors import (
     StoreTooSlow,
     StoreUnavailable,
@@ -83,14 +85,15 @@ class ObjectClient:
         except FileNotFoundError:
             return []
 
-    def list_recursively(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]] | None:
-        """List all objects below a folder in the order of their names' code points.
+    def list_recursively(self, folder: str) -> Iterator[ObjectPage] | None:
+        """List all objects below a folder, page by page.
 
         Returns:
-            An iterator over names below the folder and infos, which requests page by page; None if
-            the driver cannot list in this order.
+            An iterator over pages, which are requested as they are needed; None if the driver can
+            only list folder by folder.
         """
-        return self._list_pages(folder) if "s3" in self.fs.protocol else None
+        bucket, _, prefix = f"{folder}/".partition("/")
+        return list_pages(self, bucket, prefix)
 
     def write(self, path: str, data: bytes) -> None:
         """Write an object atomically by one PUT."""
@@ -137,11 +140,19 @@ class ObjectClient:
             StoreTooSlow: The timeout left no time for another try.
             StoreUnavailable: All tries failed.
         """
+        return self._repeat(partial(self._call_driver, name, arguments, options), seconds)
+
+    def call_function(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a coroutine function in the driver's event loop, and repeat it as `call` does."""
+        return self._repeat(partial(self._run_in_loop, function, arguments, {}), None)
+
+    def _repeat(self, attempt_once: Callable[[float], Any], seconds: float | None) -> Any:
+        """Return the result of the first try that succeeds. Each try gets its timeout."""
         deadline = time.monotonic() + seconds if seconds else None
         for attempt in range(_TRIES):
             left = deadline - time.monotonic() if deadline else _TRY_TIMEOUT_S
             try:
-                return self._try(name, arguments, options, max(left, 0.01))
+                return attempt_once(max(left, 0.01))
             except Exception as error:  # noqa: BLE001 - drivers raise errors of many libraries
                 if not is_transient(error):
                     raise translate_error(error, self.address) from None
@@ -155,28 +166,23 @@ class ObjectClient:
                 time.sleep(pause)
         raise StoreUnavailable(f"{describe_error(failed)} ({_TRIES} tries)")
 
-    def _try(
+    def _call_driver(
         self, name: str, arguments: tuple[Any, ...], options: dict[str, Any], seconds: float
     ) -> Any:
         if not self.fs.async_impl:
             return getattr(self.fs, name)(*arguments, **options)
+        return self._run_in_loop(getattr(self.fs, f"_{name}"), arguments, options, seconds)
+
+    def _run_in_loop(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
+        seconds: float,
+    ) -> Any:
         from fsspec.asyn import sync
 
-        return sync(
-            self.fs.loop, getattr(self.fs, f"_{name}"), *arguments, timeout=seconds, **options
-        )
-
-    def _list_pages(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        bucket, _, prefix = f"{folder}/".partition("/")
-        position: dict[str, Any] = {}
-        while True:
-            page = self.call("call_s3", "list_objects_v2", Bucket=bucket, Prefix=prefix, **position)
-            for entry in page.get("Contents", ()):
-                info = {"size": entry["Size"], "LastModified": entry["LastModified"]}
-                yield entry["Key"].removeprefix(prefix), info
-            if not page.get("IsTruncated"):
-                return
-            position = {"ContinuationToken": page["NextContinuationToken"]}
+        return sync(self.fs.loop, function, *arguments, timeout=seconds, **options)
 
 
 def read_modified_ns(info: dict[str, Any]) -> int:

@@ -13,24 +13,22 @@ from pipeline.core.passed_over import (
     PassedOver,
     find_generated_folder,
     is_passed_over,
-    is_passed_over_name,
     strip_unfinished_ending,
 )
 from pipeline.core.types import Entry, InputError, Status
 from pipeline.storage.object_client import ObjectClient, read_modified_ns
+from pipeline.storage.ordered_listing import NamedInfo, OrderedListing
 from pipeline.storage.range_file import MIN_REQUEST_BYTES, RangeFile
 from pipeline.storage.store_errors import StoreTooSlow, StoreUnavailable
 
 _PROBE_TIMEOUT_S = 10.0  # to read another file, which shows whether the store answers at all
 _PROBE_FILES = 2
-_Named = tuple[str, dict[str, Any]]  # name below the root, info of the store
 
 
 class RemoteListing:
     r"""The files with certain suffixes below an address.
 
-    The key of a file is its name below the address, except for `\x` escapes (see `keys.py`). A
-    store that lists in the order of names is read page by page, any other store folder by folder.
+    The key of a file is its name below the address, except for `\x` escapes (see `keys.py`).
     """
 
     def __init__(
@@ -54,6 +52,7 @@ class RemoteListing:
         self.only = self.remote.root if is_file else None  # path of a single file
         self.root = Uri(self.identity).parent if self.only else Uri(self.identity)
         self.passed_over = PassedOver()  # of the last listing
+        self._ordered = OrderedListing(self.remote, self.passed_over)
         self._last_read: str | None = None  # path of the last file that was read
 
         if self.only and suffixes and read_suffix(self.root_name) not in suffixes:
@@ -170,11 +169,10 @@ class RemoteListing:
         while heap:
             yield heappop(heap)[2]
 
-    def _list_inputs(self) -> Iterator[_Named]:
+    def _list_inputs(self) -> Iterator[NamedInfo]:
         """Yield the files with one of the suffixes, except what `passed_over` excludes."""
-        root = self.remote.root
         generated = None  # name prefix of the generated folder that the listing is in
-        for name, info in self.remote.list_recursively(root) or self._walk(root, ""):
+        for name, info in self._ordered:
             if generated is not None and name.startswith(generated):
                 continue
             generated = find_generated_folder(name)
@@ -188,27 +186,6 @@ class RemoteListing:
                 self.passed_over.add(path_to_key(name))
             elif read_suffix(name) in self.suffixes:
                 yield name, info
-
-    def _walk(self, folder: str, prefix: str) -> Iterator[_Named]:
-        """Yield all files below a folder, depth first in the order of their names."""
-        infos = {}
-        for info in self.remote.list_folder(folder):
-            path = str(info["name"])
-            name = (
-                path.rstrip("/").removeprefix(f"{folder}/".lstrip("/")).removeprefix(f"{folder}/")
-            )
-            # The links of a web page may lead anywhere. Keep those to its own files and folders.
-            if name and "/" not in name and "?" not in name and "#" not in name:
-                is_folder = info["type"] == "directory" or path.endswith("/")
-                infos[name + "/" * is_folder] = info
-
-        for name, info in sorted(infos.items()):
-            if name.endswith("/") and is_passed_over_name(name[:-1], is_folder=True):
-                self.passed_over.add(prefix + name)
-            elif name.endswith("/"):
-                yield from self._walk(f"{folder}/{name[:-1]}", prefix + name)
-            else:
-                yield prefix + name, info
 
     def _path(self, key: str) -> str:
         return self.only if self.only else f"{self.remote.root}/{key_to_path(key)}"

@@ -13,6 +13,7 @@ _TRANSIENT_ERRNOS = {
     errno.ETIMEDOUT,
     errno.EPIPE,
 }
+_STATUS_ATTRIBUTES = ("status", "status_code", "code")  # of aiohttp, Azure and Google
 _TRANSIENT_STATUSES = (408, 425, 429)  # HTTP, beside 500 and above
 _PERMANENT_STATUSES = (501, 505)
 _TRANSIENT_CLASSES = {  # library.class of drivers' exceptions
@@ -38,12 +39,13 @@ class StoreTooSlow(StoreUnavailable):
 def find_http_status(error: BaseException) -> int | None:
     """Return the HTTP status of a driver's error or of its cause, or None if it has none."""
     for candidate in (error, error.__cause__):
-        status = getattr(candidate, "status", None) or getattr(candidate, "code", None)
         response = getattr(candidate, "response", None)
-        if isinstance(response, dict):
-            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if isinstance(status, int):
-            return status
+        if isinstance(response, dict):  # of botocore
+            return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        for name in _STATUS_ATTRIBUTES:
+            value = getattr(candidate, name, None)
+            if isinstance(value, int | str) and str(value).isdecimal():
+                return int(value)
     return None
 
 

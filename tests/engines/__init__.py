@@ -1,0 +1,1 @@
+"""Runs on the real engines: Slurm, a Ray cluster, object stores. Their own markers select them."""
