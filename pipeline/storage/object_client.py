@@ -1,5 +1,6 @@
 """Client of an object store, by fsspec, with a bounded number of tries per request."""
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +24,11 @@ from pipeline.storage.store_errors import (
 _TRIES = 5
 # The limit of the pause doubles from try to try. Each try waits a random part of it.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
+# The drivers of Google's and Azure's stores repeat requests themselves, for half a minute and more.
+_LAST_TRY_S = 30.0  # after the first try; no other begins later
 _TRY_TIMEOUT_S = 60.0  # of one try where the caller sets no timeout
 _TRANSFER_TIMEOUT_S = 3600.0  # of all tries to upload or download a file
+_CHATTY_DRIVERS = ("gcsfs", "google.auth", "azure")  # names of their loggers
 _EXTRAS = {  # scheme -> optional dependency of this package
     "s3": "s3",
     "s3a": "s3",
@@ -148,7 +152,8 @@ class ObjectClient:
 
     def _repeat(self, attempt_once: Callable[[float], Any], seconds: float | None) -> Any:
         """Return the result of the first try that succeeds. Each try gets its timeout."""
-        deadline = time.monotonic() + seconds if seconds else None
+        start = time.monotonic()
+        deadline = start + seconds if seconds else None
         for attempt in range(_TRIES):
             left = deadline - time.monotonic() if deadline else _TRY_TIMEOUT_S
             try:
@@ -162,9 +167,12 @@ class ObjectClient:
             pause = random.uniform(0, longest_pause)  # noqa: S311 - no secret
             if deadline and time.monotonic() + pause >= deadline:
                 raise StoreTooSlow(f"not read in {seconds:g} s ({describe_error(failed)})")
-            if attempt + 1 < _TRIES:
-                time.sleep(pause)
-        raise StoreUnavailable(f"{describe_error(failed)} ({_TRIES} tries)")
+            if attempt + 1 == _TRIES or time.monotonic() + pause - start > _LAST_TRY_S:
+                break
+            time.sleep(pause)
+        n_tries = attempt + 1
+        tries = "1 try" if n_tries == 1 else f"{n_tries} tries"
+        raise StoreUnavailable(f"{describe_error(failed)} ({tries})")
 
     def _call_driver(
         self, name: str, arguments: tuple[Any, ...], options: dict[str, Any], seconds: float
@@ -199,6 +207,9 @@ def _open_file_system(address: Uri) -> tuple[Any, str]:
     """Return fsspec's file system for an address, and the address as a path in it."""
     import fsspec
 
+    # They log the tracebacks of errors that are reported in other words, or tried again.
+    for driver in _CHATTY_DRIVERS:
+        logging.getLogger(driver).setLevel(logging.CRITICAL)
     try:
         fs, root = fsspec.core.url_to_fs(address.text, **_driver_options(address.scheme))
     except ImportError as error:

@@ -25,6 +25,7 @@ _TRANSIENT_CLASSES = {  # library.class of drivers' exceptions
     "azure.ServiceRequestError",
     "fsspec.FSTimeoutError",
 }
+_AZURE_DETAILS = "\nRequestId:"  # what follows in Azure's messages are numbers and the XML answer
 _DRIVERS = ("botocore", "aiobotocore", "aiohttp", "azure", "gcsfs")
 
 
@@ -69,7 +70,7 @@ def is_transient(error: BaseException) -> bool:
 def describe_error(error: BaseException) -> str:
     """Return an error's message on one line, without credentials."""
     status = find_http_status(error)
-    text = str(error).strip() or type(error).__name__
+    text = str(error).partition(_AZURE_DETAILS)[0].strip() or type(error).__name__
     if isinstance(error, OSError) and error.errno and error.strerror is None:
         text = str(error.args[-1])
     return redact_secrets(" ".join((f"HTTP status {status}: {text}" if status else text).split()))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_STOP_S = 40.0
+_STOP_S = 5.0
 
 
 @contextmanager

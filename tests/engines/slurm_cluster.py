@@ -13,11 +13,11 @@ import secrets
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+
+from tests.engines.processes import find_free_port, running_process, wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
 _NODE_CORES = 4
@@ -113,7 +113,8 @@ def running_cluster(folder: Path) -> Iterator[SlurmCluster]:
         os.environ["SLURM_CONF"] = str(configuration)
         stack.callback(_restore_variable, "SLURM_CONF", before)
         for name in ("slurmctld", "slurmd"):
-            _start_daemon(stack, folder / f"{name}.log", name, "-D", "-f", str(configuration))
+            command = [name, "-D", "-f", str(configuration)]
+            stack.enter_context(running_process(folder / f"{name}.log", *command))
         wait_until(lambda: "idle" in _ask("sinfo", "--noheader", "--format=%t"), _START_S)
         cluster = SlurmCluster()
         stack.callback(cluster.cancel_all)
@@ -141,48 +142,12 @@ def run_command(*command: str) -> str:
     return done.stdout
 
 
-def wait_until(condition: Callable[[], Any], seconds: float) -> None:
-    """Wait until a condition is true. Raises TimeoutError."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not in {seconds:g} s")
-        time.sleep(0.25)
-
-
-def find_free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def _start_munge(stack: ExitStack, folder: Path) -> None:
     files = {"socket": "socket", "key-file": "key", "pid-file": "pid", "seed-file": "seed"}
     options = [f"--{option}={folder / name}" for option, name in files.items()]
-    _start_daemon(
-        stack,
-        folder / "out",
-        *("munged", "--foreground", "--force", f"--log-file={folder / 'log'}", *options),
-    )
+    command = ["munged", "--foreground", "--force", f"--log-file={folder / 'log'}", *options]
+    stack.enter_context(running_process(folder / "out", *command))
     wait_until((folder / "socket").exists, _START_S)
-
-
-def _start_daemon(stack: ExitStack, log: Path, *command: str) -> None:
-    """Start a daemon in the foreground, and end it with the stack."""
-    with log.open("wb") as output:
-        daemon = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
-    stack.callback(_stop_daemon, daemon)
-
-
-def _stop_daemon(daemon: "subprocess.Popen[bytes]") -> None:
-    daemon.terminate()
-    try:
-        daemon.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        daemon.kill()
-        daemon.wait()
 
 
 def _restore_variable(name: str, value: str | None) -> None:

@@ -101,8 +101,8 @@ def running_seaweedfs(folder: Path) -> Iterator[StoreServer]:
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
         "iam": "false",
-        "volume.max": 30,
-        "master.volumeSizeLimitMB": 64,
+        "volume.max": 500,
+        "master.volumeSizeLimitMB": 100,
         "master.telemetry": "false",
     }
     command = [program, "server", *(f"-{name}={value}" for name, value in options.items())]
@@ -157,9 +157,12 @@ def running_fake_gcs(folder: Path) -> Iterator[StoreServer]:
         headers = {"Content-Type": "application/json"}
         urlopen(Request(f"{url}/storage/v1/b?project=tests", body, headers)).close()  # noqa: S310
 
-    # Otherwise the driver asks another service, which there is no emulator of, what kind of bucket
-    # it is.
-    variables = {"STORAGE_EMULATOR_HOST": url, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+    variables = {
+        "STORAGE_EMULATOR_HOST": url,
+        "FSSPEC_GS_TOKEN": "anon",  # the driver would look for credentials elsewhere
+        # The driver would ask a service of which there is no emulator for the kind of the bucket.
+        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+    }
     with _running(folder, command, port, variables):
         yield StoreServer("gs", (), create_bucket)
 

@@ -15,8 +15,9 @@ import pytest
 from pipeline.results.commands.verify import verify_run
 from pipeline.run import run
 from tests.contract.test_contract import parts_of
+from tests.engines.processes import wait_until
 from tests.engines.slow_commits import write_slow_commits
-from tests.engines.slurm_cluster import SlurmCluster, run_command, running_cluster, wait_until
+from tests.engines.slurm_cluster import SlurmCluster, run_command, running_cluster
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.runs import read, settings_for
 
