@@ -142,3 +142,26 @@ def test_an_element_whose_time_is_over_is_queued_again_and_resumes(
     cluster.wait_for_states(job_id, {"COMPLETED"}, seconds=400)
     assert "Restarts=0" not in run_command("scontrol", "show", "job", job_id)
     submitter.check(expected)
+
+
+def test_of_two_submissions_at_once_one_element_of_each_place_computes(
+    cluster: SlurmCluster, expected: dict[str, str], tmp_path: Path
+) -> None:
+    submitter = Submitter(tmp_path / "out", "executor.nodes=2", commit_seconds=1)
+    processes = [submitter.start() for _ in range(2)]
+    said = [process.communicate(timeout=120) for process in processes]
+    states = []
+    for process, (output, errors) in zip(processes, said, strict=True):
+        assert process.returncode in (0, 3) and "Traceback" not in errors
+        if process.returncode == 3:  # the other was still planning
+            assert "is being written by another run" in errors
+        elif "Submitted" in output:
+            job_id = find_job_id(output)
+            cluster.wait_for_states(job_id, {"COMPLETED", "FAILED"})
+            states.append(cluster.job_states(job_id))
+    for place in ("0", "1"):
+        assert "COMPLETED" in [state[place] for state in states]
+    logs = submitter.read_logs()
+    assert "Traceback" not in logs
+    assert ("FAILED" in str(states)) == ("is being written by another run (" in logs)
+    submitter.check(expected)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import ConfigError, PipelineError
+from pipeline.core.errors import ConfigError
 from pipeline.core.locations import Uri, parse_location
 from pipeline.core.protocols import ExecutionResult, ShardJob
 from pipeline.core.text_tables import format_pairs
@@ -19,6 +19,9 @@ from pipeline.core.types import Writer
 from pipeline.runs.isolation.supervisor import supervise
 
 _MAX_REQUEUES = 100  # of an element; each time it commits more of its shards
+# Slurm warns an element so long before its time limit, but a quarter of a shorter limit: an element
+# that is warned as it starts would be queued again and again.
+_WARNING_S = 90
 _COMPLETE_EXIT_CODES = (0, 5)  # 5: some images failed
 _PACKAGE_PARENT = Path(__file__).parents[3]  # for PYTHONPATH, where the package is not installed
 # Options that submitit takes under the same name for every cluster. Others get the prefix `slurm_`.
@@ -47,11 +50,14 @@ class ArrayElement:
         """Compute the element's shards and return the exit code.
 
         Raises:
-            PipelineError: The part is not complete. Slurm then shows the element as failed.
+            SystemExit: The part is not complete. Slurm then shows the element as failed, with this
+                exit code.
         """
         code = supervise(["element", self.settings])
         if code not in _COMPLETE_EXIT_CODES:
-            raise PipelineError(f"The element ended with exit code {code}; its log says why.")
+            message = f"visionbatch: The element ended with exit code {code}; its log says why."
+            print(message, file=sys.stderr, flush=True)
+            raise SystemExit(code)
         return code
 
     def checkpoint(self) -> Any:
@@ -196,6 +202,7 @@ class Slurm:
             "nodes": 1,
             "tasks_per_node": 1,
             "timeout_min": self.minutes,
+            "signal_delay_s": min(_WARNING_S, self.minutes * 60 // 4),
         }
         return {**fixed, **self.options, "setup": [*self.setup, path]}
 

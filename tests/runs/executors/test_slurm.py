@@ -67,6 +67,14 @@ def test_the_script_is_shown_and_nothing_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("minutes", "warning"), [(1, 15), (2, 30), (6, 90), (600, 90)])
+def test_an_element_is_not_warned_of_its_end_when_it_starts(
+    minutes: int, warning: int, tmp_path: Path
+) -> None:
+    words = [*COMMON, f"executor.minutes={minutes}", f"output={tmp_path}", "dry_run=true"]
+    assert f"#SBATCH --signal=USR2@{warning}\n" in run(settings_for(*words)).text
+
+
 def test_what_is_submitted_is_what_was_shown_and_one_pickle_for_each_element(
     sbatch: Path, tmp_path: Path
 ) -> None:
@@ -107,7 +115,7 @@ def test_a_machine_without_slurm_is_told(tmp_path: Path, monkeypatch: pytest.Mon
         ("nodes=0", "executor.nodes=0: expected a whole number"),
         ("minutes=1h", "executor.minutes=1h"),
         ("cluster=sge", "expected slurm or local"),
-        ("setup=module", "expected a list of lines"),
+        ("setup={a: b}", "executor.setup=.*expected a"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(given: str, said: str, tmp_path: Path) -> None:
@@ -122,7 +130,8 @@ def test_an_element_that_is_not_complete_has_failed() -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], check=False, capture_output=True, text=True
     )
-    assert done.returncode == 1 and "The element ended with exit code" in done.stderr
+    assert done.returncode == 1 and "The element ended with exit code 1" in done.stderr
+    assert "line 1, in <module>" not in done.stderr, "the traceback is not of the element"
 
 
 def test_an_element_is_small() -> None:
