@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote
 
 from defusedxml import ElementTree
 from PIL import Image
@@ -69,7 +68,7 @@ def read_cvat(folder: Path) -> Iterator[Found]:
 def read_labelstudio(folder: Path) -> Iterator[Found]:
     for file in sorted(folder.glob("tasks-*.json")):
         for task in json.loads(file.read_text()):
-            key = unquote(task["data"]["image"]).partition("?d=")[2].partition("/")[2]
+            key = task["data"]["key"]
             for one in task["predictions"][0]["result"]:
                 if one["type"] == "rectanglelabels":
                     x, y, width, height = (
