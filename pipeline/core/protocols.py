@@ -190,7 +190,9 @@ class Engine(Protocol):
 
     device: str  # as PyTorch names it: cpu, cuda, cuda:0
     precision: str  # fp32, bf16, fp16
-    compiles: bool  # whether a forward pass may include compilation, which takes minutes
+    # Whether a forward pass may include compilation, which takes minutes. An engine without this
+    # attribute does not compile.
+    compiles: bool
 
     @property
     def is_exact(self) -> bool:

@@ -37,7 +37,9 @@ class ForwardRunner:
         `make_probe` returns the model input of a plain grey image of 256 x 256 pixels.
         """
         self.engine, self.watchdog, self.make_probe = engine, watchdog, make_probe
-        self._least_timeout = _COMPILED_TIMEOUT_S if engine.compiles else 0.0
+        # An engine of a user may lack this attribute, which is younger than the others.
+        compiles = getattr(engine, "compiles", False)
+        self._least_timeout = _COMPILED_TIMEOUT_S if compiles else 0.0
         self._has_succeeded = False
         self._most_values = sys.maxsize  # limit for the number of tensor values in a batch
 
