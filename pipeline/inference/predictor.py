@@ -141,13 +141,13 @@ class Predictor:
         """Yield the batches without a forward pass, for measurements."""
         return self.loader.load_batches(shards)
 
-    def read_original(self, image_id: int, entry: Entry) -> Tensor:
+    def read_original(self, image_id: int, entry: Entry, size_hw: tuple[int, int]) -> Tensor:
         """Read one image again: (3, H, W) uint8 RGB, upright; of a clip its middle frame.
 
+        `size_hw`: its height and width, which decide when memory is free for it.
         Raises InputError and OSError.
         """
         loader = self.loader
-        size_hw = loader.source.read_size_hw(entry, loader.max_pixels)
         with loader.memory_plan.admit(loader.memory_plan.estimate_decoding(size_hw, entry)):
             return read_original(loader.source, loader.max_pixels, loader.watchdog, image_id, entry)
 

@@ -22,7 +22,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.protocols import Sink, SinkContext, SinkWriter
 from pipeline.core.tables import mark_failed
 from pipeline.core.timing import StageTimer
-from pipeline.core.types import Shard
+from pipeline.core.types import Entry, Shard
 from pipeline.inference.predictor import ItemOutputs, Predictor
 from pipeline.inference.prefetched_shards import PrefetchedShards
 from pipeline.runs.pictures import count_pictured, make_image_reader
@@ -159,6 +159,7 @@ class ShardCommitter:
         self.prefetched = prefetched
         self._open: OpenShard | None = None
         self._n_rows = self._n_errors = 0  # of the open shard
+        self._sizes_hw: dict[int, tuple[int, int]] = {}  # by image_id, of the open shard
         self._has_failed = False
 
     def run_unless_failed(self, step: Callable[[], None]) -> None:
@@ -182,11 +183,13 @@ class ShardCommitter:
         with self.timer.measure("write"):
             if self._open is None:
                 self._open, self._n_rows, self._n_errors = self._open_sinks(shard), 0, 0
+                self._sizes_hw = {}
             if self._open.shard is not shard:
                 raise PipelineError(
                     f"a batch of shard {shard.shard_id} came before the shard before it was "
                     "complete."
                 )
+            self._sizes_hw |= read_sizes_hw(images)
             for writer in self._open.writers:
                 writer.write(images, predictions)
             self._n_rows += images.num_rows
@@ -209,12 +212,15 @@ class ShardCommitter:
             shard.shard_id,
             self.predictor.schema,
             self._draw,
-            make_image_reader(shard, self.predictor.read_original),
+            make_image_reader(shard, self._read_image),
         )
         with ExitStack() as stack:
             sinks = self.runner.sinks.values()
             writers = [stack.enter_context(sink.open(context)) for sink in sinks]
             return OpenShard(shard, context, writers, stack.pop_all())
+
+    def _read_image(self, image_id: int, entry: Entry) -> torch.Tensor:
+        return self.predictor.read_original(image_id, entry, self._sizes_hw[image_id])
 
     def _commit(self, opened: OpenShard) -> None:
         shard = opened.shard
@@ -235,3 +241,13 @@ class ShardCommitter:
     ) -> torch.Tensor:
         with self.timer.measure("draw"):
             return self.predictor.task.draw(image, rows, long_side)
+
+
+def read_sizes_hw(images: pa.Table) -> dict[int, tuple[int, int]]:
+    """Return the height and width of each image that has them, by image_id."""
+    columns = (images[name].to_pylist() for name in ("image_id", "height", "width"))
+    return {
+        image_id: (height, width)
+        for image_id, height, width in zip(*columns, strict=True)
+        if height is not None
+    }

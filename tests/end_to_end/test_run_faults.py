@@ -83,7 +83,8 @@ def test_an_image_of_one_row_costs_no_run_and_little_memory(
 ) -> None:
     for name, size in (("a", (5000, 1)), ("b", (64, 48)), ("c", (1, 5000)), ("d", (1, 1))):
         Image.new("RGB", size, (90, 60, 30)).save(tmp_path / f"{name}.png")
-    run = annotate(f"task={task}", f"model={model}", "weights=random", f"input={tmp_path}", *engine)
+    words = [f"task={task}", f"model={model}", "weights=random", f"input={tmp_path}"]
+    run = annotate(*words, "max_aspect=10000", *engine)
     rows = read(run, "images").to_pylist()
     assert [row["status"] for row in rows] == ["model_error", "ok", "model_error", "ok"]
     assert "preprocessing (1, 5000) (h, w)" in rows[0]["error"]

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -37,11 +38,11 @@ def install_faults() -> None:
     """Replace the decoder and the loading of models by versions with faults."""
     decode, load = images.decode_image, TorchvisionBuilder.load
 
-    def faulty_decode(data: bytes, max_pixels: int) -> Tensor:
+    def faulty_decode(data: bytes, *more: Any) -> Tensor:
         found = _FAULT.search(data[:2000])
         if found and not (found[1] and has_happened()):
             cause_fault(found[2].decode())
-        return decode(data, max_pixels)
+        return decode(data, *more)
 
     def faulty_load(self: TorchvisionBuilder) -> Model:
         if "FAULT_AT_LOAD" in os.environ:

@@ -85,7 +85,7 @@ class TorchScript(ProgramFile):
             raise ConfigError(
                 f"weights={self.file} is not a TorchScript program ({str(error)[:120]!r})"
             ) from None
-        return _ListOfOneImage(program) if self.head.takes_one_image else program
+        return _ListOfOneImage(program) if self.takes_one_image else program
 
 
 class _ListOfOneImage(nn.Module):

@@ -47,7 +47,6 @@ class TorchvisionHead(Head):
         self.facts, self.settings, self.task = facts, settings, settings.task
         (self.output,) = find_task(self.task).needs
         self.outputs = frozenset({self.output})
-        self.takes_one_image = self.output == "boxes"
         self.transform = find_transform(settings, self.output, facts.file)
         if facts.signature:
             self._check_signature(facts.signature)
@@ -63,6 +62,10 @@ class TorchvisionHead(Head):
     def list_tasks(cls, facts: ProgramFacts) -> list[str]:
         return sorted({name for output in _OUTPUTS for name in list_served_tasks({output})})
 
+    @classmethod
+    def takes_one_image(cls, task: str) -> bool:
+        return find_task(task).needs == {"boxes"}
+
     def describe_preprocessing(self) -> dict[str, Any]:
         if self.output == "boxes":
             return {"range": "0..1"}
@@ -70,7 +73,7 @@ class TorchvisionHead(Head):
 
     def assemble(self, program: nn.Module) -> ProgramModel:
         signature = self.facts.signature
-        if self.takes_one_image:
+        if self.output == "boxes":
             batched = signature is not None and len(signature.input) == 4
             detector = OneImageDetector(program, batched)
             return ProgramModel(

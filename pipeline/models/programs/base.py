@@ -69,7 +69,7 @@ class ProgramFile(ABC):
         """Open the file.
 
         The module is called with a batch (B, 3, h, w), or with one image if
-        `head.takes_one_image`.
+        `takes_one_image`.
         """
 
     @abstractmethod
@@ -153,6 +153,11 @@ class ProgramFile(ABC):
     def head(self) -> Head:
         """The head, after checking that it serves the task and fits the settings."""
         return choose_head(self._facts, self.settings)
+
+    @property
+    def takes_one_image(self) -> bool:
+        """Whether the program is called with one image (3, H, W), not with a batch."""
+        return find_head_class(self._facts).takes_one_image(self.settings.task)
 
     @cached_property
     def _facts(self) -> ProgramFacts:

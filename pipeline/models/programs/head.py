@@ -50,7 +50,6 @@ class Head(ABC):
     categories: tuple[str, ...]  # class names; index = class id
     outputs: frozenset[str]  # of the network, by the names in `core.types.Model`
     keypoint_names: tuple[str, ...] = ()
-    takes_one_image: bool = False  # the program is called with one image (3, H, W), not a batch
 
     @classmethod
     @abstractmethod
@@ -61,6 +60,11 @@ class Head(ABC):
     @abstractmethod
     def list_tasks(cls, facts: ProgramFacts) -> list[str]:
         """Return the tasks that the program can serve, the one it was made for first."""
+
+    @classmethod
+    def takes_one_image(cls, task: str) -> bool:
+        """Return whether the program is called with one image (3, H, W), not with a batch."""
+        return False
 
     @abstractmethod
     def describe_preprocessing(self) -> dict[str, Any]:

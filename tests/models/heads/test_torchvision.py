@@ -31,8 +31,10 @@ def test_the_task_decides_what_the_program_returns(
 ) -> None:
     facts = make_facts()
     assert find_head_class(facts).explain_match(facts) is None
-    head = choose_head(facts, settings_for("model=onnx", "input=.", *words))
-    assert head.outputs == {output} and head.takes_one_image == takes_one_image
+    settings = settings_for("model=onnx", "input=.", *words)
+    head = choose_head(facts, settings)
+    assert head.outputs == {output}
+    assert head.takes_one_image(settings.task) == takes_one_image
 
 
 def test_the_shapes_are_compared_with_the_settings() -> None:

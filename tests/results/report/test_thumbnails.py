@@ -31,7 +31,10 @@ def test_it_is_small_and_in_proportion(
     size: tuple[int, int], expected: tuple[int, int], name: str, tmp_path: Path
 ) -> None:
     picture(*size).save(tmp_path / name)
-    for make in (prepare_from_overlay(tmp_path / name), prepare_from_input(tmp_path / name, 10**6)):
+    for make in (
+        prepare_from_overlay(tmp_path / name),
+        prepare_from_input(tmp_path / name, 10**6, {}),
+    ):
         ((number, (text,)),) = make_thumbnail_blocks([make])
         assert number == 0 and opened(text).format == "WEBP" and opened(text).size == expected
 
@@ -59,7 +62,7 @@ def test_what_cannot_be_read_has_none(harm: str, tmp_path: Path) -> None:
         path.write_bytes(b"" if harm == "empty" else b"<svg onload=alert(1)>")
     assert (
         list(make_thumbnail_blocks([prepare_from_overlay(path)])) == []
-        and list(make_thumbnail_blocks([prepare_from_input(path, 1000)])) == []
+        and list(make_thumbnail_blocks([prepare_from_input(path, 1000, {})])) == []
     )
 
 
@@ -67,7 +70,7 @@ def test_an_input_is_upright_and_carries_nothing_of_its_metadata(tmp_path: Path)
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "secret place"  # turned by a quarter; a description
     picture(60, 40).save(tmp_path / "a.jpg", exif=exif)
-    ((_, (text,)),) = make_thumbnail_blocks([prepare_from_input(tmp_path / "a.jpg", 10**6)])
+    ((_, (text,)),) = make_thumbnail_blocks([prepare_from_input(tmp_path / "a.jpg", 10**6, {})])
     assert opened(text).size == (40, 60) and b"secret" not in base64.b64decode(text)
 
 

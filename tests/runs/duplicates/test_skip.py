@@ -132,7 +132,7 @@ def test_a_resumed_run_skips_what_it_began_to_skip(
     decoded = []
     monkeypatch.setattr(
         "pipeline.inputs.decoding.image.decode_image",
-        lambda data, most: decoded.append(data) or decode_image(data, most),
+        lambda data, *more: decoded.append(data) or decode_image(data, *more),
     )
     assert read(annotate(*settings), "images").equals(whole)
     assert len(decoded) <= 4, "they are not looked for again"
