@@ -1,10 +1,13 @@
 """The command line from a user's point of view."""
 
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
@@ -158,3 +161,24 @@ def test_the_supervising_process_imports_the_standard_library_only() -> None:
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     assert set(done.stdout.split()) - set(started) == {"pipeline"}
+
+
+@pytest.mark.long
+def test_the_locale_c_reads_names_in_utf_8(tmp_path: Path) -> None:
+    """Without its UTF-8 mode, Python would take the letters of these names for broken bytes."""
+    folder = tmp_path / "Fotos für Müller"
+    folder.mkdir()
+    shutil.copy(next(SAMPLES.glob("*.png")), folder / "Äpfel.png")
+    command = ["run", "task=detect", f"input={folder}", f"output={tmp_path / 'Läufe'}"]
+    finished = subprocess.run(
+        [sys.executable, "-m", "pipeline", *command, "overlays=false"],
+        cwd=REPOSITORY,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        check=False,
+        timeout=300,
+    )
+    said = finished.stderr.decode()
+    assert (finished.returncode, "UTF-8" in said) == (0, False), said
+    images = pq.read_table(tmp_path / "Läufe" / "latest" / "images", partitioning=None)
+    assert images["key"].to_pylist() == ["Äpfel.png"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.annotations.dataset_listing import DatasetListing, name_part
 from pipeline.core.errors import ConfigError
-from pipeline.core.passed_over import is_passed_over_name
+from pipeline.core.passed_over import is_passed_over
 
 _PLACES = ("*.json", "annotations/*.json", "Annotations/*.json", "*/*.json")
 _NO_OBJECTS = ("captions", "image_info", "panoptic", "stuff", "labels_info")
@@ -86,7 +86,7 @@ def _list_files(folder: Path) -> list[Path]:
             file
             for file in sorted(folder.glob(place))
             if file.is_file()
-            and not is_passed_over_name(file.name)
+            and not is_passed_over(file.relative_to(folder).as_posix())
             and not file.name.startswith(_NO_OBJECTS)
             and file.name != "notes.json"
             and (place != _PLACES[-1] or name_part(file.parent.name))

@@ -93,7 +93,7 @@ def _find_format(path: Path, task: str) -> tuple[_Format, Path] | None:
 
 def _find_folder_format(path: Path, task: str) -> _Format | None:
     annotations = path / "Annotations"
-    if annotations.is_dir() and not any(annotations.glob("*.json")):
+    if annotations.is_dir() and not _list_json(annotations):
         return _VOC
     rules = (
         (_CLASSES, task in CLASS_TASKS),
@@ -103,6 +103,10 @@ def _find_folder_format(path: Path, task: str) -> _Format | None:
         (_YOLO, find_class_file(path) is not None),
     )
     return next((form for form, applies in rules if applies), None)
+
+
+def _list_json(folder: Path) -> list[Path]:
+    return [file for file in folder.glob("*.json") if not is_passed_over_name(file.name)]
 
 
 def _find_description(folder: Path) -> Path | None:
@@ -147,6 +151,7 @@ def _hint(path: Path) -> str:
             file.name
             for pattern in ("*.yaml", "*.yml", "*.json")
             for file in sorted(path.glob(pattern))
+            if not is_passed_over_name(file.name)
         ),
         None,
     )

@@ -10,7 +10,7 @@ from pipeline.annotations.file_finder import StemFinder, drop_suffix, list_files
 from pipeline.annotations.text_files import read_lines
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import read_suffix
-from pipeline.core.passed_over import is_passed_over_name
+from pipeline.core.passed_over import is_passed_over
 
 _SETS = {"detect": "Main", "segment": "Segmentation"}
 _BOXES = ("Annotations", "annotations", "labels", "xmls")  # folders of XML files
@@ -121,7 +121,7 @@ def _find_maps(path: Path) -> Path | None:
 def _has_file(folder: Path, suffix: str) -> bool:
     """Return whether a folder, or a folder in it, has a file of this suffix."""
     return any(
-        read_suffix(file.name) == suffix and not is_passed_over_name(file.name)
+        read_suffix(file.name) == suffix and not is_passed_over(file.relative_to(folder).as_posix())
         for file in (*folder.glob("*.*"), *folder.glob("*/*.*"))
     )
 

@@ -13,6 +13,7 @@ from pipeline.annotations.text_files import decode_text, read_lines
 from pipeline.annotations.yolo_keypoints import find_point_names, read_point_shape
 from pipeline.core.errors import ConfigError
 from pipeline.core.name_matching import list_tails, tidy_path
+from pipeline.core.passed_over import is_passed_over_name
 from pipeline.core.yaml_text import load_mapping
 from pipeline.storage.named_files import NamedFiles
 
@@ -72,7 +73,11 @@ def find_class_file(folder: Path) -> Path | None:
     """Return the file that lists the classes of a YOLO folder without a data.yaml."""
     found = next((folder / name for name in _CLASS_FILES if (folder / name).is_file()), None)
     places = (folder / "labels", folder)
-    has_labels = any(file.name not in NOT_LABELS for p in places for file in p.glob("*.txt"))
+    has_labels = any(
+        file.name not in NOT_LABELS and not is_passed_over_name(file.name)
+        for place in places
+        for file in place.glob("*.txt")
+    )
     return found if has_labels or (folder / "labels").is_dir() else None
 
 

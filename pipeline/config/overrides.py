@@ -23,6 +23,7 @@ from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.locations import expand_home
 
 _HYDRA = "hydra"  # Hydra's own settings, such as hydra.launcher
+_PLAIN_WORDS = re.compile(r"[\w.,\s-]*")  # values of a sweep without Hydra's functions and globs
 
 
 def prepare_overrides(arguments: Sequence[str], sweep: bool) -> list[str]:
@@ -125,6 +126,8 @@ def _prepare_override(word: str, sweep: bool, chosen: Mapping[str, list[str]]) -
     if word.startswith("-"):
         return word
 
+    if "\0" in word:  # no path, and no option of a library, can have one
+        raise ConfigError(f"{word!r}: expected a text without NUL characters.")
     key, equals, value = word.partition("=")
     name, *below = re.split(r"[./@]", key.lstrip("+~"))
     if not equals and not key.startswith("~"):
@@ -134,6 +137,9 @@ def _prepare_override(word: str, sweep: bool, chosen: Mapping[str, list[str]]) -
     _check_component_key(name, ".".join(below), chosen.get(name, []))
     if key == name and not sweep:
         _check_choice(name, value)
+    if key == name and sweep and _PLAIN_WORDS.fullmatch(value):
+        for choice in value.split(","):
+            _check_choice(name, choice.strip())
 
     kind = _find_kind(key.lstrip("+"), chosen.get(name, []))
     if equals and kind is not Kind.VALUE:

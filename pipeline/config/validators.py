@@ -67,9 +67,11 @@ def is_number(value: Any) -> bool:
 def check_text(key: str, value: Any) -> str:
     # An empty text is refused, not treated as null. Otherwise input=$UNSET would annotate the
     # samples.
-    if (isinstance(value, str) or is_number(value)) and str(value):
-        return str(value)
-    raise build_refusal(key, value, "a text")
+    if not (isinstance(value, str) or is_number(value)) or not str(value):
+        raise build_refusal(key, value, "a text")
+    if "\0" in str(value):  # no path, and no option of a library, can have one
+        raise build_refusal(key, value, "a text without NUL characters")
+    return str(value)
 
 
 @declare_kind(Kind.TEXT)
@@ -90,10 +92,7 @@ def check_utf8_path(key: str, value: Any) -> str:
 @declare_kind(Kind.TEXT)
 def check_path(key: str, value: Any) -> Location:
     """Return a path, or an address for a text like s3://bucket/folder."""
-    text = check_text(key, value)
-    if "\0" in text:
-        raise build_refusal(key, value, "a path without NUL characters")
-    return parse_location(text)
+    return parse_location(check_text(key, value))
 
 
 @declare_kind(Kind.TEXT)

@@ -35,7 +35,9 @@ def check_object(content: Any, types: Mapping[str, Types], where: str) -> None:
     if not isinstance(content, dict):
         raise RunDamaged(f"{where} is damaged: expected an object, got {_describe(content)}.")
     for key, expected in types.items():
-        value = content.get(key)
+        if key not in content:
+            raise RunDamaged(f"{where} is damaged: expected {key!r}, got nothing.")
+        value = content[key]
         is_flag = isinstance(value, bool) and expected is int
         if is_flag or not isinstance(value, expected):
             raise RunDamaged(

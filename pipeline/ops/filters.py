@@ -70,7 +70,7 @@ def make_score_thresholds(
     categories: Sequence[str],
     classes: Sequence[str] | None,
     exclude: Sequence[str] | None,
-    min_score: float | Mapping[str, float],
+    min_score: float | Mapping[str, float] | None,
 ) -> tuple[float, ...]:
     """Return the lowest score to keep, by class id; infinity drops the class.
 
@@ -81,11 +81,12 @@ def make_score_thresholds(
         classes: The classes to keep; None keeps all.
         exclude: The classes to drop.
         min_score: One threshold, or thresholds by class name with `default` for the others.
+            None keeps every score.
 
     Raises:
         ConfigError: The model has no class of a given name, or several that could be meant.
     """
-    per_class = dict(min_score) if isinstance(min_score, Mapping) else {"default": min_score}
+    per_class = dict(min_score) if isinstance(min_score, Mapping) else {"default": min_score or 0.0}
     fallback = per_class.pop("default")
     wanted = None if classes is None else set(find_class_names(classes, categories, "classes"))
     unwanted = set(find_class_names(exclude or (), categories, "exclude"))

@@ -39,7 +39,7 @@ class ImagePlacer:
         needs_reader = images == "upright" or (images != "none" and not files)
         self.inputs = InputReader(run) if needs_reader else None
         self.copies_files = files
-        self.max_pixels: int = run.record["fingerprint_of"]["max_pixels"]
+        self.max_pixels = run.max_pixels
         self.entries: dict[str, tuple[Entry, tuple[int, int]]] = {}  # with height and width
         self.n_elsewhere = self.n_turned = 0
 

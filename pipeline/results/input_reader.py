@@ -43,7 +43,7 @@ class InputReader:
             raise no_images
 
         self.locations = run.locations
-        self.max_pixels: int = run.record["fingerprint_of"]["max_pixels"]
+        self.max_pixels = run.max_pixels
         self._reader = reader
 
     @property

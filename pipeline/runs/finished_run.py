@@ -100,6 +100,11 @@ class FinishedRun:
             return pq.read_schema(self.folder.local(part))
 
     @property
+    def max_pixels(self) -> int:
+        """Return the most pixels of an image that the run decoded."""
+        return int(self.record["fingerprint_of"].get("max_pixels", 100_000_000))
+
+    @property
     def source(self) -> str:
         """Return the name of the source component, such as `folder`."""
         return str(self.record["fingerprint_of"]["source"]).partition(":")[0]

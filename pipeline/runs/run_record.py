@@ -39,12 +39,30 @@ _OPTIONAL_LIBRARIES = ("onnxruntime",)  # recorded if the model has imported the
 _NUMBER = (int, float, type(None))
 _NAMES = (list, type(None))
 # What commands that read a finished run need of run.json.
-_RECORD_TYPES: Mapping[str, Types] = {"task": str, "config": dict, "fingerprint_of": dict}
-_DETERMINANT_TYPES: Mapping[str, Types] = {"source": str, "filters": dict}
+_RECORD_TYPES: Mapping[str, Types] = {
+    "task": str,
+    "model": str,
+    "config": dict,
+    "fingerprint_of": dict,
+}
+_DETERMINANT_TYPES: Mapping[str, Types] = {
+    "source": str,
+    "model": str,
+    "task": dict,
+    "filters": dict,
+}
+# Values that older runs lack.
+_LATER_TYPES: Mapping[str, Types] = {"libraries": dict}
+_LATER_DETERMINANT_TYPES: Mapping[str, Types] = {
+    "source_settings": dict,
+    "engine": dict,
+    "pixels": dict,
+    "max_pixels": int,
+}
 _FILTER_TYPES: Mapping[str, Types] = {
     "classes": _NAMES,
     "exclude": _NAMES,
-    "min_score": (*_NUMBER, dict, list),
+    "min_score": (*_NUMBER, dict),
     "min_area": _NUMBER,
     "nms_iou": _NUMBER,
     "max_detections": _NUMBER,
@@ -55,12 +73,29 @@ _FILTER_TYPES: Mapping[str, Types] = {
 def read_record(path: Path) -> dict[str, Any]:
     """Read run.json. Raises RunDamaged if it is not what a run writes."""
     record = read_json_object(path, _RECORD_TYPES)
-    determined_by = record["fingerprint_of"]
-    check_object(determined_by, _DETERMINANT_TYPES, f"{path}, fingerprint_of")
-    check_object(determined_by["filters"], _FILTER_TYPES, f"{path}, filters")
-    if "source_settings" in determined_by:
-        check_object(determined_by, {"source_settings": dict}, f"{path}, fingerprint_of")
+    _check_later(record, _LATER_TYPES, str(path))
+
+    determined_by, where = record["fingerprint_of"], f"{path}, fingerprint_of"
+    check_object(determined_by, _DETERMINANT_TYPES, where)
+    _check_later(determined_by, _LATER_DETERMINANT_TYPES, where)
+    check_object(determined_by["task"], {"name": str}, f"{path}, task")
+    _check_filters(determined_by["filters"], f"{path}, filters")
     return record
+
+
+def _check_filters(filters: Any, where: str) -> None:
+    check_object(filters, _FILTER_TYPES, where)
+    for key in ("classes", "exclude"):
+        for number, name in enumerate(filters[key] or ()):
+            check_object({f"{key}[{number}]": name}, {f"{key}[{number}]": str}, where)
+    if isinstance(filters["min_score"], dict):
+        scores = dict.fromkeys(("default", *filters["min_score"]), (int, float))
+        check_object(filters["min_score"], scores, f"{where}, min_score")
+
+
+def _check_later(content: Mapping[str, Any], types: Mapping[str, Types], where: str) -> None:
+    """Check the values that are there."""
+    check_object(content, {key: kind for key, kind in types.items() if key in content}, where)
 
 
 def make_record(
@@ -114,7 +149,8 @@ def merge_record(path: Path, record: dict[str, Any]) -> dict[str, Any]:
     """
     if not path.is_file():
         return record
-    first: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    first = read_json_object(path, {})
+    _check_later(first, {"resumed_with": list}, str(path))
     current = json.loads(json.dumps(record))
     keys = ("device", "decoder", "python", "libraries", "git_revision", "config", "weights_sha256")
     differing = {key: current[key] for key in keys if current[key] != first.get(key)}

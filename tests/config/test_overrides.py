@@ -372,3 +372,15 @@ def test_the_task_of_a_file_is_read_without_torch(tmp_path):
         check=True,
     )
     assert done.stdout.split() == ["task=classify", "False"]
+
+
+@pytest.mark.parametrize("word", ["task=null", "task=", "task=detect,null", "task=dtect"])
+def test_a_sweep_refuses_a_component_that_does_not_exist(word: str) -> None:
+    with pytest.raises(ConfigError, match=r"task=\w*: expected classify, detect"):
+        prepare_overrides([word], sweep=True)
+
+
+@pytest.mark.parametrize("sweep", [False, True])
+def test_a_nul_character_is_refused(sweep: bool) -> None:
+    with pytest.raises(ConfigError, match="without NUL characters"):
+        prepare_overrides(["output=a\0b"], sweep=sweep)

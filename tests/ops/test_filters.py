@@ -156,6 +156,8 @@ def test_loose_then_strict_is_strict_when_the_loose_pass_has_no_nms_and_no_count
 @pytest.mark.parametrize(
     ("classes", "exclude", "min_score", "expected"),
     [
+        (None, None, None, (0.0,) * 5),
+        (["dog"], None, None, (INF, INF, INF, INF, 0.0)),
         (None, None, 0.5, (0.5, 0.5, 0.5, 0.5, 0.5)),
         (["dog"], None, 0.5, (INF, INF, INF, INF, 0.5)),
         (["DOG", "Person"], None, 0.1, (INF, 0.1, INF, INF, 0.1)),

@@ -33,7 +33,14 @@ def read_label_file(run: FinishedRun, path: Path) -> pa.Table:
     """
     try:
         table = _in_folders(run, path) if path.is_dir() else read_label_table(path, run.categories)
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+        pa.ArrowException,
+    ) as error:
         raise ConfigError(
             f"truth={path}: expected a CSV, TSV, Parquet, JSON or JSONL file with the columns key "
             "and label, or a folder with a "

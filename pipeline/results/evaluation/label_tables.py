@@ -28,7 +28,8 @@ def read_label_table(path: Path, categories: Collection[str]) -> pa.Table:
             unless a class has this name.
 
     Raises:
-        ValueError, KeyError, TypeError, OSError, ArrowException: The table cannot be read.
+        ValueError, KeyError, TypeError, RecursionError, OSError, ArrowException: The table cannot
+            be read.
     """
     suffix = path.suffix.casefold()
     if suffix == ".parquet":

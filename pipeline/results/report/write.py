@@ -135,7 +135,6 @@ def _makers(
 
     Only the first `most` images with an overlay or a readable input get one; the others get None.
     """
-    max_pixels = run.record["config"].get("max_pixels", 100_000_000)
     folder = run.input if run.locations.keys_are_files and isinstance(run.input, Path) else None
 
     def maker(
@@ -148,7 +147,7 @@ def _makers(
         file = resolve_below(folder, key) if from_inputs and status == Status.OK else None
         if file is None or not file.is_file():
             return None
-        return prepare_from_input(file, max_pixels, run.recorded_source.pixel_settings)
+        return prepare_from_input(file, run.max_pixels, run.recorded_source.pixel_settings)
 
     ids, keys = images["image_id"].to_pylist(), images["key"].to_pylist()
     statuses = images["status"].cast(pa.string()).to_pylist()

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from pipeline.annotations.file_finder import list_files
 from pipeline.core.background import BACKGROUND
 from pipeline.core.errors import ConfigError
 from pipeline.core.hashing import hash_text
 from pipeline.core.locations import expand_home
-from pipeline.inputs.decoding.formats import IMAGE_SUFFIXES
 from pipeline.training.data_protocols import Example
 
 if TYPE_CHECKING:
@@ -158,9 +158,7 @@ def _find_photographs(folder: str | None) -> list[Path]:
             f"examples.backgrounds={folder}: not a folder. "
             "Expected one of photographs without codes, or null."
         )
-    files = sorted(
-        path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    )
+    files = sorted(path for path in list_files(root) if path.is_file())
     if not files:
         raise ConfigError(
             f"examples.backgrounds={folder}: no images in it. "
