@@ -169,7 +169,13 @@ def test_the_locale_c_reads_names_in_utf_8(tmp_path: Path) -> None:
     folder = tmp_path / "Fotos für Müller"
     folder.mkdir()
     shutil.copy(next(SAMPLES.glob("*.png")), folder / "Äpfel.png")
-    command = ["run", "task=detect", f"input={folder}", f"output={tmp_path / 'Läufe'}"]
+    command = [
+        "run",
+        "task=detect",
+        "model=codes",
+        f"input={folder}",
+        f"output={tmp_path / 'Läufe'}",
+    ]
     finished = subprocess.run(
         [sys.executable, "-m", "pipeline", *command, "overlays=false"],
         cwd=REPOSITORY,

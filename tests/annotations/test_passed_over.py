@@ -115,7 +115,10 @@ def test_label_maps(tmp_path: Path) -> None:
     data = opened(tmp_path, "segment", validation=0.5)
     parts = (data.training, data.validation)
     assert data.categories == ("__background__", "cat")
-    assert sorted(part.name(i) for part in parts for i in range(len(part))) == ["a.png", "b.png"]
+    assert sorted(part.name(i) for part in parts for i in range(len(part))) == [
+        "SegmentationClass/a.png",
+        "SegmentationClass/b.png",
+    ]
 
 
 @pytest.mark.parametrize(

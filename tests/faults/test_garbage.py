@@ -75,7 +75,7 @@ def call(verb: Sequence[str], run: Path, whole: Path, unexpected: list[Exception
 
 @pytest.mark.parametrize(
     "amount",
-    [pytest.param(24, marks=pytest.mark.long), pytest.param(240, marks=pytest.mark.faults)],
+    [pytest.param(16, marks=pytest.mark.long), pytest.param(240, marks=pytest.mark.faults)],
 )
 @pytest.mark.parametrize("verb", READERS, ids="-".join)
 def test_a_damaged_run(verb, amount, whole, unexpected, tmp_path):
