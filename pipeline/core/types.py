@@ -1,6 +1,6 @@
 """Values that pass between the rooms: inputs, shards, batches and models.
 
-`protocols.py` has the contracts of the components.
+`protocols.py` and `output_protocols.py` have the contracts of the components.
 """
 
 from __future__ import annotations  # annotations must not import torch: readers of runs lack it

@@ -41,7 +41,6 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.config.groups.images import DEFAULT_MAX_ASPECT
 from pipeline.core.cpu import count_available_cores, disable_openmp_threads
 from pipeline.core.protocols import Source
 from pipeline.core.timing import StageTimer
@@ -76,9 +75,7 @@ class Loader:
         model: preprocesses the images and gives their shape buckets.
         batch_size: the most inputs of a batch, further limited by the model's `max_batch`.
         workers: decoding threads; None: as many as cores, 32 at most.
-        max_pixels: images with more pixels are not decoded.
-        max_aspect: nor are images that are this many times as long as they are wide.
-        memory: bytes for images in work; None: a quarter of the machine's.
+        limits: of one image, and of the memory for images in work.
         views: which views of an image the model sees; by default the whole image only.
         upload: copies a batch's inputs to the device.
         overlap: decode ahead of a forward pass that runs on another device. Where both run on the
@@ -94,23 +91,20 @@ class Loader:
         model: Model,
         batch_size: int,
         workers: int | None,
-        max_pixels: int,
+        limits: ImageLimits,
         views: Views | None = None,
         upload: Upload | None = None,
         overlap: bool = True,
         watchdog: Watchdog | None = None,
         excluded: Mapping[int, ExcludedInput] | None = None,
-        max_aspect: float = DEFAULT_MAX_ASPECT,
-        memory: int | None = None,
     ) -> None:
         self.source, self.model, self.views = source, model, views or Views()
         self.batch_size = min(batch_size, model.max_batch or batch_size)
         self.workers = workers or min(_MOST_WORKERS, count_available_cores())
-        self.max_pixels = max_pixels
+        self.max_pixels = limits.max_pixels
         self.upload, self.overlap = upload, overlap
         self.watchdog = watchdog or Watchdog()
         self.excluded = {} if excluded is None else excluded
-        limits = ImageLimits(max_pixels, max_aspect, memory)
         self.memory_plan = MemoryPlan(limits, model, overlap, source.clip_length, self.batch_size)
 
     def load_batches(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from threading import Lock
-from types import TracebackType
 
 from pipeline.core.protocols import Source
 from pipeline.core.types import Entry, ExcludedInput, Shard
@@ -30,12 +29,7 @@ class PrefetchedShards:
     def __enter__(self) -> "PrefetchedShards":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for shard_id in list(self._announced):
             self.release(shard_id)
 

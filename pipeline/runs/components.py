@@ -9,7 +9,8 @@ from pipeline.config.settings import Settings
 from pipeline.config.task_classes import list_served_tasks
 from pipeline.core.errors import ConfigError
 from pipeline.core.inflight import InFlightTable
-from pipeline.core.protocols import Engine, Format, Sink, Source, Task
+from pipeline.core.output_protocols import Sink
+from pipeline.core.protocols import Engine, Format, Source, Task
 from pipeline.core.schema import add_source_columns
 from pipeline.core.task_roles import ViewMerging
 from pipeline.core.types import Entry, ExcludedInput, Model, ModelSpec
@@ -197,7 +198,7 @@ def load_predictor(
         excluded: Inputs that must not be read, by image_id.
     """
     engine = parts.engine
-    limits = ImageLimits(settings.max_pixels, settings.max_aspect, settings.memory)
+    limits = find_image_limits(settings)
     model = engine.prepare(parts.format.load())
     batch_size = parts.batch_size or find_fastest_batch_size(
         engine, model, parts.source, first, limits
@@ -232,13 +233,16 @@ def _build_predictor(
         model,
         batch_size,
         settings.workers,
-        settings.max_pixels,
+        find_image_limits(settings),
         parts.views,
         upload=engine.make_uploader(),
         overlap=engine.device != "cpu",
         watchdog=Watchdog(settings.timeout, InFlightTable.attach()),
         excluded=excluded,
-        max_aspect=settings.max_aspect,
-        memory=settings.memory,
     )
     return Predictor(loader, engine, parts.task, parts.filters.apply)
+
+
+def find_image_limits(settings: Settings) -> ImageLimits:
+    """Return the limits of one image and of the memory that the settings name."""
+    return ImageLimits(settings.max_pixels, settings.max_aspect, settings.memory)

@@ -16,7 +16,8 @@ from pipeline.config.instantiate import instantiate
 from pipeline.config.settings import Settings
 from pipeline.core.hashing import hash_text
 from pipeline.core.name_matching import fold_text
-from pipeline.core.protocols import Engine, PictureSink, Source
+from pipeline.core.output_protocols import PictureSink
+from pipeline.core.protocols import Engine, Source
 from pipeline.core.schema import SCHEMA_VERSION
 from pipeline.core.types import ModelSpec
 from pipeline.ops.filters import list_twins, record_class_names

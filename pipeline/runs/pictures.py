@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.config.settings import Settings
 from pipeline.core.inflight import InFlightTable
-from pipeline.core.protocols import PictureSink, Sink, SinkContext
+from pipeline.core.output_protocols import PictureSink, Sink, SinkContext
 from pipeline.core.schema import add_source_columns
 from pipeline.core.types import Entry, InputError, Shard
 from pipeline.inference.originals import read_original

@@ -19,7 +19,7 @@ import torch
 
 from pipeline.core.cpu import disable_openmp_threads
 from pipeline.core.errors import PipelineError
-from pipeline.core.protocols import Sink, SinkContext, SinkWriter
+from pipeline.core.output_protocols import Sink, SinkContext, SinkWriter
 from pipeline.core.tables import mark_failed
 from pipeline.core.timing import StageTimer
 from pipeline.core.types import Entry, Shard

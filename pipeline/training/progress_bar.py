@@ -4,7 +4,6 @@ import logging
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
-from types import TracebackType
 
 from tqdm import tqdm
 
@@ -33,12 +32,7 @@ class ProgressBar:
     def __enter__(self) -> "ProgressBar":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.close()
 
     def step(self, losses: Mapping[str, float]) -> None:

@@ -19,8 +19,9 @@ from omegaconf import OmegaConf
 from pipeline.config.instantiate import instantiate
 from pipeline.config.task_classes import find_task
 from pipeline.core.hashing import hash_file
+from pipeline.core.output_protocols import SinkContext
 from pipeline.core.package_files import find_resource
-from pipeline.core.protocols import SinkContext, Task
+from pipeline.core.protocols import Task
 from pipeline.core.schema import make_image_rows, make_images_schema
 from pipeline.core.task_roles import Content
 from pipeline.core.types import Item, Model, Status

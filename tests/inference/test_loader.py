@@ -12,10 +12,13 @@ from torch import nn
 from pipeline.core.timing import STAGES, StageTimer
 from pipeline.core.types import Model, Shard, Status
 from pipeline.inference.loader import Loader
+from pipeline.inference.memory_plan import ImageLimits
 from pipeline.inference.views import Views, crop_view
 from pipeline.inputs.sources.folder import Folder
 from tests.helpers.pictures import picture
 from tests.helpers.reference import decoded
+
+LIMITS = ImageLimits(10**6)
 
 
 def no_preprocessing(image):
@@ -44,7 +47,7 @@ def load(
         Shard(i, first_image_id + at, tuple(entries[at : at + shard_size]))
         for i, at in enumerate(cuts)
     ]
-    loader = Loader(source, model(**parts), batch_size, workers, max_pixels, views)
+    loader = Loader(source, model(**parts), batch_size, workers, ImageLimits(max_pixels), views)
     return list(loader.load_batches(shards)), entries, loader
 
 
@@ -87,7 +90,7 @@ EXPECTED = {
 
 
 def test_no_shards_are_no_batches(mixed_images):
-    assert list(Loader(Folder(str(mixed_images)), model(), 2, 1, 10**6).load_batches([])) == []
+    assert list(Loader(Folder(str(mixed_images)), model(), 2, 1, LIMITS).load_batches([])) == []
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
@@ -164,7 +167,7 @@ def test_every_view_comes_once_and_an_item_with_the_last_batch_of_its_views(
 def test_no_batch_is_kept_in_memory_after_the_consumer_drops_it(mixed_images):
     for views, overlap in itertools.product(VIEWS, (True, False)):
         source = Folder(str(mixed_images))
-        loader = Loader(source, model(torch.clone), 3, 2, 10**6, views, overlap=overlap)
+        loader = Loader(source, model(torch.clone), 3, 2, LIMITS, views, overlap=overlap)
         batches = loader.load_batches([Shard(0, 0, tuple(source.entries()))])
         inputs = []
         for _ in range(3):
@@ -184,7 +187,7 @@ def test_an_image_of_many_views_is_cut_batch_by_batch(mixed_images):
 
     source = Folder(str(mixed_images))
     entry = next(entry for entry in source.entries() if entry.key == "4.jpg")  # 200 x 50
-    loader = Loader(source, model(preprocess), 2, 1, 10**6, Views(tile=32, overlap=0.5))
+    loader = Loader(source, model(preprocess), 2, 1, LIMITS, Views(tile=32, overlap=0.5))
     n_views = len(loader.views.list_views((50, 200)))
     assert n_views > 20
     batches = loader.load_batches([Shard(0, 0, (entry,))])
@@ -297,7 +300,7 @@ def test_an_error_in_the_models_own_bucket_is_raised(mixed_images):
 
 def test_closing_early_leaves_no_thread(mixed_images):
     source = Folder(str(mixed_images))
-    batches = Loader(source, model(), 1, 2, 10**6).load_batches(
+    batches = Loader(source, model(), 1, 2, LIMITS).load_batches(
         [Shard(0, 0, tuple(source.entries()))]
     )
     next(batches)
@@ -312,7 +315,7 @@ def test_closing_early_leaves_no_thread(mixed_images):
 def test_time_is_counted_by_stage(mixed_images):
     source, timer = Folder(str(mixed_images)), StageTimer()
     shard = Shard(0, 0, tuple(source.entries()))
-    assert list(Loader(source, model(), 2, 2, 10**6).load_batches([shard], timer))
+    assert list(Loader(source, model(), 2, 2, LIMITS).load_batches([shard], timer))
     seconds = timer.total_seconds()
     assert set(seconds) == set(STAGES) and seconds["decode"] > 0 and seconds["forward"] == 0
 
@@ -320,7 +323,7 @@ def test_time_is_counted_by_stage(mixed_images):
 def test_decoding_ahead_changes_no_batch(mixed_images):
     def keys(overlap):
         source = Folder(str(mixed_images))
-        loader = Loader(source, model(), 2, 2, 10**6, overlap=overlap)
+        loader = Loader(source, model(), 2, 2, LIMITS, overlap=overlap)
         return [
             [item.key for item in batch.items]
             for batch in loader.load_batches([Shard(0, 0, tuple(source.entries()))])
@@ -333,7 +336,7 @@ def test_decoding_ahead_changes_no_batch(mixed_images):
 def test_what_a_batch_holds_depends_on_neither_workers_nor_overlap(mixed_images, views):
     def batches_of(workers, overlap):
         source = Folder(str(mixed_images))
-        loader = Loader(source, model(), 2, workers, 10**6, views, overlap=overlap)
+        loader = Loader(source, model(), 2, workers, LIMITS, views, overlap=overlap)
         batches = loader.load_batches([Shard(0, 0, tuple(source.entries()))])
         return sorted([(one.item.key, one.view_index) for one in batch.inputs] for batch in batches)
 
@@ -349,10 +352,10 @@ def test_inputs_are_brought_to_the_device_ahead(mixed_images):
     shard = Shard(0, 0, tuple(source.entries()))
     plain = {
         one.item.key: one.pixels
-        for batch in Loader(source, model(), 2, 2, 10**6).load_batches([shard])
+        for batch in Loader(source, model(), 2, 2, LIMITS).load_batches([shard])
         for one in batch.inputs
     }
-    loader, timer = Loader(source, model(), 2, 2, 10**6, upload=upload), StageTimer()
+    loader, timer = Loader(source, model(), 2, 2, LIMITS, upload=upload), StageTimer()
     batches = loader.load_batches([shard], timer)
     there = {one.item.key: one.pixels for batch in batches for one in batch.inputs}
     assert there.keys() == plain.keys() and all(
@@ -364,7 +367,7 @@ def test_inputs_are_brought_to_the_device_ahead(mixed_images):
 def test_in_turns_nothing_is_decoded_before_it_is_asked_for(mixed_images):
     source, made = Folder(str(mixed_images)), []
     loader = Loader(
-        source, model(lambda image: made.append(1) or image), 1, 2, 10**6, overlap=False
+        source, model(lambda image: made.append(1) or image), 1, 2, LIMITS, overlap=False
     )
     batches = loader.load_batches([Shard(0, 0, tuple(source.entries()))])
     next(batches)

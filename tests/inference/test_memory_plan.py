@@ -7,6 +7,7 @@ from torch import nn
 
 from pipeline.core.types import Model, Shard, Status
 from pipeline.inference.loader import Loader
+from pipeline.inference.memory_plan import ImageLimits
 from pipeline.inputs.sources.folder import Folder
 from tests.helpers.pictures import picture
 
@@ -22,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 def load(folder: Path, overlap: bool = False, batch_size: int = 2, **limits) -> list:
     source = Folder(str(folder))
     model = Model(nn.Identity(), lambda image: image, lambda size_hw: size_hw)
-    loader = Loader(source, model, batch_size, 2, 10**6, overlap=overlap, **limits)
+    loader = Loader(source, model, batch_size, 2, ImageLimits(10**6, **limits), overlap=overlap)
     return list(loader.load_batches([Shard(0, 0, tuple(source.entries()))]))
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from pipeline.config.instantiate import instantiate
 from pipeline.core.types import Failure, Item, Model, Shard, Status
 from pipeline.inference.loader import Loader
+from pipeline.inference.memory_plan import ImageLimits
 from pipeline.inference.predictor import Predictor
 from pipeline.inputs.sources.folder import Folder
 from pipeline.ops.filters import Filters, make_score_thresholds
@@ -25,7 +26,7 @@ def make_predictor(source: Folder, engine: Tight, batch_size: int, side: int = 8
     model = Model(nn.Identity(), lambda image: torch.zeros(3, side, side), lambda size_hw: None)
     task = instantiate(settings_for().components["task"], spec=SPEC)
     keep = Filters(make_score_thresholds(SPEC.categories, None, None, 0.0), None, None, None).apply
-    return Predictor(Loader(source, model, batch_size, 2, 10**8), engine, task, keep)  # type: ignore[arg-type]
+    return Predictor(Loader(source, model, batch_size, 2, ImageLimits(10**8)), engine, task, keep)  # type: ignore[arg-type]
 
 
 def predict(folder: Path, engine: Tight, batch_size: int) -> dict[str, Status]:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import BinaryIO
 
 from PIL import Image
@@ -77,12 +76,7 @@ class OpenedImage:
     def __enter__(self) -> "OpenedImage":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.image is not None:
             self.image.close()
 

@@ -1,4 +1,4 @@
-"""How values of more than eight bits become brightness, and which channels are shown."""
+"""Choose how values of more than eight bits become brightness, and which channels are shown."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -28,7 +28,7 @@ _MAX_CHANNELS = 4096
 
 @dataclass(frozen=True)
 class TiffLayout:
-    """How the samples of a page are stored."""
+    """Storage of the samples of one page."""
 
     size_hw: tuple[int, int]
     n_channels: int

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 from pycocotools import mask as coco_mask
 
-from pipeline.core.protocols import ExportContext
+from pipeline.core.output_protocols import ExportContext
 from pipeline.core.schema import read_categories, read_name_list
 from pipeline.core.tables import group_by_image
 from pipeline.core.task_roles import Content

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.csv import CSVWriter
 
-from pipeline.core.protocols import ExportContext
+from pipeline.core.output_protocols import ExportContext
 from pipeline.core.schema import make_images_schema, read_name_list
 from pipeline.outputs.row_values import escape_formulas
 

@@ -9,7 +9,7 @@ from xml.sax.xmlreader import AttributesImpl
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core.protocols import ExportContext
+from pipeline.core.output_protocols import ExportContext
 from pipeline.core.tables import group_by_image
 from pipeline.outputs.file_names import (
     ImageNames,

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.core.keys import key_to_path, path_to_key
-from pipeline.core.protocols import ExportContext
+from pipeline.core.output_protocols import ExportContext
 from pipeline.core.tables import group_by_image
 from pipeline.core.task_roles import Content
 from pipeline.outputs.file_names import ImageNames, warn_of_new_names

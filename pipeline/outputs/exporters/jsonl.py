@@ -6,7 +6,7 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
-from pipeline.core.protocols import ExportContext
+from pipeline.core.output_protocols import ExportContext
 from pipeline.core.schema import read_name_list
 from pipeline.core.tables import group_by_image
 from pipeline.outputs.row_values import shorten_floats

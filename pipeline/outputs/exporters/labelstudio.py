@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 import pyarrow as pa
 
 from pipeline.core.keys import key_to_path
-from pipeline.core.protocols import ExportContext
+from pipeline.core.output_protocols import ExportContext
 from pipeline.core.schema import read_name_list
 from pipeline.core.tables import group_by_image
 from pipeline.core.task_roles import Content

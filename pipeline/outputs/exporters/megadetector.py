@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.core.protocols import ExportContext
+from pipeline.core.output_protocols import ExportContext
 from pipeline.core.tables import group_by_image
 from pipeline.outputs.row_values import clip_box, list_classes
 from pipeline.outputs.text_files import JsonItemWriter, format_json, open_text_file

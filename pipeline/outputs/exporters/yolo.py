@@ -11,7 +11,7 @@ import pyarrow as pa
 import yaml
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.protocols import ExportContext
+from pipeline.core.output_protocols import ExportContext
 from pipeline.core.schema import read_name_list
 from pipeline.core.tables import group_by_image
 from pipeline.core.task_roles import Content

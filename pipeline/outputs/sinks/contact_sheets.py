@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
 from pipeline.core.errors import ConfigError, is_persistent_failure
-from pipeline.core.protocols import SinkContext
+from pipeline.core.output_protocols import SinkContext
 from pipeline.core.shard_names import make_shard_name
 from pipeline.core.types import Status
 from pipeline.outputs.background_writer import BackgroundWriter

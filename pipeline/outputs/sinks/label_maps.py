@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.keys import key_to_path, make_safe_key
-from pipeline.core.protocols import SinkContext
+from pipeline.core.output_protocols import SinkContext
 from pipeline.core.schema import read_categories
 from pipeline.core.task_roles import Content
 from pipeline.core.types import Status

@@ -12,7 +12,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from pipeline.core.errors import is_persistent_failure
 from pipeline.core.keys import OVERLAY_FORMATS, key_to_path, make_overlay_key
-from pipeline.core.protocols import SinkContext
+from pipeline.core.output_protocols import SinkContext
 from pipeline.core.types import Status
 from pipeline.outputs.background_writer import BackgroundWriter
 

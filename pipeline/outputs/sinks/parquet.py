@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.core.protocols import SinkContext
+from pipeline.core.output_protocols import SinkContext
 from pipeline.core.schema import make_images_schema
 from pipeline.core.shard_names import make_part_name
 

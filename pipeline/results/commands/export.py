@@ -17,8 +17,8 @@ from pipeline.config.task_classes import find_task
 from pipeline.config.validators import check_choice, check_optional_path, check_path, check_text
 from pipeline.core.errors import ConfigError, suggest_nearest
 from pipeline.core.locations import Location
+from pipeline.core.output_protocols import ExportContext, Exporter, SinkWriter
 from pipeline.core.package_files import find_resource
-from pipeline.core.protocols import ExportContext, Exporter
 from pipeline.core.tables import mark_duplicates, mark_failed, select_usable
 from pipeline.core.task_roles import Content
 from pipeline.results.image_placing import ImagePlacer
@@ -47,6 +47,16 @@ class Options:
     )
 
 
+@dataclass
+class ExportCounts:
+    """The images and rows of an export, and the images that it leaves out."""
+
+    rows: int = 0
+    images: int = 0
+    failed: int = 0
+    duplicates: int = 0
+
+
 def run_command(options: Options) -> str:
     """Export a run and return the command's output text.
 
@@ -54,6 +64,32 @@ def run_command(options: Options) -> str:
     """
     run, exporter = FinishedRun.open(options.run), build_exporter(options.to)
     contents = find_task(run.task).contents
+    check_contents(run, contents, options.to, exporter)
+
+    target = options.output or run.path / "exports" / options.to
+    with (
+        publish_folder(target.absolute(), replace=options.output is None) as stage,
+        closing(ImagePlacer(run, exporter.image_folder, options.images, stage)) as placer,
+        exporter.open(
+            ExportContext(
+                stage, run.schema, contents, placer.root, placer, run.path.name, target.name
+            )
+        ) as writer,
+    ):
+        counts = write_shards(run, writer, placer, "failures" in exporter.holds)
+
+    # Areas are not reported as lost, because they can be computed from the masks.
+    lost = sorted(contents - exporter.holds - {Content.AREAS})
+    lines = [f"{target}: {counts.images:,} images, {counts.rows:,} predictions."]
+    if lost:
+        lines.append(f"Not in it, because {options.to} has no place for them: {', '.join(lost)}.")
+    return "\n".join([*lines, *describe_missing(run, counts), *describe_placed(run, placer)])
+
+
+def check_contents(
+    run: FinishedRun, contents: frozenset[Content], name: str, exporter: Exporter
+) -> None:
+    """Raise ConfigError if the format can hold nothing of the run but scores."""
     if contents <= {Content.SCORES}:
         raise ConfigError(
             f"the rows of task={run.task} hold nothing that a format can hold, such as boxes or "
@@ -64,49 +100,45 @@ def run_command(options: Options) -> str:
             ", ".join(sorted(words - {Content.SCORES})) for words in (contents, exporter.holds)
         )
         raise ConfigError(
-            f"to={options.to} holds {held}; the run has {found}. to=jsonl holds everything."
+            f"to={name} holds {held}; the run has {found}. to=jsonl holds everything."
         )
-    target = options.output or run.path / "exports" / options.to
-    rows = images = n_failed = n_duplicates = 0
-    with (
-        publish_folder(target.absolute(), replace=options.output is None) as stage,
-        closing(ImagePlacer(run, exporter.image_folder, options.images, stage)) as placer,
-        exporter.open(
-            ExportContext(
-                stage, run.schema, contents, placer.root, placer, run.path.name, target.name
-            )
-        ) as writer,
-    ):
-        for shard_id in run.shard_ids:
-            shard_images, predictions = (
-                run.read_table("images", shard_id),
-                run.read_table("predictions", shard_id),
-            )
-            placer.load_shard(shard_id, shard_images)
-            held = shard_images if "failures" in exporter.holds else select_usable(shard_images)
-            writer.write(held, predictions)
-            rows, images = rows + len(predictions), images + len(held)
-            if held is not shard_images:
-                n_failed += pc.sum(mark_failed(shard_images)).as_py()
-                n_duplicates += pc.sum(mark_duplicates(shard_images)).as_py()
-    # Areas are not reported as lost, because they can be computed from the masks.
-    lost = sorted(contents - exporter.holds - {Content.AREAS})
-    lines = [f"{target}: {images:,} images, {rows:,} predictions."]
-    lines += (
-        [f"Not in it, because {options.to} has no place for them: {', '.join(lost)}."]
-        if lost
-        else []
-    )
-    lines += (
-        [f"Not in it: {n_failed:,} images that failed; images/ in {run.path} says why."]
-        if n_failed
-        else []
-    )
-    lines += (
-        [f"Not in it: {n_duplicates:,} duplicates, which were not looked at."]
-        if n_duplicates
-        else []
-    )
+
+
+def write_shards(
+    run: FinishedRun, writer: SinkWriter, placer: ImagePlacer, holds_failures: bool
+) -> ExportCounts:
+    """Write the tables of all shards. `holds_failures`: also the images that failed."""
+    counts = ExportCounts()
+    for shard_id in run.shard_ids:
+        images = run.read_table("images", shard_id)
+        predictions = run.read_table("predictions", shard_id)
+        placer.load_shard(shard_id, images)
+        held = images if holds_failures else select_usable(images)
+        writer.write(held, predictions)
+
+        counts.rows += len(predictions)
+        counts.images += len(held)
+        if held is not images:
+            counts.failed += pc.sum(mark_failed(images)).as_py()
+            counts.duplicates += pc.sum(mark_duplicates(images)).as_py()
+    return counts
+
+
+def describe_missing(run: FinishedRun, counts: ExportCounts) -> list[str]:
+    """Return a line for each kind of image that the export leaves out."""
+    lines = []
+    if counts.failed:
+        lines.append(
+            f"Not in it: {counts.failed:,} images that failed; images/ in {run.path} says why."
+        )
+    if counts.duplicates:
+        lines.append(f"Not in it: {counts.duplicates:,} duplicates, which were not looked at.")
+    return lines
+
+
+def describe_placed(run: FinishedRun, placer: ImagePlacer) -> list[str]:
+    """Return a line for each kind of image that other programs may not find or show turned."""
+    lines = []
     if placer.n_elsewhere:
         lines.append(
             f"{placer.n_elsewhere:,} images are no files below {run.input}; images=copy puts them "
@@ -118,7 +150,7 @@ def run_command(options: Options) -> str:
             "Programs that ignore it, such as torchvision, show them otherwise than the boxes; "
             "images=upright stores them upright."
         )
-    return "\n".join(lines)
+    return lines
 
 
 def build_exporter(name: str) -> Exporter:

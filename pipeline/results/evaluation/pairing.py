@@ -60,16 +60,13 @@ def pair_images(
     found, unsure = _match_keys(names, keys, by_stem, any_suffix)
     paired = found >= 0
     if not paired.any():
-        hint = f" {_describe_unsure(unsure)}" if unsure else ""
-        raise ConfigError(
-            f"None of truth's {len(names):,} images is in the run. Truth: {_some(names)}. The "
-            f"run: {_some(keys)}.{hint} "
-            f"{describe_lookalikes(names.to_pylist()[:_COMPARED], keys.to_pylist())}".rstrip()
-        )
+        raise ConfigError(_describe_no_pair(names, keys, unsure))
+
     seen = np.stack([table[name].fill_null(-1).to_numpy() for name in ("height", "width")], axis=1)
     sizes = np.full((len(names), 2), -1) if sizes_hw is None else sizes_hw.copy()
     _check_sizes(keys.filter(pa.array(paired)), sizes[found[paired]], seen[paired])
     sizes[found[paired]] = np.where(sizes[found[paired]] < 0, seen[paired], sizes[found[paired]])
+
     number_of = np.full(run.plan.n_images, -1)
     number_of[table["image_id"].to_numpy()] = found
     twins = paired & mark_duplicates(table).to_numpy()
@@ -80,28 +77,49 @@ def pair_images(
             "All of truth's images are duplicates that the run did not look at. Give truth of the "
             "first ones."
         )
-    lost, left = (
-        keys.filter(pa.array(paired & mark_failed(table).to_numpy())),
-        keys.filter(pa.array(~paired)),
-    )
+
+    lost = keys.filter(pa.array(paired & mark_failed(table).to_numpy()))
+    left = keys.filter(pa.array(~paired))
     absent = names.take(pa.array(np.setdiff1d(np.arange(len(names)), found)))
+    notes = _list_notes(keys.filter(pa.array(twins)), lost, absent, left, unsure)
+    images = ImageCounts(len(names), int(twins.sum()), len(lost), len(absent), len(left))
+    return ImagePairs(number_of, sizes, evaluated, images, notes)
+
+
+def _describe_no_pair(names: pa.Array, keys: pa.Array, unsure: dict[str, list[str]]) -> str:
+    """Return the message for truth without an image of the run."""
+    hint = f" {_describe_unsure(unsure)}" if unsure else ""
+    lookalikes = describe_lookalikes(names.to_pylist()[:_COMPARED], keys.to_pylist())
+    return (
+        f"None of truth's {len(names):,} images is in the run. Truth: {_some(names)}. The run: "
+        f"{_some(keys)}.{hint} {lookalikes}"
+    ).rstrip()
+
+
+def _list_notes(
+    twins: pa.Array, lost: pa.Array, absent: pa.Array, left: pa.Array, unsure: dict[str, list[str]]
+) -> tuple[str, ...]:
+    """Return a note about each kind of image that is not evaluated as usual.
+
+    Args:
+        twins: Keys of truth's images that the run skipped as duplicates.
+        lost: Keys of truth's images that failed in the run.
+        absent: Names of truth's images that are not in the run.
+        left: Keys of the run's images that are not in truth.
+        unsure: By name without a match, the keys that it could mean.
+    """
+    counted = "they count as images without predictions"
     notes = (
         _note(
-            keys.filter(pa.array(twins)),
-            "images of truth are duplicates that were not looked at; they are not evaluated",
+            twins, "images of truth are duplicates that were not looked at; they are not evaluated"
         ),
-        _note(
-            lost, "of truth's images failed in the run; they count as images without predictions"
-        ),
-        _note(
-            absent, "of truth's images are not in the run; they count as images without predictions"
-        ),
+        _note(lost, f"of truth's images failed in the run; {counted}"),
+        _note(absent, f"of truth's images are not in the run; {counted}"),
         describe_lookalikes(absent.to_pylist()[:_COMPARED], left.to_pylist()),
         _describe_unsure(unsure),
         _note(left, "images of the run are not in truth and left out"),
     )
-    images = ImageCounts(len(names), int(twins.sum()), len(lost), len(absent), len(left))
-    return ImagePairs(number_of, sizes, evaluated, images, tuple(note for note in notes if note))
+    return tuple(note for note in notes if note)
 
 
 def _check_sizes(keys: pa.Array, truth_hw: np.ndarray, seen_hw: np.ndarray) -> None:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.protocols import SinkContext
+from pipeline.core.output_protocols import SinkContext
 from pipeline.core.types import InputError, Status
 from pipeline.ops.drawing import Canvas, load_font
 from pipeline.outputs.sinks.contact_sheets import ContactSheets

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from pipeline.core.keys import key_to_path, path_to_key
-from pipeline.core.protocols import SinkContext
+from pipeline.core.output_protocols import SinkContext
 from pipeline.core.types import InputError, Status
 from pipeline.inputs.decoding.image import decode_image
 from pipeline.outputs.sinks.overlays import Overlays, make_overlay_key

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.core.protocols import SinkContext
+from pipeline.core.output_protocols import SinkContext
 from pipeline.core.schema import make_image_rows, make_images_schema, make_predictions_schema
 from pipeline.core.shard_names import make_part_name
 from pipeline.core.types import Failure, Item, Status
