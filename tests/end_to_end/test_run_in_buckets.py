@@ -42,7 +42,9 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def samples(s3_server, images):
     s3_server.rules()
-    s3_server.upload(s3_server.bucket("samples"), "in", images)
+    # pytest-xdist may set this up twice in one process. The objects must stay the same then.
+    if not s3_server.contents(s3_server.bucket("samples")):
+        s3_server.upload("samples", "in", images)
     return "s3://samples/in"
 
 

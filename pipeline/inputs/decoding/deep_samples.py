@@ -35,10 +35,23 @@ def _read_png(data: bytes) -> np.ndarray:
     """Decode with ffmpeg, because Pillow reduces 16-bit colour to 8 bits."""
     with av.open(io.BytesIO(data), "r", format="png_pipe") as container:
         frame = next(container.decode(video=0))
-    if frame.format.name.startswith("ya16"):  # PyAV has no arrays of grey with alpha
-        frame = frame.reformat(format="gray16le")
+    if frame.format.name.startswith("ya16"):
+        return _read_grey_and_alpha(frame)
     samples = np.atleast_3d(frame.to_ndarray())  # (H, W, channels)
     return samples[:, :, : 3 if samples.shape[2] >= 3 else 1]  # alpha is dropped
+
+
+def _read_grey_and_alpha(frame: av.VideoFrame) -> np.ndarray:
+    """Return the grey samples of a frame, (H, W, 1) uint16.
+
+    PyAV makes no arrays of this format, and ffmpeg's conversion to grey alone gave other values
+    from one call to the next.
+    """
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    kind = ">u2" if frame.format.name.endswith("be") else "<u2"
+    pixels = np.ascontiguousarray(rows[: frame.height, : frame.width * 4]).view(kind)
+    return pixels.reshape(frame.height, frame.width, 2)[:, :, :1].astype(np.uint16)
 
 
 def _read_ppm(data: bytes) -> np.ndarray:
