@@ -48,7 +48,7 @@ def _read_grey_and_alpha(frame: av.VideoFrame) -> np.ndarray:
     from one call to the next.
     """
     plane = frame.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)
     kind = ">u2" if frame.format.name.endswith("be") else "<u2"
     pixels = np.ascontiguousarray(rows[: frame.height, : frame.width * 4]).view(kind)
     return pixels.reshape(frame.height, frame.width, 2)[:, :, :1].astype(np.uint16)
